@@ -1,0 +1,47 @@
+"""Fixtures for every test: whatever a test starts must be gone when it ends."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+LEAK_DEADLINE_SECONDS = 10.0
+
+
+def _open_sockets() -> set[str]:
+    """Return the identities of this process's sockets (Linux only; elsewhere nothing)."""
+    folder = Path("/proc/self/fd")
+    sockets = set()
+    for name in os.listdir(folder) if folder.is_dir() else ():
+        try:
+            target = os.readlink(folder / name)
+        except OSError:
+            continue
+        if target.startswith("socket:"):
+            sockets.add(target)
+    return sockets
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks() -> Iterator[None]:
+    """Fail a test that leaves a thread or a socket behind."""
+    threads_before = set(threading.enumerate())
+    sockets_before = _open_sockets()
+    yield
+    deadline = time.monotonic() + LEAK_DEADLINE_SECONDS
+    while True:
+        threads = [thread for thread in threading.enumerate() if thread not in threads_before and thread.is_alive()]
+        sockets = _open_sockets() - sockets_before
+        if not threads and not sockets:
+            return
+        if time.monotonic() > deadline:
+            break
+        gc.collect()
+        time.sleep(0.02)
+    pytest.fail(f"left behind: threads {[thread.name for thread in threads]}, {len(sockets)} sockets", pytrace=False)

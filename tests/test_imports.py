@@ -1,0 +1,105 @@
+"""Imports run one way, as docs/architecture.md draws it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("fs_dropbox", "sftp_gateway")
+
+# module -> the modules of its own package that it may import (directly).
+ALLOWED: dict[str, set[str]] = {}
+
+
+def _module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _sources() -> list[Path]:
+    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def _imported(path: Path, *, at_run_time_only: bool = True) -> Iterator[str]:
+    """Yield the absolute names of what a source file imports, type-checking blocks left out."""
+    tree = ast.parse(path.read_text())
+    skipped: set[ast.AST] = set()
+    if at_run_time_only:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+                skipped.update(child for statement in node.body for child in ast.walk(statement))
+    package = path.relative_to(ROOT).parent.parts
+    for node in ast.walk(tree):
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (base, node.module or "") if part)
+            for alias in node.names:
+                submodule = ROOT.joinpath(*module.split("."), f"{alias.name}.py")
+                yield f"{module}.{alias.name}" if submodule.exists() else module
+
+
+def _graph() -> dict[str, set[str]]:
+    known = {_module_name(path) for path in _sources()}
+    return {
+        _module_name(path): {name for name in _imported(path) if name in known} - {_module_name(path)}
+        for path in _sources()
+    }
+
+
+def test_no_import_cycles() -> None:
+    graph = _graph()
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, f"import cycle: {' -> '.join((*trail[trail.index(module) :], module))}"
+        if module in done:
+            return
+        for target in sorted(graph[module]):
+            if target not in PACKAGES:  # a package's __init__ only re-exports
+                visit(target, (*trail, module))
+        done.add(module)
+
+    for module in sorted(graph):
+        visit(module, ())
+
+
+@pytest.mark.parametrize("path", _sources(), ids=_module_name)
+def test_packages_keep_apart(path: Path) -> None:
+    """The gateway knows no Dropbox; the backend knows no SSH; only the demo reaches the emulator."""
+    module = _module_name(path)
+    for name in _imported(path):
+        top = name.split(".")[0]
+        if module.startswith("sftp_gateway"):
+            assert top not in ("dropbox", "cachetools"), f"{module} imports {name}"
+            assert top != "fs_dropbox" or module == "sftp_gateway.demo", f"{module} imports {name}"
+        else:
+            assert top not in ("sftp_gateway", "paramiko"), f"{module} imports {name}"
+        if module.startswith("fs_dropbox.emulator"):
+            assert top != "dropbox", f"{module} imports {name}: the emulator is not shaped by the SDK"
+            inside = name.startswith(("fs_dropbox.emulator", "fs_dropbox.content_hash")) or name == "fs_dropbox._version"
+            assert top != "fs_dropbox" or inside, f"{module} imports {name}"
+        elif top == "fs_dropbox" and module.startswith("fs_dropbox"):
+            assert not name.startswith("fs_dropbox.emulator"), f"{module} imports {name}"
+
+
+def test_one_module_knows_the_sdk_and_http() -> None:
+    users = {
+        _module_name(path)
+        for path in _sources()
+        for name in _imported(path)
+        if name.split(".")[0] in ("dropbox", "requests", "urllib3")
+    }
+    assert {user for user in users if not user.startswith("fs_dropbox.emulator")} <= {"fs_dropbox.client"}
+
+
+def test_every_source_states_its_purpose() -> None:
+    for path in _sources():
+        assert ast.get_docstring(ast.parse(path.read_text())), f"{path} has no module docstring"
