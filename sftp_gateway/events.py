@@ -1,0 +1,44 @@
+"""What the protocol half tells whoever writes the log lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """One finished upload or download: the path as the client named it, bytes that were moved, wall-clock seconds.
+
+    `result` is "ok", "aborted" (the connection ended first; nothing was stored) or "failed" (with a `reason`).
+    """
+
+    direction: Literal["upload", "download"]
+    path: str
+    size: int
+    seconds: float
+    result: Literal["ok", "aborted", "failed"]
+    reason: str = ""
+
+
+class Events(Protocol):
+    """Receiver of one call for each event of a session.
+
+    Calls come from several threads, also from the transport's: they must be quick and must not raise.
+    Paths are the client's.
+    """
+
+    def on_transfer(self, transfer: Transfer) -> None:
+        """Note a finished, failed or aborted upload or download."""
+
+    def on_rename(self, source: str, target: str) -> None:
+        """Note that a file or a directory has a new path."""
+
+    def on_remove(self, path: str, *, directory: bool) -> None:
+        """Note that a file or an empty directory was removed."""
+
+    def on_mkdir(self, path: str) -> None:
+        """Note that a directory was made."""
+
+    def on_failure(self, operation: str, path: str, reason: str) -> None:
+        """Note a request that was answered with an error other than "no such file" and "end of file"."""
