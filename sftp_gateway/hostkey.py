@@ -1,0 +1,62 @@
+"""The server's host key: loaded, or made on first start, readable by its owner alone. Knows nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+import paramiko
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+
+class HostKeyError(Exception):
+    """The host key cannot be used; the text is one line that says why and what to do."""
+
+
+def load_or_create_host_key(path: Path) -> paramiko.PKey:
+    """Return the key in the file, which is made first (Ed25519, mode 0600) where there is none."""
+    if not path.exists():
+        create_private_file(path, _new_key())
+    return load_host_key(path)
+
+
+def load_host_key(path: Path) -> paramiko.PKey:
+    """Return the private key in the file; refuse one that others on this machine can read."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            raise HostKeyError(f"{path}: others can read this host key (mode {mode:04o}); run: chmod 600 {path}")
+        return paramiko.PKey.from_path(path)
+    except OSError as error:
+        raise HostKeyError(f"{path}: the host key cannot be read: {error.strerror or error}") from error
+    except paramiko.PasswordRequiredException as error:
+        raise HostKeyError(f"{path}: a host key must have no passphrase") from error
+    except (paramiko.SSHException, ValueError, TypeError) as error:
+        raise HostKeyError(f"{path}: not a private host key; remove the file to have one made") from error
+
+
+def create_private_file(path: Path, content: bytes) -> None:
+    """Create the file whole and with mode 0600, folders with 0700; where it is there meanwhile, leave it alone."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)
+        finally:
+            os.unlink(temporary)
+    except OSError as error:
+        reason = error.strerror or error
+        raise HostKeyError(f"{path}: cannot be made: {reason}; choose another folder with --state-folder") from error
+
+
+def _new_key() -> bytes:
+    return Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
