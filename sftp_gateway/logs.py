@@ -1,0 +1,151 @@
+"""One line for each login, transfer, rename, removal and failure, for people or as JSON.
+
+Callers pass fields, never texts with secrets in them; `SessionLog` also strikes the secrets of its own session out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any, Final, TextIO
+
+from sftp_gateway.events import Transfer
+
+HIDDEN: Final = "***"
+
+_logger = logging.getLogger("sftp_gateway")
+
+
+def log_event(event: str, *, level: int = logging.INFO, **fields: Any) -> None:
+    """Log one event; a field that is None is left out."""
+    if _logger.isEnabledFor(level):
+        shown = {key: value for key, value in fields.items() if value is not None}
+        _logger.log(level, "%s", _line(event, shown), extra={"event": event, "fields": shown})
+
+
+class SessionLog:
+    """Write the lines of one session: who, from where, what happened; no secret of its login. Thread-safe.
+
+    Receives the events of the session's channels (`sftp_gateway.events.Events`).
+    """
+
+    def __init__(self, session: str, address: str) -> None:
+        self._fields: dict[str, Any] = {"session": session, "from": address}
+        self._secrets: tuple[str, ...] = ()
+
+    def knows(self, user: str, secrets: Iterable[str] = ()) -> None:
+        """Name the user from now on, and strike these texts out of every line."""
+        self._fields = {**self._fields, "user": user}
+        self._secrets = tuple(sorted({*self._secrets, *secrets}, key=len, reverse=True))
+
+    def log(self, event: str, *, level: int = logging.INFO, **fields: Any) -> None:
+        """Log an event of this session."""
+        log_event(event, level=level, **self._fields, **{key: self._strike(value) for key, value in fields.items()})
+
+    def on_transfer(self, transfer: Transfer) -> None:
+        rate = transfer.size / transfer.seconds if transfer.seconds > 0 else None
+        self.log(
+            transfer.direction,
+            level=logging.INFO if transfer.result == "ok" else logging.WARNING,
+            path=transfer.path,
+            bytes=transfer.size,
+            seconds=round(transfer.seconds, 3),
+            rate=None if rate is None else round(rate),
+            result=transfer.result,
+            reason=transfer.reason or None,
+        )
+
+    def on_rename(self, source: str, target: str) -> None:
+        self.log("rename", path=source, target=target)
+
+    def on_remove(self, path: str, *, directory: bool) -> None:
+        self.log("rmdir" if directory else "remove", path=path)
+
+    def on_mkdir(self, path: str) -> None:
+        self.log("mkdir", path=path)
+
+    def on_failure(self, operation: str, path: str, reason: str) -> None:
+        self.log("failure", level=logging.WARNING, operation=operation, path=path, reason=reason)
+
+    def _strike(self, value: Any) -> Any:
+        if isinstance(value, str):
+            for secret in self._secrets:
+                value = value.replace(secret, HIDDEN)
+        return value
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-11-21T07:00:00Z INFO upload session=… path="/a b" …`, one line whatever happens."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = f"{_time(record)} {record.levelname} {_one_line(record.getMessage())}"
+        if record.exc_info:
+            text += " " + _one_line(self.formatException(record.exc_info))
+        return text
+
+
+class JSONFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = getattr(record, "fields", None)
+        line: dict[str, Any] = {"time": _time(record), "level": record.levelname.lower()}
+        if fields is None:
+            line |= {"event": "message", "logger": record.name, "message": record.getMessage()}
+        else:
+            line |= {"event": getattr(record, "event", ""), **fields}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace").decode()
+
+
+def set_up_logging(level: str, style: str, stream: TextIO | None = None) -> None:
+    """Send everything that is logged in this process to the stream (standard error)."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JSONFormatter() if style == "json" else TextFormatter())
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    debug = level == "debug"
+    root.setLevel(logging.WARNING)
+    for name in ("sftp_gateway", "fs_dropbox"):
+        logging.getLogger(name).setLevel(level.upper())
+    # paramiko reports every port scan as an error with a traceback; the gateway logs one line of its own.
+    logging.getLogger("sftp_gateway.ssh").setLevel(logging.DEBUG if debug else logging.CRITICAL)
+    logging.getLogger("paramiko").setLevel(logging.WARNING if debug else logging.CRITICAL)
+
+
+def _time(record: logging.LogRecord) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+
+
+def _line(event: str, fields: dict[str, Any]) -> str:
+    return " ".join([event, *(f"{key}={_value(key, value)}" for key, value in fields.items())])
+
+
+def _value(key: str, value: Any) -> str:
+    if key == "rate":
+        return _rate(value)
+    if not isinstance(value, str):
+        return str(value)
+    plain = value.isascii() and value.isprintable() and not any(character in value for character in ' "=\\')
+    return value if plain and value else json.dumps(_one_line(value), ensure_ascii=False)
+
+
+def _rate(bytes_per_second: float) -> str:
+    for unit in ("B/s", "KB/s", "MB/s"):
+        if bytes_per_second < 1000:
+            return f"{bytes_per_second:.3g}{unit}"
+        bytes_per_second /= 1000
+    return f"{bytes_per_second:.3g}GB/s"
+
+
+def _one_line(text: str) -> str:
+    """Escape what could forge a line or steer a terminal: everything that is not printable."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )

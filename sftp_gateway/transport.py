@@ -1,0 +1,288 @@
+"""Which algorithms are offered to whom, and what bounds a connection before its login and at its end.
+
+Written for paramiko 5.0 and 5.1; tests/sftp_gateway/test_transport.py fails clearly when a part used here moves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import paramiko
+from paramiko.auth_handler import AuthHandler
+from paramiko.channel import Channel
+from paramiko.common import MSG_CHANNEL_DATA, MSG_CHANNEL_REQUEST, cMSG_DISCONNECT
+from paramiko.message import Message
+from paramiko.packet import Packetizer
+from paramiko.ssh_exception import SSHException
+
+from sftp_gateway import wire
+
+WINDOW_BYTES: Final = 2 * 1024 * 1024
+"""Receive window of a channel: below 256 KiB uploads crawl, above 2 MiB nothing is gained."""
+
+MAX_PACKET_BYTES: Final = 256 * 1024
+"""The longest SSH packet read; our channels announce 32 KiB, RFC 4253 asks for 35,000 bytes at least."""
+
+MAX_BANNER_BYTES: Final = 8 * 1024
+POLL_SECONDS: Final = 5.0
+"""How long a transport sleeps on a silent socket: paramiko's 0.1 s burns 7 % of a core with 200 idle sessions."""
+
+DISCONNECT_SERVICE_NOT_AVAILABLE: Final = 7
+DISCONNECT_BY_APPLICATION: Final = 11
+DISCONNECT_TOO_MANY_CONNECTIONS: Final = 12
+
+_GCM = ("aes256-gcm@openssh.com", "aes128-gcm@openssh.com")
+_CIPHERS = (*_GCM, "aes256-ctr", "aes192-ctr", "aes128-ctr")
+_MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
+_KEX = ("mlkem768x25519-sha256", "curve25519-sha256@libssh.org", "diffie-hellman-group16-sha512")
+_COMPATIBLE_MACS = (*_MACS, "hmac-sha2-256", "hmac-sha2-512")
+_COMPATIBLE_KEX = (
+    *_KEX,
+    "ecdh-sha2-nistp256",
+    "ecdh-sha2-nistp384",
+    "ecdh-sha2-nistp521",
+    "diffie-hellman-group14-sha256",
+)
+_MAX_PROMPT_ANSWERS = 8
+
+_logger = logging.getLogger(__name__)
+_ssh_logger = logging.getLogger("sftp_gateway.ssh")
+
+
+def _available(kex: Iterable[str]) -> tuple[str, ...]:
+    """The key exchanges that this paramiko and its `cryptography` can do."""
+    return tuple(name for name in kex if name in paramiko.Transport._kex_info)  # type: ignore[attr-defined]
+
+
+class BoundedPacketizer(Packetizer):
+    """Refuse packets that only an attacker sends, and say goodbye when the connection closes.
+
+    Owned by one `BoundedTransport`; reading belongs to the transport's thread, writing to any.
+    """
+
+    REKEY_BYTES = 4 * 1024**3
+    REKEY_PACKETS = 2**31
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self.farewell: Message | None = None
+        self.last_data = time.monotonic()
+        self._sock = sock
+        self._banner_bytes = 0
+
+    def read_all(self, n: int, check_rekey: bool = False) -> bytes:
+        if n > MAX_PACKET_BYTES:
+            raise SSHException(f"packet of {n} bytes, more than {MAX_PACKET_BYTES}")
+        if self.farewell is not None:
+            raise EOFError
+        return super().read_all(n, check_rekey)
+
+    def read_message(self) -> tuple[int, Message]:
+        kind, message = super().read_message()
+        if kind == MSG_CHANNEL_DATA:
+            self.last_data = time.monotonic()
+        return kind, message
+
+    def _read_timeout(self, timeout: float) -> bytes:
+        piece: bytes = super()._read_timeout(timeout)  # type: ignore[misc]
+        self._banner_bytes += len(piece)
+        if self._banner_bytes > MAX_BANNER_BYTES:
+            raise SSHException("no SSH banner")
+        return piece
+
+    def start_handshake(self, timeout: float) -> None:
+        """Do nothing: paramiko would start a timer thread here; the gateway's login deadline covers the handshake."""
+
+    def complete_handshake(self) -> None:
+        """Do nothing, as `start_handshake` does."""
+
+    def close(self) -> None:
+        farewell, self.farewell = self.farewell, None
+        if farewell is not None and not self.closed:
+            with contextlib.suppress(OSError, EOFError, SSHException):
+                self._sock.settimeout(1.0)
+                self._Packetizer__closed = True  # a write that does not move within the timeout gives up
+                self.send_message(farewell)
+        shut_down(self._sock)
+        super().close()
+
+
+class BoundedAuthHandler(AuthHandler):
+    """Answer authentication requests; unlike paramiko's, an unknown kind of key is one more key that does not fit."""
+
+    def _generate_key_from_request(self, algorithm: str, keyblob: bytes) -> paramiko.PKey:
+        try:
+            key: paramiko.PKey | None = super()._generate_key_from_request(  # type: ignore[misc]
+                algorithm, keyblob
+            )
+        except Exception as error:  # noqa: BLE001 - whatever the bytes break in a key parser, the key does not fit
+            _logger.debug("key of kind %r cannot be read: %s", algorithm, error)
+            key = None
+        return key if key is not None else UnusableKey()
+
+    def _parse_userauth_info_response(self, m: Message) -> None:
+        """Refuse an absurd number of answers, which paramiko would loop over before any login."""
+        if Message(m.get_remainder()).get_int() > _MAX_PROMPT_ANSWERS:
+            raise SSHException("too many answers to one prompt")
+        super()._parse_userauth_info_response(m)  # type: ignore[misc]
+
+
+class UnusableKey(paramiko.PKey):
+    """A public key of a kind that this server cannot verify; equal to no other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.public_blob = None
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = object.__hash__
+
+    def asbytes(self) -> bytes:
+        return b""
+
+    def get_name(self) -> str:
+        return "unusable"
+
+    def verify_ssh_sig(self, data: bytes, msg: Message) -> bool:  # noqa: ARG002
+        return False
+
+
+class BoundedTransport(wire.GatewayTransport):
+    """One SSH connection of the gateway, in server mode.
+
+    Owned by `SFTPGateway`; runs on its own thread from `start_server(event=…)` until the connection ends, then calls
+    `on_end(self)` on that thread. `disconnect` and `close` may be called from any thread and never wait for the peer.
+    """
+
+    _CLIENT_ID = "SFTPGateway"
+    _active_check_timeout = POLL_SECONDS
+    _preferred_ciphers: tuple[str, ...] = _CIPHERS
+    _preferred_macs: tuple[str, ...] = _MACS
+    _preferred_kex: tuple[str, ...] = _available(_KEX)
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        host_keys: Iterable[paramiko.PKey],
+        on_end: Callable[[BoundedTransport], None],
+        compatible_algorithms: bool = False,
+        keepalive_seconds: float = 0,
+    ) -> None:
+        super().__init__(sock, default_window_size=WINDOW_BYTES, packetizer_class=BoundedPacketizer)
+        self.packetizer: BoundedPacketizer
+        self.last_problem: str | None = None
+        self._on_end = on_end
+        self._kex_init_deferred = False
+        self._refusals: dict[int, str] = {}
+        self._channel_handler_table: dict[int, Callable[[Channel, Message], None]] = {
+            **self._channel_handler_table,
+            MSG_CHANNEL_REQUEST: self._handle_channel_request,
+        }
+        if compatible_algorithms:
+            self._preferred_macs = _COMPATIBLE_MACS
+            self._preferred_kex = _available(_COMPATIBLE_KEX)
+        self.set_log_channel(_ssh_logger.name)
+        for key in host_keys:
+            self.add_server_key(key)
+        if keepalive_seconds:
+            self.set_keepalive(keepalive_seconds)
+        self.name = "sftp-gateway-transport"
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long ago the client last sent something on a channel."""
+        return time.monotonic() - self.packetizer.last_data
+
+    def disconnect(self, reason: int, text: str) -> None:
+        """End the connection, telling the client why; returns at once."""
+        farewell = Message()
+        farewell.add_byte(cMSG_DISCONNECT)
+        farewell.add_int(reason)
+        farewell.add_string(text)
+        farewell.add_string("en")
+        self.packetizer.farewell = farewell
+        shut_down(self.sock, socket.SHUT_RD)
+
+    def refuse(self, channel: Channel, text: str) -> None:
+        """Accept the request under way on this channel, answer it with a text on stderr and exit status 1, and close.
+
+        To be called from `check_channel_…_request`, which then returns True.
+        """
+        self._refusals[channel.get_id()] = text
+
+    def close(self) -> None:
+        shut_down(self.sock)
+        super().close()
+
+    def run(self) -> None:
+        try:
+            super().run()
+        finally:
+            self._on_end(self)
+
+    def _log(self, level: int, msg: Any, *args: Any) -> None:
+        """Keep the last complaint for the one line that the gateway logs; paramiko's own text is for debugging."""
+        if level >= logging.WARNING and isinstance(msg, str) and not msg.startswith("Traceback"):
+            self.last_problem = msg
+        if _ssh_logger.isEnabledFor(logging.DEBUG):
+            for line in msg if isinstance(msg, list) else [msg]:
+                _ssh_logger.debug(line, *args)
+
+    def _send_kex_init(self) -> None:
+        """Let OpenSSH speak first: it sends its lists unasked, and `_negotiate_keys` chooses ours by them."""
+        first = not self.initial_kex_done and not self._kex_init_deferred
+        if first and self.remote_version.startswith("SSH-2.0-OpenSSH"):
+            self._kex_init_deferred = True
+            return
+        super()._send_kex_init()  # type: ignore[misc]
+
+    def _negotiate_keys(self, m: Message) -> None:
+        """Offer only AES-GCM to a client that lists it behind ciphers that cost Python dearly (its order decides)."""
+        if not self.initial_kex_done and self.local_kex_init is None:
+            lists = Message(m.asbytes())
+            lists.get_bytes(16)  # the cookie
+            _kex, _keys, inbound, outbound = (lists.get_list() for _ in range(4))
+            if any(name in inbound for name in _GCM) and any(name in outbound for name in _GCM):
+                self._preferred_ciphers = _GCM
+        super()._negotiate_keys(m)  # type: ignore[misc]
+
+    def _parse_newkeys(self, m: Message) -> None:
+        if self.auth_handler is None:
+            self.auth_handler = BoundedAuthHandler(self)
+        super()._parse_newkeys(m)  # type: ignore[misc]
+
+    def _parse_ext_info(self, msg: Message) -> None:
+        """Ignore the client's extensions: none is used here, and paramiko would loop as often as the message says."""
+
+    def _handle_channel_request(self, channel: Channel, m: Message) -> None:
+        channel._handle_request(m)  # type: ignore[attr-defined]
+        text = self._refusals.pop(channel.get_id(), None)
+        if text is not None:
+            with contextlib.suppress(OSError, EOFError, SSHException):
+                channel.settimeout(0.0)  # a client that gives no window gets no text; nobody waits for it
+                channel.sendall_stderr(text.encode() + b"\r\n")
+            channel.send_exit_status(1)
+            channel.close()
+
+
+def prepare_socket(sock: socket.socket) -> None:
+    """Send small replies at once, and notice a peer that vanished."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 6)):
+        if hasattr(socket, option):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+def shut_down(sock: Any, how: int = socket.SHUT_RDWR) -> None:
+    """Wake every thread that waits on the socket; closing the descriptor alone does not."""
+    with contextlib.suppress(OSError):
+        sock.shutdown(how)

@@ -1,0 +1,206 @@
+"""Who may log in: the gateway's own users, and storage credentials as user name and password. Knows no SFTP."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+import argon2
+
+from sftp_gateway.config import UserConfig
+
+_KEY_KINDS: Final = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
+_CREDENTIALS = re.compile(r"[^~@:/\s]+~[^~\s]*(?:~[^~\s]+)?")
+_E_MAIL = re.compile(r"[^@~:/\s]+@[^@~:/\s]+")
+
+# RFC 9106 and OWASP: 19 MiB, two passes; a stored hash brings its own parameters.
+_hasher = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+
+
+class UserError(Exception):
+    """A configured user cannot be served as configured; the text is one line without secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Someone who may come in, and what they then see. Neither repr nor `shown` carries a secret."""
+
+    name: str = field(repr=False)
+    shown: str
+    url: str = field(repr=False)
+    root: str = "/"
+    rights: str = "read-write"
+    max_sessions: int = 0
+    proven: bool = True
+    """False for storage credentials: only opening the URL tells whether they are right."""
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    """Texts that no log line may contain."""
+
+
+class Users:
+    """Check names, passwords and keys in constant time; costs nothing for users who do not sign in. Thread-safe."""
+
+    def __init__(
+        self, users: Iterable[UserConfig] = (), *, credential_url: str | None = None, url_parameters: str = ""
+    ) -> None:
+        self._users = {user.name: user for user in users}
+        self._credential_url = credential_url
+        self._url_parameters = url_parameters
+        self._salt = secrets.token_bytes(32)
+        # Hashing takes 19 MiB and a core each time: more at once would only be a way to stop the server.
+        self._hashing = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
+        self._lock = threading.Lock()
+        # guarded by _lock
+        self._verified: dict[str, bytes] = {}
+
+    def check_password(self, name: str, password: str) -> Login | None:
+        """Return the login for this name and password, None when they are refused; raises `UserError`."""
+        user = self._users.get(name)
+        if user is None and self._credential_url is not None and is_credential_name(name) and password:
+            return self._credential_login(name, password)
+        stored = user.password_hash if user is not None else ""
+        if not self._matches(name, stored or self._dummy_hash, password) or user is None or not stored:
+            return None
+        return self._login(user)
+
+    def check_key(self, name: str, blob: bytes) -> Login | None:
+        """Return the login for this name and public key (in SSH's wire form), None when refused; raises `UserError`."""
+        user = self._users.get(name)
+        if user is None or not blob:
+            return None
+        fits = [hmac.compare_digest(blob, known) for known in public_keys(user)]
+        return self._login(user) if any(fits) else None
+
+    def check_all(self) -> Iterator[str]:
+        """Yield one line for each user that could not sign in as configured; reads keys, URLs and variables."""
+        for user in self._users.values():
+            try:
+                keys = list(public_keys(user))
+                if not user.password_hash and not keys:
+                    raise UserError(f"user {user.name}: {user.public_keys_file}: holds no key")
+                self._login(user)
+                if user.password_hash:
+                    argon2.extract_parameters(user.password_hash)
+            except UserError as error:
+                yield str(error)
+            except argon2.exceptions.InvalidHashError:
+                yield f"user {user.name}: password_hash: is damaged; make one with: sftp-gateway hash-password"
+
+    @cached_property
+    def _dummy_hash(self) -> str:
+        """A hash that nothing matches, so that an unknown name takes as long as a wrong password."""
+        return hash_password(secrets.token_hex(16))
+
+    def _matches(self, name: str, stored: str, password: str) -> bool:
+        """Verify slowly once, and the same password for the same hash quickly from then on."""
+        digest = hmac.digest(self._salt, f"{len(stored)}:{stored}{password}".encode("utf-8", "surrogatepass"), "sha256")
+        with self._lock:
+            known = self._verified.get(name, b"")
+        if hmac.compare_digest(known, digest):
+            return True
+        try:
+            with self._hashing:
+                _hasher.verify(stored, password)
+        except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
+            return False
+        with self._lock:
+            self._verified[name] = digest
+        return True
+
+    def _credential_login(self, name: str, password: str) -> Login:
+        """Return a login that opening its URL has to prove."""
+        parts = {"user": quote(name, safe=""), "password": quote(password, safe="")}
+        url = re.sub(r"\{(user|password)\}", lambda match: parts[match[1]], self._credential_url or "")
+        if self._url_parameters:
+            url += ("&" if "?" in url else "?") + self._url_parameters
+        secret = name.split("~")[1] if "~" in name else ""
+        hidden = tuple(text for text in (password, parts["password"], secret, url) if text)
+        return Login(name, shown_name(name), url, proven=False, secrets=hidden)
+
+    def _login(self, user: UserConfig) -> Login:
+        url = _url(user)
+        hidden = (url, *(part for part in re.split(r"[/:@~?&=]", url) if len(part) >= 12))
+        return Login(user.name, shown_name(user.name), url, user.root, user.rights, user.max_sessions, secrets=hidden)
+
+
+def hash_password(password: str) -> str:
+    """Return what `password_hash` of a user holds."""
+    return _hasher.hash(password)
+
+
+def is_credential_name(name: str) -> bool:
+    """Tell whether a name reads APP_KEY~APP_SECRET, APP_KEY~, APP_KEY~APP_SECRET~MEMBER, or is an e-mail address."""
+    return bool(_CREDENTIALS.fullmatch(name) or _E_MAIL.fullmatch(name))
+
+
+def shown_name(name: str) -> str:
+    """Return a login name as logs may show it: what follows the first ~ can be an app's secret."""
+    key, tilde, rest = name.partition("~")
+    if not tilde:
+        return name[:64]
+    member = rest.partition("~")[2]
+    return f"{key[:64]}~***" + (f"~{member[:64]}" if member else "")
+
+
+def fingerprint(blob: bytes) -> str:
+    """Return the fingerprint of a public key as OpenSSH shows it."""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+
+
+def public_keys(user: UserConfig) -> Iterator[bytes]:
+    """Yield the user's public keys in SSH's wire form; raises `UserError` for a line that is none."""
+    for line in user.public_keys:
+        yield from _public_key(line, f"user {user.name}: public_keys")
+    if user.public_keys_file:
+        for number, line in enumerate(_read(user, user.public_keys_file).splitlines(), 1):
+            yield from _public_key(line, f"user {user.name}: {user.public_keys_file}, line {number}")
+
+
+def _public_key(line: str, where: str) -> Iterator[bytes]:
+    words = line.split()
+    if not words or words[0].startswith("#"):
+        return
+    if words[0] not in _KEY_KINDS or len(words) < 2:
+        kinds = ", ".join(_KEY_KINDS)
+        raise UserError(f"{where}: a line starts with the kind of key (one of {kinds}), without options before it")
+    try:
+        blob = base64.b64decode(words[1], validate=True)
+    except binascii.Error:
+        blob = b""
+    if not blob.startswith(len(words[0]).to_bytes(4, "big") + words[0].encode()):
+        raise UserError(f"{where}: the key is damaged")
+    yield blob
+
+
+def _url(user: UserConfig) -> str:
+    if user.url:
+        return user.url
+    if user.url_env:
+        url = os.environ.get(user.url_env, "")
+        source = f"the environment variable {user.url_env}"
+    else:
+        url = _read(user, user.url_file).strip()
+        source = user.url_file
+    if not url:
+        raise UserError(f"user {user.name}: {source} holds no URL")
+    return url
+
+
+def _read(user: UserConfig, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise UserError(f"user {user.name}: {path}: {reason}") from error
