@@ -2,23 +2,78 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
+from collections import deque
 from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
 
 
 class Workers:
     """A pool of daemon threads, grown on demand up to `limit`, shrunk when idle; one for all sessions of a gateway.
 
-    Thread-safe. `close()` ends the threads after their present work.
+    Thread-safe. Owned by the gateway, which calls `close()`.
     """
 
     def __init__(self, limit: int = 128, *, idle_seconds: float = 10.0) -> None:
         self.limit = limit
         self.idle_seconds = idle_seconds
+        self._condition = threading.Condition()
+        # guarded by _condition
+        self._queue: deque[Callable[[], None]] = deque()
+        self._threads: set[threading.Thread] = set()
+        self._idle = 0
+        self._closed = False
+        self._count = 0
 
     def submit(self, work: Callable[[], None]) -> None:
-        """Carry out `work` in a thread of the pool; it must not raise."""
-        raise NotImplementedError
+        """Carry out `work` in a thread of the pool, soon; after `close()` in the caller's thread."""
+        with self._condition:
+            if not self._closed:
+                self._queue.append(work)
+                if self._idle >= len(self._queue):
+                    self._condition.notify()
+                elif len(self._threads) < self.limit:
+                    self._count += 1
+                    thread = threading.Thread(target=self._serve, name=f"sftp-worker-{self._count}", daemon=True)
+                    self._threads.add(thread)
+                    thread.start()
+                return
+        self._carry_out(work)
 
     def close(self, timeout: float = 10.0) -> bool:
-        """Let the threads end; tell whether all did within `timeout` seconds. Idempotent."""
-        raise NotImplementedError
+        """Finish what is queued, end the threads; tell whether all ended within `timeout` seconds. Idempotent."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+            threads = list(self._threads)
+        deadline = time.monotonic() + timeout
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in threads)
+
+    def _serve(self) -> None:
+        while True:
+            with self._condition:
+                self._idle += 1
+                try:
+                    if not self._queue and not self._closed:
+                        self._condition.wait(self.idle_seconds)
+                finally:
+                    self._idle -= 1
+                if not self._queue:
+                    self._threads.discard(threading.current_thread())
+                    return
+                work = self._queue.popleft()
+            self._carry_out(work)
+            del work  # what it refers to must not live on in an idle thread
+
+    @staticmethod
+    def _carry_out(work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception:
+            logger.exception("a request could not be carried out")
