@@ -1,0 +1,274 @@
+"""`Spool`: local bytes behind a file that is being written, with the map of which bytes are there."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from bisect import bisect_left, bisect_right
+from pathlib import Path
+
+from sftp_gateway.status import RefusedError
+
+_COPY_BYTES = 2**20
+
+
+class Intervals:
+    """A set of byte positions as sorted, disjoint, non-adjacent ranges. Not thread-safe."""
+
+    __slots__ = ("_ends", "_starts", "total")
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        self.total = 0
+
+    def __iter__(self) -> zip[tuple[int, int]]:
+        return zip(self._starts, self._ends, strict=True)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def add(self, start: int, end: int) -> int:
+        """Add the positions [start, end); return how many of them are new."""
+        if start >= end:
+            return 0
+        ends = self._ends
+        if ends and start == ends[-1]:  # the usual case: one writer that goes on
+            ends[-1] = end
+            self.total += end - start
+            return end - start
+        first = bisect_left(ends, start)  # the first range that touches or follows
+        last = bisect_right(self._starts, end)  # one past the last range that touches
+        before = self.total
+        if first < last:
+            self.total -= sum(ends[i] - self._starts[i] for i in range(first, last))
+            start = min(start, self._starts[first])
+            end = max(end, ends[last - 1])
+        self._starts[first:last] = [start]
+        ends[first:last] = [end]
+        self.total += end - start
+        return self.total - before
+
+    def missing(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Return the gaps within [start, end), in order."""
+        gaps = []
+        for i in range(bisect_right(self._ends, start), len(self._starts)):
+            if self._starts[i] >= end:
+                break
+            if self._starts[i] > start:
+                gaps.append((start, self._starts[i]))
+            start = self._ends[i]
+        if start < end:
+            gaps.append((start, end))
+        return gaps
+
+    def truncate(self, size: int) -> int:
+        """Drop the positions from `size` on; return how many were dropped."""
+        before = self.total
+        while self._starts and self._starts[-1] >= size:
+            self.total -= self._ends.pop() - self._starts.pop()
+        if self._ends and self._ends[-1] > size:
+            self.total -= self._ends[-1] - size
+            self._ends[-1] = size
+        return before - self.total
+
+    @property
+    def prefix(self) -> int:
+        """The end of the range that starts at 0."""
+        return self._ends[0] if self._starts and self._starts[0] == 0 else 0
+
+
+class Quota:
+    """A bound on the bytes of all spools of a tree. Thread-safe (one lock, a leaf)."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._lock = threading.Lock()
+        self._used = 0  # guarded by _lock
+
+    @property
+    def used(self) -> int:
+        """Bytes in use."""
+        return self._used
+
+    def take(self, count: int) -> None:
+        """Reserve `count` bytes; raises `RefusedError` where they are not there."""
+        with self._lock:
+            if self._used + count > self.limit:
+                raise RefusedError("the gateway's space for unfinished uploads is used up")
+            self._used += count
+
+    def give(self, count: int) -> None:
+        """Give `count` bytes back."""
+        with self._lock:
+            self._used -= count
+
+
+class Spool:
+    """The bytes that were written to a file so far, in memory while it is small, else in a file that only we can read.
+
+    Owned by a draft. Thread-safe: one lock, held over memory and local disk only. Positions that were never
+    written are no part of it: `missing` tells them; what `pread` returns for them means nothing.
+    """
+
+    def __init__(self, folder: Path, quota: Quota, *, memory_limit: int) -> None:
+        self._folder = folder
+        self._quota = quota
+        self._memory_limit = memory_limit
+        self._lock = threading.RLock()
+        # guarded by _lock
+        self._written = Intervals()
+        self._memory: bytearray | None = bytearray()
+        self._fd = -1
+        self._closed = False
+        self.path: Path | None = None  # of the file, once there is one
+
+    @property
+    def used(self) -> int:
+        """Bytes that were written, each position counted once."""
+        return self._written.total
+
+    @property
+    def prefix(self) -> int:
+        """The number of bytes from position 0 on that are there without a gap."""
+        return self._written.prefix
+
+    @property
+    def end(self) -> int:
+        """One past the last position that was written."""
+        with self._lock:
+            ranges = list(self._written)
+            return ranges[-1][1] if ranges else 0
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """Return what is there as a list of [start, end) ranges."""
+        with self._lock:
+            return list(self._written)
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Store `data`; raises `RefusedError` at the quota, OSError when the disk is full: then nothing has changed."""
+        end = offset + len(data)
+        with self._lock:
+            self._check_open()
+            new = sum(last - first for first, last in self._written.missing(offset, end))
+            if new:
+                self._quota.take(new)
+            try:
+                self._store(offset, end, data)
+            except BaseException:
+                self._quota.give(new)
+                raise
+            self._written.add(offset, end)
+
+    def _store(self, offset: int, end: int, data: bytes | memoryview) -> None:
+        memory = self._memory
+        if memory is not None and end > self._memory_limit:
+            self.to_disk()
+            memory = None
+        if memory is None:
+            _write_all(self._fd, data, offset)
+            return
+        if offset > len(memory):
+            memory.extend(bytes(offset - len(memory)))
+        memory[offset:end] = data
+
+    def to_disk(self) -> Path:
+        """Move what is in memory to the file, if it is not there yet; return the file's path."""
+        with self._lock:
+            self._check_open()
+            if self.path is None:
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                path = self._folder / f"{secrets.token_hex(12)}.spool"
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                try:
+                    _write_all(fd, self._memory or b"", 0)
+                except BaseException:
+                    os.close(fd)
+                    path.unlink(missing_ok=True)
+                    raise
+                self._fd, self.path, self._memory = fd, path, None
+            return self.path
+
+    def adopt(self, path: Path, ranges: list[tuple[int, int]]) -> None:
+        """Take over a spool file that an earlier process left, with what it says is written. Only for a new spool."""
+        with self._lock:
+            total = sum(end - start for start, end in ranges)
+            self._quota.take(total)
+            try:
+                self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            except OSError:
+                self._quota.give(total)
+                raise
+            self.path, self._memory = path, None
+            for start, end in ranges:
+                self._written.add(start, end)
+
+    def sync(self) -> None:
+        """Make what was written survive a crash of the machine."""
+        with self._lock:
+            fd = os.dup(self._fd) if self.to_disk() else -1
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def pread(self, offset: int, size: int) -> bytes:
+        """Return `size` bytes."""
+        with self._lock:
+            self._check_open()
+            if self._memory is not None:
+                piece = bytes(self._memory[offset : offset + size])
+            else:
+                piece = os.pread(self._fd, size, offset)
+                while len(piece) < size:
+                    more = os.pread(self._fd, size - len(piece), offset + len(piece))
+                    if not more:
+                        break
+                    piece += more
+            return piece if len(piece) == size else piece + bytes(size - len(piece))
+
+    def missing(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Return the gaps within [start, end), in order."""
+        with self._lock:
+            return self._written.missing(start, end)
+
+    def truncate(self, size: int) -> None:
+        """Forget everything from `size` on."""
+        with self._lock:
+            self._check_open()
+            self._quota.give(self._written.truncate(size))
+            if self._memory is not None:
+                del self._memory[size:]
+            elif os.fstat(self._fd).st_size > size:
+                os.ftruncate(self._fd, size)
+
+    def close(self) -> None:
+        """Drop everything, the file too. Idempotent."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._quota.give(self._written.total)
+            self._memory = None
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+            if self.path is not None:
+                self.path.unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Close, but leave the file for a later process (`adopt`). Idempotent."""
+        with self._lock:
+            self.path = None
+            self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RefusedError("the file was removed while it was being written")
+
+
+def _write_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+    done = os.pwrite(fd, data, offset)
+    while done < len(data):
+        done += os.pwrite(fd, memoryview(data)[done:], offset + done)

@@ -1,0 +1,133 @@
+"""The spool holds what was written, and nothing else, within its bounds."""
+
+from __future__ import annotations
+
+import itertools
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sftp_gateway.spool import Intervals, Quota, Spool
+from sftp_gateway.status import RefusedError
+
+SPACE = 200
+
+ranges = st.tuples(st.integers(0, SPACE), st.integers(0, SPACE)).map(sorted)
+steps = st.lists(st.tuples(st.sampled_from(["add", "truncate", "missing"]), ranges), max_size=60)
+
+
+@given(steps)
+def test_intervals_agree_with_a_model(moves: list[tuple[str, list[int]]]) -> None:
+    intervals, model = Intervals(), bytearray(SPACE)
+    for move, (start, end) in moves:
+        if move == "add":
+            new = model[start:end].count(0)
+            assert intervals.add(start, end) == new
+            model[start:end] = b"\1" * (end - start)
+        elif move == "truncate":
+            dropped = model[start:].count(1)
+            assert intervals.truncate(start) == dropped
+            model[start:] = bytes(SPACE - start)
+        else:
+            gaps = intervals.missing(start, end)
+            expected = bytearray(b"\1" * SPACE)
+            for first, last in gaps:
+                expected[first:last] = bytes(last - first)
+            assert expected[start:end] == model[start:end]
+            assert all(a[1] < b[0] for a, b in itertools.pairwise(gaps))
+        assert intervals.total == model.count(1)
+        assert intervals.prefix == (bytes(model) + b"\0").index(0)
+        shown = list(intervals)
+        assert all(first < last for first, last in shown)
+        assert all(a[1] < b[0] for a, b in itertools.pairwise(shown)), "ranges touch"
+
+
+writes = st.tuples(st.integers(0, SPACE), st.binary(max_size=40))
+spool_steps = st.lists(
+    st.one_of(st.tuples(st.just("write"), writes), st.tuples(st.just("truncate"), st.integers(0, SPACE))), max_size=40
+)
+
+
+@given(spool_steps, st.sampled_from([0, 50, 10_000]))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_spool_agrees_with_a_model(tmp_path: Path, moves: list, memory_limit: int) -> None:
+    quota = Quota(10_000)
+    spool = Spool(tmp_path, quota, memory_limit=memory_limit)
+    model, known = bytearray(SPACE * 2), bytearray(SPACE * 2)
+    for move, argument in moves:
+        if move == "write":
+            offset, data = argument
+            spool.write(offset, data)
+            model[offset : offset + len(data)] = data
+            known[offset : offset + len(data)] = b"\1" * len(data)
+        else:
+            spool.truncate(argument)
+            model[argument:] = bytes(len(model) - argument)
+            known[argument:] = bytes(len(known) - argument)
+        assert spool.pread(0, len(model)) == model
+        assert spool.used == quota.used == known.count(1)
+        missing = bytearray(b"\1" * len(known))
+        for start, end in spool.missing(0, len(known)):
+            missing[start:end] = bytes(end - start)
+        assert missing == known
+    spool.close()
+    spool.close()
+    assert quota.used == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_large_file_goes_to_disk_where_nobody_else_reads_it(tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+    spool = Spool(folder, Quota(2**20), memory_limit=100)
+    spool.write(0, b"a" * 100)
+    assert spool.path is None
+    spool.write(100, b"b")
+    assert spool.path is not None
+    assert stat.S_IMODE(spool.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    spool.close()
+    assert not list(folder.iterdir())
+
+
+def test_a_far_offset_takes_no_space(tmp_path: Path) -> None:
+    quota = Quota(100)
+    spool = Spool(tmp_path, quota, memory_limit=1000)
+    spool.write(2**40, b"x")
+    assert spool.path is not None
+    assert spool.path.stat().st_blocks * 512 < 2**20
+    assert quota.used == 1
+    assert spool.pread(2**40 - 3, 4) == b"\0\0\0x"
+    spool.close()
+
+
+def test_the_quota_refuses_one_write_and_keeps_the_rest(tmp_path: Path) -> None:
+    quota = Quota(10)
+    spool = Spool(tmp_path, quota, memory_limit=1000)
+    spool.write(0, b"12345678")
+    with pytest.raises(RefusedError, match="used up"):
+        spool.write(8, b"abc")
+    spool.write(4, b"WXYZ")  # rewriting takes nothing
+    spool.write(8, b"ab")
+    assert spool.pread(0, 10) == b"1234WXYZab"
+    spool.truncate(2)
+    assert quota.used == 2
+    spool.close()
+
+
+def test_a_spool_file_is_taken_over(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, Quota(100), memory_limit=0)
+    spool.write(0, b"12345")
+    spool.write(10, b"x")
+    path, there = spool.to_disk(), spool.ranges()
+    spool.release()
+    quota = Quota(100)
+    later = Spool(tmp_path, quota, memory_limit=0)
+    later.adopt(path, there)
+    assert later.pread(0, 11) == b"12345\0\0\0\0\0x"
+    assert later.missing(0, 11) == [(5, 10)]
+    assert quota.used == 6
+    later.close()
+    assert not path.exists()
