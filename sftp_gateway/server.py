@@ -1,0 +1,324 @@
+"""`SFTPGateway`: listens, accepts, watches deadlines and limits, ends in good order. Knows no SFTP."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import fs
+import paramiko
+from fs.base import FS
+
+from sftp_gateway.accounts import Accounts
+from sftp_gateway.config import GatewayConfig
+from sftp_gateway.gatekeeper import Gatekeeper
+from sftp_gateway.hostkey import HostKeyError, create_private_file, load_host_key, load_or_create_host_key
+from sftp_gateway.logs import log_event
+from sftp_gateway.session import Services, Session
+from sftp_gateway.transport import DISCONNECT_BY_APPLICATION, BoundedTransport, prepare_socket, shut_down
+from sftp_gateway.tree import TreeLimits
+from sftp_gateway.users import Users
+from sftp_gateway.workers import Workers
+
+_BACKLOG = 256
+_WATCH_SECONDS = 1.0
+_GOODBYE_SECONDS = 10.0
+"""How long a connection that was told to end may take before it is cut."""
+
+_logger = logging.getLogger(__name__)
+
+
+class GatewayError(Exception):
+    """The gateway cannot start; the text is one line that says why and what to do."""
+
+
+class SFTPGateway:
+    """An SFTP server over PyFilesystems.
+
+    `start` returns when it listens, `stop` when nothing of it is left; also a context manager. Thread-safe. Owns the
+    listening socket, a thread that accepts, one that watches deadlines, and one transport for each connection, which
+    has a thread of its own.
+    """
+
+    def __init__(self, config: GatewayConfig, *, open_filesystem: Callable[[str], FS] = fs.open_fs) -> None:
+        self._config = config
+        self._open_filesystem = open_filesystem
+        self._listener: socket.socket | None = None
+        self._wake_receiver: socket.socket
+        self._wake_sender: socket.socket
+        self._threads: list[threading.Thread] = []
+        self._stopping = threading.Event()
+        self._sessions_made = 0
+        self._lock = threading.Lock()
+        # guarded by _lock
+        self._connections: dict[Session, BoundedTransport] = {}
+        self._started = False
+
+    # Life.
+
+    def start(self) -> None:
+        """Listen and serve in background threads; raises `GatewayError`."""
+        config = self._config
+        with self._lock:
+            if self._started:
+                raise GatewayError("a gateway starts once; make another")
+            self._started = True
+        self._host_keys = self._load_host_keys()
+        self._listener = self._listen(*config.listen_address)
+        self._services = Services(
+            users=Users(
+                config.users,
+                credential_url=config.credential_url if config.credential_logins else None,
+                url_parameters=config.url_parameters,
+            ),
+            accounts=Accounts(
+                open_filesystem=self._open_filesystem,
+                spool_folder=config.state_path / "spool",
+                secret=self._load_secret(),
+                tree_limits=TreeLimits(spool_quota=config.spool_quota_bytes, partial_seconds=config.partial_seconds),
+                open_seconds=config.open_seconds,
+                idle_seconds=config.account_idle_seconds,
+                recheck_seconds=config.recheck_seconds,
+            ),
+            workers=Workers(config.workers),
+            gatekeeper=Gatekeeper(
+                max_connections=config.max_connections,
+                max_connections_per_address=config.max_connections_per_address,
+                max_sessions_per_user=config.max_sessions_per_user,
+                ban_failures=config.ban_failures,
+                ban_seconds=config.ban_seconds,
+                ban_exempt=config.ban_exempt,
+            ),
+        )
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        for work in (self._accept_all, self._watch):
+            thread = threading.Thread(target=work, name=f"sftp-gateway-{work.__name__.strip('_')}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def stop(self, drain_seconds: float | None = None) -> bool:
+        """Accept nobody any more, let transfers under way finish, end every session; tell whether all ended well.
+
+        Waits `drain_seconds` (the configured ones) for transfers, and a few seconds for the rest. Idempotent.
+        """
+        with self._lock:
+            if not self._started:
+                return True
+        if self._stopping.is_set():
+            return not any(thread.is_alive() for thread in self._threads)
+        self._stopping.set()
+        self._wake_sender.send(b"x")
+        for thread in self._threads:
+            thread.join()
+        drain = self._config.drain_seconds if drain_seconds is None else drain_seconds
+        clean = self._end_sessions(drain)
+        clean = self._services.workers.close() and clean
+        clean = self._services.accounts.close() and clean
+        for sock in (self._listener, self._wake_receiver, self._wake_sender):
+            if sock is not None:
+                sock.close()
+        return clean
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop(0.0 if kind is not None else None)
+
+    # What it looks like from outside.
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and the port that it listens on, the true port where 0 was asked for."""
+        if self._listener is None:
+            raise GatewayError("the gateway has not started")
+        host, port = self._listener.getsockname()[:2]
+        return host, port
+
+    @property
+    def fingerprints(self) -> list[str]:
+        """The fingerprints of the host keys as clients show them."""
+        return [f"{key.get_name()} {key.fingerprint}" for key in self._host_keys]
+
+    @property
+    def connections(self) -> int:
+        """The number of connections at this moment, signed in or not."""
+        with self._lock:
+            return len(self._connections)
+
+    # Start.
+
+    def _load_host_keys(self) -> list[paramiko.PKey]:
+        try:
+            if self._config.host_keys:
+                return [load_host_key(Path(path).expanduser()) for path in self._config.host_keys]
+            return [load_or_create_host_key(self._config.state_path / "host_key_ed25519")]
+        except HostKeyError as error:
+            raise GatewayError(str(error)) from error
+
+    def _load_secret(self) -> bytes:
+        """The key of the digests that name accounts: kept, so that partial uploads are found again after a restart."""
+        path = self._config.state_path / "account_secret"
+        try:
+            if not path.exists():
+                create_private_file(path, os.urandom(32))
+            return path.read_bytes()
+        except (HostKeyError, OSError) as error:
+            raise GatewayError(str(error)) from error
+
+    def _listen(self, host: str, port: int) -> socket.socket:
+        try:
+            family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            listener = socket.socket(family, kind)
+        except OSError as error:
+            raise GatewayError(f"{host}: is no address of this machine: {error.strerror or error}") from error
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(_BACKLOG)
+            listener.setblocking(False)
+        except OSError as error:
+            listener.close()
+            raise GatewayError(f"cannot listen on {host}:{port}: {_why_not(error)}") from error
+        return listener
+
+    # Accept.
+
+    def _accept_all(self) -> None:
+        assert self._listener is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._listener, selectors.EVENT_READ)
+            selector.register(self._wake_receiver, selectors.EVENT_READ)
+            while not self._stopping.is_set():
+                selector.select()
+                if self._stopping.is_set():
+                    break
+                try:
+                    sock, peer = self._listener.accept()
+                except (BlockingIOError, ConnectionError):
+                    continue
+                except OSError as error:  # out of file descriptors, mostly: serve those who are here, try again
+                    _logger.error("a connection cannot be accepted: %s", error.strerror or error)
+                    self._stopping.wait(1.0)
+                    continue
+                self._accept(sock, peer[0])
+        self._listener.close()
+
+    def _accept(self, sock: socket.socket, address: str) -> None:
+        refusal = self._services.gatekeeper.connect(address)
+        if refusal is not None:
+            log_event("refused", level=logging.DEBUG, reason=refusal, **{"from": address})
+            _dismiss(sock, refusal)
+            return
+        self._sessions_made += 1
+        session = Session(self._services, f"{self._sessions_made:x}", address)
+        try:
+            prepare_socket(sock)
+            transport = BoundedTransport(
+                sock,
+                host_keys=self._host_keys,
+                on_login=session.signed_in,
+                on_end=lambda: self._ended(session),
+                compatible_algorithms=self._config.compatible_algorithms,
+                keepalive_seconds=self._config.keepalive_seconds,
+            )
+            session.transport = transport
+            with self._lock:
+                self._connections[session] = transport
+            transport.start_server(event=threading.Event(), server=session)
+        except (OSError, RuntimeError, paramiko.SSHException) as error:  # a peer already gone, or no more threads
+            _logger.debug("a connection could not be served: %s", error)
+            sock.close()
+            with self._lock:
+                self._connections.pop(session, None)
+            self._services.gatekeeper.disconnect(address)
+
+    def _ended(self, session: Session) -> None:
+        """Clean up after a connection; the last thing that its transport's thread does."""
+        try:
+            session.ended()
+        finally:
+            self._services.gatekeeper.disconnect(session.address)
+            with self._lock:
+                del self._connections[session]
+
+    # Watch.
+
+    def _watch(self) -> None:
+        """Hold every connection to its deadlines, and close accounts that nobody uses."""
+        while not self._stopping.wait(_WATCH_SECONDS):
+            for session, transport in self._snapshot():
+                self._watch_one(session, transport, time.monotonic())
+            self._services.accounts.close_idle()
+
+    def _watch_one(self, session: Session, transport: BoundedTransport, now: float) -> None:
+        config = self._config
+        if transport.leaving_since is not None:
+            if now - transport.leaving_since > _GOODBYE_SECONDS:
+                transport.close()
+        elif session.signed_in_at is None:
+            if now - session.started_at > config.login_seconds:
+                transport.disconnect(DISCONNECT_BY_APPLICATION, "the login took too long")
+        elif not session.channels:
+            if now - session.signed_in_at > config.channel_seconds:
+                transport.disconnect(DISCONNECT_BY_APPLICATION, "no SFTP was asked for")
+        elif session.idle_seconds > config.idle_seconds:
+            session.log.log("idle", seconds=round(session.idle_seconds))
+            transport.disconnect(DISCONNECT_BY_APPLICATION, "idle for too long")
+
+    def _snapshot(self) -> list[tuple[Session, BoundedTransport]]:
+        with self._lock:
+            return list(self._connections.items())
+
+    # Stop.
+
+    def _end_sessions(self, drain_seconds: float) -> bool:
+        """Wait for transfers, then say goodbye to everyone, then cut whoever does not leave."""
+        deadline = time.monotonic() + drain_seconds
+        while time.monotonic() < deadline and any(session.busy for session, _ in self._snapshot()):
+            for session, transport in self._snapshot():
+                if not session.busy:
+                    transport.disconnect(DISCONNECT_BY_APPLICATION, "the server is stopping")
+            time.sleep(0.05)
+        for session, transport in self._snapshot():
+            session.drain(max(0.0, deadline - time.monotonic()))
+            transport.disconnect(DISCONNECT_BY_APPLICATION, "the server is stopping")
+        for patience in (2.0, _GOODBYE_SECONDS):
+            deadline = time.monotonic() + patience
+            for _, transport in self._snapshot():
+                transport.join(max(0.0, deadline - time.monotonic()))
+                transport.close()
+        return not self._snapshot()
+
+
+def _why_not(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "the port is in use; stop the other server, or choose another port with --listen"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "ports below 1024 need privileges; choose another port with --listen"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine has no such address; choose another with --listen"
+    return error.strerror or str(error)
+
+
+def _dismiss(sock: socket.socket, reason: str) -> None:
+    """Tell a client before the SSH banner, where RFC 4253 allows lines of text, and close; never waits."""
+    try:
+        sock.setblocking(False)
+        sock.send(f"{reason}\r\n".encode())
+    except OSError:
+        _logger.debug("a refused client was gone already")
+    shut_down(sock)
+    sock.close()

@@ -1,0 +1,252 @@
+"""One signed-in connection as paramiko asks about it: authentication, and which channels it may open."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from dataclasses import dataclass
+
+import paramiko
+from paramiko.common import (
+    AUTH_FAILED,
+    AUTH_SUCCESSFUL,
+    OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED,
+    OPEN_FAILED_RESOURCE_SHORTAGE,
+    OPEN_SUCCEEDED,
+)
+from paramiko.server import InteractiveQuery
+
+from sftp_gateway.accounts import AccountRefusedError, Accounts, AccountUnreachableError, Lease
+from sftp_gateway.channel import SFTPChannel
+from sftp_gateway.gatekeeper import Gatekeeper
+from sftp_gateway.logs import SessionLog
+from sftp_gateway.transport import (
+    DISCONNECT_SERVICE_NOT_AVAILABLE,
+    DISCONNECT_TOO_MANY_CONNECTIONS,
+    BoundedTransport,
+)
+from sftp_gateway.tree import Rights
+from sftp_gateway.users import Login, UserError, Users, fingerprint, shown_name
+from sftp_gateway.workers import Workers
+
+MAX_CHANNELS = 16
+SFTP_ONLY = "This server offers SFTP only."
+_ABORT_SECONDS = 600.0
+_QUIET_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What all sessions of a gateway share."""
+
+    users: Users
+    accounts: Accounts
+    workers: Workers
+    gatekeeper: Gatekeeper
+
+
+class Session(paramiko.ServerInterface):
+    """Answer paramiko's questions about one connection. paramiko calls `check_*` on the transport's thread only.
+
+    Owned by `SFTPGateway`; its watch thread reads the public attributes.
+    """
+
+    def __init__(self, services: Services, name: str, address: str) -> None:
+        self.log = SessionLog(name, address)
+        self.address = address
+        self.started_at = time.monotonic()
+        self.signed_in_at: float | None = None
+        self.transport: BoundedTransport
+        self._services = services
+        self._prompted_name: str | None = None
+        self._attempted: str | None = None
+        self._refused_keys: list[str] = []
+        self._explained = False
+        self._method = ""
+        self._login: Login | None = None
+        self._lease: Lease | None = None
+        self._lock = threading.Lock()
+        # guarded by _lock
+        self._channels: list[SFTPChannel] = []
+
+    @property
+    def channels(self) -> list[SFTPChannel]:
+        """The SFTP channels of this connection; some may have ended."""
+        with self._lock:
+            return self._channels
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long ago something last happened on a channel; since the login where nothing has."""
+        last = max((channel.last_activity for channel in self.channels), default=0.0)
+        return time.monotonic() - max(last, self.signed_in_at or self.started_at)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a client is at work here: something happened just now on a channel that has not ended."""
+        return self.idle_seconds < _QUIET_SECONDS and any(not channel.wait(0) for channel in self.channels)
+
+    def drain(self, seconds: float) -> None:
+        """Let requests under way finish for up to `seconds`, and take no new one."""
+        for channel in self.channels:
+            channel.stop(seconds)
+
+    # Authentication.
+
+    def get_allowed_auths(self, username: str) -> str:  # noqa: ARG002
+        return "publickey,password,keyboard-interactive"
+
+    def check_auth_none(self, username: str) -> int:
+        """Refuse, but not as a failed login: clients ask like this which methods there are."""
+        self._attempted = username
+        return AUTH_FAILED
+
+    def check_auth_password(self, username: str, password: str | bytes) -> int:
+        return self._check_password(username, password, "password")
+
+    def check_auth_interactive(self, username: str, submethods: str | bytes) -> int | InteractiveQuery:  # noqa: ARG002
+        self._prompted_name = username
+        return InteractiveQuery("", "", ("Password: ", False))
+
+    def check_auth_interactive_response(self, responses: list[str]) -> int | InteractiveQuery:
+        name, self._prompted_name = self._prompted_name, None
+        if name is None or len(responses) != 1:
+            return AUTH_FAILED
+        return self._check_password(name, responses[0], "keyboard-interactive")
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        """Tell whether the key fits; paramiko asks before it checks the signature, and when clients only probe."""
+        self._attempted = username
+        blob = key.asbytes()
+        try:
+            login = self._services.users.check_key(username, blob)
+        except UserError as error:
+            return self._refuse_misconfigured(error)
+        if login is None:
+            self._refused_keys.append(fingerprint(blob) if blob else "of an unsupported kind")
+            return AUTH_FAILED
+        self._login, self._method = login, f"publickey {fingerprint(blob)}"
+        return AUTH_SUCCESSFUL
+
+    def _check_password(self, name: str, password: str | bytes, method: str) -> int:
+        self._attempted = name
+        if isinstance(password, bytes):
+            password = password.decode("utf-8", "surrogateescape")
+        try:
+            login = self._services.users.check_password(name, password)
+        except UserError as error:
+            return self._refuse_misconfigured(error)
+        if login is None:
+            reason = "wrong password" if self._services.users.knows(name) else "unknown user"
+            return self._refuse(name, password, method, reason)
+        self._login, self._method = login, method
+        if login.proven:
+            return AUTH_SUCCESSFUL
+        self.log.knows(login.shown, login.secrets)
+        try:
+            self._lease = self._services.accounts.acquire(login.url)
+        except AccountRefusedError as error:
+            return self._refuse(name, password, method, f"{login.storage} refused the credentials: {error}")
+        except AccountUnreachableError as error:
+            self._turn_away(f"{login.storage} cannot be reached", error)
+            return AUTH_FAILED
+        return AUTH_SUCCESSFUL
+
+    def _refuse(self, name: str, password: str, method: str, reason: str) -> int:
+        """Count and log a failed login."""
+        self._explained = True
+        self.log.log("login_failed", level=logging.WARNING, user=shown_name(name), method=method, reason=reason)
+        attempt = hashlib.sha256(f"{name}\0{password}".encode("utf-8", "surrogatepass")).digest()
+        if self._services.gatekeeper.fail(self.address, attempt):
+            self.log.log("ban", level=logging.WARNING, reason="too many failed logins from this address")
+            self.transport.disconnect(DISCONNECT_SERVICE_NOT_AVAILABLE, "too many failed logins")
+        return AUTH_FAILED
+
+    def _refuse_misconfigured(self, error: UserError) -> int:
+        self._turn_away("this user is misconfigured", error)
+        return AUTH_FAILED
+
+    def _turn_away(self, reason: str, error: Exception) -> None:
+        """End the connection for a reason that no other password would change; not a failed login."""
+        self._explained = True
+        user = shown_name(self._attempted) if self._attempted is not None else None
+        self.log.log("login_refused", level=logging.ERROR, user=user, reason=f"{reason}: {error}")
+        self.transport.disconnect(DISCONNECT_SERVICE_NOT_AVAILABLE, f"{reason}, try again later")
+
+    def signed_in(self) -> None:
+        """Note the login that paramiko has just granted; on the transport's thread."""
+        login = self._login
+        if login is None:
+            raise RuntimeError("signed in without a login")
+        self.log.knows(login.shown, login.secrets)
+        if not self._services.gatekeeper.sign_in(login.name, self.address, maximum=login.max_sessions):
+            self._explained = True
+            self.log.log("login_refused", level=logging.WARNING, reason="too many sessions of this user")
+            self.transport.disconnect(DISCONNECT_TOO_MANY_CONNECTIONS, "too many sessions of this user")
+            return
+        self.signed_in_at = time.monotonic()
+        client = self.transport.remote_version.removeprefix("SSH-2.0-")[:64]
+        self.log.log("login", method=self._method, client=client, rights=login.rights)
+
+    # Channels.
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:  # noqa: ARG002
+        if kind != "session" or self.signed_in_at is None:
+            return OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+        busy = sum(not channel.wait(0) for channel in self.channels)
+        return OPEN_SUCCEEDED if busy < MAX_CHANNELS else OPEN_FAILED_RESOURCE_SHORTAGE
+
+    def check_channel_pty_request(self, *arguments: object) -> bool:  # noqa: ARG002
+        """Agree, so that the client goes on to ask for a shell and gets the reason why there is none."""
+        return True
+
+    def check_channel_shell_request(self, channel: paramiko.Channel) -> bool:
+        self.transport.refuse(channel, SFTP_ONLY)
+        return True
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:  # noqa: ARG002
+        self.transport.refuse(channel, SFTP_ONLY)
+        return True
+
+    def check_channel_subsystem_request(self, channel: paramiko.Channel, name: str) -> bool:
+        taken = any(known.channel is channel for known in self.channels)
+        login = self._login
+        if name != "sftp" or taken or login is None:
+            return False
+        try:
+            self._lease = self._lease or self._services.accounts.acquire(login.url)
+        except AccountRefusedError as error:
+            self._turn_away(f"{login.storage} refused the credentials of this user", error)
+            return False
+        except AccountUnreachableError as error:
+            self._turn_away(f"{login.storage} cannot be reached", error)
+            return False
+        view = self._lease.tree.view(login.root, rights=Rights(login.rights))
+        sftp = SFTPChannel(channel, view, events=self.log, workers=self._services.workers)
+        with self._lock:
+            self._channels = [*(known for known in self._channels if not known.wait(0)), sftp]
+        sftp.start()
+        return True
+
+    # The end.
+
+    def ended(self) -> None:
+        """Give back everything; called once on the transport's thread when the connection is over."""
+        for channel in self.channels:
+            channel.stop()
+        for channel in self.channels:
+            channel.wait(_ABORT_SECONDS)
+        if self._lease is not None:
+            self._lease.release()
+        if self.signed_in_at is not None and self._login is not None:
+            self._services.gatekeeper.sign_out(self._login.name)
+            self.log.log("logout", seconds=round(time.monotonic() - self.signed_in_at, 1))
+        elif not self._explained and self._refused_keys:
+            user = shown_name(self._attempted) if self._attempted is not None else None
+            reason = f"no accepted key: {', '.join(self._refused_keys[:5])}"
+            self.log.log("login_failed", level=logging.WARNING, user=user, method="publickey", reason=reason)
+        elif not self._explained:
+            reason = self.transport.last_problem or "the client left before signing in"
+            self.log.log("no_login", level=logging.DEBUG, reason=reason)
