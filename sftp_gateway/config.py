@@ -270,3 +270,19 @@ def _check_user(user: UserConfig, where: str) -> None:
         raise ConfigError(f"{where}: cannot sign in; give password_hash, public_keys or public_keys_file")
     if user.password_hash and not user.password_hash.startswith("$argon2"):
         raise ConfigError(f"{where}: password_hash: is not a hash; make one with: sftp-gateway hash-password")
+
+
+def settings_table() -> str:
+    """Return every setting as a Markdown table, for the documentation."""
+    lines = ["| setting | default | what it does |", "|---|---|---|"]
+    for prefix, fields in (("", GATEWAY_FIELDS), ("users.", USER_FIELDS)):
+        for key, field in fields.items():
+            value = default(field)
+            shown = "" if value is msgspec.NODEFAULT else f"`{_toml(value)}`"
+            if prefix + key != "users":
+                lines.append(f"| `{prefix}{key}` | {shown} | {description(field)} |")
+    return "\n".join(lines)
+
+
+def _toml(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

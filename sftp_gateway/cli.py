@@ -1,0 +1,207 @@
+"""The command `sftp-gateway`: flags from the table of settings, signals, exit codes. No logic of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+import click
+from msgspec.structs import FieldInfo
+
+from sftp_gateway.config import (
+    ENVIRONMENT_PREFIX,
+    GATEWAY_FIELDS,
+    ConfigError,
+    GatewayConfig,
+    UserConfig,
+    default,
+    description,
+    load_config,
+    settings_table,
+)
+from sftp_gateway.logs import set_up_logging
+from sftp_gateway.server import GatewayError, SFTPGateway
+from sftp_gateway.users import Users, hash_password
+
+EXIT_UNUSABLE = 2
+_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+_Command = TypeVar("_Command", bound=Callable[..., None])
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user is one line and exit code 2."""
+    try:
+        cli.main(prog_name="sftp-gateway", standalone_mode=False)
+    except (ConfigError, GatewayError) as error:
+        _fail(str(error))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+
+
+def _fail(reason: str) -> None:
+    click.echo(f"sftp-gateway: {reason}", err=True)
+    sys.exit(EXIT_UNUSABLE)
+
+
+def _settings(command: _Command) -> _Command:
+    """Give a command one flag for each setting."""
+    for key, field in reversed(list(GATEWAY_FIELDS.items())):
+        if key == "users":
+            continue
+        flag = f"--{key.replace('_', '-')}"
+        value = default(field)
+        shown = (
+            ", ".join(value) if isinstance(value, tuple) else str(value).lower() if value in (True, False) else value
+        )
+        text = f"{description(field)} [default: {'none' if shown == '' else shown}]"
+        if isinstance(value, bool):
+            option = click.option(f"{flag}/--no-{flag[2:]}", key, default=None, help=text)
+        elif isinstance(value, tuple):
+            option = click.option(flag, key, multiple=True, metavar="TEXT", help=f"{text} May be repeated.")
+        else:
+            option = click.option(flag, key, metavar=_kind(field), help=text)
+        command = option(command)
+    return command
+
+
+def _kind(field: FieldInfo) -> str:
+    """What a flag takes, as --help shows it."""
+    kind = get_args(field.type)[0]
+    return "|".join(get_args(kind)) if get_origin(kind) is Literal else "TEXT" if kind is str else "NUMBER"
+
+
+def _given(flags: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in flags.items() if value is not None and value != ()}
+
+
+@click.group(context_settings=_HELP)
+def cli() -> None:
+    """Serve Dropbox, or any other PyFilesystem, over SFTP."""
+
+
+@cli.command(context_settings=_HELP)
+@click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    envvar=f"{ENVIRONMENT_PREFIX}CONFIG",
+    help="A TOML file of settings and users.",
+)
+@_settings
+def serve(file: Path | None, **flags: Any) -> None:
+    """Serve until SIGTERM or Ctrl-C; a second Ctrl-C ends at once.
+
+    Without a file, people sign in with their own Dropbox app: user APP_KEY~APP_SECRET (APP_KEY~ for an app without a
+    secret, APP_KEY~APP_SECRET~MEMBER@COMPANY.COM for a member of a team), password: a refresh token.
+
+    Every flag can also be a key of the TOML file (with underscores) or an environment variable (SFTP_GATEWAY_LISTEN for
+    --listen); the flag wins over the variable, the variable over the file.
+    """
+    config = load_config(file, flags=_given(flags))
+    set_up_logging(config.log_level, config.log_format)
+    with Signals() as signals:
+        gateway = SFTPGateway(config)
+        gateway.start()
+        host, port = gateway.address
+        shown = f"[{host}]" if ":" in host else host
+        click.echo(f"SFTP gateway ready on {shown}:{port}, host key {', '.join(gateway.fingerprints)}")
+        signals.wait()
+        sys.exit(0 if gateway.stop() else 1)
+
+
+@cli.command(context_settings=_HELP)
+@click.option("--folder", type=click.Path(path_type=Path), help="Where the demo's files live. [default: ./demo]")
+@click.option("--listen", default="127.0.0.1:2222", show_default=True, help="Address and port of the SFTP server.")
+def demo(folder: Path | None, listen: str) -> None:
+    """Serve a small local Dropbox that needs no account; its files stay in a folder. Ctrl-C ends it."""
+    from sftp_gateway.demo import run_demo
+
+    with Signals() as signals:
+        run_demo(folder or Path("demo"), listen, tell=click.echo, wait=signals.wait)
+
+
+@cli.command("check-config", context_settings=_HELP)
+@click.argument("file", type=click.Path(path_type=Path))
+def check_config(file: Path) -> None:
+    """Print what is in effect with this TOML file and the environment, or what is wrong with it."""
+    config = load_config(file)
+    for key, field in GATEWAY_FIELDS.items():
+        if key != "users":
+            value = getattr(config, key)
+            origin = "  # default" if value == default(field) else ""
+            click.echo(f"{key} = {json.dumps(value, ensure_ascii=False)}{origin}")
+    for user in config.users:
+        click.echo(f"user {user.name}: {user.rights} in {user.root}, signs in with {_ways_in(user)}")
+    problems = list(_problems(config))
+    for problem in problems:
+        click.echo(f"sftp-gateway: {file}: {problem}", err=True)
+    sys.exit(EXIT_UNUSABLE if problems else 0)
+
+
+def _ways_in(user: UserConfig) -> str:
+    keys = "public keys" if user.public_keys or user.public_keys_file else ""
+    return " and ".join(way for way in ("a password" if user.password_hash else "", keys) if way)
+
+
+def _problems(config: GatewayConfig) -> Iterable[str]:
+    yield from Users(config.users).check_all()
+    for path in config.host_keys:
+        if not Path(path).expanduser().is_file():
+            yield f"host_keys: {path}: there is no such file; remove the setting to have a key made"
+
+
+@cli.command("hash-password", context_settings=_HELP)
+def hash_password_command() -> None:
+    """Read a password from a prompt, or a line of standard input, and print its hash for a user's password_hash."""
+    if sys.stdin.isatty():
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    if not password:
+        _fail("an empty password lets everybody in; give one")
+    click.echo(hash_password(password))
+
+
+@cli.command(context_settings=_HELP)
+def settings() -> None:
+    """Print every setting with its default and meaning, as a Markdown table."""
+    click.echo(settings_table())
+
+
+class Signals:
+    """Turn SIGTERM and Ctrl-C into the end of `wait`; a second Ctrl-C ends the process on the spot."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def wait(self) -> None:
+        """Return when the process was asked to end."""
+        self._asked.wait()
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self._asked.is_set() and number == signal.SIGINT:
+            os._exit(130)
+        self._asked.set()
