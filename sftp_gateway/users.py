@@ -48,6 +48,11 @@ class Login:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     """Texts that no log line may contain."""
 
+    @property
+    def storage(self) -> str:
+        """What people call the storage behind the URL, such as "Dropbox"."""
+        return self.url.partition("://")[0].capitalize()
+
 
 class Users:
     """Check names, passwords and keys in constant time; costs nothing for users who do not sign in. Thread-safe."""
@@ -82,6 +87,10 @@ class Users:
             return None
         fits = [hmac.compare_digest(blob, known) for known in public_keys(user)]
         return self._login(user) if any(fits) else None
+
+    def knows(self, name: str) -> bool:
+        """Tell whether a user of this name is configured; for logs, never for clients."""
+        return name in self._users
 
     def check_all(self) -> Iterator[str]:
         """Yield one line for each user that could not sign in as configured; reads keys, URLs and variables."""
