@@ -1,0 +1,72 @@
+"""A running gateway, and its log lines, for tests."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import paramiko
+import pytest
+
+from sftp_gateway import GatewayConfig, SFTPGateway, UserConfig
+from sftp_gateway.users import hash_password
+
+PASSWORD = "correct horse"
+PASSWORD_HASH = hash_password(PASSWORD)
+
+StartGateway = Callable[..., SFTPGateway]
+Connect = Callable[..., paramiko.Transport]
+
+
+@pytest.fixture
+def start_gateway(tmp_path: Path) -> Iterator[StartGateway]:
+    """Start gateways on free ports with settings; by default one user "ann" with an empty memory filesystem."""
+    with ExitStack() as stack:
+
+        def start(*, open_filesystem: Any = None, **settings: Any) -> SFTPGateway:
+            settings.setdefault("users", (UserConfig(name="ann", password_hash=PASSWORD_HASH, url="mem://"),))
+            config = GatewayConfig(
+                **{"listen": "127.0.0.1:0", "state_folder": str(tmp_path / "state"), "drain_seconds": 0.0, **settings}
+            )
+            options = {} if open_filesystem is None else {"open_filesystem": open_filesystem}
+            return stack.enter_context(SFTPGateway(config, **options))
+
+        yield start
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Make SSH connections with paramiko; signed in where a name and a password or key are given."""
+    with ExitStack() as stack:
+
+        def make(gateway: SFTPGateway, name: str | None = None, secret: str | paramiko.PKey = "") -> paramiko.Transport:
+            transport = paramiko.Transport(gateway.address)
+            stack.callback(_close, transport)
+            transport.start_client(timeout=20)
+            if name is not None and isinstance(secret, paramiko.PKey):
+                transport.auth_publickey(name, secret)
+            elif name is not None:
+                transport.auth_password(name, secret, fallback=False)
+            return transport
+
+        yield make
+
+
+def _close(transport: paramiko.Transport) -> None:
+    transport.close()
+    transport.join(10)
+
+
+@pytest.fixture
+def log_lines(caplog: pytest.LogCaptureFixture) -> Callable[[str], list[dict[str, Any]]]:
+    """Return the fields of every line that was logged for an event."""
+    caplog.set_level(logging.DEBUG, logger="sftp_gateway")
+    logging.getLogger("sftp_gateway.ssh").setLevel(logging.CRITICAL)
+
+    def lines(event: str) -> list[dict[str, Any]]:
+        return [record.__dict__["fields"] for record in caplog.records if record.__dict__.get("event") == event]
+
+    return lines

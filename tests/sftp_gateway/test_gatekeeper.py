@@ -1,0 +1,112 @@
+"""Limits and bans, with a clock that the test winds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sftp_gateway.gatekeeper import Gatekeeper
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def keeper(clock: Clock, **settings: Any) -> Gatekeeper:
+    values: dict[str, Any] = {
+        "max_connections": 10,
+        "max_connections_per_address": 3,
+        "max_sessions_per_user": 2,
+        "ban_failures": 3,
+        "ban_seconds": 60.0,
+    }
+    return Gatekeeper(**(values | settings), clock=clock)
+
+
+def test_connections_in_all(clock: Clock) -> None:
+    gate = keeper(clock, max_connections=2)
+    assert gate.connect("10.0.0.1") is None
+    assert gate.connect("10.0.0.2") is None
+    assert gate.connect("10.0.0.3") == "too many connections"
+    gate.disconnect("10.0.0.1")
+    assert gate.connect("10.0.0.3") is None
+
+
+def test_connections_of_one_address(clock: Clock) -> None:
+    gate = keeper(clock)
+    assert [gate.connect("10.0.0.1") for _ in range(4)] == [None, None, None, "too many connections from one address"]
+    assert gate.connect("10.0.0.2") is None
+    gate.disconnect("10.0.0.1")
+    assert gate.connect("::ffff:10.0.0.1") is None
+    assert gate.connect("10.0.0.1") is not None
+
+
+def test_a_64_bit_network_counts_as_one_address(clock: Clock) -> None:
+    gate = keeper(clock, max_connections_per_address=2)
+    assert gate.connect("2001:db8::1") is None
+    assert gate.connect("2001:db8::2") is None
+    assert gate.connect("2001:db8::3") is not None
+    assert gate.connect("2001:db8:0:1::1") is None
+
+
+def test_sessions_of_one_user(clock: Clock) -> None:
+    gate = keeper(clock)
+    assert [gate.sign_in("ann", "10.0.0.1") for _ in range(3)] == [True, True, False]
+    assert gate.sign_in("bob", "10.0.0.1", maximum=1)
+    assert not gate.sign_in("bob", "10.0.0.1", maximum=1)
+    gate.sign_out("ann")
+    assert gate.sign_in("ann", "10.0.0.1")
+
+
+def test_different_failures_ban_for_a_while(clock: Clock) -> None:
+    gate = keeper(clock)
+    assert [gate.fail("10.0.0.1", attempt) for attempt in (b"a", b"b", b"c")] == [False, False, True]
+    assert gate.connect("10.0.0.1") == "banned after failed logins"
+    assert gate.connect("10.0.0.2") is None
+    clock.now += 61
+    assert gate.connect("10.0.0.1") is None
+
+
+def test_a_device_that_repeats_an_old_password_is_not_banned(clock: Clock) -> None:
+    gate = keeper(clock)
+    assert not any(gate.fail("10.0.0.1", b"old") for _ in range(100))
+
+
+def test_failures_long_apart_do_not_add_up(clock: Clock) -> None:
+    gate = keeper(clock)
+    for attempt in (b"a", b"b", b"c", b"d"):
+        assert not gate.fail("10.0.0.1", attempt)
+        clock.now += 31
+
+
+def test_a_successful_login_forgives(clock: Clock) -> None:
+    gate = keeper(clock)
+    gate.fail("10.0.0.1", b"a")
+    gate.fail("10.0.0.1", b"b")
+    gate.sign_in("ann", "10.0.0.1")
+    assert not gate.fail("10.0.0.1", b"c")
+
+
+def test_exempt_networks_and_switched_off_bans(clock: Clock) -> None:
+    gate = keeper(clock, ban_failures=1, ban_exempt=["10.0.0.0/8", "::1/128"])
+    assert not gate.fail("10.1.2.3", b"a")
+    assert not gate.fail("::1", b"a")
+    assert gate.fail("192.0.2.1", b"a")
+    assert not keeper(clock, ban_failures=0).fail("192.0.2.1", b"a")
+
+
+def test_memory_of_failures_is_bounded(clock: Clock) -> None:
+    gate = keeper(clock)
+    for number in range(12_000):
+        gate.fail(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", b"a")
+    assert len(gate._failures) == 10_000

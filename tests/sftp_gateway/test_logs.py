@@ -1,0 +1,98 @@
+"""One line for each event, for people or programs, whatever names and secrets hold."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from sftp_gateway.events import Transfer
+from sftp_gateway.logs import SessionLog, log_event, set_up_logging
+
+
+@pytest.fixture
+def output() -> Iterator[io.StringIO]:
+    """What is logged, after a test called `set_up_logging` with it; logging is as before in the end."""
+    names = ("", "sftp_gateway", "sftp_gateway.ssh", "fs_dropbox", "paramiko")
+    loggers = [logging.getLogger(name) for name in names]
+    before = [(logger.level, logger.handlers[:]) for logger in loggers]
+    yield io.StringIO()
+    for logger, (level, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+
+
+def test_lines_for_people(output: io.StringIO) -> None:
+    set_up_logging("info", "text", output)
+    log = SessionLog("7", "10.0.0.1")
+    log.knows("ann")
+    log.on_transfer(Transfer("upload", "/a b/ü.txt", 3_000_000, 1.5, "ok"))
+    log.on_transfer(Transfer("download", "/x", 10, 0.0, "failed", "not allowed"))
+    log.on_rename("/a", "/b")
+    log.on_remove("/a", directory=False)
+    log.on_remove("/d", directory=True)
+    log.on_mkdir("/d")
+    log.on_failure("open", "/a", "file exists")
+    who = "session=7 from=10.0.0.1 user=ann"
+    lines = [line.partition(" ")[2] for line in output.getvalue().splitlines()]
+    assert lines == [
+        f'INFO upload {who} path="/a b/ü.txt" bytes=3000000 seconds=1.5 rate=2MB/s result=ok',
+        f'WARNING download {who} path=/x bytes=10 seconds=0.0 result=failed reason="not allowed"',
+        f"INFO rename {who} path=/a target=/b",
+        f"INFO remove {who} path=/a",
+        f"INFO rmdir {who} path=/d",
+        f"INFO mkdir {who} path=/d",
+        f'WARNING failure {who} operation=open path=/a reason="file exists"',
+    ]
+
+
+def test_lines_for_programs(output: io.StringIO) -> None:
+    set_up_logging("info", "json", output)
+    log_event("upload", path='/a "b"\n', bytes=3, rate=1.5, absent=None)
+    logging.getLogger("other").warning("careful\nnow")
+    first, second = (json.loads(line) for line in output.getvalue().splitlines())
+    assert {key: first[key] for key in ("level", "event", "path", "bytes", "rate")} == {
+        "level": "info",
+        "event": "upload",
+        "path": '/a "b"\n',
+        "bytes": 3,
+        "rate": 1.5,
+    }
+    assert "absent" not in first
+    assert second["message"] == "careful\nnow"
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_a_name_cannot_forge_a_line(output: io.StringIO, style: str) -> None:
+    set_up_logging("info", style, output)
+    SessionLog("1", "10.0.0.1").on_remove("/a\n2026 INFO login user=root\r\x1b[2J\u202e\u2028\udce4", directory=False)
+    assert output.getvalue().count("\n") == 1
+    if style == "text":
+        assert output.getvalue()[:-1].isprintable()
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_secrets_of_the_session_are_struck_out(output: io.StringIO, style: str) -> None:
+    set_up_logging("debug", style, output)
+    log = SessionLog("1", "10.0.0.1")
+    log.knows("KEY~***", ["TOKEN", "TOKEN%21", "SECRET"])
+    log.on_failure("open", "/TOKEN", "token TOKEN%21 of SECRET is no good")
+    assert "TOKEN" not in output.getvalue()
+    assert "SECRET" not in output.getvalue()
+    assert "token *** of *** is no good" in output.getvalue()
+
+
+def test_paramiko_is_quiet(output: io.StringIO) -> None:
+    set_up_logging("info", "text", output)
+    logging.getLogger("paramiko.transport").error("Exception (server): Error reading SSH protocol banner")
+    logging.getLogger("sftp_gateway.ssh").error("Exception (server): Error reading SSH protocol banner")
+    assert output.getvalue() == ""
+
+
+def test_levels(output: io.StringIO) -> None:
+    set_up_logging("warning", "text", output)
+    SessionLog("1", "10.0.0.1").on_mkdir("/d")
+    assert output.getvalue() == ""

@@ -1,0 +1,176 @@
+"""Who may log in: passwords, keys and the credential convention, without a trace of secrets."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import paramiko
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from sftp_gateway.config import UserConfig
+from sftp_gateway.users import UserError, Users, fingerprint, hash_password, is_credential_name, shown_name
+
+HASH = hash_password("secret")
+TEMPLATE = "dropbox://{user}:{password}@/"
+
+
+def new_key_line() -> str:
+    return Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
+def blob_of(line: str) -> bytes:
+    return base64.b64decode(line.split()[1])
+
+
+def test_the_right_password_and_no_other_signs_in() -> None:
+    users = Users([UserConfig(name="ann", password_hash=HASH, url="mem://", root="/in", rights="read-only")])
+    for _ in range(2):  # the second time from memory
+        login = users.check_password("ann", "secret")
+        assert login is not None
+        assert (login.url, login.root, login.rights, login.proven) == ("mem://", "/in", "read-only", True)
+        assert users.check_password("ann", "Secret") is None
+        assert users.check_password("ann", "") is None
+
+
+def test_an_unknown_name_costs_as_much_as_a_wrong_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sftp_gateway.users as module
+
+    verified: list[str] = []
+
+    class Hasher:
+        def verify(self, stored: str, password: str) -> None:
+            verified.append(password)
+            raise module.argon2.exceptions.VerifyMismatchError
+
+        def hash(self, password: str) -> str:
+            return HASH
+
+    monkeypatch.setattr(module, "_hasher", Hasher())
+    users = Users([UserConfig(name="ann", password_hash=HASH, url="mem://")], credential_url=TEMPLATE)
+    assert users.check_password("ann", "one") is None
+    assert users.check_password("nobody", "two") is None
+    assert verified == ["one", "two"]
+
+
+def test_a_user_with_keys_only_has_no_password() -> None:
+    users = Users([UserConfig(name="ann", public_keys=(new_key_line(),), url="mem://")])
+    assert users.check_password("ann", "") is None
+    assert users.check_password("ann", "secret") is None
+
+
+def test_keys_from_the_configuration_and_from_a_file(tmp_path: Path) -> None:
+    lines = [new_key_line() for _ in range(3)]
+    file = tmp_path / "authorized_keys"
+    file.write_text(f"# the laptop\n\n{lines[1]} ann@laptop\n")
+    users = Users([UserConfig(name="ann", public_keys=(lines[0],), public_keys_file=str(file), url="mem://")])
+    assert users.check_key("ann", blob_of(lines[0])) is not None
+    assert users.check_key("ann", blob_of(lines[1])) is not None
+    assert users.check_key("ann", blob_of(lines[2])) is None
+    assert users.check_key("nobody", blob_of(lines[0])) is None
+    assert users.check_key("ann", b"") is None
+
+
+def test_a_key_line_with_options_is_refused_rather_than_taken_without_them() -> None:
+    users = Users([UserConfig(name="ann", public_keys=('from="10.0.0.1" ' + new_key_line(),), url="mem://")])
+    with pytest.raises(UserError, match="without options"):
+        users.check_key("ann", b"x")
+
+
+def test_the_url_comes_from_the_environment_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "url").write_text("mem://file\n")
+    monkeypatch.setenv("ANN_URL", "mem://environment")
+    users = Users(
+        [
+            UserConfig(name="ann", password_hash=HASH, url_env="ANN_URL"),
+            UserConfig(name="bob", password_hash=HASH, url_file=str(tmp_path / "url")),
+            UserConfig(name="eve", password_hash=HASH, url_env="NOT_THERE"),
+        ]
+    )
+    ann, bob = users.check_password("ann", "secret"), users.check_password("bob", "secret")
+    assert ann is not None
+    assert bob is not None
+    assert (ann.url, bob.url) == ("mem://environment", "mem://file")
+    with pytest.raises(UserError, match="NOT_THERE holds no URL"):
+        users.check_password("eve", "secret")
+
+
+@pytest.mark.parametrize(
+    "name", ["key~secret", "key~", "key~secret~member@company.com", "key~~member@company.com", "me@company.com"]
+)
+def test_the_credential_convention(name: str) -> None:
+    assert is_credential_name(name)
+
+
+@pytest.mark.parametrize("name", ["ann", "", "~", "~secret", "key~se cret", "a@b@c", "key~a~b~c", "../x~y/..", "a:b~c"])
+def test_other_names_are_not_credentials(name: str) -> None:
+    assert not is_credential_name(name)
+    assert Users(credential_url=TEMPLATE).check_password(name, "token") is None
+
+
+def test_credentials_become_a_url_that_only_opening_proves() -> None:
+    users = Users(credential_url=TEMPLATE, url_parameters="root=home")
+    login = users.check_password("key~se/c@ret~me@x.com", "to:k/e@n{user}%")
+    assert login is not None
+    assert not login.proven
+    assert login.url == "dropbox://key~se%2Fc%40ret~me%40x.com:to%3Ak%2Fe%40n%7Buser%7D%25@/?root=home"
+    assert login.storage == "Dropbox"
+    assert users.check_password("key~secret", "") is None
+    assert Users().check_password("key~secret", "token") is None
+
+
+def test_a_configured_user_goes_before_the_convention() -> None:
+    users = Users([UserConfig(name="me@x.com", password_hash=HASH, url="mem://")], credential_url=TEMPLATE)
+    assert users.check_password("me@x.com", "token") is None
+    login = users.check_password("me@x.com", "secret")
+    assert login is not None
+    assert login.url == "mem://"
+
+
+def test_no_secret_is_shown() -> None:
+    users = Users(
+        [UserConfig(name="ann", password_hash=HASH, url="dropbox://KEY~APPSECRET:TOKEN@/")], credential_url=TEMPLATE
+    )
+    for login in (users.check_password("ann", "secret"), users.check_password("KEY~APPSECRET~a@b.c", "TOKEN")):
+        assert "APPSECRET" not in repr(login) + str(login)
+        assert "TOKEN" not in repr(login) + str(login)
+    assert "TOKEN" not in repr(UserConfig(name="ann", password_hash=HASH, url="dropbox://KEY~APPSECRET:TOKEN@/"))
+    assert shown_name("KEY~APPSECRET~me@x.com") == "KEY~***~me@x.com"
+    assert shown_name("KEY~APPSECRET") == "KEY~***"
+    assert shown_name("ann") == "ann"
+
+
+def test_check_all_names_every_user_that_cannot_sign_in(tmp_path: Path) -> None:
+    empty = tmp_path / "keys"
+    empty.touch()
+    users = Users(
+        [
+            UserConfig(name="fine", password_hash=HASH, url="mem://"),
+            UserConfig(name="keyless", public_keys_file=str(empty), url="mem://"),
+            UserConfig(name="damaged", password_hash="$argon2id$v=19$x", url="mem://"),
+            UserConfig(name="lost", password_hash=HASH, url_file=str(tmp_path / "nowhere")),
+            UserConfig(name="strange", public_keys=("ssh-ed25519 AAAA",), url="mem://"),
+        ]
+    )
+    problems = list(users.check_all())
+    assert [problem.split(":")[0] for problem in problems] == [
+        "user keyless",
+        "user damaged",
+        "user lost",
+        "user strange",
+    ]
+
+
+def test_fingerprints_are_those_of_openssh() -> None:
+    line = new_key_line()
+    assert fingerprint(blob_of(line)) == paramiko.PKey.from_type_string("ssh-ed25519", blob_of(line)).fingerprint
+
+
+def test_a_thousand_users_cost_nothing_until_they_sign_in(tmp_path: Path) -> None:
+    """Neither keys nor URLs are read, nor hashes checked, before somebody comes."""
+    Users(
+        UserConfig(name=f"user{n}", public_keys_file=str(tmp_path / "missing"), url_file=str(tmp_path / "missing"))
+        for n in range(1000)
+    )
