@@ -238,7 +238,7 @@ def _open(open_filesystem: Callable[[str], FS], url: str) -> FS:
         cause = getattr(error, "exc", None) or error.__cause__
         unreachable = isinstance(cause, fs.errors.RemoteConnectionError)
         raise (AccountUnreachableError if unreachable else AccountRefusedError)(_reason(error, url)) from None
-    except (fs.errors.FSError, fs.opener.errors.OpenerError) as error:
+    except (fs.errors.FSError, fs.opener.errors.OpenerError, fs.opener.errors.ParseError) as error:
         raise AccountRefusedError(_reason(error, url)) from None
     except Exception as error:  # noqa: BLE001 - a login must end in an answer, whatever a filesystem raises
         _logger.error("opening a filesystem raised %s", type(error).__name__)  # its text could hold the URL

@@ -97,7 +97,7 @@ def test_files_are_found_beside_the_file_that_names_them(write: Write, tmp_path:
             "make one with: sftp-gateway hash-password",
         ),
         (
-            "[[users]]\nname = 'a'\nurl = 'm'\npublic_keys = ['k']\n[[users]]\nname = 'a'\nurl = 'm'\npublic_keys = ['k']",
+            "[[users]]\nname = 'a'\nurl = 'm'\npublic_keys = ['k']\n" * 2,
             "user a: is there twice",
         ),
     ],

@@ -61,5 +61,5 @@ def test_a_file_that_is_no_key_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(HostKeyError, match="cannot be made.*--state-folder"):
+    with pytest.raises(HostKeyError, match=r"cannot be made.*--state-folder"):
         load_or_create_host_key(tmp_path / "file" / "host_key")

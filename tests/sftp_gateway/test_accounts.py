@@ -1,0 +1,202 @@
+"""One filesystem for each URL: opened once, shared, asked again, closed when idle."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import fs.errors
+import fs.opener.errors
+import pytest
+from fs.base import FS
+from fs.memoryfs import MemoryFS
+
+from sftp_gateway.accounts import AccountRefusedError, Accounts, AccountUnreachableError
+from sftp_gateway.tree import TreeLimits
+
+URL = "dropbox://KEY~SECRET:TOKEN@/"
+MakeAccounts = Callable[..., Accounts]
+
+
+class Storage:
+    """Opens memory filesystems; counts, and fails or waits as it is told."""
+
+    def __init__(self) -> None:
+        self.opened: list[MemoryFS] = []
+        self.error: Exception | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, url: str) -> FS:
+        assert self.gate.wait(20)
+        if self.error is not None:
+            raise self.error
+        self.opened.append(MemoryFS())
+        return self.opened[-1]
+
+
+@pytest.fixture
+def storage() -> Storage:
+    return Storage()
+
+
+@pytest.fixture
+def make(storage: Storage, tmp_path: Path) -> Iterator[MakeAccounts]:
+    with ExitStack() as stack:
+
+        def make(**settings: Any) -> Accounts:
+            values: dict[str, Any] = {"open_seconds": 10.0, "idle_seconds": 0.0, "recheck_seconds": 60.0}
+            accounts = Accounts(
+                open_filesystem=storage,
+                spool_folder=tmp_path / "spool",
+                secret=b"secret",
+                tree_limits=TreeLimits(),
+                **(values | settings),
+            )
+            stack.callback(accounts.close)
+            return accounts
+
+        stack.callback(storage.gate.set)
+        yield make
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+def test_parallel_logins_open_once_and_share(make: MakeAccounts, storage: Storage) -> None:
+    accounts = make()
+    storage.gate.clear()
+    leases: list[Any] = []
+    threads = [threading.Thread(target=lambda: leases.append(accounts.acquire(URL))) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    storage.gate.set()
+    for thread in threads:
+        thread.join()
+    assert len(storage.opened) == 1
+    assert len({id(lease.tree) for lease in leases}) == 1
+    for lease in leases:
+        lease.release()
+
+
+def test_another_password_is_another_account(make: MakeAccounts, storage: Storage) -> None:
+    accounts = make()
+    first = accounts.acquire(URL)
+    storage.error = fs.errors.CreateFailed("the refresh token was refused")
+    with pytest.raises(AccountRefusedError, match="the refresh token was refused"):
+        accounts.acquire(URL.replace("TOKEN", "GUESS"))
+    first.release()
+
+
+def test_an_account_is_closed_when_its_last_session_has_left_for_a_while(make: MakeAccounts, storage: Storage) -> None:
+    accounts = make()
+    one, two = accounts.acquire(URL), accounts.acquire(URL)
+    one.release()
+    one.release()
+    accounts.close_idle()
+    assert not storage.opened[0].isclosed()
+    two.release()
+    accounts.close_idle()
+    until(storage.opened[0].isclosed)
+    accounts.acquire(URL).release()
+    assert len(storage.opened) == 2
+
+
+def test_an_idle_account_stays_open_for_its_time(make: MakeAccounts, storage: Storage) -> None:
+    accounts = make(idle_seconds=3600.0)
+    accounts.acquire(URL).release()
+    accounts.close_idle()
+    accounts.acquire(URL).release()
+    assert len(storage.opened) == 1
+    assert not storage.opened[0].isclosed()
+
+
+def test_a_revoked_token_is_noticed_at_the_next_login(make: MakeAccounts, storage: Storage) -> None:
+    accounts = make(recheck_seconds=0.0)
+    lease = accounts.acquire(URL)
+    storage.error = fs.errors.CreateFailed("revoked")
+    with pytest.raises(AccountRefusedError, match="revoked"):
+        accounts.acquire(URL)
+    assert not storage.opened[0].isclosed()
+    lease.release()
+    until(storage.opened[0].isclosed)
+
+
+def test_asking_again_keeps_the_open_filesystem(make: MakeAccounts, storage: Storage) -> None:
+    accounts = make(recheck_seconds=0.0)
+    first, second = accounts.acquire(URL), accounts.acquire(URL)
+    assert first.tree is second.tree
+    assert [opened.isclosed() for opened in storage.opened] == [False, True]
+    first.release()
+    second.release()
+
+
+def test_after_a_refusal_the_next_login_asks_anew(make: MakeAccounts, storage: Storage) -> None:
+    accounts = make()
+    storage.error = fs.errors.CreateFailed("no")
+    with pytest.raises(AccountRefusedError):
+        accounts.acquire(URL)
+    storage.error = None
+    accounts.acquire(URL).release()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        fs.errors.RemoteConnectionError(msg="down"),
+        fs.errors.CreateFailed(exc=fs.errors.RemoteConnectionError(msg="down")),
+        RuntimeError(f"a bug, and {URL} in its text"),
+        fs.opener.errors.UnsupportedProtocol(URL),
+    ],
+)
+def test_what_is_no_fault_of_the_credentials(make: MakeAccounts, storage: Storage, error: Exception) -> None:
+    storage.error = error
+    with pytest.raises(AccountUnreachableError) as caught:
+        make().acquire(URL)
+    assert "TOKEN" not in str(caught.value)
+
+
+def test_no_error_carries_the_url(make: MakeAccounts, storage: Storage) -> None:
+    storage.error = fs.opener.errors.ParseError(f"{URL} is not a filesystem URL")
+    with pytest.raises(AccountRefusedError) as caught:
+        make().acquire(URL)
+    assert "TOKEN" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_storage_that_does_not_answer_is_waited_for_only_so_long(make: MakeAccounts, storage: Storage) -> None:
+    accounts = make(open_seconds=0.05)
+    storage.gate.clear()
+    with pytest.raises(AccountUnreachableError, match=r"no answer within 0\.05 s"):
+        accounts.acquire(URL)
+    storage.gate.set()
+    until(lambda: len(storage.opened) == 1)
+
+
+def test_closing_closes_what_is_open_and_waits_for_openings(make: MakeAccounts, storage: Storage) -> None:
+    accounts = make(open_seconds=0.05)
+    accounts.acquire(URL).release()
+    storage.gate.clear()
+    with pytest.raises(AccountUnreachableError):
+        accounts.acquire("dropbox://OTHER:TOKEN@/")
+    assert not accounts.close(timeout=0.05)
+    storage.gate.set()
+    assert accounts.close()
+    assert [opened.isclosed() for opened in storage.opened] == [True, True]
+    with pytest.raises(AccountUnreachableError, match="stopping"):
+        accounts.acquire(URL)
+
+
+def test_urls_are_not_kept(make: MakeAccounts) -> None:
+    accounts = make()
+    lease = accounts.acquire(URL)
+    assert "TOKEN" not in repr(vars(accounts)) + repr(vars(lease))
+    lease.release()

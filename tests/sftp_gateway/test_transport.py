@@ -1,0 +1,205 @@
+"""Algorithms, limits before a login and the end of a connection: the parts of paramiko that the gateway leans on."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import paramiko
+import pytest
+from paramiko.message import Message
+
+from sftp_gateway import SFTPGateway
+from sftp_gateway.transport import MAX_BANNER_BYTES, BoundedPacketizer, BoundedTransport
+
+from .conftest import PASSWORD, Connect, StartGateway
+
+WEAK = ("cbc", "3des", "md5", "sha1", "-96", "arcfour", "group1-", "umac", "nistp", "group14")
+
+
+def test_the_private_parts_of_paramiko_that_are_overridden_exist() -> None:
+    """A paramiko that moves one of them must be noticed here, not by an attacker."""
+    for base, name in (
+        (paramiko.Transport, "_send_kex_init"),
+        (paramiko.Transport, "_negotiate_keys"),
+        (paramiko.Transport, "_parse_newkeys"),
+        (paramiko.Transport, "_parse_ext_info"),
+        (paramiko.Transport, "_auth_trigger"),
+        (paramiko.Transport, "_log"),
+        (paramiko.Transport, "_channel_handler_table"),
+        (paramiko.Channel, "_handle_request"),
+        (paramiko.packet.Packetizer, "_read_timeout"),
+        (paramiko.packet.Packetizer, "start_handshake"),
+        (paramiko.packet.Packetizer, "complete_handshake"),
+        (paramiko.auth_handler.AuthHandler, "_generate_key_from_request"),
+        (paramiko.auth_handler.AuthHandler, "_parse_userauth_info_response"),
+    ):
+        assert hasattr(base, name), f"{base.__name__}.{name}"
+
+
+def lists_offered(gateway: SFTPGateway, version: bytes) -> list[list[str]]:
+    """Return the algorithm lists of the server's KEXINIT: kex, host keys, ciphers in and out, MACs in and out."""
+    with socket.create_connection(gateway.address, timeout=20) as sock, sock.makefile("rb") as stream:
+        sock.sendall(version + b"\r\n")
+        assert stream.readline() == b"SSH-2.0-SFTPGateway\r\n"
+        if version.startswith(b"SSH-2.0-OpenSSH"):
+            sock.sendall(kex_init(("aes128-ctr", "aes256-gcm@openssh.com")))
+        length, padding = struct.unpack(">IB", stream.read(5))
+        payload = stream.read(length - 1)[: length - 1 - padding]
+    message = Message(payload[17:])
+    return [message.get_list() for _ in range(6)]
+
+
+def kex_init(ciphers: tuple[str, ...]) -> bytes:
+    message = Message()
+    message.add_byte(b"\x14")
+    message.add_bytes(os.urandom(16))
+    lists: list[tuple[str, ...]] = [("curve25519-sha256@libssh.org",), ("ssh-ed25519",), ciphers, ciphers]
+    for names in [*lists, *[("hmac-sha2-256-etm@openssh.com",)] * 2, ("none",), ("none",), (), ()]:
+        message.add_list(names)
+    message.add_boolean(False)
+    message.add_int(0)
+    payload = message.asbytes()
+    padding = 8 - (len(payload) + 5) % 8 + 8
+    return struct.pack(">IB", len(payload) + padding + 1, padding) + payload + bytes(padding)
+
+
+def test_only_modern_algorithms_are_offered(start_gateway: StartGateway) -> None:
+    offered = lists_offered(start_gateway(), b"SSH-2.0-test")
+    for names in offered:
+        assert names
+        assert not [name for name in names for weak in WEAK if weak in name]
+    kex, keys, ciphers, *_ = offered
+    assert kex[0] == "mlkem768x25519-sha256" or "mlkem768x25519-sha256" not in paramiko.Transport._kex_info
+    assert "kex-strict-s-v00@openssh.com" in kex
+    assert keys == ["ssh-ed25519"]
+    assert ciphers[:2] == ["aes256-gcm@openssh.com", "aes128-gcm@openssh.com"]
+
+
+def test_older_devices_can_be_let_in(start_gateway: StartGateway) -> None:
+    kex, _, _, _, macs, _ = lists_offered(start_gateway(compatible_algorithms=True), b"SSH-2.0-test")
+    assert "ecdh-sha2-nistp256" in kex
+    assert "hmac-sha2-256" in macs
+    assert not [name for name in (*kex, *macs) if "sha1" in name or "md5" in name]
+
+
+def test_openssh_gets_aes_gcm_although_it_prefers_others(start_gateway: StartGateway) -> None:
+    ciphers = lists_offered(start_gateway(), b"SSH-2.0-OpenSSH_9.2p1")[2]
+    assert ciphers == ["aes256-gcm@openssh.com", "aes128-gcm@openssh.com"]
+
+
+def test_a_client_without_aes_gcm_gets_aes_ctr(start_gateway: StartGateway) -> None:
+    gateway = start_gateway()
+    with paramiko.Transport(
+        gateway.address, disabled_algorithms={"ciphers": list(BoundedTransport._preferred_ciphers[:2])}
+    ) as client:
+        client.local_version = "SSH-2.0-OpenSSH_9.2p1"
+        client.start_client(timeout=20)
+        client.auth_password("ann", PASSWORD)
+        assert client.local_cipher == "aes128-ctr"
+    client.join(10)
+
+
+def test_rekeying_started_by_the_server(
+    start_gateway: StartGateway, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BoundedPacketizer, "REKEY_PACKETS", 15)
+    transport = connect(start_gateway(), "ann", PASSWORD)
+    keys = transport.H
+    deadline = time.monotonic() + 10
+    while transport.H == keys and time.monotonic() < deadline:
+        transport.global_request("ping", wait=True)
+    assert transport.H != keys
+    assert transport.is_active()
+
+
+ATTACKS: dict[str, Callable[[socket.socket], Any]] = {
+    "nothing": lambda sock: None,
+    "garbage": lambda sock: sock.sendall(os.urandom(3000)),
+    "http": lambda sock: sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+    "tls": lambda sock: sock.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(509)),
+    "banner only": lambda sock: sock.sendall(b"SSH-2.0-x\r\n"),
+    "old version": lambda sock: sock.sendall(b"SSH-1.5-x\r\n"),
+    "endless banner": lambda sock: sock.sendall(b"x" * (MAX_BANNER_BYTES + 1)),
+    "huge packet": lambda sock: sock.sendall(b"SSH-2.0-x\r\n" + struct.pack(">IB", 2**31, 4) + bytes(100)),
+    "tiny packet": lambda sock: sock.sendall(b"SSH-2.0-x\r\n" + bytes(100)),
+    "broken kexinit": lambda sock: sock.sendall(b"SSH-2.0-x\r\n" + struct.pack(">IBB", 12, 4, 20) + bytes(100)),
+    "unknown message": lambda sock: sock.sendall(b"SSH-2.0-x\r\n" + struct.pack(">IBB", 12, 4, 250) + bytes(10)),
+    "half a kexinit": lambda sock: sock.sendall(b"SSH-2.0-OpenSSH_9.2\r\n" + kex_init(("aes128-ctr",))[:50]),
+    "no common cipher": lambda sock: sock.sendall(b"SSH-2.0-OpenSSH_9.2\r\n" + kex_init(("3des-cbc",))),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_broken_handshake_is_one_debug_line_and_leaves_nothing(
+    start_gateway: StartGateway, connect: Connect, log_lines: Any, caplog: pytest.LogCaptureFixture, attack: str
+) -> None:
+    gateway = start_gateway()
+    with socket.create_connection(gateway.address, timeout=20) as sock:
+        ATTACKS[attack](sock)
+        sock.shutdown(socket.SHUT_WR)
+        while sock.recv(65536):
+            pass
+    wait_for_no_connection(gateway)
+    assert len(log_lines("no_login")) == 1
+    assert [record.levelname for record in caplog.records if record.name.startswith("sftp_gateway")] == ["DEBUG"]
+    assert connect(gateway, "ann", PASSWORD).is_authenticated()
+
+
+def test_a_flood_of_broken_connections_leaves_nothing(start_gateway: StartGateway, connect: Connect) -> None:
+    gateway = start_gateway()
+    attacks = list(ATTACKS.values())
+    for number in range(200):
+        sock = socket.create_connection(gateway.address, timeout=20)
+        attacks[number % len(attacks)](sock)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", number % 2, 0))  # every other one resets
+        sock.close()
+    wait_for_no_connection(gateway)
+    assert connect(gateway, "ann", PASSWORD).is_authenticated()
+
+
+@pytest.fixture
+def raw(start_gateway: StartGateway, connect: Connect) -> Iterator[paramiko.Transport]:
+    """A connection with keys exchanged and the authentication service granted, for hand-made messages."""
+    transport = connect(start_gateway())
+    with pytest.raises(paramiko.BadAuthenticationType):
+        transport.auth_none("ann")
+    yield transport
+
+
+def ended(transport: paramiko.Transport) -> bool:
+    transport.join(10)
+    return not transport.is_alive()
+
+
+def test_an_absurd_number_of_prompt_answers_ends_the_connection(raw: paramiko.Transport) -> None:
+    message = Message()
+    message.add_byte(b"\x3d")  # SSH_MSG_USERAUTH_INFO_RESPONSE
+    message.add_int(2**32 - 1)
+    raw._send_message(message)
+    assert ended(raw)
+
+
+def test_an_absurd_number_of_extensions_is_ignored(raw: paramiko.Transport) -> None:
+    message = Message()
+    message.add_byte(b"\x07")  # SSH_MSG_EXT_INFO
+    message.add_int(2**32 - 1)
+    raw._send_message(message)
+    raw.auth_password("ann", PASSWORD)
+    assert raw.is_authenticated()
+
+
+def test_a_channel_before_the_login_is_refused(raw: paramiko.Transport) -> None:
+    with pytest.raises((paramiko.ChannelException, paramiko.SSHException)):
+        raw.open_session(timeout=10)
+
+
+def wait_for_no_connection(gateway: SFTPGateway) -> None:
+    deadline = time.monotonic() + 20
+    while gateway.connections:
+        assert time.monotonic() < deadline, "connections are left"
+        time.sleep(0.01)
