@@ -1,0 +1,182 @@
+"""`Upload`: one file on its way to Dropbox, in one call or through an upload session. Knows no io objects and no cache."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, Protocol
+
+from fs_dropbox.content_hash import BLOCK_SIZE, ContentHash
+from fs_dropbox.errors import ApiError
+
+if TYPE_CHECKING:
+    from fs_dropbox.client import Commit
+    from fs_dropbox.entries import FileEntry
+
+# Appends of a concurrent session start at, and have, multiples of 4 MiB (API facts, section 5). An append has a fixed
+# cost of about 0.6 s, so larger ones pay; 8 MiB keeps the memory of many uploads at once within reason.
+BLOCK_BYTES: Final = 2 * BLOCK_SIZE
+APPENDS_PER_UPLOAD: Final = 6
+APPENDS_IN_ALL: Final = 16
+
+
+class UploadClient(Protocol):
+    """The calls that uploads need, with the client's retries and errors."""
+
+    def upload(self, commit: Commit, data: bytes) -> FileEntry: ...
+
+    def session_start(self, *, concurrent: bool) -> str: ...
+
+    def session_append(self, session_id: str, offset: int, data: bytes, close: bool) -> None: ...
+
+    def session_finish(self, session_id: str, offset: int, commit: Commit) -> FileEntry: ...
+
+
+class Uploader:
+    """Opens uploads; owns the threads of their appends and bounds the blocks in memory. Thread-safe.
+
+    Owned by DropboxFS. No lock: the slots are a semaphore, the rest is immutable.
+    """
+
+    def __init__(
+        self, client: UploadClient, *, block_bytes: int = BLOCK_BYTES, appends: int = APPENDS_IN_ALL
+    ) -> None:
+        if block_bytes % BLOCK_SIZE:
+            raise ValueError(f"block_bytes must be a multiple of {BLOCK_SIZE}, not {block_bytes}")
+        self.client = client
+        self.block_bytes = block_bytes
+        self.slots = threading.BoundedSemaphore(appends)
+        self._executor = ThreadPoolExecutor(appends, thread_name_prefix="fs-dropbox-append")
+
+    def open(self, commit: Commit) -> Upload:
+        """Begin an upload; nothing is sent before there is more than one block, or a commit."""
+        return Upload(self, commit)
+
+    def submit(self, upload: Upload, offset: int, data: bytes) -> Future[None]:
+        """Append a block in a thread of the pool; waits while every slot is taken."""
+        self.slots.acquire()
+        try:
+            future = self._executor.submit(upload.append, offset, data)
+        except BaseException:
+            self.slots.release()
+            raise
+        # Also called for a future that is cancelled before it runs, so that no slot is lost.
+        future.add_done_callback(lambda _: self.slots.release())
+        return future
+
+    def close(self) -> None:
+        """End the threads; requests under way end when the client is closed. Idempotent."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+class Upload:
+    """One file on its way. Nothing of it is visible before `commit()`, nothing ever after `abort()`.
+
+    For one thread at a time: the file object that owns it holds its lock. At most `APPENDS_PER_UPLOAD` blocks are in
+    flight, and one is being filled, whatever the file's size.
+    """
+
+    def __init__(self, uploader: Uploader, commit: Commit) -> None:
+        self._uploader = uploader
+        self._client = uploader.client
+        self._commit = commit
+        self._hash = ContentHash()
+        self._buffer = bytearray()
+        self._session_id: str | None = None
+        self._sent = 0  # bytes handed to appends
+        self._appends: deque[Future[None]] = deque()
+        self._ended = False
+        self._aborted = False
+        self._error: Exception | None = None  # of an append; whatever follows raises it again
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes that were written so far."""
+        return self._sent + len(self._buffer)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Take bytes, and wait where too many are in flight; raises the ApiError or TransportError of an earlier append."""
+        self._check_open()
+        self._hash.update(data)
+        view = memoryview(data).cast("B")
+        while view:
+            # A full block stays here until more follows: the last append is the one that closes the session.
+            if len(self._buffer) == self._uploader.block_bytes:
+                self._send()
+            part = view[: self._uploader.block_bytes - len(self._buffer)]
+            self._buffer += part
+            view = view[len(part) :]
+
+    def commit(self, *, client_modified: datetime | None = None) -> FileEntry:
+        """Make the file visible and return it as Dropbox has it.
+
+        Raises ApiError or TransportError: then nothing became visible, except where the outcome itself is unknown, which
+        the error says. The returned content hash is that of the bytes written, or the error is `content_hash_mismatch`.
+        """
+        self._check_open()
+        self._ended = True
+        commit = self._commit if client_modified is None else replace(self._commit, client_modified=client_modified)
+        try:
+            entry = self._commit_small(commit) if self._session_id is None else self._finish(self._session_id, commit)
+        except BaseException:
+            self._cancel()
+            raise
+        finally:
+            self._buffer = bytearray()
+        if entry.content_hash is not None and entry.content_hash != self._hash.hexdigest():
+            raise ApiError("files/upload", ("content_hash_mismatch",))
+        return entry
+
+    def abort(self) -> None:
+        """Discard everything. Idempotent; does not wait for requests under way."""
+        self._ended = self._aborted = True
+        self._buffer = bytearray()
+        self._cancel()
+
+    def append(self, offset: int, data: bytes) -> None:
+        """Send one block; runs in a thread of the uploader."""
+        if self._session_id is not None and not self._aborted:
+            self._client.session_append(self._session_id, offset, data, False)
+
+    def _commit_small(self, commit: Commit) -> FileEntry:
+        return self._client.upload(commit, bytes(self._buffer))
+
+    def _finish(self, session_id: str, commit: Commit) -> FileEntry:
+        while self._appends:
+            self._settle_oldest()
+        tail = bytes(self._buffer)
+        # Nothing may follow the append that closes, so it waits for the others; it carries the tail, so it costs no extra call.
+        self._client.session_append(session_id, self._sent, tail, True)
+        return self._client.session_finish(session_id, self._sent + len(tail), commit)
+
+    def _send(self) -> None:
+        """Hand the full block to the pool, after the oldest append where enough are under way."""
+        if self._session_id is None:
+            self._session_id = self._client.session_start(concurrent=True)
+        while self._appends and (self._appends[0].done() or len(self._appends) >= APPENDS_PER_UPLOAD):
+            self._settle_oldest()
+        block = bytes(self._buffer)
+        self._buffer.clear()
+        self._appends.append(self._uploader.submit(self, self._sent, block))
+        self._sent += len(block)
+
+    def _cancel(self) -> None:
+        for future in self._appends:
+            future.cancel()
+        self._appends.clear()
+
+    def _settle_oldest(self) -> None:
+        try:
+            self._appends.popleft().result()
+        except Exception as error:
+            self._error = error
+            raise
+
+    def _check_open(self) -> None:
+        if self._error is not None:
+            raise self._error
+        if self._ended:
+            raise ValueError("the upload has ended")
