@@ -6,7 +6,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import paramiko
@@ -109,11 +109,11 @@ def test_rekeying_started_by_the_server(
 ) -> None:
     monkeypatch.setattr(BoundedPacketizer, "REKEY_PACKETS", 15)
     transport = connect(start_gateway(), "ann", PASSWORD)
-    keys = transport.H
+    first_exchange = transport.H
     deadline = time.monotonic() + 10
-    while transport.H == keys and time.monotonic() < deadline:
+    while first_exchange == transport.H and time.monotonic() < deadline:
         transport.global_request("ping", wait=True)
-    assert transport.H != keys
+    assert first_exchange != transport.H
     assert transport.is_active()
 
 
@@ -163,12 +163,12 @@ def test_a_flood_of_broken_connections_leaves_nothing(start_gateway: StartGatewa
 
 
 @pytest.fixture
-def raw(start_gateway: StartGateway, connect: Connect) -> Iterator[paramiko.Transport]:
+def raw(start_gateway: StartGateway, connect: Connect) -> paramiko.Transport:
     """A connection with keys exchanged and the authentication service granted, for hand-made messages."""
     transport = connect(start_gateway())
     with pytest.raises(paramiko.BadAuthenticationType):
         transport.auth_none("ann")
-    yield transport
+    return transport
 
 
 def ended(transport: paramiko.Transport) -> bool:
