@@ -1,0 +1,41 @@
+"""A local Dropbox API v2 server for demos and tests.
+
+It speaks the wire protocol of the real service to unmodified clients and has its semantics. Imports nothing of the
+project but content_hash. From the bottom up:
+
+- `tree.py`: namespaces, folders, files, revisions, tombstones, journals. A namespace is a tree of its own: a home, an
+  app folder, a shared folder, a team's root; a Folder with `mount` shows another namespace's root.
+- `state.py`: State holds them, with the primitives that change them; `storage.py`, `contents.py` keep them on disk.
+- `view.py`: one account's look from one root (home, app folder, path root): path strings to entries and back.
+- `mutations.py`, `cursors.py`, `sessions.py`, `accounts.py`: the rules. They raise PathLookupError, WriteError,
+  SessionError or RouteError (`errors.py`) and know no HTTP.
+- `routes/`: one function for each API route. `http.py`, `dispatch.py`, `authorize.py`: everything between a socket and
+  such a function. `faults.py`, `limits.py`, `meter.py`, `control.py`: what tests do to it.
+
+To add routes, write a module in `routes/` and name it in `routes/__init__.py`:
+
+    table = Table()
+
+    @table.route("sharing/list_shared_links")           # attributes (host, style, auth, scope, select-admin mode, app
+    def list_shared_links(context, arg):                # folder) come from routes.json and are enforced by dispatch.py
+        path = arg.path("path", "ReadPath", None)       # arg checks types, patterns and ranges: 400 texts
+        with nested(), context.write(path or ""):       # PathLookupError/WriteError -> {".tag": "path", "path": {…}}
+            entry = context.view.find(path)             # the caller's own view: path root and app folder are applied
+            links = context.service.state.collection("shared_link")    # a stored table of JSON documents
+        return {"links": [...], "has_more": False}      # JSON; Download(...) for download-style routes
+
+`context.write(path)` is for changes: it takes the write lock of the namespace (the source of 429s) and the state, and
+stores everything at its end; `context.mutation()` is for changes outside of the tree; reading needs `with
+context.service.state.lock`. `@table.page("GET", "/oauth2/authorize")` registers whatever is not an API function:
+`function(service, request) -> Response`. An entry's `extra` dict is stored with it; `extra["metadata"]` is merged into
+the metadata that the API shows (is_downloadable, export_info, file_lock_info…), `extra["lock"]` stops foreign writes.
+`service.accounts` adds accounts, apps, grants and tokens; `State.add_namespace` and `State.mount` build shared and team
+folders; call `State.touch(entry)` after changing an entry's extras, so that cursors report it.
+"""
+
+from __future__ import annotations
+
+from .emulator import Emulator
+from .options import Options
+
+__all__ = ["Emulator", "Options"]

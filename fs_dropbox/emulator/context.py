@@ -1,0 +1,116 @@
+"""What a route function gets: who calls, in which view, with which request; and the write lock of a namespace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from .accounts import Account, App, Grant, Team
+from .contents import ContentReader
+from .errors import BadArgumentError, RouteError, WriteError
+from .faults import Fault
+from .http import Request
+from .registry import Attributes
+from .service import Service
+from .tree import Namespace
+from .view import View
+
+
+@dataclass(slots=True)
+class Download:
+    """The result of a download-style route: JSON for the header and the bytes of the body."""
+
+    result: Any
+    reader: ContentReader | bytes
+    size: int  # of the whole content
+    start: int = 0
+    end: int | None = None
+    is_partial: bool = False
+    etag: str | None = None
+    content_type: str = "application/octet-stream"
+
+
+@dataclass
+class Context:
+    """One call. `account` is None for team calls, app calls and calls without authentication."""
+
+    service: Service
+    route: str
+    attributes: Attributes
+    request: Request
+    app: App | None = None
+    grant: Grant | None = None
+    scopes: tuple[str, ...] = ()
+    account: Account | None = None
+    team: Team | None = None
+    admin: Account | None = None  # the team admin of Dropbox-API-Select-Admin
+    path_root: Namespace | None = None
+    fault: Fault | None = None
+
+    @cached_property
+    def view(self) -> View:
+        """The caller's look at the tree: path root, app folder or home."""
+        everything = self.admin is not None and self.attributes.select_admin == "whole_team"
+        if self.path_root is not None:
+            return self.service.view(self.account, self.path_root, everything=everything)
+        if self.app is not None and self.app.app_folder and self.account is not None:
+            return self.service.view(self.account, self.service.app_folder(self.account, self.app))
+        if self.account is None:
+            raise BadArgumentError("path: this function needs a user")
+        return self.service.view(self.account, everything=everything)
+
+    @property
+    def user(self) -> Account:
+        """The account that acts; routes of users only."""
+        assert self.account is not None
+        return self.account
+
+    @property
+    def base_url(self) -> str:
+        """The address by which the client reached the emulator."""
+        return self.request.base_url
+
+    @property
+    def account_id(self) -> str | None:
+        """The account that acts."""
+        return self.account.account_id if self.account is not None else None
+
+    @contextmanager
+    def write(self, path: str, entries: int = 1) -> Iterator[None]:
+        """Make a change: hold the write lock of the path's namespace, then the state, durable at the end.
+
+        Raises RateLimitError when others hold the lock for too long.
+        """
+        with self.service.limits.commit(self._namespace_id(path), entries), self.service.state.mutation():
+            self.check_declared_contention()
+            yield
+
+    @contextmanager
+    def mutation(self) -> Iterator[None]:
+        """Make a change that takes no namespace's write lock."""
+        with self.service.state.mutation():
+            yield
+
+    def check_declared_contention(self) -> None:
+        """Fail as the declared fault says: the tag too_many_write_operations inside the route's own error."""
+        if self.fault is not None and self.fault.kind == "too_many_write_operations":
+            left = self.fault.parameters.setdefault("entries", 1)
+            if left > 0:
+                self.fault.parameters["entries"] = left - 1
+                raise ContentionError("too_many_write_operations")
+
+    def _namespace_id(self, path: str) -> str:
+        if self.service.limits.latency.commit_seconds <= 0:
+            return ""
+        with self.service.state.lock:
+            try:
+                return self.view.target(path).namespace.id
+            except (WriteError, RouteError):
+                return self.view.root.id
+
+
+class ContentionError(WriteError):
+    """Contention reported with 409 instead of 429; relocation, deletion and finish have a tag of their own for it."""

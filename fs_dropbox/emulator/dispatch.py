@@ -1,0 +1,359 @@
+"""The one mechanism for every API call: route, host, authentication, scope, headers, argument, call, answer.
+
+Enforces the attributes of routes.json, so that route functions deal with their own semantics only.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import time
+from typing import Any
+
+from .arguments import Arguments, as_union
+from .authorize import authorize
+from .context import Context, Download
+from .errors import BadArgumentError, BadRequestError, CallError, PlainError, RateLimitError, RouteError, union
+from .faults import Fault
+from .http import DroppedError, Request, Response
+from .meter import Record
+from .registry import Attributes, PageFunction, RouteFunction, Table, load_attributes
+from .service import Service
+
+log = logging.getLogger(__name__)
+
+API_PREFIX = "/2/"
+JSON_TYPE = "application/json"
+CORS_JSON = "text/plain; charset=dropbox-cors-hack"
+RPC_TYPES = (JSON_TYPE, "application/json; charset=utf-8", CORS_JSON)
+UPLOAD_TYPES = ("application/octet-stream", CORS_JSON)
+MAX_JSON_BYTES = 8 << 20
+
+
+class Dispatcher:
+    """Answers requests with the functions of the tables. Stateless but for its tables; thread-safe."""
+
+    def __init__(self, service: Service, tables: list[Table]) -> None:
+        self._service = service
+        self._attributes = load_attributes()
+        self._routes: dict[str, RouteFunction] = {}
+        self._pages: dict[tuple[str, str], PageFunction] = {}
+        for table in tables:
+            self._routes.update(table.routes)
+            self._pages.update(table.pages)
+        unknown = set(self._routes) - set(self._attributes)
+        if unknown:
+            raise ValueError(f"routes that the API does not have: {', '.join(sorted(unknown))}")
+
+    def __call__(self, request: Request) -> Response:
+        """Answer a request; raises DroppedError when a fault says so."""
+        if not request.path.startswith(API_PREFIX):
+            return self._answer_page(request)
+        route = request.path[len(API_PREFIX) :].rstrip("/")
+        attributes = self._attributes.get(route)
+        if attributes is None:
+            return text_response(400, f'Unknown API function: "{route}"')
+        return _Call(self._service, route, attributes, self._routes.get(route), request).answer()
+
+    def _answer_page(self, request: Request) -> Response:
+        path = request.path
+        candidates = [(m, prefix) for (m, prefix) in self._pages if path == prefix or path.startswith(prefix + "/")]
+        matching = [c for c in candidates if c[0] == request.method] or [
+            c for c in candidates if (c[0], request.method) == ("GET", "HEAD")
+        ]
+        if not matching:
+            return text_response(405 if candidates else 404, "Method not allowed" if candidates else "Not found")
+        key = max(matching, key=lambda candidate: len(candidate[1]))
+        if key[1].startswith("/_emulator"):
+            return self._pages[key](self._service, request)
+        return _Page(self._service, key[1].lstrip("/"), self._pages[key], request).answer()
+
+
+class _Measured:
+    """A request that is counted, delayed and struck by faults."""
+
+    def __init__(self, service: Service, route: str, request: Request) -> None:
+        self.service = service
+        self.route = route
+        self.request = request
+        self.argument: Any = None
+        self.account_id: str | None = None
+        self.fault: Fault | None = None
+
+    def answer(self) -> Response:
+        """Return the answer, whatever happens."""
+        service = self.service
+        begin = time.monotonic()
+        service.meter.begin(self.route)
+        self.request.pace = service.limits.upload_pace()
+        status, sent = 0, 0
+        try:
+            service.limits.delay(self.route)
+            response = self._answer_or_fault()
+            status = response.status
+            sent = _length(response) if response.cut_at is None else response.cut_at
+        finally:
+            seconds = time.monotonic() - begin
+            service.meter.end(
+                Record(self.route, self.argument, status, self.request.bytes_read, sent, seconds, self.account_id)
+            )
+        response.headers.setdefault("X-Dropbox-Request-Id", secrets.token_hex(16))
+        response.headers.setdefault("X-Server-Response-Time", str(int(seconds * 1000)))
+        response.headers.setdefault("Server", "dropbox-emulator")
+        if sent > 65536:
+            response.pace = service.limits.download_pace()
+        return response
+
+    def _answer_or_fault(self) -> Response:
+        try:
+            response = self.work()
+        except CallError as failure:
+            response = self.failure_response(failure)
+        except (DroppedError, OSError):
+            raise
+        except Exception:
+            log.exception("%s failed", self.route)
+            response = text_response(500, "Internal Server Error")
+        return self._spoil(response)
+
+    def work(self) -> Response:
+        """Do the work and return the answer."""
+        raise NotImplementedError
+
+    def failure_response(self, failure: CallError) -> Response:
+        """Return the answer for a failure."""
+        return failure_response(failure, self.route)
+
+    def strike(self, argument_text: str) -> None:
+        """Take the fault for this call and let it strike before the work, if it is of that kind."""
+        self.fault = fault = self.service.faults.take(self.route, argument_text)
+        if fault is None:
+            return
+        kind = fault.kind
+        if kind in ("cut_request", "reset"):
+            self._read_up_to(fault.get("at_byte", 0))
+            raise DroppedError(reset=kind == "reset")
+        if kind == "stall" and fault.get("at", "request") == "request":
+            self.service.faults.stall(fault)
+        elif kind == "rate_limit":
+            form = fault.get("form", self.service.options.rate_limit_form)
+            reason = fault.get("reason", "too_many_requests")
+            raise RateLimitError(reason, fault.get("retry_after", 1), as_text=form == "text")
+        elif kind == "server_error":
+            raise ServerError(fault.get("status", 500), fault.get("text", ""), fault.get("retry_after"))
+        elif kind in _DECLARED_ERRORS:
+            status, tag = _DECLARED_ERRORS[kind]
+            raise DeclaredError(status, union(tag))
+        elif kind == "error":
+            raise DeclaredError(fault.get("status", 409), fault.get("error"))
+
+    def _read_up_to(self, size: int) -> None:
+        if size <= 0:
+            return
+        for _ in self.request.blocks():
+            if self.request.bytes_read >= size:
+                return
+
+    def _spoil(self, response: Response) -> Response:
+        fault = self.fault
+        if fault is None:
+            return response
+        if fault.kind == "ambiguous":
+            response.close()
+            if fault.get("status") is None:
+                self.request.drain()
+                raise DroppedError(reset=bool(fault.get("reset")))
+            return text_response(fault.get("status"), fault.get("text", ""))
+        if fault.kind == "blank_body":
+            response.close()
+            return Response(response.status, {"Content-Type": JSON_TYPE})
+        if fault.kind == "stall" and fault.get("at") == "answer":
+            self.service.faults.stall(fault)
+        elif fault.kind == "cut_body" or (fault.kind == "stall" and fault.get("at") == "body"):
+            response.cut_at = fault.get("at_byte", _length(response) // 2)
+            if fault.kind == "stall":
+                response.before_cut = lambda: self.service.faults.stall(fault)
+        return response
+
+
+_DECLARED_ERRORS = {
+    "expired_token": (401, "expired_access_token"),
+    "invalid_token": (401, "invalid_access_token"),
+    "cursor_reset": (409, "reset"),
+}
+
+
+class DeclaredError(RouteError):
+    """An error that a fault declares."""
+
+    def __init__(self, status: int, error: Any) -> None:
+        super().__init__(error)
+        self.status = status
+
+
+class ServerError(PlainError):
+    """A declared 5xx."""
+
+    def __init__(self, status: int, text: str, retry_after: int | None) -> None:
+        super().__init__(status, text)
+        self.retry_after = retry_after
+
+
+class _Page(_Measured):
+    """A request outside of the API functions."""
+
+    def __init__(self, service: Service, name: str, function: PageFunction, request: Request) -> None:
+        super().__init__(service, name, request)
+        self._function = function
+
+    def work(self) -> Response:
+        self.strike(self.request.path)
+        return self._function(self.service, self.request)
+
+
+class _Call(_Measured):
+    """A call of an API function."""
+
+    def __init__(
+        self, service: Service, route: str, attributes: Attributes, function: RouteFunction | None, request: Request
+    ) -> None:
+        super().__init__(service, route, request)
+        self._attributes = attributes
+        self._function = function
+        self._place = "request body"
+
+    def work(self) -> Response:
+        attributes = self._attributes
+        raw = self._raw_argument()
+        self.strike(raw)
+        self._check_form()
+        context = Context(self.service, self.route, attributes, self.request, fault=self.fault)
+        with self.service.state.lock:
+            authorize(context)
+        self.account_id = context.account_id
+        if self._function is None:
+            return text_response(501, f'The emulator has no "{self.route}".')
+        result = self._function(context, self._parse(raw))
+        if isinstance(result, Download):
+            return _download_response(result)
+        return json_response(200, result)
+
+    def failure_response(self, failure: CallError) -> Response:
+        response = failure_response(failure, self.route, self._place)
+        if self._attributes.host == "content" and isinstance(failure, RouteError):
+            response.reason = str(failure)
+        return response
+
+    def _raw_argument(self) -> str:
+        request = self.request
+        if self._attributes.style == "rpc":
+            try:
+                return request.read(MAX_JSON_BYTES).decode()
+            except ValueError as error:
+                raise BadRequestError(f"request body: could not decode input as JSON: {error}") from None
+        self._place = 'HTTP header "Dropbox-API-Arg"'
+        argument = request.headers.get("dropbox-api-arg")
+        if argument is None and "arg" in request.query:
+            self._place = 'URL parameter "arg"'
+            return request.query["arg"]
+        if argument is None:
+            raise BadRequestError('Must provide HTTP header "Dropbox-API-Arg" or URL parameter "arg".')
+        if not argument.isascii():
+            raise BadRequestError('HTTP header "Dropbox-API-Arg": could not decode input as JSON: not ASCII')
+        return argument
+
+    def _check_form(self) -> None:
+        request, style, host = self.request, self._attributes.style, self._attributes.host
+        name = request.host.lower()
+        if name.endswith((".dropboxapi.com", ".dropbox.com")) and name.split(".")[0] != host:
+            raise BadRequestError(f"This function is on {host}.dropboxapi.com, not on {name}.")
+        if request.method != "POST" and not (style == "download" and request.method in ("GET", "HEAD")):
+            raise BadRequestError(f"Your request used the HTTP method {request.method}, use POST.")
+        given = request.headers.get("content-type", "").lower()
+        if style == "rpc" and given not in RPC_TYPES:
+            raise BadRequestError(_bad_type(given, RPC_TYPES))
+        if style == "upload" and given not in UPLOAD_TYPES:
+            raise BadRequestError(_bad_type(given, UPLOAD_TYPES))
+        if style == "download" and given not in ("", "text/plain", "text/plain; charset=utf-8", *UPLOAD_TYPES):
+            raise BadRequestError(_bad_type(given, ("", "text/plain; charset=utf-8", *UPLOAD_TYPES)))
+
+    def _parse(self, raw: str) -> Arguments:
+        try:
+            value = json.loads(raw) if raw else None
+        except ValueError as error:
+            raise BadArgumentError(f"could not decode input as JSON: {error}") from None
+        self.argument = value
+        fields = self._attributes.fields
+        if isinstance(value, str) and fields is None:
+            return as_union(value, "")
+        if value is None and not fields:
+            return Arguments({})
+        arguments = Arguments(value)
+        if fields is not None:
+            arguments.check_names(fields)
+        return arguments
+
+
+# Answers --------------------------------------------------------------------
+
+
+def json_response(status: int, value: Any, headers: dict[str, str] | None = None) -> Response:
+    """Return an answer with JSON, escaped to ASCII as the service does."""
+    return Response(status, {"Content-Type": JSON_TYPE, "Cache-Control": "no-cache", **(headers or {})}, _json(value))
+
+
+def text_response(status: int, text: str, content_type: str = "text/plain; charset=utf-8") -> Response:
+    """Return an answer with a text."""
+    return Response(status, {"Content-Type": content_type}, text.encode())
+
+
+def failure_response(failure: CallError, route: str, place: str = "request body") -> Response:
+    """Return the answer for a failure, with the status, form and headers of the real service."""
+    if isinstance(failure, RouteError):
+        headers = {"WWW-Authenticate": 'Bearer realm="Dropbox-API"'} if failure.status == 401 else {}
+        return json_response(failure.status, failure.body(), headers)
+    if isinstance(failure, RateLimitError):
+        response = text_response(429, failure.reason) if failure.as_text else json_response(429, failure.body())
+        if failure.retry_after is not None:
+            response.headers["Retry-After"] = str(failure.retry_after)
+        return response
+    if isinstance(failure, BadRequestError):
+        where = f"{place}: " if isinstance(failure, BadArgumentError) else ""
+        return text_response(400, f'Error in call to API function "{route}": {where}{failure.detail}')
+    if isinstance(failure, PlainError):
+        response = text_response(failure.status, failure.text, failure.content_type)
+        if isinstance(failure, ServerError) and failure.retry_after is not None:
+            response.headers["Retry-After"] = str(failure.retry_after)
+        return response
+    log.error("%s: %r is not wrapped into the error of the route", route, failure)
+    return text_response(500, "Internal Server Error")
+
+
+def _download_response(download: Download) -> Response:
+    end = download.size if download.end is None else download.end
+    headers = {
+        "Content-Type": download.content_type,
+        "Dropbox-API-Result": json.dumps(download.result).replace("\x7f", "\\u007f"),
+        "Accept-Ranges": "bytes",
+        "Original-Content-Length": str(end - download.start),
+        "Cache-Control": "no-cache",
+    }
+    if download.etag is not None:
+        headers["ETag"] = download.etag
+    if download.is_partial:
+        headers["Content-Range"] = f"bytes {download.start}-{end - 1}/{download.size}"
+    return Response(206 if download.is_partial else 200, headers, download.reader, length=end - download.start)
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def _length(response: Response) -> int:
+    return len(response.body) if isinstance(response.body, bytes) else (response.length or 0)
+
+
+def _bad_type(given: str, accepted: tuple[str, ...]) -> str:
+    listed = ", ".join(f'"{kind}"' for kind in accepted)
+    return f'Bad HTTP "Content-Type" header: "{given}". Expecting one of {listed}.'

@@ -1,0 +1,203 @@
+"""The emulator as one object: starts, stops, and tells clients how to reach it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import quote
+
+from .accounts import Account, App, Grant
+from .certificates import make_certificates
+from .control import Control
+from .control import table as control_table
+from .dispatch import Dispatcher
+from .http import HTTPServer
+from .options import Options
+from .routes import tables
+from .service import Service
+
+TUNNEL_NAMES = ("dropboxapi.com", "dropbox.com", "dropboxusercontent.com", "localhost", "127.0.0.1")
+DEFAULT_EMAIL = "ann@example.com"
+
+
+class Emulator:
+    """A local Dropbox for one process. Use it as a context manager, or start() and stop() it.
+
+    `folder` keeps everything on disk across restarts; without it everything is gone after stop().
+    start() returns when the emulator answers and raises OSError when it cannot; stop() ends every thread and socket.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str] | None = None,
+        port: int = 0,
+        *,
+        address: str = "127.0.0.1",
+        options: Options | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.options = options or Options()
+        self._folder = Path(folder) if folder is not None else None
+        self._port = port
+        self._address = address
+        self._clock = clock
+        self._temporary: Path | None = None
+        self._server: HTTPServer | None = None
+        self._service: Service | None = None
+
+    def start(self) -> Emulator:
+        """Listen. Raises OSError when the port is taken or the folder cannot be written."""
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _start(self) -> None:
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            place = self._folder
+        else:
+            place = self._temporary = Path(tempfile.mkdtemp(prefix="dropbox-emulator-ca-"))
+        self.ca_file, tls = make_certificates(place)
+        self._service = service = Service(self._folder, self._clock, self.options)
+        self._add_default_account(service)
+        self.control = Control(service)
+        dispatcher = Dispatcher(service, [*tables(), control_table])
+        self._server = HTTPServer(dispatcher, tls, _accepts_tunnel)
+        self.port = self._server.start(self._address, self._port)
+        self.host = f"{self._address}:{self.port}"
+
+    def stop(self) -> None:
+        """End every wait, thread and socket; store the rest."""
+        if self._service is not None:
+            self._service.stop()
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+        if self._service is not None:
+            self._service.close()
+            self._service = None
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary = None
+
+    def __enter__(self) -> Emulator:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def service(self) -> Service:
+        """The parts, for tests that set up accounts, apps and teams."""
+        assert self._service is not None, "the emulator is not running"
+        return self._service
+
+    # Accounts ---------------------------------------------------------------
+
+    def _add_default_account(self, service: Service) -> None:
+        accounts = service.accounts
+        with service.state.mutation():
+            account = accounts.by_email(DEFAULT_EMAIL)
+            if account is None:
+                account = accounts.add_account(DEFAULT_EMAIL, "Ann", "Example")
+                accounts.add_grant(accounts.add_app("Emulator App"), account=account)
+                accounts.add_grant(accounts.add_app("Emulator PKCE App"), account=account, pkce=True)
+        self.account = account
+        self.app, self.grant = self._app("Emulator App")
+        self.pkce_app, self.pkce_grant = self._app("Emulator PKCE App")
+
+    def _app(self, name: str) -> tuple[App, Grant]:
+        accounts = self.service.accounts
+        app = next(app for app in accounts.apps.values() if app.name == name)
+        mine = (g for g in accounts.grants.values() if g.app_key == app.key and not g.revoked and g.refresh_token)
+        grant = next((g for g in mine if g.account_id == self.account.account_id), None)
+        if grant is None:  # revoked in an earlier run: a demo must still let in
+            with self.service.state.mutation():
+                grant = accounts.add_grant(app, account=self.account, pkce=name.endswith("PKCE App"))
+        return app, grant
+
+    @property
+    def app_key(self) -> str:
+        """The key of the default app."""
+        return self.app.key
+
+    @property
+    def app_secret(self) -> str:
+        """The secret of the default app."""
+        return self.app.secret
+
+    @property
+    def refresh_token(self) -> str:
+        """The refresh token of the default account for the default app."""
+        return str(self.grant.refresh_token)
+
+    @property
+    def pkce_app_key(self) -> str:
+        """The key of an app whose clients have no secret."""
+        return self.pkce_app.key
+
+    @property
+    def pkce_refresh_token(self) -> str:
+        """The refresh token of the default account for the app without a secret."""
+        return str(self.pkce_grant.refresh_token)
+
+    def access_token(self, account: Account | None = None) -> str:
+        """Return a fresh access token of an account (the default one) for the default app."""
+        accounts = self.service.accounts
+        with self.service.state.mutation():
+            grant = self.grant if account is None else accounts.add_grant(self.app, account=account)
+            return accounts.add_token(grant).token
+
+    # Addresses --------------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        """The address over TLS."""
+        return f"https://{self.host}"
+
+    @property
+    def http_url(self) -> str:
+        """The same address without TLS."""
+        return f"http://{self.host}"
+
+    @property
+    def proxy_url(self) -> str:
+        """A CONNECT proxy that leads Dropbox's own host names to the emulator."""
+        return self.http_url
+
+    @property
+    def fs_url(self) -> str:
+        """The URL by which PyFilesystem opens the default account."""
+        return self.fs_url_for(self.app_key, self.app_secret, self.refresh_token)
+
+    def fs_url_for(self, app_key: str, app_secret: str, refresh_token: str) -> str:
+        """Return the URL by which PyFilesystem opens an account of the emulator."""
+        user = quote(f"{app_key}~{app_secret}", safe="~")
+        ca_file = quote(str(self.ca_file), safe="")
+        return f"dropbox://{user}:{quote(refresh_token, safe='')}@/?api_host={self.host}&ca_certs={ca_file}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a child process needs in its environment so that its Dropbox SDK finds the emulator."""
+        return {
+            "DROPBOX_API_HOST": self.host,
+            "DROPBOX_API_CONTENT_HOST": self.host,
+            "DROPBOX_API_NOTIFY_HOST": self.host,
+            "DROPBOX_WEB_HOST": self.host,
+            "REQUESTS_CA_BUNDLE": str(self.ca_file),
+            "SSL_CERT_FILE": str(self.ca_file),
+        }
+
+
+def _accepts_tunnel(host: str) -> bool:
+    return any(host == name or host.endswith("." + name) for name in TUNNEL_NAMES)

@@ -1,0 +1,208 @@
+"""Metadata and changes of single entries: get_metadata, create_folder, delete, move, copy, revisions, restore."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .. import metadata, mutations
+from ..arguments import ROOT_UNSUPPORTED, Arguments, format_time
+from ..context import ContentionError, Context
+from ..errors import BadArgumentError, BadRequestError, PathLookupError, RouteError, WriteError, nested, union
+from ..names import fold
+from ..registry import Table
+from ..tree import File, Revision
+from ..view import View
+
+table = Table()
+
+
+def write_path(context: Context, arg: Arguments, name: str, alias: str) -> str:
+    """Return the path of something to change; the root is refused as the options say."""
+    try:
+        return str(arg.path(name, alias))
+    except BadArgumentError as error:
+        if error.detail.endswith(ROOT_UNSUPPORTED) and context.service.options.root_refusal == "malformed_path":
+            return "//"  # malformed wherever it is looked up
+        raise
+
+
+@table.route("files/get_metadata", "files/alpha/get_metadata")
+def get_metadata(context: Context, arg: Arguments) -> Any:
+    """Answer what is at a path."""
+    path = arg.path("path", "ReadPath")
+    with context.service.state.lock, nested():
+        view = context.view
+        try:
+            if path.startswith("rev:"):
+                file, revision = view.find_file(path)
+                return metadata.of_revision(view, revision, file=file, tagged=True)
+            return metadata.of_entry(view, view.find(path))
+        except PathLookupError:
+            deleted = _deleted(view, path) if arg.boolean("include_deleted") else None
+            if deleted is None:
+                raise
+            return deleted
+
+
+def _deleted(view: View, path: str) -> metadata.Metadata | None:
+    try:
+        target = view.target(path)
+    except WriteError:
+        return None
+    folder = target.folder.inner
+    names = (*target.missing, target.name)
+    grave = folder.namespace.tombstone(folder.key_path() + "".join("/" + fold(name) for name in names))
+    prefix = view.prefix_of(folder.namespace)
+    if grave is None or prefix is None:
+        return None
+    return metadata.of_tombstone(grave, (prefix[0] + fold(grave.display_path), prefix[1] + grave.display_path))
+
+
+@table.route("files/create_folder_v2", "files/create_folder")
+def create_folder(context: Context, arg: Arguments) -> Any:
+    """Create a folder."""
+    path = write_path(context, arg, "path", "WritePath")
+    autorename = arg.boolean("autorename")
+    with nested(), context.write(path):
+        folder = mutations.create_folder(context.view, path, autorename=autorename)
+        result = metadata.of_entry(context.view, folder, tagged=False)
+    return {"metadata": result} if context.route.endswith("_v2") else result
+
+
+@contextmanager
+def deletion_errors() -> Iterator[None]:
+    """Wrap failures into files.DeleteError."""
+    with nested("path_lookup", "path_write"):
+        try:
+            yield
+        except ContentionError as error:
+            raise RouteError(error.union) from error
+
+
+def delete_entry(context: Context, path: str, parent_rev: str | None) -> metadata.Metadata:
+    """Delete an entry and return its metadata as of deletion."""
+    entry = mutations.delete(context.view, path, parent_rev=parent_rev)
+    result = metadata.of_entry(context.view, entry)
+    context.service.state.remove(entry)
+    return result
+
+
+@table.route("files/delete_v2", "files/delete")
+def delete(context: Context, arg: Arguments) -> Any:
+    """Delete a file, or a folder with everything below."""
+    path = write_path(context, arg, "path", "WritePathOrId")
+    parent_rev = arg.string("parent_rev", None)
+    with deletion_errors(), context.write(path):
+        result = delete_entry(context, path, parent_rev)
+    return {"metadata": result} if context.route.endswith("_v2") else result
+
+
+@contextmanager
+def relocation_errors() -> Iterator[None]:
+    """Wrap failures into files.RelocationError."""
+    try:
+        yield
+    except PathLookupError as error:
+        raise RouteError(union("from_lookup", from_lookup=error.union)) from error
+    except mutations.SourceError as error:
+        raise RouteError(union("from_write", from_write=error.union)) from error
+    except ContentionError as error:
+        raise RouteError(error.union) from error
+    except WriteError as error:
+        raise RouteError(union("to", to=error.union)) from error
+
+
+@table.route("files/move_v2", "files/move", "files/copy_v2", "files/copy")
+def relocate(context: Context, arg: Arguments) -> Any:
+    """Move or copy an entry with everything below; never overwrites."""
+    source = write_path(context, arg, "from_path", "WritePathOrId")
+    target = write_path(context, arg, "to_path", "WritePathOrId")
+    autorename = arg.boolean("autorename")
+    move = context.route.startswith("files/move")
+    with relocation_errors(), context.write(target):
+        entry = mutations.relocate(context.view, source, target, move=move, autorename=autorename)
+        result = metadata.of_entry(context.view, entry)
+    return {"metadata": result} if context.route.endswith("_v2") else result
+
+
+@table.route("files/list_revisions")
+def list_revisions(context: Context, arg: Arguments) -> Any:
+    """List the revisions of a path or of a file's id, newest first."""
+    path = arg.path("path", "PathOrId")
+    mode = arg.union("mode", "path", tags=("path", "id")).tag
+    limit = arg.integer("limit", 10, 1, 100)
+    before_rev = arg.string("before_rev", None)
+    with context.service.state.lock, nested():
+        view = context.view
+        file, history, grave_time = _history(view, path, mode)
+        history = [revision for revision in reversed(history) if _is_kept(context, revision, file)]
+        if before_rev is not None:
+            if mode == "id":
+                raise BadRequestError("request body: before_rev: not supported in mode id")
+            revs = [revision.rev for revision in history]
+            history = history[revs.index(before_rev) + 1 :] if before_rev in revs else []
+        entries = [
+            metadata.of_revision(view, r, file=file if file is not None and file.revision is r else None)
+            for r in history[:limit]
+        ]
+    result: dict[str, Any] = {"is_deleted": file is None, "entries": entries, "has_more": len(history) > limit}
+    if grave_time is not None:
+        result["server_deleted"] = format_time(grave_time)
+    return result
+
+
+def _history(view: View, path: str, mode: str) -> tuple[File | None, list[Revision], int | None]:
+    try:
+        entry = view.find(path)
+    except PathLookupError:
+        if mode == "id" or not path.startswith("/"):
+            raise
+        return _deleted_history(view, path)
+    if not isinstance(entry, File):
+        raise PathLookupError("not_file")
+    if mode == "id":
+        return entry, view.state.file_history[entry.id], None
+    return entry, view.state.path_history[entry.namespace.id, entry.key_path()], None
+
+
+def _deleted_history(view: View, path: str) -> tuple[None, list[Revision], int]:
+    target = view.target(path)
+    folder = target.folder.inner
+    key_path = folder.key_path() + "".join("/" + fold(name) for name in (*target.missing, target.name))
+    grave = folder.namespace.tombstone(key_path)
+    if grave is None:
+        raise PathLookupError("not_found")
+    history = view.state.path_history.get((folder.namespace.id, key_path))
+    if grave.rev is None or history is None:
+        raise PathLookupError("not_file")
+    return None, history, grave.deleted_at
+
+
+def _is_kept(context: Context, revision: Revision, file: File | None) -> bool:
+    if file is not None and file.revision is revision:
+        return True
+    return revision.server_modified > context.service.state.clock() - context.service.options.history_seconds
+
+
+@table.route("files/restore")
+def restore(context: Context, arg: Arguments) -> Any:
+    """Bring back a revision of a file."""
+    path = write_path(context, arg, "path", "WritePath")
+    rev = arg.string("rev", min_length=9)
+    with nested("path_lookup", "path_write"), context.write(path):
+        file = mutations.restore(context.view, path, rev)
+        return metadata.of_entry(context.view, file, tagged=False)
+
+
+@table.route("files/permanently_delete")
+def permanently_delete(context: Context, arg: Arguments) -> Any:
+    """Delete an entry beyond recovery; apps of a Business team only."""
+    path = write_path(context, arg, "path", "WritePathOrId")
+    arg.string("parent_rev", None)
+    if context.team is None and (context.account is None or context.account.team_id is None):
+        raise BadRequestError("Your API app is not allowed to call this function.")
+    with nested("path_lookup", "path_write"), context.write(path):
+        mutations.permanently_delete(context.view, path)
+    return None

@@ -1,0 +1,110 @@
+"""Listings, cursors and the change feed: list_folder and its siblings, longpoll."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any
+
+from ..arguments import Arguments
+from ..context import Context
+from ..cursors import Cursor, Page, has_changes, read_page
+from ..errors import BadArgumentError, PathLookupError, RouteError, nested
+from ..registry import Table
+from ..tree import Folder
+from ..view import View
+
+table = Table()
+
+MAX_LIMIT = 2000
+
+
+@table.route("files/list_folder")
+def list_folder(context: Context, arg: Arguments) -> Any:
+    """List the first page of a folder."""
+    with context.service.state.lock, nested():
+        cursor = _new_cursor(context, arg)
+        return _answer(context, read_page(context.view, cursor))
+
+
+@table.route("files/list_folder/get_latest_cursor")
+def get_latest_cursor(context: Context, arg: Arguments) -> Any:
+    """Answer a cursor for now, without entries."""
+    with context.service.state.lock, nested():
+        cursor = _new_cursor(context, arg, listing=False)
+        return {"cursor": context.service.cursors.encode(cursor)}
+
+
+def _new_cursor(context: Context, arg: Arguments, *, listing: bool = True) -> Cursor:
+    path = arg.path("path", "PathROrId", root=True)
+    for name in ("include_media_info", "include_has_explicit_shared_members", "include_restorable_info"):
+        arg.boolean(name)
+    view = context.view
+    folder = view.find(path)
+    if not isinstance(folder, Folder):
+        raise PathLookupError("not_folder")
+    inner = folder.inner
+    return Cursor(
+        account=context.account_id,
+        root=view.root.id,
+        everything=view.sees_everything,
+        namespace=inner.namespace.id,
+        path=inner.key_path(),
+        recursive=arg.boolean("recursive"),
+        deleted=arg.boolean("include_deleted"),
+        mounted=arg.boolean("include_mounted_folders", True),
+        non_downloadable=arg.boolean("include_non_downloadable_files", True),
+        limit=arg.integer("limit", None, 1, MAX_LIMIT),
+        sequence=context.service.state.sequence,
+        epoch=context.service.cursors.epoch,
+        after=() if listing else None,
+    )
+
+
+def _answer(context: Context, page: Page) -> Any:
+    cursor = context.service.cursors.encode(page.cursor)
+    return {"entries": page.entries, "cursor": cursor, "has_more": page.has_more}
+
+
+@table.route("files/list_folder/continue")
+def list_folder_continue(context: Context, arg: Arguments) -> Any:
+    """List the next page, or what has changed."""
+    cursor = context.service.cursors.decode(arg.string("cursor", min_length=1))
+    if cursor.account != context.account_id:
+        raise BadArgumentError("cursor: was given to another user")
+    with context.service.state.lock, nested():
+        return _answer(context, read_page(_view_of(context, cursor), cursor))
+
+
+@table.route("files/list_folder/longpoll")
+def longpoll(context: Context, arg: Arguments) -> Any:
+    """Wait until something changes or the time is over."""
+    cursor = context.service.cursors.decode(arg.string("cursor", min_length=1))
+    seconds = arg.integer("timeout", 30, 30, 480)
+    service, state = context.service, context.service.state
+    deadline = time.monotonic() + seconds + random.uniform(0, service.options.longpoll_jitter_seconds)
+    with state.changed:
+        while True:
+            if cursor.epoch != service.cursors.epoch:
+                raise RouteError("reset")
+            try:
+                changes = has_changes(_view_of(context, cursor), cursor)
+            except PathLookupError:
+                changes = True  # the folder is gone: continue tells
+            left = deadline - time.monotonic()
+            if changes or left <= 0 or service.stopping.is_set():
+                break
+            state.changed.wait(left)
+    result: dict[str, Any] = {"changes": changes}
+    if service.options.longpoll_backoff_seconds is not None:
+        result["backoff"] = service.options.longpoll_backoff_seconds
+    return result
+
+
+def _view_of(context: Context, cursor: Cursor) -> View:
+    service = context.service
+    account = service.accounts.accounts.get(cursor.account or "")
+    root = service.state.namespaces.get(cursor.root)
+    if root is None:
+        raise PathLookupError("not_found")
+    return service.view(account, root, everything=cursor.everything)

@@ -1,0 +1,103 @@
+"""The token endpoint and the end of tokens."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import json
+from typing import Any
+from urllib.parse import parse_qsl
+
+from ..accounts import App, Grant
+from ..arguments import Arguments
+from ..context import Context
+from ..errors import PlainError
+from ..http import Request, Response
+from ..registry import Table
+from ..service import Service
+
+table = Table()
+
+MAX_FORM_BYTES = 1 << 16
+# The service really answers JSON under this type.
+TOKEN_TYPE = "text/javascript"
+
+
+def token_error(error: str, description: str, status: int = 400) -> PlainError:
+    """Return the failure of a token request."""
+    text = json.dumps({"error": error, "error_description": description})
+    return PlainError(status, text, "application/json")
+
+
+@table.page("POST", "/oauth2/token")
+def token(service: Service, request: Request) -> Response:
+    """Answer a token request by its grant type."""
+    try:
+        form = dict(parse_qsl(request.read(MAX_FORM_BYTES).decode(), keep_blank_values=True))
+    except ValueError:
+        raise token_error("invalid_request", "cannot read the form") from None
+    form = {**request.query, **form}
+    _add_basic(request, form)
+    with service.state.mutation():
+        grant_type = form.get("grant_type")
+        if grant_type == "refresh_token":
+            return _answer(refresh(service, form))
+        raise token_error("unsupported_grant_type", f'grant type "{grant_type}" is not supported')
+
+
+def _add_basic(request: Request, form: dict[str, str]) -> None:
+    kind, _, value = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "basic":
+        try:
+            key, _, secret = base64.b64decode(value, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            raise token_error("invalid_client", "cannot read the authorization header") from None
+        form.setdefault("client_id", key)
+        form.setdefault("client_secret", secret)
+
+
+def find_app(service: Service, form: dict[str, str], *, needs_secret: bool) -> App:
+    """Return the app of a token request after checking its secret."""
+    app = service.accounts.apps.get(form.get("client_id", ""))
+    if app is None:
+        raise token_error("invalid_client: Invalid client_id or client_secret", "unknown client_id")
+    secret = form.get("client_secret")
+    if (secret is None and needs_secret) or (secret is not None and not hmac.compare_digest(secret, app.secret)):
+        raise token_error("invalid_client: Invalid client_id or client_secret", "wrong client_secret")
+    return app
+
+
+def refresh(service: Service, form: dict[str, str]) -> dict[str, Any]:
+    """Issue an access token for a refresh token; it is neither rotated nor does it expire."""
+    grant = service.accounts.grant_of(form.get("refresh_token", ""))
+    app = find_app(service, form, needs_secret=grant is not None and not grant.pkce)
+    if grant is None or grant.app_key != app.key:
+        raise token_error("invalid_grant", "refresh token is invalid or revoked")
+    scopes = form["scope"].split() if form.get("scope") else list(grant.scopes)
+    if not set(scopes) <= set(grant.scopes):
+        raise token_error("invalid_scope", "the grant does not have all of these scopes")
+    return token_fields(service, grant, scopes)
+
+
+def token_fields(service: Service, grant: Grant, scopes: list[str]) -> dict[str, Any]:
+    """Issue an access token and return what every token answer says about it."""
+    issued = service.accounts.add_token(grant, scopes)
+    return {
+        "access_token": issued.token,
+        "token_type": "bearer",
+        "expires_in": service.options.access_token_seconds,
+    }
+
+
+def _answer(fields: dict[str, Any]) -> Response:
+    return Response(200, {"Content-Type": TOKEN_TYPE, "Cache-Control": "no-cache"}, json.dumps(fields).encode())
+
+
+@table.route("auth/token/revoke")
+def revoke(context: Context, arg: Arguments) -> Any:
+    """End the caller's grant: its refresh token and all its access tokens."""
+    del arg
+    assert context.grant is not None
+    with context.mutation():
+        context.service.accounts.revoke(context.grant)

@@ -1,0 +1,216 @@
+"""Uploads in one call and in upload sessions: bytes stream to a spool while they are hashed, commits follow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ...content_hash import ContentHash
+from .. import metadata, mutations
+from ..arguments import Arguments
+from ..context import ContentionError, Context
+from ..errors import RouteError, TaggedError, WriteError, union
+from ..http import DroppedError
+from ..registry import Table
+from ..sessions import SessionError, UploadSession
+
+table = Table()
+
+
+def commit_info(arg: Arguments) -> mutations.CommitInfo:
+    """Read a files.CommitInfo."""
+    mode = arg.union("mode", "add", tags=("add", "overwrite", "update"))
+    rev = mode.string("update", min_length=9) if mode.tag == "update" else ""
+    arg.boolean("mute")
+    arg.array("property_groups", [])
+    return mutations.CommitInfo(
+        path=arg.path("path", "WritePathOrId"),
+        mode=mode.tag,  # type: ignore[arg-type]
+        rev=rev,
+        autorename=arg.boolean("autorename"),
+        client_modified=arg.timestamp("client_modified"),
+        strict_conflict=arg.boolean("strict_conflict"),
+    )
+
+
+def receive(
+    context: Context,
+    session: UploadSession,
+    offset: int,
+    *,
+    close: bool,
+    content_hash: str | None,
+) -> None:
+    """Append the request's body to a session, or raise SessionError; nothing counts unless all of it is right."""
+    options = context.service.options
+    length = context.request.length
+    if length is not None and length > options.max_request_bytes:
+        raise SessionError("payload_too_large")
+    append = session.append(offset, close=close, max_file_bytes=options.max_file_bytes, size=length)
+    check = ContentHash()
+    try:
+        for block in context.request.blocks():
+            if append.size + len(block) > options.max_request_bytes:
+                raise SessionError("payload_too_large")
+            append.write(block)
+            check.update(block)
+        if content_hash is not None and content_hash != check.hexdigest():
+            raise SessionError("content_hash_mismatch")
+        append.complete(close=close)
+    finally:
+        append.end()
+
+
+@contextmanager
+def session_errors() -> Iterator[None]:
+    """Make the failures of a session the route's own error."""
+    try:
+        yield
+    except SessionError as error:
+        raise RouteError(error.union) from error
+
+
+@table.route("files/upload", "files/alpha/upload")
+def upload(context: Context, arg: Arguments) -> Any:
+    """Store a file in one call."""
+    info = commit_info(arg)
+    content_hash = arg.string("content_hash", None, min_length=64, max_length=64)
+    sessions = context.service.sessions
+    session = sessions.new("sequential", context.account_id)
+    try:
+        with session_errors():
+            receive(context, session, 0, close=False, content_hash=content_hash)
+        return commit(context, session, info)
+    except (WriteError, ContentionError) as error:
+        sessions.register(session)
+        raise RouteError({".tag": "path", "reason": error.union, "upload_session_id": session.id}) from error
+    except (RouteError, DroppedError, OSError):
+        sessions.discard(session)
+        raise
+
+
+def commit(context: Context, session: UploadSession, info: mutations.CommitInfo) -> metadata.Metadata:
+    """Make a session's bytes a file, or raise WriteError."""
+    incoming = context.service.sessions.incoming(session)
+    with context.write(info.path):
+        file = mutations.commit(context.view, info, incoming)
+        note_author(context, file)
+        result = metadata.of_entry(context.view, file, tagged=False)
+        context.service.sessions.finish(session, result)
+    return result
+
+
+def note_author(context: Context, file: Any) -> None:
+    """Remember who changed a file in a shared folder last."""
+    if context.account is not None and file.namespace.kind in ("shared_folder", "team_folder"):
+        file.extra["modified_by"] = context.account.account_id
+
+
+@table.route("files/upload_session/start")
+def session_start(context: Context, arg: Arguments) -> Any:
+    """Begin an upload session."""
+    close = arg.boolean("close")
+    content_hash = arg.string("content_hash", None, min_length=64, max_length=64)
+    kind = arg.union("session_type", "sequential", tags=("sequential", "concurrent")).tag
+    session = context.service.sessions.new(kind, context.account_id)
+    if session.is_concurrent:
+        if close:
+            raise RouteError("concurrent_session_close_not_allowed")
+        if next(iter(context.request.blocks()), None) is not None:
+            raise RouteError("concurrent_session_data_not_allowed")
+    else:
+        with session_errors():
+            receive(context, session, 0, close=close, content_hash=content_hash)
+    context.service.sessions.register(session)
+    return {"session_id": session.id}
+
+
+@table.route("files/upload_session/append_v2")
+def session_append(context: Context, arg: Arguments) -> Any:
+    """Append to an upload session."""
+    cursor = arg.struct("cursor")
+    session_id, offset = cursor.string("session_id"), cursor.integer("offset")
+    close = arg.boolean("close")
+    content_hash = arg.string("content_hash", None, min_length=64, max_length=64)
+    with session_errors():
+        session = context.service.sessions.get(session_id, context.account_id)
+        receive(context, session, offset, close=close, content_hash=content_hash)
+    context.service.sessions.register(session)
+
+
+@table.route("files/upload_session/append")
+def session_append_v1(context: Context, arg: Arguments) -> Any:
+    """Append to an upload session, in the form of former years."""
+    session_id, offset = arg.string("session_id"), arg.integer("offset")
+    with session_errors():
+        session = context.service.sessions.get(session_id, context.account_id)
+        receive(context, session, offset, close=False, content_hash=None)
+    context.service.sessions.register(session)
+
+
+@table.route("files/upload_session/finish")
+def session_finish(context: Context, arg: Arguments) -> Any:
+    """Append the last bytes and commit."""
+    cursor = arg.struct("cursor")
+    session_id, offset = cursor.string("session_id"), cursor.integer("offset")
+    info = commit_info(arg.struct("commit"))
+    content_hash = arg.string("content_hash", None, min_length=64, max_length=64)
+    sessions = context.service.sessions
+    done = sessions.finished(session_id)
+    if done is not None and context.service.options.second_finish == "repeat":
+        return done
+    with finish_errors():
+        session = sessions.get(session_id, context.account_id)
+        receive_last(context, session, offset, content_hash)
+        return commit(context, session, info)
+
+
+def receive_last(context: Context, session: UploadSession, offset: int, content_hash: str | None) -> None:
+    """Append what comes with finish; it stays appended when the commit fails."""
+    if session.is_concurrent:
+        if next(iter(context.request.blocks()), None) is not None:
+            raise SessionError("concurrent_session_data_not_allowed")
+        session.check_complete()
+        if offset != session.size:
+            raise SessionError("incorrect_offset", correct_offset=session.size)
+        return
+    if session.closed:
+        if next(iter(context.request.blocks()), None) is not None:
+            raise SessionError("closed")
+        if offset != session.size:
+            raise SessionError("incorrect_offset", correct_offset=session.size)
+        return
+    receive(context, session, offset, close=False, content_hash=content_hash)
+    context.service.sessions.register(session)
+
+
+_FINISH_TAGS = frozenset(
+    {
+        "concurrent_session_data_not_allowed",
+        "concurrent_session_not_closed",
+        "concurrent_session_missing_data",
+        "payload_too_large",
+        "content_hash_mismatch",
+        "too_many_write_operations",
+    }
+)
+
+
+def finish_error(error: TaggedError) -> dict[str, Any]:
+    """Return a failure as files.UploadSessionFinishError."""
+    tag = error.union[".tag"]
+    if tag in _FINISH_TAGS:
+        return error.union
+    if isinstance(error, SessionError):
+        return union("lookup_failed", lookup_failed=error.union)
+    return union("path", path=error.union)
+
+
+@contextmanager
+def finish_errors() -> Iterator[None]:
+    """Wrap failures into files.UploadSessionFinishError."""
+    try:
+        yield
+    except (SessionError, WriteError) as error:
+        raise RouteError(finish_error(error)) from error

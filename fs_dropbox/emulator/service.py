@@ -1,0 +1,91 @@
+"""The parts of a running emulator in one object, which routes, pages and the control share. Decides nothing."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from .accounts import Account, Accounts, App
+from .cursors import Cursors
+from .faults import Faults
+from .limits import Limits
+from .load import load
+from .meter import Meter
+from .mutations import make_parents
+from .options import Options
+from .sessions import Sessions
+from .state import State
+from .tree import Namespace
+from .view import View
+
+
+class Service:
+    """Owner: Emulator. `stopping` is set when every wait has to end."""
+
+    def __init__(self, folder: Path | None, clock: Callable[[], float], options: Options) -> None:
+        self.options = options
+        self.stopping = threading.Event()
+        self.state = State(folder, clock, options)
+        load(self.state)
+        self.accounts = Accounts(self.state)
+        self.sessions = Sessions(self.state)
+        self.state.contents.sweep(self.sessions.spool_names())
+        self.faults = Faults(self.stopping)
+        self.meter = Meter()
+        self.limits = Limits(self.stopping, options)
+        self._settings = self.state.collection("settings")
+        with self.state.mutation():
+            self._settings.setdefault("secret", {"value": secrets.token_hex(32)})
+            self._settings.setdefault("cursors", {"epoch": 0})
+        self.secret = str(self._settings["secret"]["value"]).encode()  # signs cursors and links
+        self.cursors = Cursors(self.secret, int(self._settings["cursors"]["epoch"]))
+
+    def reset_cursors(self) -> None:
+        """Make every cursor void: the next use of one answers reset."""
+        with self.state.mutation():
+            self.cursors.epoch += 1
+            self._settings["cursors"] = {"epoch": self.cursors.epoch}
+            self.state.changed.notify_all()
+
+    def view(self, account: Account | None, root: Namespace | None = None, *, everything: bool = False) -> View:
+        """Return an account's look at its home, or at another root."""
+        if root is None:
+            assert account is not None
+            root = self.state.namespaces[account.home_namespace_id]
+        return View(self.state, account, root, everything=everything, quota_left=self.quota_left)
+
+    def quota_left(self, namespace: Namespace) -> int | None:
+        """Return how many bytes the owner of a namespace may still store."""
+        account = self.accounts.accounts.get(namespace.owner or "")
+        return None if account is None else account.allocated_bytes - self.accounts.used_bytes(account)
+
+    def app_folder(self, account: Account, app: App) -> Namespace:
+        """Return the namespace of an app with an app folder, made at /Apps/<name> on first use."""
+        state = self.state
+        with state.mutation():
+            for namespace in state.namespaces.values():
+                if (namespace.kind, namespace.owner, namespace.name) == ("app_folder", account.account_id, app.name):
+                    if not namespace.mounts:
+                        self._mount_app_folder(account, namespace)
+                    return namespace
+            namespace = state.add_namespace("app_folder", app.name, account.account_id)
+            self._mount_app_folder(account, namespace)
+            return namespace
+
+    def _mount_app_folder(self, account: Account, namespace: Namespace) -> None:
+        view = self.view(account)
+        target = view.target(f"/Apps/{namespace.name}")
+        self.state.mount(namespace, make_parents(view, target), target.name)
+
+    def stop(self) -> None:
+        """End every wait."""
+        self.stopping.set()
+        self.faults.release()
+        with self.state.changed:
+            self.state.changed.notify_all()
+
+    def close(self) -> None:
+        """Store the rest and release disk and memory."""
+        self.state.close()
