@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from fs_dropbox.content_hash import BLOCK_SIZE, ContentHash
 from fs_dropbox.errors import ApiError
+from fs_dropbox.group_commit import GroupClient, GroupCommit
 
 if TYPE_CHECKING:
     from fs_dropbox.client import Commit
@@ -23,10 +24,8 @@ APPENDS_PER_UPLOAD: Final = 6
 APPENDS_IN_ALL: Final = 16
 
 
-class UploadClient(Protocol):
+class UploadClient(GroupClient, Protocol):
     """The calls that uploads need, with the client's retries and errors."""
-
-    def upload(self, commit: Commit, data: bytes) -> FileEntry: ...
 
     def session_start(self, *, concurrent: bool) -> str: ...
 
@@ -41,14 +40,13 @@ class Uploader:
     Owned by DropboxFS. No lock: the slots are a semaphore, the rest is immutable.
     """
 
-    def __init__(
-        self, client: UploadClient, *, block_bytes: int = BLOCK_BYTES, appends: int = APPENDS_IN_ALL
-    ) -> None:
+    def __init__(self, client: UploadClient, *, block_bytes: int = BLOCK_BYTES, appends: int = APPENDS_IN_ALL) -> None:
         if block_bytes % BLOCK_SIZE:
             raise ValueError(f"block_bytes must be a multiple of {BLOCK_SIZE}, not {block_bytes}")
         self.client = client
         self.block_bytes = block_bytes
         self.slots = threading.BoundedSemaphore(appends)
+        self.small_files = GroupCommit(client)
         self._executor = ThreadPoolExecutor(appends, thread_name_prefix="fs-dropbox-append")
 
     def open(self, commit: Commit) -> Upload:
@@ -142,7 +140,7 @@ class Upload:
             self._client.session_append(self._session_id, offset, data, False)
 
     def _commit_small(self, commit: Commit) -> FileEntry:
-        return self._client.upload(commit, bytes(self._buffer))
+        return self._uploader.small_files.commit(commit, bytes(self._buffer))
 
     def _finish(self, session_id: str, commit: Commit) -> FileEntry:
         while self._appends:

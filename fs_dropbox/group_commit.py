@@ -1,0 +1,186 @@
+"""`GroupCommit`: small files that are committed at the same time share their calls; a lone one waits for nobody.
+
+Commits in one namespace are serial (API facts, section 5), so many writers that each wait for their own commit spend their
+time in a queue. While one commit is under way, those that arrive form a group; the group then costs one append_batch and one
+finish_batch_v2, with sessions that were started ahead, and every writer gets its own result.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+from fs_dropbox.errors import ApiError, TransportError
+
+if TYPE_CHECKING:
+    from fs_dropbox.client import Commit
+    from fs_dropbox.entries import FileEntry
+
+# The argument of append_batch travels in a header, which servers bound at 16 KiB; an entry takes about 110 bytes of it.
+GROUP_FILES: Final = 120
+GROUP_BYTES: Final = 32 * 2**20
+SESSIONS_AHEAD: Final = 500
+# Sessions live for 7 days; older ones than this are forgotten rather than counted on.
+SESSION_SECONDS: Final = 3600.0
+# A commit that takes longer than this (a stalled call, a long wait after a 429) no longer holds up those behind it.
+PATIENCE_SECONDS: Final = 5.0
+
+
+class GroupClient(Protocol):
+    """The calls that a group needs, with the client's retries and errors."""
+
+    def upload(self, commit: Commit, data: bytes) -> FileEntry: ...
+
+    def session_start_batch(self, count: int) -> list[str]: ...
+
+    def session_append_batch(self, parts: Sequence[tuple[str, bytes]]) -> list[ApiError | None]: ...
+
+    def session_finish_batch(self, finished: Sequence[tuple[str, int, Commit]]) -> list[FileEntry | ApiError]: ...
+
+
+@dataclass(slots=True, eq=False)
+class _Writer:
+    """One file in the queue."""
+
+    commit: Commit
+    data: bytes
+    result: Future[FileEntry] = field(default_factory=Future)
+
+    def settle(self, result: FileEntry | Exception) -> None:
+        if isinstance(result, Exception):
+            self.result.set_exception(result)
+        else:
+            self.result.set_result(result)
+
+
+class GroupCommit:
+    """Commits small files. Thread-safe; owned by the Uploader.
+
+    One condition (a leaf lock) over the queue and the sessions started ahead. Calls run unlocked, in the threads of the writers: one of them
+    leads, commits what has gathered by then, its own file among it, and hands the lead to the first that came meanwhile.
+    """
+
+    def __init__(self, client: GroupClient, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._now = now
+        self._changed = threading.Condition()
+        # guarded by _changed
+        self._queue: deque[_Writer] = deque()
+        self._leader: _Writer | None = None
+        self._sessions: list[str] = []
+        self._sessions_since = 0.0
+
+    def commit(self, commit: Commit, data: bytes) -> FileEntry:
+        """Commit one file and return it; raises its own ApiError or TransportError, never that of another file."""
+        if commit.strict_conflict:
+            # Exact creation cannot be settled by repeating it, as a group whose answer was lost has to be.
+            return self._client.upload(commit, data)
+        writer = _Writer(commit, data)
+        with self._changed:
+            self._queue.append(writer)
+            if self._leader is None:
+                self._leader = writer
+        while self._has_to_lead(writer):
+            self._lead(writer)
+        return writer.result.result()
+
+    def _has_to_lead(self, writer: _Writer) -> bool:
+        """Wait until the writer's file is settled (False) or it is its turn to lead (True); its own calls have deadlines."""
+        with self._changed:
+            while not writer.result.done() and self._leader is not writer:
+                if not self._changed.wait(PATIENCE_SECONDS) and writer in self._queue:
+                    self._leader = writer
+            return not writer.result.done()
+
+    def _lead(self, leader: _Writer) -> None:
+        with self._changed:
+            group = self._take_group_locked()
+        try:
+            self._settle(group)
+        finally:
+            for writer in group:
+                if not writer.result.done():
+                    writer.settle(TransportError("the commit was interrupted"))
+            with self._changed:
+                if self._leader is leader and leader not in self._queue:
+                    self._leader = self._queue[0] if self._queue else None
+                self._changed.notify_all()
+
+    def _take_group_locked(self) -> list[_Writer]:
+        group: list[_Writer] = []
+        paths: set[str] = set()
+        size = 0
+        while self._queue and len(group) < GROUP_FILES:
+            first = self._queue[0]
+            path = first.commit.path.lower()
+            # Two commits of one path keep their order: the second goes into the next group.
+            if group and (size + len(first.data) > GROUP_BYTES or path in paths):
+                break
+            size += len(first.data)
+            paths.add(path)
+            group.append(self._queue.popleft())
+        return group
+
+    def _settle(self, group: list[_Writer]) -> None:
+        if len(group) == 1:
+            self._upload(group[0])
+            return
+        try:
+            sessions = self._take_sessions(len(group))
+            appended = self._client.session_append_batch(
+                [(session, writer.data) for session, writer in zip(sessions, group, strict=True)]
+            )
+        except (ApiError, TransportError) as error:
+            for writer in group:
+                writer.settle(error)
+            return
+        ready = [pair for pair, error in zip(zip(sessions, group, strict=True), appended, strict=True) if error is None]
+        results: Sequence[FileEntry | ApiError]
+        try:
+            results = (
+                self._client.session_finish_batch(
+                    [(session, len(writer.data), writer.commit) for session, writer in ready]
+                )
+                if ready
+                else []
+            )
+        except TransportError:
+            results = []  # unknown what became of it: repeating the same content settles that without a second revision
+        for (_, writer), result in zip(ready, results, strict=False):
+            if not isinstance(result, ApiError) or _is_final(result):
+                writer.settle(result)
+        for writer in group:
+            if not writer.result.done():
+                self._upload(writer)
+
+    def _upload(self, writer: _Writer) -> None:
+        try:
+            writer.settle(self._client.upload(writer.commit, writer.data))
+        except (ApiError, TransportError) as error:
+            writer.settle(error)
+
+    def _take_sessions(self, count: int) -> list[str]:
+        """Return closed-to-be sessions, from those started ahead where there are enough; each is given out once."""
+        with self._changed:
+            if self._now() - self._sessions_since > SESSION_SECONDS:
+                self._sessions = []
+            taken, self._sessions = self._sessions[:count], self._sessions[count:]
+        if len(taken) < count:
+            # The first group of a burst starts a few ahead, a burst that goes on starts many.
+            ahead = min(SESSIONS_AHEAD, 8 * count)
+            started = self._client.session_start_batch(count - len(taken) + ahead)
+            taken, rest = taken + started[: count - len(taken)], started[count - len(taken) :]
+            with self._changed:
+                self._sessions += rest
+                self._sessions_since = self._now()
+        return taken
+
+
+def _is_final(error: ApiError) -> bool:
+    """Tell whether an entry's failure is about the file, not about its session or a busy namespace."""
+    return error.tag[:1] == ("path",) and "too_many_write_operations" not in error.tag
