@@ -1,8 +1,8 @@
 """`GroupCommit`: small files that are committed at the same time share their calls; a lone one waits for nobody.
 
-Commits in one namespace are serial (API facts, section 5), so many writers that each wait for their own commit spend their
-time in a queue. While one commit is under way, those that arrive form a group; the group then costs one append_batch and one
-finish_batch_v2, with sessions that were started ahead, and every writer gets its own result.
+Commits in one namespace are serial (API facts, section 5), so many writers that each wait for their own commit spend
+their time in a queue. While one commit is under way, those that arrive form a group; the group then costs one
+append_batch and one finish_batch_v2, with sessions that were started ahead, and every writer gets its own result.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class _Writer:
 class GroupCommit:
     """Commits small files. Thread-safe; owned by the Uploader.
 
-    One condition (a leaf lock) over the queue and the sessions started ahead. Calls run unlocked, in the threads of the writers: one of them
-    leads, commits what has gathered by then, its own file among it, and hands the lead to the first that came meanwhile.
+    One condition (a leaf lock) over the queue and the sessions started ahead. Calls run unlocked, in the writers'
+    threads: one of them leads, commits what has gathered by then, and hands the lead to the first that came meanwhile.
     """
 
     def __init__(self, client: GroupClient, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -90,7 +90,7 @@ class GroupCommit:
         return writer.result.result()
 
     def _has_to_lead(self, writer: _Writer) -> bool:
-        """Wait until the writer's file is settled (False) or it is its turn to lead (True); its own calls have deadlines."""
+        """Wait until the writer's file is settled (False) or it is its turn to lead (True)."""
         with self._changed:
             while not writer.result.done() and self._leader is not writer:
                 if not self._changed.wait(PATIENCE_SECONDS) and writer in self._queue:

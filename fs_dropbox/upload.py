@@ -1,4 +1,4 @@
-"""`Upload`: one file on its way to Dropbox, in one call or through an upload session. Knows no io objects and no cache."""
+"""`Upload`: one file on its way to Dropbox, in one call or through an upload session. Knows no io objects."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
-from fs_dropbox.content_hash import BLOCK_SIZE, ContentHash
 from fs_dropbox.errors import ApiError
+
+from fs_dropbox.content_hash import BLOCK_SIZE, ContentHash
 from fs_dropbox.group_commit import GroupClient, GroupCommit
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Upload:
         return self._sent + len(self._buffer)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Take bytes, and wait where too many are in flight; raises the ApiError or TransportError of an earlier append."""
+        """Take bytes, and wait while too many are in flight; raises what an earlier append raised."""
         self._check_open()
         self._hash.update(data)
         view = memoryview(data).cast("B")
@@ -111,8 +112,8 @@ class Upload:
     def commit(self, *, client_modified: datetime | None = None) -> FileEntry:
         """Make the file visible and return it as Dropbox has it.
 
-        Raises ApiError or TransportError: then nothing became visible, except where the outcome itself is unknown, which
-        the error says. The returned content hash is that of the bytes written, or the error is `content_hash_mismatch`.
+        Raises ApiError or TransportError: then nothing became visible, except where the outcome itself is unknown,
+        which the error says. What Dropbox has is what was written, or the error is `content_hash_mismatch`.
         """
         self._check_open()
         self._ended = True
@@ -146,7 +147,7 @@ class Upload:
         while self._appends:
             self._settle_oldest()
         tail = bytes(self._buffer)
-        # Nothing may follow the append that closes, so it waits for the others; it carries the tail, so it costs no extra call.
+        # Nothing may follow the append that closes, so it waits for the others, and carries the tail.
         self._client.session_append(session_id, self._sent, tail, True)
         return self._client.session_finish(session_id, self._sent + len(tail), commit)
 
