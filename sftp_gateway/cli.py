@@ -26,6 +26,7 @@ from sftp_gateway.config import (
     load_config,
     settings_table,
 )
+from sftp_gateway.demo import default_folder, run_demo
 from sftp_gateway.logs import set_up_logging
 from sftp_gateway.server import GatewayError, SFTPGateway
 from sftp_gateway.users import Users, hash_password
@@ -123,14 +124,17 @@ def serve(file: Path | None, **flags: Any) -> None:
 
 
 @cli.command(context_settings=_HELP)
-@click.option("--folder", type=click.Path(path_type=Path), help="Where the demo's files live. [default: ./demo]")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    help="Where the demo's files live. [default: ~/.local/share/sftp-gateway/demo]",
+)
 @click.option("--listen", default="127.0.0.1:2222", show_default=True, help="Address and port of the SFTP server.")
 def demo(folder: Path | None, listen: str) -> None:
     """Serve a small local Dropbox that needs no account; its files stay in a folder. Ctrl-C ends it."""
-    from sftp_gateway.demo import run_demo
-
+    set_up_logging("info", "text")
     with Signals() as signals:
-        run_demo(folder or Path("demo"), listen, tell=click.echo, wait=signals.wait)
+        run_demo((folder or default_folder()).absolute(), listen, tell=click.echo, wait=signals.wait)
 
 
 @cli.command("check-config", context_settings=_HELP)
