@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 import time
+import traceback
 from collections.abc import Iterable
 from typing import Any, Final, TextIO
 
@@ -43,7 +44,12 @@ class SessionLog:
 
     def log(self, event: str, *, level: int = logging.INFO, **fields: Any) -> None:
         """Log an event of this session."""
-        log_event(event, level=level, **self._fields, **{key: self._strike(value) for key, value in fields.items()})
+        struck = {key: self._strike(value) for key, value in fields.items()}
+        log_event(event, level=level, **(self._fields | struck))
+
+    def log_bug(self, place: str) -> None:
+        """Log the exception that is being handled: one that nobody expected there."""
+        self.log("bug", level=logging.ERROR, place=place, trace=traceback.format_exc())
 
     def on_transfer(self, transfer: Transfer) -> None:
         rate = transfer.size / transfer.seconds if transfer.seconds > 0 else None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 import paramiko
 from paramiko.common import (
@@ -45,6 +48,26 @@ class Services:
     accounts: Accounts
     workers: Workers
     gatekeeper: Gatekeeper
+
+
+_Check = TypeVar("_Check", bound=Callable[..., Any])
+
+
+def _answers(refusal: object) -> Callable[[_Check], _Check]:
+    """Answer with a refusal when a check fails by a bug, and log that: paramiko would end the connection silently."""
+
+    def decorate(check: _Check) -> _Check:
+        @functools.wraps(check)
+        def guarded(self: Session, *arguments: Any) -> Any:
+            try:
+                return check(self, *arguments)
+            except Exception:
+                self.log.log_bug(check.__name__)
+                return refusal
+
+        return cast(_Check, guarded)
+
+    return decorate
 
 
 class Session(paramiko.ServerInterface):
@@ -103,6 +126,7 @@ class Session(paramiko.ServerInterface):
         self._attempted = username
         return AUTH_FAILED
 
+    @_answers(AUTH_FAILED)
     def check_auth_password(self, username: str, password: str | bytes) -> int:
         return self._check_password(username, password, "password")
 
@@ -110,12 +134,14 @@ class Session(paramiko.ServerInterface):
         self._prompted_name = username
         return InteractiveQuery("", "", ("Password: ", False))
 
+    @_answers(AUTH_FAILED)
     def check_auth_interactive_response(self, responses: list[str]) -> int | InteractiveQuery:
         name, self._prompted_name = self._prompted_name, None
         if name is None or len(responses) != 1:
             return AUTH_FAILED
         return self._check_password(name, responses[0], "keyboard-interactive")
 
+    @_answers(AUTH_FAILED)
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         """Tell whether the key fits; paramiko asks before it checks the signature, and when clients only probe."""
         self._attempted = username
@@ -175,6 +201,7 @@ class Session(paramiko.ServerInterface):
         self.log.log("login_refused", level=logging.ERROR, user=user, reason=f"{reason}: {error}")
         self.transport.disconnect(DISCONNECT_SERVICE_NOT_AVAILABLE, f"{reason}, try again later")
 
+    @_answers(None)
     def signed_in(self) -> None:
         """Note the login that paramiko has just granted; on the transport's thread."""
         login = self._login
@@ -192,6 +219,7 @@ class Session(paramiko.ServerInterface):
 
     # Channels.
 
+    @_answers(OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED)
     def check_channel_request(self, kind: str, chanid: int) -> int:  # noqa: ARG002
         if kind != "session" or self.signed_in_at is None:
             return OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
@@ -210,6 +238,7 @@ class Session(paramiko.ServerInterface):
         self.transport.refuse(channel, SFTP_ONLY)
         return True
 
+    @_answers(False)
     def check_channel_subsystem_request(self, channel: paramiko.Channel, name: str) -> bool:
         taken = any(known.channel is channel for known in self.channels)
         login = self._login

@@ -1,0 +1,338 @@
+"""Signing in, and every way of not signing in: a clear refusal and one log line without secrets."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import fs.errors
+import paramiko
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from fs.base import FS
+from fs.memoryfs import MemoryFS
+
+from sftp_gateway import UserConfig
+
+from .conftest import PASSWORD, PASSWORD_HASH, Connect, StartGateway
+from .test_transport import wait_for_no_connection
+
+Lines = Callable[[str], list[dict[str, Any]]]
+
+
+def make_key(kind: str) -> paramiko.PKey:
+    private: Any = {
+        "ed25519": Ed25519PrivateKey.generate,
+        "ecdsa": lambda: ec.generate_private_key(ec.SECP256R1()),
+        "rsa": lambda: rsa.generate_private_key(65537, 2048),
+    }[kind]()
+    text = private.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+    classes = {"ed25519": paramiko.Ed25519Key, "ecdsa": paramiko.ECDSAKey, "rsa": paramiko.RSAKey}
+    return classes[kind].from_private_key(io.StringIO(text))
+
+
+def public_line(key: paramiko.PKey) -> str:
+    return f"{key.get_name()} {base64.b64encode(key.asbytes()).decode()} ann@laptop"
+
+
+def test_password(start_gateway: StartGateway, connect: Connect, log_lines: Lines) -> None:
+    gateway = start_gateway()
+    assert connect(gateway, "ann", PASSWORD).is_authenticated()
+    (line,) = log_lines("login")
+    assert (line["user"], line["from"], line["method"]) == ("ann", "127.0.0.1", "password")
+    assert not log_lines("login_failed")
+
+
+def test_keyboard_interactive_is_the_same_check(start_gateway: StartGateway, connect: Connect) -> None:
+    gateway = start_gateway()
+    transport = connect(gateway)
+    transport.auth_interactive("ann", lambda title, instructions, prompts: [PASSWORD for _ in prompts])
+    assert transport.is_authenticated()
+    other = connect(gateway)
+    with pytest.raises(paramiko.AuthenticationException):
+        other.auth_interactive("ann", lambda title, instructions, prompts: ["wrong" for _ in prompts])
+    with pytest.raises(paramiko.AuthenticationException):
+        other.auth_interactive("ann", lambda title, instructions, prompts: [])
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+def test_public_key(start_gateway: StartGateway, connect: Connect, log_lines: Lines, kind: str) -> None:
+    key = make_key(kind)
+    gateway = start_gateway(users=(UserConfig(name="ann", public_keys=(public_line(key),), url="mem://"),))
+    assert connect(gateway, "ann", key).is_authenticated()
+    (line,) = log_lines("login")
+    assert line["method"] == f"publickey {key.fingerprint}"
+
+
+def test_wrong_password_is_one_line(start_gateway: StartGateway, connect: Connect, log_lines: Lines) -> None:
+    gateway = start_gateway()
+    with pytest.raises(paramiko.AuthenticationException):
+        connect(gateway, "ann", "battery staple")
+    (line,) = log_lines("login_failed")
+    assert (line["user"], line["method"], line["reason"]) == ("ann", "password", "wrong password")
+    assert not log_lines("login")
+
+
+def test_unknown_user_is_one_line(start_gateway: StartGateway, connect: Connect, log_lines: Lines) -> None:
+    with pytest.raises(paramiko.AuthenticationException):
+        connect(start_gateway(), "nobody", "x")
+    assert [line["reason"] for line in log_lines("login_failed")] == ["unknown user"]
+
+
+def test_unknown_keys_are_one_line_when_the_client_gives_up(
+    start_gateway: StartGateway, connect: Connect, log_lines: Lines
+) -> None:
+    gateway = start_gateway()
+    transport = connect(gateway)
+    keys = [make_key("ed25519") for _ in range(3)]
+    for key in keys:
+        with pytest.raises(paramiko.AuthenticationException):
+            transport.auth_publickey("ann", key)
+    transport.close()
+    wait_for_no_connection(gateway)
+    (line,) = log_lines("login_failed")
+    assert line["user"] == "ann"
+    assert line["reason"] == "no accepted key: " + ", ".join(key.fingerprint for key in keys)
+
+
+def test_probes_are_no_failed_logins(start_gateway: StartGateway, connect: Connect, log_lines: Lines) -> None:
+    gateway = start_gateway(ban_failures=1, ban_exempt=())
+    transport = connect(gateway)
+    with pytest.raises(paramiko.BadAuthenticationType) as caught:
+        transport.auth_none("ann")
+    assert caught.value.allowed_types == ["publickey", "password", "keyboard-interactive"]
+    for _ in range(3):
+        with pytest.raises(paramiko.AuthenticationException):
+            transport.auth_publickey("ann", make_key("ed25519"))
+    transport.auth_password("ann", PASSWORD)
+    transport.close()
+    wait_for_no_connection(gateway)
+    assert not log_lines("login_failed")
+    assert len(log_lines("login")) == 1
+
+
+def test_a_key_of_an_unknown_kind_is_one_more_key_that_does_not_fit(
+    start_gateway: StartGateway, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent that offers a hardware key first must not lose the connection."""
+    transport = connect(start_gateway())
+    key = make_key("ed25519")
+    for algorithm in ("sk-ssh-ed25519@openssh.com", "ssh-rsa", "ssh-ed25519-cert-v01@openssh.com"):
+        monkeypatch.setattr("paramiko.auth_handler.AuthHandler._finalize_pubkey_algorithm", lambda *_, a=algorithm: a)
+        with pytest.raises(paramiko.AuthenticationException):
+            transport.auth_publickey("ann", key)
+        assert transport.is_active()
+    transport.auth_password("ann", PASSWORD)
+    assert transport.is_authenticated()
+
+
+def test_a_signature_by_another_key_is_refused(
+    start_gateway: StartGateway, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, other = make_key("ed25519"), make_key("ed25519")
+    gateway = start_gateway(users=(UserConfig(name="ann", public_keys=(public_line(key),), url="mem://"),))
+    monkeypatch.setattr(key, "sign_ssh_data", other.sign_ssh_data)
+    with pytest.raises(paramiko.AuthenticationException):
+        connect(gateway, "ann", key)
+
+
+class Storage:
+    """A storage that knows one refresh token, and can be down."""
+
+    def __init__(self) -> None:
+        self.token = "TOKEN"
+        self.down = False
+        self.opened = 0
+        self.slow = threading.Event()
+        self.slow.set()
+
+    def __call__(self, url: str) -> FS:
+        assert url.startswith("dropbox://KEY~APPSECRET:")
+        self.slow.wait(20)
+        self.opened += 1
+        if self.down:
+            raise fs.errors.RemoteConnectionError(msg=f"no route to host for {url}")
+        if f":{self.token}@" not in url:
+            raise fs.errors.CreateFailed(f"the refresh token in {url} is invalid or revoked")
+        return MemoryFS()
+
+
+def text_of(records: list[Any]) -> str:
+    return "\n".join(record.getMessage() + str(record.exc_text) for record in records)
+
+
+@pytest.fixture
+def no_secrets(caplog: pytest.LogCaptureFixture, log_lines: Lines) -> Callable[[], None]:
+    def check() -> None:
+        for secret in ("APPSECRET", "TOKEN", "GUESS", PASSWORD):
+            assert secret not in text_of(caplog.records)
+
+    return check
+
+
+def test_storage_credentials_sign_in(
+    start_gateway: StartGateway, connect: Connect, log_lines: Lines, no_secrets: Callable[[], None]
+) -> None:
+    storage = Storage()
+    gateway = start_gateway(open_filesystem=storage)
+    assert connect(gateway, "KEY~APPSECRET", "TOKEN").is_authenticated()
+    (line,) = log_lines("login")
+    assert line["user"] == "KEY~***"
+    no_secrets()
+
+
+def test_a_known_account_does_not_let_in_another_token(
+    start_gateway: StartGateway, connect: Connect, log_lines: Lines, no_secrets: Callable[[], None]
+) -> None:
+    gateway = start_gateway(open_filesystem=Storage())
+    connect(gateway, "KEY~APPSECRET", "TOKEN")
+    with pytest.raises(paramiko.AuthenticationException):
+        connect(gateway, "KEY~APPSECRET", "GUESS")
+    (line,) = log_lines("login_failed")
+    assert line["user"] == "KEY~***"
+    assert line["reason"] == "Dropbox refused the credentials: the refresh token in *** is invalid or revoked"
+    no_secrets()
+
+
+def test_a_revoked_token_is_noticed(
+    start_gateway: StartGateway, connect: Connect, log_lines: Lines, no_secrets: Callable[[], None]
+) -> None:
+    storage = Storage()
+    gateway = start_gateway(open_filesystem=storage, recheck_seconds=0.0)
+    connect(gateway, "KEY~APPSECRET", "TOKEN")
+    storage.token = "NEWER"
+    with pytest.raises(paramiko.AuthenticationException):
+        connect(gateway, "KEY~APPSECRET", "TOKEN")
+    assert len(log_lines("login_failed")) == 1
+    no_secrets()
+
+
+@pytest.mark.parametrize("password", ["TOKEN", "GUESS"])
+def test_dropbox_down_at_login_is_no_failed_login(
+    start_gateway: StartGateway,
+    connect: Connect,
+    log_lines: Lines,
+    no_secrets: Callable[[], None],
+    password: str,
+) -> None:
+    storage = Storage()
+    storage.down = True
+    gateway = start_gateway(open_filesystem=storage, ban_failures=1, ban_exempt=())
+    with pytest.raises((paramiko.SSHException, EOFError)):
+        connect(gateway, "KEY~APPSECRET", password)
+    wait_for_no_connection(gateway)
+    (line,) = log_lines("login_refused")
+    assert line["user"] == "KEY~***"
+    assert line["reason"].startswith("Dropbox cannot be reached: ")
+    assert not log_lines("login_failed")
+    no_secrets()
+    storage.down = False
+    assert connect(gateway, "KEY~APPSECRET", "TOKEN").is_authenticated()
+
+
+def test_a_storage_that_does_not_answer_stops_nobody_else(
+    start_gateway: StartGateway, connect: Connect, log_lines: Lines
+) -> None:
+    storage = Storage()
+    storage.slow.clear()
+    gateway = start_gateway(open_filesystem=storage, open_seconds=1.0)
+    errors: list[Exception] = []
+
+    def come_in() -> None:
+        try:
+            connect(gateway, "KEY~APPSECRET", "TOKEN")
+        except Exception as error:
+            errors.append(error)
+
+    waiting = threading.Thread(target=come_in)
+    waiting.start()
+    assert connect(gateway, "ann", PASSWORD).is_authenticated()
+    assert waiting.is_alive()
+    waiting.join(10)
+    storage.slow.set()
+    assert len(errors) == 1
+    assert log_lines("login_refused")[0]["reason"] == "Dropbox cannot be reached: no answer within 1 s"
+
+
+def test_ten_parallel_logins_open_once(start_gateway: StartGateway, connect: Connect) -> None:
+    """FileZilla's way; nobody is banned, whatever the address tried before."""
+    storage = Storage()
+    storage.slow.clear()
+    gateway = start_gateway(open_filesystem=storage, ban_failures=2, ban_exempt=())
+    signed_in: list[bool] = []
+
+    def come_in() -> None:
+        transport = connect(gateway)
+        with pytest.raises(paramiko.BadAuthenticationType):
+            transport.auth_none("KEY~APPSECRET")
+        transport.auth_password("KEY~APPSECRET", "TOKEN")
+        signed_in.append(transport.is_authenticated())
+
+    threads = [threading.Thread(target=come_in) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    storage.slow.set()
+    for thread in threads:
+        thread.join(20)
+    assert signed_in == [True] * 10
+    assert storage.opened == 1
+
+
+def test_credentials_can_be_switched_off(start_gateway: StartGateway, connect: Connect) -> None:
+    storage = Storage()
+    gateway = start_gateway(open_filesystem=storage, credential_logins=False)
+    with pytest.raises(paramiko.AuthenticationException):
+        connect(gateway, "KEY~APPSECRET", "TOKEN")
+    assert storage.opened == 0
+
+
+def test_a_misconfigured_user_is_told_to_come_later(
+    start_gateway: StartGateway, connect: Connect, log_lines: Lines
+) -> None:
+    gateway = start_gateway(users=(UserConfig(name="ann", password_hash=PASSWORD_HASH, url_env="NOT_THERE"),))
+    with pytest.raises((paramiko.SSHException, EOFError)):
+        connect(gateway, "ann", PASSWORD)
+    assert "NOT_THERE holds no URL" in log_lines("login_refused")[0]["reason"]
+
+
+def test_the_client_is_told_why(start_gateway: StartGateway, connect: Connect) -> None:
+    storage = Storage()
+    storage.down = True
+    transport = connect(start_gateway(open_filesystem=storage))
+    said: list[str] = []
+    transport._parse_disconnect = lambda m: said.append((m.get_int(), m.get_text()))  # type: ignore[func-returns-value]
+    with pytest.raises((paramiko.SSHException, EOFError)):
+        transport.auth_password("KEY~APPSECRET", "TOKEN", fallback=False)
+    assert said == [(7, "Dropbox cannot be reached, try again later")]
+
+
+def test_a_bug_is_a_refusal_with_a_trace_for_us(
+    start_gateway: StartGateway, connect: Connect, log_lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = start_gateway()
+    transport = connect(gateway)
+    with monkeypatch.context() as patch:
+        patch.setattr("sftp_gateway.users.Users.check_password", lambda *_: 1 / 0)
+        with pytest.raises(paramiko.AuthenticationException):
+            transport.auth_password("ann", PASSWORD, fallback=False)
+    assert "ZeroDivisionError" in log_lines("bug")[0]["trace"]
+    transport.auth_password("ann", PASSWORD)
+    assert transport.is_authenticated()
+
+
+def test_failed_logins_ban_an_address_and_leave_others_in(
+    start_gateway: StartGateway, connect: Connect, log_lines: Lines
+) -> None:
+    gateway = start_gateway(ban_failures=3, ban_exempt=())
+    for number in range(3):
+        with pytest.raises((paramiko.SSHException, EOFError)):
+            connect(gateway, "ann", f"guess {number}")
+    assert len(log_lines("ban")) == 1
+    with pytest.raises((paramiko.SSHException, EOFError, OSError)):
+        connect(gateway, "ann", PASSWORD)
+    assert [line["reason"] for line in log_lines("refused")] == ["banned after failed logins"]
