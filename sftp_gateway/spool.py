@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import threading
@@ -79,6 +80,10 @@ class Intervals:
         return self._ends[0] if self._starts and self._starts[0] == 0 else 0
 
 
+class SpoolFullError(RefusedError):
+    """The quota of the spools is used up."""
+
+
 class Quota:
     """A bound on the bytes of all spools of a tree. Thread-safe (one lock, a leaf)."""
 
@@ -93,10 +98,10 @@ class Quota:
         return self._used
 
     def take(self, count: int) -> None:
-        """Reserve `count` bytes; raises `RefusedError` where they are not there."""
+        """Reserve `count` bytes; raises `SpoolFullError` where they are not there."""
         with self._lock:
             if self._used + count > self.limit:
-                raise RefusedError("the gateway's space for unfinished uploads is used up")
+                raise SpoolFullError("the gateway's space for unfinished uploads is used up")
             self._used += count
 
     def give(self, count: int) -> None:
@@ -147,7 +152,7 @@ class Spool:
             return list(self._written)
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
-        """Store `data`; raises `RefusedError` at the quota, OSError when the disk is full: then nothing has changed."""
+        """Store `data`; raises `SpoolFullError`, or OSError when the disk is full: then nothing has changed."""
         end = offset + len(data)
         with self._lock:
             self._check_open()
@@ -180,26 +185,35 @@ class Spool:
             if self.path is None:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 path = self._folder / f"{secrets.token_hex(12)}.spool"
-                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                unlocked = path.with_suffix(".new")
+                fd = os.open(unlocked, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
                 try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # tells other processes that it is in use
+                    unlocked.rename(path)
                     _write_all(fd, self._memory or b"", 0)
                 except BaseException:
                     os.close(fd)
+                    unlocked.unlink(missing_ok=True)
                     path.unlink(missing_ok=True)
                     raise
                 self._fd, self.path, self._memory = fd, path, None
             return self.path
 
     def adopt(self, path: Path, ranges: list[tuple[int, int]]) -> None:
-        """Take over a spool file that an earlier process left, with what it says is written. Only for a new spool."""
+        """Take over a spool file that an earlier process left, with what it says is written.
+
+        Only for a new spool; raises BlockingIOError where another process uses the file.
+        """
         with self._lock:
             total = sum(end - start for start, end in ranges)
-            self._quota.take(total)
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
-                self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            except OSError:
-                self._quota.give(total)
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._quota.take(total)
+            except BaseException:
+                os.close(fd)
                 raise
+            self._fd = fd
             self.path, self._memory = path, None
             for start, end in ranges:
                 self._written.add(start, end)

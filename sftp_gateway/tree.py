@@ -1,12 +1,24 @@
-"""`Tree`: one shared filesystem with the overlay of files being written; `TreeView`: what one session sees of it."""
+"""`Tree`: one shared filesystem and the files being written to it; `TreeView`: what one session sees of it."""
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections import deque
 from pathlib import Path
 
+from fs import errors
 from fs.base import FS
+
+from sftp_gateway import attributes
+from sftp_gateway.handles import FolderHandle, Handle, ReadHandle, WriteHandle
+from sftp_gateway.packets import Attributes, OpenFlag, Status
+from sftp_gateway.status import RefusedError
+from sftp_gateway.store import Store, TreeLimits
+
+__all__ = ["Rights", "Tree", "TreeLimits", "TreeView"]
+
+_WRITING = OpenFlag.WRITE | OpenFlag.APPEND | OpenFlag.CREAT | OpenFlag.TRUNC
+_REMEMBERED = 1000
 
 
 class Rights(enum.Enum):
@@ -14,38 +26,189 @@ class Rights(enum.Enum):
 
     READ_WRITE = "read-write"
     READ_ONLY = "read-only"
-    WRITE_ONLY = "write-only"  # a drop box: upload, mkdir; names are listed, contents are not read, nothing is removed
-
-
-@dataclass(frozen=True, slots=True)
-class TreeLimits:
-    """Bounds of one tree; sizes are bytes."""
-
-    spool_quota: int = 10 * 2**30  # of all files being written and of kept partial uploads
-    spool_memory: int = 2**20  # a file is kept in memory up to this size
-    partial_seconds: float = 86400.0  # how long an upload that was cut off can be continued
-    commit_wait_seconds: float = 120.0  # how long a reader waits for a commit of the same path
+    WRITE_ONLY = "write-only"  # a drop box: names are listed, contents not read; only what this session sent is renamed
 
 
 class Tree:
     """One shared filesystem, its open writes and its partial uploads; one for all sessions of an account. Thread-safe.
 
-    The tree does not own `filesystem`: whoever opened it closes it, after `close()`.
+    The tree does not own `filesystem`: whoever opened it closes it, after `close()`. `spool_folder` belongs to trees of
+    this filesystem alone (made with mode 0700 when needed); what an earlier process left there is taken up again, so a
+    name that stays the same for the account lets uploads be continued after a restart.
     """
 
     def __init__(self, filesystem: FS, *, spool_folder: Path, limits: TreeLimits = TreeLimits()) -> None:
-        self.filesystem = filesystem
-        self.spool_folder = spool_folder
-        self.limits = limits
+        self.store = Store(filesystem, spool_folder=spool_folder, limits=limits)
 
     def view(self, root: str = "/", *, rights: Rights = Rights.READ_WRITE) -> TreeView:
         """Return what one session sees: the folder `root` as "/"; no client path leads out of it."""
-        raise NotImplementedError
+        return TreeView(self.store, root, rights)
 
     def close(self) -> None:
         """Abort what is still being written. Idempotent."""
-        raise NotImplementedError
+        self.store.close()
 
 
 class TreeView:
-    """What one session sees of a tree; made by `Tree.view`, one for each session."""
+    """What one session sees of a tree; made by `Tree.view`, one for each session. Thread-safe.
+
+    Its methods take the client's paths, apply the rights, and raise `fs.errors`, `RefusedError` and OSError.
+    """
+
+    def __init__(self, store: Store, root: str, rights: Rights) -> None:
+        self.store = store
+        self.rights = rights
+        self._root = "" if (root := normal(root)) == "/" else root
+        self._own: deque[str] = deque(maxlen=_REMEMBERED)  # paths that this session has written
+        self._lost: deque[str] = deque(maxlen=_REMEMBERED)  # paths whose upload failed
+
+    # -- paths
+
+    def inner(self, path: str) -> str:
+        """Return the filesystem's path for a client's path."""
+        path = normal(path)
+        return self._root + path if path != "/" else self._root or "/"
+
+    def key(self, path: str) -> str:
+        """Return what is equal for all spellings of a client's path."""
+        path = normal(path)
+        return path.lower() if self.store.case_insensitive else path
+
+    # -- looking
+
+    def stat(self, path: str) -> Attributes:
+        """Return the attributes of what is at `path`; of the root without asking anybody."""
+        path = normal(path)
+        return attributes.folder_attributes() if path == "/" else self.store.stat(self.inner(path))
+
+    def quick_stat(self, path: str) -> Attributes | None:
+        """Return the attributes if that is possible without waiting."""
+        path = normal(path)
+        return attributes.folder_attributes() if path == "/" else self.store.quick_stat(self.inner(path))
+
+    def open_folder(self, path: str) -> FolderHandle:
+        """Open a directory to be listed."""
+        return FolderHandle(normal(path), self.store.scan(self.inner(path)))
+
+    # -- files
+
+    def open(self, path: str, flags: int, wished: Attributes) -> Handle:
+        """Open a file with the flags of SFTP version 3; `wished.size` is a mere announcement."""
+        if flags & _WRITING:
+            return self._open_for_writing(path, flags, wished)
+        self._may_read()
+        inner = self.inner(path)
+        source = self.store.open_for_reading(inner, self)
+        return ReadHandle(normal(path), source, lambda: self.store.stat(inner), inner)
+
+    def close(self, handle: Handle) -> None:
+        """Note what became of a file that was written and closed."""
+        if isinstance(handle, WriteHandle):
+            self._own.append(self.key(handle.path))
+
+    def lost(self, handle: Handle) -> None:
+        """Note that an upload failed: its client may still remove the file."""
+        self._lost.append(self.key(handle.path))
+
+    def set_attributes(self, path: str, wished: Attributes) -> None:
+        """Set size and time where possible; modes and owners are accepted and change nothing."""
+        self._may_write()
+        inner = self.inner(path)
+        if wished.size is not None:
+            self.store.truncate(inner, wished.size, self)
+        if wished.mtime is not None and normal(path) != "/":
+            self.store.set_modified(inner, wished.mtime)
+        elif wished.size is None:
+            self.stat(path)
+
+    # -- names
+
+    def mkdir(self, path: str) -> None:
+        """Make a directory."""
+        self._may_write()
+        if normal(path) == "/":
+            raise errors.DirectoryExists(path)
+        self.store.mkdir(self.inner(path))
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty directory."""
+        self._may_change()
+        if normal(path) == "/":
+            raise errors.RemoveRootError(path)
+        self.store.rmdir(self.inner(path))
+
+    def remove(self, path: str) -> None:
+        """Remove a file; one whose upload failed is gone already, which is no error."""
+        self._may_change(path)
+        try:
+            self.store.remove(self.inner(path))
+        except errors.ResourceNotFound:
+            key = self.key(path)
+            if key not in self._lost:
+                raise
+            self._lost.remove(key)
+
+    def rename(self, source: str, target: str, *, replace: bool) -> None:
+        """Give a file or directory another path."""
+        self._may_change(source)
+        if "/" in (normal(source), normal(target)):
+            raise RefusedError("the root cannot be renamed")
+        if self.rights is Rights.WRITE_ONLY:
+            replace = replace and self.key(target) in self._own
+        self.store.rename(self.inner(source), self.inner(target), replace=replace)
+        if self.key(source) in self._own:
+            self._own.append(self.key(target))
+
+    def copy(self, source: ReadHandle, target: WriteHandle) -> None:
+        """Make the empty file that `target` writes a copy of a whole file, of which no byte is fetched."""
+        self.store.copy_onto(target.draft, source.fs_path, source.source)
+
+    # -- rights
+
+    def _open_for_writing(self, path: str, flags: int, wished: Attributes) -> WriteHandle:
+        self._may_write()
+        if flags & OpenFlag.READ:
+            self._may_read()
+        if not flags & (OpenFlag.WRITE | OpenFlag.APPEND):
+            raise RefusedError("opened neither for reading nor for writing")
+        if normal(path) == "/":
+            raise errors.FileExpected(path)
+        if wished.size is not None and wished.size > self.store.quota.limit:
+            raise RefusedError("the file is larger than the gateway's space for unfinished uploads")
+        handle = WriteHandle(
+            normal(path),
+            self.store,
+            self,
+            append=bool(flags & OpenFlag.APPEND),
+            readable=bool(flags & OpenFlag.READ),
+        )
+        handle.open(self.inner(path), flags)
+        if wished.mtime is not None:
+            handle.set_modified(wished.mtime)
+        return handle
+
+    def _may_read(self) -> None:
+        if self.rights is Rights.WRITE_ONLY:
+            raise RefusedError("this user may not read files", Status.PERMISSION_DENIED)
+
+    def _may_write(self) -> None:
+        if self.rights is Rights.READ_ONLY:
+            raise RefusedError("this user may only read", Status.PERMISSION_DENIED)
+
+    def _may_change(self, path: str | None = None) -> None:
+        self._may_write()
+        if self.rights is Rights.WRITE_ONLY and (path is None or self.key(path) not in {*self._own, *self._lost}):
+            raise RefusedError("this user may not change what is there", Status.PERMISSION_DENIED)
+
+
+def normal(path: str) -> str:
+    """Return a client's path absolute and without ".", "..", empty parts; relative paths start at the root."""
+    if path[:1] == "/" and "//" not in path and "/." not in path and (len(path) == 1 or path[-1] != "/"):
+        return path
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/" + "/".join(parts)

@@ -1,0 +1,80 @@
+"""`Content`: one version of a committed file, open for reading at any position."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import threading
+from typing import Any
+
+from fs.base import FS
+
+
+class Content:
+    """The bytes of a committed file as they were when it was opened.
+
+    Owned by a handle or a draft. Thread-safe: files that cannot read at positions by themselves are read under a
+    lock. `version` is None where the filesystem has none; then `fingerprint` (size and time) tells versions apart.
+    """
+
+    def __init__(self, filesystem: FS, path: str, *, local: bool) -> None:
+        """Open `path`; `local` says that its reads never wait for a network. Raises `fs.errors`."""
+        self._file: Any = filesystem.openbin(path, "r")
+        self._local = local
+        self._lock = threading.Lock()
+        self._pread = getattr(self._file, "pread", None)
+        self._cached = getattr(self._file, "cached", None)
+        try:
+            self.version: str | None = getattr(self._file, "version", None)
+            self.size: int = self._file.seek(0, io.SEEK_END)
+            self.fingerprint = None if self.version is not None else fingerprint(filesystem, path)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def pread(self, offset: int, size: int) -> bytes:
+        """Return the bytes at `offset`: `size` of them, fewer only at the end. Raises `fs.errors`, OSError."""
+        piece = self._read_once(offset, size)
+        if len(piece) == size or not piece:
+            return piece
+        pieces = [piece]
+        got = len(piece)
+        while got < size:
+            piece = self._read_once(offset + got, size - got)
+            if not piece:
+                break
+            pieces.append(piece)
+            got += len(piece)
+        return b"".join(pieces)
+
+    def cached(self, offset: int, size: int) -> bytes | None:
+        """Return what `pread` would, if that is possible without waiting."""
+        if self._local:
+            return self.pread(offset, size)
+        if self._cached is None:
+            return None
+        wanted = max(0, min(size, self.size - offset))
+        piece: bytes | None = self._cached(offset, wanted) if wanted else b""
+        return piece if piece is not None and len(piece) == wanted else None
+
+    def is_same(self, other: Content) -> bool:
+        """Tell whether both are the same version of the same file."""
+        return (self.version, self.fingerprint) == (other.version, other.fingerprint)
+
+    def close(self) -> None:
+        """Close the file; errors of a file that was only read concern nobody. Idempotent."""
+        with contextlib.suppress(Exception):
+            self._file.close()
+
+    def _read_once(self, offset: int, size: int) -> bytes:
+        if self._pread is not None:
+            return bytes(self._pread(offset, size))
+        with self._lock:
+            self._file.seek(offset)
+            return self._file.read(size) or b""
+
+
+def fingerprint(filesystem: FS, path: str) -> tuple[int, object]:
+    """Return what tells versions of a file apart where the filesystem itself does not. Raises `fs.errors`."""
+    details: Any = filesystem.getinfo(path, ["details"]).raw.get("details") or {}
+    return int(details.get("size") or 0), details.get("modified")

@@ -1,0 +1,357 @@
+"""`Draft`: a file that is being written, from OPEN to its commit or its end."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, BinaryIO, cast
+
+from fs.base import FS
+from fs.errors import FSError
+
+from sftp_gateway.content import Content, fingerprint
+from sftp_gateway.spool import Spool
+from sftp_gateway.status import RefusedError
+from sftp_gateway.stream import Stream, abort
+
+PIECE_BYTES = 2**20
+STREAM_FROM_BYTES = 4 * 2**20  # smaller files are one upload at CLOSE
+LAG_BYTES = 32 * 2**20  # a client that is further ahead of the storage gets its answers later
+
+
+class State(enum.Enum):
+    """What becomes of a draft."""
+
+    OPEN = "open"  # at least one handle writes it
+    PARTIAL = "partial"  # its upload was cut off: waits to be continued
+    ENDED = "ended"  # committed, dropped or given up
+
+
+class Draft:
+    """What a client has written over what was there, not yet visible in the filesystem.
+
+    Its content is the spool; where that has a gap, the old content (`base`) up to `base_size`; beyond, zeros. Old
+    content is fetched only when it is asked for, or at the commit. Owned by a store. Thread-safe: one lock over its
+    fields and the spool, never held over the filesystem. Who commits holds the path's turn (`Overlay.turn`).
+    """
+
+    def __init__(
+        self,
+        filesystem: FS,
+        path: str,
+        spool: Spool,
+        *,
+        base: Content | None = None,
+        exclusive: bool = False,
+        fresh: bool = False,
+        atomic: bool = False,
+        may_stream: Callable[[], bool] = lambda: False,
+        stream_ended: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._filesystem = filesystem
+        self._atomic = atomic
+        self._may_stream = may_stream
+        self._stream_ended = stream_ended
+        self._lock = threading.RLock()
+        # guarded by _lock
+        self.path = path
+        self.spool = spool
+        self.state = State.OPEN
+        self.owner: object = None  # the session that writes it
+        self.handles: set[object] = set()
+        self.size = base.size if base is not None else 0
+        self.modified: float | None = None  # as the client wishes
+        self.touched = time.time()
+        self.dirty = base is None
+        self.fresh = fresh  # no committed file has its name
+        self.end_reason = ""
+        self._base = base
+        self._base_size = self.size
+        self._expected_version = base.version if base is not None else None
+        self._copy_of: str | None = None  # the path whose content `base` is, where that is not the draft's own
+        self._exclusive = exclusive
+        self._stream: Stream | None = None
+        self._streamable = atomic
+        self._caught_up: list[Callable[[], None]] = []
+
+    # -- what the client does
+
+    def write(self, offset: int | None, data: bytes | memoryview) -> bool:
+        """Store `data` at `offset` (None: at the end); tell whether the storage keeps up.
+
+        Raises `RefusedError`, OSError, and what the storage refused earlier.
+        """
+        with self._lock:
+            self._check()
+            if offset is None:
+                offset = self.size
+            if not len(data):
+                return True
+            self.spool.write(offset, data)
+            end = offset + len(data)
+            if end > self.size:
+                self.size = end
+            self.dirty = True
+            self.touched = time.time()
+            stream = self._stream
+            if stream is None:
+                if self._streamable and self.spool.prefix >= STREAM_FROM_BYTES:
+                    self._start_stream()
+                return True
+            if stream.touches(offset):
+                self._cancel_stream()
+                return True
+            stream.extend(self.spool.prefix)
+            return stream.lag <= LAG_BYTES
+
+    def truncate(self, size: int) -> None:
+        """Make the file `size` bytes long, filling up with zeros."""
+        with self._lock:
+            self._check()
+            if size == self.size:
+                return
+            if size < self.size:
+                if self._stream is not None and self._stream.touches(size):
+                    self._cancel_stream()
+                self.spool.truncate(size)
+                self._base_size = min(self._base_size, size)
+            self.size = size
+            self.dirty = True
+            self.touched = time.time()
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return what the file holds now at `offset`; may fetch old content. Raises `fs.errors`, OSError."""
+        with self._lock:
+            end = min(offset + size, self.size)
+            base_size = self._base_size
+            gaps = self.spool.missing(offset, end) if end > offset else []
+            piece = bytearray(self.spool.pread(offset, end - offset)) if end > offset else bytearray()
+        for start, stop in gaps:
+            old = self._base_bytes(start, min(stop, base_size))
+            piece[start - offset : stop - offset] = old + bytes(stop - start - len(old))
+        return bytes(piece)
+
+    def needs_base(self, offset: int, size: int) -> bool:
+        """Tell whether `read` would have to fetch old content."""
+        with self._lock:
+            end = min(offset + size, self._base_size)
+            return end > offset and bool(self.spool.missing(offset, end))
+
+    def when_caught_up(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once, from any thread, when the storage has caught up or the stream is over."""
+        with self._lock:
+            if self._stream is not None and self._stream.lag > LAG_BYTES:
+                self._caught_up.append(callback)
+                return
+        callback()
+
+    # -- what the tree does
+
+    def retarget(self, path: str, *, exclusive: bool | None = None) -> None:
+        """Give the file another path to be committed to."""
+        with self._lock:
+            self.path = path
+            if exclusive is not None:
+                self._exclusive = exclusive
+                self.fresh = exclusive
+            if self._stream is not None:  # its file is open under the old path
+                self._cancel_stream()
+                self._streamable = self._atomic
+
+    def become_copy(self, content: Content, path: str) -> bool:
+        """Hold the whole of `content`, the committed file at `path`; tell whether this draft was empty and could."""
+        with self._lock:
+            self._check()
+            if self.size or self._base is not None:
+                return False
+            self._base, self._copy_of, self.dirty = content, path, True
+            self.size = self._base_size = content.size
+            return True
+
+    def commit(self) -> None:
+        """Store the content in the filesystem; raises `fs.errors`, `RefusedError`, OSError. In the path's turn."""
+        with self._lock:
+            self._check()
+            if not self.dirty:
+                return
+            self.dirty = False
+            stream, self._stream, self._streamable = self._stream, None, False
+        try:
+            if self._is_plain_copy():
+                self._copy()
+            elif self._atomic:
+                self._commit_atomically(stream)
+            else:
+                self._upload()
+        except BaseException:
+            self.dirty = True
+            raise
+        finally:
+            if stream is not None:
+                self._stream_ended()
+        self._exclusive = self.fresh = False
+        if self.handles:
+            self._start_over()
+
+    def end(self, reason: str) -> None:
+        """Give up: nothing is committed any more, the spool is freed. Idempotent."""
+        with self._lock:
+            if self.state is State.ENDED:
+                return
+            self.state = State.ENDED
+            self.end_reason = reason
+            self._cancel_stream()
+            base, self._base = self._base, None
+            self.spool.close()
+        if base is not None:
+            base.close()
+
+    def keep(self) -> bool:
+        """Become a partial that can be continued, if there is enough of it; tell whether.
+
+        What is kept lacks at least the last byte: a client that sees the whole size would take the file for finished.
+        """
+        with self._lock:
+            size = min(self.spool.prefix, self.size) - 1
+            if self.state is not State.OPEN or not self.fresh or self._base is not None or size <= 0:
+                return False
+            self._cancel_stream()
+            self.spool.truncate(size)
+            self.spool.to_disk()
+            self.size = size
+            self.state = State.PARTIAL
+            self.owner = None
+            self.handles.clear()
+            return True
+
+    def resume(self) -> None:
+        """Be open again after having been kept."""
+        with self._lock:
+            if self.state is State.PARTIAL:
+                self.state = State.OPEN
+                self.dirty = True
+                self._streamable = self._atomic
+
+    # -- within
+
+    def _check(self) -> None:
+        if self.state is State.ENDED:
+            raise RefusedError(self.end_reason)
+        if self._stream is not None and self._stream.error is not None:
+            raise self._stream.error
+
+    def _base_bytes(self, start: int, end: int) -> bytes:
+        base = self._base
+        if base is None or start >= end:
+            return b""
+        return base.pread(start, end - start)
+
+    def _pieces(self, offset: int) -> Iterator[bytes]:
+        while offset < self.size:
+            piece = self.read(offset, PIECE_BYTES)
+            if not piece:
+                return
+            yield piece
+            offset += len(piece)
+
+    def _modified_time(self) -> datetime | None:
+        return None if self.modified is None else datetime.fromtimestamp(self.modified, UTC)
+
+    def _open_file(self) -> Any:
+        options: dict[str, Any] = {}
+        if self._expected_version is not None:
+            options["expected_version"] = self._expected_version
+        return self._filesystem.openbin(self.path, "xb" if self._exclusive else "wb", **options)
+
+    def _commit_atomically(self, stream: Stream | None) -> None:
+        file, done = stream.finish() if stream is not None else (self._open_file(), 0)
+        try:
+            for piece in self._pieces(done):
+                file.write(piece)
+            modified = self._modified_time()
+            if modified is not None:
+                file.modified = modified
+        except BaseException:
+            abort(file)
+            raise
+        file.close()
+
+    def _is_plain_copy(self) -> bool:
+        base = self._base
+        if self._copy_of is None or base is None or self.spool.used or not self.size == self._base_size == base.size:
+            return False
+        now = Content(self._filesystem, self._copy_of, local=False)
+        now.close()
+        return now.is_same(base)
+
+    def _copy(self) -> None:
+        """Commit a copy of another file without moving a byte."""
+        assert self._copy_of is not None
+        self._filesystem.copy(self._copy_of, self.path, overwrite=not self._exclusive)
+
+    def _upload(self) -> None:
+        """Commit to a filesystem without atomic writes: from the spool alone, as the old content goes away."""
+        base = self._base
+        if base is not None:
+            if self._copy_of is None and fingerprint(self._filesystem, self.path) != base.fingerprint:
+                raise RefusedError("the file was changed by someone else meanwhile")
+            for start, stop in self.spool.missing(0, self._base_size):
+                for position in range(start, stop, PIECE_BYTES):
+                    piece = self._base_bytes(position, min(stop, position + PIECE_BYTES))
+                    with self._lock:
+                        self.spool.write(position, piece)
+            base.close()
+        elif self._exclusive and self._filesystem.exists(self.path):
+            raise RefusedError("exists already")
+        self._filesystem.upload(self.path, cast(BinaryIO, _Reader(self)), chunk_size=PIECE_BYTES)
+        if self.modified is not None:
+            with contextlib.suppress(FSError):
+                self._filesystem.setinfo(self.path, {"details": {"modified": self.modified}})
+
+    def _start_over(self) -> None:
+        """Write on over what was just committed, for the handles that are still open."""
+        base, self._base = self._base, None
+        if base is not None:
+            base.close()
+        base = Content(self._filesystem, self.path, local=False)
+        with self._lock:
+            self._base, self._base_size, self._copy_of = base, min(base.size, self.size), None
+            self._expected_version = base.version
+
+    def _start_stream(self) -> None:
+        self._streamable = False
+        if self._may_stream():
+            self._stream = Stream(self.spool, self._open_file, on_progress=self._progress)
+            self._stream.extend(self.spool.prefix)
+
+    def _cancel_stream(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.cancel()
+            self._stream_ended()
+        self._progress()
+
+    def _progress(self) -> None:
+        with self._lock:
+            if self._stream is not None and self._stream.lag > LAG_BYTES:
+                return
+            callbacks, self._caught_up = self._caught_up, []
+        for callback in callbacks:
+            callback()
+
+
+class _Reader:
+    """A draft's content as the readable file that `FS.upload` wants."""
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+        self._position = 0
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._draft.read(self._position, size if size >= 0 else self._draft.size - self._position)
+        self._position += len(piece)
+        return piece

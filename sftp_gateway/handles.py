@@ -1,0 +1,272 @@
+"""`ReadHandle`, `WriteHandle`, `FolderHandle`: what a client has open."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+from sftp_gateway import attributes, packets
+from sftp_gateway.content import Content
+from sftp_gateway.draft import Draft
+from sftp_gateway.events import Transfer
+from sftp_gateway.packets import Attributes
+from sftp_gateway.spool import SpoolFullError
+from sftp_gateway.status import EndOfDataError, RefusedError
+from sftp_gateway.store import Store
+
+MAX_READ = 256 * 1024
+MAX_OFFSET = 2**63 - 2**21
+BATCH_BYTES = 200 * 1024
+BATCH_NAMES = 1000
+BATCH_SECONDS = 0.25  # a batch that takes longer to collect is sent as it is
+
+
+class Handle:
+    """Something that a client has open, under the id that its requests name.
+
+    Owned by a channel, which keeps the requests to one handle in order.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.id = b""
+        self.path = path  # as the client names it
+        self.held: deque[bytes] = deque()  # replies that wait until the storage has caught up
+        self.opened = time.monotonic()
+
+    def close(self) -> Transfer | None:
+        """Carry out the client's CLOSE; return what is to be logged. Raises what made it fail; closed it is anyway."""
+        return None
+
+    def abort(self) -> Transfer | None:
+        """End without a CLOSE: nothing is committed. Never raises."""
+        return None
+
+    def attributes(self) -> Attributes:
+        """Answer FSTAT."""
+        raise RefusedError("not a handle of a file")
+
+    def _transfer(
+        self,
+        direction: Literal["upload", "download"],
+        size: int,
+        result: Literal["ok", "aborted", "failed"],
+        reason: str = "",
+    ) -> Transfer:
+        return Transfer(direction, self.path, size, time.monotonic() - self.opened, result, reason)
+
+
+class ReadHandle(Handle):
+    """A file that is read: one committed version, or what is just being written. READs may come from many threads."""
+
+    def __init__(self, path: str, source: Content | Draft, stat: Callable[[], Attributes], fs_path: str) -> None:
+        super().__init__(path)
+        self.source = source
+        self.fs_path = fs_path
+        self._stat = stat
+        self._content = source if isinstance(source, Content) else None
+        self._moved = 0
+
+    @property
+    def size(self) -> int:
+        """The size of what is read."""
+        return self.source.size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return `size` bytes, fewer only at the end; raises `EndOfDataError` there, and `fs.errors`."""
+        if offset > MAX_OFFSET:
+            raise EndOfDataError
+        size = min(size, MAX_READ)
+        if self._content is not None:
+            return self._count(self._content.pread(offset, size), size)
+        assert isinstance(self.source, Draft)
+        return self._count(self.source.read(offset, size), size)
+
+    def read_now(self, offset: int, size: int) -> bytes | None:
+        """Return what `read` would, if that is possible without waiting."""
+        if offset > MAX_OFFSET:
+            raise EndOfDataError
+        size = min(size, MAX_READ)
+        if self._content is not None:
+            piece = self._content.cached(offset, size)
+            return None if piece is None else self._count(piece, size)
+        assert isinstance(self.source, Draft)
+        if self.source.needs_base(offset, size):
+            return None
+        return self._count(self.source.read(offset, size), size)
+
+    def attributes(self) -> Attributes:
+        """Answer FSTAT: the size is that of the version that is read."""
+        if self._content is None:
+            return self._stat()
+        now = self._stat()
+        return attributes.file_attributes(self._content.size, now.mtime)
+
+    def close(self) -> Transfer | None:
+        """Close what was read."""
+        if self._content is not None:
+            self._content.close()
+        return self._transfer("download", self._moved, "ok") if self._moved else None
+
+    def abort(self) -> Transfer | None:
+        """Close what was read; the download counts as aborted if its end was not reached."""
+        if self._content is not None:
+            self._content.close()
+        result: Literal["ok", "aborted"] = "ok" if self._moved >= self.size else "aborted"
+        return self._transfer("download", self._moved, result) if self._moved else None
+
+    def _count(self, piece: bytes, size: int) -> bytes:
+        if not piece and size:
+            raise EndOfDataError
+        self._moved += len(piece)
+        return piece
+
+
+class WriteHandle(Handle):
+    """A file that is written, and read where the client opened it for both. WRITEs come one after the other."""
+
+    def __init__(self, path: str, store: Store, session: object, *, append: bool, readable: bool) -> None:
+        super().__init__(path)
+        self.readable = readable
+        self.draft: Draft
+        self._store = store
+        self._session = session
+        self._append = append
+        self._moved = 0
+
+    def open(self, fs_path: str, flags: int) -> None:
+        """Find or make the draft that this handle writes. Raises `fs.errors`, `RefusedError`."""
+        self.draft = self._store.open_for_writing(fs_path, flags, self._session, self)
+
+    def write(self, offset: int, data: bytes | memoryview) -> bool:
+        """Store `data`; tell whether the storage keeps up. Never waits. Raises `RefusedError`, `fs.errors`, OSError."""
+        self._check()
+        if offset > MAX_OFFSET:
+            raise RefusedError("the offset is too large")
+        position = None if self._append else offset
+        while True:
+            try:
+                keeps_up = self.draft.write(position, data)
+                break
+            except SpoolFullError:
+                if not self._store.make_room():
+                    raise
+        self._moved += len(data)
+        return keeps_up
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return what the file holds now; raises `EndOfDataError`, `fs.errors`."""
+        self._check()
+        self._check_readable()
+        if offset > MAX_OFFSET:
+            raise EndOfDataError
+        piece = self.draft.read(offset, min(size, MAX_READ))
+        if not piece and size:
+            raise EndOfDataError
+        return piece
+
+    def read_now(self, offset: int, size: int) -> bytes | None:
+        """Return what `read` would, if that is possible without waiting."""
+        self._check_readable()
+        if self.draft.needs_base(offset, min(size, MAX_READ)):
+            return None
+        return self.read(offset, size)
+
+    def truncate(self, size: int) -> None:
+        """Set the size."""
+        self._check()
+        if size > MAX_OFFSET:
+            raise RefusedError("the size is too large")
+        self.draft.truncate(size)
+
+    def set_modified(self, modified: float) -> None:
+        """Set the time that the commit will carry."""
+        self._check()
+        self.draft.modified = modified
+
+    def sync(self) -> None:
+        """Make what was received survive a crash of the gateway; it is not committed by that."""
+        self._check()
+        self.draft.spool.sync()
+
+    def attributes(self) -> Attributes:
+        """Answer FSTAT: the bytes received so far."""
+        self._check()
+        draft = self.draft
+        return attributes.file_attributes(draft.size, draft.modified if draft.modified is not None else draft.touched)
+
+    def close(self) -> Transfer | None:
+        """Commit. Raises what the storage refused."""
+        self._check()
+        self._store.commit(self.draft, self)
+        return self._transfer("upload", self._moved, "ok")
+
+    def abort(self) -> Transfer | None:
+        """Let go without a commit."""
+        self._store.abandon(self.draft, self)
+        return self._transfer("upload", self._moved, "aborted")
+
+    def failed(self, reason: str) -> Transfer:
+        """Return what is to be logged about a CLOSE that failed."""
+        return self._transfer("upload", self._moved, "failed", reason)
+
+    def _check(self) -> None:
+        if self not in self.draft.handles:
+            raise RefusedError(self.draft.end_reason or "another session has opened the file and goes on with it")
+
+    def _check_readable(self) -> None:
+        if not self.readable:
+            raise RefusedError("the file is open for writing only")
+
+
+class FolderHandle(Handle):
+    """A directory that is listed, in batches as they become known."""
+
+    def __init__(self, path: str, entries: Iterator[tuple[str, Attributes]]) -> None:
+        """Take the first entry already, so that a directory that cannot be listed raises here."""
+        super().__init__(path)
+        self._entries = entries
+        self._ahead = next(entries, None)
+        self._begun = False
+
+    def next_batch(self) -> list[bytes]:
+        """Return the next encoded names, at least one; raises `EndOfDataError` at the end, again and again."""
+        batch: list[bytes] = []
+        now = time.time()
+        if not self._begun:
+            self._begun = True
+            here = attributes.folder_attributes()
+            batch += [_entry(name, here, now) for name in (".", "..")]
+        size = 0
+        until = time.monotonic() + BATCH_SECONDS
+        while self._ahead is not None and size < BATCH_BYTES and len(batch) < BATCH_NAMES:
+            encoded = _entry(*self._ahead, now)
+            size += len(encoded)
+            batch.append(encoded)
+            self._ahead = next(self._entries, None)
+            if time.monotonic() > until:
+                break
+        if not batch:
+            raise EndOfDataError
+        return batch
+
+    @property
+    def at_end(self) -> bool:
+        """Whether every name was given."""
+        return self._begun and self._ahead is None
+
+    def attributes(self) -> Attributes:
+        """Answer FSTAT."""
+        return attributes.folder_attributes()
+
+    def close(self) -> Transfer | None:
+        """Drop the listing."""
+        self._entries, self._ahead = iter(()), None
+        return None
+
+    abort = close
+
+
+def _entry(name: str, value: Attributes, now: float) -> bytes:
+    return packets.name_entry(packets.Name(name, attributes.longname(name, value, now), value))

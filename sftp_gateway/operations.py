@@ -1,0 +1,290 @@
+"""`Operations`: one short method for each SFTP request."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+from collections.abc import Callable
+
+from sftp_gateway import packets
+from sftp_gateway.events import Events, Transfer
+from sftp_gateway.extensions import COPY_DATA, POSIX_RENAME, Extensions
+from sftp_gateway.handles import FolderHandle, Handle, ReadHandle, WriteHandle
+from sftp_gateway.ordering import Claims, Level
+from sftp_gateway.packets import Kind, OpenFlag, Request, Status
+from sftp_gateway.status import RefusedError, status_of
+from sftp_gateway.tree import TreeView, normal
+
+logger = logging.getLogger(__name__)
+
+SMALL_COMMIT_BYTES = 2**20
+_QUIET = (Status.EOF, Status.NO_SUCH_FILE)
+_LOOKING = {Kind.STAT, Kind.LSTAT, Kind.OPENDIR}
+_NAMING = {Kind.MKDIR, Kind.RMDIR, Kind.REMOVE, Kind.RENAME}
+
+
+class Operations:
+    """Carries out the requests of one channel and builds their replies.
+
+    Owned by an `SFTPChannel`, which keeps the order. Thread-safe as far as that lets requests run at once.
+    """
+
+    def __init__(self, view: TreeView, events: Events, *, max_handles: int) -> None:
+        self._view = view
+        self._events = events
+        self._max_handles = max_handles
+        self._numbers = itertools.count(1)
+        self.handles: dict[bytes, Handle] = {}
+        self._extensions = Extensions(view, self._find, max_handles=max_handles)
+        self._methods: dict[int, Callable[[Request], bytes]] = {
+            Kind.INIT: self._init,
+            Kind.OPEN: self._open,
+            Kind.CLOSE: self._close,
+            Kind.READ: self._read,
+            Kind.WRITE: self._write,
+            Kind.STAT: self._stat,
+            Kind.LSTAT: self._stat,
+            Kind.FSTAT: self._fstat,
+            Kind.SETSTAT: self._setstat,
+            Kind.FSETSTAT: self._fsetstat,
+            Kind.OPENDIR: self._opendir,
+            Kind.READDIR: self._readdir,
+            Kind.REMOVE: self._remove,
+            Kind.MKDIR: self._mkdir,
+            Kind.RMDIR: self._rmdir,
+            Kind.REALPATH: self._realpath,
+            Kind.RENAME: self._rename,
+            Kind.EXTENDED: self._extended,
+        }
+
+    def claims(self, request: Request) -> Claims:
+        """Return what a request needs to have to itself."""
+        kind, key = request.kind, self._view.key
+        if kind in _LOOKING:
+            return Claims(paths=((key(request.path), Level.LOOK),))
+        if kind == Kind.OPEN:
+            writes = request.flags & ~OpenFlag.READ
+            return Claims(paths=((key(request.path), Level.WRITE if writes else Level.LOOK),))
+        if kind == Kind.SETSTAT:
+            return Claims(paths=((key(request.path), Level.WRITE),))
+        if kind == Kind.RENAME or request.extension == POSIX_RENAME:
+            return Claims(paths=((key(request.path), Level.NAME), (key(request.target), Level.NAME)))
+        if kind in _NAMING:
+            return Claims(paths=((key(request.path), Level.NAME),))
+        if request.extension == COPY_DATA:
+            return Claims(handles=tuple({request.handle, request.target_handle}))
+        if not request.handle:
+            return Claims()
+        handle = self.handles.get(request.handle)
+        if kind == Kind.CLOSE and isinstance(handle, WriteHandle):
+            return Claims(handles=(request.handle,), paths=((key(handle.path), Level.WRITE),))
+        return Claims(handles=(request.handle,), shared=kind == Kind.READ)
+
+    def answer(self, request: Request) -> bytes:
+        """Carry out a request, however long it takes, and return the reply."""
+        method = self._methods.get(request.kind, self._unknown)
+        try:
+            return method(request)
+        except Exception as error:  # noqa: BLE001 - whatever fails, the client gets a status, and the session lives on
+            return self.failure(request, error)
+
+    def answer_now(self, request: Request) -> bytes | None:
+        """Return the reply if it can be had without waiting."""
+        try:
+            if self._is_quick(request):
+                return self._methods[request.kind](request)
+            if request.kind in (Kind.STAT, Kind.LSTAT):
+                found = self._view.quick_stat(request.path)
+                return None if found is None else packets.attrs(request.id, found)
+            if request.kind == Kind.READ:
+                return self.read_now(request.id, request.handle, request.offset, request.size)
+        except Exception as error:  # noqa: BLE001 - as in `answer`
+            return self.failure(request, error)
+        return None
+
+    def read_now(self, request_id: int, handle_id: bytes, offset: int, size: int) -> bytes | None:
+        """Return the DATA reply if the bytes are at hand; raises as the handle's `read`."""
+        handle = self._find(handle_id)
+        if not isinstance(handle, (ReadHandle, WriteHandle)):
+            raise RefusedError("not a handle of a file")
+        piece = handle.read_now(offset, size)
+        return None if piece is None else packets.data(request_id, piece)
+
+    def failure(self, request: Request, error: BaseException) -> bytes:
+        """Return the STATUS reply for an error, and note it."""
+        path = request.path
+        if not path and request.handle in self.handles:
+            path = self.handles[request.handle].path
+        code, text = status_of(error, path)
+        if text.startswith("internal error") or ": internal error" in text:
+            logger.error("%s of %s failed", _name(request.kind), path or "a handle", exc_info=error)
+        if code not in _QUIET:
+            self._events.on_failure(_name(request.kind), path, text)
+        return packets.status(request.id, code, text)
+
+    def abort_all(self) -> None:
+        """Let go of every handle that is still open: nothing of it is committed."""
+        while self.handles:
+            with contextlib.suppress(KeyError):
+                _, handle = self.handles.popitem()
+                try:
+                    self._log(handle.abort())
+                except Exception:
+                    logger.exception("a handle could not be let go")
+
+    # -- one method for each request
+
+    def _init(self, _request: Request) -> bytes:
+        return self._extensions.version()
+
+    def _unknown(self, request: Request) -> bytes:
+        raise RefusedError(f"request type {request.kind} is not supported", Status.OP_UNSUPPORTED)
+
+    def _open(self, request: Request) -> bytes:
+        self._check_room()
+        return self._keep(request.id, self._view.open(request.path, request.flags, request.attributes))
+
+    def _opendir(self, request: Request) -> bytes:
+        self._check_room()
+        return self._keep(request.id, self._view.open_folder(request.path))
+
+    def _close(self, request: Request) -> bytes:
+        handle = self._find(request.handle)
+        del self.handles[request.handle]  # gone, whatever comes
+        try:
+            transfer = handle.close()
+        except Exception as error:
+            if isinstance(handle, WriteHandle):
+                self._view.lost(handle)
+                self._log(handle.failed(status_of(error)[1]))
+            request.path = handle.path
+            raise
+        self._view.close(handle)
+        self._log(transfer)
+        return packets.status(request.id, Status.OK)
+
+    def _read(self, request: Request) -> bytes:
+        handle = self._find(request.handle)
+        if not isinstance(handle, (ReadHandle, WriteHandle)):
+            raise RefusedError("not a handle of a file")
+        return packets.data(request.id, handle.read(request.offset, request.size))
+
+    def _write(self, request: Request) -> bytes:
+        handle = self.writable(request.handle)
+        handle.write(request.offset, request.data)
+        return packets.status(request.id, Status.OK)
+
+    def _stat(self, request: Request) -> bytes:
+        return packets.attrs(request.id, self._view.stat(request.path))
+
+    def _fstat(self, request: Request) -> bytes:
+        return packets.attrs(request.id, self._find(request.handle).attributes())
+
+    def _setstat(self, request: Request) -> bytes:
+        self._view.set_attributes(request.path, request.attributes)
+        return packets.status(request.id, Status.OK)
+
+    def _fsetstat(self, request: Request) -> bytes:
+        handle = self._find(request.handle)
+        wished = request.attributes
+        if isinstance(handle, WriteHandle):
+            if wished.size is not None:
+                handle.truncate(wished.size)
+            if wished.mtime is not None:
+                handle.set_modified(wished.mtime)
+        elif wished.size is not None:
+            raise RefusedError("the file is open for reading only")
+        return packets.status(request.id, Status.OK)
+
+    def _readdir(self, request: Request) -> bytes:
+        handle = self._find(request.handle)
+        if not isinstance(handle, FolderHandle):
+            raise RefusedError("not a handle of a directory")
+        return packets.names(request.id, handle.next_batch())
+
+    def _remove(self, request: Request) -> bytes:
+        self._view.remove(request.path)
+        self._events.on_remove(normal(request.path), directory=False)
+        return packets.status(request.id, Status.OK)
+
+    def _mkdir(self, request: Request) -> bytes:
+        self._view.mkdir(request.path)
+        self._events.on_mkdir(normal(request.path))
+        return packets.status(request.id, Status.OK)
+
+    def _rmdir(self, request: Request) -> bytes:
+        self._view.rmdir(request.path)
+        self._events.on_remove(normal(request.path), directory=True)
+        return packets.status(request.id, Status.OK)
+
+    def _realpath(self, request: Request) -> bytes:
+        return self._extensions.one_name(request.id, normal(request.path))
+
+    def _rename(self, request: Request) -> bytes:
+        self._view.rename(request.path, request.target, replace=False)
+        self._events.on_rename(normal(request.path), normal(request.target))
+        return packets.status(request.id, Status.OK)
+
+    def _extended(self, request: Request) -> bytes:
+        reply = self._extensions.perform(request)
+        if request.extension == POSIX_RENAME:
+            self._events.on_rename(normal(request.path), normal(request.target))
+        return reply
+
+    # -- within
+
+    def writable(self, handle_id: bytes) -> WriteHandle:
+        """Return the handle of a file that is open for writing."""
+        handle = self._find(handle_id)
+        if not isinstance(handle, WriteHandle):
+            raise RefusedError("the file is open for reading only", Status.PERMISSION_DENIED)
+        return handle
+
+    def _find(self, handle_id: bytes) -> Handle:
+        handle = self.handles.get(handle_id)
+        if handle is None:
+            raise RefusedError("no such handle")
+        return handle
+
+    def _keep(self, request_id: int, handle: Handle) -> bytes:
+        handle.id = next(self._numbers).to_bytes(4, "big")
+        self.handles[handle.id] = handle
+        return packets.handle(request_id, handle.id)
+
+    def _check_room(self) -> None:
+        if len(self.handles) >= self._max_handles:
+            raise RefusedError(f"more than {self._max_handles} handles are open")
+
+    def _log(self, transfer: Transfer | None) -> None:
+        if transfer is not None:
+            self._events.on_transfer(transfer)
+
+    def _is_quick(self, request: Request) -> bool:
+        """Tell whether a request, READ and STAT apart, is answered without waiting for anything."""
+        kind = request.kind
+        if kind in (Kind.REALPATH, Kind.WRITE):
+            return True
+        handle = self.handles.get(request.handle)
+        if kind in (Kind.FSTAT, Kind.FSETSTAT):
+            return handle is None or isinstance(handle, (WriteHandle, FolderHandle))
+        if isinstance(handle, FolderHandle):
+            return kind == Kind.CLOSE or (kind == Kind.READDIR and (self._view.store.local or handle.at_end))
+        if not self._view.store.local or kind not in self._methods:
+            return False
+        if kind == Kind.CLOSE:
+            is_small = not isinstance(handle, WriteHandle) or handle.draft.size <= SMALL_COMMIT_BYTES
+            return is_small and (handle is None or self._is_settled(handle.path))
+        if kind in (Kind.OPEN, Kind.OPENDIR, Kind.SETSTAT) or kind in _NAMING:
+            return self._is_settled(request.path) and (not request.target or self._is_settled(request.target))
+        return False
+
+    def _is_settled(self, path: str) -> bool:
+        return self._view.store.overlay.is_settled(self._view.inner(path))
+
+
+def _name(kind: int) -> str:
+    try:
+        return Kind(kind).name.lower()
+    except ValueError:
+        return f"request {kind}"

@@ -1,0 +1,141 @@
+"""`Overlay`: which paths have a file that is being written, and whose turn it is to change a path."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from sftp_gateway.draft import Draft, State
+from sftp_gateway.status import RefusedError
+
+
+class Overlay:
+    """The drafts of a store by path, names folded. Owned by a store. Thread-safe: one condition, a leaf."""
+
+    def __init__(self, fold: Callable[[str], str], *, wait_seconds: float) -> None:
+        self.fold = fold
+        self._wait_seconds = wait_seconds
+        self._condition = threading.Condition()
+        # guarded by _condition
+        self._drafts: dict[str, list[Draft]] = {}  # the latest last
+        self._turns: list[tuple[str, ...]] = []
+
+    @contextlib.contextmanager
+    def turn(self, *paths: str) -> Iterator[None]:
+        """Hold the right to change these paths and everything below them; raises `RefusedError` after a long wait."""
+        keys = tuple(self.fold(path) for path in paths)
+        with self._condition:
+            if not self._condition.wait_for(lambda: not self._is_taken(keys), self._wait_seconds):
+                raise RefusedError("another operation on the same path is still running")
+            self._turns.append(keys)
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._turns.remove(keys)
+                self._condition.notify_all()
+
+    def wait_settled(self, path: str) -> None:
+        """Wait until nothing at or above `path` is being changed; raises `RefusedError` after a long wait."""
+        keys = (self.fold(path),)
+        with self._condition:
+            if not self._condition.wait_for(lambda: not self._is_taken(keys), self._wait_seconds):
+                raise RefusedError("the file is still being stored")
+
+    def is_settled(self, path: str) -> bool:
+        """Tell whether nothing at or above `path` is being changed."""
+        if not self._turns:
+            return True
+        with self._condition:
+            return not self._is_taken((self.fold(path),))
+
+    def add(self, draft: Draft) -> None:
+        """Show a draft."""
+        with self._condition:
+            self._drafts.setdefault(self.fold(draft.path), []).append(draft)
+
+    def remove(self, draft: Draft) -> None:
+        """Show a draft no longer. Idempotent."""
+        with self._condition:
+            self._remove(draft)
+
+    def move(self, draft: Draft, path: str, *, exclusive: bool | None = None) -> None:
+        """Give a draft another path."""
+        with self._condition:
+            if self._remove(draft):
+                draft.retarget(path, exclusive=exclusive)
+                self._drafts.setdefault(self.fold(path), []).append(draft)
+
+    def top(self, path: str) -> Draft | None:
+        """Return the draft that counts at `path`: the latest that is being written, else a partial."""
+        if not self._drafts:
+            return None
+        with self._condition:
+            drafts = self._drafts.get(self.fold(path))
+            return _top(drafts) if drafts else None
+
+    def at(self, path: str) -> list[Draft]:
+        """Return all drafts at `path`."""
+        with self._condition:
+            return list(self._drafts.get(self.fold(path), ()))
+
+    def below(self, folder: str) -> list[Draft]:
+        """Return all drafts below `folder`, at any depth."""
+        prefix = self.fold(folder).rstrip("/") + "/"
+        with self._condition:
+            return [draft for key, drafts in self._drafts.items() if key.startswith(prefix) for draft in drafts]
+
+    def children(self, folder: str) -> dict[str, Draft]:
+        """Return the drafts directly in `folder` that count, by folded name."""
+        prefix = self.fold(folder).rstrip("/") + "/"
+        found = {}
+        with self._condition:
+            for key, drafts in self._drafts.items():
+                name = key[len(prefix) :]
+                if key.startswith(prefix) and name and "/" not in name:
+                    found[name] = _top(drafts)
+        return found
+
+    def all(self) -> list[Draft]:
+        """Return every draft."""
+        with self._condition:
+            return [draft for drafts in self._drafts.values() for draft in drafts]
+
+    def partials(self, older_than: float | None = None) -> list[Draft]:
+        """Return the partials, the oldest first; only those untouched for `older_than` seconds if given."""
+        limit = None if older_than is None else time.time() - older_than
+        found = [draft for draft in self.all() if draft.state is State.PARTIAL]
+        return sorted(
+            (draft for draft in found if limit is None or draft.touched < limit), key=lambda draft: draft.touched
+        )
+
+    def _remove(self, draft: Draft) -> bool:
+        key = self.fold(draft.path)
+        drafts = self._drafts.get(key, [])
+        if draft not in drafts:
+            return False
+        drafts.remove(draft)
+        if not drafts:
+            del self._drafts[key]
+        return True
+
+    def _is_taken(self, keys: tuple[str, ...]) -> bool:
+        return any(related(key, other) for turn in self._turns for other in turn for key in keys)
+
+
+def _top(drafts: list[Draft]) -> Draft:
+    for draft in reversed(drafts):
+        if draft.state is not State.PARTIAL:
+            return draft
+    return drafts[-1]
+
+
+def related(key: str, other: str) -> bool:
+    """Tell whether two paths are the same, or one lies below the other."""
+    if len(key) == len(other):
+        return key == other
+    if len(key) < len(other):
+        key, other = other, key
+    return key.startswith(other.rstrip("/") + "/")

@@ -1,0 +1,79 @@
+"""`Partials`: notes on disk about uploads that were cut off, so that a later process can continue them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sftp_gateway.draft import Draft
+
+logger = logging.getLogger(__name__)
+
+NOTE_SUFFIX = ".json"
+SPOOL_SUFFIX = ".spool"
+
+
+class Partials:
+    """One small JSON file beside each kept spool file: path, size and time. Owned by a store; calls may come at once.
+
+    A spool file that nobody has locked and that has no note was left by a process that died: it is removed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def save(self, draft: Draft) -> None:
+        """Note a draft that was kept; without the note it lasts as long as this process."""
+        if draft.spool.path is None:
+            return
+        note = {"path": draft.path, "size": draft.size, "touched": draft.touched}
+        target = draft.spool.path.with_suffix(NOTE_SUFFIX)
+        fresh = target.with_suffix(".new")
+        try:
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                json.dump(note, file)
+            fresh.replace(target)
+        except OSError as error:
+            logger.warning("a cut-off upload cannot be continued after a restart: %s", error)
+
+    def forget(self, draft: Draft) -> None:
+        """Drop the note of a draft. Idempotent."""
+        if draft.spool.path is not None:
+            draft.spool.path.with_suffix(NOTE_SUFFIX).unlink(missing_ok=True)
+
+    def load(self) -> Iterator[tuple[str, int, float, Path]]:
+        """Yield path, size, time and spool file of every partial that no living process uses; clear the rest away."""
+        if not self._folder.is_dir():
+            return
+        for file in sorted(self._folder.glob("*" + SPOOL_SUFFIX)):
+            if _is_locked(file):
+                continue
+            note = file.with_suffix(NOTE_SUFFIX)
+            try:
+                content = json.loads(note.read_text())
+                partial = str(content["path"]), int(content["size"]), float(content["touched"]), file
+            except (OSError, ValueError, KeyError, TypeError):
+                file.unlink(missing_ok=True)
+                note.unlink(missing_ok=True)
+                continue
+            yield partial
+
+
+def _is_locked(file: Path) -> bool:
+    with contextlib.suppress(OSError):
+        descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+    return True

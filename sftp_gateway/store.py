@@ -1,0 +1,457 @@
+"""`Store`: a filesystem together with the files that are being written to it, in the filesystem's own paths."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fs import errors
+from fs.base import FS
+from fs.path import basename, dirname
+
+from sftp_gateway import attributes
+from sftp_gateway.content import Content
+from sftp_gateway.draft import Draft, State
+from sftp_gateway.overlay import Overlay
+from sftp_gateway.packets import Attributes, OpenFlag, Status
+from sftp_gateway.partials import Partials
+from sftp_gateway.spool import Quota, Spool
+from sftp_gateway.status import RefusedError
+
+_EXISTS = "exists already"
+
+
+@dataclass(frozen=True, slots=True)
+class TreeLimits:
+    """Bounds of one tree; sizes are bytes."""
+
+    spool_quota: int = 10 * 2**30  # of all files being written and of kept partial uploads
+    spool_memory: int = 2**20  # a file is kept in memory up to this size
+    partial_seconds: float = 86400.0  # how long an upload that was cut off can be continued
+    commit_wait_seconds: float = 120.0  # how long one request waits for another that changes the same path
+    streams: int = 32  # uploads that are sent on while they arrive; others are sent on at CLOSE
+
+
+class Store:
+    """What all sessions of an account share. Owned by a `Tree`. Thread-safe; no lock is held over the filesystem.
+
+    Every method raises `fs.errors`, `RefusedError` and OSError.
+    """
+
+    def __init__(self, filesystem: FS, *, spool_folder: Path, limits: TreeLimits) -> None:
+        self.filesystem: Any = filesystem
+        self.limits = limits
+        meta = filesystem.getmeta()
+        self.atomic = bool(meta.get("atomic_writes"))
+        self.local = meta.get("network") is False  # its calls may be made where nothing may wait
+        self.case_insensitive = bool(meta.get("case_insensitive"))
+        self._cached_info = getattr(filesystem, "cached_info", None)
+        self.quota = Quota(limits.spool_quota)
+        self.overlay = Overlay(self._fold, wait_seconds=limits.commit_wait_seconds)
+        self._streams = threading.BoundedSemaphore(limits.streams)
+        self._partials = Partials(spool_folder)
+        self._spool_folder = spool_folder
+        self._has_usage: bool | None = None
+        for path, size, touched, file in self._partials.load():
+            self._revive(path, size, touched, file)
+
+    def close(self) -> None:
+        """Give up what is still being written; partials stay for a later process. Idempotent."""
+        for draft in self.overlay.all():
+            if draft.state is State.OPEN and draft.keep():
+                self._partials.save(draft)
+            if draft.state is State.PARTIAL:
+                draft.spool.release()
+            draft.end("the server is ending")
+            self.overlay.remove(draft)
+
+    # -- looking
+
+    def stat(self, path: str) -> Attributes:
+        """Return the attributes of what is at `path`, written or being written."""
+        draft = self._current(path)
+        if draft is not None and draft.state is State.OPEN:
+            return _draft_attributes(draft)
+        try:
+            return attributes.from_info(self.filesystem.getinfo(path, ["details"]))
+        except errors.ResourceNotFound:
+            if draft is not None and draft.state is State.PARTIAL:
+                return _draft_attributes(draft)
+            raise
+
+    def quick_stat(self, path: str) -> Attributes | None:
+        """Return the attributes if that is possible without waiting."""
+        if self.local:
+            return self.stat(path)
+        draft = self._current(path)
+        if draft is not None and draft.state is State.OPEN:
+            return _draft_attributes(draft)
+        if self._cached_info is None or draft is not None:
+            return None
+        info = self._cached_info(path, ["details"])
+        return None if info is None else attributes.from_info(info)
+
+    def scan(self, path: str) -> Iterator[tuple[str, Attributes]]:
+        """Yield name and attributes of everything in a directory, what is being written included."""
+        drafts = self.overlay.children(path)
+        for info in self.filesystem.scandir(path, namespaces=["details"]):
+            name = info.name
+            draft = drafts.pop(self._fold(name), None) if drafts else None
+            if draft is not None and draft.state is State.OPEN:
+                yield name, _draft_attributes(draft)
+            else:
+                yield name, attributes.from_info(info)
+        for draft in drafts.values():
+            if draft.state is not State.ENDED:
+                yield basename(draft.path), _draft_attributes(draft)
+
+    def has_usage(self) -> bool:
+        """Tell whether the filesystem can say how full it is; asks it once."""
+        if self._has_usage is None:
+            try:
+                self._has_usage = bool(self.filesystem.getmeta("usage"))
+            except errors.FSError:
+                return False
+        return self._has_usage
+
+    def usage(self) -> tuple[int, int]:
+        """Return total and used bytes of the account."""
+        usage = self.filesystem.getmeta("usage")
+        return int(usage["total"]), int(usage["used"])
+
+    # -- reading and writing
+
+    def open_for_reading(self, path: str, session: object) -> Content | Draft:
+        """Open what is at `path`: a committed version, or what this session itself is writing there."""
+        self.overlay.wait_settled(path)
+        draft = self._current(path)
+        if draft is not None and draft.state is State.OPEN and draft.owner is session:
+            return draft
+        try:
+            return Content(self.filesystem, path, local=self.local)
+        except errors.ResourceNotFound:
+            if draft is None:
+                raise
+            if draft.state is State.PARTIAL:
+                return draft
+            raise RefusedError("is still being written by another session") from None
+
+    def open_for_writing(self, path: str, flags: int, session: object, handle: object) -> Draft:
+        """Return the draft that `handle` of `session` may write: a new one, or one that goes on."""
+        self.filesystem.validatepath(path)
+        self.overlay.wait_settled(path)
+        self._sweep()
+        draft = self._current(path)
+        if flags & OpenFlag.CREAT and flags & OpenFlag.EXCL:
+            self._refuse_existing(path, draft)
+            return self._new(path, session, handle, exclusive=True, fresh=True)
+        if flags & OpenFlag.TRUNC:
+            fresh = self._is_absent(path, draft, create=bool(flags & OpenFlag.CREAT))
+            return self._new(path, session, handle, fresh=fresh)
+        if draft is not None and draft.state is State.OPEN:
+            return self._take_over(draft, session, handle)
+        try:
+            base = Content(self.filesystem, path, local=self.local)
+        except errors.ResourceNotFound:
+            if draft is not None and draft.state is State.PARTIAL:
+                draft.resume()
+                self._partials.forget(draft)
+                return self._take_over(draft, session, handle)
+            if not flags & OpenFlag.CREAT:
+                raise
+            self._check_parent(path)
+            return self._new(path, session, handle, fresh=True)
+        self._drop_partials(path)
+        return self._new(path, session, handle, base=base)
+
+    def commit(self, draft: Draft, handle: object) -> None:
+        """Store what `handle` has written and let go of the draft, whatever happens."""
+        try:
+            while True:
+                path = draft.path
+                with self.overlay.turn(path):
+                    if draft.path != path:
+                        continue  # renamed while this waited
+                    draft.commit()
+                    draft.handles.discard(handle)
+                    if not draft.handles:
+                        self._let_go(draft, "the file was closed")
+                    return
+        except BaseException:
+            draft.handles.discard(handle)
+            if not draft.handles:
+                self._let_go(draft, "the file could not be stored")
+            raise
+
+    def abandon(self, draft: Draft, handle: object) -> None:
+        """Let go of a draft whose handle will not be closed by its client: keep what can be continued."""
+        if handle not in draft.handles:
+            return
+        draft.handles.discard(handle)
+        if draft.handles:
+            return
+        kept = False
+        with contextlib.suppress(OSError, RefusedError):
+            kept = draft.keep()
+        if not kept:
+            self._let_go(draft, "the upload was cut off")
+            return
+        for other in self.overlay.at(draft.path):
+            if other is not draft and other.state is State.PARTIAL:
+                self._let_go(other, "replaced by a later upload")
+        self._partials.save(draft)
+
+    def make_room(self) -> bool:
+        """Drop the oldest partial; tell whether there was one."""
+        oldest = self.overlay.partials()[:1]
+        for draft in oldest:
+            self._let_go(draft, "its space was needed")
+        return bool(oldest)
+
+    def truncate(self, path: str, size: int, session: object) -> None:
+        """Set the size of the file at `path`."""
+        draft = self._current(path)
+        if draft is not None and draft.state is State.OPEN:
+            draft.truncate(size)
+            return
+        if self.stat(path).size == size:
+            return
+        handle = object()
+        flags = OpenFlag.WRITE if size else OpenFlag.WRITE | OpenFlag.TRUNC
+        draft = self.open_for_writing(path, flags, session, handle)
+        try:
+            draft.truncate(size)
+        except BaseException:
+            self.abandon(draft, handle)
+            raise
+        self.commit(draft, handle)
+
+    def set_modified(self, path: str, modified: float) -> None:
+        """Set the time of the file at `path` where the filesystem can; else only check that it is there."""
+        draft = self._current(path)
+        if draft is not None and draft.state is State.OPEN:
+            draft.modified = modified
+            return
+        if draft is None:
+            raw = self.filesystem.getinfo(path, ["details"]).raw
+            if "modified" in (raw.get("details") or {}).get("_write", ()):
+                self.filesystem.setinfo(path, {"details": {"modified": modified}})
+            return
+        self.stat(path)
+
+    # -- changing names
+
+    def mkdir(self, path: str) -> None:
+        """Make a directory."""
+        self.filesystem.validatepath(path)
+        if self.overlay.top(path) is not None:
+            raise RefusedError(_EXISTS)
+        try:
+            self.filesystem.makedir(path)
+        except errors.ResourceNotFound:
+            raise RefusedError("the parent directory does not exist", Status.NO_SUCH_FILE) from None
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty directory."""
+        with self.overlay.turn(path):
+            if self.overlay.below(path):
+                raise errors.DirectoryNotEmpty(path)
+            self.filesystem.removedir(path)
+
+    def remove(self, path: str) -> None:
+        """Remove a file, and what is being written in its place."""
+        with self.overlay.turn(path):
+            drafts = self.overlay.at(path)
+            if not drafts or not all(draft.fresh for draft in drafts):
+                try:
+                    self.filesystem.remove(path)
+                except errors.ResourceNotFound:
+                    if not drafts:
+                        raise
+            for draft in drafts:
+                self._let_go(draft, "the file was removed while it was being written")
+
+    def rename(self, source: str, target: str, *, replace: bool) -> None:
+        """Give a file or a directory another path; a target that exists is replaced or refused."""
+        self.filesystem.validatepath(target)
+        with self.overlay.turn(source, target):
+            draft = self._current(source)
+            if draft is not None and draft.state is State.PARTIAL and not self.filesystem.exists(source):
+                raise RefusedError("its upload was cut off and is not finished")
+            same = self._fold(source) == self._fold(target)
+            if same and source == target and replace:
+                self.stat(source)
+                return
+            if not same or source == target:
+                self._refuse_target(source, target, replace=replace)
+            is_new = draft is not None and draft.state is State.OPEN and draft.fresh
+            if not is_new:
+                self._move(source, target, replace=replace or same)
+            else:
+                self._check_parent(target)
+            if not same:
+                self._drop_partials(target)
+            self._retarget(source, target, exclusive=(not replace) if is_new else None)
+
+    def copy_onto(self, draft: Draft, source: str, version: Content | Draft) -> None:
+        """Make an empty draft a copy of the committed file at `source`, which must still be at `version`."""
+        content = Content(self.filesystem, source, local=self.local)
+        if not isinstance(version, Content) or not content.is_same(version) or not draft.become_copy(content, source):
+            content.close()
+            raise RefusedError("the file was changed by someone else meanwhile")
+
+    # -- within
+
+    def _fold(self, path: str) -> str:
+        return path.lower() if self.case_insensitive else path
+
+    def _current(self, path: str) -> Draft | None:
+        draft = self.overlay.top(path)
+        return draft if draft is not None and draft.state is not State.ENDED else None
+
+    def _new(
+        self,
+        path: str,
+        session: object,
+        handle: object,
+        *,
+        base: Content | None = None,
+        exclusive: bool = False,
+        fresh: bool = False,
+    ) -> Draft:
+        draft = Draft(
+            self.filesystem,
+            path,
+            Spool(self._spool_folder, self.quota, memory_limit=self.limits.spool_memory),
+            base=base,
+            exclusive=exclusive,
+            fresh=fresh,
+            atomic=self.atomic,
+            may_stream=lambda: self._streams.acquire(blocking=False),
+            stream_ended=self._streams.release,
+        )
+        draft.owner = session
+        draft.handles.add(handle)
+        if base is None:
+            self._drop_partials(path)
+        self.overlay.add(draft)
+        return draft
+
+    def _take_over(self, draft: Draft, session: object, handle: object) -> Draft:
+        """Let `session` go on with a draft; another session's handles are out then."""
+        if draft.owner is not session:
+            draft.handles.clear()
+            draft.owner = session
+        draft.handles.add(handle)
+        return draft
+
+    def _let_go(self, draft: Draft, reason: str) -> None:
+        self._partials.forget(draft)
+        draft.end(reason)
+        self.overlay.remove(draft)
+
+    def _drop_partials(self, path: str) -> None:
+        for draft in self.overlay.at(path):
+            if draft.state is State.PARTIAL:
+                self._let_go(draft, "replaced")
+
+    def _sweep(self) -> None:
+        for draft in self.overlay.partials(self.limits.partial_seconds):
+            self._let_go(draft, "it was too old")
+
+    def _revive(self, path: str, size: int, touched: float, file: Path) -> None:
+        spool = Spool(self._spool_folder, self.quota, memory_limit=self.limits.spool_memory)
+        try:
+            spool.adopt(file, [(0, size)])
+        except BlockingIOError:  # another process was quicker
+            return
+        except (OSError, RefusedError):
+            file.unlink(missing_ok=True)
+            return
+        draft = Draft(
+            self.filesystem,
+            path,
+            spool,
+            fresh=True,
+            atomic=self.atomic,
+            may_stream=lambda: self._streams.acquire(blocking=False),
+            stream_ended=self._streams.release,
+        )
+        draft.size, draft.touched, draft.state = size, touched, State.PARTIAL
+        self.overlay.add(draft)
+
+    def _refuse_existing(self, path: str, draft: Draft | None) -> None:
+        if draft is not None or not self._is_absent(path, None, create=True, refuse=True):
+            raise RefusedError(_EXISTS)
+
+    def _is_absent(self, path: str, draft: Draft | None, *, create: bool, refuse: bool = False) -> bool:
+        """Tell whether no committed file is at `path`; refuse directories, and new files without a parent."""
+        try:
+            info = self.filesystem.getinfo(path)
+        except errors.ResourceNotFound:
+            if draft is None:
+                if not create:
+                    raise
+                self._check_parent(path)
+            return True
+        if attributes.is_folder(info) and not refuse:
+            raise errors.FileExpected(path)
+        return False
+
+    def _check_parent(self, path: str) -> None:
+        parent = dirname(path)
+        if parent == "/":
+            return
+        try:
+            info = self.filesystem.getinfo(parent)
+        except errors.ResourceNotFound:
+            raise RefusedError("the parent directory does not exist", Status.NO_SUCH_FILE) from None
+        if not attributes.is_folder(info):
+            raise RefusedError("its parent is not a directory", Status.NO_SUCH_FILE)
+
+    def _refuse_target(self, source: str, target: str, *, replace: bool) -> None:
+        """Refuse a rename onto something that exists, unless it is to be replaced and can be."""
+        try:
+            there: Attributes | None = self.stat(target)
+        except errors.ResourceNotFound:
+            return
+        if not replace:
+            raise RefusedError(f"the target {basename(target)} exists already")
+        if _is_folder(there):
+            if not _is_folder(self.stat(source)):
+                raise RefusedError("the target is a directory")
+            self.filesystem.removedir(target)  # refuses one that is not empty
+        elif _is_folder(self.stat(source)):
+            raise RefusedError("the target is not a directory")
+        for draft in self.overlay.at(target):
+            self._let_go(draft, "the file was replaced while it was being written")
+
+    def _move(self, source: str, target: str, *, replace: bool) -> None:
+        if attributes.is_folder(self.filesystem.getinfo(source)):
+            self.filesystem.movedir(source, target, create=True)
+            return
+        try:
+            self.filesystem.move(source, target, overwrite=replace)
+        except errors.ResourceNotFound:
+            if self.filesystem.exists(source):
+                raise RefusedError("the target's directory does not exist", Status.NO_SUCH_FILE) from None
+            raise
+
+    def _retarget(self, source: str, target: str, *, exclusive: bool | None) -> None:
+        for draft in self.overlay.at(source):
+            self.overlay.move(draft, target, exclusive=exclusive)
+        for draft in self.overlay.below(source):
+            self.overlay.move(draft, target.rstrip("/") + draft.path[len(source.rstrip("/")) :])
+
+
+def _draft_attributes(draft: Draft) -> Attributes:
+    modified = draft.modified if draft.modified is not None else draft.touched
+    return attributes.file_attributes(draft.size, modified)
+
+
+def _is_folder(value: Attributes | None) -> bool:
+    return value is not None and value.permissions == attributes.FOLDER_MODE
