@@ -70,6 +70,7 @@ class SFTPChannel:
         self._handles = self._operations.handles
         self._stream = ChannelStream(channel, on_data=self._on_data, on_idle=self._on_idle, on_end=self._on_end)
         self._ended = threading.Event()
+        self._peer_gone = False
         self._parsing = threading.RLock()
         # guarded by _parsing
         self._buffer = bytearray()
@@ -105,11 +106,15 @@ class SFTPChannel:
         self.wait()
 
     def stop(self, deadline: float = 0.0) -> bool:
-        """Take no new request, give running ones `deadline` seconds, abort the rest; tell whether all could end."""
-        with self._parsing:
-            self._deaf = True
-        self._workers.submit(self._drain)
-        if not self._ended.wait(deadline):
+        """Take no new request, give running ones `deadline` seconds, abort the rest; tell whether all could end.
+
+        A client that has left by itself is not cut short: what it had sent completely, a CLOSE above all, is carried out.
+        """
+        if not self._peer_gone:
+            with self._parsing:
+                self._deaf = True
+            self._workers.submit(self._drain)
+        if not self._ended.wait(deadline) and not self._peer_gone:
             with self._lock:
                 self._abandoned = True
         self._stream.close()
@@ -130,6 +135,7 @@ class SFTPChannel:
                 self._parse()
 
     def _on_end(self) -> None:
+        self._peer_gone = True
         self._workers.submit(self._drain)
 
     # -- requests

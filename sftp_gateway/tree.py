@@ -37,8 +37,8 @@ class Tree:
     name that stays the same for the account lets uploads be continued after a restart.
     """
 
-    def __init__(self, filesystem: FS, *, spool_folder: Path, limits: TreeLimits = TreeLimits()) -> None:
-        self.store = Store(filesystem, spool_folder=spool_folder, limits=limits)
+    def __init__(self, filesystem: FS, *, spool_folder: Path, limits: TreeLimits | None = None) -> None:
+        self.store = Store(filesystem, spool_folder=spool_folder, limits=limits or TreeLimits())
 
     def view(self, root: str = "/", *, rights: Rights = Rights.READ_WRITE) -> TreeView:
         """Return what one session sees: the folder `root` as "/"; no client path leads out of it."""
