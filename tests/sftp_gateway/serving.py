@@ -50,6 +50,9 @@ class _Everyone(paramiko.ServerInterface):
     def check_auth_password(self, username: str, password: str) -> int:
         return paramiko.AUTH_SUCCESSFUL
 
+    def check_auth_none(self, username: str) -> int:
+        return paramiko.AUTH_SUCCESSFUL
+
     def get_allowed_auths(self, username: str) -> str:
         return "password"
 
