@@ -74,6 +74,7 @@ class SFTPGateway:
             self._started = True
         self._host_keys = self._load_host_keys()
         self._listener = self._listen(*config.listen_address)
+        self._address: tuple[str, int] = self._listener.getsockname()[:2]
         self._services = Services(
             users=Users(
                 config.users,
@@ -144,8 +145,7 @@ class SFTPGateway:
         """The host and the port that it listens on, the true port where 0 was asked for."""
         if self._listener is None:
             raise GatewayError("the gateway has not started")
-        host, port = self._listener.getsockname()[:2]
-        return host, port
+        return self._address
 
     @property
     def fingerprints(self) -> list[str]:

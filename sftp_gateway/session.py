@@ -61,7 +61,7 @@ def _answers(refusal: object) -> Callable[[_Check], _Check]:
         def guarded(self: Session, *arguments: Any) -> Any:
             try:
                 return check(self, *arguments)
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever it is, it is logged and refused
                 self.log.log_bug(check.__name__)
                 return refusal
 

@@ -246,7 +246,7 @@ def test_a_storage_that_does_not_answer_stops_nobody_else(
     def come_in() -> None:
         try:
             connect(gateway, "KEY~APPSECRET", "TOKEN")
-        except Exception as error:
+        except paramiko.SSHException as error:
             errors.append(error)
 
     waiting = threading.Thread(target=come_in)

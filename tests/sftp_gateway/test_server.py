@@ -1,0 +1,348 @@
+"""Listening, limits, deadlines, the one subsystem that there is, and an end that leaves nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import paramiko
+import pytest
+
+from sftp_gateway import GatewayConfig, GatewayError, SFTPGateway, UserConfig
+
+from .conftest import PASSWORD, PASSWORD_HASH, Connect, StartGateway
+from .test_transport import wait_for_no_connection
+
+Lines = Callable[[str], list[dict[str, Any]]]
+
+
+def first_line(gateway: SFTPGateway) -> bytes:
+    with socket.create_connection(gateway.address, timeout=20) as sock:
+        return sock.makefile("rb").readline()
+
+
+def seconds_until_closed(sock: socket.socket) -> float:
+    started = time.monotonic()
+    sock.settimeout(20)
+    while sock.recv(65536):
+        pass
+    return time.monotonic() - started
+
+
+# Starting.
+
+
+def test_a_port_in_use_is_one_clear_line(start_gateway: StartGateway, tmp_path: Path) -> None:
+    gateway = start_gateway()
+    host, port = gateway.address
+    with pytest.raises(GatewayError) as caught:
+        start_gateway(listen=f"{host}:{port}")
+    assert str(caught.value).startswith(f"cannot listen on {host}:{port}: the port is in use; ")
+
+
+def test_an_address_of_another_machine_is_one_clear_line(start_gateway: StartGateway) -> None:
+    with pytest.raises(GatewayError, match=r"cannot listen on 192\.0\.2\.1:2222: this machine has no such address"):
+        start_gateway(listen="192.0.2.1:2222")
+
+
+def test_a_privileged_port_is_one_clear_line(start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("socket.socket.bind", refuse)
+    with pytest.raises(GatewayError, match=r"cannot listen on 127\.0\.0\.1:22: ports below 1024 need privileges"):
+        start_gateway(listen="127.0.0.1:22")
+
+
+def test_a_state_folder_that_cannot_be_made_is_one_clear_line(start_gateway: StartGateway, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(GatewayError, match="cannot be made"):
+        start_gateway(state_folder=str(tmp_path / "file" / "state"))
+
+
+def test_the_host_key_stays_the_same(start_gateway: StartGateway, connect: Connect, tmp_path: Path) -> None:
+    first, second = start_gateway(), start_gateway()
+    assert first.fingerprints == second.fingerprints
+    key = connect(second).get_remote_server_key()
+    assert second.fingerprints == [f"ssh-ed25519 {key.fingerprint}"]
+    assert (tmp_path / "state" / "account_secret").stat().st_mode & 0o777 == 0o600
+
+
+def test_ipv6(start_gateway: StartGateway, connect: Connect) -> None:
+    assert connect(start_gateway(listen="[::1]:0"), "ann", PASSWORD).is_authenticated()
+
+
+def test_stop_is_idempotent_and_leaves_no_thread(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    gateway = SFTPGateway(GatewayConfig(listen="127.0.0.1:0", state_folder=str(tmp_path)))
+    assert gateway.stop()
+    gateway.start()
+    address = gateway.address
+    assert gateway.stop()
+    assert gateway.stop()
+    assert set(threading.enumerate()) == before
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, timeout=5)
+
+
+def test_stopping_tells_clients_and_ends_connections_of_every_state(
+    start_gateway: StartGateway, connect: Connect, log_lines: Lines
+) -> None:
+    gateway = start_gateway()
+    signed_in, not_signed_in = connect(gateway, "ann", PASSWORD), connect(gateway)
+    with socket.create_connection(gateway.address, timeout=20) as silent:
+        assert silent.recv(100)
+        said: list[Any] = []
+        signed_in._parse_disconnect = lambda m: said.append((m.get_int(), m.get_text()))
+        assert gateway.stop()
+        assert seconds_until_closed(silent) < 5
+    signed_in.join(5)
+    not_signed_in.join(5)
+    assert said == [(11, "the server is stopping")]
+    assert not signed_in.is_active()
+    assert not not_signed_in.is_active()
+    assert len(log_lines("logout")) == 1
+
+
+# Limits.
+
+
+def test_connections_of_one_address(start_gateway: StartGateway, connect: Connect) -> None:
+    gateway = start_gateway(max_connections_per_address=2)
+    first = connect(gateway)
+    connect(gateway)
+    assert first_line(gateway) == b"too many connections from one address\r\n"
+    first.close()
+    deadline = time.monotonic() + 10
+    while gateway.connections > 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert first_line(gateway).startswith(b"SSH-2.0-")
+
+
+def test_connections_in_all(start_gateway: StartGateway, connect: Connect) -> None:
+    gateway = start_gateway(max_connections=1)
+    connect(gateway)
+    assert first_line(gateway) == b"too many connections\r\n"
+
+
+def test_sessions_of_one_user(start_gateway: StartGateway, connect: Connect, log_lines: Lines) -> None:
+    users = (
+        UserConfig(name="ann", password_hash=PASSWORD_HASH, url="mem://", max_sessions=1),
+        UserConfig(name="bob", password_hash=PASSWORD_HASH, url="mem://"),
+    )
+    gateway = start_gateway(users=users)
+    first = connect(gateway, "ann", PASSWORD)
+    second = connect(gateway)
+    with contextlib.suppress(paramiko.SSHException, EOFError):
+        second.auth_password("ann", PASSWORD)
+    second.join(10)
+    assert not second.is_active()
+    assert log_lines("login_refused")[0]["reason"] == "too many sessions of this user"
+    assert connect(gateway, "bob", PASSWORD).is_active()
+    first.close()
+    first.join(10)
+    deadline = time.monotonic() + 10
+    while len(log_lines("logout")) < 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    third = connect(gateway, "ann", PASSWORD)
+    assert third.open_session(timeout=10)
+
+
+def test_the_login_deadline(start_gateway: StartGateway, connect: Connect) -> None:
+    gateway = start_gateway(login_seconds=0.5)
+    stays = connect(gateway, "ann", PASSWORD)
+    with socket.create_connection(gateway.address, timeout=20) as silent:
+        assert seconds_until_closed(silent) < 10
+    with socket.create_connection(gateway.address, timeout=20) as drips, contextlib.suppress(OSError):
+        deadline = time.monotonic() + 10
+        while True:
+            assert time.monotonic() < deadline, "a client that drips is let in for ever"
+            drips.sendall(b"x")
+            time.sleep(0.05)
+    assert stays.is_active()
+
+
+def test_a_session_that_asks_for_nothing_is_closed(start_gateway: StartGateway, connect: Connect) -> None:
+    gateway = start_gateway(channel_seconds=0.5)
+    transport = connect(gateway, "ann", PASSWORD)
+    transport.open_session(timeout=10)
+    transport.join(10)
+    assert not transport.is_active()
+
+
+def test_channels_of_one_connection_are_bounded(start_gateway: StartGateway, connect: Connect) -> None:
+    transport = connect(start_gateway(), "ann", PASSWORD)
+    for kind in ("direct-tcpip", "x11", "forwarded-tcpip"):
+        with pytest.raises(paramiko.ChannelException):
+            transport.open_channel(kind, ("127.0.0.1", 1), ("127.0.0.1", 1), timeout=10)
+    with pytest.raises(paramiko.SSHException):
+        transport.request_port_forward("127.0.0.1", 0)
+
+
+def test_idle_connections_sleep(start_gateway: StartGateway, connect: Connect) -> None:
+    """Stock paramiko wakes ten times a second for each connection: 7 % of a core with 200 of them."""
+    gateway = start_gateway()
+    for _ in range(10):
+        sftp(connect(gateway, "ann", PASSWORD))
+    threads = [thread for thread in threading.enumerate() if thread.name == "sftp-gateway-transport"]
+    assert len(threads) == 10
+    before = sum(map(wake_ups, threads))
+    time.sleep(1.0)
+    assert sum(map(wake_ups, threads)) - before < 20
+
+
+def wake_ups(thread: threading.Thread) -> int:
+    status = Path(f"/proc/self/task/{thread.native_id}/status").read_text()
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
+# SFTP only.
+
+
+@pytest.mark.parametrize("ask", ["exec_command", "invoke_shell"])
+def test_exec_and_shell_are_refused_with_a_message(start_gateway: StartGateway, connect: Connect, ask: str) -> None:
+    channel = connect(start_gateway(), "ann", PASSWORD).open_session(timeout=10)
+    channel.get_pty()
+    if ask == "exec_command":
+        channel.exec_command("id")
+    else:
+        channel.invoke_shell()
+    assert channel.makefile_stderr("rb").read() == b"This server offers SFTP only.\r\n"
+    assert channel.recv_exit_status() == 1
+
+
+def test_a_client_without_a_window_cannot_hold_up_the_refusal(start_gateway: StartGateway, connect: Connect) -> None:
+    transport = connect(start_gateway(), "ann", PASSWORD)
+    transport._sanitize_window_size = lambda size: 0
+    channel = transport.open_session(timeout=10)
+    channel.exec_command("id")
+    assert channel.recv_exit_status() == 1
+
+
+@pytest.mark.parametrize("name", ["netconf", "", "SFTP", "sftp\0"])
+def test_other_subsystems_are_refused(start_gateway: StartGateway, connect: Connect, name: str) -> None:
+    channel = connect(start_gateway(), "ann", PASSWORD).open_session(timeout=10)
+    with pytest.raises(paramiko.SSHException):
+        channel.invoke_subsystem(name)
+
+
+def test_agent_and_x11_forwarding_are_refused(start_gateway: StartGateway, connect: Connect) -> None:
+    channel = connect(start_gateway(), "ann", PASSWORD).open_session(timeout=10)
+    with pytest.raises(paramiko.SSHException):
+        channel.request_x11()
+
+
+# SFTP.
+
+
+def sftp(transport: paramiko.Transport) -> paramiko.SFTPClient:
+    client = paramiko.SFTPClient.from_transport(transport)
+    assert client is not None
+    return client
+
+
+def test_two_sessions_of_one_account_see_each_others_files(
+    start_gateway: StartGateway, connect: Connect, log_lines: Lines
+) -> None:
+    gateway = start_gateway()
+    one, two = sftp(connect(gateway, "ann", PASSWORD)), sftp(connect(gateway, "ann", PASSWORD))
+    with one.open("/a file", "wb") as file:
+        file.write(b"x" * 100_000)
+    with two.open("/a file", "rb") as file:
+        assert file.read() == b"x" * 100_000
+    one.rename("/a file", "/b")
+    one.remove("/b")
+    assert two.listdir("/") == []
+    (upload,) = log_lines("upload")
+    assert (upload["user"], upload["path"], upload["bytes"], upload["result"]) == ("ann", "/a file", 100_000, "ok")
+    assert log_lines("download")[0]["result"] == "ok"
+    assert log_lines("rename")[0]["target"] == "/b"
+    assert log_lines("remove")[0]["path"] == "/b"
+    one.close()
+    two.close()
+
+
+def test_root_and_rights_of_a_user(start_gateway: StartGateway, connect: Connect, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "in").mkdir(parents=True)
+    (home / "secret").write_text("secret")
+    (home / "in" / "note").write_text("hello")
+    users = tuple(
+        UserConfig(name=rights, password_hash=PASSWORD_HASH, url=f"osfs://{home}", root="/in", rights=rights)
+        for rights in ("read-write", "read-only", "write-only")
+    )
+    gateway = start_gateway(users=users)
+    reader = sftp(connect(gateway, "read-only", PASSWORD))
+    assert reader.listdir("/") == ["note"]
+    assert reader.open("/note").read() == b"hello"
+    for path in ("/../secret", "/in/note", "../secret"):
+        with pytest.raises(OSError):
+            reader.stat(path)
+    with pytest.raises(PermissionError):
+        reader.open("/new", "wb")
+    writer = sftp(connect(gateway, "write-only", PASSWORD))
+    with writer.open("/drop", "wb") as file:
+        file.write(b"dropped")
+    assert (home / "in" / "drop").read_bytes() == b"dropped"
+    with pytest.raises(PermissionError):
+        writer.open("/note", "rb")
+    with pytest.raises(PermissionError):
+        writer.remove("/note")
+    sftp(connect(gateway, "read-write", PASSWORD)).remove("/note")
+    assert not (home / "in" / "note").exists()
+
+
+def test_an_idle_session_is_closed_and_a_busy_one_stays(start_gateway: StartGateway, connect: Connect) -> None:
+    gateway = start_gateway(idle_seconds=1.5)
+    idle, busy = connect(gateway, "ann", PASSWORD), connect(gateway, "ann", PASSWORD)
+    sftp(idle)
+    client = sftp(busy)
+    deadline = time.monotonic() + 20
+    while idle.is_active():
+        assert time.monotonic() < deadline
+        client.listdir("/")
+        time.sleep(0.05)
+    client.listdir("/")
+
+
+def test_a_connection_that_breaks_off_ends_its_session(
+    start_gateway: StartGateway, connect: Connect, log_lines: Lines
+) -> None:
+    gateway = start_gateway()
+    transport = connect(gateway, "ann", PASSWORD)
+    file = sftp(transport).open("/half", "wb")
+    file.write(b"x" * 1000)
+    transport.sock.shutdown(socket.SHUT_RDWR)
+    wait_for_no_connection(gateway)
+    assert log_lines("upload")[0]["result"] == "aborted"
+    assert len(log_lines("logout")) == 1
+    assert sftp(connect(gateway, "ann", PASSWORD)).listdir("/") in ([], ["half"])
+
+
+def test_stopping_lets_a_transfer_finish(start_gateway: StartGateway, connect: Connect, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    user = UserConfig(name="ann", password_hash=PASSWORD_HASH, url=f"osfs://{tmp_path / 'home'}")
+    gateway = start_gateway(users=(user,))
+    file = sftp(connect(gateway, "ann", PASSWORD)).open("/big", "wb")
+    file.write(b"x" * 32768)
+    stopping = threading.Thread(target=gateway.stop, args=(20.0,))
+    stopping.start()
+    with contextlib.suppress(ConnectionRefusedError):
+        deadline = time.monotonic() + 10
+        while True:
+            assert time.monotonic() < deadline, "it still accepts"
+            socket.create_connection(gateway.address, timeout=5).close()
+            time.sleep(0.01)
+    for _ in range(20):
+        file.write(b"x" * 32768)
+    file.close()
+    stopping.join(20)
+    assert not stopping.is_alive()
+    assert (tmp_path / "home" / "big").stat().st_size == 21 * 32768
