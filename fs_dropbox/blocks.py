@@ -1,0 +1,232 @@
+"""`BlockReader`: random access to one immutable content through `fetch(start, end)`. Knows nothing else of the project.
+
+Content is kept in blocks of 256 KiB. A read fetches what it lacks in its own thread, so that nobody's read waits for
+another file's; sequential reads have growing spans fetched ahead in other threads; random reads fetch little.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+BLOCK_BYTES: Final = 256 * 1024
+SPAN_BLOCKS: Final = 16  # 4 MiB: the most that one fetch asks for
+AHEAD_BYTES: Final = 32 * 2**20  # the most that is fetched ahead of a sequential reader
+SMALL_BYTES: Final = 2**20  # contents up to this size are fetched in one piece
+NEAR_BYTES: Final = 2 * 2**20  # pipelined clients read a little out of order; that is still sequential
+WAIT_SECONDS: Final = 900.0  # above every deadline of a fetch: a bound, not a policy
+
+Fetch = Callable[[int, int], bytes]
+Submit = Callable[[Callable[[], None]], object]
+
+
+class _Span:
+    """Neighbouring blocks that one fetch brings; whoever claims it runs the fetch, the others wait."""
+
+    __slots__ = ("_claim", "done", "error", "first", "last")
+
+    def __init__(self, first: int, last: int) -> None:
+        self.first = first
+        self.last = last  # exclusive
+        self.done = threading.Event()
+        self.error: Exception | None = None
+        self._claim = threading.Lock()  # taken once and for all by the claimer
+
+    def claim(self) -> bool:
+        return self._claim.acquire(blocking=False)
+
+
+class BlockReader:
+    """Reads ranges of one content. Thread-safe; owned by a file object.
+
+    One lock over the tables, a leaf: fetches run unlocked, waiters wait for the span. Holds at most `limit_bytes` of
+    blocks, and `AHEAD_BYTES` of it ahead of the reader.
+    """
+
+    def __init__(self, fetch: Fetch, size: int, *, submit: Submit | None = None, limit_bytes: int = 64 * 2**20) -> None:
+        self._fetch = fetch
+        self._size = size
+        self._submit = submit
+        self._limit_blocks = max(2 * SPAN_BLOCKS, limit_bytes // BLOCK_BYTES)
+        self._ahead_bytes = min(AHEAD_BYTES, self._limit_blocks * BLOCK_BYTES // 2)
+        self._end = -(-size // BLOCK_BYTES)  # one past the last block
+        self._lock = threading.Lock()
+        # guarded by _lock
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()  # oldest use first
+        self._spans: dict[int, _Span] = {}  # block -> the fetch under way that brings it
+        self._expected = 0  # where a sequential reader goes on
+        self._run = 0  # bytes read sequentially so far
+        self._closed = False
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return `size` bytes from `offset` on, fewer only at the end of the content; raises what `fetch` raises."""
+        size = max(0, min(size, self._size - offset))
+        if not size:
+            return b""
+        first, last = offset // BLOCK_BYTES, (offset + size - 1) // BLOCK_BYTES + 1
+        with self._lock:
+            if self._closed:
+                raise ValueError("read of closed file")
+            self._note_locked(offset, size)
+            needed = self._needed_locked(first, last)
+            ahead = self._plan_ahead_locked(last)
+        for span in ahead:
+            self._run_elsewhere(span)
+        pieces: dict[int, bytes] = {}
+        for span in needed:
+            pieces.update(self._await(span))
+        with self._lock:
+            for index in range(first, last):
+                if index not in pieces and index in self._blocks:
+                    pieces[index] = self._blocks[index]
+                    self._blocks.move_to_end(index)
+        for index in range(first, last):
+            if index not in pieces:  # evicted between the two looks: rare, and read again
+                pieces.update(self._await(_Span(index, index + 1)))
+        return _join(pieces, first, last, offset, size)
+
+    def cached(self, offset: int, size: int) -> bytes | None:
+        """Return what `read` would, if that needs no waiting, else None. Fetches ahead as `read` does."""
+        size = max(0, min(size, self._size - offset))
+        if not size:
+            return b""
+        first, last = offset // BLOCK_BYTES, (offset + size - 1) // BLOCK_BYTES + 1
+        with self._lock:
+            if any(index not in self._blocks for index in range(first, last)):
+                return None
+            self._note_locked(offset, size)
+            pieces = {}
+            for index in range(first, last):
+                pieces[index] = self._blocks[index]
+                self._blocks.move_to_end(index)
+            ahead = self._plan_ahead_locked(last)
+        for span in ahead:
+            self._run_elsewhere(span)
+        return _join(pieces, first, last, offset, size)
+
+    def close(self) -> None:
+        """Forget every block; fetches under way end unheard. Idempotent."""
+        with self._lock:
+            self._closed = True
+            self._blocks.clear()
+            self._spans.clear()
+
+    def _note_locked(self, offset: int, size: int) -> None:
+        if -NEAR_BYTES <= offset - self._expected <= NEAR_BYTES:
+            self._run += size
+            self._expected = max(self._expected, offset + size)
+        else:
+            self._run = 0
+            self._expected = offset + size
+
+    def _needed_locked(self, first: int, last: int) -> list[_Span]:
+        """Return the spans that bring what is not here of the blocks [first, last); new ones are registered."""
+        needed: list[_Span] = []
+        index = first
+        while index < last:
+            span = self._spans.get(index)
+            if span is None and index not in self._blocks:
+                end = index + 1
+                while end < last and end - index < SPAN_BLOCKS and end not in self._blocks and end not in self._spans:
+                    end += 1
+                if self._size <= SMALL_BYTES:
+                    index, end = 0, self._end
+                span = self._register_locked(index, end)
+            if span is not None:
+                needed.append(span)
+                index = span.last
+            else:
+                index += 1
+        return needed
+
+    def _plan_ahead_locked(self, last: int) -> list[_Span]:
+        """Return new spans to fetch ahead of a sequential reader: twice of what it has read, up to the bound."""
+        if self._submit is None or not self._run:
+            return []
+        ahead = min(self._ahead_bytes, 2 * self._run)
+        end = min(self._end, last + ahead // BLOCK_BYTES)
+        if end - last >= 2 * SPAN_BLOCKS:
+            end -= (end - last) % SPAN_BLOCKS if end < self._end else 0  # whole spans once it runs
+        planned: list[_Span] = []
+        index = last
+        while index < end:
+            if index in self._blocks or index in self._spans:
+                index += 1
+                continue
+            stop = index + 1
+            while stop < end and stop - index < SPAN_BLOCKS and stop not in self._blocks and stop not in self._spans:
+                stop += 1
+            if stop - index < SPAN_BLOCKS // 2 and stop == end < self._end and self._run > SPAN_BLOCKS * BLOCK_BYTES:
+                break  # wait until a larger piece is due rather than creep on in small fetches
+            planned.append(self._register_locked(index, stop))
+            index = stop
+        return planned
+
+    def _register_locked(self, first: int, last: int) -> _Span:
+        span = _Span(first, last)
+        for index in range(first, last):
+            self._spans[index] = span
+        return span
+
+    def _run_elsewhere(self, span: _Span) -> None:
+        def work() -> None:
+            if span.claim():
+                self._run_span(span)
+
+        assert self._submit is not None
+        try:
+            self._submit(work)
+        except RuntimeError:  # the executor has ended, with its filesystem
+            if span.claim():
+                self._settle(span, {}, None)
+
+    def _await(self, span: _Span) -> dict[int, bytes]:
+        """Return the blocks of a span: fetched here unless another thread is at it already."""
+        if span.claim():
+            blocks = self._run_span(span)
+        else:
+            if not span.done.wait(WAIT_SECONDS):
+                raise TimeoutError(f"no answer within {WAIT_SECONDS:g} s")
+            blocks = {}
+        if span.error is not None:
+            raise span.error
+        return blocks
+
+    def _run_span(self, span: _Span) -> dict[int, bytes]:
+        start, end = span.first * BLOCK_BYTES, min(self._size, span.last * BLOCK_BYTES)
+        blocks: dict[int, bytes] = {}
+        error: Exception | None = None
+        try:
+            if not self._closed:
+                data = memoryview(self._fetch(start, end))
+                if len(data) != end - start:
+                    raise EOFError(f"{len(data)} bytes came instead of {end - start}")
+                for index in range(span.first, span.last):
+                    at = (index - span.first) * BLOCK_BYTES
+                    blocks[index] = bytes(data[at : at + BLOCK_BYTES])
+        except Exception as caught:  # noqa: BLE001 - handed to every reader that waits for the span
+            error = caught
+        self._settle(span, blocks, error)
+        return blocks
+
+    def _settle(self, span: _Span, blocks: dict[int, bytes], error: Exception | None) -> None:
+        span.error = error
+        with self._lock:
+            for index in range(span.first, span.last):
+                if self._spans.get(index) is span:
+                    del self._spans[index]
+            if not self._closed:
+                self._blocks.update(blocks)
+                while len(self._blocks) > self._limit_blocks:
+                    self._blocks.popitem(last=False)
+        span.done.set()
+
+
+def _join(blocks: dict[int, bytes], first: int, last: int, offset: int, size: int) -> bytes:
+    start = offset - first * BLOCK_BYTES
+    if last - first == 1:
+        return blocks[first][start : start + size]
+    joined = b"".join(blocks[index] for index in range(first, last))
+    return joined[start : start + size] if start or len(joined) != size else joined
