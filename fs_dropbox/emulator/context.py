@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +13,7 @@ from .accounts import Account, App, Grant, Team
 from .contents import ContentReader
 from .errors import BadArgumentError, RouteError, WriteError
 from .faults import Fault
-from .http import Request
+from .http import ClosableBlocks, Request
 from .registry import Attributes
 from .service import Service
 from .tree import Namespace
@@ -24,8 +25,8 @@ class Download:
     """The result of a download-style route: JSON for the header and the bytes of the body."""
 
     result: Any
-    reader: ContentReader | bytes
-    size: int  # of the whole content
+    reader: ContentReader | ClosableBlocks | bytes
+    size: int | None  # of the whole content; None for a body that is made on the way
     start: int = 0
     end: int | None = None
     is_partial: bool = False
@@ -86,6 +87,18 @@ class Context:
         """
         with self.service.limits.commit(self._namespace_id(path), entries), self.service.state.mutation():
             self.check_declared_contention()
+            yield
+
+    @contextmanager
+    def write_batch(self, paths: list[str]) -> Iterator[None]:
+        """Make a change of many entries: like write(), with the lock of every namespace that has one of the paths."""
+        numbers = Counter(self._namespace_id(path) for path in paths)
+        with ExitStack() as stack:
+            for namespace_id in sorted(
+                numbers
+            ):  # always in the same order, so that two batches cannot block each other
+                stack.enter_context(self.service.limits.commit(namespace_id, numbers[namespace_id]))
+            stack.enter_context(self.service.state.mutation())
             yield
 
     @contextmanager

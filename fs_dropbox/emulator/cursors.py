@@ -11,6 +11,7 @@ import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from dataclasses import fields as fields_of
 from itertools import islice
 from typing import Any
 
@@ -60,11 +61,15 @@ class Cursors:
 
     def encode(self, cursor: Cursor) -> str:
         """Return the text of a cursor."""
-        data = zlib.compress(json.dumps(list(asdict(cursor).values()), separators=(",", ":")).encode())
+        return self.seal(list(asdict(cursor).values()))
+
+    def seal(self, value: Any) -> str:
+        """Return an opaque text for a JSON value that only this emulator can have made."""
+        data = zlib.compress(json.dumps(value, separators=(",", ":")).encode())
         return "AA" + base64.urlsafe_b64encode(self._sign(data) + data).decode().rstrip("=")
 
-    def decode(self, text: str) -> Cursor:
-        """Return the cursor behind a text. Raises BadArgumentError for one never given out, reset for a void one."""
+    def unseal(self, text: str) -> Any:
+        """Return the value behind a text of seal(), or raise BadArgumentError."""
         try:
             raw = base64.urlsafe_b64decode(text[2:] + "=" * (-len(text[2:]) % 4))
         except ValueError:
@@ -72,7 +77,13 @@ class Cursors:
         signature, data = raw[:SIGNATURE_BYTES], raw[SIGNATURE_BYTES:]
         if not text.startswith("AA") or not hmac.compare_digest(signature, self._sign(data)):
             raise BadArgumentError("cursor: unsupported cursor type")
-        fields = json.loads(zlib.decompress(data))
+        return json.loads(zlib.decompress(data))
+
+    def decode(self, text: str) -> Cursor:
+        """Return the cursor behind a text. Raises BadArgumentError for one never given out, reset for a void one."""
+        fields = self.unseal(text)
+        if not isinstance(fields, list) or len(fields) != len(fields_of(Cursor)):
+            raise BadArgumentError("cursor: unsupported cursor type")
         if fields[-1] is not None:
             fields[-1] = tuple(fields[-1])
         cursor = Cursor(*fields)

@@ -271,7 +271,7 @@ class _Call(_Measured):
         if request.method != "POST" and not (style == "download" and request.method in ("GET", "HEAD")):
             raise BadRequestError(f"Your request used the HTTP method {request.method}, use POST.")
         given = request.headers.get("content-type", "").lower()
-        if style == "rpc" and given not in RPC_TYPES:
+        if style == "rpc" and given not in RPC_TYPES and (given or request.length):
             raise BadRequestError(_bad_type(given, RPC_TYPES))
         if style == "upload" and given not in UPLOAD_TYPES:
             raise BadRequestError(_bad_type(given, UPLOAD_TYPES))
@@ -331,14 +331,16 @@ def failure_response(failure: CallError, route: str, place: str = "request body"
 
 
 def _download_response(download: Download) -> Response:
-    end = download.size if download.end is None else download.end
     headers = {
         "Content-Type": download.content_type,
         "Dropbox-API-Result": json.dumps(download.result).replace("\x7f", "\\u007f"),
-        "Accept-Ranges": "bytes",
-        "Original-Content-Length": str(end - download.start),
         "Cache-Control": "no-cache",
     }
+    if download.size is None:
+        return Response(200, headers, download.reader)
+    end = download.size if download.end is None else download.end
+    headers["Accept-Ranges"] = "bytes"
+    headers["Original-Content-Length"] = str(end - download.start)
     if download.etag is not None:
         headers["ETag"] = download.etag
     if download.is_partial:

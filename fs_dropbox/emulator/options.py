@@ -34,8 +34,9 @@ class Options:
     longpoll_jitter_seconds: float = 0.0  # up to 90 on the real service
     longpoll_backoff_seconds: int | None = None
 
-    # Batches: jobs that answer in_progress so many times before they are complete; 0 with small ones synchronous.
-    async_polls: int = 0
+    # Batches: as recorded, create_folder_batch answers at once and the others with a job; or all the same way.
+    batch_answer: Literal["as_recorded", "complete", "job"] = "as_recorded"
+    job_polls: int = 0  # so many times a job is in_progress before it is complete
 
     # Limits
     max_request_bytes: int = 150 * 1024 * 1024

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,7 @@ class Table:
         return register
 
 
+@cache
 def load_attributes() -> dict[str, Attributes]:
     """Return the attributes of every route that the API has, whether the emulator answers it or not."""
     text = resources.files(__package__).joinpath("routes.json").read_text("utf-8")

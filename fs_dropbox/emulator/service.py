@@ -10,6 +10,7 @@ from pathlib import Path
 from .accounts import Account, Accounts, App
 from .cursors import Cursors
 from .faults import Faults
+from .jobs import Jobs
 from .limits import Limits
 from .load import load
 from .meter import Meter
@@ -33,6 +34,7 @@ class Service:
         self.sessions = Sessions(self.state)
         self.state.contents.sweep(self.sessions.spool_names())
         self.faults = Faults(self.stopping)
+        self.jobs = Jobs(options)
         self.meter = Meter()
         self.limits = Limits(self.stopping, options)
         self._settings = self.state.collection("settings")

@@ -3,9 +3,34 @@
 from __future__ import annotations
 
 from ..registry import Table
-from . import download, files, listing, oauth, upload, users
+from . import (
+    batches,
+    download,
+    files,
+    links,
+    listing,
+    oauth,
+    search,
+    upload,
+    upload_batches,
+    users,
+    zips,
+)
 
 
 def tables() -> list[Table]:
     """Return the tables of all modules."""
-    return [module.table for module in (files, listing, upload, download, users, oauth)]
+    modules = (
+        files,
+        batches,
+        listing,
+        search,
+        upload,
+        upload_batches,
+        download,
+        zips,
+        links,
+        users,
+        oauth,
+    )
+    return [module.table for module in modules]

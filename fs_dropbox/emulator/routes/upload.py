@@ -34,6 +34,12 @@ def commit_info(arg: Arguments) -> mutations.CommitInfo:
     )
 
 
+def optional_hash(arg: Arguments) -> str | None:
+    """Read the content hash of the request's bytes."""
+    value = arg.string("content_hash", None, min_length=64, max_length=64)
+    return None if value is None else str(value)
+
+
 def receive(
     context: Context,
     session: UploadSession,
@@ -75,7 +81,7 @@ def session_errors() -> Iterator[None]:
 def upload(context: Context, arg: Arguments) -> Any:
     """Store a file in one call."""
     info = commit_info(arg)
-    content_hash = arg.string("content_hash", None, min_length=64, max_length=64)
+    content_hash = optional_hash(arg)
     sessions = context.service.sessions
     session = sessions.new("sequential", context.account_id)
     try:
@@ -111,7 +117,7 @@ def note_author(context: Context, file: Any) -> None:
 def session_start(context: Context, arg: Arguments) -> Any:
     """Begin an upload session."""
     close = arg.boolean("close")
-    content_hash = arg.string("content_hash", None, min_length=64, max_length=64)
+    content_hash = optional_hash(arg)
     kind = arg.union("session_type", "sequential", tags=("sequential", "concurrent")).tag
     session = context.service.sessions.new(kind, context.account_id)
     if session.is_concurrent:
@@ -132,7 +138,7 @@ def session_append(context: Context, arg: Arguments) -> Any:
     cursor = arg.struct("cursor")
     session_id, offset = cursor.string("session_id"), cursor.integer("offset")
     close = arg.boolean("close")
-    content_hash = arg.string("content_hash", None, min_length=64, max_length=64)
+    content_hash = optional_hash(arg)
     with session_errors():
         session = context.service.sessions.get(session_id, context.account_id)
         receive(context, session, offset, close=close, content_hash=content_hash)
@@ -155,7 +161,7 @@ def session_finish(context: Context, arg: Arguments) -> Any:
     cursor = arg.struct("cursor")
     session_id, offset = cursor.string("session_id"), cursor.integer("offset")
     info = commit_info(arg.struct("commit"))
-    content_hash = arg.string("content_hash", None, min_length=64, max_length=64)
+    content_hash = optional_hash(arg)
     sessions = context.service.sessions
     done = sessions.finished(session_id)
     if done is not None and context.service.options.second_finish == "repeat":

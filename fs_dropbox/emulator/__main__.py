@@ -1,0 +1,90 @@
+"""Runs the emulator alone: python -m fs_dropbox.emulator."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .emulator import Emulator
+
+DEFAULT_PORT = 8443
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until SIGINT or SIGTERM; return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        from .emulator import Emulator
+    except ModuleNotFoundError as error:
+        print(f"The emulator needs {error.name}: pip install 'fs-dropbox[emulator]'", file=sys.stderr)
+        return 1
+    emulator = Emulator(options.folder, options.port, address=options.address)
+    stop = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        stop.set()
+
+    try:
+        emulator.start()
+    except OSError as error:
+        place = error.filename or f"{options.address}:{options.port}"
+        print(f"The emulator cannot start: {place}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    try:
+        if options.seed is not None:
+            _seed(emulator, options.seed)
+        signal.signal(signal.SIGINT, end)
+        signal.signal(signal.SIGTERM, end)
+        _tell(emulator, plain=options.http)
+        stop.wait()
+    finally:
+        emulator.stop()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m fs_dropbox.emulator",
+        description="A local Dropbox for demos and tests. HTTPS, HTTP and a CONNECT proxy on one port.",
+    )
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0: any free one (default: %(default)s)")
+    parser.add_argument("--address", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--folder", type=Path, help="keep everything in this folder (default: in memory)")
+    parser.add_argument("--seed", type=Path, metavar="DIR", help="copy this folder into an empty Dropbox first")
+    parser.add_argument("--http", action="store_true", help="print the addresses without TLS")
+    return parser
+
+
+def _seed(emulator: Emulator, folder: Path) -> None:
+    """Copy a local folder's content, unless there is something already."""
+    if emulator.control.tree():
+        return
+    for path in sorted(folder.rglob("*")):
+        target = "/" + path.relative_to(folder).as_posix()
+        if path.is_dir():
+            emulator.control.seed(target)
+        elif path.is_file():
+            emulator.control.seed(target, path.read_bytes(), int(path.stat().st_mtime))
+
+
+def _tell(emulator: Emulator, *, plain: bool) -> None:
+    print(f"Dropbox emulator at {emulator.http_url if plain else emulator.url}")
+    print(f"App key, secret, refresh token: {emulator.app_key} {emulator.app_secret} {emulator.refresh_token}")
+    print(f"FS URL: {emulator.fs_url}")
+    print("For the Dropbox SDK and others that read the environment:")
+    for name, value in emulator.environment.items():
+        print(f"  export {name}={shlex.quote(value)}")
+    print(f"For clients with fixed host names: export HTTPS_PROXY={emulator.proxy_url}")
+    print("Ready; Ctrl-C ends it.", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""Changes of many entries in one call, and the jobs behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .. import metadata, mutations
+from ..arguments import Arguments
+from ..context import Context
+from ..errors import RateLimitError, RouteError, nested, union
+from ..names import fold
+from ..registry import Table
+from .files import delete_entry, deletion_errors, relocation_errors, write_path
+
+table = Table()
+
+MAX_ENTRIES = 1000
+MAX_FOLDERS = 10_000
+CONTENDED = union("failure", failure=union("too_many_write_operations"))
+
+
+def run_batch(
+    context: Context, paths: list[str], work: Callable[[int], dict[str, Any]], contended: dict[str, Any] = CONTENDED
+) -> list[dict[str, Any]]:
+    """Do the work for each path under the namespaces' write locks; who waits too long for them fails entirely."""
+    results = []
+    try:
+        with context.write_batch(paths):
+            for index in range(len(paths)):
+                results.append(work(index))
+    except RateLimitError:
+        return [contended] * len(paths)
+    return results
+
+
+def _failure(error: RouteError) -> dict[str, Any]:
+    return union("failure", failure=error.error)
+
+
+@table.route("files/delete_batch")
+def delete_batch(context: Context, arg: Arguments) -> Any:
+    """Delete several entries."""
+    entries = arg.structs("entries", maximum=MAX_ENTRIES)
+    paths = [write_path(context, entry, "path", "WritePathOrId") for entry in entries]
+    parent_revs = [entry.string("parent_rev", None) for entry in entries]
+
+    def work(index: int) -> dict[str, Any]:
+        try:
+            with deletion_errors():
+                context.check_declared_contention()
+                return union("success", metadata=delete_entry(context, paths[index], parent_revs[index]))
+        except RouteError as error:
+            return _failure(error)
+
+    status = union("complete", entries=run_batch(context, paths, work))
+    return context.service.jobs.answer("delete_batch", context.account_id, status, recorded_as_job=True)
+
+
+@table.route("files/create_folder_batch")
+def create_folder_batch(context: Context, arg: Arguments) -> Any:
+    """Create several folders; a path given twice counts once."""
+    values = arg.array("paths", maximum=MAX_FOLDERS)
+    named = [Arguments({"path": value}, f"paths: index {i}: ") for i, value in enumerate(values)]
+    once = {fold(path): path for path in (write_path(context, one, "path", "WritePath") for one in named)}
+    paths = list(once.values())
+    autorename = arg.boolean("autorename")
+
+    def work(index: int) -> dict[str, Any]:
+        try:
+            with nested():
+                context.check_declared_contention()
+                folder = mutations.create_folder(context.view, paths[index], autorename=autorename)
+                return union("success", metadata=metadata.of_entry(context.view, folder, tagged=False))
+        except RouteError as error:
+            return _failure(error)
+
+    contended = union("failure", failure=union("path", path=union("too_many_write_operations")))
+    status = union("complete", entries=run_batch(context, paths, work, contended))
+    force = arg.boolean("force_async")
+    jobs = context.service.jobs
+    return jobs.answer("create_folder_batch", context.account_id, status, recorded_as_job=False, force=force)
+
+
+@table.route("files/move_batch_v2", "files/copy_batch_v2")
+def relocation_batch(context: Context, arg: Arguments) -> Any:
+    """Move or copy several entries, each on its own."""
+    entries = arg.structs("entries", minimum=1, maximum=MAX_ENTRIES)
+    sources = [write_path(context, entry, "from_path", "WritePathOrId") for entry in entries]
+    targets = [write_path(context, entry, "to_path", "WritePathOrId") for entry in entries]
+    autorename = arg.boolean("autorename")
+    kind = "move_batch" if context.route == "files/move_batch_v2" else "copy_batch"
+
+    def work(index: int) -> dict[str, Any]:
+        try:
+            with relocation_errors():
+                context.check_declared_contention()
+                entry = mutations.relocate(
+                    context.view, sources[index], targets[index], move=kind == "move_batch", autorename=autorename
+                )
+                return union("success", success=metadata.of_entry(context.view, entry))
+        except RouteError as error:
+            return union("failure", failure=_relocation_failure(error.error))
+
+    status = union("complete", entries=run_batch(context, targets, work))
+    return context.service.jobs.answer(kind, context.account_id, status, recorded_as_job=True)
+
+
+def _relocation_failure(error: dict[str, Any]) -> dict[str, Any]:
+    if error[".tag"] in ("too_many_write_operations", "internal_error"):
+        return error
+    return union("relocation_error", relocation_error=error)
+
+
+_JOB_KINDS = {
+    "files/delete_batch/check": "delete_batch",
+    "files/create_folder_batch/check": "create_folder_batch",
+    "files/move_batch/check_v2": "move_batch",
+    "files/copy_batch/check_v2": "copy_batch",
+    "files/upload_session/finish_batch/check": "finish_batch",
+}
+
+
+@table.route(*_JOB_KINDS)
+def check_job(context: Context, arg: Arguments) -> Any:
+    """Answer how far a job is."""
+    job_id = arg.string("async_job_id", min_length=1)
+    return context.service.jobs.check(_JOB_KINDS[context.route], context.account_id, job_id)

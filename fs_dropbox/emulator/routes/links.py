@@ -1,0 +1,110 @@
+"""Links that need no token: temporary links for reading and for one upload."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Any
+
+from .. import metadata
+from ..arguments import Arguments
+from ..context import Context
+from ..dispatch import json_response, text_response
+from ..errors import PlainError, RouteError, WriteError, nested
+from ..http import Request, Response
+from ..registry import Table, load_attributes
+from ..service import Service
+from ..sessions import SessionError
+from ..tree import Revision
+from .download import check_downloadable, find_content, parse_range
+from .upload import commit, commit_info, receive
+
+table = Table()
+
+UPLOAD_ROUTE = "files/get_temporary_upload_link"
+
+
+@table.route("files/get_temporary_link")
+def get_temporary_link(context: Context, arg: Arguments) -> Any:
+    """Answer a URL from which anybody can read the file's present content for some hours."""
+    path = arg.path("path", "ReadPath")
+    if not context.user.email_verified:
+        raise RouteError("email_not_verified")
+    with context.mutation(), nested():
+        file, revision = find_content(context, path)
+        check_downloadable(file)
+        token = secrets.token_urlsafe(32)
+        expires = context.service.state.clock() + context.service.options.temporary_link_seconds
+        context.service.state.collection("temporary_link")[token] = {"rev": revision.rev, "expires": expires}
+        result = metadata.of_revision(context.view, revision, file=file)
+    return {"metadata": result, "link": f"{context.base_url}/temporary/{token}/{_url_name(revision)}"}
+
+
+def _url_name(revision: Revision) -> str:
+    return re.sub(r"[^\w.-]", "_", revision.name, flags=re.ASCII)
+
+
+@table.page("GET", "/temporary")
+def read_temporary_link(service: Service, request: Request) -> Response:
+    """Send the content behind a temporary link."""
+    token = request.path.split("/")[2]
+    with service.state.lock:
+        link = service.state.collection("temporary_link").get(token)
+        if link is None:
+            return text_response(404, "Not found")
+        revision = service.state.revisions.get(link["rev"])
+        if revision is None or link["expires"] < service.state.clock():
+            return text_response(410, "This link has expired")
+        wanted = parse_range(request.headers.get("range"), revision.size, "416")
+        start, end = wanted or (0, revision.size)
+        reader = service.state.contents.read(revision.content_hash, start, end)
+    headers = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes", "ETag": f'"{revision.rev}"'}
+    if wanted is not None:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{revision.size}"
+    return Response(200 if wanted is None else 206, headers, reader, length=end - start)
+
+
+@table.route(UPLOAD_ROUTE)
+def get_temporary_upload_link(context: Context, arg: Arguments) -> Any:
+    """Answer a URL to which anybody can upload one file once."""
+    info = arg.struct("commit_info")
+    commit_info(info)
+    seconds = arg.integer("duration", 14400, 60, 14400)
+    token = secrets.token_urlsafe(32)
+    with context.mutation():
+        context.service.state.collection("upload_link")[token] = {
+            "commit_info": info.fields,
+            "expires": context.service.state.clock() + seconds,
+            "account": context.account_id,
+            "app": context.app.key if context.app is not None else None,
+            "path_root": context.path_root.id if context.path_root is not None else None,
+        }
+    return {"link": f"{context.base_url}/upload/{token}"}
+
+
+@table.page("POST", "/upload")
+def use_upload_link(service: Service, request: Request) -> Response:
+    """Store the body as the file that the link is for."""
+    if request.headers.get("content-type", "").lower() != "application/octet-stream":
+        return text_response(400, "Content-Type must be application/octet-stream")
+    token = request.path.split("/")[2]
+    links = service.state.collection("upload_link")
+    with service.state.mutation():
+        link = links.get(token)
+        if link is None or link["expires"] < service.state.clock():
+            return text_response(410, "This link is invalid, used or expired")
+        context = Context(service, UPLOAD_ROUTE, load_attributes()[UPLOAD_ROUTE], request)
+        context.account = service.accounts.accounts[link["account"]]
+        context.app = service.accounts.apps.get(link["app"])
+        context.path_root = service.state.namespaces.get(link["path_root"])
+    session = service.sessions.new("sequential", context.account_id)
+    try:
+        receive(context, session, 0, close=False, content_hash=None)
+        result = commit(context, session, commit_info(Arguments(link["commit_info"])))
+    except (SessionError, WriteError) as error:
+        raise PlainError(409, str(error)) from error
+    finally:
+        session.spool.discard()
+    with service.state.mutation():
+        links.pop(token, None)
+    return json_response(200, {"content-hash": result["content_hash"]})

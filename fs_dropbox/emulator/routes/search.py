@@ -1,0 +1,126 @@
+"""Search by name: every word of the query must begin a word of the name or be contained in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .. import metadata
+from ..arguments import Arguments
+from ..context import Context
+from ..errors import BadArgumentError, nested, union
+from ..names import fold
+from ..registry import Table
+from ..tree import Entry, File, Folder
+from ..view import View
+
+table = Table()
+
+MAX_MATCHES = 10_000
+DEFAULT_RESULTS = 100
+CATEGORIES = {
+    "image": ("png", "jpg", "jpeg", "gif", "bmp", "tif", "tiff", "webp", "heic", "svg"),
+    "document": ("doc", "docx", "odt", "rtf", "txt", "md"),
+    "pdf": ("pdf",),
+    "spreadsheet": ("xls", "xlsx", "ods", "csv"),
+    "presentation": ("ppt", "pptx", "odp", "key"),
+    "audio": ("mp3", "wav", "flac", "ogg", "m4a"),
+    "video": ("mp4", "mov", "avi", "mkv", "webm"),
+    "paper": ("paper", "papert"),
+}
+
+
+@table.route("files/search_v2")
+def search(context: Context, arg: Arguments) -> Any:
+    """Find entries by name; the file's text is not searched."""
+    query = {
+        "words": [fold(word) for word in arg.string("query", max_length=1000).split()],
+        **_options(arg.optional_struct("options") or Arguments({})),
+        "account": context.account_id,
+        "root": context.view.root.id,
+    }
+    return _answer(context, query, 0)
+
+
+def _options(options: Arguments) -> dict[str, Any]:
+    categories = options.array("file_categories", [])
+    return {
+        "path": options.path("path", "PathROrId", "", root=True),
+        "limit": options.integer("max_results", DEFAULT_RESULTS, 1, 1000),
+        "deleted": options.union("file_status", "active", tags=("active", "deleted")).tag == "deleted",
+        "extensions": [str(extension).lower().lstrip(".") for extension in options.array("file_extensions", [])],
+        "categories": [value if isinstance(value, str) else value.get(".tag") for value in categories],
+        "newest_first": options.union("order_by", "relevance").tag == "last_modified_time",
+    }
+
+
+@table.route("files/search/continue_v2")
+def search_continue(context: Context, arg: Arguments) -> Any:
+    """Answer the next matches."""
+    sealed = context.service.cursors.unseal(arg.string("cursor", min_length=1))
+    if not isinstance(sealed, dict) or sealed["query"]["account"] != context.account_id:
+        raise BadArgumentError("cursor: unsupported cursor type")
+    return _answer(context, sealed["query"], sealed["position"])
+
+
+def _answer(context: Context, query: dict[str, Any], position: int) -> dict[str, Any]:
+    with context.service.state.lock, nested():
+        view = context.view
+        found = list(_deleted_matches(view, query) if query["deleted"] else _matches(context, view, query))
+    if query["newest_first"]:
+        found.sort(key=lambda entry: str(entry.get("server_modified", "")), reverse=True)
+    found = found[:MAX_MATCHES]
+    end = position + query["limit"]
+    result: dict[str, Any] = {
+        "matches": [
+            {"metadata": union("metadata", metadata=entry), "match_type": union("filename")}
+            for entry in found[position:end]
+        ],
+        "has_more": end < len(found),
+    }
+    if result["has_more"]:
+        result["cursor"] = context.service.cursors.seal({"query": query, "position": end})
+    return result
+
+
+def _matches(context: Context, view: View, query: dict[str, Any]) -> Iterator[metadata.Metadata]:
+    newest = context.service.state.clock() - context.service.options.search_lag_seconds
+    start = view.find(query["path"])
+    if isinstance(start, Folder):
+        for entry in _walk(view, start):
+            is_new = isinstance(entry, File) and entry.revision.server_modified > newest
+            if not is_new and _is_match(entry.name, isinstance(entry, Folder), query):
+                yield metadata.of_entry(view, entry)
+
+
+def _walk(view: View, folder: Folder) -> Iterator[Entry]:
+    for key in folder.inner.order():
+        child = folder.inner.children[key]
+        if view.shows(child):
+            yield child
+            if isinstance(child, Folder):
+                yield from _walk(view, child)
+
+
+def _deleted_matches(view: View, query: dict[str, Any]) -> Iterator[metadata.Metadata]:
+    for namespace, lower, display in view.namespaces():
+        for parent, graves in namespace.tombstones.items():
+            for key, grave in graves.items():
+                path = f"{lower}{parent}/{key}"
+                inside = path.startswith(fold(query["path"]) + "/")
+                if inside and _is_match(grave.name, grave.rev is None, query):
+                    yield metadata.of_tombstone(grave, (path, display + grave.display_path))
+
+
+def _is_match(name: str, is_folder: bool, query: dict[str, Any]) -> bool:
+    folded = fold(name)
+    if not all(word in folded for word in query["words"]):
+        return False
+    extension = "" if is_folder else folded.rpartition(".")[2]
+    if query["extensions"] and extension not in query["extensions"]:
+        return False
+    categories = query["categories"]
+    if not categories:
+        return True
+    category = next((name for name, known in CATEGORIES.items() if extension in known), "others")
+    return ("folder" if is_folder else category) in categories

@@ -1,0 +1,110 @@
+"""Folders as zip files, made while they are sent."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+from .. import metadata
+from ..arguments import Arguments
+from ..contents import Contents
+from ..context import Context, Download
+from ..errors import RouteError, nested
+from ..registry import Table
+from ..tree import File, Folder, Revision
+from ..view import View
+
+table = Table()
+
+MAX_ZIP_BYTES = 20 * 1024**3
+MAX_FILE_BYTES = 4 * 1024**3
+MAX_ENTRIES = 10_000
+ZIP64_BYTES = 2**31 - 2**20
+
+
+class _ZipBody:
+    """The blocks of a zip file. Holds a reference to every content, so that a change meanwhile does no harm."""
+
+    def __init__(self, contents: Contents, entries: list[tuple[str, Revision | None]]) -> None:
+        self._contents = contents
+        self._entries = entries
+        self._made = bytearray()
+        for _, revision in entries:
+            if revision is not None:
+                contents.reference(revision.content_hash, revision.size)
+
+    def write(self, data: bytes) -> int:
+        """Take what zipfile makes; it cannot seek, so it does not try to."""
+        self._made += data
+        return len(data)
+
+    def flush(self) -> None:
+        """There is nothing to flush."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        with zipfile.ZipFile(self, "w") as archive:
+            for name, revision in self._entries:
+                if revision is None:
+                    archive.writestr(name, b"")
+                else:
+                    yield from self._add(archive, name, revision)
+        yield self._take()
+
+    def _add(self, archive: zipfile.ZipFile, name: str, revision: Revision) -> Iterator[bytes]:
+        reader = self._contents.read(revision.content_hash)
+        try:
+            with archive.open(name, "w", force_zip64=revision.size >= ZIP64_BYTES) as member:
+                for block in reader:
+                    member.write(block)
+                    yield self._take()
+        finally:
+            reader.close()
+
+    def _take(self) -> bytes:
+        made = bytes(self._made)
+        self._made.clear()
+        return made
+
+    def close(self) -> None:
+        """Release all contents."""
+        for _, revision in self._entries:
+            if revision is not None:
+                self._contents.release(revision.content_hash)
+        self._entries = []
+
+
+@table.route("files/download_zip")
+def download_zip(context: Context, arg: Arguments) -> Any:
+    """Send a folder with everything below as a zip file."""
+    path = arg.path("path", "ReadPath")
+    with context.service.state.lock, nested():
+        view = context.view
+        folder = view.find(path)
+        if not isinstance(folder, Folder):
+            raise RouteError({".tag": "path", "path": {".tag": "not_folder"}})
+        found = list(_walk(view, folder, folder.name + "/"))
+        files = [entry for _, entry in found if isinstance(entry, File)]
+        if len(found) + 1 >= MAX_ENTRIES:
+            raise RouteError("too_many_files")
+        sizes = [file.revision.size for file in files]
+        if sum(sizes) >= MAX_ZIP_BYTES or max(sizes, default=0) >= MAX_FILE_BYTES:
+            raise RouteError("too_large")
+        entries = [(f"{folder.name}/", None), *((name, _revision(entry)) for name, entry in found)]
+        body = _ZipBody(context.service.state.contents, entries)
+        result = {"metadata": metadata.of_entry(view, folder, tagged=False)}
+    return Download(result, body, None, content_type="application/zip")
+
+
+def _revision(entry: File | Folder) -> Revision | None:
+    return entry.revision if isinstance(entry, File) else None
+
+
+def _walk(view: View, folder: Folder, prefix: str) -> Iterator[tuple[str, File | Folder]]:
+    for key in folder.inner.order():
+        child = folder.inner.children[key]
+        if isinstance(child, File):
+            yield prefix + child.name, child
+        elif isinstance(child, Folder) and view.shows(child):
+            yield f"{prefix}{child.name}/", child
+            yield from _walk(view, child, f"{prefix}{child.name}/")
