@@ -231,7 +231,7 @@ def _open(open_filesystem: Callable[[str], FS], url: str) -> FS:
         return open_filesystem(url)
     except fs.errors.RemoteConnectionError as error:
         raise AccountUnreachableError(_reason(error, url)) from None
-    except fs.opener.errors.UnsupportedProtocol:
+    except (fs.opener.errors.UnsupportedProtocol, fs.opener.errors.EntryPointError):
         scheme = url.partition("://")[0]
         raise AccountUnreachableError(f"no filesystem is installed for {scheme}:// URLs") from None
     except fs.errors.CreateFailed as error:
