@@ -1,0 +1,154 @@
+"""`ChangeFeed`: follows the account's journal by longpoll and keeps the cache right. Knows nothing of files."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
+
+from fs_dropbox.cache import MetadataCache
+from fs_dropbox.entries import Entry
+from fs_dropbox.errors import ApiError, TransportError
+
+if TYPE_CHECKING:
+    from fs_dropbox.client import Longpoll, Page
+
+LONGPOLL_SECONDS: Final = 30  # the least that Dropbox takes; it adds up to 90 s of its own
+PAUSES_SECONDS: Final = (1.0, 2.0, 5.0, 15.0, 60.0)  # after failures in a row
+STOP_SECONDS: Final = 2.0
+
+_logger = logging.getLogger(__name__)
+
+Subscriber = Callable[[Sequence[Entry]], None]
+
+
+class FeedClient(Protocol):
+    """The calls that the feed needs."""
+
+    def latest_cursor(self, path: str, *, recursive: bool = True) -> str: ...
+
+    def list_folder_continue(self, cursor: str) -> Page: ...
+
+    def longpoll(self, cursor: str, timeout_seconds: int, stop: threading.Event) -> Longpoll: ...
+
+
+class ChangeFeed:
+    """One thread that applies foreign changes to the cache within seconds. Owned by DropboxFS.
+
+    Only its thread touches the cursor. While `is_live`, the cache needs no expiry: every change since the cursor is
+    applied. `stop()` interrupts the longpoll and is idempotent; a feed is started once.
+    """
+
+    def __init__(self, client: FeedClient, cache: MetadataCache) -> None:
+        self._client = client
+        self._cache = cache
+        self._stop = threading.Event()
+        self._live = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._subscribers: list[Subscriber] = []  # guarded by _lock
+        self._cursor: str | None = None  # of the feed's thread
+
+    @property
+    def is_live(self) -> bool:
+        """Whether every foreign change up to a longpoll cycle ago has been applied."""
+        return self._live.is_set()
+
+    def start(self) -> None:
+        """Start the thread, once; later calls do nothing."""
+        with self._lock:
+            if self._thread is None and not self._stop.is_set():
+                self._thread = threading.Thread(target=self._run, name="fs-dropbox-changes", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and wait for it."""
+        self._stop.set()
+        self._live.clear()
+        with self._lock:
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(STOP_SECONDS)
+
+    def wait_live(self, timeout_seconds: float) -> bool:
+        """Wait until the feed is live; tell whether it is."""
+        return self._live.wait(timeout_seconds)
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Call `subscriber` in the feed's thread with each batch of changes, in order; return what ends that.
+
+        A rename is a deletion and an addition. Own changes come too. What happened while the feed was not live may
+        come late, or never when Dropbox has reset the cursor: then an empty batch says that anything may have changed.
+        """
+        with self._lock:
+            self._subscribers.append(subscriber)
+
+        def unsubscribe() -> None:
+            with self._lock:
+                if subscriber in self._subscribers:
+                    self._subscribers.remove(subscriber)
+
+        return unsubscribe
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                self._follow()
+                failures = 0
+            except (ApiError, TransportError) as error:
+                self._live.clear()
+                if self._stop.is_set():
+                    return
+                if isinstance(error, ApiError) and error.route != "files/list_folder/get_latest_cursor":
+                    # `reset`, a deleted root, or an unknown answer: the cursor is worth nothing any more.
+                    self._cursor = None
+                pause = PAUSES_SECONDS[min(failures, len(PAUSES_SECONDS) - 1)]
+                level = logging.WARNING if failures == 0 else logging.DEBUG
+                _logger.log(level, "the change feed is down (%s); metadata expires by age until it is back", error)
+                failures += 1
+                self._stop.wait(0.0 if failures == 1 and self._cursor is None else pause)
+
+    def _follow(self) -> None:
+        """Go live, then poll and apply once."""
+        if self._cursor is None:
+            self._cursor = self._client.latest_cursor("", recursive=True)
+            # What was cached before the cursor may have changed in between.
+            self._cache.clear()
+            self._notify(())
+            self._go_live()
+        elif not self.is_live:
+            self._drain()
+            self._go_live()
+        poll = self._client.longpoll(self._cursor, LONGPOLL_SECONDS, self._stop)
+        if poll.changes and not self._stop.is_set():
+            self._drain()
+        if poll.backoff_seconds:
+            self._stop.wait(poll.backoff_seconds)
+
+    def _go_live(self) -> None:
+        if not self._stop.is_set():
+            self._live.set()
+            _logger.debug("the change feed is live")
+
+    def _drain(self) -> None:
+        """Apply all that happened since the cursor."""
+        has_more = True
+        while has_more and not self._stop.is_set() and self._cursor is not None:
+            epoch = self._cache.epoch()
+            page = self._client.list_folder_continue(self._cursor)
+            for entry in page.entries:
+                self._cache.apply(entry, since=epoch)
+            self._cursor = page.cursor
+            self._notify(page.entries)
+            has_more = page.has_more
+
+    def _notify(self, entries: Sequence[Entry]) -> None:
+        with self._lock:
+            subscribers = list(self._subscribers)
+        for subscriber in subscribers:
+            try:
+                subscriber(entries)
+            except Exception:
+                _logger.exception("a subscriber of the change feed failed")
