@@ -14,7 +14,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
-        sys.exit(f"sftp-gateway: {error.name} is not installed; run: pip install 'fs-dropbox[gateway]'")
+        sys.stderr.write(f"sftp-gateway: {error.name} is not installed; run: pip install 'fs-dropbox[gateway]'\n")
+        sys.exit(2)
     run()
 
 
