@@ -98,7 +98,10 @@ class Store:
     def scan(self, path: str) -> Iterator[tuple[str, Attributes]]:
         """Yield name and attributes of everything in a directory, what is being written included."""
         drafts = self.overlay.children(path)
-        for info in self.filesystem.scandir(path, namespaces=["details"]):
+        infos = self.filesystem.scandir(path, namespaces=["details"])
+        if self.local:  # MemoryFS holds its lock until its generator ends
+            infos = list(infos)
+        for info in infos:
             name = info.name
             draft = drafts.pop(self._fold(name), None) if drafts else None
             if draft is not None and draft.state is State.OPEN:

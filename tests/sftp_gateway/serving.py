@@ -11,8 +11,8 @@ from fs.base import FS
 
 from sftp_gateway.channel import ChannelLimits, SFTPChannel
 from sftp_gateway.events import Transfer
-from sftp_gateway.tree import Rights, Tree, TreeLimits
 from sftp_gateway.transport import WINDOW_BYTES
+from sftp_gateway.tree import Rights, Tree, TreeLimits
 from sftp_gateway.wire import GatewayTransport
 from sftp_gateway.workers import Workers
 from tests.sftp_gateway.raw_client import RawClient
