@@ -105,6 +105,11 @@ class SFTPChannel:
         self.start()
         self.wait()
 
+    @property
+    def unanswered(self) -> int:
+        """How many requests have come in that are not answered yet."""
+        return self._unanswered
+
     def stop(self, deadline: float = 0.0) -> bool:
         """Take no new request, give running ones `deadline` seconds, abort the rest; tell whether all could end.
 

@@ -108,8 +108,11 @@ class Session(paramiko.ServerInterface):
 
     @property
     def busy(self) -> bool:
-        """Whether a client is at work here: something happened just now on a channel that has not ended."""
-        return self.idle_seconds < _QUIET_SECONDS and any(not channel.wait(0) for channel in self.channels)
+        """Whether a client is at work here: it waits for an answer, or has just had one."""
+        channels = [channel for channel in self.channels if not channel.wait(0)]
+        return any(channel.unanswered for channel in channels) or (
+            bool(channels) and self.idle_seconds < _QUIET_SECONDS
+        )
 
     def drain(self, seconds: float) -> None:
         """Let requests under way finish for up to `seconds`, and take no new one."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import paramiko
 import pytest
+from fs.memoryfs import MemoryFS
 
 from sftp_gateway import GatewayConfig, GatewayError, SFTPGateway, UserConfig
 
@@ -346,3 +347,37 @@ def test_stopping_lets_a_transfer_finish(start_gateway: StartGateway, connect: C
     stopping.join(20)
     assert not stopping.is_alive()
     assert (tmp_path / "home" / "big").stat().st_size == 21 * 32768
+
+
+class SlowToRename(MemoryFS):
+    """A filesystem in which a rename takes until the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+        self.go_on = threading.Event()
+
+    def move(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
+        self.asked.set()
+        assert self.go_on.wait(20)
+        super().move(src_path, dst_path, overwrite, preserve_time)
+
+
+def test_stopping_lets_a_request_be_answered(start_gateway: StartGateway, connect: Connect) -> None:
+    storage = SlowToRename()
+    storage.writetext("/a", "x")
+    gateway = start_gateway(open_filesystem=lambda url: storage)
+    client = sftp(connect(gateway, "ann", PASSWORD))
+    answers: list[object] = []
+    asking = threading.Thread(target=lambda: answers.append(client.rename("/a", "/b")))
+    asking.start()
+    assert storage.asked.wait(20)
+    stopping = threading.Thread(target=gateway.stop, args=(20.0,))
+    stopping.start()
+    stopping.join(3)  # longer than a client may be silent without being thought idle
+    assert stopping.is_alive()
+    storage.go_on.set()
+    asking.join(20)
+    stopping.join(20)
+    assert answers == [None]
+    assert not stopping.is_alive()
