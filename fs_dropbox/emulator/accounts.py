@@ -232,3 +232,9 @@ class Accounts:
         """Return the bytes that count against the account: all namespaces that it owns."""
         owned = (n for n in self._state.namespaces.values() if n.owner == account.account_id)
         return sum(namespace.used_bytes for namespace in owned)
+
+    def used_bytes_of_team(self, team: Team) -> int:
+        """Return the bytes that count against a team: its members' and its own namespaces."""
+        members = sum(self.used_bytes(member) for member in self.members(team.team_id))
+        own = (n for n in self._state.namespaces.values() if n.extra.get("team_id") == team.team_id)
+        return members + sum(namespace.used_bytes for namespace in own)

@@ -8,9 +8,11 @@ import hmac
 import json
 from typing import Any
 
+from .access import check_access
 from .accounts import Account, App
 from .context import Context
 from .errors import AuthError, BadRequestError, PathRootError, union
+from .teams import reaches
 from .tree import Namespace
 
 MISSING_AUTHORIZATION = 'Must provide HTTP header "Authorization" or URL parameter "authorization".'
@@ -46,6 +48,9 @@ def authorize(context: Context) -> None:
     context.app, context.grant, context.scopes = app, grant, tuple(token.scopes)
     _check_app(context, app)
     _select(context)
+    team_id = context.account.team_id if context.account is not None else grant.team_id
+    team = context.service.accounts.teams.get(team_id or "")
+    check_access(context.route, context.account, team.extra.get("denials", []) if team is not None else [])
     context.path_root = _path_root(context)
 
 
@@ -126,11 +131,16 @@ def _path_root(context: Context) -> Namespace | None:
         return _app_root(context, account.root_namespace_id)
     if tag == "namespace_id":
         namespace = state.namespaces.get(str(root.get("namespace_id")))
-        whole_team = context.admin is not None and context.attributes.select_admin is not None
-        if namespace is None or (account.account_id not in namespace.members and not whole_team):
+        if namespace is None or not (account.account_id in namespace.members or _reaches(context, namespace)):
             raise PathRootError(union("no_permission"))
         return _app_root(context, namespace.id)
     raise BadRequestError(f'Invalid HTTP header "Dropbox-API-Path-Root": unknown tag "{tag}"')
+
+
+def _reaches(context: Context, namespace: Namespace) -> bool:
+    if context.admin is None or context.team is None:
+        return False
+    return reaches(context.service, context.team, namespace, context.attributes.select_admin)
 
 
 def _app_root(context: Context, namespace_id: str) -> Namespace | None:

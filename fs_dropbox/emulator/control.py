@@ -13,8 +13,8 @@ from dataclasses import asdict
 from typing import Any
 
 from . import metadata, mutations
-from .accounts import Account
 from .contents import Content
+from .control_accounts import AccountControl
 from .errors import CallError, PathLookupError
 from .faults import Fault
 from .http import Request, Response
@@ -41,21 +41,11 @@ class _Given:
         return self._content
 
 
-class Control:
+class Control(AccountControl):
     """Changes of a foreign client, faults and counters. Thread-safe; paths are those of the default account's root
     unless another account is named by its e-mail address."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
     # Content ----------------------------------------------------------------
-
-    def _view(self, email: str | None) -> View:
-        accounts = self._service.accounts
-        account: Account | None = next(iter(accounts.accounts.values())) if email is None else accounts.by_email(email)
-        if account is None:
-            raise KeyError(f"no account {email}")
-        return self._service.view(account, self._service.state.namespaces[account.root_namespace_id])
 
     def write(
         self, path: str, data: bytes, client_modified: int | None = None, *, account: str | None = None
@@ -238,7 +228,7 @@ def _walk(view: View, folder: Folder, path: str) -> Iterator[tuple[str, int | No
 # HTTP -----------------------------------------------------------------------
 
 MAX_BODY_BYTES = 1 << 30
-_METHODS = frozenset(name for name in vars(Control) if not name.startswith("_") and name != "faults_struck")
+_METHODS = frozenset(name for name in dir(Control) if not name.startswith("_") and name != "faults_struck")
 
 
 @table.page("GET", "/_emulator")

@@ -242,7 +242,7 @@ class _Call(_Measured):
     def failure_response(self, failure: CallError) -> Response:
         response = failure_response(failure, self.route, self._place)
         if self._attributes.host == "content" and isinstance(failure, RouteError):
-            response.reason = str(failure)
+            response.reason = failure.summary
         return response
 
     def _raw_argument(self) -> str:

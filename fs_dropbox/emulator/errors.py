@@ -62,11 +62,12 @@ class RouteError(CallError):
     def __init__(self, error: Union | str, user_message: str | None = None) -> None:
         self.error: Union = union(error) if isinstance(error, str) else error
         self.user_message = user_message
-        super().__init__(summary(self.error))
+        self.summary = summary(self.error)
+        super().__init__(self.summary)
 
     def body(self) -> dict[str, Any]:
         """Return the JSON body of the answer."""
-        body: dict[str, Any] = {"error_summary": summary(self.error), "error": self.error}
+        body: dict[str, Any] = {"error_summary": self.summary, "error": self.error}
         if self.user_message is not None:
             body["user_message"] = {"locale": "en", "text": self.user_message}
         return body

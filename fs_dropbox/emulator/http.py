@@ -80,6 +80,7 @@ class Request:
             raise DroppedError from None
         self._expects = "100-continue" in headers.get("expect", "").lower()
         self._finished = False
+        self._stream = self._read_blocks()
 
     @property
     def host(self) -> str:
@@ -93,9 +94,13 @@ class Request:
         return f"{scheme}://{self.headers.get('host', '')}"
 
     def blocks(self) -> Iterator[memoryview]:
-        """Yield the body in blocks; each is valid until the next. Raises DroppedError when the client goes away."""
-        if self._finished:
-            return
+        """Return the body's blocks, from where the last reader stopped; each is valid until the next.
+
+        Raises DroppedError when the client goes away.
+        """
+        return self._stream
+
+    def _read_blocks(self) -> Iterator[memoryview]:
         if self._expects:
             self._connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         buffer = bytearray(BLOCK_BYTES if self._chunked else min(BLOCK_BYTES, self.length or 1))

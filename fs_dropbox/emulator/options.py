@@ -25,8 +25,12 @@ class Options:
         "duplicated_or_nested_paths"
     )
     not_found_after_create_seconds: float = 0.0  # so long a move or copy of something new answers from_lookup/not_found
+    legacy_tokens_expire: bool = True  # tokens of access type legacy (or none) lived forever in former years
     rate_limit_form: Literal["json", "text"] = "json"
     rate_limit_retry_after_seconds: int | None = 1
+
+    # The authorisation page without a person: "ask" shows the form.
+    consent: Literal["ask", "approve", "deny"] = "ask"
 
     # Listings
     page_size: int = 500  # entries in a page when the call has no limit; 2000 in former years
@@ -44,6 +48,7 @@ class Options:
     max_subtree_entries: int = 10_000  # move, copy, delete: more is too_many_files
     session_life_seconds: float = 7 * 86400
     access_token_seconds: int = 14400
+    authorization_code_seconds: float = 600
     temporary_link_seconds: float = 4 * 3600
     history_seconds: float = 180 * 86400  # older revisions of replaced and deleted files are gone
     search_lag_seconds: float = 0.0  # search does not see what is newer

@@ -59,9 +59,16 @@ class Service:
         return View(self.state, account, root, everything=everything, quota_left=self.quota_left)
 
     def quota_left(self, namespace: Namespace) -> int | None:
-        """Return how many bytes the owner of a namespace may still store."""
+        """Return how many bytes the owner of a namespace, an account or a team, may still store."""
         account = self.accounts.accounts.get(namespace.owner or "")
-        return None if account is None else account.allocated_bytes - self.accounts.used_bytes(account)
+        team_id = account.team_id if account is not None else namespace.extra.get("team_id")
+        team = self.accounts.teams.get(team_id or "")
+        left = []
+        if account is not None:
+            left.append(account.allocated_bytes - self.accounts.used_bytes(account))
+        if team is not None:
+            left.append(team.allocated_bytes - self.accounts.used_bytes_of_team(team))
+        return min(left, default=None)
 
     def app_folder(self, account: Account, app: App) -> Namespace:
         """Return the namespace of an app with an app folder, made at /Apps/<name> on first use."""

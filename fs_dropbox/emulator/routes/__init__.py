@@ -5,12 +5,14 @@ from __future__ import annotations
 from ..registry import Table
 from . import (
     batches,
+    consent,
     download,
     files,
     links,
     listing,
     oauth,
     search,
+    teams,
     upload,
     upload_batches,
     users,
@@ -32,5 +34,7 @@ def tables() -> list[Table]:
         links,
         users,
         oauth,
+        consent,
+        teams,
     )
     return [module.table for module in modules]

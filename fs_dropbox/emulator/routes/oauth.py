@@ -6,11 +6,13 @@ import base64
 import binascii
 import hmac
 import json
+import zlib
 from typing import Any
 from urllib.parse import parse_qsl
 
 from ..accounts import App, Grant
 from ..arguments import Arguments
+from ..consent import InvalidGrantError, exchange_code, needs_secret
 from ..context import Context
 from ..errors import PlainError
 from ..http import Request, Response
@@ -43,6 +45,8 @@ def token(service: Service, request: Request) -> Response:
         grant_type = form.get("grant_type")
         if grant_type == "refresh_token":
             return _answer(refresh(service, form))
+        if grant_type == "authorization_code":
+            return _answer(exchange(service, form))
         raise token_error("unsupported_grant_type", f'grant type "{grant_type}" is not supported')
 
 
@@ -77,17 +81,39 @@ def refresh(service: Service, form: dict[str, str]) -> dict[str, Any]:
     scopes = form["scope"].split() if form.get("scope") else list(grant.scopes)
     if not set(scopes) <= set(grant.scopes):
         raise token_error("invalid_scope", "the grant does not have all of these scopes")
-    return token_fields(service, grant, scopes)
+    fields = token_fields(service, grant, scopes)
+    return {**fields, "scope": " ".join(scopes)} if form.get("scope") else fields
 
 
-def token_fields(service: Service, grant: Grant, scopes: list[str]) -> dict[str, Any]:
+def exchange(service: Service, form: dict[str, str]) -> dict[str, Any]:
+    """Issue tokens for an authorisation code, which works once."""
+    app = find_app(service, form, needs_secret=needs_secret(service, form.get("code", "")))
+    try:
+        grant, access_type = exchange_code(service, form, app)
+    except InvalidGrantError as error:
+        raise token_error("invalid_grant", str(error)) from error
+    lasting = access_type == "legacy" and not service.options.legacy_tokens_expire
+    fields = token_fields(service, grant, list(grant.scopes), expires=not lasting)
+    if grant.refresh_token is not None:
+        fields["refresh_token"] = grant.refresh_token
+    fields["scope"] = " ".join(grant.scopes)
+    if grant.team_id is not None:
+        return {**fields, "uid": "", "team_id": grant.team_id}
+    return {**fields, "uid": uid_of(str(grant.account_id)), "account_id": grant.account_id}
+
+
+def uid_of(account_id: str) -> str:
+    """Return the number that the first API knew an account by."""
+    return str(zlib.crc32(account_id.encode()))
+
+
+def token_fields(service: Service, grant: Grant, scopes: list[str], *, expires: bool = True) -> dict[str, Any]:
     """Issue an access token and return what every token answer says about it."""
-    issued = service.accounts.add_token(grant, scopes)
-    return {
-        "access_token": issued.token,
-        "token_type": "bearer",
-        "expires_in": service.options.access_token_seconds,
-    }
+    issued = service.accounts.add_token(grant, scopes, expires=expires)
+    fields: dict[str, Any] = {"access_token": issued.token, "token_type": "bearer"}
+    if expires:
+        fields["expires_in"] = service.options.access_token_seconds
+    return fields
 
 
 def _answer(fields: dict[str, Any]) -> Response:

@@ -113,7 +113,7 @@ def get_space_usage(context: Context, arg: Arguments) -> Any:
             team = accounts.teams[account.team_id]
             allocation = union(
                 "team",
-                used=sum(accounts.used_bytes(member) for member in accounts.members(team.team_id)),
+                used=accounts.used_bytes_of_team(team),
                 allocated=team.allocated_bytes,
                 user_within_team_space_allocated=0,
                 user_within_team_space_limit_type=union("off"),

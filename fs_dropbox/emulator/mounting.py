@@ -1,0 +1,66 @@
+"""Where namespaces show in people's Dropboxes: mounts in homes, and who is a member. Needs State.mutation()."""
+
+from __future__ import annotations
+
+from itertools import count
+
+from .accounts import Account
+from .names import fold, with_suffix
+from .service import Service
+from .state import State
+from .tree import File, Folder, Namespace
+
+DISSOLVED = "dissolved"  # the kind of a namespace that is no more; its revisions still name it
+
+
+def free_name(folder: Folder, name: str) -> str:
+    """Return the name, or the first of "name (1)", "name (2)"… that the folder does not have yet."""
+    taken = folder.inner.children
+    names = (with_suffix(name, f" ({number})", is_folder=True) for number in count(1))
+    return name if fold(name) not in taken else next(other for other in names if fold(other) not in taken)
+
+
+def home_of(service: Service, account: Account) -> Namespace:
+    """Return the account's home."""
+    return service.state.namespaces[account.home_namespace_id]
+
+
+def mount_of(namespace: Namespace, account: Account) -> Folder | None:
+    """Return the folder at which an account has mounted a namespace: in its home, or in its team's root."""
+    places = (account.home_namespace_id, account.root_namespace_id)
+    return next((mount for mount in namespace.mounts if mount.namespace.id in places), None)
+
+
+def mount_at_home(service: Service, namespace: Namespace, account: Account) -> Folder:
+    """Mount a namespace in an account's home, under another name when its own is taken."""
+    root = home_of(service, account).root
+    return service.state.mount(namespace, root, free_name(root, namespace.name))
+
+
+def set_access(state: State, namespace: Namespace, account: Account, access: str | None) -> None:
+    """Make an account a member (owner, editor, viewer, viewer_no_comment) or none; who loses it has it unmounted."""
+    if access is None:
+        namespace.members.pop(account.account_id, None)
+        for mount in [mount for mount in namespace.mounts if mount.namespace.id == account.home_namespace_id]:
+            state.remove(mount)
+    else:
+        namespace.members[account.account_id] = access
+        for mount in namespace.mounts:
+            state.touch(mount)  # read_only may have changed: cursors tell
+    state.store_namespace(namespace)
+
+
+def empty_into(state: State, source: Folder, target: Folder) -> None:
+    """Move everything from one folder into an empty one."""
+    for child in list(source.inner.children.values()):
+        state.relocate(child, target.inner, child.name)
+
+
+def has_mounts_below(folder: Folder) -> bool:
+    """Tell whether something is mounted anywhere below a folder."""
+    return any(isinstance(entry, Folder) and entry.mount is not None for entry in folder.walk())
+
+
+def used_bytes(folder: Folder) -> int:
+    """Return the bytes of the files below a folder, mounted ones not counted."""
+    return sum(entry.revision.size for entry in folder.inner.walk() if isinstance(entry, File))

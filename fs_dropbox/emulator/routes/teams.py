@@ -1,0 +1,242 @@
+"""What a team's admin asks about it: members, team folders, namespaces, features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .. import teams
+from ..accounts import Account, Team
+from ..arguments import Arguments, as_union
+from ..context import Context
+from ..errors import RouteError, union
+from ..paging import Place, cut, place_of
+from ..registry import Table
+from ..tree import Namespace
+from .users import name_of, team_of
+
+table = Table()
+
+ADMIN_ROLE = {
+    "role_id": "pid_dbtmr:AAAAAMtlHxh7cQm7Jx1Vq3A",
+    "name": "Team",
+    "description": "Manage everything and access all permissions",
+}
+NAMESPACE_TYPES = {"home": "team_member_folder", "team_root": "team_folder"}
+
+
+def _team(context: Context) -> Team:
+    assert context.team is not None
+    return context.team
+
+
+def _profile(context: Context, account: Account) -> dict[str, Any]:
+    team = _team(context)
+    folders = {
+        "member_folder_id": account.home_namespace_id,
+        "root_folder_id": team.root_namespace_id or account.root_namespace_id,
+    }
+    return teams.profile(account, name_of(account), folders)
+
+
+def _member_v1(context: Context, account: Account) -> dict[str, Any]:
+    return {"profile": _profile(context, account), "role": union(account.role)}
+
+
+def _member_v2(context: Context, account: Account) -> dict[str, Any]:
+    roles = [ADMIN_ROLE] if account.role == "team_admin" else []
+    return {"profile": _profile(context, account), "roles": roles}
+
+
+def _encoder(context: Context) -> Callable[[Context, Account], dict[str, Any]]:
+    return _member_v2 if context.route.endswith("_v2") else _member_v1
+
+
+@table.route("team/members/list_v2", "team/members/list")
+def list_members(context: Context, arg: Arguments) -> Any:
+    """List the members."""
+    arg.boolean("include_removed")
+    return _members(context, Place(0, arg.integer("limit", 1000, 1, 1000)))
+
+
+@table.route("team/members/list/continue_v2", "team/members/list/continue")
+def list_members_continue(context: Context, arg: Arguments) -> Any:
+    """List further members."""
+    return _members(context, place_of(context, "members", arg.string("cursor")))
+
+
+def _members(context: Context, place: Place) -> Any:
+    with context.service.state.lock:
+        members = context.service.accounts.members(_team(context).team_id)
+        page, cursor, has_more = cut(context, "members", members, place)
+        encode = _encoder(context)
+        return {"members": [encode(context, member) for member in page], "cursor": cursor, "has_more": has_more}
+
+
+@table.route("team/members/get_info_v2", "team/members/get_info")
+def get_member_info(context: Context, arg: Arguments) -> Any:
+    """Answer members by their ids or e-mail addresses."""
+    selectors = [
+        as_union(value, f"members: index {index}: ", ("team_member_id", "external_id", "email"))
+        for index, value in enumerate(arg.array("members", minimum=1))
+    ]
+    encode = _encoder(context)
+    found = []
+    with context.service.state.lock:
+        for selector in selectors:
+            value = selector.string(selector.tag)
+            member = _find_member(context, selector.tag, value)
+            if member is None:
+                found.append(union("id_not_found", id_not_found=value))
+            else:
+                found.append(union("member_info", **encode(context, member)))
+    return {"members_info": found} if context.route.endswith("_v2") else found
+
+
+def _find_member(context: Context, kind: str, value: str) -> Account | None:
+    for account in context.service.accounts.members(_team(context).team_id):
+        if kind == "email" and account.email.lower() == value.lower():
+            return account
+        if kind == "team_member_id" and account.team_member_id == value:
+            return account
+    return None
+
+
+@table.route("team/token/get_authenticated_admin")
+def get_authenticated_admin(context: Context, arg: Arguments) -> Any:
+    """Answer the admin who let the app in; the emulator takes the first one."""
+    del arg
+    with context.service.state.lock:
+        members = context.service.accounts.members(_team(context).team_id)
+        admin = next((member for member in members if member.role == "team_admin"), None)
+        if admin is None:
+            raise RouteError("mapping_not_found")
+        if admin.status != "active":
+            raise RouteError("admin_not_active")
+        return {"admin_profile": _profile(context, admin)}
+
+
+@table.route("team/get_info")
+def get_info(context: Context, arg: Arguments) -> Any:
+    """Answer name, size and policies of the team."""
+    del arg
+    team = _team(context)
+    with context.service.state.lock:
+        number = len(context.service.accounts.members(team.team_id))
+        full = team_of(context, team.team_id)
+    sharing = {
+        **full["sharing_policies"],
+        "enforce_link_password_policy": union("optional"),
+        "default_link_expiration_days_policy": union("none"),
+        "shared_link_default_permissions_policy": union("default"),
+    }
+    return {
+        "name": team.name,
+        "team_id": team.team_id,
+        "num_licensed_users": max(number, 3),
+        "num_provisioned_users": number,
+        "num_used_licenses": number,
+        "policies": {
+            "sharing": sharing,
+            "emm_state": union("disabled"),
+            "office_addin": full["office_addin_policy"],
+            "suggest_members_policy": union("enabled"),
+            "top_level_content_policy": full["top_level_content_policy"],
+        },
+    }
+
+
+@table.route("team/features/get_values")
+def get_feature_values(context: Context, arg: Arguments) -> Any:
+    """Answer which features the team has."""
+    team_space = _team(context).root_namespace_id is not None
+    enabled = {
+        "has_team_shared_dropbox": team_space,
+        "has_team_file_events": True,
+        "has_team_selective_sync": True,
+        "has_distinct_member_homes": team_space,
+    }
+    features = arg.array("features")
+    if not features:
+        raise RouteError("empty_features_list")
+    values = []
+    for index, feature in enumerate(features):
+        tags = (*enabled, "upload_api_rate_limit")
+        tag = as_union(feature, f"features: index {index}: ", tags).tag
+        value = union(tag, **{tag: enabled[tag]}) if tag in enabled else union("unlimited")
+        values.append(union(tag, **{tag: value}))
+    return {"values": values}
+
+
+@table.route("team/namespaces/list")
+def list_namespaces(context: Context, arg: Arguments) -> Any:
+    """List every namespace of the team and its members."""
+    return _namespaces(context, Place(0, arg.integer("limit", 1000, 1, 1000)))
+
+
+@table.route("team/namespaces/list/continue")
+def list_namespaces_continue(context: Context, arg: Arguments) -> Any:
+    """List further namespaces."""
+    return _namespaces(context, place_of(context, "namespaces", arg.string("cursor")))
+
+
+def _namespaces(context: Context, place: Place) -> Any:
+    service, team = context.service, _team(context)
+    with service.state.lock:
+        members = {account.account_id: account for account in service.accounts.members(team.team_id)}
+        own = teams.owned_namespaces(service, team)
+        known = [n for n in service.state.namespaces.values() if n in own or n.owner in members]
+        page, cursor, has_more = cut(context, "namespaces", known, place)
+        shown = [_namespace(namespace, members.get(namespace.owner or "")) for namespace in page]
+    return {"namespaces": shown, "cursor": cursor, "has_more": has_more}
+
+
+def _namespace(namespace: Namespace, member: Account | None) -> dict[str, Any]:
+    kind = NAMESPACE_TYPES.get(namespace.kind, namespace.kind)
+    shown: dict[str, Any] = {"name": namespace.name, "namespace_id": namespace.id, "namespace_type": union(kind)}
+    if member is not None and kind in ("app_folder", "team_member_folder"):
+        shown["team_member_id"] = member.team_member_id
+    return shown
+
+
+@table.route("team/team_folder/list")
+def list_team_folders(context: Context, arg: Arguments) -> Any:
+    """List the team folders; the root of a team space counts as one."""
+    return _team_folders(context, Place(0, arg.integer("limit", 1000, 1, 1000)))
+
+
+@table.route("team/team_folder/list/continue")
+def list_team_folders_continue(context: Context, arg: Arguments) -> Any:
+    """List further team folders."""
+    return _team_folders(context, place_of(context, "team_folders", arg.string("cursor")))
+
+
+def _team_folders(context: Context, place: Place) -> Any:
+    with context.service.state.lock:
+        folders = teams.owned_namespaces(context.service, _team(context))
+        page, cursor, has_more = cut(context, "team_folders", folders, place)
+        return {"team_folders": [_team_folder(folder) for folder in page], "cursor": cursor, "has_more": has_more}
+
+
+@table.route("team/team_folder/get_info")
+def get_team_folder_info(context: Context, arg: Arguments) -> Any:
+    """Answer team folders by id."""
+    with context.service.state.lock:
+        known = {folder.id: folder for folder in teams.owned_namespaces(context.service, _team(context))}
+        return [
+            union("team_folder_metadata", **_team_folder(known[folder_id]))
+            if folder_id in known
+            else union("id_not_found", id_not_found=folder_id)
+            for folder_id in arg.array("team_folder_ids", minimum=1)
+        ]
+
+
+def _team_folder(namespace: Namespace) -> dict[str, Any]:
+    return {
+        "team_folder_id": namespace.id,
+        "name": namespace.name,
+        "status": union("active"),
+        "is_team_shared_dropbox": namespace.kind == "team_root",
+        "sync_setting": union("default"),
+        "content_sync_settings": [],
+    }

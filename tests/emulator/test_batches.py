@@ -1,0 +1,60 @@
+"""Batches and their jobs: shapes of success and failure, per entry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .conftest import Api, bare
+
+
+def run(api: Api, route: str, arg: Any, check: str) -> list[dict[str, Any]]:
+    answer = api.ok(api.rpc(route, arg))
+    if answer[".tag"] == "async_job_id":
+        answer = api.ok(api.rpc(check, {"async_job_id": answer["async_job_id"]}))
+    assert answer[".tag"] == "complete"
+    return list(answer["entries"])
+
+
+def test_delete_batch(api: Api) -> None:
+    api.put("/a", b"x")
+    api.put("/folder/b", b"x")
+    arg = {"entries": [{"path": "/a"}, {"path": "/none"}, {"path": "/folder"}]}
+    entries = run(api, "files/delete_batch", arg, "files/delete_batch/check")
+    assert [e[".tag"] for e in entries] == ["success", "failure", "success"]
+    assert entries[0]["metadata"][".tag"] == "file"
+    assert bare(entries[1]["failure"]) == "path_lookup/not_found"
+    assert api.emulator.control.tree() == {}
+
+
+def test_move_and_copy_batches_nest_their_success(api: Api) -> None:
+    api.put("/a", b"x")
+    arg = {"entries": [{"from_path": "/a", "to_path": "/b"}, {"from_path": "/none", "to_path": "/c"}]}
+    entries = run(api, "files/copy_batch_v2", arg, "files/copy_batch/check_v2")
+    assert entries[0] == {
+        ".tag": "success",
+        "success": api.ok(api.rpc("files/get_metadata", {"path": "/b"})),
+    }
+    assert entries[1]["failure"][".tag"] == "relocation_error"
+    assert bare(entries[1]["failure"]) == "relocation_error/from_lookup/not_found"
+    entries = run(api, "files/move_batch_v2", arg, "files/move_batch/check_v2")
+    assert bare(entries[0]["failure"]) == "relocation_error/to/conflict/file"
+
+
+def test_create_folder_batch_answers_at_once_and_collapses_duplicates(api: Api) -> None:
+    api.put("/taken", b"x")
+    arg = {"paths": ["/a/b", "/A/B", "/taken"]}
+    answer = api.ok(api.rpc("files/create_folder_batch", arg))
+    assert answer[".tag"] == "complete"
+    assert [e[".tag"] for e in answer["entries"]] == ["success", "failure"]
+    assert ".tag" not in answer["entries"][0]["metadata"]
+    assert bare(answer["entries"][1]["failure"]) == "path/conflict/file"
+    forced = api.ok(api.rpc("files/create_folder_batch", {"paths": ["/c"], "force_async": True}))
+    assert forced[".tag"] == "async_job_id"
+    assert forced["async_job_id"].startswith("dbjid:")
+
+
+def test_how_batches_answer_is_a_switch(api: Api) -> None:
+    api.emulator.options.batch_answer = "complete"
+    assert api.ok(api.rpc("files/delete_batch", {"entries": []})) == {".tag": "complete", "entries": []}
+    api.emulator.options.batch_answer = "job"
+    assert api.ok(api.rpc("files/create_folder_batch", {"paths": ["/x"]}))[".tag"] == "async_job_id"

@@ -1,0 +1,225 @@
+"""Declared faults, the latency model and the counters."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+
+from fs_dropbox.emulator import Emulator
+
+from .conftest import Api, bare, error_of
+
+GET = "files/get_metadata"
+
+
+def test_rate_limits(api: Api) -> None:
+    control = api.emulator.control
+    control.fault("users/get_current_account", "rate_limit", retry_after=7)
+    response = api.rpc("users/get_current_account")
+    error = response.json()["error"]
+    assert (response.status_code, response.headers["Retry-After"]) == (429, "7")
+    assert error == {"reason": {".tag": "too_many_requests"}}  # the wait is in the header only
+    assert response.json()["error_summary"].startswith("too_many_requests/")
+    control.fault("users/get_current_account", "429", retry_after=None, form="text")
+    response = api.rpc("users/get_current_account")
+    assert response.status_code == 429
+    assert "Retry-After" not in response.headers
+    assert response.headers["Content-Type"].startswith("text/plain")
+    assert api.rpc("users/get_current_account").status_code == 200
+
+
+def test_server_errors_after_and_count(api: Api) -> None:
+    api.emulator.control.fault("*", "503", count=2, after=1, text="<html>")
+    codes = [api.rpc("users/get_current_account").status_code for _ in range(4)]
+    assert codes == [200, 503, 503, 200]
+    assert api.emulator.control.faults_struck == 2
+
+
+def test_a_fault_for_one_path(api: Api) -> None:
+    api.put("/a", b"1")
+    api.put("/b", b"1")
+    api.emulator.control.fault(GET, "server_error", path="/b", status=500)
+    assert [api.rpc(GET, {"path": p}).status_code for p in ("/a", "/b", "/b")] == [200, 500, 200]
+
+
+def test_a_cut_body_has_the_right_length_header(api: Api) -> None:
+    api.put("/a", b"x" * 1000)
+    api.emulator.control.fault("files/download", "cut_body")
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        api.download("files/download", {"path": "/a"})
+    assert api.emulator.control.bytes_out()["files/download"] == 500
+    api.emulator.control.fault("files/download", "cut_body", at_byte=0)
+    with pytest.raises(requests.exceptions.RequestException):
+        api.download("files/download", {"path": "/a"})
+    assert len(api.download("files/download", {"path": "/a"}).content) == 1000
+
+
+@pytest.mark.parametrize("kind", ["cut_request", "reset"])
+def test_a_cut_request_does_nothing(api: Api, kind: str) -> None:
+    api.emulator.control.fault("files/upload", kind, at_byte=100)
+    with pytest.raises(requests.exceptions.ConnectionError):
+        api.upload("files/upload", {"path": "/a"}, b"x" * 1000)
+    assert not api.emulator.control.exists("/a")
+
+
+def test_an_ambiguous_commit_is_done(api: Api) -> None:
+    api.emulator.control.fault("files/upload", "ambiguous")
+    with pytest.raises(requests.exceptions.ConnectionError):
+        api.upload("files/upload", {"path": "/a"}, b"x")
+    assert api.emulator.control.read("/a") == b"x"
+    api.emulator.control.fault("files/delete_v2", "ambiguous", status=502)
+    assert api.rpc("files/delete_v2", {"path": "/a"}).status_code == 502
+    assert not api.emulator.control.exists("/a")
+
+
+def test_a_stall_holds_until_released(api: Api) -> None:
+    api.emulator.control.fault("users/get_current_account", "stall")
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(api.rpc, "users/get_current_account")
+        while not api.emulator.control.faults_struck:
+            time.sleep(0.01)
+        assert not answer.done()
+        api.emulator.control.release()
+        assert answer.result(10).status_code == 200
+
+
+@pytest.mark.parametrize("at", ["request", "answer", "body"])
+def test_a_stall_ends_with_the_emulator(at: str) -> None:
+    with Emulator() as emulator:
+        api = Api(emulator)
+        emulator.control.fault("users/get_current_account", "stall", at=at)
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(api.rpc, "users/get_current_account")
+            while not emulator.control.faults_struck:
+                time.sleep(0.01)
+            emulator.stop()
+            assert answer.exception(10) is not None or answer.result().status_code == 200
+        api.http.close()
+
+
+def test_a_stall_for_some_seconds(api: Api) -> None:
+    api.emulator.control.fault("users/get_current_account", "stall", at="answer", seconds=0.2)
+    begin = time.monotonic()
+    api.ok(api.rpc("users/get_current_account"))
+    assert time.monotonic() - begin >= 0.2
+
+
+def test_declared_errors(api: Api) -> None:
+    control = api.emulator.control
+    control.fault(GET, "expired_token")
+    assert bare(error_of(api.rpc(GET, {"path": "/a"}), 401)) == "expired_access_token"
+    control.fault("files/list_folder/continue", "cursor_reset")
+    assert bare(error_of(api.rpc("files/list_folder/continue", {"cursor": "x"}))) == "reset"
+    control.fault(GET, "error", error={".tag": "path", "path": {".tag": "restricted_content"}})
+    assert bare(error_of(api.rpc(GET, {"path": "/a"}))) == "path/restricted_content"
+    control.fault("files/list_folder", "blank_body")
+    blank = api.rpc("files/list_folder", {"path": ""})
+    assert (blank.status_code, blank.content) == (200, b"")
+    with pytest.raises(ValueError, match="unknown fault"):
+        control.fault("*", "no_such_kind")
+
+
+def test_too_many_write_operations_in_a_409(api: Api) -> None:
+    api.put("/a", b"1")
+    kind, tag = "too_many_write_operations", "too_many_write_operations"
+    control = api.emulator.control
+    control.fault("files/upload", kind)
+    assert bare(error_of(api.upload("files/upload", {"path": "/b"}, b"x"))) == f"path/{tag}"
+    control.fault("files/delete_v2", kind)
+    assert bare(error_of(api.rpc("files/delete_v2", {"path": "/a"}))) == tag
+    control.fault("files/move_v2", kind)
+    assert bare(error_of(api.rpc("files/move_v2", {"from_path": "/a", "to_path": "/c"}))) == tag
+    control.fault("files/create_folder_v2", kind)
+    assert bare(error_of(api.rpc("files/create_folder_v2", {"path": "/f"}))) == f"path/{tag}"
+    control.fault("files/create_folder_batch", kind, entries=2)
+    batch = api.ok(api.rpc("files/create_folder_batch", {"paths": ["/1", "/2", "/3"]}))["entries"]
+    assert [e[".tag"] for e in batch] == ["failure", "failure", "success"]
+
+
+def test_commits_of_a_namespace_are_serial_and_impatient(api: Api) -> None:
+    api.emulator.control.latency(commit_seconds=0.1, patience_seconds=0.25)
+    with ThreadPoolExecutor(8) as pool:
+        codes = list(pool.map(lambda n: api.upload("files/upload", {"path": f"/{n}"}, b"x").status_code, range(8)))
+    assert codes.count(200) + codes.count(429) == 8
+    assert 2 <= codes.count(200) <= 5
+    assert len(api.emulator.control.tree()) == codes.count(200)
+    api.emulator.control.fault("files/upload", "429", count=0)
+    api.emulator.options.rate_limit_retry_after_seconds = 15
+    api.emulator.control.clear_faults()
+
+
+def test_a_batch_holds_the_lock_once(api: Api) -> None:
+    sessions = api.ok(api.rpc("files/upload_session/start_batch", {"num_sessions": 20}))["session_ids"]
+    entries = [{"cursor": {"session_id": s, "offset": 0}, "length": 1, "close": True} for s in sessions]
+    api.ok(api.upload("files/upload_session/append_batch", {"entries": entries}, b"x" * 20))
+    api.emulator.control.latency(commit_seconds=0.1)
+    commits = [{"cursor": {"session_id": s, "offset": 1}, "commit": {"path": f"/{n}"}} for n, s in enumerate(sessions)]
+    begin = time.monotonic()
+    done = api.ok(api.rpc("files/upload_session/finish_batch_v2", {"entries": commits}))["entries"]
+    assert {e[".tag"] for e in done} == {"success"}
+    assert 0.1 <= time.monotonic() - begin < 1.0
+
+
+def test_reads_do_not_wait_for_commits(api: Api) -> None:
+    api.put("/a", b"1")
+    api.emulator.control.latency(commit_seconds=30)
+    with ThreadPoolExecutor(1) as pool:
+        upload = pool.submit(api.put, "/b", b"2")
+        while api.emulator.control.calls()["files/upload"] < 2:
+            time.sleep(0.01)
+        assert api.rpc(GET, {"path": "/a"}).status_code == 200
+        assert api.rpc(GET, {"path": "/b"}).status_code == 409
+        assert not upload.done()
+        api.emulator.stop()
+        assert upload.exception(10) is None or isinstance(upload.exception(), requests.RequestException)
+
+
+def test_delays_and_bandwidth(api: Api) -> None:
+    api.emulator.control.latency(route_seconds={GET: 0.2}, download_bytes_per_second=1 << 20)
+    begin = time.monotonic()
+    api.rpc(GET, {"path": "/a"})
+    assert time.monotonic() - begin >= 0.2
+    api.put("/a", bytes(300_000))
+    begin = time.monotonic()
+    assert len(api.download("files/download", {"path": "/a"}).content) == 300_000
+    assert time.monotonic() - begin >= 0.2
+    with pytest.raises(TypeError, match="no_such"):
+        api.emulator.control.latency(no_such=1)
+
+
+def test_counters(api: Api) -> None:
+    control = api.emulator.control
+    control.reset_counts()
+    api.put("/a", b"12345")
+    api.download("files/download", {"path": "/a"})
+    api.rpc(GET, {"path": "/none"})
+    assert control.calls() == {"files/upload": 1, "files/download": 1, GET: 1}
+    assert control.bytes_in()["files/upload"] == 5
+    assert control.bytes_out()["files/download"] == 5
+    record = control.requests()[-1]
+    assert (record.route, record.argument, record.status) == (GET, {"path": "/none"}, 409)
+    control.reset_counts()
+    control.latency(route_seconds={GET: 0.3})
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: api.rpc(GET, {"path": "/a"}), range(4)))
+    assert control.peak_concurrency(GET) == 4
+
+
+def test_control_over_http(api: Api) -> None:
+    def control(name: str, **arguments: object) -> requests.Response:
+        return api.http.post(f"{api.emulator.url}/_emulator/{name}", json=arguments, timeout=10)
+
+    seeded = control("seed", path="/a/b", data={"base64": "aGVsbG8="})
+    assert seeded.json()["size"] == 5
+    assert control("tree").json() == {"/a": None, "/a/b": 5}
+    assert control("read", path="/a/b").json() == {"base64": "aGVsbG8="}
+    control("fault", route=GET, kind="503")
+    assert api.rpc(GET, {"path": "/a"}).status_code == 503
+    assert control("calls").json()[GET] == 1
+    assert control("requests").json()[-1]["status"] == 503
+    assert control("no_such").status_code == 404
+    assert control("delete", path="/none").status_code == 409
+    assert control("seed", wrong=1).status_code == 400

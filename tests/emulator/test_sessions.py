@@ -1,0 +1,208 @@
+"""Upload sessions: sequential, concurrent, in batches; offsets, hashes, limits."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+import requests
+
+from fs_dropbox.content_hash import ContentHash
+
+from .conftest import Api, bare, error_of
+
+BLOCK = 4 * 1024 * 1024
+
+
+def start(api: Api, body: bytes = b"", **arg: Any) -> str:
+    return str(api.ok(api.upload("files/upload_session/start", arg, body))["session_id"])
+
+
+def append(api: Api, session_id: str, offset: int, body: bytes, **arg: Any) -> requests.Response:
+    cursor = {"session_id": session_id, "offset": offset}
+    return api.upload("files/upload_session/append_v2", {"cursor": cursor, **arg}, body)
+
+
+def finish(api: Api, session_id: str, offset: int, path: str, body: bytes = b"", **commit: Any) -> requests.Response:
+    cursor = {"session_id": session_id, "offset": offset}
+    arg = {"cursor": cursor, "commit": {"path": path, **commit}}
+    return api.upload("files/upload_session/finish", arg, body)
+
+
+def test_sequential(api: Api) -> None:
+    session = start(api, b"abc")
+    response = append(api, session, 3, b"def")
+    assert (response.status_code, response.text) == (200, "null")
+    metadata = api.ok(finish(api, session, 6, "/a", b"ghi"))
+    assert ".tag" not in metadata
+    assert metadata["content_hash"] == ContentHash(b"abcdefghi").hexdigest()
+    assert api.emulator.control.read("/a") == b"abcdefghi"
+
+
+def test_append_in_its_first_version(api: Api) -> None:
+    session = start(api, b"abc")
+    arg = {"session_id": session, "offset": 3}
+    assert api.upload("files/upload_session/append", arg, b"def").status_code == 200
+    assert api.ok(finish(api, session, 6, "/a"))["size"] == 6
+
+
+def test_an_empty_file(api: Api) -> None:
+    metadata = api.ok(finish(api, start(api), 0, "/empty"))
+    assert metadata["size"] == 0
+    assert metadata["content_hash"] == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_offsets_must_match(api: Api) -> None:
+    session = start(api, b"abc")
+    assert error_of(append(api, session, 9, b"x")) == {".tag": "incorrect_offset", "correct_offset": 3}
+    api.ok(append(api, session, 3, b"def"))
+    assert error_of(append(api, session, 3, b"def")) == {".tag": "incorrect_offset", "correct_offset": 6}
+    error = error_of(finish(api, session, 3, "/a"))
+    assert error == {
+        ".tag": "lookup_failed",
+        "lookup_failed": {".tag": "incorrect_offset", "correct_offset": 6},
+    }
+
+
+def test_closed_and_unknown_sessions(api: Api) -> None:
+    session = start(api, b"abc", close=True)
+    assert bare(error_of(append(api, session, 3, b"x"))) == "closed"
+    assert bare(error_of(append(api, "unknown", 0, b"x"))) == "not_found"
+    assert bare(error_of(finish(api, "unknown", 0, "/a"))) == "lookup_failed/not_found"
+    api.ok(finish(api, session, 3, "/a"))
+
+
+def test_sessions_expire(api: Api) -> None:
+    session = start(api, b"abc")
+    api.emulator.options.session_life_seconds = -1
+    assert bare(error_of(append(api, session, 3, b"x"))) == "not_found"
+
+
+def test_a_second_finish_is_a_switch(api: Api) -> None:
+    session = start(api, b"abc")
+    first = api.ok(finish(api, session, 3, "/a"))
+    assert bare(error_of(finish(api, session, 3, "/a"))) == "lookup_failed/not_found"
+    api.emulator.options.second_finish = "closed"
+    assert bare(error_of(finish(api, session, 3, "/a"))) == "lookup_failed/closed"
+    api.emulator.options.second_finish = "repeat"
+    assert api.ok(finish(api, session, 3, "/a")) == first
+
+
+def test_content_hash_covers_the_bytes_of_one_call(api: Api) -> None:
+    session = start(api, b"abc", content_hash=ContentHash(b"abc").hexdigest())
+    wrong = append(api, session, 3, b"def", content_hash=ContentHash(b"abcdef").hexdigest())
+    assert bare(error_of(wrong)) == "content_hash_mismatch"
+    api.ok(append(api, session, 3, b"def", content_hash=ContentHash(b"def").hexdigest()))
+    api.ok(finish(api, session, 6, "/a"))
+
+
+def test_data_of_a_refused_finish_stays(api: Api) -> None:
+    api.put("/a", b"old")
+    session = start(api, b"abc")
+    assert bare(error_of(finish(api, session, 3, "/a", b"def"))) == "path/conflict/file"
+    again = finish(api, session, 3, "/b", b"def")
+    assert error_of(again)["lookup_failed"] == {".tag": "incorrect_offset", "correct_offset": 6}
+    assert api.ok(finish(api, session, 6, "/b"))["size"] == 6
+
+
+def test_limits_of_one_request_and_of_a_file(api: Api) -> None:
+    api.emulator.options.max_request_bytes = 10
+    session = start(api, b"0123456789")
+    assert bare(error_of(append(api, session, 10, b"0123456789A"))) == "payload_too_large"
+    chunked = api.upload("files/upload", {"path": "/a"}, iter([b"012345", b"6789A"]))
+    assert bare(error_of(chunked)) == "payload_too_large"
+    api.emulator.options.max_file_bytes = 15
+    assert bare(error_of(append(api, session, 10, b"012345"))) == "too_large"
+
+
+def test_concurrent_in_any_order(api: Api) -> None:
+    data = os.urandom(2 * BLOCK + 77)
+    session = start(api, session_type="concurrent")
+    api.ok(append(api, session, BLOCK, data[BLOCK : 2 * BLOCK]))
+    assert bare(error_of(finish(api, session, 0, "/a"))) == "concurrent_session_not_closed"
+    api.ok(append(api, session, 2 * BLOCK, data[2 * BLOCK :], close=True))
+    early = finish(api, session, len(data), "/a")
+    assert bare(error_of(early)) == "concurrent_session_missing_data"
+    assert bare(error_of(append(api, session, 0, data[:BLOCK]))) == "closed"
+
+    session = start(api, session_type={".tag": "concurrent"})
+    api.ok(append(api, session, BLOCK, data[BLOCK : 2 * BLOCK]))
+    api.ok(append(api, session, 0, data[:BLOCK]))
+    api.ok(append(api, session, 2 * BLOCK, data[2 * BLOCK :], close=True))
+    assert bare(error_of(finish(api, session, len(data), "/a", b"x"))) == "concurrent_session_data_not_allowed"
+    metadata = api.ok(finish(api, session, len(data), "/a"))
+    assert metadata["content_hash"] == ContentHash(data).hexdigest()
+    assert api.emulator.control.read("/a") == data
+
+
+def test_concurrent_rules(api: Api) -> None:
+    begin = "files/upload_session/start"
+    arg = {"session_type": "concurrent"}
+    assert bare(error_of(api.upload(begin, arg, b"x"))) == "concurrent_session_data_not_allowed"
+    assert bare(error_of(api.upload(begin, {**arg, "close": True}))) == "concurrent_session_close_not_allowed"
+    session = start(api, **arg)
+    assert bare(error_of(append(api, session, 5, bytes(BLOCK)))) == "concurrent_session_invalid_offset"
+    assert bare(error_of(append(api, session, 0, b"x"))) == "concurrent_session_invalid_data_size"
+    api.ok(append(api, session, 0, bytes(BLOCK)))
+    api.ok(append(api, session, BLOCK, b"", close=True))
+    assert api.ok(finish(api, session, BLOCK, "/a"))["content_hash"].startswith("c7e946d101855255")
+
+
+@pytest.mark.parametrize("kind", ["sequential", "concurrent"])
+def test_batches(api: Api, kind: str) -> None:
+    answer = api.ok(api.rpc("files/upload_session/start_batch", {"num_sessions": 4, "session_type": kind}))
+    ids = answer["session_ids"]
+    bodies = [b"one", b"", b"three"]
+    entries = [
+        {"cursor": {"session_id": session, "offset": 0}, "length": len(body), "close": True}
+        for session, body in zip(ids, bodies, strict=False)
+    ]
+    entries.insert(1, {"cursor": {"session_id": "unknown", "offset": 0}, "length": 3})
+    whole = b"onexxxthree"
+    arg = {"entries": entries, "content_hash": ContentHash(whole).hexdigest()}
+    result = api.ok(api.upload("files/upload_session/append_batch", arg, whole))
+    good = {".tag": "success"}
+    bad = {".tag": "failure", "failure": {".tag": "not_found"}}
+    assert result == {"entries": [good, bad, good, good]}
+
+    commits = [
+        {"cursor": {"session_id": session, "offset": len(body)}, "commit": {"path": f"/batch/{n}"}}
+        for n, (session, body) in enumerate(zip(ids, bodies, strict=False))
+    ]
+    commits.append({"cursor": {"session_id": ids[3], "offset": 0}, "commit": {"path": "/open"}})
+    commits.append({"cursor": {"session_id": "unknown", "offset": 0}, "commit": {"path": "/unknown"}})
+    done = api.ok(api.rpc("files/upload_session/finish_batch_v2", {"entries": commits}))["entries"]
+    assert [e[".tag"] for e in done] == ["success"] * 3 + ["failure"] * 2
+    assert done[0]["path_display"] == "/batch/0"  # flattened, not nested
+    still_open = "concurrent_session_not_closed" if kind == "concurrent" else "lookup_failed/not_closed"
+    assert bare(done[3]["failure"]) == still_open
+    assert bare(done[4]["failure"]) == "lookup_failed/not_found"
+    assert [api.emulator.control.read(f"/batch/{n}") for n in range(3)] == bodies
+
+
+def test_append_batch_errors_concern_the_whole_call(api: Api) -> None:
+    ids = api.ok(api.rpc("files/upload_session/start_batch", {"num_sessions": 2}))["session_ids"]
+    entries = [{"cursor": {"session_id": session, "offset": 0}, "length": 2} for session in ids]
+    route = "files/upload_session/append_batch"
+    assert bare(error_of(api.upload(route, {"entries": entries}, b"abc"))) == "length_mismatch"
+    wrong = {"entries": entries, "content_hash": ContentHash(b"abc").hexdigest()}
+    assert bare(error_of(api.upload(route, wrong, b"abcd"))) == "content_hash_mismatch"
+    done = api.ok(api.upload(route, {"entries": entries}, b"abcd"))["entries"]
+    assert [e[".tag"] for e in done] == ["success", "success"]
+
+
+def test_finish_batch_as_a_job(api: Api) -> None:
+    api.emulator.options.job_polls = 1
+    session = start(api, b"abc", close=True)
+    entry = {"cursor": {"session_id": session, "offset": 3}, "commit": {"path": "/a"}}
+    launched = api.ok(api.rpc("files/upload_session/finish_batch", {"entries": [entry]}))
+    assert launched[".tag"] == "async_job_id"
+    check = {"async_job_id": launched["async_job_id"]}
+    route = "files/upload_session/finish_batch/check"
+    assert api.ok(api.rpc(route, check)) == {".tag": "in_progress"}
+    complete = api.ok(api.rpc(route, check))
+    assert complete[".tag"] == "complete"
+    assert complete["entries"][0]["name"] == "a"
+    unknown = api.rpc(route, {"async_job_id": "dbjid:unknown"})
+    assert bare(error_of(unknown)) == "invalid_async_job_id"
