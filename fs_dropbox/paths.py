@@ -1,0 +1,84 @@
+"""Names and paths: PyFilesystem's form, the API's form, the lookup key, and the names that Dropbox refuses."""
+
+from __future__ import annotations
+
+import unicodedata
+
+MAX_NAME_UTF16_UNITS = 255
+
+# Names that Dropbox keeps for its desktop clients, in any case.
+DISALLOWED_NAMES = frozenset({"desktop.ini", "thumbs.db", ".ds_store", "icon\r", ".dropbox", ".dropbox.attr"})
+REFUSED_CHARACTERS = {"/": "a slash", "\\": "a backslash", "\0": "a null character", "\x7f": "a delete character"}
+
+
+def to_api(path: str) -> str:
+    """Return the API path of a normalised absolute PyFilesystem path ("/" becomes "")."""
+    return "" if path in ("", "/") else path
+
+
+def from_api(path: str) -> str:
+    """Return the PyFilesystem path of an API path ("" becomes "/")."""
+    return path or "/"
+
+
+def key(path: str) -> str:
+    """Return the lookup key of a path in either form: what Dropbox calls path_lower.
+
+    Dropbox normalises to NFC and lowers character by character (no final sigma). Prefer the server's own
+    path_lower where there is one: its Unicode tables are older than Python's.
+    """
+    path = to_api(path)
+    if path.isascii():
+        return path.lower()
+    return "".join(map(str.lower, unicodedata.normalize("NFC", path)))
+
+
+def parent(path: str) -> str:
+    """Return the API path or key of the folder that holds an API path or key; the root is its own parent."""
+    return path.rpartition("/")[0]
+
+
+def name(path: str) -> str:
+    """Return the last component of a path, "" for the root."""
+    return path.rpartition("/")[2]
+
+
+def join(folder: str, child: str) -> str:
+    """Return the API path or key of a child of a folder."""
+    return f"{folder}/{child}"
+
+
+def is_under(path: str, folder: str) -> bool:
+    """Tell whether a key is a folder's own key or lies anywhere below it."""
+    return not folder or path == folder or path.startswith(f"{folder}/")
+
+
+def check_name(name: str) -> str | None:
+    """Return why Dropbox refuses a name, in words for people; None when it accepts it."""
+    if not name:
+        return "a name cannot be empty"
+    if name in (".", ".."):
+        return f"{name!r} cannot be the name of a file or folder"
+    for character, meaning in REFUSED_CHARACTERS.items():
+        if character in name:
+            return f"Dropbox does not allow {meaning} in names"
+    if name.endswith(" "):
+        return "Dropbox does not allow names that end with a space"
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        return "the name is not valid Unicode"
+    if len(name) * 2 > MAX_NAME_UTF16_UNITS and len(name.encode("utf-16-le")) // 2 > MAX_NAME_UTF16_UNITS:
+        return f"Dropbox does not allow names longer than {MAX_NAME_UTF16_UNITS} characters"
+    if name.lower() in DISALLOWED_NAMES:
+        return f"Dropbox reserves the name {name!r}"
+    return None
+
+
+def check_path(path: str) -> str | None:
+    """Return why Dropbox refuses a normalised absolute path; None when it accepts it."""
+    if path in ("", "/"):
+        return None
+    for component in path.lstrip("/").split("/"):
+        reason = check_name(component)
+        if reason is not None:
+            return reason
+    return None
