@@ -47,7 +47,7 @@ class Export(NamedTuple):
 
 
 class FileEntry(NamedTuple):
-    """A file; sizes are bytes, times aware UTC. path_lower is its lookup key, "" when it is not mounted in this root."""
+    """A file; size in bytes, times aware UTC. path_lower is its lookup key, "" when it is not mounted in this root."""
 
     name: str
     path_lower: str
