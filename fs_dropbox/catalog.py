@@ -1,0 +1,180 @@
+"""`Catalog`: what is where in the account: from the cache where known, else from the API, once for all who ask."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+
+import fs.errors
+from fs.path import dirname
+
+from fs_dropbox import paths
+from fs_dropbox.cache import ABSENT, MetadataCache, Present, SingleFlight
+from fs_dropbox.client import Client
+from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
+from fs_dropbox.errors import ApiError, TransportError, fs_errors
+
+ROOT = FolderEntry("", "", "", "")
+
+
+class Catalog:
+    """Looks up entries and listings by PyFilesystem path. Thread-safe; owned by DropboxFS; holds no lock of its own.
+
+    Every method raises `fs.errors` errors with the caller's path. Calls under way are shared by those who ask for the
+    same while nothing has changed: the epoch is part of what makes two calls equal, so that nobody who has just written
+    gets an answer from before.
+    """
+
+    def __init__(self, client: Client, cache: MetadataCache, *, on_use: Callable[[], None] = lambda: None) -> None:
+        self._client = client
+        self._cache = cache
+        self._flights = SingleFlight()
+        self._on_use = on_use
+
+    def find(self, path: str) -> Present | None:
+        """Return the entry at a path, None where there is nothing: no call where it is known, else one."""
+        key = paths.key(path)
+        if not key:
+            return ROOT
+        self._on_use()
+        known = self._cache.get(key)
+        if known is not None:
+            return None if known is ABSENT else known
+        epoch = self._cache.epoch()
+        with fs_errors(path):
+            return self._flights.do(("entry", key, epoch), lambda: self._fetch(path, key, epoch))
+
+    def require(self, path: str) -> Present:
+        """Return the entry at a path; raises ResourceNotFound."""
+        entry = self.find(path)
+        if entry is None:
+            raise fs.errors.ResourceNotFound(path)
+        return entry
+
+    def require_file(self, path: str) -> FileEntry:
+        """Return the file at a path; raises ResourceNotFound or FileExpected."""
+        entry = self.require(path)
+        if not isinstance(entry, FileEntry):
+            raise fs.errors.FileExpected(path)
+        return entry
+
+    def require_folder(self, path: str) -> FolderEntry:
+        """Return the folder at a path; raises ResourceNotFound or DirectoryExpected."""
+        entry = self.require(path)
+        if not isinstance(entry, FolderEntry):
+            raise fs.errors.DirectoryExpected(path)
+        return entry
+
+    def require_parent(self, path: str) -> None:
+        """Check that the folder above `path` exists; raises ResourceNotFound or DirectoryExpected."""
+        above = self.find(dirname(path))
+        if above is None:
+            raise fs.errors.ResourceNotFound(path)
+        if not isinstance(above, FolderEntry):
+            raise fs.errors.DirectoryExpected(dirname(path))
+
+    def children(self, path: str) -> list[Present]:
+        """Return all children of a folder; raises ResourceNotFound or DirectoryExpected."""
+        key = paths.key(path)
+        self._on_use()
+        listing = self._cache.listing(key)
+        if listing is not None:
+            return listing
+        if self._cache.get(key) is ABSENT:
+            raise fs.errors.ResourceNotFound(path)
+        epoch = self._cache.epoch()
+        with fs_errors(path, directory=True):
+            return self._flights.do(("listing", key, epoch), lambda: self._fetch_listing(path, key, epoch))
+
+    def is_empty(self, path: str) -> bool:
+        """Tell whether a folder has no children; asks Dropbox: deletion is recursive, so the cache is no proof."""
+        with fs_errors(path, directory=True):
+            page = self._client.list_folder(paths.to_api(path), limit=1)
+            while not page.entries and page.has_more:
+                page = self._client.list_folder_continue(page.cursor)
+        return not page.entries
+
+    def warm(self, path: str) -> None:
+        """Bring every listing below a folder into the cache with one recursive listing, unless it is there.
+
+        Where that fails (Dropbox advises against it for huge trees), nothing is lost: listings are then asked for one
+        by one.
+        """
+        key = paths.key(path)
+        self._on_use()
+        if self._is_known(key):
+            return
+        epoch = self._cache.epoch()
+        try:
+            self._flights.do(("tree", key, epoch), lambda: self._fetch_tree(path, key, epoch))
+        except (ApiError, TransportError):
+            return
+
+    def applied(self, entry: Entry) -> None:
+        """Take over what an own call has changed, so that it is seen at once."""
+        self._cache.apply(entry)
+
+    def removed(self, path: str) -> None:
+        """Take over that nothing is at `path` any more."""
+        self._cache.apply(DeletedEntry(paths.name(path), paths.key(path), path))
+
+    def moved(self, source: str, target: Present) -> None:
+        """Take over that what was at `source` is `target` now. The new one appears before the old one goes."""
+        self._cache.apply(target)
+        if isinstance(target, FolderEntry):
+            self._cache.forget_tree(target.path_lower)
+            self._cache.apply(target)
+        if paths.key(source) != target.path_lower:
+            self.removed(source)
+
+    def forget(self, path: str) -> None:
+        """Forget what is known at and below `path`, after a call whose outcome is not known."""
+        self._cache.forget_tree(paths.key(path))
+
+    def _fetch(self, path: str, key: str, epoch: int) -> Present | None:
+        try:
+            entry = self._client.get_metadata(paths.to_api(path))
+        except ApiError as error:
+            if "not_found" not in error.tag:
+                raise
+            self._cache.put_absent(key, epoch)
+            return None
+        self._cache.put(entry, epoch)
+        return entry
+
+    def _fetch_listing(self, path: str, key: str, epoch: int) -> list[Present]:
+        children = [entry for entry in self._pages(path, recursive=False) if entry.path_lower != key]
+        self._cache.put_listing(key, children, epoch)
+        return children
+
+    def _fetch_tree(self, path: str, key: str, epoch: int) -> None:
+        listings: dict[str, list[Present]] = defaultdict(list)
+        listings[key] = []
+        for entry in self._pages(path, recursive=True):
+            if entry.path_lower == key:
+                continue
+            listings[paths.parent(entry.path_lower)].append(entry)
+            if isinstance(entry, FolderEntry):
+                listings[entry.path_lower]  # an empty folder has a listing too
+        for folder, children in listings.items():
+            self._cache.put_listing(folder, children, epoch)
+
+    def _pages(self, path: str, *, recursive: bool) -> Iterator[Present]:
+        page = self._client.list_folder(paths.to_api(path), recursive=recursive)
+        while True:
+            for entry in page.entries:
+                if not isinstance(entry, DeletedEntry):
+                    yield entry
+            if not page.has_more:
+                return
+            page = self._client.list_folder_continue(page.cursor)
+
+    def _is_known(self, key: str) -> bool:
+        """Tell whether every listing from `key` down is in the cache."""
+        folders = [key]
+        while folders:
+            listing = self._cache.listing(folders.pop())
+            if listing is None:
+                return False
+            folders += [entry.path_lower for entry in listing if isinstance(entry, FolderEntry)]
+        return True

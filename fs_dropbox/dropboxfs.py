@@ -1,0 +1,470 @@
+"""`DropboxFS`: a Dropbox account as a PyFilesystem. Owns what it is composed of; knows no HTTP, no JSON, no SDK."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import IO, Any, BinaryIO, Final
+from weakref import WeakSet
+
+import fs.errors
+from fs.base import FS
+from fs.enums import ResourceType
+from fs.info import Info
+from fs.mode import Mode
+from fs.path import abspath, normpath
+from fs.permissions import Permissions
+from fs.subfs import SubFS
+
+from fs_dropbox import paths
+from fs_dropbox.auth import Credentials
+from fs_dropbox.blocks import BlockReader
+from fs_dropbox.cache import MetadataCache, Present
+from fs_dropbox.catalog import Catalog
+from fs_dropbox.changes import ChangeFeed, Subscriber
+from fs_dropbox.client import Client, Commit, Update
+from fs_dropbox.entries import FileEntry, FolderEntry, root_info, to_info
+from fs_dropbox.errors import ApiError, fs_errors, opening
+from fs_dropbox.files import ReadFile, TextFile, WriteFile, _DropboxFile
+from fs_dropbox.serverside import ServerSide
+from fs_dropbox.upload import Uploader
+from fs_dropbox.walker import DropboxWalker
+
+READ_AHEAD_THREADS: Final = 8
+USAGE_SECONDS: Final = 60.0
+COPY_BYTES: Final = 4 * 2**20
+
+
+class _NoLock:
+    """Stands where PyFilesystem's base class takes a lock around whole transfers: nothing here needs it."""
+
+    def __enter__(self) -> _NoLock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        return True
+
+    def release(self) -> None:
+        return None
+
+
+class DropboxFS(FS):
+    """A Dropbox account, or what an app may see of it.
+
+    Thread-safe, and no lock is held over a request. Close it: it owns threads and connections.
+
+    Arguments:
+        app_key, app_secret: of the app; without a secret for PKCE apps.
+        refresh_token: from `fs-dropbox login`.
+        access_token: instead of a refresh token; lasts four hours.
+        member: e-mail address of the team member to act as (needs a team's token).
+        email: with an access token: the address that the token must belong to.
+        root: "auto" (the team's space where there is one), "home", or a namespace id.
+        cache: keep metadata; False asks Dropbox each time.
+        cache_ttl_seconds: how long metadata is believed while the change feed is not live.
+        change_feed: follow foreign changes live (one thread).
+        api_host: "host:port" of a stand-in for Dropbox.
+        ca_certs: path of a PEM file of certificate authorities to trust instead of the usual.
+        timeout_seconds: bound of each wait for the network.
+
+    Raises:
+        fs.errors.CreateFailed: the credentials are refused, or make no sense.
+        fs.errors.RemoteConnectionError: Dropbox cannot be reached.
+    """
+
+    _meta = {
+        "atomic_writes": True,
+        "case_insensitive": True,
+        "invalid_path_chars": "\0\\\x7f",
+        "max_path_length": None,
+        "max_sys_path_length": None,
+        "network": True,
+        "read_only": False,
+        "supports_mtime": False,
+        "supports_rename": False,
+        "thread_safe": True,
+        "unicode_paths": True,
+        "virtual": False,
+    }
+    walker_class = DropboxWalker
+
+    def __init__(
+        self,
+        app_key: str | None = None,
+        app_secret: str | None = None,
+        refresh_token: str | None = None,
+        *,
+        access_token: str | None = None,
+        member: str | None = None,
+        email: str | None = None,
+        root: str = "auto",
+        cache: bool = True,
+        cache_ttl_seconds: float = 30.0,
+        change_feed: bool = True,
+        api_host: str | None = None,
+        ca_certs: str | None = None,
+        timeout_seconds: float = 60.0,
+    ) -> None:
+        super().__init__()
+        self._lock = _NoLock()
+        self._files: WeakSet[_DropboxFile] = WeakSet()
+        self._files_lock = threading.Lock()  # over _files
+        self._usage: tuple[float, dict[str, int]] | None = None
+        with opening():
+            credentials = Credentials(
+                app_key=app_key,
+                app_secret=app_secret,
+                refresh_token=refresh_token,
+                access_token=access_token,
+                member=member,
+                email=email,
+            )
+            self._client = Client(
+                credentials, api_host=api_host, ca_certs=ca_certs, root=root, timeout_seconds=timeout_seconds
+            )
+            try:
+                self._account = self._client.account()
+            except BaseException:
+                self._client.close()
+                raise
+        self._cache = MetadataCache(
+            ttl_seconds=cache_ttl_seconds if cache else -1.0,
+            trusted=lambda: self._feed is not None and self._feed.is_live,
+        )
+        self._feed = ChangeFeed(self._client, self._cache) if cache and change_feed else None
+        self._catalog = Catalog(self._client, self._cache, on_use=self._feed.start if self._feed else lambda: None)
+        self._server_side = ServerSide(self._client, self._catalog)
+        self._uploader = Uploader(self._client)
+        self._read_ahead = ThreadPoolExecutor(READ_AHEAD_THREADS, thread_name_prefix="fs-dropbox-read")
+
+    def __repr__(self) -> str:
+        return f"<DropboxFS {self._account.email!r}{' closed' if self.isclosed() else ''}>"
+
+    def __str__(self) -> str:
+        return f"<dropbox {self._account.email}>"
+
+    def close(self) -> None:
+        """Discard open writes, end every thread and close every connection. Idempotent."""
+        if self.isclosed():
+            return
+        super().close()
+        if not hasattr(self, "_read_ahead"):  # the constructor has failed
+            return
+        with self._files_lock:
+            files = list(self._files)
+        for file in files:
+            file.abort()
+        if self._feed is not None:
+            self._feed.stop()
+        self._client.close()
+        for executor in (self._read_ahead, self._uploader):
+            executor.shutdown(wait=True, cancel_futures=True) if isinstance(
+                executor, ThreadPoolExecutor
+            ) else executor.close()
+
+    # Looking
+
+    def getinfo(self, path: str, namespaces: Collection[str] | None = None) -> Info:
+        _path = self._checked(path)
+        wanted = namespaces or ()
+        return root_info(wanted) if _path == "/" else to_info(self._catalog.require(_path), wanted)
+
+    def exists(self, path: str) -> bool:
+        return self._catalog.find(self._checked(path)) is not None
+
+    def isdir(self, path: str) -> bool:
+        return isinstance(self._catalog.find(self._checked(path)), FolderEntry)
+
+    def isfile(self, path: str) -> bool:
+        return isinstance(self._catalog.find(self._checked(path)), FileEntry)
+
+    def gettype(self, path: str) -> ResourceType:
+        return self.getinfo(path, ("details",)).type
+
+    def listdir(self, path: str) -> list[str]:
+        return [entry.name for entry in self._catalog.children(self._checked(path))]
+
+    def scandir(
+        self, path: str, namespaces: Collection[str] | None = None, page: tuple[int, int] | None = None
+    ) -> Iterator[Info]:
+        children = self._catalog.children(self._checked(path))
+        wanted = namespaces or ()
+        return (to_info(entry, wanted) for entry in (children[slice(*page)] if page else children))
+
+    def warm(self, path: str) -> None:
+        """Bring the metadata of everything below `path` into the cache with one recursive listing; never raises."""
+        self._catalog.warm(self._checked(path))
+
+    def getmeta(self, namespace: str = "standard") -> Mapping[str, object]:
+        """Return what is known of the filesystem; "usage" asks Dropbox for {"used": bytes, "total": bytes}."""
+        if namespace == "usage":
+            return self._get_usage()
+        return dict(self._meta) if namespace == "standard" else {}
+
+    def geturl(self, path: str, purpose: str = "download") -> str:
+        """Return a link: purpose "download" lasts four hours, "share" is Dropbox's shared link."""
+        _path = self._checked(path)
+        if purpose == "download":
+            self._catalog.require_file(_path)
+            with fs_errors(path):
+                return self._client.temporary_link(paths.to_api(_path))
+        if purpose == "share":
+            self._catalog.require(_path)
+            with fs_errors(path):
+                return self._client.shared_link(paths.to_api(_path))
+        raise fs.errors.NoURL(path, purpose)
+
+    def hash(self, path: str, name: str) -> str:
+        """Return a hash of a file; "dropbox" (or "content_hash") is known without reading it."""
+        if name in ("dropbox", "content_hash"):
+            known = self._catalog.require_file(self._checked(path)).content_hash
+            if known is not None:
+                return known
+            raise fs.errors.UnsupportedHash(f"{path} has no content hash")
+        return str(super().hash(path, name))
+
+    def validatepath(self, path: str) -> str:
+        """Return the normalised path; raises InvalidPath or InvalidCharsInPath for what Dropbox would refuse."""
+        self.check()
+        if isinstance(path, bytes):
+            raise TypeError("paths must be unicode (not bytes)")
+        _path = abspath(normpath(path))
+        reason = paths.check_path(_path)
+        if reason is not None:
+            invalid = any(character in _path for character in "\0\\\x7f")
+            error = fs.errors.InvalidCharsInPath if invalid else fs.errors.InvalidPath
+            raise error(path, msg=f"{path!r}: {reason}")
+        return str(_path)
+
+    def versions(self, path: str) -> list[Info]:
+        """Return the revisions of a file, newest first, with the namespaces details and dropbox."""
+        _path = self._checked(path)
+        with fs_errors(path):
+            revisions = self._client.list_revisions(paths.to_api(_path))
+        return [to_info(entry, ("details", "dropbox")) for entry in revisions]
+
+    def restore(self, path: str, rev: str) -> None:
+        """Make an earlier revision of a file, deleted or not, the present one."""
+        _path = self._checked(path)
+        with fs_errors(path):
+            self._catalog.applied(self._client.restore(paths.to_api(_path), rev))
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Call `subscriber` with each batch of changes, see `ChangeFeed.subscribe`; return what ends that."""
+        self.check()
+        if self._feed is None:
+            raise fs.errors.Unsupported(msg="the change feed is off")
+        self._feed.start()
+        return self._feed.subscribe(subscriber)
+
+    @property
+    def feed_is_live(self) -> bool:
+        """Whether foreign changes are being followed right now."""
+        return self._feed is not None and self._feed.is_live
+
+    # Opening
+
+    def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> BinaryIO:
+        """Open a binary file.
+
+        Options: `expected_version` commits only over that rev; `modified` (aware datetime) is the time to store;
+        `seekable=False` writes from the first byte to the last, without a copy on local disk.
+        """
+        _mode = Mode(mode)
+        _mode.validate_bin()
+        _path = self._checked(path)
+        if _path == "/":
+            raise fs.errors.FileExpected(path)
+        file = self._open_reading(_path) if not _mode.writing else self._open_writing(_path, _mode, **options)
+        with self._files_lock:
+            self._files.add(file)
+        return file  # type: ignore[return-value]
+
+    def open(
+        self,
+        path: str,
+        mode: str = "r",
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str = "",
+        **options: Any,
+    ) -> IO[Any]:
+        _mode = Mode(mode)
+        _mode.validate()
+        binary = self.openbin(path, mode=mode.replace("t", ""), buffering=buffering, **options)
+        if not _mode.text:
+            return binary
+        raw: Any = binary
+        buffered: Any
+        if _mode.reading and _mode.writing:
+            buffered = io.BufferedRandom(raw)
+        else:
+            buffered = io.BufferedReader(raw) if _mode.reading else io.BufferedWriter(raw)
+        return TextFile(buffered, encoding=encoding or "utf-8", errors=errors, newline=newline, line_buffering=False)
+
+    def _open_reading(self, path: str) -> ReadFile:
+        entry = self._catalog.require_file(path)
+        return ReadFile(path, entry, self._blocks(entry), self._forget_file)
+
+    def _open_writing(
+        self,
+        path: str,
+        mode: Mode,
+        *,
+        expected_version: str | None = None,
+        modified: datetime | None = None,
+        seekable: bool = True,
+        **_: object,
+    ) -> WriteFile:
+        existing = self._catalog.find(path)
+        if isinstance(existing, FolderEntry):
+            raise fs.errors.FileExpected(path)
+        if existing is None:
+            if not mode.create and not mode.appending:
+                raise fs.errors.ResourceNotFound(path)
+            self._catalog.require_parent(path)
+        elif mode.exclusive:
+            raise fs.errors.FileExists(path)
+        keeps = existing is not None and not mode.truncate and not mode.exclusive
+        commit = _commit(path, mode, existing if keeps else None, expected_version)
+        return WriteFile(
+            path,
+            mode,
+            open_upload=lambda: self._uploader.open(commit),
+            on_commit=self._catalog.applied,
+            on_close=self._forget_file,
+            base=(existing, self._blocks(existing)) if keeps and existing is not None else None,
+            modified=modified,
+            seekable=seekable,
+        )
+
+    def _blocks(self, entry: FileEntry) -> BlockReader:
+        """Return a reader of this revision, whatever the path holds later."""
+        pinned = f"rev:{entry.rev}"
+        return BlockReader(
+            lambda start, end: self._client.download(pinned, start, end), entry.size, submit=self._read_ahead.submit
+        )
+
+    def _forget_file(self, file: _DropboxFile) -> None:
+        with self._files_lock:
+            self._files.discard(file)
+
+    # Changing
+
+    def makedir(self, path: str, permissions: Permissions | None = None, recreate: bool = False) -> SubFS[FS]:
+        _path = self._checked(path)
+        existing = self._catalog.find(_path)
+        if existing is None:
+            self._catalog.require_parent(_path)
+            self._create_folder(_path, exist_ok=recreate)
+        elif not recreate or not isinstance(existing, FolderEntry):
+            raise fs.errors.DirectoryExists(path)
+        return self.opendir(path)
+
+    def makedirs(self, path: str, permissions: Permissions | None = None, recreate: bool = False) -> SubFS[FS]:
+        _path = self._checked(path)
+        existing = self._catalog.find(_path)
+        if isinstance(existing, FileEntry):
+            raise fs.errors.DirectoryExpected(path)
+        if existing is not None and not recreate:
+            raise fs.errors.DirectoryExists(path)
+        if existing is None:
+            self._create_folder(_path, exist_ok=recreate)  # Dropbox makes the folders above as well
+        return self.opendir(path)
+
+    def _create_folder(self, path: str, *, exist_ok: bool) -> None:
+        try:
+            entry = self._client.create_folder(paths.to_api(path))
+        except ApiError as error:
+            self._catalog.forget(path)
+            if "file_ancestor" in error.tag:
+                raise fs.errors.DirectoryExpected(path) from error
+            if "conflict" in error.tag:
+                if exist_ok and isinstance(self._catalog.find(path), FolderEntry):
+                    return
+                raise fs.errors.DirectoryExists(path) from error
+            with fs_errors(path):
+                raise
+        self._catalog.applied(entry)
+
+    def remove(self, path: str) -> None:
+        self._server_side.remove_file(self._checked(path))
+
+    def removedir(self, path: str) -> None:
+        _path = self._checked(path)
+        if _path == "/":
+            raise fs.errors.RemoveRootError(path)
+        self._server_side.remove_folder(_path)
+
+    def removetree(self, dir_path: str) -> None:
+        self._server_side.remove_tree(self._checked(dir_path))
+
+    def copy(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
+        self._server_side.copy_file(self._checked(src_path), self._checked(dst_path), overwrite=overwrite)
+
+    def move(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
+        self._server_side.move_file(self._checked(src_path), self._checked(dst_path), overwrite=overwrite)
+
+    def copydir(self, src_path: str, dst_path: str, create: bool = False, preserve_time: bool = False) -> None:
+        self._server_side.copy_folder(self._checked(src_path), self._checked(dst_path), create=create)
+
+    def movedir(self, src_path: str, dst_path: str, create: bool = False, preserve_time: bool = False) -> None:
+        self._server_side.move_folder(self._checked(src_path), self._checked(dst_path), create=create)
+
+    def setinfo(self, path: str, info: Mapping[str, Mapping[str, object]]) -> None:
+        """Check that the path exists; Dropbox has no call to change times, owners or permissions."""
+        self.getinfo(path)
+
+    def create(self, path: str, wipe: bool = False) -> bool:
+        try:
+            with self.openbin(path, "wb" if wipe else "xb"):
+                pass
+        except fs.errors.FileExists:
+            return False
+        return True
+
+    def touch(self, path: str) -> None:
+        """Create an empty file where there is nothing; an existing one keeps its time."""
+        if not self.exists(path):
+            self.create(path)
+
+    def upload(self, path: str, file: BinaryIO, chunk_size: int | None = None, **options: Any) -> None:
+        with self.openbin(path, "wb", seekable=False, **options) as target:
+            while data := file.read(chunk_size or COPY_BYTES):
+                target.write(data)
+
+    def download(self, path: str, file: BinaryIO, chunk_size: int | None = None, **options: Any) -> None:
+        with self.openbin(path, "rb") as source:
+            while data := source.read(chunk_size or COPY_BYTES):
+                file.write(data)
+
+    def _checked(self, path: str) -> str:
+        return self.validatepath(path)
+
+    def _get_usage(self) -> dict[str, int]:
+        usage = self._usage
+        if usage is None or time.monotonic() - usage[0] > USAGE_SECONDS:
+            with fs_errors("/"):
+                space = self._client.space_usage()
+            usage = self._usage = (time.monotonic(), {"used": space.used, "total": space.allocated})
+        return dict(usage[1])
+
+
+def _commit(path: str, mode: Mode, base: Present | None, expected_version: str | None) -> Commit:
+    """Return how a file of this mode is committed (docs/semantics.md, Writing)."""
+    api_path = paths.to_api(path)
+    if expected_version:
+        return Commit(api_path, Update(expected_version))
+    if isinstance(base, FileEntry):
+        return Commit(api_path, Update(base.rev))
+    if mode.exclusive:
+        return Commit(api_path, "add", strict_conflict=True)
+    return Commit(api_path, "add" if mode.appending else "overwrite")

@@ -1,0 +1,195 @@
+"""`ServerSide`: copy, move and remove as Dropbox's own calls: no content travels, whatever the size of the tree."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+
+import fs.errors
+from fs.path import combine, dirname, isparent
+
+from fs_dropbox import paths
+from fs_dropbox.cache import Present
+from fs_dropbox.catalog import Catalog
+from fs_dropbox.client import Client
+from fs_dropbox.entries import FileEntry, FolderEntry
+from fs_dropbox.errors import ApiError, fs_errors
+
+_ATTEMPTS = 3
+
+
+class ServerSide:
+    """Changes trees by server-side calls. Thread-safe, lock-free; owned by DropboxFS; raises `fs.errors` errors."""
+
+    def __init__(self, client: Client, catalog: Catalog) -> None:
+        self._client = client
+        self._catalog = catalog
+
+    def copy_file(self, source: str, target: str, *, overwrite: bool) -> None:
+        """Copy one file."""
+        self._transfer_file(source, target, overwrite=overwrite, call=self._copy)
+
+    def move_file(self, source: str, target: str, *, overwrite: bool) -> None:
+        """Move or rename one file; a new case of the same name is a rename too."""
+        self._transfer_file(source, target, overwrite=overwrite, call=self._move)
+
+    def copy_folder(self, source: str, target: str, *, create: bool) -> None:
+        """Copy the contents of a folder: one call where the target is new, else one for each child that is."""
+        self._transfer_folder(source, target, create=create, call=self._copy)
+
+    def move_folder(self, source: str, target: str, *, create: bool) -> None:
+        """Move the contents of a folder, and the folder with them."""
+        if paths.key(source) == paths.key(target):
+            self._catalog.require_folder(source)
+            if source != target:
+                self._change_case(source, target)
+            return
+        self._transfer_folder(source, target, create=create, call=self._move)
+        if self._catalog.find(source) is not None:
+            self.remove_tree(source)
+
+    def remove_file(self, path: str) -> None:
+        """Delete one file and never a folder: the rev goes along, so that what became a folder meanwhile is refused."""
+        for attempt in range(_ATTEMPTS):
+            entry = self._catalog.require_file(path)
+            try:
+                self._client.delete(paths.to_api(path), parent_rev=entry.rev)
+            except ApiError as error:
+                self._catalog.forget(path)
+                if "conflict" in error.tag and attempt + 1 < _ATTEMPTS:
+                    continue  # another version is there now; it is to go as well
+                with fs_errors(path):
+                    raise
+            self._catalog.removed(path)
+            return
+
+    def remove_folder(self, path: str) -> None:
+        """Delete an empty folder. Dropbox deletes recursively, so what appears after the look goes too."""
+        self._catalog.require_folder(path)
+        if not self._catalog.is_empty(path):
+            raise fs.errors.DirectoryNotEmpty(path)
+        self._delete_tree(path)
+
+    def remove_tree(self, path: str) -> None:
+        """Delete a folder with all that it holds in one call; of the root, what it holds."""
+        self._catalog.require_folder(path)
+        if path != "/":
+            self._delete_tree(path)
+            return
+        for child in self._catalog.children(path):
+            self._delete_tree(combine(path, child.name))
+
+    def _delete_tree(self, path: str) -> None:
+        try:
+            self._client.delete(paths.to_api(path))
+        except ApiError as error:
+            self._catalog.forget(path)
+            if "too_many_files" in error.tag:
+                for child in self._catalog.children(path):
+                    self._delete_tree(combine(path, child.name))
+                self._delete_tree(path)
+                return
+            if "not_found" not in error.tag:
+                with fs_errors(path):
+                    raise
+        self._catalog.removed(path)
+
+    def _transfer_file(self, source: str, target: str, *, overwrite: bool, call: Callable[[str, str], Present]) -> None:
+        entry = self._catalog.find(source)
+        same = paths.key(source) == paths.key(target)
+        existing = entry if same else self._catalog.find(target)
+        if existing is not None and not overwrite and not (same and source != target and call == self._move):
+            raise fs.errors.DestinationExists(target)
+        if entry is None:
+            raise fs.errors.ResourceNotFound(source)
+        if not isinstance(entry, FileEntry):
+            raise fs.errors.FileExpected(source)
+        if same:
+            if source != target and call == self._move:
+                self._change_case(source, target)
+            return
+        if isinstance(existing, FolderEntry):
+            raise fs.errors.FileExpected(target)
+        if existing is None:
+            self._catalog.require_parent(target)
+            call(source, target)
+            return
+        self._replace(target, existing, lambda: call(source, target))
+
+    def _replace(self, target: str, existing: FileEntry, call: Callable[[], object]) -> None:
+        """Put something else where a file is. Dropbox's own calls never overwrite: the old one goes first, and comes
+        back where its successor cannot take the place."""
+        with fs_errors(target):
+            try:
+                self._client.delete(paths.to_api(target), parent_rev=existing.rev)
+            except ApiError as error:
+                self._catalog.forget(target)
+                if "not_found" not in error.tag:
+                    raise
+        try:
+            call()
+        except fs.errors.FSError:
+            with fs_errors(target):
+                self._catalog.applied(self._client.restore(paths.to_api(target), existing.rev))
+            raise
+
+    def _transfer_folder(self, source: str, target: str, *, create: bool, call: Callable[[str, str], Present]) -> None:
+        existing = self._catalog.find(target)
+        if existing is None and not create:
+            raise fs.errors.ResourceNotFound(target)
+        self._catalog.require_folder(source)
+        if paths.key(source) == paths.key(target):
+            return
+        if isparent(paths.key(source) or "/", paths.key(target) or "/"):
+            raise fs.errors.OperationFailed(
+                target, msg=f"{target} lies inside {source}: a directory cannot be put into itself"
+            )
+        if isinstance(existing, FileEntry):
+            raise fs.errors.DirectoryExpected(target)
+        if existing is None and source != "/":
+            self._catalog.require_parent(target)
+            try:
+                call(source, target)
+            except fs.errors.FSError as error:
+                if "too_many_files" not in getattr(error.__cause__, "tag", ()):
+                    raise
+            else:
+                return
+        if existing is None:
+            with fs_errors(target):
+                self._catalog.applied(self._client.create_folder(paths.to_api(target)))
+        for child in self._catalog.children(source):
+            below, onto = combine(source, child.name), combine(target, child.name)
+            if isinstance(child, FolderEntry):
+                self._transfer_folder(below, onto, create=True, call=call)
+            else:
+                self._transfer_file(below, onto, overwrite=True, call=call)
+
+    def _copy(self, source: str, target: str) -> Present:
+        with fs_errors(target):
+            entry = self._client.copy(paths.to_api(source), paths.to_api(target))
+        if isinstance(entry, FolderEntry):
+            self._catalog.forget(target)
+        self._catalog.applied(entry)
+        return entry
+
+    def _move(self, source: str, target: str) -> Present:
+        try:
+            with fs_errors(target):
+                entry = self._client.move(paths.to_api(source), paths.to_api(target))
+        except fs.errors.FSError:
+            self._catalog.forget(source)
+            self._catalog.forget(target)
+            raise
+        self._catalog.moved(source, entry)
+        return entry
+
+    def _change_case(self, source: str, target: str) -> None:
+        """Rename to another spelling of the same name, which one move cannot do (API facts, section 7): two can."""
+        between = combine(dirname(source), f".{secrets.token_hex(6)}.renaming")
+        self._move(source, between)
+        try:
+            self._move(between, target)
+        except fs.errors.FSError:
+            self._move(between, source)
+            raise
