@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
 import tempfile
@@ -49,6 +51,7 @@ class Emulator:
         self._temporary: Path | None = None
         self._server: HTTPServer | None = None
         self._service: Service | None = None
+        self._folder_lock: int | None = None
 
     def start(self) -> Emulator:
         """Listen. Raises OSError when the port is taken or the folder cannot be written."""
@@ -63,6 +66,7 @@ class Emulator:
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
             place = self._folder
+            self._take_folder(place)
         else:
             place = self._temporary = Path(tempfile.mkdtemp(prefix="dropbox-emulator-ca-"))
         self.ca_file, tls = make_certificates(place)
@@ -74,6 +78,14 @@ class Emulator:
         self.port = self._server.start(self._address, self._port)
         self.host = f"{self._address}:{self.port}"
 
+    def _take_folder(self, folder: Path) -> None:
+        """Keep other emulators off the folder; the system lets go of it even when the process is killed."""
+        self._folder_lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._folder_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(errno.EBUSY, "another emulator uses this folder", str(folder)) from None
+
     def stop(self) -> None:
         """End every wait, thread and socket; store the rest."""
         if self._service is not None:
@@ -84,6 +96,9 @@ class Emulator:
         if self._service is not None:
             self._service.close()
             self._service = None
+        if self._folder_lock is not None:
+            os.close(self._folder_lock)
+            self._folder_lock = None
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary = None

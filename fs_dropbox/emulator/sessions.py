@@ -44,8 +44,13 @@ class UploadSession:
         """Tell whether appends may come in any order."""
         return self.kind == "concurrent"
 
-    def append(self, offset: int, *, close: bool, max_file_bytes: int, size: int | None = None) -> Append:
-        """Begin to append at this offset, or raise SessionError. `size` is the number of bytes when it is known."""
+    def append(
+        self, offset: int, *, close: bool, max_file_bytes: int, size: int | None = None, check: bool = False
+    ) -> Append:
+        """Begin to append at this offset, or raise SessionError. `size` is the number of bytes when it is known.
+
+        With `check` the append can tell the content hash of its own bytes.
+        """
         with self.lock:
             if self.closed:
                 raise SessionError("closed")
@@ -58,7 +63,7 @@ class UploadSession:
                 raise SessionError("incorrect_offset", correct_offset=self.size)
             if offset + (size or 0) > max_file_bytes:
                 raise SessionError("too_large")
-            append = self.writers[offset] = Append(self, offset, self.running_hash())
+            append = self.writers[offset] = Append(self, offset, self.running_hash(), check=check)
             return append
 
     def running_hash(self) -> ContentHash | None:
@@ -120,7 +125,9 @@ def check_concurrent_size(size: int, *, close: bool) -> None:
 class Append:
     """The bytes of one append, which count from complete() on."""
 
-    def __init__(self, session: UploadSession, offset: int, running: ContentHash | None) -> None:
+    def __init__(self, session: UploadSession, offset: int, running: ContentHash | None, *, check: bool) -> None:
+        # The running hash covers the session from its beginning: at offset 0 it is the append's own, too.
+        self._check = ContentHash() if check and offset > 0 and running is not None else None
         self._session = session
         self._offset = offset
         self._running = running
@@ -134,6 +141,8 @@ class Append:
         with self._session.lock:
             self._check_current()
             self._writer.write(block)
+        if self._check is not None:
+            self._check.update(block)
         if self._running is not None:
             self._running.update(block)
         else:
@@ -175,6 +184,17 @@ class Append:
             raise SessionError("closed")
         if session.writers.get(self._offset) is not self:
             raise SessionError("incorrect_offset", correct_offset=session.size)
+
+    def content_hash(self) -> str:
+        """Return the content hash of this append's bytes alone; a sequential one must have been begun with `check`."""
+        if self._session.is_concurrent:
+            digests = list(self._digests.values())
+            if self.size % HASH_BLOCK_BYTES:
+                digests.append(self._block.digest())
+            return hashlib.sha256(b"".join(digests)).hexdigest()
+        own = self._running if self._check is None else self._check
+        assert own is not None
+        return own.hexdigest()
 
     def end(self) -> None:
         """Release the writer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sqlite3
 from collections.abc import Callable, Iterator, MutableMapping
@@ -11,6 +12,15 @@ from typing import Any
 from .tree import Change
 
 Document = dict[str, Any]
+
+# WAL: what is committed is in the system's hands, so it survives the death of the process at any moment.
+SCHEMA = """
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = NORMAL;
+CREATE TABLE IF NOT EXISTS documents (kind TEXT, key TEXT, value TEXT, PRIMARY KEY (kind, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS changes (sequence INTEGER, namespace TEXT, path TEXT, deleted TEXT);
+CREATE INDEX IF NOT EXISTS changes_order ON changes (namespace, sequence);
+"""
 
 
 class Storage:
@@ -24,19 +34,10 @@ class Storage:
         self._puts: dict[tuple[str, str], Callable[[], Document] | None] = {}
         self._changes: list[tuple[int, str, str, str | None]] = []
         if path is not None:
-            self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-            # WAL: what is committed is in the system's hands, so it survives the death of the process at any moment.
-            self._database.executescript(
-                """
-                PRAGMA journal_mode = WAL;
-                PRAGMA synchronous = NORMAL;
-                CREATE TABLE IF NOT EXISTS documents (
-                    kind TEXT, key TEXT, value TEXT, PRIMARY KEY (kind, key)) WITHOUT ROWID;
-                CREATE TABLE IF NOT EXISTS changes (
-                    sequence INTEGER, namespace TEXT, path TEXT, deleted TEXT);
-                CREATE INDEX IF NOT EXISTS changes_order ON changes (namespace, sequence);
-                """
-            )
+            try:
+                self._database = _open(path)
+            except sqlite3.Error as error:
+                raise OSError(errno.EIO, f"cannot use the database: {error}", str(path)) from error
 
     @property
     def is_durable(self) -> bool:
@@ -103,6 +104,16 @@ class Storage:
             self.flush()
             self._database.close()
             self._database = None
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    try:
+        database.executescript(SCHEMA)
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
 
 
 class Collection(MutableMapping[str, Document]):

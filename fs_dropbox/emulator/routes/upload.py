@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ...content_hash import ContentHash
 from .. import metadata, mutations
 from ..arguments import Arguments
 from ..context import ContentionError, Context
@@ -53,15 +52,15 @@ def receive(
     length = context.request.length
     if length is not None and length > options.max_request_bytes:
         raise SessionError("payload_too_large")
-    append = session.append(offset, close=close, max_file_bytes=options.max_file_bytes, size=length)
-    check = ContentHash()
+    append = session.append(
+        offset, close=close, max_file_bytes=options.max_file_bytes, size=length, check=content_hash is not None
+    )
     try:
         for block in context.request.blocks():
             if append.size + len(block) > options.max_request_bytes:
                 raise SessionError("payload_too_large")
             append.write(block)
-            check.update(block)
-        if content_hash is not None and content_hash != check.hexdigest():
+        if content_hash is not None and content_hash != append.content_hash():
             raise SessionError("content_hash_mismatch")
         append.complete(close=close)
     finally:

@@ -1,0 +1,190 @@
+"""The emulator as a process of its own: what it prints, how it fails, what survives kill -9."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from fs_dropbox.emulator import Emulator
+
+START_SECONDS = 30
+
+
+class Process:
+    """A running `python -m fs_dropbox.emulator` and what it printed."""
+
+    def __init__(self, *arguments: str) -> None:
+        command = [sys.executable, "-m", "fs_dropbox.emulator", "--port", "0", *arguments]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.lines: list[str] = []
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+            if line.startswith("Ready"):
+                break
+        self.url = self.lines[0].split()[-1]
+        self.key, self.secret, self.refresh_token = self.lines[1].split()[-3:]
+        self.variables = dict(
+            shlex.split(line)[1].split("=", 1) for line in self.lines if line.startswith("  export DROPBOX")
+        )
+        ca_line = next(line for line in self.lines if "REQUESTS_CA_BUNDLE" in line)
+        self.http = requests.Session()
+        self.ca_file = shlex.split(ca_line)[1].split("=", 1)[1]
+        self.token: str = ""
+
+    def sign_in(self) -> None:
+        form = {
+            "grant_type": "refresh_token",
+            "refresh_token": self.refresh_token,
+            "client_id": self.key,
+            "client_secret": self.secret,
+        }
+        answer = self.http.post(f"{self.url}/oauth2/token", data=form, verify=self.ca_file, timeout=10)
+        self.token = answer.json()["access_token"]
+
+    def call(self, route: str, arg: Any, body: bytes | None = None) -> Any:
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        data = json.dumps(arg).encode()
+        if body is not None:
+            headers |= {"Content-Type": "application/octet-stream", "Dropbox-API-Arg": data.decode()}
+            data = body
+        url = f"{self.url}/2/{route}"
+        response = self.http.post(url, data=data, headers=headers, verify=self.ca_file, timeout=10)
+        assert response.status_code == 200, response.text
+        return response.json() if "download" not in route else response.content
+
+    def end(self, number: int) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(20)
+        self.http.close()
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self.process.stdout.close()
+        self.process.stderr.close()
+        return code
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "dropbox"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_prints_what_clients_need_and_ends_cleanly(number: int) -> None:
+    process = Process()
+    assert process.variables["DROPBOX_API_HOST"] == process.url.removeprefix("https://")
+    process.sign_in()
+    assert process.call("files/list_folder", {"path": ""})["entries"] == []
+    assert process.end(number) == 0
+
+
+def test_a_seed_folder(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "file.txt").write_bytes(b"seeded")
+    process = Process("--seed", str(tmp_path), "--http")
+    assert process.url.startswith("http://")
+    process.sign_in()
+    assert process.call("files/get_metadata", {"path": "/sub/file.txt"})["size"] == 6
+    assert process.end(signal.SIGINT) == 0
+
+
+def test_everything_survives_kill(folder: Path) -> None:
+    process = Process("--folder", str(folder))
+    process.sign_in()
+    big = os.urandom(3 << 20)
+    kept = process.call("files/upload", {"path": "/A/kept"}, big)
+    process.call("files/upload", {"path": "/A/gone"}, b"gone")
+    old = process.call("files/upload", {"path": "/A/changed"}, b"old")
+    cursor = process.call("files/list_folder/get_latest_cursor", {"path": "", "recursive": True})["cursor"]
+    process.call("files/upload", {"path": "/A/changed", "mode": "overwrite"}, b"new")
+    process.call("files/delete_v2", {"path": "/a/gone"})
+    session = process.call("files/upload_session/start", {}, b"abc")["session_id"]
+    token = process.token
+    stop = threading.Event()
+    uploaded = []
+
+    def upload_on() -> None:
+        number = 0
+        while not stop.is_set():
+            try:
+                process.call("files/upload", {"path": f"/burst/{number}"}, f"content {number}".encode())
+            except requests.RequestException:
+                return
+            uploaded.append(number)
+            number += 1
+
+    thread = threading.Thread(target=upload_on)
+    thread.start()
+    while len(uploaded) < 20:
+        stop.wait(0.01)
+    process.process.send_signal(signal.SIGKILL)
+    thread.join(20)
+    stop.set()
+    process.end(signal.SIGKILL)
+
+    again = Process("--folder", str(folder))
+    assert (again.key, again.refresh_token) == (process.key, process.refresh_token)
+    again.token = token
+    assert again.call("files/get_metadata", {"path": "/a/KEPT"}) == {".tag": "file", **kept}
+    assert again.call("files/download", {"path": "/A/kept"}, b"") == big
+    assert again.call("files/download", {"path": f"rev:{old['rev']}"}, b"") == b"old"
+    for number in uploaded:
+        assert again.call("files/download", {"path": f"/burst/{number}"}, b"") == f"content {number}".encode()
+    news = again.call("files/list_folder/continue", {"cursor": cursor})["entries"]
+    assert [e["path_lower"] for e in news[:3]] == ["/a/changed", "/a/gone", "/burst"]
+    revisions = again.call("files/list_revisions", {"path": "/a/gone"})
+    assert (revisions["is_deleted"], len(revisions["entries"])) == (True, 1)
+    finish = {"cursor": {"session_id": session, "offset": 3}, "commit": {"path": "/session"}}
+    assert again.call("files/upload_session/finish", finish, b"def")["size"] == 6
+    assert again.call("files/download", {"path": "/session"}, b"") == b"abcdef"
+    leftovers = list((folder / "incoming").iterdir())
+    assert leftovers == []
+    assert again.end(signal.SIGINT) == 0
+
+
+def failing(*arguments: str) -> str:
+    command = [sys.executable, "-m", "fs_dropbox.emulator", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def test_a_port_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"127.0.0.1:{port}: Address already in use" in failing("--port", str(port))
+
+
+def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    assert "cannot start" in failing("--port", "0", "--folder", str(tmp_path / "file" / "below"))
+    with Emulator(tmp_path / "taken"):
+        assert "another emulator uses this folder" in failing("--port", "0", "--folder", str(tmp_path / "taken"))
+    (tmp_path / "taken" / "emulator.sqlite").write_bytes(b"junk" * 1000)
+    assert "cannot start" in failing("--port", "0", "--folder", str(tmp_path / "taken"))
+
+
+def test_start_raises_and_stop_leaves_nothing(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        emulator = Emulator(port=taken.getsockname()[1])
+        with pytest.raises(OSError, match="in use"):
+            emulator.start()
+    with Emulator(tmp_path / "a") as running:
+        running.control.seed("/x", b"1")
+    with Emulator(tmp_path / "a") as running:
+        assert running.control.tree() == {"/x": 1}
