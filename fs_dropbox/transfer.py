@@ -1,0 +1,187 @@
+"""`copy_file`: one file from one filesystem to another, complete or not at all. Knows no folders and no terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import IO, Any, Final
+
+from fs import errors
+from fs.base import FS
+from fs.path import abspath, basename, dirname, join, normpath, relpath
+
+from fs_dropbox.content_hash import ContentHash
+
+CHUNK_BYTES: Final = 1024 * 1024
+PART_SUFFIX: Final = ".fs-dropbox-part"
+
+Advanced = Callable[[int], None]
+
+
+class StoppedError(Exception):
+    """Someone asked for an end; nothing half-written was left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A folder or a file of an open filesystem."""
+
+    filesystem: FS
+    path: str = "/"
+
+    def at(self, relative: str) -> Place:
+        """Return the place of this path below."""
+        return Place(self.filesystem, join(abspath(normpath(self.path)), relpath(relative)) if relative else self.path)
+
+    @property
+    def local_path(self) -> str | None:
+        """The path for the operating system, None where the filesystem is not on this machine's disks."""
+        filesystem = self.filesystem
+        return str(filesystem.getsyspath(self.path)) if filesystem.hassyspath(self.path) else None
+
+    @property
+    def folds_case(self) -> bool:
+        """Whether names that differ only in case mean the same."""
+        return bool(self.filesystem.getmeta().get("case_insensitive", False))
+
+
+def copy_file(
+    source: Place, target: Place, *, advanced: Advanced | None = None, stop: threading.Event | None = None
+) -> int:
+    """Copy a file over what the target may hold, with its time where that can be kept; return the bytes copied.
+
+    The target changes at the very end or not at all, as far as its filesystem allows. `advanced` is told of bytes
+    as they pass, in the caller's thread.
+
+    Raises:
+        StoppedError: `stop` was set.
+        fs.errors.FSError: either side failed.
+    """
+    if source.filesystem is target.filesystem and source.local_path is None:
+        source.filesystem.copy(source.path, target.path, overwrite=True)
+        size = int(source.filesystem.getsize(target.path))
+        if advanced is not None:
+            advanced(size)
+        return size
+    with source.filesystem.openbin(source.path, "r") as reader:
+        before = _stamp(reader)
+        modified = _modified(source, before)
+        copied = 0
+        with _open_target(target, modified) as write:
+            for chunk in _chunks(reader, stop):
+                write(chunk)
+                copied += len(chunk)
+                if advanced is not None:
+                    advanced(len(chunk))
+                # At once, or a file that grows as fast as it is read would never end.
+                if before is not None and copied > before[0]:
+                    break
+            if before is not None and (copied, before) != (before[0], _stamp(reader)):
+                raise errors.OperationFailed(source.path, msg="the file changed while it was read; it was not copied")
+    return copied
+
+
+def hash_file(place: Place, *, stop: threading.Event | None = None) -> str:
+    """Return the content hash of a file by reading it."""
+    content_hash = ContentHash()
+    with place.filesystem.openbin(place.path, "r") as reader:
+        for chunk in _chunks(reader, stop):
+            content_hash.update(chunk)
+    return content_hash.hexdigest()
+
+
+def write_stream(
+    stream: IO[bytes], target: Place, *, advanced: Advanced | None = None, stop: threading.Event | None = None
+) -> int:
+    """Write what a stream yields until its end as one file; return the bytes written."""
+    written = 0
+    with _open_target(target, None) as write:
+        for chunk in _chunks(stream, stop):
+            write(chunk)
+            written += len(chunk)
+            if advanced is not None:
+                advanced(len(chunk))
+    return written
+
+
+def _chunks(reader: IO[bytes], stop: threading.Event | None) -> Iterator[bytes]:
+    while True:
+        if stop is not None and stop.is_set():
+            raise StoppedError
+        chunk = reader.read(CHUNK_BYTES)
+        if not chunk:
+            return
+        yield chunk
+
+
+def _stamp(reader: IO[bytes]) -> tuple[int, int] | None:
+    """Return size and time of an open local file, None for another one: those read one version anyhow."""
+    try:
+        status = os.fstat(reader.fileno())
+    except (OSError, AttributeError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _modified(source: Place, stamp: tuple[int, int] | None) -> datetime | None:
+    if stamp is not None:
+        return datetime.fromtimestamp(stamp[1] // 10**9, tz=UTC)
+    found = source.filesystem.getinfo(source.path, namespaces=["details"]).modified
+    return found if isinstance(found, datetime) else None
+
+
+@contextlib.contextmanager
+def _open_target(target: Place, modified: datetime | None) -> Iterator[Callable[[bytes], Any]]:
+    """Yield a write function; what it was given becomes the file when the block ends, and is discarded if it raises."""
+    folder = Place(target.filesystem, dirname(target.path)).local_path
+    if folder is not None:
+        with _open_local(os.path.join(folder, basename(target.path)), target.path, modified) as write:
+            yield write
+        return
+    atomic = bool(target.filesystem.getmeta().get("atomic_writes", False))
+    options: dict[str, Any] = {"modified": modified} if atomic and modified is not None else {}
+    file = target.filesystem.openbin(target.path, "w", **options)
+    try:
+        yield file.write
+    except BaseException:
+        # Without abort() the filesystem shows what was written so far; nothing can be done about it here.
+        getattr(file, "abort", file.close)()
+        raise
+    file.close()
+
+
+@contextlib.contextmanager
+def _open_local(name: str, shown: str, modified: datetime | None) -> Iterator[Callable[[bytes], Any]]:
+    if os.path.isdir(name):
+        raise errors.FileExpected(shown)
+    folder, base = os.path.split(name)
+    part = os.path.join(folder, f".{base[:60]}.{secrets.token_hex(4)}{PART_SUFFIX}")
+    try:
+        with open(part, "xb", buffering=0) as file:
+            yield file.write
+            with contextlib.suppress(OSError):
+                os.fchmod(file.fileno(), os.stat(name).st_mode & 0o7777)
+        if modified is not None:
+            os.utime(part, (modified.timestamp(), modified.timestamp()))
+        os.replace(part, name)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+        if isinstance(error, OSError):
+            raise _local_error(shown, error) from error
+        raise
+
+
+def _local_error(shown: str, error: OSError) -> errors.FSError:
+    if isinstance(error, FileNotFoundError):
+        return errors.ResourceNotFound(shown, exc=error)
+    if isinstance(error, PermissionError):
+        return errors.PermissionDenied(shown, exc=error)
+    if error.errno is not None and os.strerror(error.errno) in (os.strerror(28), os.strerror(122)):
+        return errors.InsufficientStorage(shown, exc=error)
+    return errors.OperationFailed(shown, exc=error, msg=f"{shown}: {error.strerror}")

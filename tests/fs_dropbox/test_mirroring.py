@@ -1,0 +1,318 @@
+"""Mirroring between any two filesystems: only what differs moves, and nothing is lost by it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fs import errors
+from fs.base import FS
+from fs.memoryfs import MemoryFS
+from fs.osfs import OSFS
+
+from fs_dropbox.mirroring import Action, Mirror, Observer, Step, Summary
+from fs_dropbox.transfer import Place, StoppedError
+
+
+class Recorder(Observer):
+    def __init__(self) -> None:
+        self.plan = (0, 0)
+        self.bytes = 0
+        self.steps: list[Step] = []
+
+    def planned(self, files: int, size: int) -> None:
+        self.plan = (files, size)
+
+    def advanced(self, size: int) -> None:
+        self.bytes += size
+
+    def done(self, step: Step) -> None:
+        self.steps.append(step)
+
+
+class CountingFS(MemoryFS):
+    """Remembers which files were opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened: list[tuple[str, str]] = []
+
+    def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
+        self.opened.append((path, mode))
+        return super().openbin(path, mode, buffering, **options)
+
+
+class FoldingFS(MemoryFS):
+    """A filesystem that says it cannot tell case apart."""
+
+    def getmeta(self, namespace: str = "standard") -> dict[str, Any]:
+        return dict(super().getmeta(namespace)) | {"case_insensitive": True}
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    (tmp_path / "src" / "sub" / "deep").mkdir(parents=True)
+    (tmp_path / "src" / "empty").mkdir()
+    (tmp_path / "src" / "a.txt").write_bytes(b"a" * 10)
+    (tmp_path / "src" / "sub" / "b.bin").write_bytes(os.urandom(3_000_000))
+    (tmp_path / "src" / "sub" / "deep" / "ü \U0001f600.txt").write_bytes(b"")
+    return tmp_path / "src"
+
+
+@pytest.fixture
+def source(local: Path) -> Iterator[FS]:
+    with OSFS(str(local)) as filesystem:
+        yield filesystem
+
+
+def run(source: FS, target: FS, folder: str = "/", **options: Any) -> Summary:
+    return Mirror(Place(source), Place(target, folder), **options).run()
+
+
+def content(filesystem: FS, folder: str = "/") -> dict[str, bytes | None]:
+    tree = filesystem.opendir(folder)
+    return {p: None if info.is_dir else tree.readbytes(p) for p, info in tree.walk.info()}
+
+
+def test_a_tree_arrives_and_the_second_run_moves_nothing(source: FS) -> None:
+    target = CountingFS()
+    recorder = Recorder()
+    summary = run(source, target, "/new/place", observer=recorder)
+    assert (summary.copied, summary.folders, summary.copied_bytes, summary.failures) == (3, 3, 3_000_010, [])
+    assert recorder.plan == (3, 3_000_010)
+    assert recorder.bytes == 3_000_010
+    assert content(target, "/new/place") == content(source)
+    target.opened.clear()
+    summary = run(source, target, "/new/place")
+    assert (summary.copied, summary.skipped, summary.folders) == (0, 3, 0)
+    assert target.opened == []
+
+
+def test_only_the_changed_file_moves(source: FS, local: Path) -> None:
+    target = MemoryFS()
+    run(source, target)
+    (local / "a.txt").write_bytes(b"longer than before")
+    recorder = Recorder()
+    summary = run(source, target, observer=recorder)
+    assert [(step.action, step.path, step.reason) for step in recorder.steps if step.action is Action.COPY] == [
+        (Action.COPY, "a.txt", "differs")
+    ]
+    assert summary.skipped == 2
+    assert target.readbytes("a.txt") == b"longer than before"
+
+
+def test_a_dry_run_changes_nothing_and_tells_the_same(source: FS) -> None:
+    target = MemoryFS()
+    target.writetext("old.txt", "x")
+    dry, wet = Recorder(), Recorder()
+    run(source, target, "/", dry_run=True, delete=True, observer=dry)
+    assert content(target) == {"/old.txt": b"x"}
+    run(source, target, "/", delete=True, observer=wet)
+
+    def told(recorder: Recorder) -> set[tuple[Action, str]]:
+        return {(step.action, step.path) for step in recorder.steps}
+
+    assert told(dry) == told(wet)
+    assert (Action.DELETE, "old.txt") in told(wet)
+
+
+def test_delete_removes_exactly_what_the_source_does_not_have(source: FS) -> None:
+    target = MemoryFS()
+    target.makedirs("gone/with/it")
+    target.writetext("gone/with/it/x", "x")
+    target.makedirs("sub")
+    target.writetext("sub/extra", "x")
+    assert run(source, target).deleted == 0
+    assert target.exists("gone/with/it/x")
+    recorder = Recorder()
+    summary = run(source, target, delete=True, observer=recorder)
+    assert sorted(step.path for step in recorder.steps if step.action is Action.DELETE) == ["gone", "sub/extra"]
+    assert summary.deleted == 2
+    assert content(target) == content(source)
+
+
+def test_nothing_is_deleted_when_a_folder_of_the_source_cannot_be_read(source: FS, monkeypatch: Any) -> None:
+    target = MemoryFS()
+    run(source, target)
+    scandir = os.scandir
+
+    def unreadable(path: str) -> Any:
+        if path.endswith("deep"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", unreadable)
+    target.writetext("extra", "x")
+    summary = run(source, target, delete=True)
+    assert [step.path for step, _ in summary.failures] == ["sub/deep"]
+    assert summary.deleted == 0
+    assert target.exists("sub/deep/ü \U0001f600.txt")
+    assert target.exists("extra")
+
+
+def test_a_missing_source_is_an_error_and_empties_nothing(tmp_path: Path) -> None:
+    target = MemoryFS()
+    target.writetext("keep", "x")
+    with OSFS(str(tmp_path)) as filesystem:
+        with pytest.raises(errors.ResourceNotFound):
+            Mirror(Place(filesystem, "/absent"), Place(target), delete=True).run()
+        (tmp_path / "file").write_text("x")
+        with pytest.raises(errors.DirectoryExpected):
+            Mirror(Place(filesystem, "/file"), Place(target), delete=True).run()
+    assert target.exists("keep")
+
+
+@pytest.mark.parametrize("delete", [False, True])
+def test_a_folder_in_place_of_a_file_and_the_reverse(source: FS, delete: bool) -> None:
+    target = MemoryFS()
+    target.makedirs("a.txt/below")
+    target.writetext("sub", "a file")
+    summary = run(source, target, delete=delete)
+    if delete:
+        assert summary.failures == []
+        assert content(target) == content(source)
+    else:
+        assert sorted(step.path for step, _ in summary.failures) == ["a.txt", "sub"]
+        assert target.readtext("sub") == "a file"
+        assert target.isdir("a.txt/below")
+
+
+def test_local_files_are_replaced_whole_with_their_times(tmp_path: Path) -> None:
+    source = MemoryFS()
+    source.writebytes("a", b"new")
+    source.setinfo("a", {"details": {"modified": 1_600_000_000}})
+    (tmp_path / "a").write_bytes(b"old content")
+    (tmp_path / "a").chmod(0o640)
+    held = (tmp_path / "a").open("rb")
+    with OSFS(str(tmp_path)) as target, held:
+        run(source, target)
+        assert held.read() == b"old content", "whoever reads the old version goes on reading it"
+    assert (tmp_path / "a").read_bytes() == b"new"
+    assert (tmp_path / "a").stat().st_mtime == 1_600_000_000
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+class BreakingFS(MemoryFS):
+    """Breaks off while it is read."""
+
+    error: Exception = errors.OperationFailed("a", msg="cut")
+
+    def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
+        file = super().openbin(path, mode, buffering, **options)
+        if mode == "r" and path == "/a":
+            reads = iter([b"half"])
+
+            def read(_: int = -1) -> bytes:
+                for chunk in reads:
+                    return chunk
+                raise self.error
+
+            file.read = read
+        return file
+
+
+def test_a_transfer_that_breaks_off_leaves_the_old_file_and_the_others_go_on(tmp_path: Path) -> None:
+    source = BreakingFS()
+    source.writebytes("a", b"whole")
+    source.writebytes("b", b"b")
+    (tmp_path / "a").write_bytes(b"old content")
+    with OSFS(str(tmp_path)) as target:
+        summary = run(source, target)
+    assert [step.path for step, _ in summary.failures] == ["a"]
+    assert summary.ended_by is None
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"old content", "b": b"b"}
+
+
+def test_an_error_that_no_other_file_would_escape_ends_the_run(tmp_path: Path) -> None:
+    source = BreakingFS()
+    source.error = errors.RemoteConnectionError(msg="no network")
+    source.writebytes("a", b"whole")
+    for number in range(200):
+        source.writebytes(f"b{number}", b"b")
+    with OSFS(str(tmp_path)) as target:
+        summary = run(source, target, workers=1)
+    assert isinstance(summary.ended_by, errors.RemoteConnectionError)
+    assert len(list(tmp_path.iterdir())) < 200
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_copied(source: FS, local: Path) -> None:
+    target = MemoryFS()
+
+    class Changing(Observer):
+        def advanced(self, size: int) -> None:
+            with (local / "sub" / "b.bin").open("ab") as file:
+                file.write(b"m" * 2_000_000)
+
+    summary = run(source, target, observer=Changing())
+    assert "sub/b.bin" in [step.path for step, _ in summary.failures]
+    assert "changed while it was read" in str(summary.failures[0][1])
+
+
+def test_symbolic_links(source: FS, local: Path) -> None:
+    (local / "to-file").symlink_to(local / "a.txt")
+    (local / "to-folder").symlink_to(local / "sub")
+    (local / "loop").symlink_to(local)
+    (local / "broken").symlink_to(local / "nowhere")
+    os.mkfifo(local / "pipe")
+    target = MemoryFS()
+    target.makedirs("to-folder/kept")
+    target.writetext("to-folder/kept/file", "x")
+    recorder = Recorder()
+    summary = run(source, target, delete=True, observer=recorder)
+    assert target.readbytes("to-file") == b"a" * 10
+    ignored = {step.path: step.reason for step in recorder.steps if step.action is Action.SKIP and step.reason}
+    assert ignored == {
+        "to-folder": "a symbolic link to a folder",
+        "loop": "a symbolic link to a folder",
+        "broken": "a symbolic link to nothing",
+        "pipe": "neither a file nor a folder",
+    }
+    assert (summary.ignored, summary.failures) == (4, [])
+    assert target.exists("to-folder/kept/file"), "what is behind a link was not looked at, so nothing is known of it"
+
+
+def test_names_that_differ_only_in_case(source: FS, local: Path) -> None:
+    (local / "A.TXT").write_text("other")
+    target = FoldingFS()
+    target.writebytes("A.txt", b"a" * 10)
+    target.settimes("A.txt", modified=datetime.now(UTC))
+    summary = run(source, target, delete=True)
+    assert [(step.path, "differs only in case from A.TXT" in str(error)) for step, error in summary.failures] == [
+        ("a.txt", True)
+    ]
+    assert target.listdir("/") == ["A.txt", "empty", "sub"]
+    assert target.readbytes("A.txt") == b"other"
+
+
+def test_a_folder_is_not_mirrored_into_itself(source: FS) -> None:
+    target = MemoryFS()
+    target.makedirs("a/b")
+    for one, other in (("/a", "/a/b"), ("/a/b", "/a"), ("/a", "/a")):
+        with pytest.raises(errors.OperationFailed, match="inside"):
+            Mirror(Place(target, one), Place(target, other)).run()
+    with OSFS(source.getsyspath("/sub")) as inner, pytest.raises(errors.OperationFailed, match="inside"):
+        Mirror(Place(source), Place(inner)).run()
+
+
+def test_stop_ends_the_run_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    source = MemoryFS()
+    for number in range(50):
+        source.writebytes(f"f{number}", os.urandom(3_000_000))
+
+    class Stopping(Observer):
+        def advanced(self, size: int) -> None:
+            mirror.stop.set()
+
+    with OSFS(str(tmp_path)) as target:
+        mirror = Mirror(Place(source), Place(target), workers=4, observer=Stopping())
+        with pytest.raises(StoppedError):
+            mirror.run()
+    assert all(path.stat().st_size == 3_000_000 for path in tmp_path.iterdir())
+    assert len(list(tmp_path.iterdir())) < 50
+    assert threading.active_count() == 1
