@@ -304,6 +304,7 @@ def test_stat_after_close_is_exact(client: RawClient) -> None:
 
 def test_open_for_reading_waits_for_the_commit(serving: Serving, filesystem: AtomicFS) -> None:
     filesystem.writebytes("/f", b"old")
+    filesystem.calls.clear()
     writer, reader = serving.raw(), serving.raw()
     handle = writer.opened("/f", W | C | T)
     writer.wait(writer.write(handle, 0, b"new!"))
