@@ -83,12 +83,12 @@ class Catalog:
         if self._cache.get(key) is ABSENT:
             raise fs.errors.ResourceNotFound(path)
         epoch = self._cache.epoch()
-        with fs_errors(path, directory=True):
+        with fs_errors(path):
             return self._flights.do(("listing", key, epoch), lambda: self._fetch_listing(path, key, epoch))
 
     def is_empty(self, path: str) -> bool:
         """Tell whether a folder has no children; asks Dropbox: deletion is recursive, so the cache is no proof."""
-        with fs_errors(path, directory=True):
+        with fs_errors(path):
             page = self._client.list_folder(paths.to_api(path), limit=1)
             while not page.entries and page.has_more:
                 page = self._client.list_folder_continue(page.cursor)

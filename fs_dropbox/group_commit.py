@@ -105,7 +105,7 @@ class GroupCommit:
         finally:
             for writer in group:
                 if not writer.result.done():
-                    writer.settle(TransportError("the commit was interrupted"))
+                    writer.settle(TransportError("interrupted"))
             with self._changed:
                 if self._leader is leader and leader not in self._queue:
                     self._leader = self._queue[0] if self._queue else None

@@ -1,0 +1,225 @@
+"""What can go wrong between us and Dropbox, and the one table that turns it into PyFilesystem's errors.
+
+Inside the package calls raise ApiError (Dropbox said no) or TransportError (nobody said anything useful); `fs_errors`
+turns both into `fs.errors` with the caller's path and a reason in words for people. No text holds a secret.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Literal, TypeAlias
+
+import fs.errors
+
+from fs_dropbox import error_table
+
+TransportKind: TypeAlias = Literal[
+    "connect", "tls", "proxy", "timeout", "reset", "cut", "server", "protocol", "interrupted", "closed"
+]
+
+TRANSPORT_REASONS: Final[dict[TransportKind, str]] = {
+    "connect": "Dropbox cannot be reached",
+    "tls": "no secure connection to Dropbox: its certificate could not be verified or the connection broke",
+    "proxy": "the proxy in front of Dropbox cannot be reached or refused the connection",
+    "timeout": "Dropbox did not answer in time",
+    "reset": "the connection to Dropbox broke",
+    "cut": "the answer of Dropbox broke off",
+    "server": "Dropbox has an internal problem",
+    "protocol": "the answer was not one that Dropbox gives (is something else listening at its address?)",
+    "interrupted": "the operation was cancelled",
+    "closed": "the connection to Dropbox was closed",
+}
+# Tags that ask for the same call again, later; internal_error may have done the work already.
+_TRANSIENT_TAGS: Final = frozenset(
+    {"too_many_requests", "too_many_write_operations", "internal_error", "retry_error", "in_progress"}
+)
+_SECRETS: Final = re.compile(
+    r"(?i)\b(bearer|basic)\s+[\w.~+/=-]+|\bsl\.[\w.-]{8,}|\b(?:refresh_token|client_secret|code)=[^&\s]+"
+)
+
+
+class VersionConflict(fs.errors.OperationFailed):  # type: ignore[misc]
+    """Someone else changed the file since the version that this change is based on; nothing was overwritten."""
+
+    default_message = "'{path}' was changed by someone else meanwhile; nothing was overwritten"
+
+
+class ApiError(Exception):
+    """Dropbox refused a call.
+
+    `tag` is the path of tags from the outside in, e.g. ("path", "conflict", "file"). Refusals that are no route's own
+    have the tags of their body too: 401 ("expired_access_token",), 422 ("invalid_root",), 429 ("too_many_requests",);
+    400 is ("bad_request",) with Dropbox's sentence as `message`. `details` is the error object as it came.
+    """
+
+    def __init__(
+        self,
+        route: str,
+        tag: tuple[str, ...],
+        *,
+        status: int = 409,
+        request_id: str = "",
+        message: str = "",
+        user_message: str = "",
+        retry_after: float | None = None,
+        path: str = "",
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(route, tag)
+        self.route = route
+        self.tag = tag
+        self.status = status
+        self.request_id = request_id
+        self.message = scrub(message)
+        self.user_message = scrub(user_message)
+        self.retry_after = retry_after
+        self.path = path
+        self.details = details or {}
+        self.lost_update = False  # set where the conflict is with the version that the call was to replace
+
+    @property
+    def is_rate_limit(self) -> bool:
+        """Whether the call came too early: nothing was done."""
+        return self.status == 429 or self.tag[-1:] == ("too_many_write_operations",)
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether the same call may succeed later."""
+        return self.status == 429 or bool(_TRANSIENT_TAGS.intersection(self.tag[-1:]))
+
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether the call may have been carried out all the same."""
+        return self.tag[-1:] == ("internal_error",)
+
+    def __str__(self) -> str:
+        details = [self.message] if self.message else []
+        details += [f"request {self.request_id}"] if self.request_id else []
+        return f"{self.route}: {'/'.join(self.tag)}" + (f" ({'; '.join(details)})" if details else "")
+
+
+class AuthError(ApiError):
+    """Dropbox does not accept the credentials, or not for this."""
+
+    def __init__(self, route: str, tag: tuple[str, ...], *, status: int = 401, **others: Any) -> None:
+        super().__init__(route, tag, status=status, **others)
+
+
+class TransportError(Exception):
+    """A call had no usable answer. `was_sent`: the request may have reached Dropbox and been carried out."""
+
+    def __init__(
+        self,
+        kind: TransportKind,
+        detail: str = "",
+        *,
+        route: str = "",
+        was_sent: bool = True,
+        status: int | None = None,
+    ) -> None:
+        super().__init__(kind)
+        self.kind: TransportKind = kind
+        self.detail = scrub(detail)
+        self.route = route
+        self.was_sent = was_sent
+        self.status = status
+        self.retry_after: float | None = None
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether the same call may succeed later."""
+        return self.kind not in ("interrupted", "closed")
+
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether the call may have been carried out all the same."""
+        return self.was_sent
+
+    def __str__(self) -> str:
+        where = f"{self.route}: " if self.route else ""
+        return f"{where}{TRANSPORT_REASONS[self.kind]}" + (f" ({self.detail})" if self.detail else "")
+
+
+def scrub(text: str) -> str:
+    """Return a text without whatever looks like a token, secret or authorisation header."""
+    return _SECRETS.sub("[secret]", text)
+
+
+def tags(error: object) -> tuple[str, ...]:
+    """Return the path of tags in an error object, from the outside in.
+
+    Members that are unions nest under a key equal to the tag; UploadWriteFailed and RateLimitError under `reason`;
+    text beside a tag (malformed_path) is no tag.
+    """
+    path: list[str] = []
+    if isinstance(error, str):
+        return (error,)
+    while isinstance(error, dict):
+        tag = error.get(".tag")
+        if isinstance(tag, str):
+            path.append(tag)
+        inner = error.get(tag) if isinstance(tag, str) else None
+        error = inner if isinstance(inner, dict) else error.get("reason")
+    return tuple(path)
+
+
+def reason(error: ApiError | TransportError) -> str:
+    """Say what happened in words for people."""
+    if isinstance(error, TransportError):
+        return TRANSPORT_REASONS[error.kind]
+    return _explain(error)[1]
+
+
+def to_fs_error(error: ApiError | TransportError, path: str, target: str | None = None) -> fs.errors.FSError:
+    """Return the `fs.errors` error for a failed call, with `reason`; `target` is the path of `to/…` errors."""
+    failed_path = target if target is not None and isinstance(error, ApiError) and error.tag[:1] == ("to",) else path
+    if isinstance(error, TransportError):
+        kind = fs.errors.OperationTimeout if error.kind == "timeout" else fs.errors.RemoteConnectionError
+        text = TRANSPORT_REASONS[error.kind]
+    else:
+        kind, text = _explain(error)
+    converted: fs.errors.FSError = kind(path=failed_path, exc=error, msg="'{path}': {reason}")
+    converted.reason = text
+    return converted
+
+
+@contextmanager
+def fs_errors(path: str, *, target: str | None = None) -> Iterator[None]:
+    """Raise what a call raises as `fs.errors` with the PyFilesystem path (and target) of the caller."""
+    try:
+        yield
+    except (ApiError, TransportError) as error:
+        raise to_fs_error(error, path, target) from error
+
+
+def _explain(error: ApiError) -> tuple[type[fs.errors.FSError], str]:
+    """Return the class and the reason for a refusal."""
+    if error.lost_update:
+        return VersionConflict, "it was changed by someone else meanwhile; nothing was overwritten"
+    rule = error_table.find(error.route, error.tag)
+    if rule is None:
+        text = error.user_message or error.message or "/".join(error.tag) or f"status {error.status}"
+        return fs.errors.OperationFailed, f"Dropbox refused: {text}"
+    kind, text = rule
+    if kind is fs.errors.ResourceLocked:
+        holder = _lock_holder(error.details)
+        text = f"locked by {holder}" if holder else text
+    elif error.tag == ("missing_scope",):
+        text = f"{text} (missing scope: {error.details.get('required_scope', 'unknown')})"
+    elif error.message and error.tag == ("bad_request",):
+        text = f"{text}: {error.message}"
+    elif error.user_message and error.tag[-1:] == ("other",):
+        text = error.user_message
+    return kind, text
+
+
+def _lock_holder(details: object) -> str | None:
+    """Find the name of a lock's holder, at whatever depth the error tells it."""
+    if not isinstance(details, dict):
+        return None
+    name = details.get("lockholder_name")
+    if isinstance(name, str):
+        return name
+    return next((found for inner in details.values() if (found := _lock_holder(inner))), None)
