@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -46,6 +47,8 @@ _COMPATIBLE_KEX = (
     "diffie-hellman-group14-sha256",
 )
 _MAX_PROMPT_ANSWERS = 8
+_MAX_HELD_BACK = 10_000
+_FIRST_SERVICE_MESSAGE = 50  # RFC 4250: below are those of the transport itself
 
 _logger = logging.getLogger(__name__)
 _ssh_logger = logging.getLogger("sftp_gateway.ssh")
@@ -179,6 +182,7 @@ class BoundedTransport(wire.GatewayTransport):
         self._on_end = on_end
         self._kex_init_deferred = False
         self._refusals: dict[int, str] = {}
+        self._held_back: list[Message] = []  # of the transport's thread
         self._channel_handler_table: dict[int, Callable[[Channel, Message], None]] = {
             **self._channel_handler_table,
             MSG_CHANNEL_REQUEST: self._handle_channel_request,
@@ -231,6 +235,22 @@ class BoundedTransport(wire.GatewayTransport):
             for line in msg if isinstance(msg, list) else [msg]:
                 _ssh_logger.debug(line, *args)
 
+    def _send_message(self, data: Message) -> None:
+        """Hold back what may not be sent while keys are exchanged: paramiko answers requests right into it."""
+        if data.asbytes()[0] >= _FIRST_SERVICE_MESSAGE and self.initial_kex_done and not self.clear_to_send.is_set():
+            self._held_back.append(data)
+            if len(self._held_back) > _MAX_HELD_BACK:
+                raise SSHException("the client goes on asking instead of exchanging keys")
+        else:
+            super()._send_message(data)  # type: ignore[misc]
+
+    def _send_user_message(self, data: Message) -> None:
+        """Never wait for an exchange of keys on the thread that carries it out."""
+        if threading.current_thread() is not self:
+            super()._send_user_message(data)  # type: ignore[misc]
+        elif self.is_active():
+            self._send_message(data)
+
     def _send_kex_init(self) -> None:
         """Let OpenSSH speak first: it sends its lists unasked, and `_negotiate_keys` chooses ours by them."""
         first = not self.initial_kex_done and not self._kex_init_deferred
@@ -253,6 +273,9 @@ class BoundedTransport(wire.GatewayTransport):
         if self.auth_handler is None:
             self.auth_handler = BoundedAuthHandler(self)
         super()._parse_newkeys(m)  # type: ignore[misc]
+        held_back, self._held_back = self._held_back, []
+        for message in held_back:
+            self._send_message(message)
 
     def _auth_trigger(self) -> None:
         super()._auth_trigger()  # type: ignore[misc]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import paramiko
 import pytest
@@ -60,13 +61,23 @@ def _close(transport: paramiko.Transport) -> None:
     transport.join(10)
 
 
+class LogLines(Protocol):
+    def __call__(self, event: str, at_least: int = 0) -> list[dict[str, Any]]: ...
+
+
 @pytest.fixture
-def log_lines(caplog: pytest.LogCaptureFixture) -> Callable[[str], list[dict[str, Any]]]:
-    """Return the fields of every line that was logged for an event."""
+def log_lines(caplog: pytest.LogCaptureFixture) -> LogLines:
+    """Return the fields of every line that was logged for an event, once there are so many."""
     caplog.set_level(logging.DEBUG, logger="sftp_gateway")
     logging.getLogger("sftp_gateway.ssh").setLevel(logging.CRITICAL)
 
-    def lines(event: str) -> list[dict[str, Any]]:
-        return [record.__dict__["fields"] for record in caplog.records if record.__dict__.get("event") == event]
+    def lines(event: str, at_least: int = 0) -> list[dict[str, Any]]:
+        deadline = time.monotonic() + 10
+        while True:
+            found = [record.__dict__["fields"] for record in caplog.records if record.__dict__.get("event") == event]
+            if len(found) >= at_least:
+                return found
+            assert time.monotonic() < deadline, f"{event} was not logged"
+            time.sleep(0.01)
 
     return lines

@@ -19,10 +19,8 @@ from fs.memoryfs import MemoryFS
 
 from sftp_gateway import UserConfig
 
-from .conftest import PASSWORD, PASSWORD_HASH, Connect, StartGateway
+from .conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
 from .test_transport import wait_for_no_connection
-
-Lines = Callable[[str], list[dict[str, Any]]]
 
 
 def make_key(kind: str) -> paramiko.PKey:
@@ -40,10 +38,10 @@ def public_line(key: paramiko.PKey) -> str:
     return f"{key.get_name()} {base64.b64encode(key.asbytes()).decode()} ann@laptop"
 
 
-def test_password(start_gateway: StartGateway, connect: Connect, log_lines: Lines) -> None:
+def test_password(start_gateway: StartGateway, connect: Connect, log_lines: LogLines) -> None:
     gateway = start_gateway()
     assert connect(gateway, "ann", PASSWORD).is_authenticated()
-    (line,) = log_lines("login")
+    (line,) = log_lines("login", 1)
     assert (line["user"], line["from"], line["method"]) == ("ann", "127.0.0.1", "password")
     assert not log_lines("login_failed")
 
@@ -61,31 +59,31 @@ def test_keyboard_interactive_is_the_same_check(start_gateway: StartGateway, con
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
-def test_public_key(start_gateway: StartGateway, connect: Connect, log_lines: Lines, kind: str) -> None:
+def test_public_key(start_gateway: StartGateway, connect: Connect, log_lines: LogLines, kind: str) -> None:
     key = make_key(kind)
     gateway = start_gateway(users=(UserConfig(name="ann", public_keys=(public_line(key),), url="mem://"),))
     assert connect(gateway, "ann", key).is_authenticated()
-    (line,) = log_lines("login")
+    (line,) = log_lines("login", 1)
     assert line["method"] == f"publickey {key.fingerprint}"
 
 
-def test_wrong_password_is_one_line(start_gateway: StartGateway, connect: Connect, log_lines: Lines) -> None:
+def test_wrong_password_is_one_line(start_gateway: StartGateway, connect: Connect, log_lines: LogLines) -> None:
     gateway = start_gateway()
     with pytest.raises(paramiko.AuthenticationException):
         connect(gateway, "ann", "battery staple")
-    (line,) = log_lines("login_failed")
+    (line,) = log_lines("login_failed", 1)
     assert (line["user"], line["method"], line["reason"]) == ("ann", "password", "wrong password")
     assert not log_lines("login")
 
 
-def test_unknown_user_is_one_line(start_gateway: StartGateway, connect: Connect, log_lines: Lines) -> None:
+def test_unknown_user_is_one_line(start_gateway: StartGateway, connect: Connect, log_lines: LogLines) -> None:
     with pytest.raises(paramiko.AuthenticationException):
         connect(start_gateway(), "nobody", "x")
-    assert [line["reason"] for line in log_lines("login_failed")] == ["unknown user"]
+    assert [line["reason"] for line in log_lines("login_failed", 1)] == ["unknown user"]
 
 
 def test_unknown_keys_are_one_line_when_the_client_gives_up(
-    start_gateway: StartGateway, connect: Connect, log_lines: Lines
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines
 ) -> None:
     gateway = start_gateway()
     transport = connect(gateway)
@@ -95,12 +93,12 @@ def test_unknown_keys_are_one_line_when_the_client_gives_up(
             transport.auth_publickey("ann", key)
     transport.close()
     wait_for_no_connection(gateway)
-    (line,) = log_lines("login_failed")
+    (line,) = log_lines("login_failed", 1)
     assert line["user"] == "ann"
     assert line["reason"] == "no accepted key: " + ", ".join(key.fingerprint for key in keys)
 
 
-def test_probes_are_no_failed_logins(start_gateway: StartGateway, connect: Connect, log_lines: Lines) -> None:
+def test_probes_are_no_failed_logins(start_gateway: StartGateway, connect: Connect, log_lines: LogLines) -> None:
     gateway = start_gateway(ban_failures=1, ban_exempt=())
     transport = connect(gateway)
     with pytest.raises(paramiko.BadAuthenticationType) as caught:
@@ -113,7 +111,7 @@ def test_probes_are_no_failed_logins(start_gateway: StartGateway, connect: Conne
     transport.close()
     wait_for_no_connection(gateway)
     assert not log_lines("login_failed")
-    assert len(log_lines("login")) == 1
+    assert len(log_lines("login", 1)) == 1
 
 
 def test_a_key_of_an_unknown_kind_is_one_more_key_that_does_not_fit(
@@ -167,7 +165,7 @@ def text_of(records: list[Any]) -> str:
 
 
 @pytest.fixture
-def no_secrets(caplog: pytest.LogCaptureFixture, log_lines: Lines) -> Callable[[], None]:
+def no_secrets(caplog: pytest.LogCaptureFixture, log_lines: LogLines) -> Callable[[], None]:
     def check() -> None:
         for secret in ("APPSECRET", "TOKEN", "GUESS", PASSWORD):
             assert secret not in text_of(caplog.records)
@@ -176,31 +174,31 @@ def no_secrets(caplog: pytest.LogCaptureFixture, log_lines: Lines) -> Callable[[
 
 
 def test_storage_credentials_sign_in(
-    start_gateway: StartGateway, connect: Connect, log_lines: Lines, no_secrets: Callable[[], None]
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines, no_secrets: Callable[[], None]
 ) -> None:
     storage = Storage()
     gateway = start_gateway(open_filesystem=storage)
     assert connect(gateway, "KEY~APPSECRET", "TOKEN").is_authenticated()
-    (line,) = log_lines("login")
+    (line,) = log_lines("login", 1)
     assert line["user"] == "KEY~***"
     no_secrets()
 
 
 def test_a_known_account_does_not_let_in_another_token(
-    start_gateway: StartGateway, connect: Connect, log_lines: Lines, no_secrets: Callable[[], None]
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines, no_secrets: Callable[[], None]
 ) -> None:
     gateway = start_gateway(open_filesystem=Storage())
     connect(gateway, "KEY~APPSECRET", "TOKEN")
     with pytest.raises(paramiko.AuthenticationException):
         connect(gateway, "KEY~APPSECRET", "GUESS")
-    (line,) = log_lines("login_failed")
+    (line,) = log_lines("login_failed", 1)
     assert line["user"] == "KEY~***"
     assert line["reason"] == "Dropbox refused the credentials: the refresh token in *** is invalid or revoked"
     no_secrets()
 
 
 def test_a_revoked_token_is_noticed(
-    start_gateway: StartGateway, connect: Connect, log_lines: Lines, no_secrets: Callable[[], None]
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines, no_secrets: Callable[[], None]
 ) -> None:
     storage = Storage()
     gateway = start_gateway(open_filesystem=storage, recheck_seconds=0.0)
@@ -208,7 +206,7 @@ def test_a_revoked_token_is_noticed(
     storage.token = "NEWER"
     with pytest.raises(paramiko.AuthenticationException):
         connect(gateway, "KEY~APPSECRET", "TOKEN")
-    assert len(log_lines("login_failed")) == 1
+    assert len(log_lines("login_failed", 1)) == 1
     no_secrets()
 
 
@@ -216,7 +214,7 @@ def test_a_revoked_token_is_noticed(
 def test_dropbox_down_at_login_is_no_failed_login(
     start_gateway: StartGateway,
     connect: Connect,
-    log_lines: Lines,
+    log_lines: LogLines,
     no_secrets: Callable[[], None],
     password: str,
 ) -> None:
@@ -226,7 +224,7 @@ def test_dropbox_down_at_login_is_no_failed_login(
     with pytest.raises((paramiko.SSHException, EOFError)):
         connect(gateway, "KEY~APPSECRET", password)
     wait_for_no_connection(gateway)
-    (line,) = log_lines("login_refused")
+    (line,) = log_lines("login_refused", 1)
     assert line["user"] == "KEY~***"
     assert line["reason"].startswith("Dropbox cannot be reached: ")
     assert not log_lines("login_failed")
@@ -236,7 +234,7 @@ def test_dropbox_down_at_login_is_no_failed_login(
 
 
 def test_a_storage_that_does_not_answer_stops_nobody_else(
-    start_gateway: StartGateway, connect: Connect, log_lines: Lines
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines
 ) -> None:
     storage = Storage()
     storage.slow.clear()
@@ -256,7 +254,7 @@ def test_a_storage_that_does_not_answer_stops_nobody_else(
     waiting.join(10)
     storage.slow.set()
     assert len(errors) == 1
-    assert log_lines("login_refused")[0]["reason"] == "Dropbox cannot be reached: no answer within 1 s"
+    assert log_lines("login_refused", 1)[0]["reason"] == "Dropbox cannot be reached: no answer within 1 s"
 
 
 def test_ten_parallel_logins_open_once(start_gateway: StartGateway, connect: Connect) -> None:
@@ -291,13 +289,51 @@ def test_credentials_can_be_switched_off(start_gateway: StartGateway, connect: C
     assert storage.opened == 0
 
 
+@pytest.mark.parametrize(
+    ("token", "down", "said", "reason"),
+    [
+        ("TOKEN", True, "Dropbox cannot be reached, try again later", "Dropbox cannot be reached: "),
+        (
+            "REVOKED",
+            False,
+            "Dropbox refused the credentials of this user, try again later",
+            "Dropbox refused the credentials of this user: the refresh token in *** is invalid or revoked",
+        ),
+    ],
+)
+def test_a_user_whose_storage_is_out_of_reach_is_told_when_asking_for_sftp(
+    start_gateway: StartGateway,
+    connect: Connect,
+    log_lines: LogLines,
+    no_secrets: Callable[[], None],
+    token: str,
+    down: bool,
+    said: str,
+    reason: str,
+) -> None:
+    storage = Storage()
+    storage.down = down
+    user = UserConfig(name="ann", password_hash=PASSWORD_HASH, url=f"dropbox://KEY~APPSECRET:{token}@/")
+    gateway = start_gateway(open_filesystem=storage, users=(user,), ban_failures=1, ban_exempt=())
+    transport = connect(gateway, "ann", PASSWORD)
+    told: list[tuple[int, str]] = []
+    transport._parse_disconnect = lambda m: told.append((m.get_int(), m.get_text()))
+    with pytest.raises((paramiko.SSHException, EOFError)):
+        paramiko.SFTPClient.from_transport(transport)
+    transport.join(10)
+    assert told == [(7, said)]
+    assert log_lines("login_refused", 1)[0]["reason"].startswith(reason)
+    assert not log_lines("login_failed")
+    no_secrets()
+
+
 def test_a_misconfigured_user_is_told_to_come_later(
-    start_gateway: StartGateway, connect: Connect, log_lines: Lines
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines
 ) -> None:
     gateway = start_gateway(users=(UserConfig(name="ann", password_hash=PASSWORD_HASH, url_env="NOT_THERE"),))
     with pytest.raises((paramiko.SSHException, EOFError)):
         connect(gateway, "ann", PASSWORD)
-    assert "NOT_THERE holds no URL" in log_lines("login_refused")[0]["reason"]
+    assert "NOT_THERE holds no URL" in log_lines("login_refused", 1)[0]["reason"]
 
 
 def test_the_client_is_told_why(start_gateway: StartGateway, connect: Connect) -> None:
@@ -312,7 +348,7 @@ def test_the_client_is_told_why(start_gateway: StartGateway, connect: Connect) -
 
 
 def test_a_bug_is_a_refusal_with_a_trace_for_us(
-    start_gateway: StartGateway, connect: Connect, log_lines: Lines, monkeypatch: pytest.MonkeyPatch
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = start_gateway()
     transport = connect(gateway)
@@ -320,19 +356,19 @@ def test_a_bug_is_a_refusal_with_a_trace_for_us(
         patch.setattr("sftp_gateway.users.Users.check_password", lambda *_: 1 / 0)
         with pytest.raises(paramiko.AuthenticationException):
             transport.auth_password("ann", PASSWORD, fallback=False)
-    assert "ZeroDivisionError" in log_lines("bug")[0]["trace"]
+    assert "ZeroDivisionError" in log_lines("bug", 1)[0]["trace"]
     transport.auth_password("ann", PASSWORD)
     assert transport.is_authenticated()
 
 
 def test_failed_logins_ban_an_address_and_leave_others_in(
-    start_gateway: StartGateway, connect: Connect, log_lines: Lines
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines
 ) -> None:
     gateway = start_gateway(ban_failures=3, ban_exempt=())
     for number in range(3):
         with pytest.raises((paramiko.SSHException, EOFError)):
             connect(gateway, "ann", f"guess {number}")
-    assert len(log_lines("ban")) == 1
+    assert len(log_lines("ban", 1)) == 1
     with pytest.raises((paramiko.SSHException, EOFError, OSError)):
         connect(gateway, "ann", PASSWORD)
-    assert [line["reason"] for line in log_lines("refused")] == ["banned after failed logins"]
+    assert [line["reason"] for line in log_lines("refused", 1)] == ["banned after failed logins"]

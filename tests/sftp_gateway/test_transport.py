@@ -16,7 +16,7 @@ from paramiko.message import Message
 from sftp_gateway import SFTPGateway
 from sftp_gateway.transport import MAX_BANNER_BYTES, BoundedPacketizer, BoundedTransport
 
-from .conftest import PASSWORD, Connect, StartGateway
+from .conftest import PASSWORD, Connect, LogLines, StartGateway
 
 WEAK = ("cbc", "3des", "md5", "sha1", "-96", "arcfour", "group1-", "umac", "nistp", "group14")
 
@@ -24,6 +24,8 @@ WEAK = ("cbc", "3des", "md5", "sha1", "-96", "arcfour", "group1-", "umac", "nist
 def test_the_private_parts_of_paramiko_that_are_overridden_exist() -> None:
     """A paramiko that moves one of them must be noticed here, not by an attacker."""
     for base, name in (
+        (paramiko.Transport, "_send_message"),
+        (paramiko.Transport, "_send_user_message"),
         (paramiko.Transport, "_send_kex_init"),
         (paramiko.Transport, "_negotiate_keys"),
         (paramiko.Transport, "_parse_newkeys"),
@@ -104,17 +106,33 @@ def test_a_client_without_aes_gcm_gets_aes_ctr(start_gateway: StartGateway) -> N
     client.join(10)
 
 
-def test_rekeying_started_by_the_server(
+def test_rekeying_started_by_the_server_amid_requests(
     start_gateway: StartGateway, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Answers to requests that cross the server's offer of new keys wait until these are in place."""
     monkeypatch.setattr(BoundedPacketizer, "REKEY_PACKETS", 15)
     transport = connect(start_gateway(), "ann", PASSWORD)
-    first_exchange = transport.H
-    deadline = time.monotonic() + 10
-    while first_exchange == transport.H and time.monotonic() < deadline:
+    exchanges = set()
+    deadline = time.monotonic() + 20
+    while len(exchanges) < 4:
+        assert time.monotonic() < deadline, "no new keys"
+        exchanges.add(transport.H)
+        for _ in range(5):
+            transport.global_request("ping", wait=False)
         transport.global_request("ping", wait=True)
-    assert first_exchange != transport.H
-    assert transport.is_active()
+        assert transport.is_active()
+
+
+def test_rekeying_started_by_the_client_amid_requests(start_gateway: StartGateway, connect: Connect) -> None:
+    transport = connect(start_gateway(), "ann", PASSWORD)
+    for _ in range(4):
+        before = transport.H
+        transport.renegotiate_keys()
+        assert before != transport.H
+        transport.global_request("ping", wait=True)
+    channel = transport.open_session(timeout=10)
+    channel.exec_command("id")
+    assert channel.recv_exit_status() == 1
 
 
 ATTACKS: dict[str, Callable[[socket.socket], Any]] = {
@@ -136,7 +154,7 @@ ATTACKS: dict[str, Callable[[socket.socket], Any]] = {
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_a_broken_handshake_is_one_debug_line_and_leaves_nothing(
-    start_gateway: StartGateway, connect: Connect, log_lines: Any, caplog: pytest.LogCaptureFixture, attack: str
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines, caplog: pytest.LogCaptureFixture, attack: str
 ) -> None:
     gateway = start_gateway()
     with socket.create_connection(gateway.address, timeout=20) as sock:
@@ -145,7 +163,7 @@ def test_a_broken_handshake_is_one_debug_line_and_leaves_nothing(
         while sock.recv(65536):
             pass
     wait_for_no_connection(gateway)
-    assert len(log_lines("no_login")) == 1
+    assert len(log_lines("no_login", 1)) == 1
     assert [record.levelname for record in caplog.records if record.name.startswith("sftp_gateway")] == ["DEBUG"]
     assert connect(gateway, "ann", PASSWORD).is_authenticated()
 
