@@ -44,6 +44,17 @@ class Catalog:
         with fs_errors(path):
             return self._flights.do(("entry", key, epoch), lambda: self._fetch(path, key, epoch))
 
+    def known(self, path: str) -> Present | None:
+        """Return the entry at a path if that is known without a call; raises ResourceNotFound where its absence is."""
+        key = paths.key(path)
+        if not key:
+            return ROOT
+        self._on_use()
+        known = self._cache.get(key)
+        if known is ABSENT:
+            raise fs.errors.ResourceNotFound(path)
+        return known
+
     def require(self, path: str) -> Present:
         """Return the entry at a path; raises ResourceNotFound."""
         entry = self.find(path)

@@ -176,6 +176,15 @@ class DropboxFS(FS):
         wanted = namespaces or ()
         return root_info(wanted) if _path == "/" else to_info(self._catalog.require(_path), wanted)
 
+    def cached_info(self, path: str, namespaces: Collection[str] | None = None) -> Info | None:
+        """Return what `getinfo` would, None where Dropbox would have to be asked; never waits."""
+        _path = self._checked(path)
+        wanted = namespaces or ()
+        if _path == "/":
+            return root_info(wanted)
+        entry = self._catalog.known(_path)
+        return None if entry is None else to_info(entry, wanted)
+
     def exists(self, path: str) -> bool:
         return self._catalog.find(self._checked(path)) is not None
 

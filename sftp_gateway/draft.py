@@ -262,7 +262,7 @@ class Draft:
         return None if self.modified is None else datetime.fromtimestamp(self.modified, UTC)
 
     def _open_file(self) -> Any:
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"seekable": False}
         if self._expected_version is not None:
             options["expected_version"] = self._expected_version
         return self._filesystem.openbin(self.path, "xb" if self._exclusive else "wb", **options)

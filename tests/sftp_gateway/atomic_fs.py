@@ -104,7 +104,7 @@ class AtomicFS(MemoryFS):
         *,
         expected_version: str | None = None,
         modified: datetime | None = None,
-        **options: Any,
+        seekable: bool = True,
     ) -> Any:
         self.passes("open", path)
         if "r" in mode:
