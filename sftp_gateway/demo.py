@@ -57,6 +57,8 @@ def _start_emulator(folder: Path) -> Emulator:
     try:
         from fs_dropbox.emulator import Emulator
     except ModuleNotFoundError as error:
+        if (error.name or "").startswith(("fs_dropbox.", "sftp_gateway")):
+            raise
         raise GatewayError(f"{error.name} is not installed; run: pip install 'fs-dropbox[gateway]'") from None
     state = folder / "dropbox"
     try:

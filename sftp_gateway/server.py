@@ -213,7 +213,11 @@ class SFTPGateway:
                     _logger.error("a connection cannot be accepted: %s", error.strerror or error)
                     self._stopping.wait(1.0)
                     continue
-                self._accept(sock, peer[0])
+                try:
+                    self._accept(sock, peer[0])
+                except Exception:
+                    _logger.exception("a connection could not be served")
+                    sock.close()
         self._listener.close()
 
     def _accept(self, sock: socket.socket, address: str) -> None:
@@ -259,9 +263,12 @@ class SFTPGateway:
     def _watch(self) -> None:
         """Hold every connection to its deadlines, and close accounts that nobody uses."""
         while not self._stopping.wait(_WATCH_SECONDS):
-            for session, transport in self._snapshot():
-                self._watch_one(session, transport, time.monotonic())
-            self._services.accounts.close_idle()
+            try:
+                for session, transport in self._snapshot():
+                    self._watch_one(session, transport, time.monotonic())
+                self._services.accounts.close_idle()
+            except Exception:
+                _logger.exception("the deadlines of this moment could not be held")
 
     def _watch_one(self, session: Session, transport: BoundedTransport, now: float) -> None:
         config = self._config

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import socket
 import struct
 import time
@@ -214,6 +216,31 @@ def test_an_absurd_number_of_extensions_is_ignored(raw: paramiko.Transport) -> N
 def test_a_channel_before_the_login_is_refused(raw: paramiko.Transport) -> None:
     with pytest.raises((paramiko.ChannelException, paramiko.SSHException)):
         raw.open_session(timeout=10)
+
+
+def test_random_messages_before_and_after_a_login_leave_nothing(
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines
+) -> None:
+    gateway = start_gateway()
+    source = random.Random(4)
+    for number in range(60):
+        transport = connect(gateway, "ann", PASSWORD) if number % 2 else connect(gateway)
+        with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
+            for _ in range(10):
+                message = Message()
+                message.add_bytes(bytes([source.choice((2, 4, 5, 6, 50, 50, 61, 80, 81, 90, 93, 94, 97, 98, 98, 200))]))
+                if source.random() < 0.5:
+                    message.add_string(source.choice(("ssh-userauth", "ann", "session", "tcpip-forward", "\0")))
+                    message.add_string("ssh-connection")
+                    message.add_string(
+                        source.choice(("password", "publickey", "keyboard-interactive", "none", "hostbased"))
+                    )
+                message.add_bytes(source.randbytes(source.choice((0, 1, 4, 8, 40, 3000))))
+                transport._send_message(message)
+        transport.close()
+    wait_for_no_connection(gateway)
+    assert not log_lines("bug")
+    assert connect(gateway, "ann", PASSWORD).is_authenticated()
 
 
 def wait_for_no_connection(gateway: SFTPGateway) -> None:
