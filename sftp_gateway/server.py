@@ -61,18 +61,16 @@ class SFTPGateway:
         self._lock = threading.Lock()
         # guarded by _lock
         self._connections: dict[Session, BoundedTransport] = {}
-        self._started = False
 
     # Life.
 
     def start(self) -> None:
         """Listen and serve in background threads; raises `GatewayError`."""
         config = self._config
-        with self._lock:
-            if self._started:
-                raise GatewayError("a gateway starts once; make another")
-            self._started = True
+        if self._listener is not None:
+            raise GatewayError("a gateway starts once; make another")
         self._host_keys = self._load_host_keys()
+        secret = self._load_secret()
         self._listener = self._listen(*config.listen_address)
         self._address: tuple[str, int] = self._listener.getsockname()[:2]
         self._services = Services(
@@ -84,7 +82,7 @@ class SFTPGateway:
             accounts=Accounts(
                 open_filesystem=self._open_filesystem,
                 spool_folder=config.state_path / "spool",
-                secret=self._load_secret(),
+                secret=secret,
                 tree_limits=TreeLimits(spool_quota=config.spool_quota_bytes, partial_seconds=config.partial_seconds),
                 open_seconds=config.open_seconds,
                 idle_seconds=config.account_idle_seconds,
@@ -112,11 +110,10 @@ class SFTPGateway:
         Waits `drain_seconds` (the configured ones) for transfers, and a few seconds for the rest. Idempotent.
         """
         with self._lock:
-            if not self._started:
-                return True
-        if self._stopping.is_set():
+            again = self._stopping.is_set()
+            self._stopping.set()
+        if again or not self._threads:
             return not any(thread.is_alive() for thread in self._threads)
-        self._stopping.set()
         self._wake_sender.send(b"x")
         for thread in self._threads:
             thread.join()

@@ -38,8 +38,10 @@ def seconds_until_closed(sock: socket.socket) -> float:
 def test_a_port_in_use_is_one_clear_line(start_gateway: StartGateway, tmp_path: Path) -> None:
     gateway = start_gateway()
     host, port = gateway.address
+    second = SFTPGateway(GatewayConfig(listen=f"{host}:{port}", state_folder=str(tmp_path)))
     with pytest.raises(GatewayError) as caught:
-        start_gateway(listen=f"{host}:{port}")
+        second.start()
+    assert second.stop()
     assert str(caught.value).startswith(f"cannot listen on {host}:{port}: the port is in use; ")
 
 
@@ -78,8 +80,9 @@ def test_ipv6(start_gateway: StartGateway, connect: Connect) -> None:
 def test_stop_is_idempotent_and_leaves_no_thread(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     gateway = SFTPGateway(GatewayConfig(listen="127.0.0.1:0", state_folder=str(tmp_path)))
-    assert gateway.stop()
     gateway.start()
+    with pytest.raises(GatewayError):
+        gateway.start()
     address = gateway.address
     assert gateway.stop()
     assert gateway.stop()
