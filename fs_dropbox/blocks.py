@@ -58,6 +58,7 @@ class BlockReader:
         self._spans: dict[int, _Span] = {}  # block -> the fetch under way that brings it
         self._expected = 0  # where a sequential reader goes on
         self._run = 0  # bytes read sequentially so far
+        self._planned = 0  # one past the last block that was fetched ahead in this run
         self._closed = False
 
     def read(self, offset: int, size: int) -> bytes:
@@ -118,7 +119,7 @@ class BlockReader:
             self._run += size
             self._expected = max(self._expected, offset + size)
         else:
-            self._run = 0
+            self._run = self._planned = 0
             self._expected = offset + size
 
     def _needed_locked(self, first: int, last: int) -> list[_Span]:
@@ -145,23 +146,20 @@ class BlockReader:
         """Return new spans to fetch ahead of a sequential reader: twice of what it has read, up to the bound."""
         if self._submit is None or not self._run:
             return []
-        ahead = min(self._ahead_bytes, 2 * self._run)
-        end = min(self._end, last + ahead // BLOCK_BYTES)
-        if end - last >= 2 * SPAN_BLOCKS:
-            end -= (end - last) % SPAN_BLOCKS if end < self._end else 0  # whole spans once it runs
+        window = min(self._ahead_bytes, 2 * self._run) // BLOCK_BYTES
+        if self._planned - last > window // 2:
+            return []  # wait until a larger piece is due rather than creep on in small fetches
+        end = min(self._end, last + window)
         planned: list[_Span] = []
-        index = last
+        index = max(last, self._planned)
         while index < end:
-            if index in self._blocks or index in self._spans:
-                index += 1
-                continue
-            stop = index + 1
+            stop = index
             while stop < end and stop - index < SPAN_BLOCKS and stop not in self._blocks and stop not in self._spans:
                 stop += 1
-            if stop - index < SPAN_BLOCKS // 2 and stop == end < self._end and self._run > SPAN_BLOCKS * BLOCK_BYTES:
-                break  # wait until a larger piece is due rather than creep on in small fetches
-            planned.append(self._register_locked(index, stop))
-            index = stop
+            if stop > index:
+                planned.append(self._register_locked(index, stop))
+            index = max(stop, index + 1)
+        self._planned = max(self._planned, end)
         return planned
 
     def _register_locked(self, first: int, last: int) -> _Span:

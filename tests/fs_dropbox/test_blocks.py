@@ -1,0 +1,159 @@
+"""Reading one content in blocks."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from fs_dropbox.blocks import BLOCK_BYTES, BlockReader
+
+CONTENT = random.Random(1).randbytes(20 * 2**20 + 12_345)
+
+
+class Origin:
+    """Serves ranges of CONTENT and remembers them."""
+
+    def __init__(self, content: bytes = CONTENT) -> None:
+        self.content = content
+        self.ranges: list[tuple[int, int]] = []
+        self.failures: list[Exception] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def fetch(self, start: int, end: int) -> bytes:
+        self.ranges.append((start, end))
+        assert self.gate.wait(10)
+        if self.failures:
+            raise self.failures.pop()
+        return self.content[start:end]
+
+    @property
+    def fetched(self) -> int:
+        return sum(end - start for start, end in self.ranges)
+
+
+@pytest.fixture
+def executor() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
+
+
+def read_all(reader: BlockReader, size: int) -> bytes:
+    pieces, offset = [], 0
+    while piece := reader.read(offset, size):
+        pieces.append(piece)
+        offset += len(piece)
+    return b"".join(pieces)
+
+
+@pytest.mark.parametrize("size", [1000, 32_768, 261_120, 3_000_000])
+def test_sequential_read_fetches_every_byte_once_in_growing_pieces(executor: ThreadPoolExecutor, size: int) -> None:
+    origin = Origin(CONTENT if size > 1000 else CONTENT[:2_000_000])
+    reader = BlockReader(origin.fetch, len(origin.content), submit=executor.submit)
+    assert hashlib.sha256(read_all(reader, size)).digest() == hashlib.sha256(origin.content).digest()
+    assert origin.fetched == len(origin.content)
+    assert len(origin.ranges) < 40
+    assert max(end - start for start, end in origin.ranges) <= 16 * BLOCK_BYTES
+
+
+def test_small_content_is_one_fetch() -> None:
+    origin = Origin(CONTENT[:900_000])
+    reader = BlockReader(origin.fetch, 900_000)
+    assert reader.read(500_000, 10) == CONTENT[500_000:500_010]
+    assert reader.read(0, 900_000) == CONTENT[:900_000]
+    assert origin.ranges == [(0, 900_000)]
+
+
+def test_random_reads_fetch_little_and_backward_seeks_nothing(executor: ThreadPoolExecutor) -> None:
+    origin = Origin()
+    reader = BlockReader(origin.fetch, len(CONTENT), submit=executor.submit)
+    places = random.Random(2).sample(range(0, len(CONTENT) - 4096, 4096), 60)
+    for place in places:
+        assert reader.read(place, 4096) == CONTENT[place : place + 4096]
+    fetched = origin.fetched
+    assert fetched <= 62 * 2 * BLOCK_BYTES
+    for place in places:
+        assert reader.read(place, 4096) == CONTENT[place : place + 4096]
+    assert origin.fetched == fetched
+
+
+def test_memory_is_bounded() -> None:
+    origin = Origin()
+    reader = BlockReader(origin.fetch, len(CONTENT), limit_bytes=8 * 2**20)
+    read_all(reader, 100_000)
+    assert len(reader._blocks) * BLOCK_BYTES <= 8 * 2**20
+
+
+def test_readers_of_the_same_block_share_one_fetch() -> None:
+    origin = Origin()
+    origin.gate.clear()
+    reader = BlockReader(origin.fetch, len(CONTENT))
+    with ThreadPoolExecutor(8) as pool:
+        reads = [pool.submit(reader.read, 5_000_000, 100) for _ in range(8)]
+        origin.gate.set()
+        assert {read.result(10) for read in reads} == {CONTENT[5_000_000:5_000_100]}
+    assert len(origin.ranges) == 1
+
+
+def test_a_failed_fetch_is_raised_and_tried_again_by_the_next_read() -> None:
+    origin = Origin()
+    origin.failures.append(OSError("broken"))
+    reader = BlockReader(origin.fetch, len(CONTENT))
+    with pytest.raises(OSError, match="broken"):
+        reader.read(0, 10)
+    assert reader.read(0, 10) == CONTENT[:10]
+
+
+def test_a_short_answer_is_an_error() -> None:
+    reader = BlockReader(lambda start, end: CONTENT[start : end - 1], len(CONTENT))
+    with pytest.raises(EOFError):
+        reader.read(0, 10)
+
+
+def test_cached_never_fetches_and_agrees_with_read() -> None:
+    origin = Origin()
+    reader = BlockReader(origin.fetch, len(CONTENT))
+    assert reader.cached(0, 10) is None
+    assert origin.ranges == []
+    reader.read(0, 10)
+    assert reader.cached(5, 20) == CONTENT[5:25]
+    assert reader.cached(len(CONTENT), 5) == b""
+
+
+def test_a_demand_does_not_wait_for_a_busy_pool() -> None:
+    """Read-ahead that never gets a thread leaves the reader to fetch for itself."""
+    origin = Origin()
+    waiting = []
+    reader = BlockReader(origin.fetch, len(CONTENT), submit=waiting.append)
+    assert read_all(reader, 200_000) == CONTENT
+    assert waiting
+
+
+def test_closed_reader_refuses() -> None:
+    reader = BlockReader(Origin().fetch, len(CONTENT))
+    reader.close()
+    reader.close()
+    with pytest.raises(ValueError, match="closed"):
+        reader.read(0, 1)
+
+
+def test_threads_reading_everywhere_get_the_right_bytes(executor: ThreadPoolExecutor) -> None:
+    origin = Origin()
+    reader = BlockReader(origin.fetch, len(CONTENT), submit=executor.submit, limit_bytes=8 * 2**20)
+
+    def work(seed: int) -> bool:
+        chance = random.Random(seed)
+        offsets = [chance.randrange(len(CONTENT)) for _ in range(150)]
+        return all(
+            reader.read(offset, length) == CONTENT[offset : offset + length]
+            for offset in offsets
+            for length in (1, 70_000)
+        )
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(4)))

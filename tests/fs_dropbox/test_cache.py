@@ -1,0 +1,188 @@
+"""What the metadata cache remembers, and what it refuses to."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import pytest
+
+from fs_dropbox.cache import ABSENT, MetadataCache, SingleFlight
+from fs_dropbox.entries import DeletedEntry, FileEntry, FolderEntry
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def file(path: str, rev: str = "0123456789") -> FileEntry:
+    return FileEntry(path.rpartition("/")[2], path.lower(), path, f"id:{path}", rev, 1, NOW, NOW)
+
+
+def folder(path: str) -> FolderEntry:
+    return FolderEntry(path.rpartition("/")[2], path.lower(), path, f"id:{path}")
+
+
+def gone(path: str) -> DeletedEntry:
+    return DeletedEntry(path.rpartition("/")[2], path.lower(), path)
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def cache() -> MetadataCache:
+    return MetadataCache(trusted=lambda: True)
+
+
+def test_nothing_is_known_at_first(cache: MetadataCache) -> None:
+    assert cache.get("/a") is None
+    assert cache.listing("") is None
+
+
+def test_entries_and_absences_are_remembered(cache: MetadataCache) -> None:
+    epoch = cache.epoch()
+    cache.put(file("/A"), epoch)
+    cache.put_absent("/b", epoch)
+    assert cache.get("/a") == file("/A")
+    assert cache.get("/b") is ABSENT
+
+
+def test_a_complete_listing_proves_absence_also_below(cache: MetadataCache) -> None:
+    cache.put_listing("", [file("/a"), folder("/d")], cache.epoch())
+    assert cache.get("/a") == file("/a")
+    assert cache.get("/missing") is ABSENT
+    assert cache.get("/missing/below") is ABSENT
+    assert cache.get("/d/unknown") is None
+    # Dropbox lowers other scripts by tables of its own, so that only ASCII proves anything.
+    assert cache.get("/ꙋ") is None
+
+
+def test_metadata_expires_by_age_unless_the_feed_is_live() -> None:
+    clock, live = Clock(), True
+    cache = MetadataCache(ttl_seconds=30, trusted=lambda: live, now=clock)
+    cache.put(file("/a"), cache.epoch())
+    cache.put_listing("/d", [], cache.epoch())
+    clock.now += 1000
+    assert cache.get("/a") == file("/a")
+    live = False
+    assert cache.get("/a") is None
+    assert cache.listing("/d") is None
+
+
+def test_a_local_change_amends_the_listing(cache: MetadataCache) -> None:
+    cache.put_listing("", [file("/a")], cache.epoch())
+    cache.apply(file("/B"))
+    cache.apply(gone("/a"))
+    assert cache.listing("") == [file("/B")]
+    assert cache.get("/a") is ABSENT
+
+
+def test_the_epoch_rule_keeps_late_answers_out(cache: MetadataCache) -> None:
+    epoch = cache.epoch()
+    cache.apply(file("/a", "222222222"))
+    cache.put(file("/a", "111111111"), epoch)
+    cache.put_absent("/a", epoch)
+    cache.put_listing("", [], epoch)
+    assert cache.get("/a") == file("/a", "222222222")
+    assert cache.listing("") is None
+
+
+def test_the_epoch_rule_holds_below_a_removed_folder(cache: MetadataCache) -> None:
+    epoch = cache.epoch()
+    cache.apply(gone("/d"))
+    cache.put(file("/d/x"), epoch)
+    cache.put_listing("/d/e", [file("/d/e/y")], epoch)
+    assert cache.get("/d/x") is ABSENT
+    assert cache.listing("/d/e") is None
+
+
+def test_deletion_drops_the_subtree_a_folder_keeps_it_a_file_replaces_it(cache: MetadataCache) -> None:
+    cache.put_listing("/d", [file("/d/x")], cache.epoch())
+    cache.apply(folder("/d"))
+    assert cache.get("/d/x") == file("/d/x")
+    cache.apply(file("/d"))
+    assert cache.listing("/d") is None
+    cache.apply(folder("/d"))
+    cache.put_listing("/d", [file("/d/x")], cache.epoch())
+    cache.apply(gone("/d"))
+    assert cache.get("/d/x") is ABSENT
+    assert cache.get("/d") is ABSENT
+
+
+def test_an_entry_revives_the_folders_above_it(cache: MetadataCache) -> None:
+    cache.put_absent("/d", cache.epoch())
+    cache.apply(file("/d/e/x"))
+    assert cache.get("/d") is None
+    cache.put_listing("", [], cache.epoch())
+    cache.apply(file("/d/e/x"))
+    assert cache.get("/d") is None
+
+
+def test_a_feed_answer_older_than_an_own_change_is_not_taken_over(cache: MetadataCache) -> None:
+    """The echo of our first version may come after our second; which of them is newer, nothing tells."""
+    epoch = cache.epoch()
+    cache.apply(file("/a", "222222222"))
+    cache.apply(file("/a", "111111111"), since=epoch)
+    assert cache.get("/a") is None
+    cache.apply(file("/a", "333333333"), since=cache.epoch())
+    assert cache.get("/a") == file("/a", "333333333")
+
+
+def test_clear_forgets_and_keeps_answers_under_way_out(cache: MetadataCache) -> None:
+    epoch = cache.epoch()
+    cache.put(file("/a"), epoch)
+    cache.clear()
+    cache.put(file("/a"), epoch)
+    assert cache.get("/a") is None
+
+
+def test_memory_is_bounded() -> None:
+    cache = MetadataCache(trusted=lambda: True, max_entries=5000)
+    for number in range(100):
+        cache.put_listing(f"/{number}", [file(f"/{number}/{child}") for child in range(200)], cache.epoch())
+    for number in range(20_000):
+        cache.put(file(f"/single/{number}"), cache.epoch())
+        cache.apply(file(f"/changed/{number}"))
+    known = sum(len(cache.listing(f"/{number}") or ()) for number in range(100))
+    assert 0 < known <= 5000
+    assert sum(cache.get(f"/single/{number}") is not None for number in range(20_000)) <= 1000
+
+
+def test_equal_calls_in_flight_are_one() -> None:
+    flights = SingleFlight()
+    started, gate = threading.Barrier(20), threading.Event()
+    calls = []
+
+    def work() -> int:
+        calls.append(1)
+        assert gate.wait(10)
+        return len(calls)
+
+    def ask(_: int) -> int:
+        started.wait(10)
+        return flights.do("key", work)
+
+    with ThreadPoolExecutor(20) as pool:
+        asking = [pool.submit(ask, number) for number in range(20)]
+        while not calls:
+            pass
+        gate.set()
+        results = [call.result(10) for call in asking]
+    assert len(calls) < 20
+    assert set(results) <= set(range(1, len(calls) + 1))
+    assert flights.do("key", lambda: 99) == 99
+
+
+def test_an_error_is_shared_and_forgotten() -> None:
+    flights = SingleFlight()
+
+    def fail() -> None:
+        raise OSError("broken")
+
+    with pytest.raises(OSError, match="broken"):
+        flights.do("key", fail)
+    assert flights.do("key", lambda: 1) == 1
