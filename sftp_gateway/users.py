@@ -18,6 +18,9 @@ from typing import Final
 from urllib.parse import quote
 
 import argon2
+from fs.opener import registry
+from fs.opener.errors import OpenerError, ParseError
+from fs.opener.parse import parse_fs_url
 
 from sftp_gateway.config import UserConfig
 
@@ -99,7 +102,7 @@ class Users:
                 keys = list(public_keys(user))
                 if not user.password_hash and not keys:
                     raise UserError(f"user {user.name}: {user.public_keys_file}: holds no key")
-                self._login(user)
+                _check_url(user, self._login(user).url)
                 if user.password_hash:
                     argon2.extract_parameters(user.password_hash)
             except UserError as error:
@@ -205,6 +208,17 @@ def _url(user: UserConfig) -> str:
     if not url:
         raise UserError(f"user {user.name}: {source} holds no URL")
     return url
+
+
+def _check_url(user: UserConfig, url: str) -> None:
+    """Say what is wrong with an FS URL, without showing it."""
+    try:
+        registry.get_opener(parse_fs_url(url).protocol)
+    except ParseError:
+        raise UserError(f"user {user.name}: the url is no FS URL, such as dropbox://KEY~SECRET:TOKEN@/") from None
+    except OpenerError:
+        scheme = url.partition("://")[0]
+        raise UserError(f"user {user.name}: no filesystem is installed for {scheme}:// URLs") from None
 
 
 def _read(user: UserConfig, path: str) -> str:

@@ -152,15 +152,15 @@ def test_check_all_names_every_user_that_cannot_sign_in(tmp_path: Path) -> None:
             UserConfig(name="damaged", password_hash="$argon2id$v=19$x", url="mem://"),
             UserConfig(name="lost", password_hash=HASH, url_file=str(tmp_path / "nowhere")),
             UserConfig(name="strange", public_keys=("ssh-ed25519 AAAA",), url="mem://"),
+            UserConfig(name="unknown", password_hash=HASH, url="gopher://KEY~APPSECRET:TOKEN@/"),
+            UserConfig(name="nowhere", password_hash=HASH, url="KEY~APPSECRET:TOKEN"),
         ]
     )
     problems = list(users.check_all())
-    assert [problem.split(":")[0] for problem in problems] == [
-        "user keyless",
-        "user damaged",
-        "user lost",
-        "user strange",
-    ]
+    names = ["keyless", "damaged", "lost", "strange", "unknown", "nowhere"]
+    assert [problem.split(":")[0] for problem in problems] == [f"user {name}" for name in names]
+    assert "APPSECRET" not in "".join(problems)
+    assert "no filesystem is installed for gopher:// URLs" in problems[4]
 
 
 def test_fingerprints_are_those_of_openssh() -> None:
