@@ -79,7 +79,7 @@ class Process:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path / "dropbox"
+    return tmp_path / "dropbox"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
