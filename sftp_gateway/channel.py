@@ -113,7 +113,7 @@ class SFTPChannel:
     def stop(self, deadline: float = 0.0) -> bool:
         """Take no new request, give running ones `deadline` seconds, abort the rest; tell whether all could end.
 
-        A client that has left by itself is not cut short: what it had sent completely, a CLOSE above all, is carried out.
+        A client that has left by itself is not cut short: what it had sent completely, above all a CLOSE, is done.
         """
         if not self._peer_gone:
             with self._parsing:
@@ -135,6 +135,8 @@ class SFTPChannel:
                 self._parse()
 
     def _on_idle(self) -> None:
+        if self._ready:
+            self._start_ready()
         if self._stalled:
             with self._parsing:
                 self._parse()
@@ -276,11 +278,18 @@ class SFTPChannel:
     def _start_ready(self) -> None:
         while True:
             with self._lock:
-                if not self._ready or self._running >= self._limits.running:
+                if not self._may_run():
                     return
                 task = self._ready.popleft()
+                first = not self._running  # so a session whose calls hang takes nothing from another
                 self._running += 1
-            self._workers.submit(partial(self._run, task))
+            self._workers.submit(partial(self._run, task), urgent=first)
+
+    def _may_run(self) -> bool:
+        """Tell whether a request that is ready may begin; none does while the client does not take its replies."""
+        return bool(
+            self._ready and self._running < self._limits.running and self._stream.pending <= self._limits.output_bytes
+        )
 
     def _run(self, task: Task) -> None:
         """Carry out a request, and then others that are ready."""
@@ -309,10 +318,11 @@ class SFTPChannel:
                 self._deliver_locked(handle_id, reply)
             self._ready.extend(self._ordering.done(task))
             self._unanswered -= 1
-            following = self._ready.popleft() if self._ready else None
-            if following is None:
-                self._running -= 1
-            more = bool(self._ready)
+            self._running -= 1
+            following = self._ready.popleft() if self._may_run() else None
+            if following is not None:
+                self._running += 1
+            more = self._may_run()
         if more:
             self._start_ready()
         return following
@@ -370,6 +380,7 @@ class SFTPChannel:
             self._stalled = False
         with self._lock:
             self._drained = True
+        self._start_ready()
         self._clean_up_if_done()
 
     def _clean_up_if_done(self) -> None:

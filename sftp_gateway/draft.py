@@ -69,6 +69,7 @@ class Draft:
         self.dirty = base is None
         self.fresh = fresh  # no committed file has its name
         self.end_reason = ""
+        self._closing = False
         self._base = base
         self._base_size = self.size
         self._expected_version = base.version if base is not None else None
@@ -149,7 +150,29 @@ class Draft:
                 return
         callback()
 
-    # -- what the tree does
+    # -- what the store does
+
+    def join(self, session: object, handle: object) -> bool:
+        """Let a handle write this file, and only its session; tell whether that is still possible."""
+        with self._lock:
+            if self.state is State.ENDED or self._closing:
+                return False
+            if self.state is State.PARTIAL:
+                self.state = State.OPEN
+                self.dirty = True
+                self._streamable = self._atomic
+            if self.owner is not session:  # a session that lost its connection is overtaken by its successor
+                self.handles.clear()
+                self.owner = session
+            self.handles.add(handle)
+            return True
+
+    def leave(self, handle: object) -> bool:
+        """Take a handle out; tell whether it was the last, after which none can join."""
+        with self._lock:
+            self.handles.discard(handle)
+            self._closing = not self.handles
+            return self._closing
 
     def retarget(self, path: str, *, exclusive: bool | None = None) -> None:
         """Give the file another path to be committed to."""
@@ -226,15 +249,8 @@ class Draft:
             self.state = State.PARTIAL
             self.owner = None
             self.handles.clear()
+            self._closing = False
             return True
-
-    def resume(self) -> None:
-        """Be open again after having been kept."""
-        with self._lock:
-            if self.state is State.PARTIAL:
-                self.state = State.OPEN
-                self.dirty = True
-                self._streamable = self._atomic
 
     # -- within
 

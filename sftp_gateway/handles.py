@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Literal
 
+from fs.errors import ResourceNotFound
+
 from sftp_gateway import attributes, packets
 from sftp_gateway.content import Content
 from sftp_gateway.draft import Draft
@@ -100,8 +102,11 @@ class ReadHandle(Handle):
         """Answer FSTAT: the size is that of the version that is read."""
         if self._content is None:
             return self._stat()
-        now = self._stat()
-        return attributes.file_attributes(self._content.size, now.mtime)
+        try:
+            moment = self._stat().mtime
+        except ResourceNotFound:  # renamed or removed meanwhile
+            moment = None
+        return attributes.file_attributes(self._content.size, moment)
 
     def close(self) -> Transfer | None:
         """Close what was read."""

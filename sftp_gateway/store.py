@@ -51,19 +51,19 @@ class Store:
         self.case_insensitive = bool(meta.get("case_insensitive"))
         self._cached_info = getattr(filesystem, "cached_info", None)
         self.quota = Quota(limits.spool_quota)
-        self.overlay = Overlay(self._fold, wait_seconds=limits.commit_wait_seconds)
+        self.overlay = Overlay(self.fold, wait_seconds=limits.commit_wait_seconds)
         self._streams = threading.BoundedSemaphore(limits.streams)
-        self._partials = Partials(spool_folder)
+        self.partials = Partials(spool_folder)
         self._spool_folder = spool_folder
         self._has_usage: bool | None = None
-        for path, size, touched, file in self._partials.load():
+        for path, size, touched, file in self.partials.load():
             self._revive(path, size, touched, file)
 
     def close(self) -> None:
         """Give up what is still being written; partials stay for a later process. Idempotent."""
         for draft in self.overlay.all():
             if draft.state is State.OPEN and draft.keep():
-                self._partials.save(draft)
+                self.partials.save(draft)
             if draft.state is State.PARTIAL:
                 draft.spool.release()
             draft.end("the server is ending")
@@ -73,7 +73,7 @@ class Store:
 
     def stat(self, path: str) -> Attributes:
         """Return the attributes of what is at `path`, written or being written."""
-        draft = self._current(path)
+        draft = self.current(path)
         if draft is not None and draft.state is State.OPEN:
             return _draft_attributes(draft)
         try:
@@ -87,7 +87,7 @@ class Store:
         """Return the attributes if that is possible without waiting."""
         if self.local:
             return self.stat(path)
-        draft = self._current(path)
+        draft = self.current(path)
         if draft is not None and draft.state is State.OPEN:
             return _draft_attributes(draft)
         if self._cached_info is None or draft is not None:
@@ -103,7 +103,7 @@ class Store:
             infos = list(infos)
         for info in infos:
             name = info.name
-            draft = drafts.pop(self._fold(name), None) if drafts else None
+            draft = drafts.pop(self.fold(name), None) if drafts else None
             if draft is not None and draft.state is State.OPEN:
                 yield name, _draft_attributes(draft)
             else:
@@ -131,7 +131,7 @@ class Store:
     def open_for_reading(self, path: str, session: object) -> Content | Draft:
         """Open what is at `path`: a committed version, or what this session itself is writing there."""
         self.overlay.wait_settled(path)
-        draft = self._current(path)
+        draft = self.current(path)
         if draft is not None and draft.state is State.OPEN and draft.owner is session:
             return draft
         try:
@@ -148,7 +148,14 @@ class Store:
         self.filesystem.validatepath(path)
         self.overlay.wait_settled(path)
         self._sweep()
-        draft = self._current(path)
+        while True:
+            draft = self._open_for_writing(path, flags, session, handle)
+            if draft is not None:
+                return draft
+
+    def _open_for_writing(self, path: str, flags: int, session: object, handle: object) -> Draft | None:
+        """Do it, or return None if a draft ended just then."""
+        draft = self.current(path)
         if flags & OpenFlag.CREAT and flags & OpenFlag.EXCL:
             self._refuse_existing(path, draft)
             return self._new(path, session, handle, exclusive=True, fresh=True)
@@ -156,19 +163,18 @@ class Store:
             fresh = self._is_absent(path, draft, create=bool(flags & OpenFlag.CREAT))
             return self._new(path, session, handle, fresh=fresh)
         if draft is not None and draft.state is State.OPEN:
-            return self._take_over(draft, session, handle)
+            return draft if draft.join(session, handle) else None
         try:
             base = Content(self.filesystem, path, local=self.local)
         except errors.ResourceNotFound:
             if draft is not None and draft.state is State.PARTIAL:
-                draft.resume()
-                self._partials.forget(draft)
-                return self._take_over(draft, session, handle)
+                self.partials.forget(draft)
+                return draft if draft.join(session, handle) else None
             if not flags & OpenFlag.CREAT:
                 raise
-            self._check_parent(path)
+            self.check_parent(path)
             return self._new(path, session, handle, fresh=True)
-        self._drop_partials(path)
+        self.drop_partials(path)
         return self._new(path, session, handle, base=base)
 
     def commit(self, draft: Draft, handle: object) -> None:
@@ -180,44 +186,39 @@ class Store:
                     if draft.path != path:
                         continue  # renamed while this waited
                     draft.commit()
-                    draft.handles.discard(handle)
-                    if not draft.handles:
-                        self._let_go(draft, "the file was closed")
+                    if draft.leave(handle):
+                        self.let_go(draft, "the file was closed")
                     return
         except BaseException:
-            draft.handles.discard(handle)
-            if not draft.handles:
-                self._let_go(draft, "the file could not be stored")
+            if draft.leave(handle):
+                self.let_go(draft, "the file could not be stored")
             raise
 
     def abandon(self, draft: Draft, handle: object) -> None:
         """Let go of a draft whose handle will not be closed by its client: keep what can be continued."""
-        if handle not in draft.handles:
-            return
-        draft.handles.discard(handle)
-        if draft.handles:
+        if handle not in draft.handles or not draft.leave(handle):
             return
         kept = False
         with contextlib.suppress(OSError, RefusedError):
             kept = draft.keep()
         if not kept:
-            self._let_go(draft, "the upload was cut off")
+            self.let_go(draft, "the upload was cut off")
             return
         for other in self.overlay.at(draft.path):
             if other is not draft and other.state is State.PARTIAL:
-                self._let_go(other, "replaced by a later upload")
-        self._partials.save(draft)
+                self.let_go(other, "replaced by a later upload")
+        self.partials.save(draft)
 
     def make_room(self) -> bool:
         """Drop the oldest partial; tell whether there was one."""
         oldest = self.overlay.partials()[:1]
         for draft in oldest:
-            self._let_go(draft, "its space was needed")
+            self.let_go(draft, "its space was needed")
         return bool(oldest)
 
     def truncate(self, path: str, size: int, session: object) -> None:
         """Set the size of the file at `path`."""
-        draft = self._current(path)
+        draft = self.current(path)
         if draft is not None and draft.state is State.OPEN:
             draft.truncate(size)
             return
@@ -235,7 +236,7 @@ class Store:
 
     def set_modified(self, path: str, modified: float) -> None:
         """Set the time of the file at `path` where the filesystem can; else only check that it is there."""
-        draft = self._current(path)
+        draft = self.current(path)
         if draft is not None and draft.state is State.OPEN:
             draft.modified = modified
             return
@@ -246,60 +247,6 @@ class Store:
             return
         self.stat(path)
 
-    # -- changing names
-
-    def mkdir(self, path: str) -> None:
-        """Make a directory."""
-        self.filesystem.validatepath(path)
-        if self.overlay.top(path) is not None:
-            raise RefusedError(_EXISTS)
-        try:
-            self.filesystem.makedir(path)
-        except errors.ResourceNotFound:
-            raise RefusedError("the parent directory does not exist", Status.NO_SUCH_FILE) from None
-
-    def rmdir(self, path: str) -> None:
-        """Remove an empty directory."""
-        with self.overlay.turn(path):
-            if self.overlay.below(path):
-                raise errors.DirectoryNotEmpty(path)
-            self.filesystem.removedir(path)
-
-    def remove(self, path: str) -> None:
-        """Remove a file, and what is being written in its place."""
-        with self.overlay.turn(path):
-            drafts = self.overlay.at(path)
-            if not drafts or not all(draft.fresh for draft in drafts):
-                try:
-                    self.filesystem.remove(path)
-                except errors.ResourceNotFound:
-                    if not drafts:
-                        raise
-            for draft in drafts:
-                self._let_go(draft, "the file was removed while it was being written")
-
-    def rename(self, source: str, target: str, *, replace: bool) -> None:
-        """Give a file or a directory another path; a target that exists is replaced or refused."""
-        self.filesystem.validatepath(target)
-        with self.overlay.turn(source, target):
-            draft = self._current(source)
-            if draft is not None and draft.state is State.PARTIAL and not self.filesystem.exists(source):
-                raise RefusedError("its upload was cut off and is not finished")
-            same = self._fold(source) == self._fold(target)
-            if same and source == target and replace:
-                self.stat(source)
-                return
-            if not same or source == target:
-                self._refuse_target(source, target, replace=replace)
-            is_new = draft is not None and draft.state is State.OPEN and draft.fresh
-            if not is_new:
-                self._move(source, target, replace=replace or same)
-            else:
-                self._check_parent(target)
-            if not same:
-                self._drop_partials(target)
-            self._retarget(source, target, exclusive=(not replace) if is_new else None)
-
     def copy_onto(self, draft: Draft, source: str, version: Content | Draft) -> None:
         """Make an empty draft a copy of the committed file at `source`, which must still be at `version`."""
         content = Content(self.filesystem, source, local=self.local)
@@ -309,10 +256,10 @@ class Store:
 
     # -- within
 
-    def _fold(self, path: str) -> str:
+    def fold(self, path: str) -> str:
         return path.lower() if self.case_insensitive else path
 
-    def _current(self, path: str) -> Draft | None:
+    def current(self, path: str) -> Draft | None:
         draft = self.overlay.top(path)
         return draft if draft is not None and draft.state is not State.ENDED else None
 
@@ -340,31 +287,23 @@ class Store:
         draft.owner = session
         draft.handles.add(handle)
         if base is None:
-            self._drop_partials(path)
+            self.drop_partials(path)
         self.overlay.add(draft)
         return draft
 
-    def _take_over(self, draft: Draft, session: object, handle: object) -> Draft:
-        """Let `session` go on with a draft; another session's handles are out then."""
-        if draft.owner is not session:
-            draft.handles.clear()
-            draft.owner = session
-        draft.handles.add(handle)
-        return draft
-
-    def _let_go(self, draft: Draft, reason: str) -> None:
-        self._partials.forget(draft)
+    def let_go(self, draft: Draft, reason: str) -> None:
+        self.partials.forget(draft)
         draft.end(reason)
         self.overlay.remove(draft)
 
-    def _drop_partials(self, path: str) -> None:
+    def drop_partials(self, path: str) -> None:
         for draft in self.overlay.at(path):
             if draft.state is State.PARTIAL:
-                self._let_go(draft, "replaced")
+                self.let_go(draft, "replaced")
 
     def _sweep(self) -> None:
         for draft in self.overlay.partials(self.limits.partial_seconds):
-            self._let_go(draft, "it was too old")
+            self.let_go(draft, "it was too old")
 
     def _revive(self, path: str, size: int, touched: float, file: Path) -> None:
         spool = Spool(self._spool_folder, self.quota, memory_limit=self.limits.spool_memory)
@@ -399,13 +338,13 @@ class Store:
             if draft is None:
                 if not create:
                     raise
-                self._check_parent(path)
+                self.check_parent(path)
             return True
         if attributes.is_folder(info) and not refuse:
             raise errors.FileExpected(path)
         return False
 
-    def _check_parent(self, path: str) -> None:
+    def check_parent(self, path: str) -> None:
         parent = dirname(path)
         if parent == "/":
             return
@@ -416,45 +355,7 @@ class Store:
         if not attributes.is_folder(info):
             raise RefusedError("its parent is not a directory", Status.NO_SUCH_FILE)
 
-    def _refuse_target(self, source: str, target: str, *, replace: bool) -> None:
-        """Refuse a rename onto something that exists, unless it is to be replaced and can be."""
-        try:
-            there: Attributes | None = self.stat(target)
-        except errors.ResourceNotFound:
-            return
-        if not replace:
-            raise RefusedError(f"the target {basename(target)} exists already")
-        if _is_folder(there):
-            if not _is_folder(self.stat(source)):
-                raise RefusedError("the target is a directory")
-            self.filesystem.removedir(target)  # refuses one that is not empty
-        elif _is_folder(self.stat(source)):
-            raise RefusedError("the target is not a directory")
-        for draft in self.overlay.at(target):
-            self._let_go(draft, "the file was replaced while it was being written")
-
-    def _move(self, source: str, target: str, *, replace: bool) -> None:
-        if attributes.is_folder(self.filesystem.getinfo(source)):
-            self.filesystem.movedir(source, target, create=True)
-            return
-        try:
-            self.filesystem.move(source, target, overwrite=replace)
-        except errors.ResourceNotFound:
-            if self.filesystem.exists(source):
-                raise RefusedError("the target's directory does not exist", Status.NO_SUCH_FILE) from None
-            raise
-
-    def _retarget(self, source: str, target: str, *, exclusive: bool | None) -> None:
-        for draft in self.overlay.at(source):
-            self.overlay.move(draft, target, exclusive=exclusive)
-        for draft in self.overlay.below(source):
-            self.overlay.move(draft, target.rstrip("/") + draft.path[len(source.rstrip("/")) :])
-
 
 def _draft_attributes(draft: Draft) -> Attributes:
     modified = draft.modified if draft.modified is not None else draft.touched
     return attributes.file_attributes(draft.size, modified)
-
-
-def _is_folder(value: Attributes | None) -> bool:
-    return value is not None and value.permissions == attributes.FOLDER_MODE

@@ -11,6 +11,7 @@ from fs.base import FS
 
 from sftp_gateway import attributes
 from sftp_gateway.handles import FolderHandle, Handle, ReadHandle, WriteHandle
+from sftp_gateway.names import Names
 from sftp_gateway.packets import Attributes, OpenFlag, Status
 from sftp_gateway.status import RefusedError
 from sftp_gateway.store import Store, TreeLimits
@@ -58,6 +59,7 @@ class TreeView:
     def __init__(self, store: Store, root: str, rights: Rights) -> None:
         self.store = store
         self.rights = rights
+        self._names = Names(store)
         self._root = "" if (root := normal(root)) == "/" else root
         self._own: deque[str] = deque(maxlen=_REMEMBERED)  # paths that this session has written
         self._lost: deque[str] = deque(maxlen=_REMEMBERED)  # paths whose upload failed
@@ -128,20 +130,20 @@ class TreeView:
         self._may_write()
         if normal(path) == "/":
             raise errors.DirectoryExists(path)
-        self.store.mkdir(self.inner(path))
+        self._names.mkdir(self.inner(path))
 
     def rmdir(self, path: str) -> None:
         """Remove an empty directory."""
         self._may_change()
         if normal(path) == "/":
             raise errors.RemoveRootError(path)
-        self.store.rmdir(self.inner(path))
+        self._names.rmdir(self.inner(path))
 
     def remove(self, path: str) -> None:
         """Remove a file; one whose upload failed is gone already, which is no error."""
         self._may_change(path)
         try:
-            self.store.remove(self.inner(path))
+            self._names.remove(self.inner(path))
         except errors.ResourceNotFound:
             key = self.key(path)
             if key not in self._lost:
@@ -155,7 +157,7 @@ class TreeView:
             raise RefusedError("the root cannot be renamed")
         if self.rights is Rights.WRITE_ONLY:
             replace = replace and self.key(target) in self._own
-        self.store.rename(self.inner(source), self.inner(target), replace=replace)
+        self._names.rename(self.inner(source), self.inner(target), replace=replace)
         if self.key(source) in self._own:
             self._own.append(self.key(target))
 

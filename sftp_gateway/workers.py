@@ -28,20 +28,26 @@ class Workers:
         self._closed = False
         self._count = 0
 
-    def submit(self, work: Callable[[], None]) -> None:
-        """Carry out `work` in a thread of the pool, soon; after `close()` in the caller's thread."""
+    def submit(self, work: Callable[[], None], *, urgent: bool = False) -> None:
+        """Carry out `work` in a thread of the pool; `urgent` work gets one at once, beyond the limit if need be.
+
+        After `close()` each piece of work still gets a thread, for itself.
+        """
         with self._condition:
-            if not self._closed:
-                self._queue.append(work)
-                if self._idle >= len(self._queue):
-                    self._condition.notify()
-                elif len(self._threads) < self.limit:
-                    self._count += 1
-                    thread = threading.Thread(target=self._serve, name=f"sftp-worker-{self._count}", daemon=True)
-                    self._threads.add(thread)
-                    thread.start()
+            if self._closed:
+                threading.Thread(target=self._carry_out, args=(work,), name="sftp-late-worker", daemon=True).start()
                 return
-        self._carry_out(work)
+            if urgent:
+                self._queue.appendleft(work)
+            else:
+                self._queue.append(work)
+            if self._idle >= len(self._queue):
+                self._condition.notify()
+            elif urgent or len(self._threads) < self.limit:
+                self._count += 1
+                thread = threading.Thread(target=self._serve, name=f"sftp-worker-{self._count}", daemon=True)
+                self._threads.add(thread)
+                thread.start()
 
     def close(self, timeout: float = 10.0) -> bool:
         """Finish what is queued, end the threads; tell whether all ended within `timeout` seconds. Idempotent."""

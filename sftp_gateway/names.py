@@ -1,0 +1,115 @@
+"""`Names`: makes, removes and renames what is in a store, files that are being written included."""
+
+from __future__ import annotations
+
+from fs import errors
+from fs.path import basename
+
+from sftp_gateway import attributes
+from sftp_gateway.draft import State
+from sftp_gateway.packets import Attributes, Status
+from sftp_gateway.status import RefusedError
+from sftp_gateway.store import Store
+
+_EXISTS = "exists already"
+
+
+class Names:
+    """The requests that change names, in the filesystem's own paths. Owned by a `TreeView`; has no state of its own.
+
+    Every method raises `fs.errors`, `RefusedError` and OSError.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def mkdir(self, path: str) -> None:
+        """Make a directory."""
+        self._store.filesystem.validatepath(path)
+        if self._store.overlay.top(path) is not None:
+            raise RefusedError(_EXISTS)
+        try:
+            self._store.filesystem.makedir(path)
+        except errors.ResourceNotFound:
+            raise RefusedError("the parent directory does not exist", Status.NO_SUCH_FILE) from None
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty directory."""
+        with self._store.overlay.turn(path):
+            if self._store.overlay.below(path):
+                raise errors.DirectoryNotEmpty(path)
+            self._store.filesystem.removedir(path)
+
+    def remove(self, path: str) -> None:
+        """Remove a file, and what is being written in its place."""
+        with self._store.overlay.turn(path):
+            drafts = self._store.overlay.at(path)
+            try:
+                self._store.filesystem.remove(path)
+            except errors.ResourceNotFound:
+                if not drafts:
+                    raise
+            for draft in drafts:
+                self._store.let_go(draft, "the file was removed while it was being written")
+
+    def rename(self, source: str, target: str, *, replace: bool) -> None:
+        """Give a file or a directory another path; a target that exists is replaced or refused."""
+        self._store.filesystem.validatepath(target)
+        with self._store.overlay.turn(source, target):
+            draft = self._store.current(source)
+            if draft is not None and draft.state is State.PARTIAL and not self._store.filesystem.exists(source):
+                raise RefusedError("its upload was cut off and is not finished")
+            same = self._store.fold(source) == self._store.fold(target)
+            if same and source == target and replace:
+                self._store.stat(source)
+                return
+            if not same or source == target:
+                self._refuse_target(source, target, replace=replace)
+            is_new = draft is not None and draft.state is State.OPEN and draft.fresh
+            if not is_new:
+                self._move(source, target, replace=replace or same)
+            else:
+                self._store.check_parent(target)
+            if not same:
+                self._store.drop_partials(target)
+            self._retarget(source, target, exclusive=(not replace) if is_new else None)
+
+    def _refuse_target(self, source: str, target: str, *, replace: bool) -> None:
+        """Refuse a rename onto something that exists, unless it is to be replaced and can be."""
+        try:
+            there: Attributes | None = self._store.stat(target)
+        except errors.ResourceNotFound:
+            return
+        if not replace:
+            raise RefusedError(f"the target {basename(target)} exists already")
+        if _is_folder(there):
+            if not _is_folder(self._store.stat(source)):
+                raise RefusedError("the target is a directory")
+            self._store.filesystem.removedir(target)  # refuses one that is not empty
+        elif _is_folder(self._store.stat(source)):
+            raise RefusedError("the target is not a directory")
+        for draft in self._store.overlay.at(target):
+            self._store.let_go(draft, "the file was replaced while it was being written")
+
+    def _move(self, source: str, target: str, *, replace: bool) -> None:
+        if attributes.is_folder(self._store.filesystem.getinfo(source)):
+            self._store.filesystem.movedir(source, target, create=True)
+            return
+        try:
+            self._store.filesystem.move(source, target, overwrite=replace)
+        except errors.ResourceNotFound:
+            if self._store.filesystem.exists(source):
+                raise RefusedError("the target's directory does not exist", Status.NO_SUCH_FILE) from None
+            raise
+
+    def _retarget(self, source: str, target: str, *, exclusive: bool | None) -> None:
+        for draft in self._store.overlay.at(source):
+            self._store.overlay.move(draft, target, exclusive=exclusive)
+        for draft in self._store.overlay.below(source):
+            self._store.overlay.move(draft, target.rstrip("/") + draft.path[len(source.rstrip("/")) :])
+            if draft.state is State.PARTIAL:
+                self._store.partials.save(draft)
+
+
+def _is_folder(value: Attributes | None) -> bool:
+    return value is not None and value.permissions == attributes.FOLDER_MODE
