@@ -9,8 +9,8 @@ project but content_hash. From the bottom up:
 - `view.py`: one account's look from one root (home, app folder, path root): path strings to entries and back.
 - `mutations.py`, `cursors.py`, `sessions.py`, `accounts.py`: the rules. They raise PathLookupError, WriteError,
   SessionError or RouteError (`errors.py`) and know no HTTP.
-- `routes/`: one function for each API route. `http.py`, `dispatch.py`, `authorize.py`: everything between a socket and
-  such a function. `faults.py`, `limits.py`, `meter.py`, `control.py`: what tests do to it.
+- `routes/`: one function for each API route. `server.py`, `http.py`, `dispatch.py`, `authorize.py`: all between a
+  socket and such a function. `faults.py`, `limits.py`, `meter.py`, `control.py`: what tests do to it.
 
 To add routes, write a module in `routes/` and name it in `routes/__init__.py`:
 

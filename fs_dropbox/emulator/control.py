@@ -15,6 +15,7 @@ from typing import Any
 from . import metadata, mutations
 from .contents import Content
 from .control_accounts import AccountControl
+from .control_content import ContentControl
 from .errors import CallError, PathLookupError
 from .faults import Fault
 from .http import Request, Response
@@ -41,7 +42,7 @@ class _Given:
         return self._content
 
 
-class Control(AccountControl):
+class Control(AccountControl, ContentControl):
     """Changes of a foreign client, faults and counters. Thread-safe; paths are those of the default account's root
     unless another account is named by its e-mail address."""
 
@@ -152,6 +153,10 @@ class Control(AccountControl):
     def reset_cursors(self) -> None:
         """Make every cursor void."""
         self._service.reset_cursors()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass at once: tokens, links and upload sessions expire, history goes."""
+        self._service.ahead_seconds += float(seconds)
 
     def expire_tokens(self) -> None:
         """Let every access token expire now."""

@@ -29,6 +29,7 @@ CORS_JSON = "text/plain; charset=dropbox-cors-hack"
 RPC_TYPES = (JSON_TYPE, "application/json; charset=utf-8", CORS_JSON)
 UPLOAD_TYPES = ("application/octet-stream", CORS_JSON)
 MAX_JSON_BYTES = 8 << 20
+MIN_PACED_BYTES = 65536  # shorter answers are a matter of the delay, not of the bandwidth
 
 
 class Dispatcher:
@@ -87,23 +88,33 @@ class _Measured:
         begin = time.monotonic()
         service.meter.begin(self.route)
         self.request.pace = service.limits.upload_pace()
-        status, sent = 0, 0
         try:
             service.limits.delay(self.route)
             response = self._answer_or_fault()
-            status = response.status
-            sent = _length(response) if response.cut_at is None else response.cut_at
-        finally:
-            seconds = time.monotonic() - begin
-            service.meter.end(
-                Record(self.route, self.argument, status, self.request.bytes_read, sent, seconds, self.account_id)
-            )
+        except BaseException:
+            self._note(0, 0, begin)
+            service.meter.end(self.route)
+            raise
+        sent = _length(response) if response.cut_at is None else response.cut_at
+        self._note(response.status, sent, begin)
         response.headers.setdefault("X-Dropbox-Request-Id", secrets.token_hex(16))
-        response.headers.setdefault("X-Server-Response-Time", str(int(seconds * 1000)))
+        response.headers.setdefault("X-Server-Response-Time", str(int((time.monotonic() - begin) * 1000)))
         response.headers.setdefault("Server", "dropbox-emulator")
-        if sent > 65536:
-            response.pace = service.limits.download_pace()
+        pace = service.limits.download_pace() if sent > MIN_PACED_BYTES else None
+
+        def on_block(size: int) -> None:
+            service.meter.sent(self.route, size)
+            if pace is not None:
+                pace(size)
+
+        response.on_block = on_block
+        response.on_end = lambda: service.meter.end(self.route)
         return response
+
+    def _note(self, status: int, sent: int, begin: float) -> None:
+        seconds = time.monotonic() - begin
+        received = self.request.bytes_read
+        self.service.meter.note(Record(self.route, self.argument, status, received, sent, seconds, self.account_id))
 
     def _answer_or_fault(self) -> Response:
         try:

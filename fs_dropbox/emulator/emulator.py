@@ -18,9 +18,9 @@ from .certificates import make_certificates
 from .control import Control
 from .control import table as control_table
 from .dispatch import Dispatcher
-from .http import HTTPServer
 from .options import Options
 from .routes import tables
+from .server import HTTPServer
 from .service import Service
 
 TUNNEL_NAMES = ("dropboxapi.com", "dropbox.com", "dropboxusercontent.com", "localhost", "127.0.0.1")
@@ -76,7 +76,7 @@ class Emulator:
         dispatcher = Dispatcher(service, [*tables(), control_table])
         self._server = HTTPServer(dispatcher, tls, _accepts_tunnel)
         self.port = self._server.start(self._address, self._port)
-        self.host = f"{self._address}:{self.port}"
+        self.host = f"[{self._address}]:{self.port}" if ":" in self._address else f"{self._address}:{self.port}"
 
     def _take_folder(self, folder: Path) -> None:
         """Keep other emulators off the folder; the system lets go of it even when the process is killed."""

@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 server: TLS and plain on one port, keep-alive, streamed bodies, CONNECT back to itself.
+"""HTTP/1.1 on one connection: TLS or plain, keep-alive, streamed bodies, CONNECT back to itself.
 
 Knows nothing of Dropbox. The standard library's handler spends more time on parsing headers than the emulator on a
 whole call, and can neither cut a body on purpose nor end its threads, hence this one.
@@ -11,7 +11,6 @@ import logging
 import socket
 import ssl
 import struct
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -53,10 +52,23 @@ class Response:
     reason: str | None = None
     cut_at: int | None = None
     before_cut: Callable[[], None] | None = None
-    pace: Callable[[int], None] | None = None  # called with the bytes about to be sent
+    on_block: Callable[[int], None] | None = None  # called with the number of bytes about to be sent; may wait
+    on_end: Callable[[], None] | None = None  # called once, before the last bytes are sent or when the client is gone
+
+    def block(self, size: int) -> None:
+        """Tell that bytes of the body are about to be sent."""
+        if self.on_block is not None:
+            self.on_block(size)
+
+    def end(self) -> None:
+        """Tell, once, that nothing more has to be done for this answer."""
+        on_end, self.on_end = self.on_end, None
+        if on_end is not None:
+            on_end()
 
     def close(self) -> None:
         """Release a streamed body."""
+        self.end()
         if not isinstance(self.body, bytes):
             self.body.close()
 
@@ -154,9 +166,17 @@ class Request:
 class Connection:
     """One client connection, served by one thread."""
 
-    def __init__(self, server: HTTPServer, sock: socket.socket) -> None:
-        self._server = server
+    def __init__(
+        self,
+        sock: socket.socket,
+        handler: Callable[[Request], Response],
+        tls: ssl.SSLContext,
+        accepts_tunnel: Callable[[str], bool],
+    ) -> None:
         self._socket = sock
+        self._handler = handler
+        self._tls = tls
+        self._accepts_tunnel = accepts_tunnel
         self._buffer = bytearray()
 
     def serve(self) -> None:
@@ -191,7 +211,7 @@ class Connection:
         if self._socket.recv(1, socket.MSG_PEEK) != TLS_HANDSHAKE:
             return
         self._socket.settimeout(HANDSHAKE_SECONDS)
-        self._socket = self._server.tls.wrap_socket(
+        self._socket = self._tls.wrap_socket(
             self._socket, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=True
         )
         assert isinstance(self._socket, ssl.SSLSocket)
@@ -204,7 +224,7 @@ class Connection:
             return False
         if request.method == "CONNECT":
             return self._connect(request)
-        response = self._server.handler(request)
+        response = self._handler(request)
         try:
             keep = self._send_response(request, response)
         finally:
@@ -212,7 +232,7 @@ class Connection:
         return keep
 
     def _connect(self, request: Request) -> bool:
-        if not self._server.accepts_tunnel(request.path.rpartition(":")[0]):
+        if not self._accepts_tunnel(request.path.rpartition(":")[0]):
             self.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             return False
         self.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
@@ -250,28 +270,32 @@ class Connection:
         raw_head = ("\r\n".join(head) + "\r\n\r\n").encode("latin-1", "replace")
         if request.method == "HEAD":
             self.send(raw_head)
-        elif isinstance(body, bytes) and response.cut_at is None and response.pace is None:
+        elif isinstance(body, bytes) and response.cut_at is None:
+            # The client may look at the counters as soon as it has the answer, so they are right before.
+            response.block(len(body))
+            response.end()
             self.send(raw_head + body)
         else:
             self.send(raw_head)
-            self._send_body(response, [body] if isinstance(body, bytes) else body, chunked=length is None)
+            self._send_body(response, [body] if isinstance(body, bytes) else body, length)
         return keep
 
-    def _send_body(self, response: Response, blocks: Iterable[bytes], *, chunked: bool) -> None:
-        left = response.cut_at
+    def _send_body(self, response: Response, blocks: Iterable[bytes], length: int | None) -> None:
+        sent = 0
         for whole in blocks:
-            block = whole if left is None else whole[:left]
-            if response.pace is not None:
-                response.pace(len(block))
+            block = whole if response.cut_at is None else whole[: response.cut_at - sent]
+            sent += len(block)
+            response.block(len(block))
+            if sent == length:
+                response.end()
             if block:
-                self.send(b"%x\r\n%b\r\n" % (len(block), block) if chunked else block)
-            if left is not None:
-                left -= len(block)
-                if left <= 0:
-                    if response.before_cut is not None:
-                        response.before_cut()
-                    raise DroppedError
-        if chunked:
+                self.send(block if length is not None else b"%x\r\n%b\r\n" % (len(block), block))
+            if sent == response.cut_at:
+                if response.before_cut is not None:
+                    response.before_cut()
+                raise DroppedError
+        if length is None:
+            response.end()
             self.send(b"0\r\n\r\n")
 
     # Bytes ------------------------------------------------------------------
@@ -305,93 +329,6 @@ class Connection:
         data = self._socket.recv(65536)
         self._buffer += data
         return bool(data)
-
-
-class HTTPServer:
-    """Listens on one port and serves each connection with a thread. stop() ends all of them.
-
-    Thread-safe; `_lock` guards the set of connections.
-    """
-
-    def __init__(
-        self,
-        handler: Callable[[Request], Response],
-        tls: ssl.SSLContext,
-        accepts_tunnel: Callable[[str], bool],
-    ) -> None:
-        self.handler = handler
-        self.tls = tls
-        self.accepts_tunnel = accepts_tunnel
-        self._lock = threading.Lock()
-        self._connections: dict[threading.Thread, Connection] = {}
-        self._ending: list[threading.Thread] = []  # have nothing left to do, but must be joined
-        self._listener: socket.socket | None = None
-        self._acceptor: threading.Thread | None = None
-        self._stopping = False
-
-    def start(self, address: str, port: int) -> int:
-        """Listen and return the port. Raises OSError when the port is taken."""
-        self._listener = socket.create_server((address, port), backlog=512)
-        self._acceptor = threading.Thread(target=self._accept, name="emulator-accept")
-        self._acceptor.start()
-        return int(self._listener.getsockname()[1])
-
-    def stop(self) -> None:
-        """Close every socket and join every thread."""
-        if self._listener is None or self._acceptor is None:
-            return
-        with self._lock:
-            self._stopping = True
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._acceptor.join()
-        self._listener.close()
-        while True:
-            with self._lock:
-                running = list(self._connections.items())
-            if not running:
-                break
-            for thread, connection in running:
-                connection.shutdown()
-                thread.join(0.05)
-        self._join_ended()
-        self._listener = self._acceptor = None
-
-    def _accept(self) -> None:
-        assert self._listener is not None
-        while True:
-            self._join_ended()
-            try:
-                sock, _ = self._listener.accept()
-            except OSError as error:
-                if self._stopping:
-                    return
-                log.warning("cannot accept a connection: %s", error)
-                threading.Event().wait(0.1)  # out of file descriptors: some will close
-                continue
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection = Connection(self, sock)
-            thread = threading.Thread(target=self._serve, args=(connection,), name="emulator-connection")
-            with self._lock:
-                if self._stopping:
-                    sock.close()
-                    return
-                self._connections[thread] = connection
-            thread.start()
-
-    def _serve(self, connection: Connection) -> None:
-        try:
-            connection.serve()
-        finally:
-            with self._lock:
-                del self._connections[threading.current_thread()]
-                self._ending.append(threading.current_thread())
-
-    def _join_ended(self) -> None:
-        with self._lock:
-            ended, self._ending = self._ending, []
-        for thread in ended:
-            thread.join()
 
 
 def _reason(status: int) -> str:

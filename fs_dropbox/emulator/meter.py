@@ -18,7 +18,7 @@ class Record:
     argument: Any
     status: int  # 0: dropped without an answer
     bytes_in: int
-    bytes_out: int
+    bytes_out: int  # of the body that is to be sent; the client may go away before
     seconds: float
     account_id: str | None
 
@@ -45,14 +45,22 @@ class Meter:
             self._peaks[route] = max(self._peaks[route], self._running[route])
             self._peaks["*"] = max(self._peaks["*"], self._running["*"])
 
-    def end(self, record: Record) -> None:
-        """Note a call that ends."""
+    def note(self, record: Record) -> None:
+        """Remember a call whose work is done; its answer's body may still have to be sent."""
         with self._lock:
-            self._running[record.route] -= 1
-            self._running["*"] -= 1
             self._bytes_in[record.route] += record.bytes_in
-            self._bytes_out[record.route] += record.bytes_out
             self._records.append(record)
+
+    def sent(self, route: str, size: int) -> None:
+        """Count bytes of an answer's body that are about to be sent."""
+        with self._lock:
+            self._bytes_out[route] += size
+
+    def end(self, route: str) -> None:
+        """Count a call as over: nothing of its answer is left to be sent but the last block."""
+        with self._lock:
+            self._running[route] -= 1
+            self._running["*"] -= 1
 
     def calls(self) -> Counter[str]:
         """Return the number of calls by route."""

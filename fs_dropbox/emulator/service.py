@@ -27,8 +27,9 @@ class Service:
 
     def __init__(self, folder: Path | None, clock: Callable[[], float], options: Options) -> None:
         self.options = options
+        self.ahead_seconds = 0.0  # how far the emulator's time runs ahead of the clock
         self.stopping = threading.Event()
-        self.state = State(folder, clock, options)
+        self.state = State(folder, lambda: clock() + self.ahead_seconds, options)
         load(self.state)
         self.accounts = Accounts(self.state)
         self.sessions = Sessions(self.state)

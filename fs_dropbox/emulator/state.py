@@ -106,11 +106,15 @@ class State:
         folder.mount = namespace
         namespace.mounts.append(folder)
         self._appear(folder, parent)
-        prefix = folder.key_path()
-        for entry, key_path, _ in walk_paths(namespace.root, "", ""):
-            del entry
-            self._journal(folder.namespace, prefix + key_path)
+        self._journal_mounted(folder)
         return folder
+
+    def _journal_mounted(self, folder: Folder) -> None:
+        """Report all that has become visible in a namespace by a folder that shows another one."""
+        if folder.mount is not None:
+            prefix = folder.key_path()
+            for _, key_path, _ in walk_paths(folder.mount.root, "", ""):
+                self._journal(folder.namespace, prefix + key_path)
 
     # Entries ----------------------------------------------------------------
 
@@ -189,6 +193,8 @@ class State:
             self._dig_up(parent.namespace, target_key + node_key[len(key_path) :])
             self._store_entry(node)
             self._journal(parent.namespace, target_key + node_key[len(key_path) :])
+            if isinstance(node, Folder):
+                self._journal_mounted(node)
 
     def duplicate(self, entry: Entry, parent: Folder, name: str) -> Entry:
         """Copy an entry with everything below; new ids, times stay. Mounted folders become ordinary ones."""
