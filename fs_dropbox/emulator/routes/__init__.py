@@ -8,10 +8,13 @@ from . import (
     consent,
     download,
     files,
+    folder_members,
     links,
     listing,
     oauth,
     search,
+    shared_folders,
+    shared_links,
     teams,
     upload,
     upload_batches,
@@ -36,5 +39,8 @@ def tables() -> list[Table]:
         oauth,
         consent,
         teams,
+        shared_links,
+        shared_folders,
+        folder_members,
     )
     return [module.table for module in modules]

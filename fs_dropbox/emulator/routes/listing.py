@@ -13,6 +13,7 @@ from ..errors import BadArgumentError, PathLookupError, RouteError, nested
 from ..registry import Table
 from ..tree import Folder
 from ..view import View
+from . import shared_links
 
 table = Table()
 
@@ -21,7 +22,9 @@ MAX_LIMIT = 2000
 
 @table.route("files/list_folder")
 def list_folder(context: Context, arg: Arguments) -> Any:
-    """List the first page of a folder."""
+    """List the first page of a folder, or of what a shared link leads to."""
+    if arg.fields.get("shared_link") is not None:
+        return shared_links.list_folder(context, arg)
     with context.service.state.lock, nested():
         cursor = _new_cursor(context, arg)
         return _answer(context, read_page(context.view, cursor))
@@ -69,7 +72,11 @@ def _answer(context: Context, page: Page) -> Any:
 @table.route("files/list_folder/continue")
 def list_folder_continue(context: Context, arg: Arguments) -> Any:
     """List the next page, or what has changed."""
-    cursor = context.service.cursors.decode(arg.string("cursor", min_length=1))
+    text = arg.string("cursor", min_length=1)
+    by_link = shared_links.list_folder_continue(context, text)
+    if by_link is not None:
+        return by_link
+    cursor = context.service.cursors.decode(text)
     if cursor.account != context.account_id:
         raise BadArgumentError("cursor: was given to another user")
     with context.service.state.lock, nested():

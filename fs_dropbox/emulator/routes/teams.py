@@ -124,12 +124,6 @@ def get_info(context: Context, arg: Arguments) -> Any:
     with context.service.state.lock:
         number = len(context.service.accounts.members(team.team_id))
         full = team_of(context, team.team_id)
-    sharing = {
-        **full["sharing_policies"],
-        "enforce_link_password_policy": union("optional"),
-        "default_link_expiration_days_policy": union("none"),
-        "shared_link_default_permissions_policy": union("default"),
-    }
     return {
         "name": team.name,
         "team_id": team.team_id,
@@ -137,7 +131,7 @@ def get_info(context: Context, arg: Arguments) -> Any:
         "num_provisioned_users": number,
         "num_used_licenses": number,
         "policies": {
-            "sharing": sharing,
+            "sharing": full["sharing_policies"],
             "emm_state": union("disabled"),
             "office_addin": full["office_addin_policy"],
             "suggest_members_policy": union("enabled"),

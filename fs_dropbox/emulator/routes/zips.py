@@ -23,7 +23,7 @@ MAX_ENTRIES = 10_000
 ZIP64_BYTES = 2**31 - 2**20
 
 
-class _ZipBody:
+class ZipBody:
     """The blocks of a zip file. Holds a reference to every content, so that a change meanwhile does no harm."""
 
     def __init__(self, contents: Contents, entries: list[tuple[str, Revision | None]]) -> None:
@@ -83,17 +83,21 @@ def download_zip(context: Context, arg: Arguments) -> Any:
         folder = view.find(path)
         if not isinstance(folder, Folder):
             raise RouteError({".tag": "path", "path": {".tag": "not_folder"}})
-        found = list(_walk(view, folder, folder.name + "/"))
-        files = [entry for _, entry in found if isinstance(entry, File)]
-        if len(found) + 1 >= MAX_ENTRIES:
-            raise RouteError("too_many_files")
-        sizes = [file.revision.size for file in files]
-        if sum(sizes) >= MAX_ZIP_BYTES or max(sizes, default=0) >= MAX_FILE_BYTES:
-            raise RouteError("too_large")
-        entries = [(f"{folder.name}/", None), *((name, _revision(entry)) for name, entry in found)]
-        body = _ZipBody(context.service.state.contents, entries)
+        body = zip_body(context.service.state.contents, view, folder)
         result = {"metadata": metadata.of_entry(view, folder, tagged=False)}
     return Download(result, body, None, content_type="application/zip")
+
+
+def zip_body(contents: Contents, view: View, folder: Folder) -> ZipBody:
+    """Return a folder as a zip file, or raise too_many_files or too_large."""
+    found = list(_walk(view, folder, folder.name + "/"))
+    if len(found) + 1 >= MAX_ENTRIES:
+        raise RouteError("too_many_files")
+    sizes = [entry.revision.size for _, entry in found if isinstance(entry, File)]
+    if sum(sizes) >= MAX_ZIP_BYTES or max(sizes, default=0) >= MAX_FILE_BYTES:
+        raise RouteError("too_large")
+    entries = [(f"{folder.name}/", None), *((name, _revision(entry)) for name, entry in found)]
+    return ZipBody(contents, entries)
 
 
 def _revision(entry: File | Folder) -> Revision | None:

@@ -1,0 +1,161 @@
+"""Who is in a shared folder: let in, changed, sent away, gone by themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import shared_folders
+from ..accounts import Account
+from ..arguments import Arguments
+from ..context import Context
+from ..errors import RouteError, union
+from ..paging import Place, cut, place_of
+from ..registry import Table
+from ..tree import Namespace
+
+table = Table()
+
+LEVELS = ("editor", "viewer", "viewer_no_comment")
+
+
+def _managed(context: Context, arg: Arguments) -> Namespace:
+    """Return the folder whose members the caller may change."""
+    namespace = shared_folders.get(context.service, context.user, arg.string("shared_folder_id"))
+    if namespace.kind == "team_folder":
+        raise RouteError("team_folder")
+    if namespace.members[context.user.account_id] not in ("owner", "editor"):
+        raise RouteError("no_permission")
+    return namespace
+
+
+def _find(context: Context, selector: Arguments) -> Account | None:
+    accounts, value = context.service.accounts, selector.string(selector.tag)
+    return accounts.by_email(value) if selector.tag == "email" else accounts.accounts.get(value)
+
+
+@table.route("sharing/add_folder_member")
+def add_members(context: Context, arg: Arguments) -> Any:
+    """Let others in; they find the folder among the mountable ones. Unknown addresses stay invited."""
+    members = arg.structs("members", minimum=1, maximum=20)
+    arg.boolean("quiet")
+    with context.mutation():
+        namespace = _managed(context, arg)
+        for member in members:
+            selector = member.union("member", tags=("email", "dropbox_id"))
+            level = member.union("access_level", "viewer", tags=LEVELS).tag
+            account = _find(context, selector)
+            if account is None and selector.tag == "dropbox_id":
+                bad = union("invalid_dropbox_id", invalid_dropbox_id=selector.string("dropbox_id"))
+                raise RouteError(union("bad_member", bad_member=bad))
+            if account is None:
+                namespace.extra.setdefault("invitees", {})[selector.string("email")] = level
+                context.service.state.store_namespace(namespace)
+            elif account.account_id != namespace.owner:
+                shared_folders.add_member(context.service, namespace, account, level)
+
+
+@table.route("sharing/list_folder_members")
+def list_members(context: Context, arg: Arguments) -> Any:
+    """List the members and who is invited."""
+    arg.array("actions", [])
+    place = Place(0, arg.integer("limit", 1000, 1, 1000))
+    with context.service.state.lock:
+        return _page(context, _readable(context, arg.string("shared_folder_id")), place)
+
+
+@table.route("sharing/list_folder_members/continue")
+def list_members_continue(context: Context, arg: Arguments) -> Any:
+    """List further members."""
+    try:
+        folder_id, inner = context.service.cursors.unseal(arg.string("cursor"))
+    except (ValueError, TypeError) as error:
+        raise RouteError("invalid_cursor") from error
+    with context.service.state.lock:
+        return _page(context, _readable(context, folder_id), place_of(context, "folder_members", inner))
+
+
+def _readable(context: Context, folder_id: str) -> Namespace:
+    try:
+        return shared_folders.get(context.service, context.user, folder_id)
+    except RouteError as error:
+        inner = error.error["access_error"]
+        raise RouteError(inner if context.route == "sharing/list_folder_members" else error.error) from error
+
+
+def _page(context: Context, namespace: Namespace, place: Place) -> Any:
+    users, cursor, has_more = cut(context, "folder_members", list(namespace.members.items()), place)
+    answer: dict[str, Any] = {
+        "users": [_user(context, account_id, level) for account_id, level in users],
+        "groups": [],
+        "invitees": [
+            {"access_type": union(level), "invitee": union("email", email=email), "is_inherited": False}
+            for email, level in namespace.extra.get("invitees", {}).items()
+        ],
+    }
+    return {**answer, "cursor": context.service.cursors.seal([namespace.id, cursor])} if has_more else answer
+
+
+def _user(context: Context, account_id: str, level: str) -> dict[str, Any]:
+    account = context.service.accounts.accounts[account_id]
+    user = {
+        "account_id": account_id,
+        "email": account.email,
+        "display_name": account.display_name,
+        "same_team": account.team_id is not None and account.team_id == context.user.team_id,
+    }
+    if account.team_member_id is not None:
+        user["team_member_id"] = account.team_member_id
+    return {"access_type": union(level), "user": user, "permissions": [], "is_inherited": False}
+
+
+@table.route("sharing/update_folder_member")
+def update_member(context: Context, arg: Arguments) -> Any:
+    """Change what a member may do."""
+    level = arg.union("access_level", tags=LEVELS).tag
+    with context.mutation():
+        namespace = _managed(context, arg)
+        account = _member(context, namespace, arg)
+        shared_folders.add_member(context.service, namespace, account, level)
+    return {"access_level": union(level)}
+
+
+@table.route("sharing/remove_folder_member")
+def remove_member(context: Context, arg: Arguments) -> Any:
+    """Send a member away, with a copy or without."""
+    leave_a_copy = arg.boolean("leave_a_copy")
+    with context.mutation():
+        namespace = _managed(context, arg)
+        account = _member(context, namespace, arg)
+        if account.account_id == namespace.owner:
+            raise RouteError("folder_owner")
+        shared_folders.remove_member(context.service, namespace, account, leave_a_copy=leave_a_copy)
+    answer = context.service.jobs.answer
+    return answer("remove_member", context.account_id, union("complete"), recorded_as_job=True, force=True)
+
+
+@table.route("sharing/check_remove_member_job_status")
+def check_remove_member(context: Context, arg: Arguments) -> Any:
+    """Answer how far a removal is."""
+    return context.service.jobs.check("remove_member", context.account_id, arg.string("async_job_id", min_length=1))
+
+
+def _member(context: Context, namespace: Namespace, arg: Arguments) -> Account:
+    account = _find(context, arg.union("member", tags=("email", "dropbox_id")))
+    if account is None or account.account_id not in namespace.members:
+        tag = "invalid_dropbox_id" if account is None else "not_a_member"
+        raise RouteError(union("member_error", member_error=union(tag)))
+    return account
+
+
+@table.route("sharing/relinquish_folder_membership")
+def relinquish(context: Context, arg: Arguments) -> Any:
+    """Leave a shared folder for good."""
+    leave_a_copy = arg.boolean("leave_a_copy")
+    with context.mutation():
+        namespace = shared_folders.get(context.service, context.user, arg.string("shared_folder_id"))
+        if namespace.kind == "team_folder":
+            raise RouteError("team_folder")
+        if namespace.owner == context.account_id:
+            raise RouteError("folder_owner")
+        shared_folders.remove_member(context.service, namespace, context.user, leave_a_copy=leave_a_copy)
+    return context.service.jobs.answer("sharing", context.account_id, union("complete"), recorded_as_job=False)

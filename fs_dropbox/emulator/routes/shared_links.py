@@ -1,0 +1,265 @@
+"""Shared links: made, listed, changed and revoked by their owners, read by whoever has them."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from .. import metadata, shared_links
+from ..accounts import Account
+from ..arguments import Arguments
+from ..context import Context, Download
+from ..dispatch import text_response
+from ..errors import BadArgumentError, CallError, PathLookupError, RouteError, nested, union
+from ..http import Request, Response
+from ..paging import Place, cut, place_of
+from ..registry import Table
+from ..service import Service
+from ..shared_links import Link
+from ..tree import Entry, File, Folder
+from .download import check_downloadable, parse_range
+from .zips import zip_body
+
+table = Table()
+
+PAGE = 50
+
+
+def web_url(context: Context) -> str:
+    """Return the address of the web site by which the caller can reach the emulator."""
+    return context.base_url.replace("://api.dropboxapi.com", "://www.dropbox.com")
+
+
+def _encode(context: Context, link: Link, entry: Entry, shown: Entry | None = None) -> dict[str, Any]:
+    url = web_url(context) + link.path(entry)
+    path = context.view.path_of(shown or entry) if context.account is not None else None
+    path_lower = path[0] if path is not None else None
+    return shared_links.metadata_of(context.service, link, url, shown or entry, context.account, path_lower)
+
+
+@table.route("sharing/create_shared_link_with_settings")
+def create(context: Context, arg: Arguments) -> Any:
+    """Make a link."""
+    path = arg.path("path", "ReadPath")
+    settings = arg.optional_struct("settings")
+    if not context.user.email_verified:
+        raise RouteError("email_not_verified")
+    with nested(), context.mutation():
+        entry = _entry(context, path)
+        for link, linked in shared_links.links_of(context.service, context.user):
+            if linked is entry:
+                raise _already(_encode(context, link, entry) if settings is None or not settings.fields else None)
+        return _encode(context, shared_links.create(context.service, context.user, entry, settings), entry)
+
+
+def _already(existing: dict[str, Any] | None) -> RouteError:
+    tag = "shared_link_already_exists"
+    return RouteError(union(tag) if existing is None else union(tag, **{tag: union("metadata", metadata=existing)}))
+
+
+def _entry(context: Context, path: str) -> Entry:
+    if not path.startswith("rev:"):
+        return context.view.find(path)
+    file, _ = context.view.find_file(path)
+    if file is None:
+        raise PathLookupError("not_found")
+    return file
+
+
+@table.route("sharing/list_shared_links")
+def list_links(context: Context, arg: Arguments) -> Any:
+    """List the caller's links: all of them in pages, or those that lead to a path (directly, or by a parent)."""
+    path = arg.string("path", None) or None
+    direct_only = arg.boolean("direct_only")
+    cursor = arg.string("cursor", None)
+    with nested(), context.service.state.lock:
+        links = shared_links.links_of(context.service, context.user)
+        if path is not None:
+            wanted = _entry(context, arg.path("path", "ReadPath"))
+            places = {wanted} if direct_only else {wanted, *_parents(context, wanted)}
+            return {"links": [_encode(context, k, entry) for k, entry in links if entry in places], "has_more": False}
+        try:
+            place = Place(0, PAGE) if cursor is None else place_of(context, "shared_links", cursor)
+        except RouteError as error:
+            raise RouteError("reset") from error
+        page, following, has_more = cut(context, "shared_links", links, place)
+        return {"links": [_encode(context, *one) for one in page], "has_more": has_more, "cursor": following}
+
+
+def _parents(context: Context, entry: Entry) -> list[Entry]:
+    path = context.view.path_of(entry)
+    if path is None:
+        return []
+    components = path[0].split("/")
+    return [context.view.find("/".join(components[:depth])) for depth in range(2, len(components))]
+
+
+@table.route("sharing/get_shared_link_metadata")
+def get_metadata(context: Context, arg: Arguments) -> Any:
+    """Answer what a link shows, or what is at a path below it."""
+    with context.service.state.lock:
+        link, entry, shown = _shown(context, arg)
+        return _encode(context, link, entry, shown)
+
+
+def _shown(context: Context, arg: Arguments) -> tuple[Link, Entry, Entry]:
+    path = arg.string("path", None) or ""
+    link, entry = shared_links.resolve(context.service, arg.string("url"))
+    shared_links.check_reader(context.service, link, context.account, arg.string("link_password", None))
+    try:
+        return link, entry, shared_links.below(context.service, entry, path)
+    except PathLookupError as error:
+        raise RouteError("shared_link_not_found") from error
+
+
+@table.route("sharing/get_shared_link_file")
+def get_file(context: Context, arg: Arguments) -> Any:
+    """Send the file behind a link."""
+    with context.service.state.lock:
+        link, entry, shown = _shown(context, arg)
+        if not isinstance(shown, File):
+            raise RouteError("shared_link_is_directory")
+        owns = context.account is not None and context.account.account_id == link.owner
+        if not (link.allow_download or owns):
+            raise RouteError("shared_link_access_denied")
+        revision = shown.revision
+        options = context.service.options
+        wanted = parse_range(context.request.headers.get("range"), revision.size, options.range_past_end)
+        start, end = wanted or (0, revision.size)
+        reader = context.service.state.contents.read(revision.content_hash, start, end)
+        result = _encode(context, link, entry, shown)
+    return Download(result, reader, revision.size, start, end, wanted is not None, f'W/"{revision.rev}"')
+
+
+@table.route("sharing/modify_shared_link_settings")
+def modify(context: Context, arg: Arguments) -> Any:
+    """Change a link's settings."""
+    settings = arg.struct("settings")
+    with context.mutation():
+        link, entry = _own(context, arg.string("url"))
+        if arg.boolean("remove_expiration"):
+            link.expires = None
+        shared_links.apply(context.service, link, context.user, settings)
+        shared_links.store(context.service, link)
+        return _encode(context, link, entry)
+
+
+@table.route("sharing/revoke_shared_link")
+def revoke(context: Context, arg: Arguments) -> Any:
+    """End a link."""
+    url = arg.string("url")
+    if not url.startswith(("http://", "https://")):
+        raise RouteError("shared_link_malformed")
+    with context.mutation():
+        link, _ = _own(context, url)
+        del shared_links.collection(context.service)[link.key]
+
+
+def _own(context: Context, url: str) -> tuple[Link, Entry]:
+    link, entry = shared_links.resolve(context.service, url)
+    owner = context.service.accounts.accounts[link.owner]
+    is_admin = context.admin is not None and owner.team_id == context.admin.team_id
+    if link.owner != context.account_id and not is_admin:
+        raise RouteError("shared_link_access_denied")
+    return link, entry
+
+
+# Listing the folder behind a link ------------------------------------------------
+
+
+def list_folder(context: Context, arg: Arguments) -> Any:
+    """Answer files/list_folder with `shared_link`: the path is relative to the link, entries have none."""
+    shared = arg.struct("shared_link")
+    url, password = shared.string("url"), shared.string("password", None)
+    path = arg.path("path", "PathROrId", root=True)
+    if arg.boolean("recursive"):
+        raise BadArgumentError("recursive: not supported for shared links")
+    document = {"url": url, "password": password, "path": path}
+    return _list_below(context, document, Place(0, arg.integer("limit", context.service.options.page_size, 1, 2000)))
+
+
+def list_folder_continue(context: Context, cursor: str) -> Any:
+    """Answer files/list_folder/continue for a cursor of list_folder() above; None for any other cursor."""
+    fields = context.service.cursors.unseal(cursor)
+    if not isinstance(fields, list) or fields[:1] != ["link"]:
+        return None
+    return _list_below(context, fields[1], place_of(context, "link_page", fields[2]))
+
+
+def _list_below(context: Context, document: dict[str, Any], place: Place) -> Any:
+    service = context.service
+    with nested(), service.state.lock:
+        try:
+            link, entry = shared_links.resolve(service, document["url"])
+            shared_links.check_reader(service, link, context.account, document["password"])
+        except RouteError as error:
+            raise PathLookupError("not_found") from error
+        folder = shared_links.below(service, entry, document["path"])
+        if not isinstance(folder, Folder):
+            raise PathLookupError("not_folder")
+        view = shared_links.view_of(service, folder)
+        children = [folder.inner.children[key] for key in folder.inner.order()]
+        page, following, has_more = cut(context, "link_page", children, place)
+        entries = [metadata.of_entry(view, child) for child in page]
+    for shown in entries:
+        del shown["path_lower"], shown["path_display"]
+    cursor = service.cursors.seal(["link", document, following])
+    return {"entries": entries, "cursor": cursor, "has_more": has_more}
+
+
+# The link itself, in a browser or with curl ---------------------------------------
+
+
+@table.page("GET", "/scl")
+def open_link(service: Service, request: Request) -> Response:
+    """Send the file or a zip file of the folder for ?dl=1 and ?raw=1, else a page that shows what the link is for."""
+    with service.state.lock:
+        try:
+            link, entry = shared_links.resolve(service, _full_url(request))
+            shared_links.check_reader(service, link, None, request.query.get("password"))
+        except CallError as refusal:
+            status = 403 if "access_denied" in str(refusal) else 404
+            return text_response(status, "This link needs a password or a sign-in." if status == 403 else "Not found")
+        if request.query.get("dl") != "1" and request.query.get("raw") != "1":
+            return _preview(service, link, entry)
+        if not link.allow_download:
+            return text_response(403, "The owner of this link has turned off downloads.")
+        if isinstance(entry, Folder):
+            body = zip_body(service.state.contents, shared_links.view_of(service, entry), entry)
+            headers = {"Content-Type": "application/zip", "Content-Disposition": _attachment(entry.name + ".zip")}
+            return Response(200, headers, body)
+        assert isinstance(entry, File)
+        return _send_file(service, request, entry)
+
+
+def _full_url(request: Request) -> str:
+    return f"{request.base_url}{quote(request.path)}?rlkey={request.query.get('rlkey', '')}"
+
+
+def _attachment(name: str) -> str:
+    return f"attachment; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def _send_file(service: Service, request: Request, file: File) -> Response:
+    check_downloadable(file)
+    revision = file.revision
+    wanted = parse_range(request.headers.get("range"), revision.size, "416")
+    start, end = wanted or (0, revision.size)
+    headers = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes", "ETag": f'"{revision.rev}"'}
+    headers["Content-Disposition"] = _attachment(file.name) if request.query.get("dl") == "1" else "inline"
+    if wanted is not None:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{revision.size}"
+    reader = service.state.contents.read(revision.content_hash, start, end)
+    return Response(206 if wanted is not None else 200, headers, reader, length=end - start)
+
+
+def _preview(service: Service, link: Link, entry: Entry) -> Response:
+    owner: Account = service.accounts.accounts[link.owner]
+    parts = urlsplit(link.path(entry))
+    download = urlunsplit(parts._replace(query=parts.query.replace("dl=0", "dl=1")))
+    text = (
+        f"<!DOCTYPE html><title>{escape(entry.name)}</title><h1>{escape(entry.name)}</h1>"
+        f'<p>Shared by {escape(owner.display_name)}. <a href="{escape(download)}">Download</a></p>\n'
+    )
+    return Response(200, {"Content-Type": "text/html; charset=utf-8"}, text.encode())

@@ -1,0 +1,48 @@
+"""Other people and apps than the default ones, as raw clients."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import dropbox
+import requests
+
+from fs_dropbox.emulator import Emulator
+
+from .conftest import Api
+
+
+def api_of(api: Api, email: str | None = None, **how: Any) -> Api:
+    """Return a raw client that acts for an account; `how` is that of Control.sign_in."""
+    other = object.__new__(Api)
+    other.emulator, other.http, other.headers = api.emulator, api.http, {}
+    other.token = api.emulator.control.sign_in(email, **how)["access_token"]
+    return other
+
+
+def team_api(api: Api, member: str, **headers: str) -> Api:
+    """Return a raw client with a team token, of the app "Team App"."""
+    control = api.emulator.control
+    known = [app.key for app in api.emulator.service.accounts.apps.values() if app.name == "Team App"]
+    key = known[0] if known else control.add_app("Team App", is_team=True)["app_key"]
+    client = api_of(api, member, app=key)
+    client.headers.update(headers)
+    return client
+
+
+def upload_to_api(api: Api, route: str, arg: Any, body: bytes) -> requests.Response:
+    """Call one of the upload-style routes that are on the api host."""
+    headers = {"Content-Type": "application/octet-stream", "Dropbox-API-Arg": json.dumps(arg)}
+    return api._send("api", route, headers, body)
+
+
+def rooted(tag: str, namespace_id: str | None = None) -> dict[str, str]:
+    """Return the path root header."""
+    return {"Dropbox-API-Path-Root": json.dumps({".tag": tag, **({tag: namespace_id} if namespace_id else {})})}
+
+
+def team_client(emulator: Emulator, api: Api, member: str) -> dropbox.DropboxTeam:
+    """Return the SDK's team client."""
+    token = team_api(api, member).token
+    return dropbox.DropboxTeam(token, session=api.http, max_retries_on_error=0, max_retries_on_rate_limit=0)

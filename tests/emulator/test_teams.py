@@ -1,0 +1,313 @@
+"""Teams: who a team token acts for, what it can ask, both layouts, path roots, people who come and go."""
+
+from __future__ import annotations
+
+import dropbox
+import pytest
+from dropbox import common, team
+
+from fs_dropbox.emulator import Emulator
+
+from .conftest import Api, bare, error_of
+from .people import api_of, rooted, team_api, team_client
+
+BOB, EVE = "bob@example.com", "eve@example.com"
+
+
+@pytest.fixture
+def space(emulator: Emulator) -> str:
+    """A team in the team space: Ann is admin, Bob a member."""
+    team_id = emulator.control.add_team("Acme")
+    emulator.control.add_member("ann@example.com", admin=True)
+    emulator.control.add_member(BOB, "Bob")
+    return team_id
+
+
+@pytest.fixture
+def legacy(emulator: Emulator) -> str:
+    """The same in the legacy layout."""
+    team_id = emulator.control.add_team("Acme", team_space=False)
+    emulator.control.add_member("ann@example.com", admin=True)
+    emulator.control.add_member(BOB, "Bob")
+    return team_id
+
+
+def member_id(emulator: Emulator, email: str) -> str:
+    return str(emulator.control.account(email)["team_member_id"])
+
+
+# Whom a call is for -------------------------------------------------------------
+
+
+def test_a_team_token_must_say_for_whom(emulator: Emulator, api: Api, space: str) -> None:
+    client = team_api(api, BOB)
+    answer = client.rpc("users/get_current_account")
+    assert answer.status_code == 400
+    assert '"Dropbox-API-Select-User"' in answer.text
+    acting = {"Dropbox-API-Select-User": member_id(emulator, BOB)}
+    assert client.ok(client.rpc("users/get_current_account", **acting))["email"] == BOB
+    wrong = client.rpc("users/get_current_account", **{"Dropbox-API-Select-User": "dbmid:nobody"})
+    assert error_of(wrong, 401) == {".tag": "invalid_select_user"}
+
+
+def test_only_admins_act_as_admin(emulator: Emulator, api: Api, space: str) -> None:
+    client = team_api(api, BOB)
+    for member, status in [("ann@example.com", 200), (BOB, 401)]:
+        selected = {"Dropbox-API-Select-Admin": member_id(emulator, member)}
+        answer = client.rpc("files/list_folder", {"path": ""}, **selected)
+        assert answer.status_code == status
+    assert error_of(answer, 401) == {".tag": "invalid_select_admin"}
+
+
+def test_routes_without_a_mode_take_no_admin(emulator: Emulator, api: Api, space: str) -> None:
+    selected = {"Dropbox-API-Select-Admin": member_id(emulator, "ann@example.com")}
+    answer = team_api(api, BOB).rpc("users/get_space_usage", **selected)
+    assert error_of(answer, 401) == {".tag": "invalid_select_admin"}
+
+
+def test_an_admin_reads_the_whole_team_but_writes_team_content_only(emulator: Emulator, api: Api, space: str) -> None:
+    emulator.control.write("/Bob/secret.txt", b"s", account=BOB)
+    folder = emulator.control.add_team_folder("Plans", default=None)
+    home = emulator.control.account(BOB)["root_info"]["home_namespace_id"]
+    client = team_api(api, BOB, **{"Dropbox-API-Select-Admin": member_id(emulator, "ann@example.com")})
+    listing = client.rpc("files/list_folder", {"path": ""}, **rooted("namespace_id", home))
+    assert [entry["name"] for entry in listing.json()["entries"]] == ["secret.txt"]
+    refused = client.upload("files/upload", {"path": "/x"}, b"x", **rooted("namespace_id", home))
+    assert error_of(refused, 422) == {".tag": "no_permission"}
+    assert client.upload("files/upload", {"path": "/x"}, b"x", **rooted("namespace_id", folder)).status_code == 200
+
+
+def test_an_admin_does_not_reach_other_teams(emulator: Emulator, api: Api, space: str) -> None:
+    other = emulator.control.add_team("Other")
+    emulator.control.add_member(EVE, team=other, admin=True)
+    home = emulator.control.account(EVE)["root_info"]["home_namespace_id"]
+    client = team_api(api, BOB, **{"Dropbox-API-Select-Admin": member_id(emulator, "ann@example.com")})
+    answer = client.rpc("files/list_folder", {"path": ""}, **rooted("namespace_id", home))
+    assert error_of(answer, 422) == {".tag": "no_permission"}
+    selected = {"Dropbox-API-Select-User": member_id(emulator, EVE)}
+    fresh = team_api(api, BOB)
+    assert error_of(fresh.rpc("users/get_current_account", **selected), 401) == {".tag": "invalid_select_user"}
+
+
+def test_a_user_token_cannot_ask_for_the_team(api: Api, space: str) -> None:
+    emulator = api.emulator
+    emulator.control.set_scopes(["members.read"], grants=True)
+    answer = api.rpc("team/members/list_v2", {})
+    assert answer.status_code == 400
+    assert "DfB team management function" in answer.text
+
+
+def test_suspended_members_are_refused(emulator: Emulator, api: Api, space: str) -> None:
+    bob = api_of(api, BOB)
+    emulator.control.suspend(BOB)
+    assert error_of(bob.rpc("users/get_current_account"), 401) == {".tag": "user_suspended"}
+    acting = {"Dropbox-API-Select-User": member_id(emulator, BOB)}
+    assert (
+        error_of(team_api(api, BOB).rpc("files/list_folder", {"path": ""}, **acting), 401)[".tag"] == "user_suspended"
+    )
+    emulator.control.suspend(BOB, False)
+    assert bob.rpc("users/get_current_account").status_code == 200
+
+
+# What a team token asks --------------------------------------------------------------
+
+
+def test_the_sdk_asks_about_the_team(emulator: Emulator, api: Api, space: str) -> None:
+    emulator.control.add_team_folder("Plans")
+    with team_client(emulator, api, BOB) as client:
+        members = client.team_members_list_v2(limit=1)
+        assert members.has_more
+        more = client.team_members_list_continue_v2(members.cursor)
+        assert not more.has_more
+        profiles = [info.profile for info in [*members.members, *more.members]]
+        assert {profile.email for profile in profiles} == {"ann@example.com", BOB}
+        assert all(profile.team_member_id.startswith("dbmid:") for profile in profiles)
+        assert members.members[0].roles[0].name == "Team"
+        found = client.team_members_get_info_v2(
+            [team.UserSelectorArg.email(BOB.upper()), team.UserSelectorArg.email(EVE)]
+        ).members_info
+        assert found[0].get_member_info().profile.team_member_id == member_id(emulator, BOB)
+        assert found[1].get_id_not_found() == EVE
+        old = client.team_members_get_info([team.UserSelectorArg.team_member_id(member_id(emulator, BOB))])
+        assert old[0].get_member_info().role.is_member_only()
+        assert [info.role.is_team_admin() for info in client.team_members_list().members] == [True, False]
+        info = client.team_get_info()
+        assert (info.name, info.team_id, info.num_provisioned_users) == ("Acme", space, 2)
+        assert client.team_token_get_authenticated_admin().admin_profile.email == "ann@example.com"
+        folders = {f.name: f for f in client.team_team_folder_list().team_folders}
+        assert folders["Acme"].is_team_shared_dropbox
+        assert not folders["Plans"].is_team_shared_dropbox
+        assert folders["Plans"].status.is_active()
+        namespaces = client.team_namespaces_list().namespaces
+        kinds = {(n.name, n.namespace_type._tag) for n in namespaces}
+        assert {("Plans", "team_folder"), ("Bob", "team_member_folder")} <= kinds
+        features = client.team_features_get_values([team.Feature.has_team_shared_dropbox])
+        assert features.values[0].get_has_team_shared_dropbox().get_has_team_shared_dropbox()
+
+
+def test_a_foreign_cursor_is_invalid(emulator: Emulator, api: Api, space: str) -> None:
+    client = team_api(api, BOB)
+    page = client.ok(client.rpc("team/members/list_v2", {"limit": 1}))
+    assert bare(error_of(client.rpc("team/namespaces/list/continue", {"cursor": page["cursor"]}))) == "invalid_cursor"
+    assert bare(error_of(client.rpc("team/members/list/continue_v2", {"cursor": "junk"}))) == "invalid_cursor"
+
+
+def test_the_sdk_acts_as_user_and_as_admin(emulator: Emulator, api: Api, space: str) -> None:
+    emulator.control.write("/Bob/mine.txt", b"m", account=BOB)
+    with team_client(emulator, api, BOB) as client:
+        bob = client.as_user(member_id(emulator, BOB))
+        assert [entry.name for entry in bob.files_list_folder("").entries] == ["mine.txt"]
+        root = bob.users_get_current_account().root_info
+        assert isinstance(root, common.TeamRootInfo)
+        whole = bob.with_path_root(common.PathRoot.root(root.root_namespace_id))
+        assert [entry.path_display for entry in whole.files_list_folder("").entries] == ["/Bob"]
+        admin = client.as_admin(member_id(emulator, "ann@example.com"))
+        names = admin.with_path_root(common.PathRoot.namespace_id(root.home_namespace_id)).files_list_folder("")
+        assert [entry.name for entry in names.entries] == ["mine.txt"]
+
+
+# Layouts and path roots -------------------------------------------------------------
+
+
+def test_team_space(emulator: Emulator, api: Api, space: str) -> None:
+    emulator.control.add_team_folder("Plans")
+    emulator.control.write("/Plans/plan.txt", b"p")
+    bob = api_of(api, BOB)
+    info = bob.ok(bob.rpc("users/get_current_account"))
+    root = info["root_info"]
+    assert root[".tag"] == "team"
+    assert root["home_path"] == "/Bob"
+    assert root["root_namespace_id"] != root["home_namespace_id"]
+    assert info["team"]["id"] == space
+    bob.put("/own.txt", b"o")
+    assert [entry["path_display"] for entry in bob.entries()] == ["/own.txt"]  # home is the default root
+    for tag, key in [("root", "root_namespace_id"), ("namespace_id", "root_namespace_id")]:
+        bob.headers = rooted(tag, root[key])
+        shown = {entry["path_display"]: entry for entry in bob.entries(recursive=True)}
+        assert set(shown) == {"/Bob", "/Bob/own.txt", "/Plans", "/Plans/plan.txt"}  # not Ann's home
+    assert shown["/Plans"]["sharing_info"]["shared_folder_id"] == shown["/Plans"]["shared_folder_id"]
+    bob.headers = rooted("home")
+    assert [entry["path_display"] for entry in bob.entries()] == ["/own.txt"]
+
+
+def test_the_top_level_of_a_team_space_is_for_admins(emulator: Emulator, api: Api, space: str) -> None:
+    root = emulator.control.account()["root_info"]["root_namespace_id"]
+    bob, ann = api_of(api, BOB), api_of(api)
+    bob.headers = ann.headers = rooted("root", root)
+    refused = bob.rpc("files/create_folder_v2", {"path": "/New"})
+    assert bare(error_of(refused)) == "path/no_write_permission"
+    assert bare(error_of(bob.upload("files/upload", {"path": "/new.txt"}, b""))) == "path/no_write_permission"
+    assert ann.rpc("files/create_folder_v2", {"path": "/New"}).status_code == 200
+    assert bare(error_of(ann.rpc("files/delete_v2", {"path": "/Ann"}))) == "path_write/team_folder"
+    assert bare(error_of(bob.rpc("files/get_metadata", {"path": "/Ann/x"}))) == "path/not_found"
+
+
+def test_a_team_may_let_everybody_write_at_the_top(emulator: Emulator, api: Api) -> None:
+    emulator.control.add_team("Open", top_level_content_policy="everyone")
+    emulator.control.add_member(BOB, "Bob")
+    bob = api_of(api, BOB)
+    bob.headers = rooted("root", emulator.control.account(BOB)["root_info"]["root_namespace_id"])
+    assert bob.rpc("files/create_folder_v2", {"path": "/New"}).status_code == 200
+
+
+def test_team_folders_have_readers(emulator: Emulator, api: Api, space: str) -> None:
+    emulator.control.add_team_folder("Plans", access={BOB: "viewer"})
+    bob = api_of(api, BOB)
+    bob.headers = rooted("root", emulator.control.account(BOB)["root_info"]["root_namespace_id"])
+    folder = bob.ok(bob.rpc("files/get_metadata", {"path": "/plans"}))
+    assert folder["sharing_info"]["read_only"] is True
+    refused = bob.upload("files/upload", {"path": "/Plans/a"}, b"a")
+    assert bare(error_of(refused)) == "path/no_write_permission"
+    emulator.control.add_team_folder("Hidden", access={BOB: "viewer"}, default=None)
+    emulator.control.add_team_folder("Secret", default=None)
+    assert {entry["name"] for entry in bob.entries()} == {"Bob", "Plans", "Hidden"}
+
+
+def test_legacy_layout(emulator: Emulator, api: Api, legacy: str) -> None:
+    folder = emulator.control.add_team_folder("Plans")
+    emulator.control.write("/Plans/plan.txt", b"p")
+    bob = api_of(api, BOB)
+    root = bob.ok(bob.rpc("users/get_current_account"))["root_info"]
+    assert root[".tag"] == "user"
+    assert root["root_namespace_id"] == root["home_namespace_id"]
+    assert [entry["path_display"] for entry in bob.entries(recursive=True)] == ["/Plans", "/Plans/plan.txt"]
+    bob.headers = rooted("root", root["root_namespace_id"])
+    assert [entry["path_display"] for entry in bob.entries()] == ["/Plans"]
+    bob.headers = rooted("namespace_id", folder)
+    assert [entry["path_display"] for entry in bob.entries()] == ["/plan.txt"]
+    bob.headers = {}
+    assert bare(error_of(bob.rpc("files/delete_v2", {"path": "/Plans"}))) == "path_write/team_folder"
+
+
+def test_wrong_path_roots(emulator: Emulator, api: Api, space: str) -> None:
+    emulator.control.add_account(EVE)
+    foreign = emulator.control.account(EVE)["root_info"]["home_namespace_id"]
+    for namespace_id in (foreign, "1"):
+        answer = api.rpc("files/list_folder", {"path": ""}, **rooted("namespace_id", namespace_id))
+        assert error_of(answer, 422) == {".tag": "no_permission"}
+    answer = api.rpc("files/list_folder", {"path": ""}, **rooted("root", foreign))
+    root = emulator.control.account()["root_info"]
+    assert error_of(answer, 422) == {".tag": "invalid_root", "invalid_root": root}
+    junk = api.rpc("files/list_folder", {"path": ""}, **{"Dropbox-API-Path-Root": "nonsense"})
+    assert junk.status_code == 400
+
+
+def test_joining_and_leaving_a_team_makes_the_root_invalid(emulator: Emulator, api: Api) -> None:
+    api.put("/own.txt", b"o")
+    before = emulator.control.account()["root_info"]["root_namespace_id"]
+    listing = ("files/list_folder", {"path": ""})
+    assert api.rpc(*listing, **rooted("root", before)).status_code == 200
+    emulator.control.add_team()
+    emulator.control.add_member("ann@example.com", admin=True)
+    fresh = error_of(api.rpc(*listing, **rooted("root", before)), 422)["invalid_root"]
+    assert (fresh[".tag"], fresh["home_path"], fresh["home_namespace_id"]) == ("team", "/Ann", before)
+    shown = api.rpc(*listing, **rooted("root", fresh["root_namespace_id"])).json()["entries"]
+    assert [entry["path_display"] for entry in shown] == ["/Ann"]
+    assert [entry["path_display"] for entry in api.entries()] == ["/own.txt"]
+    with dropbox.Dropbox(api.token, session=api.http) as client:
+        rooted_client = client.with_path_root(common.PathRoot.root(before))
+        with pytest.raises(dropbox.exceptions.PathRootError) as caught:
+            rooted_client.files_list_folder("")
+        assert caught.value.error.get_invalid_root().root_namespace_id == fresh["root_namespace_id"]
+    emulator.control.remove_member("ann@example.com")
+    again = error_of(api.rpc(*listing, **rooted("root", fresh["root_namespace_id"])), 422)["invalid_root"]
+    assert (again[".tag"], again["root_namespace_id"]) == ("user", before)
+    assert [entry["path_display"] for entry in api.entries()] == ["/own.txt"]
+
+
+def test_the_team_shares_its_room(emulator: Emulator, api: Api, space: str) -> None:
+    emulator.control.add_team_folder("Plans")
+    emulator.control.write("/Plans/a", b"12345")
+    emulator.control.write("/Ann/b", b"123")
+    usage = api.ok(api.rpc("users/get_space_usage"))
+    assert usage["used"] == 3
+    assert usage["allocation"][".tag"] == "team"
+    assert usage["allocation"]["used"] == 8
+
+
+def test_a_team_admin_connects_a_team_app(emulator: Emulator, api: Api, space: str) -> None:
+    app = emulator.control.add_app("Team App", is_team=True)
+    url = f"https://www.dropbox.com/oauth2/authorize?response_type=code&client_id={app['app_key']}"
+    ends = "&redirect_uri=http://localhost/&approve=1&token_access_type=offline&account="
+    refused = api.http.get(url + ends + BOB, allow_redirects=False, timeout=60)
+    assert refused.status_code == 400
+    assert "team admin" in refused.text
+    allowed = api.http.get(url + ends + "ann@example.com", allow_redirects=False, timeout=60)
+    code = allowed.headers["Location"].partition("code=")[2]
+    form = {
+        "grant_type": "authorization_code",
+        "code": code,
+        "client_id": app["app_key"],
+        "client_secret": app["app_secret"],
+        "redirect_uri": "http://localhost/",
+    }
+    body = api.http.post("https://api.dropboxapi.com/oauth2/token", data=form, timeout=60).json()
+    assert body["team_id"] == space
+    assert "account_id" not in body
+    with dropbox.DropboxTeam(
+        oauth2_refresh_token=body["refresh_token"],
+        app_key=app["app_key"],
+        app_secret=app["app_secret"],
+        session=api.http,
+    ) as client:
+        assert client.team_get_info().name == "Acme"
