@@ -15,7 +15,7 @@ from fs.info import Info
 from fs.path import abspath, frombase, isbase, normpath
 
 from fs_dropbox import paths
-from fs_dropbox.transfer import Place, StoppedError
+from fs_dropbox.transfer import Place, StoppedError, literal
 
 _NAMESPACES: Final = ("basic", "details", "dropbox")
 
@@ -153,4 +153,4 @@ def _listing_error(path: str, error: OSError) -> errors.FSError:
         return errors.DirectoryExpected(path, exc=error)
     if isinstance(error, PermissionError):
         return errors.PermissionDenied(path, exc=error)
-    return errors.OperationFailed(path, exc=error, msg=f"{path}: {error.strerror}")
+    return errors.OperationFailed(path, exc=error, msg=literal(f"{path}: {error.strerror}"))

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Literal, TypeVar
 
@@ -15,7 +15,7 @@ from fs import errors
 from fs.path import isparent, normpath
 
 from fs_dropbox.inventory import Inventory, Node, fold, take_inventory
-from fs_dropbox.transfer import Place, StoppedError, copy_file, hash_file
+from fs_dropbox.transfer import Place, StoppedError, copy_file, hash_file, literal
 
 DEFAULT_WORKERS: Final = 16
 _T = TypeVar("_T")
@@ -45,8 +45,8 @@ class Step:
 class Observer:
     """Is told how it goes; this one ignores it. Calls come from any thread, one at a time."""
 
-    def planned(self, files: int, size: int) -> None:
-        """Both sides are listed: so many files and bytes may have to be copied."""
+    def planned(self, size: int) -> None:
+        """Both sides are listed: so many bytes may have to be copied."""
 
     def advanced(self, size: int) -> None:
         """So many bytes have been copied, or turned out not to have to be (never with `done` of a skip)."""
@@ -86,6 +86,7 @@ class Mirror:
         delete: bool = False,
         dry_run: bool = False,
         compare: Literal["content", "quick"] = "content",
+        replace: bool = True,
         workers: int = DEFAULT_WORKERS,
         observer: Observer | None = None,
     ) -> None:
@@ -94,6 +95,7 @@ class Mirror:
         Args:
             delete: remove from the target what the source does not have; never after a failure to list the source.
             dry_run: change nothing, and tell what would be.
+            replace: False leaves files alone that the target has, whatever they hold.
             compare: "content" compares size and content; "quick" trusts equal size and time to the second.
             workers: files at once.
         """
@@ -102,6 +104,7 @@ class Mirror:
         self._delete = delete
         self._dry_run = dry_run
         self._quick = compare == "quick"
+        self._replace = replace
         self._workers = workers
         self._observer = observer or Observer()
         self.stop = threading.Event()
@@ -143,7 +146,7 @@ class Mirror:
         files = [(node, have.get(key)) for key, node in wanted.items() if not node.is_folder]
         moving = sum(n.size for n, old in files if self._may_differ(n, old))
         with self._lock:
-            self._observer.planned(len(files), moving)
+            self._observer.planned(moving)
         self._make_folders(pool, [node for key, node in wanted.items() if node.is_folder and key not in have])
         self._each(pool, files, lambda pair: self._settle(*pair))
         self._each(pool, doomed.values(), self._remove)
@@ -183,7 +186,8 @@ class Mirror:
         other = wanted.get(key)
         if other is not None:
             reason = f"differs only in case from {other.path}, which the target cannot tell apart"
-            self._failed(Step(Action.COPY, node.path, node.size), errors.ResourceError(node.path, msg=reason))
+            error = errors.ResourceError(node.path, msg=literal(reason))
+            self._failed(Step(Action.COPY, node.path, node.size), error)
             return
         try:
             self._target.filesystem.validatepath(self._target.at(node.path).path)
@@ -258,11 +262,11 @@ class Mirror:
         step = Step(Action.COPY, node.path, node.size, "new" if old is None else "differs")
         try:
             if old is not None and self._may_differ(node, old) is False:
-                self._done(replace(step, action=Action.SKIP, reason=""))
+                self._done(Step(Action.SKIP, node.path, node.size))
                 return
             if old is not None and self._is_same_content(node, old):
                 self._advanced(node.size)
-                self._done(replace(step, action=Action.SKIP, reason=""))
+                self._done(Step(Action.SKIP, node.path, node.size))
                 return
             if self._dry_run:
                 self._advanced(node.size)
@@ -273,7 +277,7 @@ class Mirror:
                     advanced=self._advanced,
                     stop=self.stop,
                 )
-                step = replace(step, size=copied)
+                step = Step(Action.COPY, node.path, copied, step.reason)
         except StoppedError:
             raise
         except (errors.FSError, OSError) as error:
@@ -283,6 +287,8 @@ class Mirror:
 
     def _may_differ(self, node: Node, old: Node | None) -> bool:
         """Return False when what the listings say suffices to know that the target has this file."""
+        if old is not None and not self._replace:
+            return False
         if old is None or node.size != old.size:
             return True
         if node.content_hash and old.content_hash:

@@ -109,6 +109,11 @@ def write_stream(
     return written
 
 
+def literal(text: str) -> str:
+    """Return a text as the message of an `fs.errors` error, which would take braces in it for placeholders."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
 def _chunks(reader: IO[bytes], stop: threading.Event | None) -> Iterator[bytes]:
     while True:
         if stop is not None and stop.is_set():
@@ -144,7 +149,10 @@ def _open_target(target: Place, modified: datetime | None) -> Iterator[Callable[
             yield write
         return
     atomic = bool(target.filesystem.getmeta().get("atomic_writes", False))
-    options: dict[str, Any] = {"modified": modified} if atomic and modified is not None else {}
+    # Written from the first byte to the last: no copy on local disk is needed.
+    options: dict[str, Any] = {"seekable": False} if atomic else {}
+    if atomic and modified is not None:
+        options["modified"] = modified
     file = target.filesystem.openbin(target.path, "w", **options)
     try:
         yield file.write
@@ -184,4 +192,4 @@ def _local_error(shown: str, error: OSError) -> errors.FSError:
         return errors.PermissionDenied(shown, exc=error)
     if error.errno is not None and os.strerror(error.errno) in (os.strerror(28), os.strerror(122)):
         return errors.InsufficientStorage(shown, exc=error)
-    return errors.OperationFailed(shown, exc=error, msg=f"{shown}: {error.strerror}")
+    return errors.OperationFailed(shown, exc=error, msg=literal(f"{shown}: {error.strerror}"))
