@@ -84,7 +84,9 @@ def test_packages_keep_apart(path: Path) -> None:
             assert top not in ("sftp_gateway", "paramiko"), f"{module} imports {name}"
         if module.startswith("fs_dropbox.emulator"):
             assert top != "dropbox", f"{module} imports {name}: the emulator is not shaped by the SDK"
-            inside = name.startswith(("fs_dropbox.emulator", "fs_dropbox.content_hash")) or name == "fs_dropbox._version"
+            inside = (
+                name.startswith(("fs_dropbox.emulator", "fs_dropbox.content_hash")) or name == "fs_dropbox._version"
+            )
             assert top != "fs_dropbox" or inside, f"{module} imports {name}"
         elif top == "fs_dropbox" and module.startswith("fs_dropbox"):
             assert not name.startswith("fs_dropbox.emulator"), f"{module} imports {name}"
@@ -97,7 +99,7 @@ def test_one_module_knows_the_sdk_and_http() -> None:
         for name in _imported(path)
         if name.split(".")[0] in ("dropbox", "requests", "urllib3")
     }
-    assert {user for user in users if not user.startswith("fs_dropbox.emulator")} <= {"fs_dropbox.client"}
+    assert {user for user in users if not user.startswith("fs_dropbox.emulator")} <= {"fs_dropbox.pool", "fs_dropbox.transport"}
 
 
 def test_every_source_states_its_purpose() -> None:

@@ -1,0 +1,187 @@
+"""Small files that are committed at the same time share their calls, and each gets its own result."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import pytest
+
+from fs_dropbox import group_commit
+from fs_dropbox.client import Commit
+from fs_dropbox.entries import FileEntry
+from fs_dropbox.errors import ApiError, TransportError
+from fs_dropbox.group_commit import GroupCommit
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+BUSY = ApiError("files/upload_session/finish_batch_v2", ("path", "too_many_write_operations"))
+REFUSED = ApiError("files/upload_session/finish_batch_v2", ("path", "conflict", "folder"))
+
+
+class Account:
+    """Takes commits as the client does; each call can be held up, or fail."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.files: dict[str, bytes] = {}
+        self.groups: list[int] = []
+        self.before: Callable[[str], None] = lambda call: None
+        self.entry_errors: dict[str, ApiError] = {}
+        self._sessions: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+
+    def _begin(self, call: str) -> None:
+        with self._lock:
+            self.calls[call] += 1
+        self.before(call)
+
+    def _store(self, commit: Commit, data: bytes) -> FileEntry:
+        self.files[commit.path] = data
+        return FileEntry(commit.path, commit.path, commit.path, "id:1", "123456789", len(data), NOW, NOW)
+
+    def upload(self, commit: Commit, data: bytes) -> FileEntry:
+        self._begin("upload")
+        return self._store(commit, data)
+
+    def session_start_batch(self, count: int) -> list[str]:
+        self._begin("start_batch")
+        with self._lock:
+            first = len(self._sessions)
+            sessions = [f"s{first + number}" for number in range(count)]
+            self._sessions.update(dict.fromkeys(sessions, b""))
+        return sessions
+
+    def session_append_batch(self, parts: Sequence[tuple[str, bytes]]) -> list[ApiError | None]:
+        self._begin("append_batch")
+        self._sessions.update(parts)
+        return [None] * len(parts)
+
+    def session_finish_batch(self, finished: Sequence[tuple[str, int, Commit]]) -> list[FileEntry | ApiError]:
+        self._begin("finish_batch")
+        self.groups.append(len(finished))
+        results: list[FileEntry | ApiError] = []
+        for session, size, commit in finished:
+            assert len(self._sessions[session]) == size
+            error = self.entry_errors.pop(commit.path, None)
+            results.append(error or self._store(commit, self._sessions.pop(session)))
+        return results
+
+
+@pytest.fixture
+def account() -> Account:
+    return Account()
+
+
+def hold_first(account: Account, *, lost: str = "") -> threading.Event:
+    """Hold up the first call until the event is set; the answer of calls named `lost` gets lost."""
+    gate, first = threading.Event(), threading.Event()
+
+    def before(call: str) -> None:
+        if not first.is_set():
+            first.set()
+            assert gate.wait(10)
+        if call == lost:
+            raise TransportError("reset")
+
+    account.before = before
+    return gate
+
+
+def burst(account: Account, count: int, *, lost: str = "") -> list[object]:
+    """Commit `count` files: one that is held up, the others while it is; return their results, errors as values."""
+    gate = hold_first(account, lost=lost)
+    grouped = GroupCommit(account)
+
+    def write(number: int) -> object:
+        try:
+            return grouped.commit(Commit(f"/{number}", "add"), b"content %d" % number)
+        except (ApiError, TransportError) as error:
+            return error
+
+    with ThreadPoolExecutor(count) as pool:
+        first = pool.submit(write, 0)
+        others = [pool.submit(write, number) for number in range(1, count)]
+        while len(grouped._queue) < count - 1:
+            threading.Event().wait(0.001)
+        gate.set()
+        return [call.result(10) for call in (first, *others)]
+
+
+def test_a_lone_writer_is_one_call(account: Account) -> None:
+    GroupCommit(account).commit(Commit("/a", "overwrite"), b"1")
+    assert account.calls == {"upload": 1}
+
+
+def test_writers_that_come_meanwhile_share_their_calls(account: Account) -> None:
+    results = burst(account, 40)
+    assert all(isinstance(result, FileEntry) for result in results)
+    assert account.files == {f"/{number}": b"content %d" % number for number in range(40)}
+    assert account.calls == {"upload": 1, "start_batch": 1, "append_batch": 1, "finish_batch": 1}
+
+
+def test_sessions_are_started_ahead(account: Account) -> None:
+    grouped = GroupCommit(account)
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda number: grouped.commit(Commit(f"/{number}", "add"), b"x"), range(1000)))
+    assert len(account.files) == 1000
+    assert account.calls["start_batch"] <= 8
+
+
+def test_each_writer_gets_its_own_error(account: Account) -> None:
+    account.entry_errors = {"/3": REFUSED}
+    results = burst(account, 8)
+    assert results[3] is REFUSED
+    assert sum(isinstance(result, FileEntry) for result in results) == 7
+
+
+def test_a_busy_namespace_is_tried_again_alone(account: Account) -> None:
+    account.entry_errors = {"/3": BUSY}
+    assert all(isinstance(result, FileEntry) for result in burst(account, 8))
+    assert account.calls["upload"] == 2
+
+
+def test_a_lost_answer_is_settled_by_repeating_the_same_content(account: Account) -> None:
+    assert all(isinstance(result, FileEntry) for result in burst(account, 5, lost="finish_batch"))
+    assert account.calls["upload"] == 5
+
+
+def test_exact_creation_never_shares(account: Account) -> None:
+    grouped = GroupCommit(account)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: grouped.commit(Commit(f"/{n}", "add", strict_conflict=True), b"x"), range(20)))
+    assert account.calls == {"upload": 20}
+
+
+def test_two_commits_of_one_path_keep_their_order(account: Account) -> None:
+    gate = hold_first(account)
+    grouped = GroupCommit(account)
+    with ThreadPoolExecutor(3) as pool:
+        calls = []
+        for expected, data in enumerate((b"0", b"1", b"2")):
+            calls.append(pool.submit(grouped.commit, Commit("/a", "overwrite"), data))
+            while not account.calls or len(grouped._queue) < expected:
+                threading.Event().wait(0.001)
+        gate.set()
+        for call in calls:
+            call.result(10)
+    assert account.files["/a"] == b"2"
+
+
+def test_a_stalled_commit_does_not_hold_up_the_others(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "PATIENCE_SECONDS", 0.05)
+    gate = hold_first(account)
+    grouped = GroupCommit(account)
+    with ThreadPoolExecutor(4) as pool:
+        stalled = pool.submit(grouped.commit, Commit("/stalled", "add"), b"x")
+        while not account.calls:
+            threading.Event().wait(0.001)
+        others = [pool.submit(grouped.commit, Commit(f"/{number}", "add"), b"y") for number in range(3)]
+        for other in others:
+            other.result(10)
+        assert not stalled.done()
+        gate.set()
+        stalled.result(10)
+    assert set(account.files) == {"/stalled", "/0", "/1", "/2"}
