@@ -82,6 +82,13 @@ class Arguments:
             raise self.error(name, f"must be between {minimum} and {maximum}, got {value}")
         return value
 
+    def number(self, name: str, default: float, minimum: float, maximum: float) -> float:
+        """Return a number that may have a fraction, within its range."""
+        value = self._typed(name, default, (int, float), "float")
+        if not minimum <= value <= maximum:
+            raise self.error(name, f"must be between {minimum} and {maximum}, got {value}")
+        return float(value)
+
     def path(self, name: str, alias: str, default: Any = _MISSING, *, root: bool = False) -> Any:
         """Return a path field that matches the alias; the root is refused with the service's texts unless allowed."""
         value = self._typed(name, default, str, "string")

@@ -69,7 +69,7 @@ def get_temporary_upload_link(context: Context, arg: Arguments) -> Any:
     """Answer a URL to which anybody can upload one file once."""
     info = arg.struct("commit_info")
     commit_info(info)
-    seconds = arg.integer("duration", 14400, 60, 14400)
+    seconds = arg.number("duration", 14400.0, 60.0, 14400.0)
     token = secrets.token_urlsafe(32)
     with context.mutation():
         context.service.state.collection("upload_link")[token] = {
