@@ -13,33 +13,20 @@ from dataclasses import asdict
 from typing import Any
 
 from . import metadata, mutations
-from .contents import Content
 from .control_accounts import AccountControl
 from .control_content import ContentControl
 from .errors import CallError, PathLookupError
 from .faults import Fault
 from .http import Request, Response
+from .limits import recorded_latency
 from .meter import Record
-from .mutations import CommitInfo
+from .mutations import CommitInfo, Given
 from .registry import Table
 from .service import Service
 from .tree import Entry, File, Folder
 from .view import View
 
 table = Table()
-
-
-class _Given:
-    """A content that is at hand."""
-
-    def __init__(self, content: Content) -> None:
-        self._content = content
-        self.hash = content.hash
-        self.size = content.size
-
-    def keep(self) -> Content:
-        """Hand the content over."""
-        return self._content
 
 
 class Control(AccountControl, ContentControl):
@@ -56,7 +43,7 @@ class Control(AccountControl, ContentControl):
         with state.mutation():
             view = self._view(account)
             info = CommitInfo(path, "overwrite", client_modified=client_modified)
-            file = mutations.commit(view, info, _Given(state.contents.keep_bytes(data)))
+            file = mutations.commit(view, info, Given(state.contents.keep_bytes(data)))
             return metadata.of_entry(view, file)
 
     def seed(
@@ -184,6 +171,14 @@ class Control(AccountControl, ContentControl):
             if not hasattr(latency, name):
                 raise TypeError(f"the latency model has no {name!r}")
             setattr(latency, name, value)
+
+    def recorded_latency(self, round_trip_seconds: float = 0.05, scale: float = 1.0) -> None:
+        """Be as slow as recordings show the real service; `scale` makes everything faster in proportion."""
+        self._service.limits.latency = recorded_latency(round_trip_seconds, scale)
+
+    def drop_connections(self) -> None:
+        """Close every connection, idle or not: what clients keep open becomes stale."""
+        self._service.drop_connections()
 
     def options(self, **fields: Any) -> None:
         """Set switches: see options.Options."""

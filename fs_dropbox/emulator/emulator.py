@@ -74,7 +74,8 @@ class Emulator:
         self._add_default_account(service)
         self.control = Control(service)
         dispatcher = Dispatcher(service, [*tables(), control_table])
-        self._server = HTTPServer(dispatcher, tls, _accepts_tunnel)
+        self._server = HTTPServer(dispatcher, tls, _accepts_tunnel, service.limits.connect)
+        service.drop_connections = self._server.drop_connections
         self.port = self._server.start(self._address, self._port)
         self.host = f"[{self._address}]:{self.port}" if ":" in self._address else f"{self._address}:{self.port}"
 

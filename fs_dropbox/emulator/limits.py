@@ -19,6 +19,7 @@ CATCH_UP_SECONDS = 0.05  # how far a paced transfer may run ahead before it slee
 class Latency:
     """The model; all zero means as fast as the machine can."""
 
+    connect_seconds: float = 0.0  # of a new connection: round trips of TCP and TLS
     delay_seconds: float = 0.0  # of every call, before the work
     route_seconds: dict[str, float] = field(default_factory=dict)  # instead of delay_seconds
     upload_bytes_per_second: float | None = None  # of one connection
@@ -26,6 +27,52 @@ class Latency:
     commit_seconds: float = 0.0  # a commit holds the write lock of its namespace so long
     commit_entry_seconds: float = 0.0  # and so much longer for each further entry of a batch
     patience_seconds: float = 1.2  # who waits longer for the lock gets 429 too_many_write_operations
+
+
+# Medians of the server times recorded from the real service, in seconds, less the time that a commit holds its lock.
+RECORDED_SECONDS = {
+    "files/list_folder": 0.124,
+    "files/list_folder/continue": 0.096,
+    "files/list_folder/get_latest_cursor": 0.344,
+    "files/get_metadata": 0.129,
+    "files/list_revisions": 0.092,
+    "files/download": 0.227,
+    "files/get_temporary_link": 0.161,
+    "files/upload": 0.86,
+    "files/upload_session/start": 0.382,
+    "files/upload_session/start_batch": 0.382,
+    "files/upload_session/append_v2": 0.365,
+    "files/upload_session/append_batch": 0.365,
+    "files/upload_session/finish": 0.68,
+    "files/upload_session/finish_batch_v2": 0.41,
+    "files/create_folder_v2": 0.07,
+    "files/create_folder_batch": 0.1,
+    "files/delete_v2": 0.23,
+    "files/delete_batch": 0.12,
+    "files/move_v2": 0.26,
+    "files/copy_v2": 0.24,
+    "files/restore": 0.09,
+    "files/search_v2": 0.16,
+    "files/list_folder/longpoll": 0.0,
+    "oauth2/token": 0.035,
+    "users/get_current_account": 0.4,
+    "users/get_space_usage": 0.077,
+}
+
+
+def recorded_latency(round_trip_seconds: float = 0.05, scale: float = 1.0) -> Latency:
+    """Return a model of the real service as recordings show it, for a client this far away; `scale` shrinks it all."""
+    trip = round_trip_seconds * scale
+    return Latency(
+        connect_seconds=2 * trip,
+        delay_seconds=0.15 * scale + trip,
+        route_seconds={route: seconds * scale + trip for route, seconds in RECORDED_SECONDS.items()},
+        upload_bytes_per_second=13.5 * 2**20 / scale,
+        download_bytes_per_second=20 * 2**20 / scale,
+        commit_seconds=0.16 * scale,
+        commit_entry_seconds=0.005 * scale,
+        patience_seconds=1.2 * scale,
+    )
 
 
 class Limits:
@@ -37,6 +84,11 @@ class Limits:
         self._options = options
         self._lock = threading.Lock()
         self._queues: dict[str, deque[threading.Event]] = {}
+
+    def connect(self) -> None:
+        """Wait as long as a new connection takes."""
+        if self.latency.connect_seconds > 0:
+            self._stopping.wait(self.latency.connect_seconds)
 
     def delay(self, route: str) -> None:
         """Wait as long as a call of this route takes."""
@@ -56,11 +108,13 @@ class Limits:
     def _pace(self, bytes_per_second: float | None) -> Callable[[int], None] | None:
         if not bytes_per_second:
             return None
-        begin = time.monotonic()
+        begin: float | None = None  # set by the first block: what comes before is not transfer
         passed = 0
 
         def pace(size: int) -> None:
-            nonlocal passed
+            nonlocal begin, passed
+            if begin is None:
+                begin = time.monotonic()
             passed += size
             ahead = begin + passed / bytes_per_second - time.monotonic()
             if ahead > CATCH_UP_SECONDS:

@@ -25,7 +25,9 @@ class HTTPServer:
         handler: Callable[[Request], Response],
         tls: ssl.SSLContext,
         accepts_tunnel: Callable[[str], bool],
+        on_connect: Callable[[], None],
     ) -> None:
+        self._on_connect = on_connect  # called in the connection's own thread; may wait
         self._handler = handler
         self._tls = tls
         self._accepts_tunnel = accepts_tunnel
@@ -54,16 +56,19 @@ class HTTPServer:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._acceptor.join()
         self._listener.close()
-        while True:
-            with self._lock:
-                running = list(self._connections.items())
-            if not running:
-                break
-            for thread, connection in running:
-                connection.shutdown()
+        while running := self.drop_connections():
+            for thread in running:
                 thread.join(0.05)
         self._join_ended()
         self._listener = self._acceptor = None
+
+    def drop_connections(self) -> list[threading.Thread]:
+        """Close every connection, whatever it does; return the threads that are about to end."""
+        with self._lock:
+            running = list(self._connections.items())
+        for _, connection in running:
+            connection.shutdown()
+        return [thread for thread, _ in running]
 
     def _accept(self) -> None:
         assert self._listener is not None
@@ -89,6 +94,7 @@ class HTTPServer:
 
     def _serve(self, connection: Connection) -> None:
         try:
+            self._on_connect()
             connection.serve()
         finally:
             with self._lock:

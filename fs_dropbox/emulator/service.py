@@ -29,6 +29,7 @@ class Service:
         self.options = options
         self.ahead_seconds = 0.0  # how far the emulator's time runs ahead of the clock
         self.stopping = threading.Event()
+        self.drop_connections: Callable[[], object] = lambda: None  # set by who owns the server
         self.state = State(folder, lambda: clock() + self.ahead_seconds, options)
         load(self.state)
         self.accounts = Accounts(self.state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -188,6 +189,25 @@ def test_delays_and_bandwidth(api: Api) -> None:
     assert time.monotonic() - begin >= 0.2
     with pytest.raises(TypeError, match="no_such"):
         api.emulator.control.latency(no_such=1)
+
+
+def test_latency_as_recorded(api: Api) -> None:
+    api.emulator.control.recorded_latency(round_trip_seconds=0.1, scale=0.5)
+    begin = time.monotonic()
+    api.put("/a", b"x")
+    assert 0.5 * (0.1 + 0.86 + 0.16) <= time.monotonic() - begin < 3
+    begin = time.monotonic()
+    api.ok(api.rpc(GET, {"path": "/a"}))
+    assert 0.5 * (0.1 + 0.129) <= time.monotonic() - begin < 1
+
+
+def test_dropped_connections(api: Api) -> None:
+    with socket.create_connection(api.emulator.host.split(":"), timeout=10) as idle:  # type: ignore[arg-type]
+        idle.sendall(b"GET /nothing HTTP/1.1\r\n\r\n")
+        assert idle.recv(65536).startswith(b"HTTP/1.1 404")
+        api.emulator.control.drop_connections()
+        assert idle.recv(1) == b""
+    assert api.rpc("users/get_current_account").status_code == 200
 
 
 def test_counters(api: Api) -> None:
