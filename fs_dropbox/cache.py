@@ -5,9 +5,11 @@ from __future__ import annotations
 import enum
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -27,26 +29,29 @@ class Absence(enum.Enum):
 
 
 ABSENT: Final = Absence.ABSENT
-_EPOCHS_KEPT: Final = 10_000
+_EPOCHS_KEPT: Final = 20_000
 
 
 @dataclass(slots=True)
 class _Slot:
     value: Present | Absence
     stored: float
+    epoch: int
 
 
 @dataclass(slots=True)
 class _Listing:
     children: dict[str, Present]
     stored: float
+    epoch: int
 
 
 class MetadataCache:
     """What is known of the account, by folded path. Thread-safe; owned by DropboxFS.
 
-    One lock over everything, a leaf. While `trusted()` (the change feed is live) nothing expires; otherwise entries are
-    believed for `ttl_seconds`. Bounded: the least recently used is dropped above `max_entries`.
+    One lock over everything, a leaf. What was asked for since `follow()` needs no expiry while `trust(True)` holds: the
+    change feed reports every change of it. Anything else is believed for `ttl_seconds`, negative: not at all. Bounded:
+    the least recently used is dropped above `max_entries`.
 
     The epoch rule: take `epoch()` before a request, give it back with the answer. What has changed since is not
     overwritten by the late answer. (Revs carry no order, so the order comes from here.)
@@ -57,20 +62,22 @@ class MetadataCache:
         *,
         ttl_seconds: float = 30.0,
         max_entries: int = 300_000,
-        trusted: Callable[[], bool] = lambda: False,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ttl_seconds = ttl_seconds
         self._max_entries = max_entries
-        self._trusted = trusted
         self._now = now
         self._lock = threading.Lock()
         # guarded by _lock
         self._epoch = 0
         self._floor = 0  # answers to requests before this epoch are not stored at all
+        self._followed_from = 0  # what was asked for from this epoch on is followed by the feed
+        self._trusted = False
         self._changed: LRUCache[str, int] = LRUCache(_EPOCHS_KEPT)  # key -> epoch of its last change
-        self._changed_below: LRUCache[str, int] = LRUCache(_EPOCHS_KEPT)  # the same of its whole subtree
         self._changed_children: LRUCache[str, int] = LRUCache(_EPOCHS_KEPT)  # the same of its set of children
+        # What is stored below a key, and its listing, counts only when it is newer than this.
+        self._cut_off: LRUCache[str, int] = LRUCache(_EPOCHS_KEPT)
+        self._held: Counter[str] = Counter()
         self._slots: LRUCache[str, _Slot] = LRUCache(max(1000, max_entries // 10))
         self._listings: LRUCache[str, _Listing] = LRUCache(max_entries, getsizeof=lambda found: len(found.children) + 1)
 
@@ -79,24 +86,26 @@ class MetadataCache:
         with self._lock:
             return self._epoch
 
+    def follow(self) -> None:
+        """Say that the change feed reports every change from now on; believed while `trust(True)` holds."""
+        with self._lock:
+            self._epoch += 1
+            self._followed_from = self._epoch
+
+    def trust(self, live: bool) -> None:
+        """Say whether the change feed has reported every change up to now."""
+        with self._lock:
+            self._trusted = live
+
     def get(self, key: str) -> Present | Absence | None:
         """Return the entry, ABSENT where it is known that there is none, or None where nothing is known."""
         with self._lock:
-            listing = self._fresh_listing_locked(parent(key)) if key else None
-            if listing is not None:
-                known = listing.children.get(key)
-                # The server's lower-casing of other scripts may differ from ours, so only for ASCII is this the proof.
-                if known is not None or key.isascii():
-                    return ABSENT if known is None else known
-            slot = self._slots.get(key)
-            if slot is not None and self._fresh(slot.stored):
-                return slot.value
-            return self._absent_ancestor_locked(key)
+            return self._get_locked(key)
 
     def listing(self, key: str) -> list[Present] | None:
         """Return the complete children of a folder, or None where they are not known."""
         with self._lock:
-            listing = self._fresh_listing_locked(key)
+            listing = self._listing_locked(key)
             return None if listing is None else list(listing.children.values())
 
     def put(self, entry: Present, epoch: int) -> None:
@@ -104,20 +113,20 @@ class MetadataCache:
         with self._lock:
             key = entry.path_lower
             if not self._is_stale_locked(key, epoch):
-                self._store_locked(key, entry)
+                self._store_locked(key, entry, epoch)
 
     def put_absent(self, key: str, epoch: int) -> None:
         """Store that there is nothing at `key`."""
         with self._lock:
             if not self._is_stale_locked(key, epoch):
-                self._slots[key] = _Slot(ABSENT, self._now())
+                self._remove_locked(key, epoch)
 
     def put_listing(self, key: str, entries: Iterable[Present], epoch: int) -> None:
         """Store the complete children of the folder `key`."""
         with self._lock:
             if self._is_stale_locked(key, epoch) or self._changed_children.get(key, 0) > epoch:
                 return
-            listing = _Listing({entry.path_lower: entry for entry in entries}, self._now())
+            listing = _Listing({entry.path_lower: entry for entry in entries}, self._now(), epoch)
             if len(listing.children) < self._max_entries:
                 self._listings[key] = listing
                 for child in listing.children:
@@ -132,17 +141,39 @@ class MetadataCache:
         """
         with self._lock:
             key = entry.path_lower
-            if since is not None and max(self._changed.get(key, 0), self._changed_children.get(key, 0)) > since:
-                self._forget_locked(key)
-                return
+            if since is not None:
+                if key in self._held:
+                    self._bump_locked(key)
+                    return
+                if max(self._changed.get(key, 0), self._changed_children.get(key, 0)) > since:
+                    self._forget_locked(key)
+                    return
             self._bump_locked(key)
-            if not isinstance(entry, FolderEntry) and not isinstance(self._known_locked(key), FileEntry):
-                self._drop_below_locked(key)
             if isinstance(entry, DeletedEntry):
-                self._remove_locked(key)
+                self._remove_locked(key, self._epoch)
             else:
                 self._revive_ancestors_locked(key)
-                self._store_locked(key, entry)
+                if isinstance(entry, FileEntry):
+                    self._cut_off_below_locked(key)
+                self._store_locked(key, entry, self._epoch)
+
+    @contextmanager
+    def hold(self, *keys: str) -> Iterator[None]:
+        """Keep what is known of some keys while own calls go through states that nobody is to see.
+
+        What the feed tells of them meanwhile is the echo of those calls or older than their end, which is then to be
+        applied or forgotten.
+        """
+        with self._lock:
+            self._held.update(keys)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held.subtract(keys)
+                for key in keys:
+                    if self._held[key] <= 0:
+                        del self._held[key]
 
     def forget(self, key: str) -> None:
         """Forget one entry, and that its parent's listing is complete; late answers about it are not stored."""
@@ -152,90 +183,121 @@ class MetadataCache:
     def forget_tree(self, key: str) -> None:
         """Forget an entry and everything below it."""
         with self._lock:
-            self._bump_locked(key)
-            self._drop_below_locked(key)
-            self._slots.pop(key, None)
-            if key:
-                self._listings.pop(parent(key), None)
+            self._forget_locked(key)
+            self._cut_off_locked(key)
 
     def clear(self) -> None:
         """Forget everything; answers to requests under way are not stored."""
         with self._lock:
             self._epoch += 1
-            self._floor = self._epoch
-            self._slots.clear()
-            self._listings.clear()
+            self._clear_locked()
 
-    def _forget_locked(self, key: str) -> None:
-        self._bump_locked(key)
-        self._slots.pop(key, None)
-        self._listings.pop(parent(key), None)
+    def _clear_locked(self) -> None:
+        self._floor = self._epoch
+        self._slots.clear()
+        self._listings.clear()
 
-    def _known_locked(self, key: str) -> Present | Absence | None:
-        listing = self._listings.get(parent(key))
+    def _get_locked(self, key: str) -> Present | Absence | None:
+        listing = self._listing_locked(parent(key)) if key else None
+        if listing is not None:
+            known = listing.children.get(key)
+            # The server's lower-casing of other scripts may differ from ours, so only for ASCII is this the proof.
+            if known is not None or key.isascii():
+                return ABSENT if known is None else known
+        slot = self._slot_locked(key)
+        if slot is not None:
+            return slot.value
+        for above in _ancestors(key):
+            listing = self._listing_locked(parent(above))
+            if listing is not None:
+                return ABSENT if above not in listing.children and above.isascii() else None
+            slot = self._slot_locked(above)
+            if slot is not None:
+                return ABSENT if slot.value is ABSENT else None
+        return None
+
+    def _slot_locked(self, key: str) -> _Slot | None:
         slot = self._slots.get(key)
-        return listing.children.get(key) if listing is not None else slot.value if slot is not None else None
+        if slot is None:
+            return None
+        if self._is_fresh_locked(slot) and not self._is_cut_off_locked((*_ancestors(key), ""), slot.epoch):
+            return slot
+        del self._slots[key]
+        return None
 
-    def _fresh(self, stored: float) -> bool:
-        return self._trusted() or self._now() - stored <= self._ttl_seconds
-
-    def _fresh_listing_locked(self, key: str) -> _Listing | None:
+    def _listing_locked(self, key: str) -> _Listing | None:
         listing = self._listings.get(key)
         if listing is None:
             return None
-        if self._fresh(listing.stored):
+        if self._is_fresh_locked(listing) and not self._is_cut_off_locked((key, *_ancestors(key), ""), listing.epoch):
             return listing
         del self._listings[key]
         return None
 
-    def _absent_ancestor_locked(self, key: str) -> Absence | None:
-        """Tell ABSENT where a folder above is known to be missing."""
-        for above in _ancestors(key):
-            listing = self._fresh_listing_locked(parent(above))
-            if listing is not None:
-                known = listing.children.get(above)
-                return ABSENT if known is None and above.isascii() else None
-            slot = self._slots.get(above)
-            if slot is not None and self._fresh(slot.stored):
-                return ABSENT if slot.value is ABSENT else None
-        return None
+    def _is_fresh_locked(self, known: _Slot | _Listing) -> bool:
+        if self._trusted and known.epoch >= self._followed_from:
+            return True
+        return self._now() - known.stored <= self._ttl_seconds
 
-    def _store_locked(self, key: str, entry: Present) -> None:
-        listing = self._listings.get(parent(key)) if key else None
+    def _is_cut_off_locked(self, keys: Iterable[str], epoch: int) -> bool:
+        return any(self._cut_off.get(key, 0) > epoch for key in keys)
+
+    def _store_locked(self, key: str, entry: Present, epoch: int) -> None:
+        listing = self._listing_locked(parent(key)) if key else None
         if listing is None:
-            self._slots[key] = _Slot(entry, self._now())
+            self._slots[key] = _Slot(entry, self._now(), epoch)
             return
         listing.children[key] = entry
         self._slots.pop(key, None)
-        self._listings[parent(key)] = listing  # its size has changed
+        self._resize_locked(parent(key), listing)
 
-    def _remove_locked(self, key: str) -> None:
-        listing = self._listings.get(parent(key))
-        if listing is None:
-            self._slots[key] = _Slot(ABSENT, self._now())
-            return
-        listing.children.pop(key, None)
-        self._listings[parent(key)] = listing
+    def _remove_locked(self, key: str, epoch: int) -> None:
+        self._cut_off_below_locked(key)
+        listing = self._listing_locked(parent(key))
+        if listing is None or not key.isascii():
+            self._slots[key] = _Slot(ABSENT, self._now(), epoch)
+        else:
+            self._slots.pop(key, None)
+        if listing is not None and listing.children.pop(key, None) is not None:
+            self._resize_locked(parent(key), listing)
+
+    def _resize_locked(self, key: str, listing: _Listing) -> None:
+        """Let the table know the new size of a listing."""
+        if len(listing.children) < self._max_entries:
+            self._listings[key] = listing
+        else:
+            del self._listings[key]
 
     def _revive_ancestors_locked(self, key: str) -> None:
         """Something exists at `key`, so every folder above does: forget what says otherwise."""
         for above in _ancestors(key):
-            slot = self._slots.get(above)
+            slot = self._slot_locked(above)
             if slot is not None and not isinstance(slot.value, FolderEntry):
                 self._bump_locked(above)
                 del self._slots[above]
-            listing = self._listings.get(parent(above))
+            listing = self._listing_locked(parent(above))
             if listing is not None and not isinstance(listing.children.get(above), FolderEntry):
                 self._bump_locked(above)
                 del self._listings[parent(above)]
 
-    def _drop_below_locked(self, key: str) -> None:
-        self._changed_below[key] = self._epoch
+    def _forget_locked(self, key: str) -> None:
+        self._bump_locked(key)
+        self._slots.pop(key, None)
+        if key:
+            self._listings.pop(parent(key), None)
+
+    def _cut_off_below_locked(self, key: str) -> None:
+        """Forget what is below a key at which there is no folder, unless it is known that there was none."""
+        if key in self._listings or not (isinstance(known := self._get_locked(key), FileEntry) or known is ABSENT):
+            self._cut_off_locked(key)
+
+    def _cut_off_locked(self, key: str) -> None:
+        self._epoch += 1
         self._listings.pop(key, None)
-        prefix = key + "/"
-        for table in (self._slots, self._listings):
-            for below in [known for known in table if known.startswith(prefix)]:
-                del table[below]
+        if len(self._cut_off) == _EPOCHS_KEPT and key not in self._cut_off:
+            self._clear_locked()  # an epoch is about to be lost
+            self._cut_off.clear()
+        self._cut_off[key] = self._epoch
 
     def _bump_locked(self, key: str) -> None:
         self._epoch += 1
@@ -247,7 +309,7 @@ class MetadataCache:
     def _is_stale_locked(self, key: str, epoch: int) -> bool:
         if epoch < self._floor or self._changed.get(key, 0) > epoch:
             return True
-        return any(self._changed_below.get(above, 0) > epoch for above in (key, *_ancestors(key), ""))
+        return self._is_cut_off_locked((key, *_ancestors(key), ""), epoch)
 
 
 def _ancestors(key: str) -> Iterator[str]:

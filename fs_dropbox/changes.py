@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from fs_dropbox.cache import MetadataCache
 from fs_dropbox.entries import Entry
-from fs_dropbox.errors import ApiError, TransportError
+from fs_dropbox.errors import ApiError, AuthError, TransportError
 
 if TYPE_CHECKING:
     from fs_dropbox.client import Longpoll, Page
@@ -36,8 +36,8 @@ class FeedClient(Protocol):
 class ChangeFeed:
     """One thread that applies foreign changes to the cache within seconds. Owned by DropboxFS.
 
-    Only its thread touches the cursor. While `is_live`, the cache needs no expiry: every change since the cursor is
-    applied. `stop()` interrupts the longpoll and is idempotent; a feed is started once.
+    Only its thread touches the cursor. While `is_live`, the cache trusts what was asked for since the cursor was taken:
+    every change since is applied. `stop()` interrupts the longpoll and is idempotent; a feed is started once.
     """
 
     def __init__(self, client: FeedClient, cache: MetadataCache) -> None:
@@ -48,7 +48,9 @@ class ChangeFeed:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._subscribers: list[Subscriber] = []  # guarded by _lock
-        self._cursor: str | None = None  # of the feed's thread
+        # of the feed's thread
+        self._cursor: str | None = None
+        self._has_lost_changes = False
 
     @property
     def is_live(self) -> bool:
@@ -65,7 +67,7 @@ class ChangeFeed:
     def stop(self) -> None:
         """End the thread and wait for it."""
         self._stop.set()
-        self._live.clear()
+        self._set_live(False)
         with self._lock:
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
@@ -98,39 +100,48 @@ class ChangeFeed:
                 self._follow()
                 failures = 0
             except (ApiError, TransportError) as error:
-                self._live.clear()
+                self._set_live(False)
                 if self._stop.is_set():
                     return
-                if isinstance(error, ApiError) and error.route != "files/list_folder/get_latest_cursor":
-                    # `reset`, a deleted root, or an unknown answer: the cursor is worth nothing any more.
+                if _voids_cursor(error) and self._cursor is not None:
                     self._cursor = None
-                pause = PAUSES_SECONDS[min(failures, len(PAUSES_SECONDS) - 1)]
-                level = logging.WARNING if failures == 0 else logging.DEBUG
-                _logger.log(level, "the change feed is down (%s); metadata expires by age until it is back", error)
-                failures += 1
-                self._stop.wait(0.0 if failures == 1 and self._cursor is None else pause)
+                    self._has_lost_changes = True
+                    _logger.warning("Dropbox has reset the change feed (%s); metadata is asked for anew", error)
+                    pause = PAUSES_SECONDS[failures - 1] if failures else 0.0
+                else:
+                    level = logging.DEBUG if failures else logging.WARNING
+                    _logger.log(level, "the change feed is down (%s); metadata expires by age until it is back", error)
+                    pause = PAUSES_SECONDS[failures]
+                failures = min(failures + 1, len(PAUSES_SECONDS) - 1)
+                self._stop.wait(pause)
 
     def _follow(self) -> None:
         """Go live, then poll and apply once."""
         if self._cursor is None:
             self._cursor = self._client.latest_cursor("", recursive=True)
-            # What was cached before the cursor may have changed in between.
-            self._cache.clear()
-            self._notify(())
-            self._go_live()
+            if self._has_lost_changes:
+                self._has_lost_changes = False
+                self._cache.clear()
+                self._notify(())
+            self._cache.follow()
+            self._set_live(True)
         elif not self.is_live:
             self._drain()
-            self._go_live()
+            self._set_live(True)
         poll = self._client.longpoll(self._cursor, LONGPOLL_SECONDS, self._stop)
         if poll.changes and not self._stop.is_set():
             self._drain()
         if poll.backoff_seconds:
             self._stop.wait(poll.backoff_seconds)
 
-    def _go_live(self) -> None:
-        if not self._stop.is_set():
+    def _set_live(self, live: bool) -> None:
+        if live and not self._stop.is_set():
+            self._cache.trust(True)
             self._live.set()
             _logger.debug("the change feed is live")
+        else:
+            self._cache.trust(False)
+            self._live.clear()
 
     def _drain(self) -> None:
         """Apply all that happened since the cursor."""
@@ -152,3 +163,8 @@ class ChangeFeed:
                 subscriber(entries)
             except Exception:
                 _logger.exception("a subscriber of the change feed failed")
+
+
+def _voids_cursor(error: ApiError | TransportError) -> bool:
+    """Tell whether the cursor is worth nothing any more: `reset`, or an answer that is new to us."""
+    return isinstance(error, ApiError) and not error.is_transient and not isinstance(error, AuthError)

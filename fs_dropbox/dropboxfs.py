@@ -134,10 +134,7 @@ class DropboxFS(FS):
             except BaseException:
                 self._client.close()
                 raise
-        self._cache = MetadataCache(
-            ttl_seconds=cache_ttl_seconds if cache else -1.0,
-            trusted=lambda: self._feed is not None and self._feed.is_live,
-        )
+        self._cache = MetadataCache(ttl_seconds=cache_ttl_seconds if cache else -1.0)
         self._feed = ChangeFeed(self._client, self._cache) if cache and change_feed else None
         self._catalog = Catalog(self._client, self._cache, on_use=self._feed.start if self._feed else lambda: None)
         self._server_side = ServerSide(self._client, self._catalog)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -33,9 +34,17 @@ class Clock:
         return self.now
 
 
+def followed_cache(**arguments: Any) -> MetadataCache:
+    """Return a cache with a live change feed."""
+    cache = MetadataCache(**arguments)
+    cache.follow()
+    cache.trust(True)
+    return cache
+
+
 @pytest.fixture
 def cache() -> MetadataCache:
-    return MetadataCache(trusted=lambda: True)
+    return followed_cache()
 
 
 def test_nothing_is_known_at_first(cache: MetadataCache) -> None:
@@ -62,13 +71,37 @@ def test_a_complete_listing_proves_absence_also_below(cache: MetadataCache) -> N
 
 
 def test_metadata_expires_by_age_unless_the_feed_is_live() -> None:
-    clock, live = Clock(), True
-    cache = MetadataCache(ttl_seconds=30, trusted=lambda: live, now=clock)
+    clock = Clock()
+    cache = followed_cache(ttl_seconds=30, now=clock)
     cache.put(file("/a"), cache.epoch())
     cache.put_listing("/d", [], cache.epoch())
     clock.now += 1000
     assert cache.get("/a") == file("/a")
-    live = False
+    cache.trust(False)
+    assert cache.get("/a") is None
+    assert cache.listing("/d") is None
+
+
+def test_what_was_asked_for_before_the_feed_follows_expires_by_age() -> None:
+    clock = Clock()
+    cache = MetadataCache(ttl_seconds=30, now=clock)
+    cache.put(file("/a"), cache.epoch())
+    early = cache.epoch()
+    cache.follow()
+    cache.trust(True)
+    cache.put(file("/b"), early)
+    cache.put(file("/c"), cache.epoch())
+    assert cache.get("/a") == file("/a")
+    clock.now += 31
+    assert cache.get("/a") is None
+    assert cache.get("/b") is None
+    assert cache.get("/c") == file("/c")
+
+
+def test_nothing_is_believed_with_a_negative_age() -> None:
+    cache = MetadataCache(ttl_seconds=-1)
+    cache.put(file("/a"), cache.epoch())
+    cache.put_listing("/d", [], cache.epoch())
     assert cache.get("/a") is None
     assert cache.listing("/d") is None
 
@@ -132,6 +165,41 @@ def test_a_feed_answer_older_than_an_own_change_is_not_taken_over(cache: Metadat
     assert cache.get("/a") == file("/a", "333333333")
 
 
+def test_a_deletion_is_not_undone_when_its_listing_is_dropped() -> None:
+    cache = followed_cache(max_entries=1000)
+    cache.put(file("/d/a"), cache.epoch())
+    cache.put_listing("/d", [file("/d/a")], cache.epoch())
+    cache.apply(gone("/d/a"))
+    cache.put_listing("/big", [file(f"/big/{number}") for number in range(999)], cache.epoch())
+    assert cache.listing("/d") is None
+    assert cache.get("/d/a") is not file("/d/a")
+    assert cache.get("/d/a") in (None, ABSENT)
+
+
+def test_held_keys_keep_their_face_until_own_calls_are_over(cache: MetadataCache) -> None:
+    cache.put_listing("", [file("/a", "111111111"), file("/b")], cache.epoch())
+    with cache.hold("/a"):
+        late = cache.epoch()
+        cache.apply(gone("/a"), since=cache.epoch())
+        cache.apply(gone("/b"), since=cache.epoch())
+        assert cache.get("/a") == file("/a", "111111111")
+        assert cache.get("/b") is ABSENT
+        cache.apply(file("/a", "222222222"))
+    cache.put(file("/a", "111111111"), late)
+    assert cache.get("/a") == file("/a", "222222222")
+    cache.apply(gone("/a"), since=cache.epoch())
+    assert cache.get("/a") is ABSENT
+
+
+def test_many_removed_folders_stay_removed(cache: MetadataCache) -> None:
+    """Bounds on what is remembered of changes must not bring anything back."""
+    for number in range(30_000):
+        cache.put(file(f"/{number}/x"), cache.epoch())
+        cache.apply(gone(f"/{number}"))
+    for number in range(30_000):
+        assert cache.get(f"/{number}/x") in (None, ABSENT)
+
+
 def test_clear_forgets_and_keeps_answers_under_way_out(cache: MetadataCache) -> None:
     epoch = cache.epoch()
     cache.put(file("/a"), epoch)
@@ -141,7 +209,7 @@ def test_clear_forgets_and_keeps_answers_under_way_out(cache: MetadataCache) -> 
 
 
 def test_memory_is_bounded() -> None:
-    cache = MetadataCache(trusted=lambda: True, max_entries=5000)
+    cache = followed_cache(max_entries=5000)
     for number in range(100):
         cache.put_listing(f"/{number}", [file(f"/{number}/{child}") for child in range(200)], cache.epoch())
     for number in range(20_000):
