@@ -217,13 +217,14 @@ class Contents:
             writer.write(data)
         return self.keep(spool, ContentHash(data).hexdigest(), len(data))
 
-    def reference(self, content_hash: str, size: int) -> None:
+    def reference(self, content_hash: str, size: int) -> Content:
         """Count one more revision that has this content; after a restart this is also how contents become known."""
         with self._lock:
             content = self._table.get(content_hash)
             if content is None:
                 content = self._table[content_hash] = Content(content_hash, size, None, self._path(content_hash))
             content.references += 1
+            return content
 
     def release(self, content_hash: str) -> None:
         """Drop one reference, and the content with the last one."""

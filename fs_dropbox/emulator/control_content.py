@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import shared_folders, shared_links
+from . import locks, metadata, mutations, paper, shared_folders, shared_links
 from .control_parts import ControlPart
 from .errors import PathLookupError
-from .tree import Folder, Namespace
+from .mutations import CommitInfo, Given
+from .tree import File, Folder, Namespace
+from .view import View
 
 
 class ContentControl(ControlPart):
@@ -76,3 +78,72 @@ class ContentControl(ControlPart):
         with self._service.state.lock:
             found = shared_links.links_of(self._service, self._account(account))
             return [{"url_path": link.path(entry), "id": entry.id, "audience": link.audience} for link, entry in found]
+
+    # Special files ------------------------------------------------------------
+
+    def lock(self, path: str, *, by: str | None = None, account: str | None = None) -> None:
+        """Lock a file for the account `by`; only files in shared folders and team folders can be locked."""
+        with self._service.state.mutation():
+            view = self._view(account)
+            locks.lock(self._service, view, self._file(view, path), self._account(by))
+
+    def unlock(self, path: str, *, account: str | None = None) -> None:
+        """Take away whatever lock a file has."""
+        with self._service.state.mutation():
+            view = self._view(account)
+            locks.unlock(self._service, view, self._file(view, path), self._account(account), by_force=True)
+
+    def make_paper(
+        self, path: str, text: str = "", *, source_format: str = "markdown", account: str | None = None
+    ) -> dict[str, Any]:
+        """Create a Paper doc (or a template, .papert) with a text in html, markdown or plain_text."""
+        with self._service.state.mutation():
+            view, file = self._written(path, text.encode(), account)
+            paper.mark_as_paper(file, source_format)
+            return self._touched(view, file)
+
+    def make_google_doc(self, path: str, exported: bytes, *, account: str | None = None) -> dict[str, Any]:
+        """Create a .gdoc, .gsheet or .gslides file; `exported` is what an export of it gives."""
+        with self._service.state.mutation():
+            view, file = self._written(path, exported, account)
+            paper.mark_as_google(file)
+            return self._touched(view, file)
+
+    def make_symlink(self, path: str, target: str, *, account: str | None = None) -> dict[str, Any]:
+        """Create a symbolic link, as a desktop client uploads it."""
+        with self._service.state.mutation():
+            view, file = self._written(path, b"", account)
+            file.extra["metadata"] = {"symlink_info": {"target": target}}
+            return self._touched(view, file)
+
+    def restrict(self, path: str, restricted: bool = True, *, account: str | None = None) -> None:
+        """Block a file's content for legal reasons: reading it answers path/restricted_content."""
+        with self._service.state.mutation():
+            view = self._view(account)
+            file = self._file(view, path)
+            file.extra["restricted"] = restricted
+            self._service.state.touch(file)
+
+    def _written(self, path: str, data: bytes, email: str | None) -> tuple[View, File]:
+        state, view = self._service.state, self._view(email)
+        given = Given(state.contents.keep_bytes(data))
+        return view, mutations.commit(view, CommitInfo(path, "overwrite"), given)
+
+    def _touched(self, view: View, file: File) -> dict[str, Any]:
+        self._service.state.touch(file)
+        return metadata.of_entry(view, file)
+
+    def submit(self, request_id: str, name: str, data: bytes) -> dict[str, Any]:
+        """Hand a file in for a file request, as somebody without an account does on its page."""
+        state = self._service.state
+        with state.mutation():
+            requests = state.collection("file_request")
+            request = requests[request_id]
+            if not request["is_open"]:
+                raise ValueError("the file request is closed")
+            owner = self._service.accounts.accounts[request["account"]]
+            view = self._service.view(owner)
+            info = CommitInfo(f"{request['folder_id']}/{name}", autorename=True, strict_conflict=True)
+            file = mutations.commit(view, info, Given(state.contents.keep_bytes(data)))
+            requests[request_id] = {**request, "file_count": request["file_count"] + 1}
+            return metadata.of_entry(view, file)

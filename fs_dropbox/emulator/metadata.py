@@ -54,9 +54,21 @@ def of_revision(
             assert file is not None
             metadata["sharing_info"]["modified_by"] = file.extra["modified_by"]
     if file is not None:
-        # Whatever a further module says about this file: is_downloadable, export_info, file_lock_info…
+        # Whatever a further module says about this file: is_downloadable, export_info, symlink_info…
         metadata.update(file.extra.get("metadata", {}))
+        if "lock" in file.extra:
+            metadata["file_lock_info"] = _lock_info(view, file.extra["lock"])
     return metadata
+
+
+def _lock_info(view: View, lock: dict[str, Any]) -> Metadata:
+    """Return files.FileLockMetadata, in which is_lockholder depends on who looks."""
+    return {
+        "is_lockholder": view.account is not None and view.account.account_id == lock["account_id"],
+        "lockholder_name": lock["name"],
+        "lockholder_account_id": lock["account_id"],
+        "created": format_time(lock["created"]),
+    }
 
 
 def of_tombstone(tombstone: Tombstone, path: tuple[str, str]) -> Metadata:

@@ -28,6 +28,19 @@ class Incoming(Protocol):
     def keep(self) -> Content: ...
 
 
+class Given:
+    """A content that is at hand, ready for a commit."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self.hash = content.hash
+        self.size = content.size
+
+    def keep(self) -> Content:
+        """Hand the content over."""
+        return self._content
+
+
 @dataclass(slots=True, frozen=True)
 class CommitInfo:
     """How to store a content: files.CommitInfo."""

@@ -63,6 +63,15 @@ def find_content(context: Context, path: str) -> tuple[File | None, Revision]:
 
 
 def check_downloadable(file: File | None) -> None:
-    """Refuse what has no bytes of its own and must be exported."""
-    if file is not None and not file.extra.get("metadata", {}).get("is_downloadable", True):
+    """Refuse what has no bytes of its own and must be exported, and what nobody may read."""
+    if file is None:
+        return
+    check_readable(file)
+    if not file.extra.get("metadata", {}).get("is_downloadable", True):
         raise RouteError("unsupported_file")
+
+
+def check_readable(file: File) -> None:
+    """Refuse a file whose content is blocked for legal reasons."""
+    if file.extra.get("restricted"):
+        raise PathLookupError("restricted_content")

@@ -123,6 +123,10 @@ def get_file(context: Context, arg: Arguments) -> Any:
         owns = context.account is not None and context.account.account_id == link.owner
         if not (link.allow_download or owns):
             raise RouteError("shared_link_access_denied")
+        try:
+            check_downloadable(shown)
+        except CallError as error:
+            raise RouteError("unsupported_link_type") from error
         revision = shown.revision
         options = context.service.options
         wanted = parse_range(context.request.headers.get("range"), revision.size, options.range_past_end)
@@ -230,6 +234,10 @@ def open_link(service: Service, request: Request) -> Response:
             headers = {"Content-Type": "application/zip", "Content-Disposition": _attachment(entry.name + ".zip")}
             return Response(200, headers, body)
         assert isinstance(entry, File)
+        try:
+            check_downloadable(entry)
+        except CallError:
+            return text_response(403, "This file cannot be downloaded.")
         return _send_file(service, request, entry)
 
 
@@ -242,7 +250,6 @@ def _attachment(name: str) -> str:
 
 
 def _send_file(service: Service, request: Request, file: File) -> Response:
-    check_downloadable(file)
     revision = file.revision
     wanted = parse_range(request.headers.get("range"), revision.size, "416")
     start, end = wanted or (0, revision.size)

@@ -1,0 +1,216 @@
+"""File requests: places where others can upload without an account."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from .. import mutations
+from ..arguments import Arguments, format_time
+from ..context import Context
+from ..errors import PathLookupError, RouteError, WriteError, union
+from ..paging import Place, cut, place_of
+from ..registry import Table
+from ..storage import Collection
+from ..tree import File, Folder
+from .shared_links import web_url
+
+table = Table()
+
+MAX_REQUESTS = 4000
+GRACE = ("one_day", "two_days", "seven_days", "thirty_days", "always")
+PAYING = ("pro", "business")
+
+
+def _requests(context: Context) -> Collection:
+    return context.service.state.collection("file_request")
+
+
+def _mine(context: Context) -> dict[str, dict[str, Any]]:
+    """Return the caller's requests by id, oldest first; an app folder app has those below its folder only."""
+    mine = {i: d for i, d in _requests(context).items() if d["account"] == context.account_id}
+    assert context.app is not None
+    return {i: d for i, d in mine.items() if not context.app.app_folder or _path(context, d) is not None}
+
+
+def _path(context: Context, document: dict[str, Any]) -> str | None:
+    entry = context.service.state.entries.get(document["folder_id"])
+    path = context.view.path_of(entry) if isinstance(entry, Folder) else None
+    return path[1] if path is not None else None
+
+
+def _encode(context: Context, request_id: str, document: dict[str, Any]) -> dict[str, Any]:
+    shown = {
+        "id": request_id,
+        "url": f"{web_url(context)}/request/{request_id}",
+        "title": document["title"],
+        "created": format_time(document["created"]),
+        "is_open": document["is_open"],
+        "file_count": document["file_count"],
+    }
+    path = _path(context, document)
+    if path is not None:
+        shown["destination"] = path
+    for name in ("deadline", "description"):
+        if document[name] is not None:
+            shown[name] = document[name]
+    return shown
+
+
+def _deadline(context: Context, deadline: Arguments) -> dict[str, Any]:
+    """Read file_requests.FileRequestDeadline; plans without this feature are refused."""
+    deadline.string("deadline")
+    seconds = deadline.timestamp("deadline")
+    late = deadline.optional_union("allow_late_uploads", tags=GRACE)
+    if context.user.account_type not in PAYING:
+        raise RouteError("validation_error")
+    assert seconds is not None
+    shown: dict[str, Any] = {"deadline": format_time(seconds)}
+    return shown if late is None else {**shown, "allow_late_uploads": union(late.tag)}
+
+
+def _folder(context: Context, path: str) -> Folder:
+    """Return the destination, created when missing."""
+    view = context.view
+    try:
+        entry = view.find(path)
+    except PathLookupError as error:
+        if error.union[".tag"] != "not_found":
+            raise RouteError("invalid_location" if context.route.endswith("create") else "not_found") from error
+        try:
+            return mutations.create_folder(view, path)
+        except WriteError as refusal:
+            tag = refusal.union[".tag"]
+            raise RouteError(tag if tag == "no_write_permission" else "not_a_folder") from refusal
+    if isinstance(entry, File):
+        raise RouteError("not_a_folder")
+    assert isinstance(entry, Folder)
+    if not view.can_write(entry.inner.namespace):
+        raise RouteError("no_write_permission")
+    return entry
+
+
+@table.route("file_requests/create")
+def create(context: Context, arg: Arguments) -> Any:
+    """Open a request for files that go to a folder."""
+    title, path = arg.string("title", min_length=1), arg.path("destination", "Path")
+    deadline = arg.optional_struct("deadline")
+    is_open = arg.boolean("open", True)
+    if not context.user.email_verified:
+        raise RouteError("email_unverified")
+    with context.write(path):
+        if len(_mine(context)) >= MAX_REQUESTS:
+            raise RouteError("rate_limit")
+        limit = _deadline(context, deadline) if deadline is not None else None
+        document = {
+            "account": context.account_id,
+            "folder_id": _folder(context, path).id,
+            "title": title,
+            "description": arg.string("description", None),
+            "deadline": limit,
+            "created": context.service.state.now(),
+            "is_open": is_open,
+            "file_count": 0,
+        }
+        request_id = secrets.token_hex(10)
+        _requests(context)[request_id] = document
+        return _encode(context, request_id, document)
+
+
+def _get(context: Context, arg: Arguments) -> tuple[str, dict[str, Any]]:
+    request_id = arg.string("id", min_length=1)
+    document = _mine(context).get(request_id)
+    if document is None:
+        raise RouteError("not_found")
+    return request_id, document
+
+
+@table.route("file_requests/get")
+def get(context: Context, arg: Arguments) -> Any:
+    """Answer one request."""
+    with context.service.state.lock:
+        return _encode(context, *_get(context, arg))
+
+
+@table.route("file_requests/update")
+def update(context: Context, arg: Arguments) -> Any:
+    """Change a request."""
+    deadline = arg.union("deadline", "no_update", tags=("no_update", "update"))
+    with context.mutation():
+        request_id, old = _get(context, arg)
+        document = {
+            **old,
+            "title": arg.string("title", old["title"], min_length=1),
+            "description": arg.string("description", old["description"]),
+            "is_open": arg.boolean("open", old["is_open"]),
+        }
+        if arg.fields.get("destination") is not None:
+            document["folder_id"] = _folder(context, arg.path("destination", "Path")).id
+        if deadline.tag == "update":
+            given = deadline.fields.get("update", deadline.fields if "deadline" in deadline.fields else None)
+            document["deadline"] = None if given is None else _deadline(context, Arguments(given, "deadline: "))
+        _requests(context)[request_id] = document
+        return _encode(context, request_id, document)
+
+
+@table.route("file_requests/list_v2")
+def list_requests(context: Context, arg: Arguments) -> Any:
+    """List the caller's requests in pages."""
+    return _page(context, Place(0, arg.integer("limit", 1000, 1, 1000)))
+
+
+@table.route("file_requests/list/continue")
+def list_requests_continue(context: Context, arg: Arguments) -> Any:
+    """List further requests."""
+    return _page(context, place_of(context, "file_requests", arg.string("cursor")))
+
+
+def _page(context: Context, place: Place) -> Any:
+    with context.service.state.lock:
+        page, cursor, has_more = cut(context, "file_requests", list(_mine(context).items()), place)
+        shown = [_encode(context, *one) for one in page]
+    return {"file_requests": shown, "cursor": cursor, "has_more": has_more}
+
+
+@table.route("file_requests/list")
+def list_all(context: Context, arg: Arguments) -> Any:
+    """List all requests, in the form of former years."""
+    del arg
+    with context.service.state.lock:
+        return {"file_requests": [_encode(context, *one) for one in _mine(context).items()]}
+
+
+@table.route("file_requests/count")
+def count(context: Context, arg: Arguments) -> Any:
+    """Count the requests, open and closed."""
+    del arg
+    with context.service.state.lock:
+        return {"file_request_count": len(_mine(context))}
+
+
+@table.route("file_requests/delete")
+def delete(context: Context, arg: Arguments) -> Any:
+    """Delete closed requests, all of them or none."""
+    ids = arg.array("ids")
+    with context.mutation():
+        mine = _mine(context)
+        if not all(request_id in mine for request_id in ids):
+            raise RouteError("not_found")
+        if any(mine[request_id]["is_open"] for request_id in ids):
+            raise RouteError("file_request_open")
+        return _delete(context, {request_id: mine[request_id] for request_id in ids})
+
+
+@table.route("file_requests/delete_all_closed")
+def delete_all_closed(context: Context, arg: Arguments) -> Any:
+    """Delete all closed requests."""
+    del arg
+    with context.mutation():
+        return _delete(context, {i: document for i, document in _mine(context).items() if not document["is_open"]})
+
+
+def _delete(context: Context, documents: dict[str, dict[str, Any]]) -> Any:
+    shown = [_encode(context, *one) for one in documents.items()]
+    for request_id in documents:
+        del _requests(context)[request_id]
+    return {"file_requests": shown}

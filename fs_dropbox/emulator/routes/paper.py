@@ -1,0 +1,116 @@
+"""Paper docs and other files that can only be exported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...content_hash import ContentHash
+from .. import metadata, mutations, paper
+from ..arguments import Arguments
+from ..context import Context, Download
+from ..errors import PathLookupError, RouteError, WriteError, nested
+from ..mutations import CommitInfo, Given
+from ..registry import Table
+from ..tree import File
+from .download import check_readable
+
+table = Table()
+
+FORMATS = ("html", "markdown", "plain_text")
+
+
+@table.route("files/export")
+def export(context: Context, arg: Arguments) -> Any:
+    """Send a doc in an export format."""
+    path = arg.path("path", "ReadPath")
+    wanted = arg.string("export_format", None)
+    with context.service.state.lock, nested():
+        file, _ = context.view.find_file(path)
+        if file is None:
+            raise PathLookupError("not_found")
+        check_readable(file)
+        made = paper.export(file, _source(context, file), wanted)
+        shown = {"name": made.name, "size": len(made.data), "export_hash": ContentHash(made.data).hexdigest()}
+        if made.paper_revision is not None:
+            shown["paper_revision"] = made.paper_revision
+        result = {"export_metadata": shown, "file_metadata": metadata.of_entry(context.view, file, tagged=False)}
+    return Download(result, made.data, len(made.data))
+
+
+def _source(context: Context, file: File) -> bytes:
+    reader = context.service.state.contents.read(file.revision.content_hash)
+    try:
+        return b"".join(reader)
+    finally:
+        reader.close()
+
+
+def _body(context: Context) -> bytes:
+    try:
+        body = context.request.read(paper.MAX_DOC_BYTES)
+    except ValueError:
+        raise RouteError("doc_length_exceeded") from None
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        raise RouteError("content_malformed") from None
+    return body
+
+
+@table.route("files/paper/create")
+def create(context: Context, arg: Arguments) -> Any:
+    """Create a Paper doc; a name that is taken gets a number."""
+    path = arg.path("path", "Path")
+    source_format = arg.union("import_format", tags=FORMATS).tag
+    body = _body(context)
+    if not context.user.email_verified:
+        raise RouteError("email_unverified")
+    if not path.lower().endswith(paper.PAPER_EXTENSION):
+        raise RouteError("invalid_file_extension")
+    with context.write(path):
+        file = _store(context, CommitInfo(path, strict_conflict=True, autorename=True), body)
+        paper.mark_as_paper(file, source_format)
+        context.service.state.touch(file)
+        shown = metadata.of_entry(context.view, file)
+    return {
+        "url": f"{context.base_url}/scl/fi/paper/{file.id[3:]}",
+        "result_path": shown["path_display"],
+        "file_id": file.id,
+        "paper_revision": 1,
+    }
+
+
+def _store(context: Context, info: CommitInfo, body: bytes) -> File:
+    try:
+        return mutations.commit(context.view, info, Given(context.service.state.contents.keep_bytes(body)))
+    except WriteError as error:
+        tag = "insufficient_permissions" if error.union[".tag"] == "no_write_permission" else "invalid_path"
+        raise RouteError(tag) from error
+
+
+@table.route("files/paper/update")
+def update(context: Context, arg: Arguments) -> Any:
+    """Change a Paper doc: replace it (policy update: only at the revision given), or add before or after."""
+    path = arg.path("path", "WritePathOrId")
+    source_format = arg.union("import_format", tags=FORMATS).tag
+    policy = arg.union("doc_update_policy", tags=("update", "overwrite", "prepend", "append")).tag
+    at_revision = arg.integer("paper_revision", None)
+    body = _body(context)
+    with nested(), context.write(path):
+        file = context.view.find(path)
+        doc = file.extra.get("paper")
+        if doc is None or not isinstance(file, File):
+            raise PathLookupError("unsupported_content_type")
+        if not context.view.can_write(file.namespace):
+            raise RouteError("insufficient_permissions")
+        if policy == "update" and at_revision != doc["revision"]:
+            raise RouteError("revision_mismatch")
+        if policy in ("prepend", "append"):
+            old = _source(context, file).decode()
+            new = paper.convert(body.decode(), source_format, doc["format"])
+            body = (f"{new}\n\n{old}" if policy == "prepend" else f"{old}\n\n{new}").encode()
+            source_format = doc["format"]
+        _store(context, CommitInfo(path, "overwrite", strict_conflict=True), body)
+        paper.mark_as_paper(file, source_format, doc["revision"] + 1)
+        context.service.state.touch(file)
+        return {"paper_revision": file.extra["paper"]["revision"]}

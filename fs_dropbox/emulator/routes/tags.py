@@ -1,0 +1,69 @@
+"""Tags that users put on files and folders."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ..arguments import Arguments
+from ..context import Context
+from ..errors import RouteError, nested, union
+from ..registry import Table
+
+table = Table()
+
+MAX_TAGS = 20
+TEXT = re.compile(r"[\w]{1,32}")
+
+
+def _text(arg: Arguments) -> str:
+    text = arg.string("tag_text", min_length=1, max_length=32)
+    if not TEXT.fullmatch(text):
+        raise arg.error("tag_text", f"'{text}' did not match pattern '[\\w]+'")
+    return str(text.lower())
+
+
+@table.route("files/tags/add")
+def add(context: Context, arg: Arguments) -> Any:
+    """Put a tag on an entry."""
+    path, text = arg.path("path", "Path"), _text(arg)
+    with nested(), context.mutation():
+        entry = context.view.find(path)
+        tags = entry.extra.get("tags", [])
+        if text in tags:
+            return
+        if len(tags) >= MAX_TAGS:
+            raise RouteError("too_many_tags")
+        entry.extra["tags"] = [*tags, text]
+        context.service.state.touch(entry)
+
+
+@table.route("files/tags/remove")
+def remove(context: Context, arg: Arguments) -> Any:
+    """Take a tag off an entry."""
+    path, text = arg.path("path", "Path"), _text(arg)
+    with nested(), context.mutation():
+        entry = context.view.find(path)
+        if text not in entry.extra.get("tags", []):
+            raise RouteError("tag_not_present")
+        entry.extra["tags"] = [tag for tag in entry.extra["tags"] if tag != text]
+        context.service.state.touch(entry)
+
+
+@table.route("files/tags/get")
+def get(context: Context, arg: Arguments) -> Any:
+    """Answer the tags of several entries."""
+    paths = [Arguments({"path": path}, "paths: ").path("path", "Path") for path in arg.array("paths")]
+    with nested(), context.service.state.lock:
+        return {
+            "paths_to_tags": [
+                {
+                    "path": path,
+                    "tags": [
+                        union("user_generated_tag", tag_text=text)
+                        for text in context.view.find(path).extra.get("tags", [])
+                    ],
+                }
+                for path in paths
+            ]
+        }

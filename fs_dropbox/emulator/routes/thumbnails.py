@@ -1,0 +1,114 @@
+"""Thumbnails and previews. The pictures are grey, but have the right format and size; previews are not made."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any
+
+from .. import images, metadata, shared_links
+from ..arguments import Arguments
+from ..context import Context, Download
+from ..errors import PathLookupError, RouteError, nested, union
+from ..registry import Table
+from ..tree import Entry, File, Revision
+from .download import check_readable, find_content
+
+table = Table()
+
+MAX_SOURCE_BYTES = 20 * 1024 * 1024
+MAX_BATCH = 25
+SIZE = re.compile(r"w(\d+)h(\d+)")
+# What the service makes previews of: as PDF, and as HTML.
+PREVIEWED = re.compile(
+    r"ai|docx?|docm|eps|gdoc|gslides|odp|odt|pps[mx]?|ppt[mx]?|rtf|csv|ods|xlsx?|xlsm|gsheet", re.IGNORECASE
+)
+
+
+def _picture(context: Context, arg: Arguments, file: File | None, revision: Revision) -> bytes:
+    """Return a thumbnail, or raise ThumbnailError's tags."""
+    if file is not None:
+        check_readable(file)
+    if revision.name.rpartition(".")[2].lower() not in images.EXTENSIONS:
+        raise RouteError("unsupported_extension")
+    reader = context.service.state.contents.read(revision.content_hash, 0, 16)
+    try:
+        head = b"".join(reader)
+    finally:
+        reader.close()
+    if not images.is_image(head) or revision.size > MAX_SOURCE_BYTES:
+        raise RouteError("unsupported_image")
+    picture_format = arg.union("format", "jpeg", tags=("jpeg", "png", "webp")).tag
+    size = SIZE.fullmatch(arg.union("size", "w64h64").tag)
+    if size is None:
+        raise arg.error("size", "invalid value")
+    if picture_format == "webp":
+        raise RouteError("conversion_error")
+    make = images.grey_png if picture_format == "png" else images.grey_jpeg
+    return make(int(size[1]), int(size[2]))
+
+
+@table.route("files/get_thumbnail")
+def get_thumbnail(context: Context, arg: Arguments) -> Any:
+    """Send a thumbnail of a picture."""
+    path = arg.path("path", "ReadPath")
+    with context.service.state.lock, nested():
+        file, revision = find_content(context, path)
+        picture = _picture(context, arg, file, revision)
+        return Download(metadata.of_revision(context.view, revision, file=file), picture, len(picture))
+
+
+@table.route("files/get_thumbnail_v2")
+def get_thumbnail_v2(context: Context, arg: Arguments) -> Any:
+    """Send a thumbnail of a picture at a path, or behind a shared link."""
+    resource = arg.union("resource", tags=("path", "link"))
+    with context.service.state.lock, nested():
+        if resource.tag == "path":
+            file, revision = find_content(context, resource.path("path", "ReadPath"))
+            shown = {"file_metadata": metadata.of_revision(context.view, revision, file=file)}
+            return _sent(shown, _picture(context, arg, file, revision))
+        link, entry = shared_links.resolve(context.service, resource.string("url"))
+        try:
+            shared_links.check_reader(context.service, link, context.account, resource.string("password", None))
+        except RouteError as error:
+            raise RouteError("access_denied") from error
+        target: Entry = shared_links.below(context.service, entry, resource.string("path", None) or "")
+        if not isinstance(target, File):
+            raise PathLookupError("not_file")
+        minimal = {"url": resource.string("url"), "id": target.id, "rev": target.revision.rev}
+        return _sent({"link_metadata": minimal}, _picture(context, arg, target, target.revision))
+
+
+def _sent(shown: dict[str, Any], picture: bytes) -> Download:
+    return Download(shown, picture, len(picture))
+
+
+@table.route("files/get_thumbnail_batch")
+def get_thumbnail_batch(context: Context, arg: Arguments) -> Any:
+    """Answer the thumbnails of several pictures, in base64."""
+    entries = arg.array("entries")
+    if len(entries) > MAX_BATCH:
+        raise RouteError("too_many_files")
+    results = []
+    with context.service.state.lock:
+        for index, value in enumerate(entries):
+            entry = Arguments(value, f"entries: index {index}: ")
+            try:
+                with nested():
+                    file, revision = find_content(context, entry.path("path", "ReadPath"))
+                    picture = base64.b64encode(_picture(context, entry, file, revision)).decode()
+                    shown = metadata.of_revision(context.view, revision, file=file)
+                    results.append(union("success", metadata=shown, thumbnail=picture))
+            except RouteError as error:
+                results.append(union("failure", failure=error.error))
+    return {"entries": results}
+
+
+@table.route("files/get_preview")
+def get_preview(context: Context, arg: Arguments) -> Any:
+    """Refuse with the documented reason: the emulator has no converter."""
+    path = arg.path("path", "ReadPath")
+    with context.service.state.lock, nested():
+        _, revision = find_content(context, path)
+    known = PREVIEWED.fullmatch(revision.name.rpartition(".")[2])
+    raise RouteError("unsupported_content" if known else "unsupported_extension")

@@ -1,0 +1,127 @@
+"""Contents that come from elsewhere: another account's by a copy reference, one behind a URL of the emulator."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from .. import metadata, mutations, shared_links
+from ..arguments import Arguments, format_time
+from ..contents import Content
+from ..context import Context
+from ..errors import CallError, RouteError, conflict, nested, union
+from ..mutations import CommitInfo
+from ..registry import Table
+from ..tree import File, Folder, Revision
+
+table = Table()
+
+COPY_REFERENCE_SECONDS = 30 * 365 * 86400
+
+
+class _Known:
+    """A content that some revision has already."""
+
+    def __init__(self, context: Context, revision: Revision) -> None:
+        self._contents = context.service.state.contents
+        self.hash = revision.content_hash
+        self.size = revision.size
+
+    def keep(self) -> Content:
+        """Hold the content."""
+        return self._contents.reference(self.hash, self.size)
+
+
+# Copy references ------------------------------------------------------------------
+
+
+@table.route("files/copy_reference/get")
+def get_copy_reference(context: Context, arg: Arguments) -> Any:
+    """Answer a text by which another account can copy an entry."""
+    path = arg.path("path", "ReadPath")
+    with nested(), context.mutation():
+        entry = context.view.find(path)
+        reference = secrets.token_urlsafe(24)
+        assert context.app is not None
+        assert context.grant is not None
+        document = {"entry_id": entry.id, "app": context.app.key, "grant": context.grant.grant_id}
+        context.service.state.collection("copy_reference")[reference] = document
+        return {
+            "metadata": metadata.of_entry(context.view, entry),
+            "copy_reference": reference,
+            "expires": format_time(context.service.state.clock() + COPY_REFERENCE_SECONDS),
+        }
+
+
+@table.route("files/copy_reference/save")
+def save_copy_reference(context: Context, arg: Arguments) -> Any:
+    """Copy what a reference stands for into the caller's Dropbox."""
+    reference, path = arg.string("copy_reference"), arg.path("path", "Path")
+    service = context.service
+    with nested(), context.write(path):
+        document = service.state.collection("copy_reference").get(reference)
+        if document is None:
+            raise RouteError("invalid_copy_reference")
+        assert context.app is not None
+        if document["app"] != context.app.key or service.accounts.grants[document["grant"]].revoked:
+            raise RouteError("no_permission")
+        source = service.state.entries.get(document["entry_id"])
+        if source is None:
+            raise RouteError("not_found")
+        view = context.view
+        target = view.target(path)
+        view.check_write(target.namespace)
+        if target.existing is not None:
+            raise conflict("folder" if isinstance(target.existing, Folder) else "file")
+        mutations.check_subtree(view, source)
+        nodes = [source, *(source.inner.walk() if isinstance(source, Folder) else ())]
+        size = sum(node.revision.size for node in nodes if isinstance(node, File))
+        mutations.check_quota(view, target.namespace, size)
+        copy = service.state.duplicate(source, mutations.make_parents(view, target), target.name)
+        return {"metadata": metadata.of_entry(view, copy)}
+
+
+# URLs -----------------------------------------------------------------------------
+
+
+@table.route("files/save_url")
+def save_url(context: Context, arg: Arguments) -> Any:
+    """Store what is behind a URL. The emulator reaches its own links only; everything else fails to download."""
+    path, url = arg.path("path", "Path"), arg.string("url")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise RouteError("invalid_url")
+    with nested(), context.write(path):
+        revision = _behind(context, url)
+        if revision is None:
+            failed = union("failed", failed=union("download_failed"))
+            return context.service.jobs.answer("save_url", context.account_id, failed, recorded_as_job=True, force=True)
+        info = CommitInfo(path, autorename=True)
+        file = mutations.commit(context.view, info, _Known(context, revision))
+        done = union("complete", **metadata.of_entry(context.view, file, tagged=False))
+    return context.service.jobs.answer("save_url", context.account_id, done, recorded_as_job=True)
+
+
+def _behind(context: Context, url: str) -> Revision | None:
+    """Return the content behind a temporary link or a shared link of the emulator, or None."""
+    service, parts = context.service, urlsplit(url)
+    temporary = re.fullmatch(r"/temporary/([^/]+)/.*", parts.path)
+    if temporary is not None:
+        link = service.state.collection("temporary_link").get(temporary[1])
+        if link is None or link["expires"] < service.state.clock():
+            return None
+        return service.state.revisions.get(link["rev"])
+    try:
+        shared, entry = shared_links.resolve(service, url)
+        shared_links.check_reader(service, shared, None, parse_qs(parts.query).get("password", [None])[0])
+    except CallError:
+        return None
+    return entry.revision if isinstance(entry, File) and shared.allow_download else None
+
+
+@table.route("files/save_url/check_job_status")
+def check_save_url(context: Context, arg: Arguments) -> Any:
+    """Answer how far the download is."""
+    return context.service.jobs.check("save_url", context.account_id, arg.string("async_job_id", min_length=1))
