@@ -21,7 +21,7 @@ TransportKind: TypeAlias = Literal[
 
 TRANSPORT_REASONS: Final[dict[TransportKind, str]] = {
     "connect": "Dropbox cannot be reached",
-    "tls": "no secure connection to Dropbox: its certificate could not be verified or the connection broke",
+    "tls": "no secure connection to Dropbox: its certificate could not be verified",
     "proxy": "the proxy in front of Dropbox cannot be reached or refused the connection",
     "timeout": "Dropbox did not answer in time",
     "reset": "the connection to Dropbox broke",
@@ -40,7 +40,7 @@ _SECRETS: Final = re.compile(
 )
 
 
-class VersionConflict(fs.errors.OperationFailed):  # type: ignore[misc]
+class VersionConflict(fs.errors.OperationFailed):
     """Someone else changed the file since the version that this change is based on; nothing was overwritten."""
 
     default_message = "'{path}' was changed by someone else meanwhile; nothing was overwritten"
@@ -78,6 +78,7 @@ class ApiError(Exception):
         self.path = path
         self.details = details or {}
         self.lost_update = False  # set where the conflict is with the version that the call was to replace
+        self.was_repeated = False  # set where an earlier try of the same call may have been carried out
 
     @property
     def is_rate_limit(self) -> bool:
@@ -130,7 +131,7 @@ class TransportError(Exception):
     @property
     def is_transient(self) -> bool:
         """Whether the same call may succeed later."""
-        return self.kind not in ("interrupted", "closed")
+        return self.kind not in ("tls", "interrupted", "closed")
 
     @property
     def is_ambiguous(self) -> bool:
@@ -175,13 +176,14 @@ def reason(error: ApiError | TransportError) -> str:
 def to_fs_error(error: ApiError | TransportError, path: str, target: str | None = None) -> fs.errors.FSError:
     """Return the `fs.errors` error for a failed call, with `reason`; `target` is the path of `to/…` errors."""
     failed_path = target if target is not None and isinstance(error, ApiError) and error.tag[:1] == ("to",) else path
+    kind: Any  # the constructors of PyFilesystem's errors agree on keywords only
     if isinstance(error, TransportError):
         kind = fs.errors.OperationTimeout if error.kind == "timeout" else fs.errors.RemoteConnectionError
         text = TRANSPORT_REASONS[error.kind]
     else:
         kind, text = _explain(error)
     converted: fs.errors.FSError = kind(path=failed_path, exc=error, msg="'{path}': {reason}")
-    converted.reason = text
+    vars(converted)["reason"] = text
     return converted
 
 
@@ -192,6 +194,27 @@ def fs_errors(path: str, *, target: str | None = None) -> Iterator[None]:
         yield
     except (ApiError, TransportError) as error:
         raise to_fs_error(error, path, target) from error
+
+
+@contextmanager
+def opening() -> Iterator[None]:
+    """Raise what goes wrong while a filesystem is opened: CreateFailed, or RemoteConnectionError without an answer."""
+    try:
+        yield
+    except (ApiError, TransportError, ValueError) as error:
+        text = str(error) if isinstance(error, ValueError) else reason(error)
+        failed: fs.errors.FSError
+        if isinstance(error, TransportError):
+            failed = fs.errors.RemoteConnectionError(path="/", exc=error, msg=_literal(text))
+        else:
+            failed = fs.errors.CreateFailed(_literal(text), exc=error)
+        vars(failed)["reason"] = text
+        raise failed from error
+
+
+def _literal(text: str) -> str:
+    """Return a text as PyFilesystem's errors want it: they format it."""
+    return text.replace("{", "{{").replace("}", "}}")
 
 
 def _explain(error: ApiError) -> tuple[type[fs.errors.FSError], str]:

@@ -1,0 +1,474 @@
+"""`Client`: one method for each API route in use; JSON in, entries out. Knows no cache and no `fs.errors`.
+
+Every path is an API path ("" is the root). Every method raises ApiError or TransportError, nothing else; both only
+after the retries of `retry.py`, and with the outcome settled where the answer to a change was lost.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+from cachetools import TTLCache
+
+from fs_dropbox import commits, paths, routes
+from fs_dropbox.auth import Credentials
+from fs_dropbox.calls import Account, Caller
+from fs_dropbox.commits import Commit, Update
+from fs_dropbox.content_hash import ContentHash
+from fs_dropbox.downloads import Download, range_header, read_range
+from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry, decode, decode_file, decode_folder
+from fs_dropbox.errors import ApiError, TransportError, tags
+from fs_dropbox.retry import Clock, Governor, RetryPolicy
+from fs_dropbox.routes import Route
+
+__all__ = ["Account", "Client", "Commit", "Download", "Longpoll", "Page", "SpaceUsage", "Update"]
+
+T = TypeVar("T")
+
+PAGE_ENTRIES: Final = 2000
+# The service adds up to 90 s to a longpoll's timeout.
+LONGPOLL_SLACK_SECONDS: Final = 100.0
+REVISIONS_PER_PAGE: Final = 100
+# For moments after a commit, moves and copies may not find what was committed (API facts, section 4, Consistency).
+FRESH_SECONDS: Final = 10.0
+FRESH_PAUSES_SECONDS: Final = (0.25, 0.5, 1.0, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceUsage:
+    """Bytes used and allocated; the team's where the member has no limit of their own."""
+
+    used: int
+    allocated: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of a listing or of the journal; `cursor` goes on from here, at once where `has_more`."""
+
+    entries: list[Entry]
+    cursor: str
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Longpoll:
+    """Whether there may be changes, and how long to wait before the next longpoll."""
+
+    changes: bool
+    backoff_seconds: float
+
+
+class Client:
+    """One account's API. Thread-safe; owned by DropboxFS; owns the HTTP pool. Its one lock is a leaf.
+
+    No network before the first call. `api_host` ("127.0.0.1:8443") takes the place of all of Dropbox's hosts,
+    `ca_certs` names a PEM file or folder to trust; `root` is "auto", "home" or a namespace id.
+
+    Raises:
+        ValueError: the root or the CA certificates make no sense.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        api_host: str | None = None,
+        ca_certs: str | None = None,
+        root: str = "auto",
+        policy: RetryPolicy | None = None,
+        timeout_seconds: float = 60.0,
+        clock: Clock | None = None,
+    ) -> None:
+        self._caller = Caller(
+            credentials,
+            api_host=api_host,
+            ca_certs=ca_certs,
+            root=root,
+            policy=policy or RetryPolicy(),
+            timeout_seconds=timeout_seconds,
+            clock=clock,
+        )
+        self._fresh_lock = threading.Lock()
+        # guarded by _fresh_lock: keys that were committed moments ago
+        self._fresh: TTLCache[str, None] = TTLCache(1000, FRESH_SECONDS, timer=time.monotonic)
+
+    @property
+    def governor(self) -> Governor:
+        """The brake that all clients of this account in this process share."""
+        return self._caller.governor
+
+    def interrupt(self, thread_id: int | None) -> None:
+        """End what a thread waits for here with TransportError("interrupted"); it may go on with new calls."""
+        if thread_id is not None:
+            self._caller.interrupt(thread_id)
+
+    def close(self) -> None:
+        """End all calls under way with TransportError("closed") and close the connections. Idempotent."""
+        self._caller.close()
+
+    # Account
+
+    def account(self) -> Account:
+        """Return whose account it is; raises AuthError where the credentials are not what they should be."""
+        return self._caller.account()
+
+    def space_usage(self) -> SpaceUsage:
+        """Return the space in use and allocated."""
+        return self._caller.call(routes.SPACE_USAGE, None, decode=_decode_space)
+
+    # Metadata
+
+    def get_metadata(self, path: str) -> FileEntry | FolderEntry:
+        """Return the entry at a path (also "id:…" or "rev:…")."""
+        return self._call(routes.GET_METADATA, {"path": path}, _decode_present, path)
+
+    def list_folder(
+        self, path: str, *, recursive: bool = False, limit: int | None = None, include_deleted: bool = False
+    ) -> Page:
+        """Return the first page of a listing; `limit` is approximate. A recursive one may include the folder itself."""
+        argument = {
+            "path": path,
+            "recursive": recursive,
+            "include_deleted": include_deleted,
+            "limit": limit or PAGE_ENTRIES,
+        }
+        return self._call(routes.LIST_FOLDER, argument, _decode_page, path)
+
+    def list_folder_continue(self, cursor: str) -> Page:
+        """Return what follows a cursor; raises ApiError ("reset",) where the cursor has expired."""
+        return self._caller.call(routes.LIST_FOLDER_CONTINUE, {"cursor": cursor}, decode=_decode_page)
+
+    def latest_cursor(self, path: str, recursive: bool = True) -> str:
+        """Return a cursor that stands at now."""
+        argument = {"path": path, "recursive": recursive, "include_deleted": False}
+        return self._call(routes.LATEST_CURSOR, argument, lambda result: str(result["cursor"]), path)
+
+    def longpoll(self, cursor: str, timeout_seconds: int, stop: threading.Event) -> Longpoll:
+        """Wait until something happens after the cursor, or for the time given (30 to 480 s) and up to 90 s more.
+
+        To end it, set `stop` and `interrupt` the thread: it then says that there are no changes.
+        """
+        if stop.is_set():
+            return Longpoll(False, 0.0)
+        try:
+            return self._caller.request(
+                routes.LONGPOLL,
+                {"cursor": cursor, "timeout": timeout_seconds},
+                receive=lambda answer: Longpoll(bool(answer.result["changes"]), float(answer.result.get("backoff", 0))),
+                seconds=timeout_seconds + LONGPOLL_SLACK_SECONDS,
+            )
+        except TransportError as error:
+            if error.kind == "interrupted" and stop.is_set():
+                return Longpoll(False, 0.0)
+            raise
+
+    def tree(self, path: str) -> dict[str, str | None]:
+        """Return all that is below a folder: keys relative to it, content hashes of files, None for folders."""
+        key, found = paths.key(path), {}
+        page = self.list_folder(path, recursive=True)
+        while True:
+            for entry in page.entries:
+                if entry.path_lower != key:
+                    found[entry.path_lower[len(key) :]] = entry.content_hash if isinstance(entry, FileEntry) else None
+            if not page.has_more:
+                return found
+            page = self.list_folder_continue(page.cursor)
+
+    def list_revisions(self, path: str, *, limit: int = REVISIONS_PER_PAGE) -> list[FileEntry]:
+        """Return the latest revisions of a file, present or deleted, newest first."""
+        revisions: list[FileEntry] = []
+        while len(revisions) < limit:
+            argument: dict[str, Any] = {"path": path, "limit": min(limit - len(revisions), REVISIONS_PER_PAGE)}
+            if revisions:
+                argument["before_rev"] = revisions[-1].rev
+            entries, has_more = self._call(routes.LIST_REVISIONS, argument, _decode_revisions, path)
+            revisions += entries
+            if not entries or not has_more:
+                break
+        return revisions
+
+    # Content
+
+    def download(self, path: str, start: int, end: int) -> bytes:
+        """Return bytes [start, end) of a path or "rev:…", fewer where the file ends before; start lies in the file.
+
+        The range is checked against what was sent: its bounds, its length, its end.
+        """
+        return self._caller.request(
+            routes.DOWNLOAD,
+            {"path": path},
+            headers=range_header(start, end),
+            receive=lambda answer: read_range(self._caller, answer, start, end),
+        )
+
+    def download_stream(self, path: str, *, start: int = 0) -> Download:
+        """Open the whole content for reading in order, pinned to the revision that it begins with."""
+        return Download(self._caller, path, start)
+
+    def export(self, path: str, export_format: str | None = None) -> bytes:
+        """Return a file that cannot be downloaded in an exported form."""
+        argument = {"path": path, **({"export_format": export_format} if export_format else {})}
+
+        def receive(answer: Any) -> bytes:
+            pieces = []
+            while piece := self._caller.read(routes.EXPORT, answer, 2**20):
+                pieces.append(piece)
+            return b"".join(pieces)
+
+        return self._caller.request(routes.EXPORT, argument, receive=receive)
+
+    def upload(self, commit: Commit, data: bytes) -> FileEntry:
+        """Commit a small file in one call (at most 150 MiB)."""
+        if commit.strict_conflict and commit.client_modified is None:
+            commit = replace(commit, client_modified=datetime.now(UTC))  # tells our file from an equal one, see settle
+        content_hash = ContentHash(data).hexdigest()
+        return self._commit(
+            routes.UPLOAD, {**commit.argument(), "content_hash": content_hash}, commit, data, len(data), content_hash
+        )
+
+    def session_start(self, *, concurrent: bool) -> str:
+        """Start an upload session; a concurrent one takes appends in parallel and in any order."""
+        kind = "concurrent" if concurrent else "sequential"
+        argument = {"close": False, "session_type": {".tag": kind}}
+        return self._caller.call(
+            routes.SESSION_START, argument, data=b"", decode=lambda result: str(result["session_id"])
+        )
+
+    def session_append(self, session_id: str, offset: int, data: bytes, close: bool) -> None:
+        """Add bytes to a session; in a concurrent one at multiples of 4 MiB, and as many, but for the one that closes.
+
+        An append whose answer was lost is sent again; where the session tells that it has the bytes, all is well.
+        """
+        begin, end = offset, offset + len(data)
+        while True:
+            try:
+                self._append(session_id, begin, data[begin - offset :], close)
+                return
+            except ApiError as error:
+                correct = error.details.get("correct_offset")
+                if error.was_repeated and ((close and error.tag == ("closed",)) or correct == end):
+                    return
+                if not error.was_repeated or not isinstance(correct, int) or not begin < correct < end:
+                    raise
+                begin = correct
+
+    def session_finish(
+        self, session_id: str, offset: int, commit: Commit, content_hash: str | None = None
+    ) -> FileEntry:
+        """Commit a closed session of `offset` bytes; `content_hash` is the whole file's, to settle a lost answer by."""
+        argument = {"cursor": {"session_id": session_id, "offset": offset}, "commit": commit.argument()}
+        return self._commit(routes.SESSION_FINISH, argument, commit, b"", offset, content_hash)
+
+    def session_start_batch(self, count: int) -> list[str]:
+        """Start sequential sessions, up to 1000."""
+        argument = {"num_sessions": count, "session_type": {".tag": "sequential"}}
+        return self._caller.call(
+            routes.SESSION_START_BATCH, argument, decode=lambda result: [str(each) for each in result["session_ids"]]
+        )
+
+    def session_append_batch(self, parts: Sequence[tuple[str, bytes]]) -> list[ApiError | None]:
+        """Give new sessions their whole content and close them; returns None or the error of each."""
+        entries = [
+            {"cursor": {"session_id": session_id, "offset": 0}, "length": len(data), "close": True}
+            for session_id, data in parts
+        ]
+        body = b"".join(data for _, data in parts)
+        argument = {"entries": entries, "content_hash": ContentHash(body).hexdigest()}
+        route = routes.SESSION_APPEND_BATCH
+        return self._caller.call(
+            route, argument, data=body, decode=lambda result: [_failure(route, entry) for entry in result["entries"]]
+        )
+
+    def session_finish_batch(self, finished: Sequence[tuple[str, int, Commit]]) -> list[FileEntry | ApiError]:
+        """Commit closed sessions in one call; returns the file or the error of each.
+
+        Raises TransportError where the answer was lost: then it is unknown which of them were committed.
+        """
+        entries = [
+            {"cursor": {"session_id": session_id, "offset": offset}, "commit": commit.argument()}
+            for session_id, offset, commit in finished
+        ]
+
+        def decode_entries(result: dict[str, Any]) -> list[FileEntry | ApiError]:
+            outcomes: list[FileEntry | ApiError] = []
+            for entry, (_, _, commit) in zip(result["entries"], finished, strict=True):
+                failure = _failure(routes.SESSION_FINISH_BATCH, entry)
+                outcomes.append(commit.blame(failure) if failure else self._committed(decode_file(entry)))
+            return outcomes
+
+        return self._caller.call(routes.SESSION_FINISH_BATCH, {"entries": entries}, decode=decode_entries)
+
+    # Changes
+
+    def create_folder(self, path: str) -> FolderEntry:
+        """Create a folder and the parents that it lacks; raises ApiError ("path", "conflict", …) where something is."""
+
+        def settle() -> FolderEntry | None:
+            return commits.settle_create_folder(self, path)
+
+        argument = {"path": path, "autorename": False}
+        entry = self._call(
+            routes.CREATE_FOLDER, argument, lambda result: decode_folder(result["metadata"]), path, settle=settle
+        )
+        return self._committed(entry)
+
+    def delete(self, path: str, *, parent_rev: str | None = None) -> Entry:
+        """Delete a file, or a folder with all that it holds; with `parent_rev` only that revision of a file.
+
+        Returns what was deleted, or a DeletedEntry where the answer was lost and nothing is there any more.
+        """
+
+        def settle() -> Entry | None:
+            return commits.settle_delete(self, path)
+
+        argument = {"path": path, **({"parent_rev": parent_rev} if parent_rev else {})}
+        try:
+            return self._call(routes.DELETE, argument, _decode_result, path, settle=settle)
+        except ApiError as error:
+            error.lost_update = parent_rev is not None and error.tag == ("path_write", "conflict", "file")
+            raise
+
+    def move(self, source: str, target: str, *, source_id: str | None = None) -> FileEntry | FolderEntry:
+        """Move a file or folder; never overwrites. `source_id` makes exact how a lost answer is settled."""
+
+        def settle() -> FileEntry | FolderEntry | None:
+            return commits.settle_move(self, source, target, source_id)
+
+        return self._relocate(routes.MOVE, source, target, settle)
+
+    def copy(self, source: str, target: str) -> FileEntry | FolderEntry:
+        """Copy a file or folder; never overwrites."""
+
+        def settle() -> FileEntry | FolderEntry | None:
+            return commits.settle_copy(self, source, target)
+
+        return self._relocate(routes.COPY, source, target, settle)
+
+    def restore(self, path: str, rev: str) -> FileEntry:
+        """Make a revision of a file, present or deleted, its present content."""
+        argument = {"path": path, "rev": rev}
+        return self._committed(self._call(routes.RESTORE, argument, decode_file, path))
+
+    # Links
+
+    def temporary_link(self, path: str) -> str:
+        """Return a link to a file's content that anyone can download for 4 hours."""
+        return self._call(routes.TEMPORARY_LINK, {"path": path}, lambda result: str(result["link"]), path)
+
+    def shared_link(self, path: str) -> str:
+        """Return the shared link of a file or folder, made where there is none."""
+        try:
+            return self._call(routes.CREATE_SHARED_LINK, {"path": path}, lambda result: str(result["url"]), path)
+        except ApiError as error:
+            if error.tag[:1] != ("shared_link_already_exists",):
+                raise
+        argument = {"path": path, "direct_only": True}
+        return self._call(routes.LIST_SHARED_LINKS, argument, lambda result: str(result["links"][0]["url"]), path)
+
+    # Helpers
+
+    def _call(
+        self,
+        route: Route,
+        argument: Any,
+        decode_result: Callable[[Any], T],
+        path: str,
+        *,
+        settle: Callable[[], T | None] | None = None,
+    ) -> T:
+        try:
+            return self._caller.call(route, argument, decode=decode_result, settle=settle)
+        except ApiError as error:
+            error.path = path
+            raise
+
+    def _commit(
+        self, route: Route, argument: Any, commit: Commit, data: bytes, size: int, content_hash: str | None
+    ) -> FileEntry:
+        try:
+            entry = self._caller.call(
+                route,
+                argument,
+                data=data,
+                decode=decode_file,
+                settle=lambda: commits.settle_commit(self, commit, size, content_hash),
+            )
+        except ApiError as error:
+            raise commit.blame(error) from error.__cause__
+        return self._committed(entry)
+
+    def _append(self, session_id: str, offset: int, data: bytes, close: bool) -> None:
+        argument = {
+            "cursor": {"session_id": session_id, "offset": offset},
+            "close": close,
+            "content_hash": ContentHash(data).hexdigest(),
+        }
+        self._caller.call(routes.SESSION_APPEND, argument, data=data, decode=lambda _: None)
+
+    def _relocate(
+        self, route: Route, source: str, target: str, settle: Callable[[], FileEntry | FolderEntry | None]
+    ) -> FileEntry | FolderEntry:
+        argument = {"from_path": source, "to_path": target, "autorename": False}
+        for pause in (*FRESH_PAUSES_SECONDS, None):
+            try:
+                return self._committed(self._call(route, argument, _decode_result, source, settle=settle))
+            except ApiError as error:
+                if error.tag != ("from_lookup", "not_found") or pause is None or not self._is_fresh(source):
+                    raise
+            self._caller.pause(pause)
+        raise AssertionError("unreachable")
+
+    def _committed(self, entry: T) -> T:
+        """Note that an entry was committed just now."""
+        if isinstance(entry, (FileEntry, FolderEntry)):
+            with self._fresh_lock:
+                self._fresh[entry.path_lower] = None
+        return entry
+
+    def _is_fresh(self, path: str) -> bool:
+        key = paths.key(path)
+        with self._fresh_lock:
+            return any(paths.is_under(key, each) or paths.is_under(each, key) for each in self._fresh)
+
+
+def _failure(route: Route, entry: dict[str, Any]) -> ApiError | None:
+    """Return the error in an entry of a batch's result, None where it succeeded."""
+    if entry[".tag"] == "success":
+        return None
+    failure = entry["failure"]
+    return ApiError(route.name, tags(failure), details=failure)
+
+
+def _decode_present(metadata: dict[str, Any]) -> FileEntry | FolderEntry:
+    entry = decode(metadata)
+    if isinstance(entry, DeletedEntry):
+        raise ValueError("a deleted entry")
+    return entry
+
+
+def _decode_result(result: dict[str, Any]) -> FileEntry | FolderEntry:
+    return _decode_present(result["metadata"])
+
+
+def _decode_page(result: dict[str, Any]) -> Page:
+    return Page([decode(entry) for entry in result["entries"]], result["cursor"], result["has_more"])
+
+
+def _decode_revisions(result: dict[str, Any]) -> tuple[list[FileEntry], bool]:
+    return [decode_file(entry) for entry in result["entries"]], bool(result.get("has_more"))
+
+
+def _decode_space(result: dict[str, Any]) -> SpaceUsage:
+    allocation = result["allocation"]
+    if allocation[".tag"] != "team":
+        return SpaceUsage(result["used"], allocation.get("allocated", 0))
+    limit = allocation.get("user_within_team_space_allocated", 0)
+    if limit:
+        return SpaceUsage(result["used"], limit)
+    return SpaceUsage(allocation["used"], allocation["allocated"])

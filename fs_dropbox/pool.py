@@ -1,0 +1,163 @@
+"""The HTTP connections to Dropbox: where they go, whom they trust, and how a request under way is broken off."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import threading
+import weakref
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+import requests
+import requests.adapters
+import urllib3
+import urllib3.connection
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+from fs_dropbox.errors import TransportError
+from fs_dropbox.retry import Waiter
+
+CONNECT_SECONDS: Final = 15.0
+
+
+class Activity(threading.local):
+    """What the current thread is doing: its call, whether its request has left, and the last answer."""
+
+    waiter: Waiter | None = None
+    was_sent: bool = False
+    response: requests.Response | None = None
+
+
+class Connections:
+    """Open connections, so that close() can break off what is under way. Thread-safe: one leaf lock."""
+
+    def __init__(self, activity: Activity) -> None:
+        self.activity = activity
+        self._lock = threading.Lock()
+        # guarded by _lock
+        self._open: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._closed = False
+
+    def add(self, connection: Connection) -> None:
+        """Remember a connection; raises TransportError once closed."""
+        with self._lock:
+            if self._closed:
+                raise TransportError("closed", was_sent=False)
+            self._open.add(connection)
+
+    def break_all(self) -> None:
+        """Break off every request under way and refuse new ones."""
+        with self._lock:
+            self._closed = True
+            connections = list(self._open)
+        for connection in connections:
+            connection.break_off()
+
+
+class Connection(urllib3.connection.HTTPSConnection):
+    """A connection whose request can be broken off by other threads."""
+
+    connections: Connections  # set in the subclass that each session makes
+    waiter: Waiter | None = None  # of the request under way
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        """Send a request; from here on it may be carried out."""
+        activity = self.connections.activity
+        self.connections.add(self)
+        if activity.waiter is not None:
+            self.serve(activity.waiter)
+        activity.was_sent = True
+        super().request(*args, **kwargs)
+
+    def serve(self, waiter: Waiter) -> None:
+        """Be broken off when this waiter is interrupted; raises TransportError when it is already."""
+        self.waiter = waiter
+        waiter.on_interrupt = lambda: self.break_off(waiter)
+        waiter.check()
+
+    def break_off(self, waiter: Waiter | None = None) -> None:
+        """Shut the socket down, unless it serves another request than the waiter's by now; its reader gets an error."""
+        sock = self.sock
+        if sock is None or (waiter is not None and self.waiter is not waiter):
+            return
+        try:
+            # Not SSLSocket.shutdown, which takes the TLS state away from under the reader.
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        except OSError:
+            return  # it is closed already
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Connections with one TLS context, in pools that count them."""
+
+    def __init__(self, connections: Connections, context: ssl.SSLContext, size: int) -> None:
+        connection_class = type("TrackedConnection", (Connection,), {"connections": connections})
+        pool = type("TrackedPool", (urllib3.HTTPSConnectionPool,), {"ConnectionCls": connection_class})
+        self._pools = {"http": urllib3.HTTPConnectionPool, "https": pool}
+        self._context = context
+        super().__init__(pool_connections=8, pool_maxsize=size)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **others: Any) -> None:
+        super().init_poolmanager(connections, maxsize, block, ssl_context=self._context, **others)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, proxy: str, **others: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, ssl_context=self._context, **others)
+        manager.pool_classes_by_scheme = self._pools
+        return manager
+
+    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
+        # The context decides whom to trust; a bundle named here too would be loaded again for every connection.
+        host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
+        return host, {"cert_reqs": "CERT_REQUIRED"}
+
+    def cert_verify(self, conn: Any, *_: Any, **__: Any) -> None:
+        conn.cert_reqs = "CERT_REQUIRED"
+
+
+class Session(requests.Session):
+    """The requests.Session that the SDK sends through.
+
+    Sends every host's requests to `host` when one is given, never follows redirects, reads no netrc, and notes the
+    answer for its thread before the SDK looks at it. The environment's HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE,
+    CURL_CA_BUNDLE and SSL_CERT_FILE have their usual meaning.
+    """
+
+    def __init__(self, activity: Activity, *, host: str | None, ca_certs: str | None, size: int) -> None:
+        super().__init__()
+        self.connections = Connections(activity)
+        self._activity = activity
+        self._host = host
+        self.auth = _leave_as_it_is
+        self.mount("https://", _Adapter(self.connections, _tls_context(ca_certs), size))
+
+    def request(self, method: str, url: str, **others: Any) -> requests.Response:  # type: ignore[override]
+        if self._host is not None:
+            url = urlunsplit(urlsplit(url)._replace(netloc=self._host))
+        activity = self._activity
+        activity.response = None
+        activity.was_sent = False
+        others["allow_redirects"] = False
+        response = activity.response = super().request(method, url, **others)
+        return response
+
+
+def _leave_as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Be the session's `auth`, without which requests looks into ~/.netrc and overwrites the Authorization header."""
+    return request
+
+
+def _tls_context(ca_certs: str | None) -> ssl.SSLContext:
+    variables = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+    bundle = ca_certs or next((value for name in variables if (value := os.environ.get(name))), DEFAULT_CA_BUNDLE_PATH)
+    context = ssl.create_default_context()
+    try:
+        if os.path.isdir(bundle):
+            context.load_verify_locations(capath=bundle)
+        else:
+            context.load_verify_locations(cafile=bundle)
+    except (OSError, ssl.SSLError) as error:
+        raise ValueError(f"the CA certificates in {bundle} cannot be read: {error}") from error
+    return context

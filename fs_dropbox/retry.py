@@ -1,0 +1,282 @@
+"""When to call again, how long to wait, and the account's brake for 429 answers. Knows no route and no HTTP."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Protocol, TypeVar
+
+from fs_dropbox.errors import ApiError, TransportError
+
+T = TypeVar("T")
+
+# A 429 without Retry-After has never been seen of Dropbox; a proxy may send one.
+DEFAULT_RETRY_AFTER_SECONDS: Final = 1.0
+# Commits in one namespace are serial at about 0.15 s, and those that wait for more than about 1 s are refused.
+FIRST_WRITERS: Final = 4
+MOST_WRITERS: Final = 8
+SUCCESSES_FOR_ANOTHER_WRITER: Final = 16
+
+
+class Traffic(Enum):
+    """What a call is to Dropbox's limits."""
+
+    READ = "read"
+    DATA = "data"  # brings bytes into an upload session; takes no lock
+    WRITE = "write"  # takes the write lock of a namespace
+
+
+class Clock(Protocol):
+    """Time, injected so that tests need none of it."""
+
+    def monotonic(self) -> float: ...
+
+    def wait(self, event: threading.Event, seconds: float) -> object: ...
+
+
+class SystemClock:
+    """The computer's time."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def wait(self, event: threading.Event, seconds: float) -> object:
+        return event.wait(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how long a call is tried.
+
+    `attempts` bounds the tries that fail; waiting after 429 is bounded by `deadline_seconds` alone, which is the most
+    that a call takes in all, except for bodies of downloads.
+    """
+
+    attempts: int = 6
+    deadline_seconds: float = 120.0
+    first_pause_seconds: float = 0.5
+    longest_pause_seconds: float = 16.0
+
+    def pause_seconds(self, failures: int, chance: float) -> float:
+        """Return the pause after so many failures in a row: doubled each time, between half of it and all of it."""
+        longest = min(self.first_pause_seconds * 2.0 ** (failures - 1), self.longest_pause_seconds)
+        return longest * (0.5 + chance / 2)
+
+
+class Waiter:
+    """The waits of one call, made for it by its thread; any thread may interrupt it. Thread-safe.
+
+    A flag and an event, no lock: the flag is set before the event, and read after the event is cleared.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._wake = threading.Event()
+        self.interrupted_by: TransportError | None = None
+        self.deadline: float | None = None  # of the outermost call, on the clock's time
+        self.on_interrupt: Callable[[], None] | None = None
+
+    def wait(self, seconds: float) -> None:
+        """Wait, or less when woken; raises TransportError when interrupted."""
+        self.check()
+        self._clock.wait(self._wake, max(seconds, 0.0))
+        self._wake.clear()
+        self.check()
+
+    def wake(self) -> None:
+        """End the wait under way."""
+        self._wake.set()
+
+    def interrupt(self, error: TransportError) -> None:
+        """End the wait or the request under way, and refuse what follows, with this error."""
+        self.interrupted_by = error
+        self._wake.set()
+        break_off = self.on_interrupt
+        if break_off is not None:
+            break_off()
+
+    def check(self) -> None:
+        """Raise the error of an interruption."""
+        if self.interrupted_by is not None:
+            raise self.interrupted_by
+
+
+class Governor:
+    """The brake of one account: a 429 stops everyone whom it concerns, at once. Thread-safe; shared by its clients.
+
+    One leaf lock. Who waits does so with the lock released, and is woken or interrupted through its Waiter.
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._lock = threading.Lock()
+        # guarded by _lock
+        self._frozen_until = dict.fromkeys(Traffic, 0.0)
+        self._writers = 0
+        self._most_writers = FIRST_WRITERS
+        self._successes = 0
+        self._queue: deque[Waiter] = deque()
+
+    @property
+    def throttled_until(self) -> float | None:
+        """When Dropbox lets writers go on, on the clock's time; None while it does not hold them up."""
+        with self._lock:
+            until = max(self._frozen_until[Traffic.WRITE], self._frozen_until[Traffic.DATA])
+            return until if until > self._clock.monotonic() else None
+
+    @property
+    def writers(self) -> int:
+        """How many commits may be under way at the same time."""
+        with self._lock:
+            return self._most_writers
+
+    def admit(self, traffic: Traffic, waiter: Waiter, route: str, deadline: float) -> None:
+        """Wait for the call's turn; every return is followed by one `release`.
+
+        Raises ApiError where the turn will not come before the deadline, TransportError when interrupted.
+        """
+        try:
+            while True:
+                with self._lock:
+                    now = self._clock.monotonic()
+                    frozen_seconds = self._frozen_until[traffic] - now
+                    if frozen_seconds <= 0 and (traffic is not Traffic.WRITE or self._take_slot_locked(waiter)):
+                        return
+                if now >= deadline or frozen_seconds > deadline - now:
+                    tag = "too_many_requests" if frozen_seconds > 0 else "too_many_write_operations"
+                    raise ApiError(route, (tag,), status=429, retry_after=max(frozen_seconds, 0.0))
+                waiter.wait(frozen_seconds if frozen_seconds > 0 else deadline - now)
+        finally:
+            self._leave(waiter)
+
+    def release(self, traffic: Traffic, *, success: bool) -> None:
+        """End a call that was admitted."""
+        if traffic is not Traffic.WRITE:
+            return
+        with self._lock:
+            self._writers -= 1
+            if success:
+                self._successes += 1
+                if self._successes >= SUCCESSES_FOR_ANOTHER_WRITER and self._most_writers < MOST_WRITERS:
+                    self._successes = 0
+                    self._most_writers += 1
+            self._wake_locked()
+
+    def throttle(self, traffic: Traffic, seconds: float, *, lock_contention: bool) -> None:
+        """Stop the calls that a 429 concerns: of writers their commits, or commits and data, of readers all reads."""
+        with self._lock:
+            if lock_contention:
+                concerned = [Traffic.WRITE]
+                self._most_writers = max(1, self._most_writers // 2)
+                self._successes = 0
+            else:
+                concerned = [Traffic.READ] if traffic is Traffic.READ else [Traffic.DATA, Traffic.WRITE]
+            until = self._clock.monotonic() + seconds
+            for each in concerned:
+                self._frozen_until[each] = max(self._frozen_until[each], until)
+
+    def _take_slot_locked(self, waiter: Waiter) -> bool:
+        if waiter not in self._queue:
+            self._queue.append(waiter)
+        if self._writers >= self._most_writers or self._queue[0] is not waiter:
+            return False
+        self._queue.popleft()
+        self._writers += 1
+        self._wake_locked()
+        return True
+
+    def _leave(self, waiter: Waiter) -> None:
+        with self._lock:
+            if waiter in self._queue:
+                self._queue.remove(waiter)
+                self._wake_locked()
+
+    def _wake_locked(self) -> None:
+        if self._queue and self._writers < self._most_writers:
+            self._queue[0].wake()
+
+
+class Retry:
+    """Carries out calls until they succeed or it makes no sense to go on. Thread-safe; holds no lock."""
+
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        governor: Governor,
+        *,
+        clock: Clock | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.policy = policy
+        self.governor = governor
+        self._clock = clock or SystemClock()
+        self._chance = chance
+
+    def run(
+        self,
+        attempt: Callable[[float], T],
+        *,
+        route: str,
+        traffic: Traffic,
+        waiter: Waiter,
+        repeatable: bool,
+        settle: Callable[[], T | None] | None = None,
+    ) -> T:
+        """Return what `attempt(seconds left)` returns; raises ApiError or TransportError.
+
+        A call that is not repeatable is never sent again blindly: where an earlier try may have been carried out,
+        `settle` looks whether it was, and returns its result, or None when it was not. Calls that settle makes with the
+        same waiter share its deadline.
+        """
+        if waiter.deadline is None:
+            waiter.deadline = self._clock.monotonic() + self.policy.deadline_seconds
+        deadline = waiter.deadline
+        failures = 0
+        doubtful = False
+        while True:
+            try:
+                return self._try(attempt, route, traffic, waiter, deadline)
+            except (ApiError, TransportError) as error:
+                problem = error
+            rate_limited = isinstance(problem, ApiError) and problem.is_rate_limit
+            failures += 0 if rate_limited else 1
+            doubtful = doubtful or problem.is_ambiguous
+            pause = 0.0 if rate_limited else self.policy.pause_seconds(failures, self._chance())
+            left = deadline - self._clock.monotonic()
+            last = not problem.is_transient or failures >= self.policy.attempts or pause >= left
+            if not last:
+                waiter.wait(pause)
+            if doubtful and not repeatable:
+                waiter.check()
+                try:
+                    settled = settle() if settle is not None else None
+                except (ApiError, TransportError):
+                    raise problem from None  # whether it was done is still unknown, and it must not be done twice
+                if settled is not None:
+                    return settled
+                last = last or settle is None
+            if last:
+                if isinstance(problem, ApiError):
+                    problem.was_repeated = doubtful
+                raise problem
+
+    def _try(self, attempt: Callable[[float], T], route: str, traffic: Traffic, waiter: Waiter, deadline: float) -> T:
+        self.governor.admit(traffic, waiter, route, deadline)
+        success = False
+        try:
+            result = attempt(max(deadline - self._clock.monotonic(), 0.1))
+            success = True
+            return result
+        except (ApiError, TransportError) as error:
+            if isinstance(error, ApiError) and error.is_rate_limit:
+                seconds = DEFAULT_RETRY_AFTER_SECONDS if error.retry_after is None else error.retry_after
+                contention = error.tag[-1:] == ("too_many_write_operations",)
+                self.governor.throttle(traffic, seconds, lock_contention=contention)
+            raise
+        finally:
+            self.governor.release(traffic, success=success)

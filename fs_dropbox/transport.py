@@ -1,0 +1,256 @@
+"""One HTTP exchange with Dropbox through the SDK, and what its failures mean. The only module that imports the SDK."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import dropbox
+import requests
+import urllib3.exceptions
+from dropbox import session as sdk_session
+from dropbox.exceptions import DropboxException
+from dropbox.stone_validators import ValidationError
+
+from fs_dropbox._version import __version__
+from fs_dropbox.errors import ApiError, AuthError, TransportError, TransportKind, tags
+from fs_dropbox.pool import CONNECT_SECONDS, Activity, Connection, Session
+from fs_dropbox.retry import Waiter
+
+# What the SDK lets through where the answer is not one that it knows.
+_SDK_ERRORS: Final = (
+    DropboxException,
+    ValidationError,
+    AssertionError,
+    ValueError,
+    KeyError,
+    AttributeError,
+    TypeError,
+)
+_HTTP_ERRORS: Final = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+_POOL_SIZE: Final = 64
+
+Style = Literal["rpc", "upload", "download"]
+
+
+@dataclass(slots=True)
+class Answer:
+    """The result of a call; for downloads with the response whose body is still to be read."""
+
+    result: Any
+    response: requests.Response | None = None
+
+    def close(self) -> None:
+        """Give up what is left of the body; after the whole of it, the connection stays in use. Idempotent."""
+        if self.response is not None:
+            self.response.close()
+
+
+class Transport:
+    """Sends requests and reads answers. Thread-safe; owns the HTTP pool; what it keeps for a thread is thread-local."""
+
+    def __init__(self, *, api_host: str | None, ca_certs: str | None) -> None:
+        self._activity = Activity()
+        self._session = Session(self._activity, host=api_host, ca_certs=ca_certs, size=_POOL_SIZE)
+        self._sdk = dropbox.Dropbox(
+            # Every call brings its own header: the SDK's token is one for all threads and refreshed without a lock.
+            oauth2_access_token="unused",
+            session=self._session,
+            max_retries_on_error=0,
+            max_retries_on_rate_limit=0,
+            user_agent=f"fs-dropbox/{__version__}",
+        )
+
+    def exchange(
+        self,
+        route: str,
+        *,
+        host: str,
+        style: Style,
+        argument: str,
+        headers: Mapping[str, str],
+        waiter: Waiter,
+        data: bytes | None,
+        seconds: float,
+    ) -> Answer:
+        """Send one request and return its result. Raises ApiError or TransportError; repeats nothing.
+
+        `seconds` is the longest wait for any single packet.
+        """
+        timeout = (min(CONNECT_SECONDS, seconds), seconds)
+        self._activity.waiter = waiter
+        try:
+            outcome = self._sdk.request_json_string(
+                host, route, style, argument, "noauth", data, timeout=timeout, extra_headers=dict(headers)
+            )
+        except TransportError as error:
+            error.route = route
+            raise
+        except _HTTP_ERRORS as error:
+            raise self._failure(route, waiter, error) from error
+        except _SDK_ERRORS as error:
+            raise self._refusal(route) from error
+        response = self._activity.response
+        assert response is not None
+        if response.status_code >= 300:
+            raise self._refusal(route)
+        try:
+            result = json.loads(outcome.obj_result)
+        except ValueError as error:
+            response.close()
+            kind: TransportKind = "protocol" if outcome.obj_result.strip() else "cut"
+            raise TransportError(kind, route=route, status=response.status_code) from error
+        return Answer(result, response if style == "download" else None)
+
+    def post_form(
+        self, path: str, form: Mapping[str, str], waiter: Waiter, seconds: float
+    ) -> tuple[int, dict[str, Any]]:
+        """Post a form to the API host; returns status and answer of what is neither 429 nor 5xx."""
+        self._activity.waiter = waiter
+        url = f"https://{sdk_session.API_HOST}/{path}"
+        try:
+            response = self._session.post(url, data=dict(form), timeout=(min(CONNECT_SECONDS, seconds), seconds))
+        except TransportError as error:
+            error.route = path
+            raise
+        except _HTTP_ERRORS as error:
+            failure = self._failure(path, waiter, error)
+            failure.was_sent = False  # a refresh changes nothing
+            raise failure from error
+        if response.status_code == 429 or response.status_code >= 500:
+            refusal = self._refusal(path)
+            if isinstance(refusal, TransportError):
+                refusal.was_sent = False
+            raise refusal
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise TransportError("protocol", route=path, was_sent=False, status=response.status_code)
+        return response.status_code, answer
+
+    def read(self, route: str, answer: Answer, waiter: Waiter, size: int) -> bytes:
+        """Return the next bytes of a download's body, at most `size`, none at its end; raises TransportError."""
+        assert answer.response is not None
+        raw = answer.response.raw
+        if isinstance(raw.connection, Connection):
+            raw.connection.serve(waiter)
+        try:
+            return bytes(raw.read(size, decode_content=True))
+        except _HTTP_ERRORS as error:
+            answer.close()
+            raise self._failure(route, waiter, error, reading=True) from error
+
+    def break_all(self) -> None:
+        """Break off every request under way and refuse new ones."""
+        self._session.connections.break_all()
+
+    def close(self) -> None:
+        """Close the pool. Idempotent."""
+        self.break_all()
+        self._session.close()
+
+    def _failure(self, route: str, waiter: Waiter, error: BaseException, *, reading: bool = False) -> TransportError:
+        """Return what it means that there is no complete answer."""
+        if waiter.interrupted_by is not None:
+            interruption = waiter.interrupted_by
+            return TransportError(interruption.kind, route=route, was_sent=self._activity.was_sent)
+        kind = _kind(error, was_sent=self._activity.was_sent)
+        if reading and kind == "reset":
+            kind = "cut"
+        return TransportError(kind, type(error).__name__, route=route, was_sent=self._activity.was_sent)
+
+    def _refusal(self, route: str) -> ApiError | TransportError:
+        """Return what it means that there is an answer, but not the route's result."""
+        response = self._activity.response
+        if response is None:
+            return TransportError("protocol", route=route, was_sent=self._activity.was_sent)
+        status = response.status_code
+        request_id = response.headers.get("x-dropbox-request-id", "")
+        retry_after = _retry_after(response)
+        try:
+            text = response.content.decode("utf-8", "replace")
+        except _HTTP_ERRORS:
+            text = ""
+        finally:
+            response.close()
+        if status >= 500:
+            error = TransportError("server", f"status {status}", route=route, status=status)
+            error.retry_after = retry_after
+            return error
+        if status == 400:
+            kind = AuthError if "authorization" in text.lower() and "header" in text.lower() else ApiError
+            return kind(route, ("bad_request",), status=status, request_id=request_id, message=text[:500])
+        body = _object(text)
+        refused = body.get("error")
+        details: dict[str, Any] = refused if isinstance(refused, dict) else {}
+        tag = tags(refused)
+        if status == 429:
+            seconds = details.get("retry_after") if retry_after is None else retry_after
+            return ApiError(
+                route, tag or ("too_many_requests",), status=status, request_id=request_id, retry_after=seconds
+            )
+        if status not in (401, 403, 409, 422) or not tag:
+            return TransportError("protocol", f"status {status}", route=route, status=status)
+        said = body.get("user_message")
+        return (AuthError if status == 401 else ApiError)(
+            route,
+            tag,
+            status=status,
+            request_id=request_id,
+            user_message=said.get("text", "") if isinstance(said, dict) else "",
+            details=details,
+        )
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        body = json.loads(text)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    try:
+        return max(float(response.headers["retry-after"]), 0.0)
+    except (KeyError, ValueError):
+        return None
+
+
+def _kind(error: BaseException, *, was_sent: bool) -> TransportKind:
+    """Find the cause in the layers of exceptions that requests and urllib3 wrap around it."""
+    causes = list(_causes(error))
+
+    def has(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
+
+    if has(ssl.SSLCertVerificationError) or (has(ssl.SSLError) and not was_sent and not has(ssl.SSLEOFError)):
+        return "tls"
+    if has(urllib3.exceptions.ProxyError, requests.exceptions.ProxyError):
+        return "proxy"
+    if has(urllib3.exceptions.ConnectTimeoutError, urllib3.exceptions.NewConnectionError):
+        return "connect"
+    if has(TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout):
+        return "timeout"
+    if has(urllib3.exceptions.IncompleteRead, requests.exceptions.ContentDecodingError):
+        return "cut"
+    return "reset"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and those within it, outermost first."""
+    queue: list[BaseException] = [error]
+    seen: set[int] = set()
+    while queue:
+        current = queue.pop(0)
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        inner = [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
+        queue += [each for each in inner if isinstance(each, BaseException)]
