@@ -26,11 +26,13 @@ Subscriber = Callable[[Sequence[Entry]], None]
 class FeedClient(Protocol):
     """The calls that the feed needs."""
 
-    def latest_cursor(self, path: str, *, recursive: bool = True) -> str: ...
+    def latest_cursor(self, path: str, recursive: bool = True) -> str: ...
 
     def list_folder_continue(self, cursor: str) -> Page: ...
 
     def longpoll(self, cursor: str, timeout_seconds: int, stop: threading.Event) -> Longpoll: ...
+
+    def interrupt(self, thread_id: int | None) -> None: ...
 
 
 class ChangeFeed:
@@ -71,6 +73,7 @@ class ChangeFeed:
         with self._lock:
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
+            self._client.interrupt(thread.ident)
             thread.join(STOP_SECONDS)
 
     def wait_live(self, timeout_seconds: float) -> bool:
@@ -118,7 +121,7 @@ class ChangeFeed:
     def _follow(self) -> None:
         """Go live, then poll and apply once."""
         if self._cursor is None:
-            self._cursor = self._client.latest_cursor("", recursive=True)
+            self._cursor = self._client.latest_cursor("")
             if self._has_lost_changes:
                 self._has_lost_changes = False
                 self._cache.clear()

@@ -6,7 +6,6 @@ import io
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import IO, Any, BinaryIO, Final
 from weakref import WeakSet
@@ -21,20 +20,17 @@ from fs.permissions import Permissions
 from fs.subfs import SubFS
 
 from fs_dropbox import paths
+from fs_dropbox.assembly import assemble
 from fs_dropbox.auth import Credentials
 from fs_dropbox.blocks import BlockReader
-from fs_dropbox.cache import MetadataCache, Present
-from fs_dropbox.catalog import Catalog
-from fs_dropbox.changes import ChangeFeed, Subscriber
-from fs_dropbox.client import Client, Commit, Update
+from fs_dropbox.cache import Present
+from fs_dropbox.changes import Subscriber
+from fs_dropbox.client import Commit, Update
 from fs_dropbox.entries import FileEntry, FolderEntry, root_info, to_info
 from fs_dropbox.errors import ApiError, fs_errors, opening
 from fs_dropbox.files import ReadFile, TextFile, WriteFile, _DropboxFile
-from fs_dropbox.serverside import ServerSide
-from fs_dropbox.upload import Uploader
 from fs_dropbox.walker import DropboxWalker
 
-READ_AHEAD_THREADS: Final = 8
 USAGE_SECONDS: Final = 60.0
 COPY_BYTES: Final = 4 * 2**20
 
@@ -118,53 +114,45 @@ class DropboxFS(FS):
         self._files_lock = threading.Lock()  # over _files
         self._usage: tuple[float, dict[str, int]] | None = None
         with opening():
-            credentials = Credentials(
-                app_key=app_key,
-                app_secret=app_secret,
-                refresh_token=refresh_token,
-                access_token=access_token,
-                member=member,
-                email=email,
+            self._parts = parts = assemble(
+                Credentials(
+                    app_key=app_key,
+                    app_secret=app_secret,
+                    refresh_token=refresh_token,
+                    access_token=access_token,
+                    member=member,
+                    email=email,
+                ),
+                root=root,
+                api_host=api_host,
+                ca_certs=ca_certs,
+                timeout_seconds=timeout_seconds,
+                cache_ttl_seconds=cache_ttl_seconds if cache else None,
+                change_feed=change_feed,
             )
-            self._client = Client(
-                credentials, api_host=api_host, ca_certs=ca_certs, root=root, timeout_seconds=timeout_seconds
-            )
-            try:
-                self._account = self._client.account()
-            except BaseException:
-                self._client.close()
-                raise
-        self._cache = MetadataCache(ttl_seconds=cache_ttl_seconds if cache else -1.0)
-        self._feed = ChangeFeed(self._client, self._cache) if cache and change_feed else None
-        self._catalog = Catalog(self._client, self._cache, on_use=self._feed.start if self._feed else lambda: None)
-        self._server_side = ServerSide(self._client, self._catalog)
-        self._uploader = Uploader(self._client)
-        self._read_ahead = ThreadPoolExecutor(READ_AHEAD_THREADS, thread_name_prefix="fs-dropbox-read")
+        self._client = parts.client
+        self._catalog = parts.catalog
+        self._feed = parts.feed
+        self._server_side = parts.server_side
 
     def __repr__(self) -> str:
-        return f"<DropboxFS {self._account.email!r}{' closed' if self.isclosed() else ''}>"
+        return f"<DropboxFS {self._parts.account.email!r}{' closed' if self.isclosed() else ''}>"
 
     def __str__(self) -> str:
-        return f"<dropbox {self._account.email}>"
+        return f"<dropbox {self._parts.account.email}>"
 
     def close(self) -> None:
         """Discard open writes, end every thread and close every connection. Idempotent."""
         if self.isclosed():
             return
         super().close()
-        if not hasattr(self, "_read_ahead"):  # the constructor has failed
+        if not hasattr(self, "_parts"):  # the constructor has failed
             return
         with self._files_lock:
             files = list(self._files)
         for file in files:
             file.abort()
-        if self._feed is not None:
-            self._feed.stop()
-        self._client.close()
-        for executor in (self._read_ahead, self._uploader):
-            executor.shutdown(wait=True, cancel_futures=True) if isinstance(
-                executor, ThreadPoolExecutor
-            ) else executor.close()
+        self._parts.close()
 
     # Looking
 
@@ -344,7 +332,7 @@ class DropboxFS(FS):
         return WriteFile(
             path,
             mode,
-            open_upload=lambda: self._uploader.open(commit),
+            open_upload=lambda: self._parts.uploader.open(commit),
             on_commit=self._catalog.applied,
             on_close=self._forget_file,
             base=(existing, self._blocks(existing)) if keeps and existing is not None else None,
@@ -356,7 +344,9 @@ class DropboxFS(FS):
         """Return a reader of this revision, whatever the path holds later."""
         pinned = f"rev:{entry.rev}"
         return BlockReader(
-            lambda start, end: self._client.download(pinned, start, end), entry.size, submit=self._read_ahead.submit
+            lambda start, end: self._client.download(pinned, start, end),
+            entry.size,
+            submit=self._parts.read_ahead.submit,
         )
 
     def _forget_file(self, file: _DropboxFile) -> None:
