@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -80,24 +80,27 @@ class Context:
         return self.account.account_id if self.account is not None else None
 
     @contextmanager
-    def write(self, path: str, entries: int = 1) -> Iterator[None]:
-        """Make a change: hold the write lock of the path's namespace, then the state, durable at the end.
+    def write(self, *paths: str) -> Iterator[None]:
+        """Make a change: hold the write lock of each path's namespace, then the state, durable at the end.
 
-        Raises RateLimitError when others hold the lock for too long.
+        Raises RateLimitError when others hold a lock for too long.
         """
-        with self.service.limits.commit(self._namespace_id(path), entries), self.service.state.mutation():
+        with self._locks(dict.fromkeys(map(self._namespace_id, paths), 1)):
             self.check_declared_contention()
             yield
 
     @contextmanager
     def write_batch(self, paths: list[str]) -> Iterator[None]:
         """Make a change of many entries: like write(), with the lock of every namespace that has one of the paths."""
-        numbers = Counter(self._namespace_id(path) for path in paths)
+        with self._locks(Counter(map(self._namespace_id, paths))):
+            yield
+
+    @contextmanager
+    def _locks(self, entries: Mapping[str, int]) -> Iterator[None]:
         with ExitStack() as stack:
-            for namespace_id in sorted(
-                numbers
-            ):  # always in the same order, so that two batches cannot block each other
-                stack.enter_context(self.service.limits.commit(namespace_id, numbers[namespace_id]))
+            # Always in the same order, so that two calls cannot block each other.
+            for namespace_id in sorted(entries):
+                stack.enter_context(self.service.limits.commit(namespace_id, entries[namespace_id]))
             stack.enter_context(self.service.state.mutation())
             yield
 

@@ -247,7 +247,11 @@ class _Call(_Measured):
             return text_response(501, f'The emulator has no "{self.route}".')
         result = self._function(context, self._parse(raw))
         if isinstance(result, Download):
-            return _download_response(result)
+            response = _download_response(result)
+            if result.etag is not None and self.request.headers.get("if-none-match") == result.etag:
+                response.close()
+                return Response(304, {"ETag": result.etag})
+            return response
         return json_response(200, result)
 
     def failure_response(self, failure: CallError) -> Response:

@@ -176,7 +176,15 @@ def count_entries(folder: Folder, limit: int) -> int:
     return number
 
 
-def relocate(view: View, source_path: str, target_path: str, *, move: bool, autorename: bool = False) -> Entry:
+def relocate(
+    view: View,
+    source_path: str,
+    target_path: str,
+    *,
+    move: bool,
+    autorename: bool = False,
+    may_change_owner: bool = True,
+) -> Entry:
     """Move or copy an entry; never overwrites. Raises PathLookupError for the source, WriteError for the target."""
     source = view.find(source_path)
     if source.parent is None or _is_too_new(view, source):
@@ -195,6 +203,9 @@ def relocate(view: View, source_path: str, target_path: str, *, move: bool, auto
             raise conflict("folder" if isinstance(target.existing, Folder) else "file")
         name = _free_name(target.folder, name, is_folder=isinstance(source, Folder))
     check_subtree(view, source)
+    owners = {source.namespace.owner, target.namespace.owner} - {None}  # nobody owns what is the team's
+    if move and len(owners) > 1 and not may_change_owner:
+        raise RouteError("cant_transfer_ownership")
     if not move or source.namespace.owner != target.namespace.owner:
         _check_space(view, source, target)
     folder = make_parents(view, target)

@@ -79,6 +79,14 @@ def test_the_argument_may_be_in_the_url(api: Api) -> None:
     assert api.http.get(url, params=params, timeout=10).content == b"hello"
 
 
+def test_a_known_etag_saves_the_body(api: Api) -> None:
+    etag = f'W/"{api.put("/a", b"hello")["rev"]}"'
+    response = api.download("files/download", {"path": "/a"}, **{"If-None-Match": etag})
+    assert (response.status_code, response.content) == (304, b"")
+    other = api.download("files/download", {"path": "/a"}, **{"If-None-Match": 'W/"0123456789"'})
+    assert (other.status_code, other.content) == (200, b"hello")
+
+
 def test_temporary_link(api: Api) -> None:
     api.put("/a", b"hello")
     answer = api.ok(api.rpc("files/get_temporary_link", {"path": "/a"}))

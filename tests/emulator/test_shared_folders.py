@@ -141,6 +141,15 @@ def test_sharing_shows_as_delete_and_add(api: Api) -> None:
     assert [e["path_lower"] for e in news if e.get("sharing_info")] == ["/shared/a.txt", "/shared"]
 
 
+def test_a_move_to_another_owner_must_be_allowed(api: Api, bob: Api) -> None:
+    invited(api, bob)
+    bob.put("/mine", b"1")
+    move = {"from_path": "/mine", "to_path": "/Shared/mine"}
+    assert bare(error_of(bob.rpc("files/move_v2", move))) == "cant_transfer_ownership"
+    assert bob.rpc("files/copy_v2", {**move, "to_path": "/Shared/copy"}).status_code == 200
+    assert bob.rpc("files/move_v2", {**move, "allow_ownership_transfer": True}).status_code == 200
+
+
 def test_readers_cannot_write(api: Api, bob: Api) -> None:
     api.put("/Shared/a.txt", b"1")
     invited(api, bob, "viewer")

@@ -89,6 +89,7 @@ def relocation_batch(context: Context, arg: Arguments) -> Any:
     sources = [write_path(context, entry, "from_path", "WritePathOrId") for entry in entries]
     targets = [write_path(context, entry, "to_path", "WritePathOrId") for entry in entries]
     autorename = arg.boolean("autorename")
+    transfer = arg.boolean("allow_ownership_transfer")
     kind = "move_batch" if context.route == "files/move_batch_v2" else "copy_batch"
 
     def work(index: int) -> dict[str, Any]:
@@ -96,7 +97,12 @@ def relocation_batch(context: Context, arg: Arguments) -> Any:
             with relocation_errors():
                 context.check_declared_contention()
                 entry = mutations.relocate(
-                    context.view, sources[index], targets[index], move=kind == "move_batch", autorename=autorename
+                    context.view,
+                    sources[index],
+                    targets[index],
+                    move=kind == "move_batch",
+                    autorename=autorename,
+                    may_change_owner=transfer,
                 )
                 return union("success", success=metadata.of_entry(context.view, entry))
         except RouteError as error:

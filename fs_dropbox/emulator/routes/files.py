@@ -121,8 +121,11 @@ def relocate(context: Context, arg: Arguments) -> Any:
     target = write_path(context, arg, "to_path", "WritePathOrId")
     autorename = arg.boolean("autorename")
     move = context.route.startswith("files/move")
-    with relocation_errors(), context.write(target):
-        entry = mutations.relocate(context.view, source, target, move=move, autorename=autorename)
+    transfer = arg.boolean("allow_ownership_transfer")
+    with relocation_errors(), context.write(*((source, target) if move else (target,))):
+        entry = mutations.relocate(
+            context.view, source, target, move=move, autorename=autorename, may_change_owner=transfer
+        )
         result = metadata.of_entry(context.view, entry)
     return {"metadata": result} if context.route.endswith("_v2") else result
 

@@ -65,10 +65,10 @@ def find_app(service: Service, form: dict[str, str], *, needs_secret: bool) -> A
     """Return the app of a token request after checking its secret."""
     app = service.accounts.apps.get(form.get("client_id", ""))
     if app is None:
-        raise token_error("invalid_client: Invalid client_id or client_secret", "unknown client_id")
+        raise token_error("invalid_client", "Invalid client_id or client_secret")
     secret = form.get("client_secret")
     if (secret is None and needs_secret) or (secret is not None and not hmac.compare_digest(secret, app.secret)):
-        raise token_error("invalid_client: Invalid client_id or client_secret", "wrong client_secret")
+        raise token_error("invalid_client", "Invalid client_id or client_secret")
     return app
 
 
