@@ -65,8 +65,7 @@ class Spool:
 
     def discard(self) -> None:
         """Forget the bytes."""
-        if self._memory is None:
-            self._path.unlink(missing_ok=True)
+        self._path.unlink(missing_ok=True)
         self._memory = bytearray()
 
     def _memory_write(self, offset: int, block: bytes | memoryview) -> bool:
@@ -160,7 +159,7 @@ class ContentReader:
 
 
 class Contents:
-    """All contents. Thread-safe; the lock guards the table only, files are written and read outside of it."""
+    """All contents. Thread-safe; the lock guards the table and the names of files, bytes pass outside of it."""
 
     def __init__(self, folder: Path | None) -> None:
         self.durable = folder is not None
@@ -183,32 +182,22 @@ class Contents:
 
     def keep(self, spool: Spool, content_hash: str, size: int) -> Content:
         """Turn a spool's bytes into a content; uses the spool up. The caller holds a reference and must release it."""
-        content = self._hold(content_hash)
-        if content is None:
-            data = spool.take(size)
-            path = None
-            if data is None or self.durable:
-                path = self._path(content_hash)
-                path.parent.mkdir(exist_ok=True)
-                if data is None:
-                    os.replace(spool.path, path)
-                else:
-                    spool.path.write_bytes(data)
-                    os.replace(spool.path, path)
-                    data = None
-            content = Content(content_hash, size, data, path)
-            with self._lock:
-                content = self._table.setdefault(content_hash, content)
-                content.references += 1
-        spool.discard()
-        return content
-
-    def _hold(self, content_hash: str) -> Content | None:
+        data = spool.take(size)
+        if data is not None and self.durable:
+            spool.path.write_bytes(data)
+            data = None
         with self._lock:
             content = self._table.get(content_hash)
-            if content is not None:
-                content.references += 1
-            return content
+            if content is None:
+                path = None
+                if data is None:
+                    path = self._path(content_hash)
+                    path.parent.mkdir(exist_ok=True)
+                    os.replace(spool.path, path)
+                content = self._table[content_hash] = Content(content_hash, size, data, path)
+            content.references += 1
+        spool.discard()
+        return content
 
     def keep_bytes(self, data: bytes) -> Content:
         """Turn bytes into a content."""
@@ -234,8 +223,8 @@ class Contents:
             if content.references > 0:
                 return
             del self._table[content_hash]
-        if content.path is not None:
-            content.path.unlink(missing_ok=True)
+            if content.path is not None:  # under the lock, lest the same content come back in between
+                content.path.unlink(missing_ok=True)
 
     def read(self, content_hash: str, start: int = 0, end: int | None = None) -> ContentReader:
         """Return a reader of the bytes [start, end). The file is opened at once, so a later release does no harm."""

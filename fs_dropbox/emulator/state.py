@@ -282,7 +282,7 @@ class State:
         tombstone = Tombstone(entry.name, display_path, rev, self.now())
         namespace = entry.namespace
         namespace.tombstones.setdefault(parent, {})[key] = tombstone
-        document = {"namespace": namespace.id, "path": key_path, "tombstone": list_fields(tombstone)}
+        document = {"namespace": namespace.id, "path": key_path, "tombstone": list(tombstone)}
         self.storage.put("tombstone", f"{namespace.id}{key_path}", lambda: document)
 
     def _dig_up(self, namespace: Namespace, key_path: str) -> None:
@@ -310,11 +310,6 @@ class State:
 
 
 NO_REVISION = Revision("", "", "", "", "", 0, "", 0, 0)
-
-
-def list_fields(tombstone: Tombstone) -> list[str | int | None]:
-    """Return what is stored of a tombstone."""
-    return [tombstone.name, tombstone.display_path, tombstone.rev, tombstone.deleted_at]
 
 
 def walk_paths(folder: Folder, key_path: str, display_path: str) -> Iterator[tuple[Entry, str, str]]:

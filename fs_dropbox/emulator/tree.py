@@ -39,8 +39,7 @@ class Revision:
         return asdict(self)
 
 
-@dataclass(slots=True, frozen=True)
-class Tombstone:
+class Tombstone(NamedTuple):
     """What is left of a deleted entry: its name as displayed; the revision of a file; when it went."""
 
     name: str
