@@ -28,6 +28,7 @@ JSON_TYPE = "application/json"
 CORS_JSON = "text/plain; charset=dropbox-cors-hack"
 RPC_TYPES = (JSON_TYPE, "application/json; charset=utf-8", CORS_JSON)
 UPLOAD_TYPES = ("application/octet-stream", CORS_JSON)
+LISTINGS = ("files/list_folder", "files/list_folder/continue")
 MAX_JSON_BYTES = 8 << 20
 MIN_PACED_BYTES = 65536  # shorter answers are a matter of the delay, not of the bandwidth
 
@@ -89,7 +90,6 @@ class _Measured:
         service.meter.begin(self.route)
         self.request.pace = service.limits.upload_pace()
         try:
-            service.limits.delay(self.route)
             response = self._answer_or_fault()
         except BaseException:
             self._note(0, 0, begin)
@@ -137,7 +137,8 @@ class _Measured:
         return failure_response(failure, self.route)
 
     def strike(self, argument_text: str) -> None:
-        """Take the fault for this call and let it strike before the work, if it is of that kind."""
+        """Wait as long as the work takes, then let the fault for this call strike, if one strikes before the work."""
+        self.service.limits.delay(self.route)
         self.fault = fault = self.service.faults.take(self.route, argument_text)
         if fault is None:
             return
@@ -235,8 +236,15 @@ class _Call(_Measured):
         self._place = "request body"
 
     def work(self) -> Response:
-        attributes = self._attributes
         raw = self._raw_argument()
+        if self.route not in LISTINGS:
+            return self._call(raw)
+        caller = self.request.headers.get("authorization", "")
+        with self.service.limits.alone((self.route, caller, raw)):
+            return self._call(raw)
+
+    def _call(self, raw: str) -> Response:
+        attributes = self._attributes
         self.strike(raw)
         self._check_form()
         context = Context(self.service, self.route, attributes, self.request, fault=self.fault)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -84,6 +84,7 @@ class Limits:
         self._options = options
         self._lock = threading.Lock()
         self._queues: dict[str, deque[threading.Event]] = {}
+        self._alone: set[Hashable] = set()
 
     def connect(self) -> None:
         """Wait as long as a new connection takes."""
@@ -121,6 +122,22 @@ class Limits:
                 self._stopping.wait(ahead)
 
         return pace
+
+    @contextmanager
+    def alone(self, call: Hashable) -> Iterator[None]:
+        """Refuse a call while an equal one runs, if the options say so: the service may do it to equal listings."""
+        if not self._options.refuse_equal_listings:
+            yield
+            return
+        with self._lock:
+            if call in self._alone:
+                raise RateLimitError("too_many_requests", self._options.rate_limit_retry_after_seconds)
+            self._alone.add(call)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._alone.discard(call)
 
     @contextmanager
     def commit(self, namespace_id: str, entries: int = 1) -> Iterator[None]:

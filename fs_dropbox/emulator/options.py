@@ -34,6 +34,7 @@ class Options:
 
     # Listings
     page_size: int = 500  # entries in a page when the call has no limit; 2000 in former years
+    refuse_equal_listings: bool = False  # 429 for a listing while an equal one of the same caller runs
     uneven_pages: bool = False  # pages with fewer entries than asked for, now and then an empty one
     longpoll_jitter_seconds: float = 0.0  # up to 90 on the real service
     longpoll_backoff_seconds: int | None = None

@@ -178,6 +178,18 @@ def test_reads_do_not_wait_for_commits(api: Api) -> None:
         assert upload.exception(10) is None or isinstance(upload.exception(), requests.RequestException)
 
 
+def test_equal_listings_at_the_same_time_are_a_switch(api: Api) -> None:
+    api.emulator.options.refuse_equal_listings = True
+    api.emulator.control.latency(delay_seconds=0.3)
+
+    def codes(*paths: str) -> list[int]:
+        with ThreadPoolExecutor(len(paths)) as pool:
+            return sorted(pool.map(lambda path: api.rpc("files/list_folder", {"path": path}).status_code, paths))
+
+    assert codes("", "") == [200, 429]
+    assert codes("", "/none") == [200, 409]
+
+
 def test_delays_and_bandwidth(api: Api) -> None:
     api.emulator.control.latency(route_seconds={GET: 0.2}, download_bytes_per_second=1 << 20)
     begin = time.monotonic()
