@@ -152,6 +152,7 @@ class Caller:
             yield waiter
         finally:
             self._current.waiter = None
+            waiter.on_interrupt = None
             with self._lock:
                 del self._waiters[waiter]
 

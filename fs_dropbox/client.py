@@ -25,6 +25,7 @@ from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry, deco
 from fs_dropbox.errors import ApiError, TransportError, tags
 from fs_dropbox.retry import Clock, Governor, RetryPolicy
 from fs_dropbox.routes import Route
+from fs_dropbox.transport import Answer
 
 __all__ = ["Account", "Client", "Commit", "Download", "Longpoll", "Page", "SpaceUsage", "Update"]
 
@@ -154,15 +155,16 @@ class Client:
 
         To end it, set `stop` and `interrupt` the thread: it then says that there are no changes.
         """
-        if stop.is_set():
-            return Longpoll(False, 0.0)
         try:
-            return self._caller.request(
-                routes.LONGPOLL,
-                {"cursor": cursor, "timeout": timeout_seconds},
-                receive=lambda answer: Longpoll(bool(answer.result["changes"]), float(answer.result.get("backoff", 0))),
-                seconds=timeout_seconds + LONGPOLL_SLACK_SECONDS,
-            )
+            with self._caller.waiter():
+                if stop.is_set():  # looked at only now: from here on an interruption is not lost
+                    return Longpoll(False, 0.0)
+                return self._caller.request(
+                    routes.LONGPOLL,
+                    {"cursor": cursor, "timeout": timeout_seconds},
+                    receive=_receive_longpoll,
+                    seconds=timeout_seconds + LONGPOLL_SLACK_SECONDS,
+                )
         except TransportError as error:
             if error.kind == "interrupted" and stop.is_set():
                 return Longpoll(False, 0.0)
@@ -215,7 +217,7 @@ class Client:
         """Return a file that cannot be downloaded in an exported form."""
         argument = {"path": path, **({"export_format": export_format} if export_format else {})}
 
-        def receive(answer: Any) -> bytes:
+        def receive(answer: Answer) -> bytes:
             pieces = []
             while piece := self._caller.read(routes.EXPORT, answer, 2**20):
                 pieces.append(piece)
@@ -458,6 +460,10 @@ def _decode_result(result: dict[str, Any]) -> FileEntry | FolderEntry:
 
 def _decode_page(result: dict[str, Any]) -> Page:
     return Page([decode(entry) for entry in result["entries"]], result["cursor"], result["has_more"])
+
+
+def _receive_longpoll(answer: Answer) -> Longpoll:
+    return Longpoll(bool(answer.result["changes"]), float(answer.result.get("backoff", 0)))
 
 
 def _decode_revisions(result: dict[str, Any]) -> tuple[list[FileEntry], bool]:

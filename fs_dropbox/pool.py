@@ -108,6 +108,13 @@ class _Adapter(requests.adapters.HTTPAdapter):
         manager.pool_classes_by_scheme = self._pools
         return manager
 
+    def close(self) -> None:
+        """Close every pool; urllib3 leaves that to the garbage collector, which a response under way holds off."""
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for pool in [manager.pools[key] for key in manager.pools.keys()]:  # noqa: SIM118 - it is no dict
+                pool.close()
+        super().close()
+
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
         # The context decides whom to trust; a bundle named here too would be loaded again for every connection.
         host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
@@ -115,6 +122,14 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
     def cert_verify(self, conn: Any, *_: Any, **__: Any) -> None:
         conn.cert_reqs = "CERT_REQUIRED"
+
+    def close(self) -> None:
+        """Close idle connections now: urllib3 leaves them to the garbage collector. Busy ones close when they return."""
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118 - a container without an iterator
+                if (pool := manager.pools.get(key)) is not None:
+                    pool.close()
+        super().close()
 
 
 class Session(requests.Session):

@@ -9,9 +9,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
-from fs_dropbox.errors import ApiError
-
 from fs_dropbox.content_hash import BLOCK_SIZE, ContentHash
+from fs_dropbox.errors import ApiError
 from fs_dropbox.group_commit import GroupClient, GroupCommit
 
 if TYPE_CHECKING:
@@ -32,7 +31,11 @@ class UploadClient(GroupClient, Protocol):
 
     def session_append(self, session_id: str, offset: int, data: bytes, close: bool) -> None: ...
 
-    def session_finish(self, session_id: str, offset: int, commit: Commit) -> FileEntry: ...
+    def session_finish(
+        self, session_id: str, offset: int, commit: Commit, content_hash: str | None = None
+    ) -> FileEntry: ...
+
+    def interrupt(self, thread_id: int | None) -> None: ...
 
 
 class Uploader:
@@ -54,6 +57,10 @@ class Uploader:
         """Begin an upload; nothing is sent before there is more than one block, or a commit."""
         return Upload(self, commit)
 
+    def start_session(self) -> Future[str]:
+        """Start an upload session in a thread of the pool, which takes tasks in order: before its appends."""
+        return self._executor.submit(lambda: self.client.session_start(concurrent=True))
+
     def submit(self, upload: Upload, offset: int, data: bytes) -> Future[None]:
         """Append a block in a thread of the pool; waits while every slot is taken."""
         self.slots.acquire()
@@ -74,7 +81,8 @@ class Uploader:
 class Upload:
     """One file on its way. Nothing of it is visible before `commit()`, nothing ever after `abort()`.
 
-    For one thread at a time: the file object that owns it holds its lock. At most `APPENDS_PER_UPLOAD` blocks are in
+    For one thread at a time: the file object that owns it holds its lock; `abort()` may come from any thread. At most
+    `APPENDS_PER_UPLOAD` blocks are in
     flight, and one is being filled, whatever the file's size.
     """
 
@@ -84,12 +92,15 @@ class Upload:
         self._commit = commit
         self._hash = ContentHash()
         self._buffer = bytearray()
-        self._session_id: str | None = None
+        self._session: Future[str] | None = None
         self._sent = 0  # bytes handed to appends
         self._appends: deque[Future[None]] = deque()
         self._ended = False
-        self._aborted = False
         self._error: Exception | None = None  # of an append; whatever follows raises it again
+        self._lock = threading.Lock()
+        # guarded by _lock, which append threads take too
+        self._threads: set[int] = set()  # that send appends of this upload now
+        self._aborted = False
 
     @property
     def bytes_written(self) -> int:
@@ -119,7 +130,7 @@ class Upload:
         self._ended = True
         commit = self._commit if client_modified is None else replace(self._commit, client_modified=client_modified)
         try:
-            entry = self._commit_small(commit) if self._session_id is None else self._finish(self._session_id, commit)
+            entry = self._commit_small(commit) if self._session is None else self._finish(self._session, commit)
         except BaseException:
             self._cancel()
             raise
@@ -130,31 +141,45 @@ class Upload:
         return entry
 
     def abort(self) -> None:
-        """Discard everything. Idempotent; does not wait for requests under way."""
-        self._ended = self._aborted = True
+        """Discard everything and break off the requests under way. Idempotent."""
+        with self._lock:
+            self._aborted = self._ended = True
+            threads = list(self._threads)
         self._buffer = bytearray()
         self._cancel()
+        for thread in threads:
+            self._client.interrupt(thread)
 
     def append(self, offset: int, data: bytes) -> None:
         """Send one block; runs in a thread of the uploader."""
-        if self._session_id is not None and not self._aborted:
-            self._client.session_append(self._session_id, offset, data, False)
+        assert self._session is not None
+        thread = threading.get_ident()
+        with self._lock:
+            if self._aborted:
+                return
+            self._threads.add(thread)
+        try:
+            self._client.session_append(self._session.result(), offset, data, False)
+        finally:
+            with self._lock:
+                self._threads.discard(thread)
 
     def _commit_small(self, commit: Commit) -> FileEntry:
         return self._uploader.small_files.commit(commit, bytes(self._buffer))
 
-    def _finish(self, session_id: str, commit: Commit) -> FileEntry:
+    def _finish(self, session: Future[str], commit: Commit) -> FileEntry:
+        session_id = session.result()
         while self._appends:
             self._settle_oldest()
         tail = bytes(self._buffer)
         # Nothing may follow the append that closes, so it waits for the others, and carries the tail.
         self._client.session_append(session_id, self._sent, tail, True)
-        return self._client.session_finish(session_id, self._sent + len(tail), commit)
+        return self._client.session_finish(session_id, self._sent + len(tail), commit, self._hash.hexdigest())
 
     def _send(self) -> None:
         """Hand the full block to the pool, after the oldest append where enough are under way."""
-        if self._session_id is None:
-            self._session_id = self._client.session_start(concurrent=True)
+        if self._session is None:
+            self._session = self._uploader.start_session()
         while self._appends and (self._appends[0].done() or len(self._appends) >= APPENDS_PER_UPLOAD):
             self._settle_oldest()
         block = bytes(self._buffer)
@@ -163,7 +188,7 @@ class Upload:
         self._sent += len(block)
 
     def _cancel(self) -> None:
-        for future in self._appends:
+        for future in list(self._appends):
             future.cancel()
         self._appends.clear()
 
