@@ -123,14 +123,6 @@ class _Adapter(requests.adapters.HTTPAdapter):
     def cert_verify(self, conn: Any, *_: Any, **__: Any) -> None:
         conn.cert_reqs = "CERT_REQUIRED"
 
-    def close(self) -> None:
-        """Close idle connections now: urllib3 leaves them to the garbage collector. Busy ones close when they return."""
-        for manager in (self.poolmanager, *self.proxy_manager.values()):
-            for key in manager.pools.keys():  # noqa: SIM118 - a container without an iterator
-                if (pool := manager.pools.get(key)) is not None:
-                    pool.close()
-        super().close()
-
 
 class Session(requests.Session):
     """The requests.Session that the SDK sends through.
