@@ -7,10 +7,11 @@ project but content_hash. From the bottom up:
   app folder, a shared folder, a team's root; a Folder with `mount` shows another namespace's root.
 - `state.py`: State holds them, with the primitives that change them; `storage.py`, `contents.py` keep them on disk.
 - `view.py`: one account's look from one root (home, app folder, path root): path strings to entries and back.
-- `mutations.py`, `cursors.py`, `sessions.py`, `accounts.py`: the rules. They raise PathLookupError, WriteError,
-  SessionError or RouteError (`errors.py`) and know no HTTP.
+- `mutations.py`, `cursors.py`, `sessions.py`, `accounts.py`: the rules; of what goes beyond one person's files:
+  `consent.py`, `access.py`, `teams.py`, `mounting.py`, `shared_folders.py`, `shared_links.py`, `locks.py`, `paper.py`.
+  They raise PathLookupError, WriteError, SessionError or RouteError (`errors.py`) and know no HTTP.
 - `routes/`: one function for each API route. `server.py`, `http.py`, `dispatch.py`, `authorize.py`: all between a
-  socket and such a function. `faults.py`, `limits.py`, `meter.py`, `control.py`: what tests do to it.
+  socket and such a function. `faults.py`, `limits.py`, `meter.py`, `control*.py`: what tests do to it.
 
 To add routes, write a module in `routes/` and name it in `routes/__init__.py`:
 

@@ -26,6 +26,8 @@ TEAM_TOKEN_NEEDED = (
     "This API function is a DfB team management function. The provided OAuth 2 access token is for a single account."
 )
 
+MEMBER_SCOPE = "team_data.member"  # what a team token needs to act for somebody
+
 
 def authorize(context: Context) -> None:
     """Fill in who calls, or raise BadRequestError, AuthError or PathRootError. Needs State.lock."""
@@ -60,7 +62,7 @@ def _app(context: Context, encoded: str) -> App:
     except (binascii.Error, UnicodeDecodeError):
         raise BadRequestError('Invalid authorization value in HTTP header "Authorization".') from None
     app = context.service.accounts.apps.get(key)
-    if app is None or not hmac.compare_digest(app.secret, secret):
+    if app is None or not hmac.compare_digest(app.secret.encode(), secret.encode()):
         raise BadRequestError('Invalid app key or secret in HTTP header "Authorization".')
     return app
 
@@ -93,6 +95,8 @@ def _select(context: Context) -> None:
     context.team = accounts.teams[grant.team_id]
     if wants_team:
         return
+    if MEMBER_SCOPE not in context.scopes:
+        raise AuthError(union("missing_scope", required_scope=MEMBER_SCOPE))
     user = headers.get("dropbox-api-select-user") or context.request.query.get("select_user")
     admin = headers.get("dropbox-api-select-admin") or context.request.query.get("select_admin")
     if user is not None:

@@ -125,7 +125,9 @@ def unshare(service: Service, account: Account, namespace: Namespace, *, leave_a
 
 
 def add_member(service: Service, namespace: Namespace, account: Account, access: str, *, mounted: bool = False) -> None:
-    """Let an account in, or change what it may do; it mounts the folder itself unless this does."""
+    """Let an account in, or change what it may do (an owner stays one); it mounts the folder unless this does."""
+    if account.account_id == namespace.owner:
+        return
     note_invitation(service, namespace, account)
     set_access(service.state, namespace, account, access)
     if mounted and mount_of(namespace, account) is None:

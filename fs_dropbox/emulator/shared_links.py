@@ -175,11 +175,16 @@ def metadata_of(
     return metadata
 
 
+def resolved_visibility(link: Link) -> str:
+    """Return who can open a link, as a tag of sharing.ResolvedVisibility."""
+    if link.password is None:
+        return RESOLVED[link.audience]
+    return {"public": "password", "team": "team_and_password"}.get(link.audience, RESOLVED[link.audience])
+
+
 def _permissions(service: Service, link: Link, *, owns: bool) -> dict[str, Any]:
     pays = service.accounts.accounts[link.owner].account_type != "basic"
-    resolved = "password" if link.password is not None and link.audience == "public" else RESOLVED[link.audience]
-    if link.password is not None and link.audience == "team":
-        resolved = "team_and_password"
+    resolved = resolved_visibility(link)
     permissions: dict[str, Any] = {
         "resolved_visibility": union(resolved),
         "can_revoke": owns,

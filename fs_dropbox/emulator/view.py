@@ -105,6 +105,8 @@ class View:
             namespace = self.state.namespaces.get(namespace_id)
             if namespace is None or not self.can_see(namespace):
                 raise PathLookupError("not_found")
+            if self.root.kind == "app_folder" and self.prefix_of(namespace) is None:
+                raise PathLookupError("not_found")  # an app with an app folder never gets out of it
             return namespace.root, slash + rest
         if path.startswith("id:"):
             entry_id, slash, rest = path.partition("/")

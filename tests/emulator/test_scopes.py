@@ -153,3 +153,17 @@ def test_paper_can_be_disabled(emulator: Emulator, api: Api) -> None:
 def test_unknown_denials_are_refused(emulator: Emulator) -> None:
     with pytest.raises(ValueError, match="paper_disabled"):
         emulator.control.deny("everything")
+
+
+def test_no_way_leads_out_of_an_app_folder(emulator: Emulator, boxed: Api, api: Api) -> None:
+    secret = api.put("/secret.txt", b"s")
+    api.ok(api.rpc("sharing/create_shared_link_with_settings", {"path": "/secret.txt"}))
+    home = emulator.control.account()["root_info"]["home_namespace_id"]
+    for path in (f"ns:{home}/secret.txt", secret["id"], f"rev:{secret['rev']}", "/../secret.txt"):
+        answer = boxed.rpc("files/get_metadata", {"path": path})
+        assert bare(error_of(answer)) in ("path/not_found", "path/malformed_path"), path
+        assert boxed.download("files/download", {"path": path}).status_code == 409
+    assert boxed.rpc("files/delete_v2", {"path": f"ns:{home}/secret.txt"}).status_code == 409
+    assert boxed.upload("files/upload", {"path": f"ns:{home}/new.txt"}, b"n").status_code == 409
+    assert boxed.ok(boxed.rpc("sharing/list_shared_links", {}))["links"] == []
+    assert {entry["name"] for entry in api.entries()} == {"secret.txt", "Apps"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
 import dropbox
@@ -327,3 +329,43 @@ def test_control_over_http(emulator: Emulator, api: Api, bob: Api) -> None:
     answer = api.http.post(url, json={"path": "/Shared", "email": BOB, "access": "viewer"}, timeout=60)
     assert answer.status_code == 200
     assert bob.ok(bob.rpc("sharing/list_folders", {}))["entries"][0]["shared_folder_id"] == answer.json()
+
+
+def test_a_longpoll_hears_of_others_in_a_shared_folder(api: Api, bob: Api) -> None:
+    invited(api, bob)
+    cursor = bob.ok(bob.rpc("files/list_folder/get_latest_cursor", {"path": "", "recursive": True}))["cursor"]
+    answers: list[Any] = []
+    waiting = threading.Thread(
+        target=lambda: answers.append(bob.rpc("files/list_folder/longpoll", {"cursor": cursor, "timeout": 30}).json())
+    )
+    waiting.start()
+    deadline = time.monotonic() + 10
+    while api.emulator.control.peak_concurrency("files/list_folder/longpoll") == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    api.put("/Shared/new", b"1")
+    waiting.join(timeout=20)
+    assert answers == [{"changes": True}]
+
+
+def test_an_unmounted_folder_is_listed_by_its_namespace(api: Api, bob: Api) -> None:
+    api.put("/Shared/sub/a", b"1")
+    folder = share(api, "/Shared")["shared_folder_id"]
+    assert bare(error_of(bob.rpc("files/list_folder", {"path": f"ns:{folder}"}))) == "path/not_found"
+    add(api, folder, BOB)
+    page = bob.ok(bob.rpc("files/list_folder", {"path": f"ns:{folder}", "recursive": True}))
+    assert [entry["name"] for entry in page["entries"]] == ["sub", "a"]
+    api.put("/Shared/b", b"1")
+    news, _ = bob.news(page["cursor"])
+    assert [entry["name"] for entry in news] == ["b"]
+
+
+def test_batches_tell_readers_entry_by_entry(api: Api, bob: Api) -> None:
+    invited(api, bob, "viewer")
+    sessions = [bob.ok(bob.upload("files/upload_session/start", {"close": True}, b"1"))["session_id"] for _ in range(2)]
+    entries = [
+        {"cursor": {"session_id": session, "offset": 1}, "commit": {"path": path}}
+        for session, path in zip(sessions, ("/Shared/a", "/a"), strict=True)
+    ]
+    result = bob.ok(bob.rpc("files/upload_session/finish_batch_v2", {"entries": entries}))["entries"]
+    assert [entry[".tag"] for entry in result] == ["failure", "success"]
+    assert bare(result[0]["failure"]) == "path/no_write_permission"

@@ -311,3 +311,24 @@ def test_a_team_admin_connects_a_team_app(emulator: Emulator, api: Api, space: s
         session=api.http,
     ) as client:
         assert client.team_get_info().name == "Acme"
+
+
+def test_an_admin_lists_a_member_by_namespace(emulator: Emulator, api: Api, space: str) -> None:
+    emulator.control.write("/Bob/f/a", b"1", account=BOB)
+    home = emulator.control.account(BOB)["root_info"]["home_namespace_id"]
+    admin = team_api(api, BOB, **{"Dropbox-API-Select-Admin": member_id(emulator, "ann@example.com")})
+    page = admin.ok(admin.rpc("files/list_folder", {"path": f"ns:{home}", "recursive": True}))
+    assert [entry["name"] for entry in page["entries"]] == ["f", "a"]
+    emulator.control.write("/Bob/f/b", b"1", account=BOB)
+    news, _ = admin.news(page["cursor"])
+    assert [entry["name"] for entry in news] == ["b"]
+    assert admin.ok(admin.rpc("files/get_metadata", {"path": f"ns:{home}/f/a"}))["size"] == 1
+
+
+def test_acting_for_a_member_needs_its_scope(emulator: Emulator, api: Api, space: str) -> None:
+    app = emulator.control.add_app("Narrow", ["account_info.read", "members.read"], is_team=True)
+    client = api_of(api, app=app["app_key"])
+    assert client.rpc("team/members/list_v2", {}).status_code == 200
+    selected = {"Dropbox-API-Select-User": member_id(emulator, BOB)}
+    answer = client.rpc("users/get_current_account", **selected)
+    assert error_of(answer, 401) == {".tag": "missing_scope", "required_scope": "team_data.member"}

@@ -27,7 +27,7 @@ def list_folder(context: Context, arg: Arguments) -> Any:
         return shared_links.list_folder(context, arg)
     with context.service.state.lock, nested():
         cursor = _new_cursor(context, arg)
-        return _answer(context, read_page(context.view, cursor))
+        return _answer(context, read_page(_view_of(context, cursor), cursor))
 
 
 @table.route("files/list_folder/get_latest_cursor")
@@ -47,9 +47,11 @@ def _new_cursor(context: Context, arg: Arguments, *, listing: bool = True) -> Cu
     if not isinstance(folder, Folder):
         raise PathLookupError("not_folder")
     inner = folder.inner
+    # What is not mounted in the view (by ns:) is listed for itself, with paths relative to its namespace.
+    root = view.root if view.prefix_of(inner.namespace) is not None else inner.namespace
     return Cursor(
         account=context.account_id,
-        root=view.root.id,
+        root=root.id,
         everything=view.sees_everything,
         namespace=inner.namespace.id,
         path=inner.key_path(),

@@ -67,7 +67,8 @@ def find_app(service: Service, form: dict[str, str], *, needs_secret: bool) -> A
     if app is None:
         raise token_error("invalid_client", "Invalid client_id or client_secret")
     secret = form.get("client_secret")
-    if (secret is None and needs_secret) or (secret is not None and not hmac.compare_digest(secret, app.secret)):
+    is_right = secret is not None and hmac.compare_digest(secret.encode(), app.secret.encode())
+    if not is_right and (needs_secret or secret is not None):
         raise token_error("invalid_client", "Invalid client_id or client_secret")
     return app
 

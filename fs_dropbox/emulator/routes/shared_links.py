@@ -47,10 +47,18 @@ def create(context: Context, arg: Arguments) -> Any:
         raise RouteError("email_not_verified")
     with nested(), context.mutation():
         entry = _entry(context, path)
-        for link, linked in shared_links.links_of(context.service, context.user):
+        for link, linked in _links(context):
             if linked is entry:
                 raise _already(_encode(context, link, entry) if settings is None or not settings.fields else None)
         return _encode(context, shared_links.create(context.service, context.user, entry, settings), entry)
+
+
+def _links(context: Context) -> list[tuple[Link, Entry]]:
+    """Return the caller's links; an app with an app folder knows those into it only."""
+    links = shared_links.links_of(context.service, context.user)
+    if context.app is None or not context.app.app_folder:
+        return links
+    return [(link, entry) for link, entry in links if context.view.path_of(entry) is not None]
 
 
 def _already(existing: dict[str, Any] | None) -> RouteError:
@@ -67,6 +75,19 @@ def _entry(context: Context, path: str) -> Entry:
     return file
 
 
+@table.route("sharing/create_shared_link")
+def create_in_the_old_way(context: Context, arg: Arguments) -> Any:
+    """Make a public link, or answer the one that there is, in the form of former years."""
+    path = arg.path("path", "ReadPath")
+    arg.boolean("short_url")
+    with nested(), context.mutation():
+        entry = _entry(context, path)
+        known = next((link for link, linked in _links(context) if linked is entry), None)
+        link = known or shared_links.create(context.service, context.user, entry, None)
+        url = web_url(context) + link.path(entry)
+        return {"url": url, "visibility": union(shared_links.resolved_visibility(link)), "path": path}
+
+
 @table.route("sharing/list_shared_links")
 def list_links(context: Context, arg: Arguments) -> Any:
     """List the caller's links: all of them in pages, or those that lead to a path (directly, or by a parent)."""
@@ -74,7 +95,7 @@ def list_links(context: Context, arg: Arguments) -> Any:
     direct_only = arg.boolean("direct_only")
     cursor = arg.string("cursor", None)
     with nested(), context.service.state.lock:
-        links = shared_links.links_of(context.service, context.user)
+        links = _links(context)
         if path is not None:
             wanted = _entry(context, arg.path("path", "ReadPath"))
             places = {wanted} if direct_only else {wanted, *_parents(context, wanted)}
