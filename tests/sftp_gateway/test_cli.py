@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,13 +80,21 @@ def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
             transport.connect(username="ann", password=PASSWORD)
             client = paramiko.SFTPClient.from_transport(transport)
             assert client is not None
+            busy = threading.Thread(target=list_until_cut_off, args=(client,))
+            busy.start()
             process.send_signal(signal.SIGINT)
             wait_until_refused(port)
-            client.listdir("/")  # busy: drained for up to 60 seconds
-            assert process.poll() is None
+            assert process.poll() is None  # drained for up to 60 seconds
             process.send_signal(signal.SIGINT)
             assert process.wait(10) == 130
+            busy.join(20)
         transport.join(10)
+
+
+def list_until_cut_off(client: paramiko.SFTPClient) -> None:
+    with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
+        while True:
+            client.listdir("/")
 
 
 def wait_until_refused(port: int) -> None:
