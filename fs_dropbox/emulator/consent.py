@@ -114,10 +114,12 @@ def issue_code(service: Service, wish: Wish, account: Account, granted: str = ""
     if granted:
         for grant in _grants(service, app.key, account):
             scopes.extend(scope for scope in grant.scopes if scope not in scopes and scope in app.scopes)
+    codes = service.state.collection("authorization_code")
+    for old in [known for known, document in codes.items() if document["expires"] <= service.state.clock()]:
+        del codes[old]
     code = secrets.token_urlsafe(32)
     expires = service.state.clock() + service.options.authorization_code_seconds
-    document = {**asdict(wish), "scopes": scopes, "account_id": account.account_id, "expires": expires}
-    service.state.collection("authorization_code")[code] = document
+    codes[code] = {**asdict(wish), "scopes": scopes, "account_id": account.account_id, "expires": expires}
     return code
 
 

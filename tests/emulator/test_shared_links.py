@@ -171,12 +171,12 @@ def test_passwords_and_expiry(emulator: Emulator, api: Api, bob: Api) -> None:
     assert bob.rpc(get, {"url": url}).status_code == 200
 
 
-def test_links_end(api: Api, bob: Api, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_links_end(emulator: Emulator, api: Api, bob: Api) -> None:
     api.put("/a", b"1")
     url = make(api, "/a", expires=stamp(60))["url"]
     get = ("sharing/get_shared_link_metadata", {"url": url})
     assert bob.rpc(*get).status_code == 200
-    monkeypatch.setattr(emulator.service.state, "clock", lambda: time.time() + 61)
+    emulator.control.advance(61)
     assert bare(error_of(bob.rpc(*get))) == "shared_link_not_found"
 
 

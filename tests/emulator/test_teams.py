@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import dropbox
 import pytest
 from dropbox import common, team
@@ -9,7 +11,7 @@ from dropbox import common, team
 from fs_dropbox.emulator import Emulator
 
 from .conftest import Api, bare, error_of
-from .people import api_of, rooted, team_api, team_client
+from .people import api_of, rooted, team_api, team_client, upload_to_api
 
 BOB, EVE = "bob@example.com", "eve@example.com"
 
@@ -332,3 +334,29 @@ def test_acting_for_a_member_needs_its_scope(emulator: Emulator, api: Api, space
     selected = {"Dropbox-API-Select-User": member_id(emulator, BOB)}
     answer = client.rpc("users/get_current_account", **selected)
     assert error_of(answer, 401) == {".tag": "missing_scope", "required_scope": "team_data.member"}
+
+
+def test_teams_survive_a_restart(tmp_path: Path) -> None:
+    with Emulator(tmp_path) as first:
+        first.control.add_team("Acme")
+        first.control.add_member("ann@example.com", admin=True)
+        first.control.add_member(BOB, "Bob")
+        first.control.add_team_folder("Plans", access={BOB: "viewer"})
+        first.control.write("/Plans/a.txt", b"1")
+        first.control.lock("/Plans/a.txt", by="ann@example.com")
+        first.control.deny("paper_disabled", account=BOB)
+        before = first.control.account(BOB)
+    with Emulator(tmp_path) as second:
+        assert second.control.account(BOB) == before
+        assert second.control.tree(account=BOB) == {"/Bob": None, "/Plans": None, "/Plans/a.txt": 1}
+        seen = second.control.metadata("/Plans/a.txt", account=BOB)
+        assert seen["sharing_info"]["read_only"] is True
+        assert seen["file_lock_info"]["lockholder_name"] == "Ann Example"
+        api = Api(second)
+        refused = upload_to_api(
+            api_of(api, BOB), "files/paper/create", {"path": "/a.paper", "import_format": "html"}, b""
+        )
+        assert bare(error_of(refused, 403)) == "paper_access_denied/paper_disabled"
+        second.control.remove_member(BOB)
+        assert second.control.tree(account=BOB) == {}
+        api.http.close()
