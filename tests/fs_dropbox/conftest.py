@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from fs_dropbox import DropboxFS
+from fs_dropbox.auth import Credentials
+from fs_dropbox.client import Client
 from fs_dropbox.emulator import Emulator
+from fs_dropbox.retry import RetryPolicy
 
 
 @pytest.fixture
@@ -41,3 +45,35 @@ def open_dropbox(emulator: Emulator) -> Iterator[Callable[..., DropboxFS]]:
 @pytest.fixture
 def dropbox_fs(open_dropbox: Callable[..., DropboxFS]) -> DropboxFS:
     return open_dropbox()
+
+
+@pytest.fixture
+def make_client(emulator: Emulator) -> Iterator[Callable[..., Client]]:
+    """Make clients of the emulated account, impatient ones; arguments are those of Client and Credentials."""
+    made: list[Client] = []
+
+    def make_client(**arguments: Any) -> Client:
+        fields = [field.name for field in dataclasses.fields(Credentials)]
+        given = {name: arguments.pop(name) for name in fields if name in arguments}
+        default = {
+            "app_key": emulator.app_key,
+            "app_secret": emulator.app_secret,
+            "refresh_token": emulator.refresh_token,
+        }
+        settings = {
+            "api_host": emulator.host,
+            "ca_certs": str(emulator.ca_file),
+            "policy": RetryPolicy(attempts=4, deadline_seconds=20.0, first_pause_seconds=0.01),
+            "timeout_seconds": 10.0,
+        }
+        made.append(Client(Credentials(**(given or default)), **(settings | arguments)))
+        return made[-1]
+
+    yield make_client
+    for client in made:
+        client.close()
+
+
+@pytest.fixture
+def client(make_client: Callable[..., Client]) -> Client:
+    return make_client()
