@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import select
 import socket
 import ssl
 import struct
@@ -100,10 +101,20 @@ class Request:
         return self.headers.get("host", "").rpartition(":")[0] or self.headers.get("host", "")
 
     @property
+    def is_abandoned(self) -> bool:
+        """Whether the client has hung up instead of waiting for the answer."""
+        return self._connection.is_hung_up
+
+    @property
     def base_url(self) -> str:
         """The address by which the client called: scheme, host and port."""
         scheme = "https" if self._connection.is_encrypted else "http"
         return f"{scheme}://{self.headers.get('host', '')}"
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Tell whether the client has gone away, so that nobody waits for the answer."""
+        return self._connection.is_abandoned
 
     def blocks(self) -> Iterator[memoryview]:
         """Return the body's blocks, from where the last reader stopped; each is valid until the next.
@@ -203,9 +214,23 @@ class Connection:
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     @property
+    def is_hung_up(self) -> bool:
+        """Tell whether the client has closed its side."""
+        poller = select.poll()
+        poller.register(self._socket, getattr(select, "POLLRDHUP", select.POLLHUP))
+        return bool(poller.poll(0))
+
+    @property
     def is_encrypted(self) -> bool:
         """Tell whether the connection speaks TLS."""
         return isinstance(self._socket, ssl.SSLSocket)
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Tell whether the client has closed its side."""
+        poll = select.poll()
+        poll.register(self._socket.fileno(), select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0))
+        return bool(poll.poll(0))
 
     def _start_tls_if_asked(self) -> None:
         if self._socket.recv(1, socket.MSG_PEEK) != TLS_HANDSHAKE:

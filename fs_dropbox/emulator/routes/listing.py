@@ -10,6 +10,7 @@ from ..arguments import Arguments
 from ..context import Context
 from ..cursors import Cursor, Page, has_changes, read_page
 from ..errors import BadArgumentError, PathLookupError, RouteError, nested
+from ..http import DroppedError
 from ..registry import Table
 from ..tree import Folder
 from ..view import View
@@ -18,6 +19,7 @@ from . import shared_links
 table = Table()
 
 MAX_LIMIT = 2000
+ABANDONED_CHECK_SECONDS = 0.25
 
 
 @table.route("files/list_folder")
@@ -103,7 +105,9 @@ def longpoll(context: Context, arg: Arguments) -> Any:
             left = deadline - time.monotonic()
             if changes or left <= 0 or service.stopping.is_set():
                 break
-            state.changed.wait(left)
+            if context.request.is_abandoned:
+                raise DroppedError
+            state.changed.wait(min(left, HANG_UP_SECONDS))
     result: dict[str, Any] = {"changes": changes}
     if service.options.longpoll_backoff_seconds is not None:
         result["backoff"] = service.options.longpoll_backoff_seconds
