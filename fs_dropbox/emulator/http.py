@@ -101,11 +101,6 @@ class Request:
         return self.headers.get("host", "").rpartition(":")[0] or self.headers.get("host", "")
 
     @property
-    def is_abandoned(self) -> bool:
-        """Whether the client has hung up instead of waiting for the answer."""
-        return self._connection.is_hung_up
-
-    @property
     def base_url(self) -> str:
         """The address by which the client called: scheme, host and port."""
         scheme = "https" if self._connection.is_encrypted else "http"
@@ -212,13 +207,6 @@ class Connection:
         with contextlib.suppress(OSError):
             # Not SSLSocket.shutdown, which takes the TLS object away from under the thread that uses it.
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-
-    @property
-    def is_hung_up(self) -> bool:
-        """Tell whether the client has closed its side."""
-        poller = select.poll()
-        poller.register(self._socket, getattr(select, "POLLRDHUP", select.POLLHUP))
-        return bool(poller.poll(0))
 
     @property
     def is_encrypted(self) -> bool:

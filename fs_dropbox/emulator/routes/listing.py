@@ -107,7 +107,7 @@ def longpoll(context: Context, arg: Arguments) -> Any:
                 break
             if context.request.is_abandoned:
                 raise DroppedError
-            state.changed.wait(min(left, HANG_UP_SECONDS))
+            state.changed.wait(min(left, ABANDONED_CHECK_SECONDS))
     result: dict[str, Any] = {"changes": changes}
     if service.options.longpoll_backoff_seconds is not None:
         result["backoff"] = service.options.longpoll_backoff_seconds
