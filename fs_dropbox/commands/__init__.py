@@ -1,0 +1,1 @@
+"""The commands of `fs-dropbox`, on click. `program.py` runs them; each of the others holds related commands."""

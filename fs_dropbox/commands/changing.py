@@ -1,0 +1,142 @@
+"""Commands that change what is in Dropbox without moving content: mkdir, rm, mv, cp, restore."""
+
+from __future__ import annotations
+
+import click
+from fs import errors
+from fs.path import basename, isparent, normpath
+
+from fs_dropbox import paths
+from fs_dropbox.commands.locations import Session, connected
+from fs_dropbox.commands.looking import ability
+from fs_dropbox.commands.output import human_size
+from fs_dropbox.mirroring import Mirror
+from fs_dropbox.transfer import Place, copy_file, literal
+
+
+@click.command()
+@click.argument("locations", metavar="LOCATION...", nargs=-1, required=True)
+@click.option("-p", "--parents", is_flag=True, help="Make the folders above too; no error where it exists.")
+@connected()
+def mkdir(session: Session, locations: tuple[str, ...], parents: bool) -> None:
+    """Make folders."""
+    for location in locations:
+        place = session.place(location)
+        if parents:
+            place.filesystem.makedirs(place.path, recreate=True)
+        else:
+            place.filesystem.makedir(place.path)
+
+
+@click.command()
+@click.argument("locations", metavar="LOCATION...", nargs=-1, required=True)
+@click.option("-r", "--recursive", is_flag=True, help="Remove folders with all that they hold.")
+@click.option("-f", "--force", is_flag=True, help="No error where nothing is.")
+@connected()
+def rm(session: Session, locations: tuple[str, ...], recursive: bool, force: bool) -> None:
+    """Remove files. Dropbox keeps them restorable for a while: see versions and restore."""
+    for location in locations:
+        place = session.place(location)
+        try:
+            is_folder = place.filesystem.getinfo(place.path).is_dir
+            if is_folder and place.path == "/":
+                raise click.UsageError("the root is not removed")
+            if is_folder and not recursive:
+                raise errors.FileExpected(place.path, msg="{path} is a folder: use -r to remove it")
+            if is_folder:
+                place.filesystem.removetree(place.path)
+            else:
+                place.filesystem.remove(place.path)
+        except errors.ResourceNotFound:
+            if not force:
+                raise
+
+
+@click.command()
+@click.argument("locations", metavar="SOURCE... TARGET", nargs=-1, required=True)
+@click.option("-f", "--force", is_flag=True, help="Replace a file that is there.")
+@connected()
+def mv(session: Session, locations: tuple[str, ...], force: bool) -> None:
+    """Move or rename files and folders; into TARGET where that is a folder."""
+    for source, target in _pairs(session, locations):
+        if source.filesystem is not target.filesystem:
+            raise click.UsageError("mv stays within one connection; use cp, then rm")
+        if paths.key(source.path) != paths.key(target.path):
+            _refuse_existing(target, force)
+        if source.filesystem.getinfo(source.path).is_dir:
+            source.filesystem.movedir(source.path, target.path, create=True)
+        else:
+            source.filesystem.move(source.path, target.path, overwrite=force)
+
+
+@click.command()
+@click.argument("locations", metavar="SOURCE... TARGET", nargs=-1, required=True)
+@click.option("-r", "--recursive", is_flag=True, help="Copy folders with all that they hold.")
+@click.option("-f", "--force", is_flag=True, help="Replace a file that is there.")
+@connected()
+def cp(session: Session, locations: tuple[str, ...], recursive: bool, force: bool) -> int:
+    """Copy files and folders; into TARGET where that is a folder.
+
+    Within one connection Dropbox copies by itself; between two the content passes through this machine.
+    For files of this machine there are get, put and mirror.
+    """
+    failures = 0
+    for source, target in _pairs(session, locations):
+        _refuse_existing(target, force)
+        if not source.filesystem.getinfo(source.path).is_dir:
+            copy_file(source, target)
+            continue
+        if not recursive:
+            raise errors.FileExpected(source.path, msg="{path} is a folder: use -r to copy it")
+        if source.filesystem is target.filesystem:
+            source.filesystem.copydir(source.path, target.path, create=True)
+            continue
+        summary = Mirror(source, target).run()
+        for step, error in summary.failures:
+            click.echo(f"fs-dropbox: {step.path}: {error}", err=True)
+        failures += len(summary.failures)
+    return 1 if failures else 0
+
+
+@click.command()
+@click.argument("location")
+@click.argument("rev")
+@connected()
+def restore(session: Session, location: str, rev: str) -> None:
+    """Make the revision REV of a file (see versions) the present one; the present one stays a revision."""
+    place = session.place(location)
+    ability(place, "restore")(place.path, rev)
+    click.echo(f"restored {place.path} ({human_size(place.filesystem.getsize(place.path))})")
+
+
+def _pairs(session: Session, locations: tuple[str, ...]) -> list[tuple[Place, Place]]:
+    """Return each source with its own target: inside the last location where that is a folder."""
+    if len(locations) < 2:
+        raise click.UsageError("one or several sources and a target are needed")
+    *sources, last = [session.place(location) for location in locations]
+    renames = len(sources) == 1 and paths.key(sources[0].path) == paths.key(last.path)
+    into = not renames and last.filesystem.isdir(last.path)
+    if not into and (len(sources) > 1 or locations[-1].endswith("/")):
+        raise errors.ResourceNotFound(last.path, msg="there is no folder {path}")
+    pairs = []
+    for source in sources:
+        if source.path == "/":
+            raise click.UsageError("the root itself is neither moved nor copied: name what is in it")
+        target = last.at(basename(source.path)) if into else last
+        same = source.filesystem is target.filesystem
+        if same and isparent(normpath(source.path), normpath(target.path)) and source.path != target.path:
+            raise errors.OperationFailed(target.path, msg=literal(f"{target.path} is inside {source.path}"))
+        pairs.append((source, target))
+    return pairs
+
+
+def _refuse_existing(target: Place, force: bool) -> None:
+    if not target.filesystem.exists(target.path):
+        return
+    if target.filesystem.isdir(target.path):
+        raise errors.DestinationExists(target.path, msg="there is a folder {path} already")
+    if not force:
+        raise errors.DestinationExists(target.path, msg="there is a file {path} already: -f replaces it")
+
+
+COMMANDS = (mkdir, rm, mv, cp, restore)

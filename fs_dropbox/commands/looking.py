@@ -1,0 +1,247 @@
+"""Commands that look and change nothing: ls, tree, cat, versions, link, watch, df."""
+
+from __future__ import annotations
+
+import json
+import queue
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from fs import errors
+from fs.info import Info
+from fs.path import basename, dirname
+
+from fs_dropbox import paths
+from fs_dropbox.commands.locations import Session, connected
+from fs_dropbox.commands.output import (
+    entry_json,
+    human_size,
+    json_time,
+    print_json,
+    shown,
+    size_text,
+    table,
+    time_text,
+)
+from fs_dropbox.transfer import CHUNK_BYTES, Place, literal
+
+_NAMESPACES = ("basic", "details", "dropbox")
+as_json = click.option("--json", "json_", is_flag=True, help="Print JSON.")
+
+
+@click.command()
+@click.argument("locations", metavar="[LOCATION]...", nargs=-1)
+@click.option("-l", "--long", is_flag=True, help="Also sizes and times.")
+@click.option("-R", "--recursive", is_flag=True, help="Everything below, by one listing.")
+@click.option("-H", "--human", is_flag=True, help="Sizes as people read them.")
+@as_json
+@connected()
+def ls(session: Session, locations: tuple[str, ...], long: bool, recursive: bool, human: bool, json_: bool) -> None:
+    """List folders, or the files that are named."""
+    rows: list[tuple[str, str, Info]] = []
+    for location in locations or ("",):
+        place = session.place(location)
+        rows += _found(place, recursive)
+    if json_:
+        print_json([entry_json(path, info) for path, _, info in rows])
+        return
+    names = [shown(name) + "/" * info.is_dir for _, name, info in rows]
+    if not long:
+        for name in names:
+            click.echo(name)
+        return
+    sizes = ["-" if info.is_dir else size_text(info.size, human) for _, _, info in rows]
+    times = ["-" if info.is_dir else time_text(info.modified) for _, _, info in rows]
+    table(list(zip(sizes, times, names, strict=True)), right=frozenset({0}))
+
+
+def _found(place: Place, recursive: bool) -> list[tuple[str, str, Info]]:
+    """Return path, name to show and info of what a location stands for, sorted."""
+    filesystem = place.filesystem
+    info = filesystem.getinfo(place.path, _NAMESPACES)
+    if not info.is_dir:
+        return [(place.path, place.path.lstrip("/"), info)]
+    if recursive:
+        found = [(path, info) for path, info in filesystem.walk.info(place.path, namespaces=_NAMESPACES)]
+    else:
+        found = [(place.at(info.name).path, info) for info in filesystem.scandir(place.path, _NAMESPACES)]
+    start = len(place.path.rstrip("/")) + 1
+    rows = [(path, path[start:], info) for path, info in found]
+    return sorted(rows, key=lambda row: [part.casefold() for part in row[1].split("/")])
+
+
+@click.command()
+@click.argument("location", default="")
+@click.option("-L", "--level", type=click.IntRange(1), help="Show so many levels only.")
+@click.option("-d", "--folders", is_flag=True, help="Show folders only.")
+@connected()
+def tree(session: Session, location: str, level: int | None, folders: bool) -> None:
+    """Draw everything below a folder."""
+    place = session.place(location)
+    children: dict[str, list[Info]] = {}
+    walk = place.filesystem.walk
+    for path, info in walk.info(place.path, namespaces=("basic", "details"), max_depth=level):
+        children.setdefault(dirname(path), []).append(info)
+    click.echo(shown(place.path))
+    files = [info for infos in children.values() for info in infos if not info.is_dir]
+    for line in _branches(place.path, children, "", folders):
+        click.echo(line)
+    count = sum(len(infos) for infos in children.values()) - len(files)
+    size = human_size(sum(info.size for info in files))
+    click.echo(f"\n{count} folder{'s' * (count != 1)}, {len(files)} file{'s' * (len(files) != 1)}, {size}")
+
+
+def _branches(folder: str, children: dict[str, list[Info]], indent: str, folders: bool) -> Iterator[str]:
+    infos = sorted(
+        (info for info in children.get(folder, ()) if info.is_dir or not folders), key=lambda i: i.name.casefold()
+    )
+    for number, info in enumerate(infos, 1):
+        last = number == len(infos)
+        yield f"{indent}{'└── ' if last else '├── '}{shown(info.name)}{'/' * info.is_dir}"
+        if info.is_dir:
+            below = f"{folder.rstrip('/')}/{info.name}"
+            yield from _branches(below, children, indent + ("    " if last else "│   "), folders)
+
+
+@click.command()
+@click.argument("locations", metavar="LOCATION...", nargs=-1, required=True)
+@connected()
+def cat(session: Session, locations: tuple[str, ...]) -> None:
+    """Write the content of files to standard output."""
+    for location in locations:
+        place = session.place(location)
+        with place.filesystem.openbin(place.path) as file:
+            while chunk := file.read(CHUNK_BYTES):
+                sys.stdout.buffer.write(chunk)
+    sys.stdout.buffer.flush()
+
+
+@click.command()
+@click.argument("location")
+@as_json
+@connected()
+def versions(session: Session, location: str, json_: bool) -> None:
+    """List the revisions of a file, newest first; also of one that was deleted.
+
+    Bring one back with: fs-dropbox restore LOCATION REV
+    """
+    place = session.place(location)
+    found: list[Info] = ability(place, "versions")(place.path)
+    if json_:
+        print_json([entry_json(place.path, info) for info in found])
+        return
+    rows = [(str(info.get("dropbox", "rev")), _stored(info), size_text(info.size, human=True)) for info in found]
+    table([("REV", "STORED", "SIZE"), *rows])
+
+
+def _stored(info: Info) -> str:
+    stored = info.get("dropbox", "server_modified")
+    return time_text(datetime.fromtimestamp(stored, UTC) if stored else info.modified)
+
+
+@click.command()
+@click.argument("location")
+@click.option("--temporary", is_flag=True, help="A direct download link that ends after four hours, of a file.")
+@as_json
+@connected()
+def link(session: Session, location: str, temporary: bool, json_: bool) -> None:
+    """Print a link: Dropbox's shared link (made when there is none), or a temporary one."""
+    place = session.place(location)
+    purpose = "download" if temporary else "share"
+    url = place.filesystem.geturl(place.path, purpose=purpose)
+    if json_:
+        print_json({"path": place.path, "purpose": purpose, "url": url})
+    else:
+        click.echo(url)
+
+
+@click.command()
+@click.argument("location", default="")
+@click.option("-H", "--human", is_flag=True, help="Sizes as people read them.")
+@as_json
+@connected()
+def df(session: Session, location: str, human: bool, json_: bool) -> None:
+    """Show how much space is used and left."""
+    usage: dict[str, int] = dict(session.place(location).filesystem.getmeta("usage"))  # type: ignore[arg-type]
+    if not usage:
+        raise errors.Unsupported(msg="this filesystem does not tell its size")
+    used, total = usage["used"], usage["total"]
+    free = max(0, total - used)
+    if json_:
+        print_json({"total": total, "used": used, "free": free})
+        return
+    percent = f"{100 * used / total:.0f}%" if total else "-"
+    row = (*(size_text(size, human) for size in (total, used, free)), percent)
+    table([("SIZE", "USED", "FREE", "USE%"), row], right=frozenset(range(4)))
+
+
+@click.command()
+@click.argument("location", default="")
+@click.option("--json", "json_", is_flag=True, help="Print each change as one line of JSON.")
+@click.option("--count", type=click.IntRange(1), help="End after so many changes.")
+@click.option("--for", "seconds", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="End after so long.")
+@connected(follow=True)
+def watch(session: Session, location: str, json_: bool, count: int | None, seconds: float | None) -> None:
+    """Print changes below a folder as they happen, those made elsewhere included; Ctrl-C ends it.
+
+    A rename appears as a deletion and an addition. Standard error says "following" when the watch has begun.
+    """
+    place = session.place(location)
+    batches: queue.SimpleQueue[Sequence[Any]] = queue.SimpleQueue()
+    unsubscribe = ability(place, "subscribe")(batches.put)
+    deadline = None if seconds is None else time.monotonic() + seconds
+    following, left = False, count
+    try:
+        while left is None or left > 0:
+            try:
+                batch = batches.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                return
+            if not batch:
+                # The journal begins anew; the first time that is the beginning of the watch.
+                text = "changes may have been missed: look at everything again" if following else "following"
+                click.echo(f"fs-dropbox: {text}", err=True)
+                following = True
+            for entry in batch:
+                if left != 0 and paths.is_under(paths.key(entry.path_display), paths.key(place.path)):
+                    click.echo(_change_json(entry) if json_ else _change_text(entry))
+                    left = None if left is None else left - 1
+            sys.stdout.flush()
+    finally:
+        unsubscribe()
+
+
+def _change_kind(entry: Any) -> str:
+    if type(entry).__name__ == "DeletedEntry":
+        return "deleted"
+    return "file" if hasattr(entry, "size") else "folder"
+
+
+def _change_text(entry: Any) -> str:
+    kind = _change_kind(entry)
+    size = f" ({human_size(entry.size)})" if kind == "file" else ""
+    return f"{datetime.now().astimezone():%H:%M:%S} {kind:8}{shown(entry.path_display)}{size}"
+
+
+def _change_json(entry: Any) -> str:
+    kind = _change_kind(entry)
+    row: dict[str, Any] = {"change": kind, "path": entry.path_display, "name": basename(entry.path_display)}
+    if kind == "file":
+        row |= {"size": entry.size, "rev": entry.rev, "id": entry.id, "content_hash": entry.content_hash}
+        row |= {"modified": json_time(entry.client_modified), "stored": json_time(entry.server_modified)}
+    return json.dumps(row, ensure_ascii=False)
+
+
+def ability(place: Place, name: str) -> Any:
+    """Return a method that only some filesystems have."""
+    method = getattr(place.filesystem, name, None)
+    if method is None:
+        raise errors.Unsupported(msg=literal(f"{place.filesystem} has no {name}"))
+    return method
+
+
+COMMANDS = (ls, tree, cat, df, versions, link, watch)

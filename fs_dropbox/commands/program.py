@@ -1,0 +1,131 @@
+"""The program: the group of all commands, exit codes, and errors as one line without traceback or secrets."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import Final
+
+import click
+from fs import errors
+from fs.opener.errors import OpenerError
+
+from fs_dropbox import __version__
+from fs_dropbox.commands import account, changing, looking, transfers
+from fs_dropbox.commands.locations import LOCATIONS_HELP
+from fs_dropbox.commands.output import reason_of
+from fs_dropbox.connections import ConnectionsError, UnknownConnectionError
+from fs_dropbox.errors import AuthError, TransportError
+from fs_dropbox.login import LoginError
+from fs_dropbox.redirect import RedirectError
+from fs_dropbox.transfer import StoppedError
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+AUTHENTICATION: Final = 3
+NOT_FOUND: Final = 4
+UNREACHABLE: Final = 5
+INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
+PIPE_CLOSED: Final = 141  # 128 + SIGPIPE
+
+DEBUG_VARIABLE: Final = "FS_DROPBOX_DEBUG"
+
+EPILOG: Final = """
+\b
+Exit codes
+  0    done
+  1    an operation failed, or some of several did
+  2    the command was not understood
+  3    Dropbox refuses the credentials, or they lack a permission
+  4    there is no such file or folder
+  5    Dropbox cannot be reached, or did not answer in time
+  130  interrupted with Ctrl-C
+
+\b
+Environment
+  DROPBOX_API_HOST and its siblings, REQUESTS_CA_BUNDLE, SSL_CERT_FILE and HTTPS_PROXY mean what they
+  mean to Dropbox's SDK. XDG_CONFIG_HOME: where connections are kept. FS_DROPBOX_DEBUG=1: show tracebacks.
+"""
+
+
+@click.group(
+    epilog=LOCATIONS_HELP + "\n" + EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(__version__, prog_name="fs-dropbox")
+@click.option("-v", "--verbose", count=True, help="Log what happens to standard error; twice for every request.")
+def program(verbose: int) -> None:
+    """Dropbox from the command line. Begin with: fs-dropbox login"""
+    level = (logging.ERROR, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.ERROR, stream=sys.stderr)
+    logging.getLogger("fs_dropbox").setLevel(level)
+
+
+for _module in (account, looking, changing, transfers):
+    for _command in _module.COMMANDS:
+        program.add_command(_command)
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command line and return the exit code; whatever goes wrong becomes one line on standard error."""
+    try:
+        result = program.main(args=arguments, prog_name="fs-dropbox", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else OK
+    except BrokenPipeError:
+        # Whoever read has seen enough, as head has; nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except (KeyboardInterrupt, click.Abort, StoppedError):
+        click.echo("fs-dropbox: interrupted", err=True)
+        return INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return USAGE
+    except click.ClickException as error:
+        hint = f" (see {error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
+        click.echo(f"fs-dropbox: {error.format_message()}{hint}", err=True)
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - the last resort: a bug is one line as well
+        if os.environ.get(DEBUG_VARIABLE):
+            traceback.print_exc()
+        code, text = explain(error)
+        click.echo(f"fs-dropbox: {text}", err=True)
+        return code
+
+
+def explain(error: Exception) -> tuple[int, str]:
+    """Return the exit code for an error, and what to tell."""
+    if isinstance(error, UnknownConnectionError | OpenerError):
+        return USAGE, reason_of(error)
+    if isinstance(error, ConnectionsError):
+        return FAILED, reason_of(error)
+    if isinstance(error, errors.FSError):
+        text = " ".join(str(error).split())
+        if any(isinstance(cause, AuthError) for cause in _causes(error)):
+            return AUTHENTICATION, text
+        if isinstance(error, errors.CreateFailed | LoginError):
+            return AUTHENTICATION, text
+        if isinstance(error, errors.ResourceNotFound):
+            return NOT_FOUND, text
+        if isinstance(error, errors.RemoteConnectionError | errors.OperationTimeout):
+            return UNREACHABLE, text
+        return FAILED, text
+    if isinstance(error, LoginError | AuthError):
+        return AUTHENTICATION, reason_of(error)
+    if isinstance(error, TransportError):
+        return UNREACHABLE, reason_of(error)
+    if isinstance(error, RedirectError | OSError):
+        return FAILED, reason_of(error)
+    return FAILED, f"internal error: {type(error).__name__}: {reason_of(error)} ({DEBUG_VARIABLE}=1 shows where)"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__

@@ -1,0 +1,182 @@
+"""Commands that move content between this machine and Dropbox: get, put, mirror."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Literal, TypeVar
+
+import click
+from fs import errors
+from fs.path import basename
+
+from fs_dropbox.commands.locations import Session, connected, is_remote, local_place
+from fs_dropbox.commands.looking import as_json
+from fs_dropbox.commands.output import Progress, human_size, print_json, summary_json, summary_text
+from fs_dropbox.mirroring import DEFAULT_WORKERS, Action, Mirror, Step, Summary
+from fs_dropbox.transfer import Place, copy_file, write_stream
+
+_F = TypeVar("_F", bound=Callable[..., object])
+
+quietly = click.option("-q", "--quiet", is_flag=True, help="Show neither progress nor summary.")
+no_clobber = click.option("-n", "--no-clobber", is_flag=True, help="Leave files alone that exist.")
+
+
+def in_parallel(command: _F) -> _F:
+    """Give a command the option for the number of files at once."""
+    return click.option(
+        "-w",
+        "--workers",
+        type=click.IntRange(1, 128),
+        default=DEFAULT_WORKERS,
+        show_default=True,
+        help="Files at once.",
+    )(command)
+
+
+@click.command()
+@click.argument("locations", metavar="SOURCE... [TARGET]", nargs=-1, required=True)
+@no_clobber
+@in_parallel
+@quietly
+@as_json
+@connected()
+def get(session: Session, locations: tuple[str, ...], no_clobber: bool, workers: int, quiet: bool, json_: bool) -> int:
+    """Download files and folders into TARGET, or into the current folder.
+
+    Each file appears whole or not at all, with the time that Dropbox has of it. What is equal is not transferred.
+    """
+    *sources, target = locations if len(locations) > 1 else (*locations, ".")
+    pairs = _pairs([session.place(source) for source in sources], local_place(target), target)
+    return _transfer("get", pairs, no_clobber=no_clobber, workers=workers, quiet=quiet, json_=json_)
+
+
+@click.command()
+@click.argument("locations", metavar="SOURCE... TARGET", nargs=-1, required=True)
+@no_clobber
+@in_parallel
+@quietly
+@as_json
+@connected()
+def put(session: Session, locations: tuple[str, ...], no_clobber: bool, workers: int, quiet: bool, json_: bool) -> int:
+    """Upload files and folders of this machine to TARGET; "-" is standard input.
+
+    A file that is replaced stays in Dropbox as an earlier revision. What is equal is not transferred.
+    """
+    if len(locations) < 2:
+        raise click.UsageError("one or several sources and a target are needed; the target can be /")
+    *sources, target = locations
+    if sources == ["-"]:
+        return _put_stream(session.place(target), target, no_clobber=no_clobber, quiet=quiet)
+    pairs = _pairs([local_place(source) for source in sources], session.place(target), target)
+    return _transfer("put", pairs, no_clobber=no_clobber, workers=workers, quiet=quiet, json_=json_)
+
+
+def _put_stream(target: Place, text: str, *, no_clobber: bool, quiet: bool) -> int:
+    if text.endswith("/") or target.filesystem.isdir(target.path):
+        raise click.UsageError("what comes from standard input needs a name: end the target with it")
+    if no_clobber and target.filesystem.exists(target.path):
+        return 0
+    progress = Progress("put", quiet=quiet)
+    written = write_stream(sys.stdin.buffer, target, advanced=progress.advanced)
+    progress.finish()
+    if not quiet:
+        click.echo(f"{target.path}: {human_size(written)}")
+    return 0
+
+
+def _pairs(sources: list[Place], target: Place, text: str) -> list[tuple[Place, Place]]:
+    """Return each source with its own target: inside the target where that is a folder, else the target itself."""
+    into = target.filesystem.isdir(target.path)
+    if not into and (len(sources) > 1 or text.endswith("/")):
+        raise errors.ResourceNotFound(target.path, msg="there is no folder {path}")
+    return [(source, target.at(basename(source.path)) if into else target) for source in sources]
+
+
+def _transfer(
+    label: str, pairs: list[tuple[Place, Place]], *, no_clobber: bool, workers: int, quiet: bool, json_: bool
+) -> int:
+    progress = Progress(label, quiet=quiet or json_)
+    total = Summary()
+    for source, target in pairs:
+        info = source.filesystem.getinfo(source.path, ["details"])
+        if no_clobber and not info.is_dir and target.filesystem.exists(target.path):
+            total.skipped += 1
+            continue
+        if info.is_dir:
+            mirror = Mirror(source, target, workers=workers, observer=progress, replace=not no_clobber)
+            _add(total, mirror.run())
+            continue
+        progress.planned(info.size)
+        step = Step(Action.COPY, source.path, info.size)
+        try:
+            total.copied_bytes += copy_file(source, target, advanced=progress.advanced)
+            total.copied += 1
+        except (errors.FSError, OSError) as error:
+            if len(pairs) == 1:
+                raise
+            progress.failed(step, error)
+            total.failures.append((step, error))
+    return report(total, progress, quiet=quiet, json_=json_)
+
+
+def _add(total: Summary, part: Summary) -> None:
+    for name in ("copied", "copied_bytes", "skipped", "skipped_bytes", "folders", "deleted", "ignored"):
+        setattr(total, name, getattr(total, name) + getattr(part, name))
+    total.failures += part.failures
+    total.ended_by = total.ended_by or part.ended_by
+
+
+@click.command()
+@click.argument("source")
+@click.argument("target")
+@click.option("--delete", is_flag=True, help="Remove from TARGET what SOURCE does not have.")
+@click.option("-n", "--dry-run", is_flag=True, help="Change nothing; print what would be done.")
+@click.option("--quick", is_flag=True, help="Trust equal size and time instead of comparing content hashes.")
+@click.option("-l", "--list", "list_", is_flag=True, help="Print each step.")
+@in_parallel
+@quietly
+@as_json
+@connected(follow=True)
+def mirror(
+    session: Session,
+    source: str,
+    target: str,
+    delete: bool,
+    dry_run: bool,
+    quick: bool,
+    list_: bool,
+    workers: int,
+    quiet: bool,
+    json_: bool,
+) -> int:
+    """Make folder TARGET hold what folder SOURCE holds, moving only what differs.
+
+    Here a plain path means this machine: write :/folder for the default connection, or name:/folder.
+    Broken off, the same command goes on where it stopped: what is equal by content hash is not moved again.
+    Nothing is deleted without --delete, nor when a part of SOURCE cannot be listed.
+    """
+    if not (is_remote(source) or is_remote(target)):
+        raise click.UsageError("both are paths of this machine: write :/folder for one in Dropbox")
+    places = [session.place(text) if is_remote(text) else local_place(text) for text in (source, target)]
+    progress = Progress("mirror", quiet=quiet or json_, steps=list_ or (dry_run and not quiet and not json_))
+    compare: Literal["content", "quick"] = "quick" if quick else "content"
+    run = Mirror(
+        places[0], places[1], delete=delete, dry_run=dry_run, compare=compare, workers=workers, observer=progress
+    )
+    return report(run.run(), progress, quiet=quiet, json_=json_, dry_run=dry_run)
+
+
+def report(summary: Summary, progress: Progress, *, quiet: bool, json_: bool, dry_run: bool = False) -> int:
+    """Print what was done; return the exit code, or raise what ended the run early."""
+    seconds = progress.finish()
+    if json_:
+        print_json(summary_json(summary, seconds))
+    elif not quiet:
+        click.echo(summary_text(summary, seconds, dry_run=dry_run))
+    if summary.ended_by is not None:
+        raise summary.ended_by
+    return 1 if summary.failures else 0
+
+
+COMMANDS = (get, put, mirror)

@@ -1,0 +1,365 @@
+"""The commands for files, in this process against the emulator: what they do, print and return."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from fs_dropbox.commands.program import run
+from fs_dropbox.emulator import Emulator
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Done]
+
+
+@pytest.fixture
+def cli(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+    """Run a command with the emulated account as the default."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("ACCOUNT", emulator.fs_url)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def call(command: str, *arguments: str) -> Done:
+        capfd.readouterr()
+        code = run([command, "--url-env", "ACCOUNT", *arguments])
+        return Done(code, *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def seeded(emulator: Emulator) -> Emulator:
+    control = emulator.control
+    control.write("/Docs/a.txt", b"alpha", 1_600_000_000)
+    control.write("/Docs/Sub/B.bin", bytes(2000), 1_600_000_000)
+    control.write("/Docs/Sub/{c} ü.txt", b"", 1_600_000_000)
+    control.seed("/Empty")
+    return emulator
+
+
+# Looking
+
+
+def test_ls(seeded: Emulator, cli: Cli) -> None:
+    assert cli("ls") == (0, "Docs/\nEmpty/\n", "")
+    assert cli("ls", "docs").out == "a.txt\nSub/\n"
+    assert cli("ls", "-R", "/Docs").out == "a.txt\nSub/\nSub/B.bin\nSub/{c} ü.txt\n"
+    assert cli("ls", "/Docs/a.txt").out == "Docs/a.txt\n"
+
+
+def test_ls_long(seeded: Emulator, cli: Cli) -> None:
+    lines = cli("ls", "-lR", "/Docs").out.splitlines()
+    assert [line.split()[0] for line in lines] == ["5", "-", "2000", "0"]
+    assert lines[0].split()[1:] == ["2020-09-13", lines[0].split()[2], "a.txt"]
+    assert "2.0 kB" in cli("ls", "-l", "-H", "/Docs/Sub").out
+
+
+def test_ls_json(seeded: Emulator, cli: Cli) -> None:
+    rows = json.loads(cli("ls", "--json", "/Docs").out)
+    known = seeded.control.metadata("/Docs/a.txt")
+    assert rows[0] == {
+        "path": "/Docs/a.txt",
+        "name": "a.txt",
+        "type": "file",
+        "size": 5,
+        "modified": "2020-09-13T12:26:40Z",
+        "id": known["id"],
+        "rev": known["rev"],
+        "content_hash": known["content_hash"],
+    }
+    assert (rows[1]["name"], rows[1]["type"]) == ("Sub", "folder")
+
+
+def test_a_recursive_listing_is_one_call(seeded: Emulator, cli: Cli) -> None:
+    seeded.control.reset_counts()
+    cli("ls", "-R")
+    assert seeded.control.calls()["files/list_folder"] == 1
+
+
+def test_tree(seeded: Emulator, cli: Cli) -> None:
+    assert cli("tree", "/Docs").out == (
+        "/Docs\n├── a.txt\n└── Sub/\n    ├── B.bin\n    └── {c} ü.txt\n\n1 folder, 3 files, 2.0 kB\n"
+    )
+    assert cli("tree", "-L", "1").out == "/\n├── Docs/\n└── Empty/\n\n2 folders, 0 files, 0 B\n"
+    assert cli("tree", "-d", "/Docs").out.splitlines()[:2] == ["/Docs", "└── Sub/"]
+
+
+def test_cat(seeded: Emulator, cli: Cli) -> None:
+    assert cli("cat", "/Docs/a.txt", "/docs/A.TXT").out == "alphaalpha"
+
+
+def test_df(seeded: Emulator, cli: Cli) -> None:
+    seeded.control.set_quota(20_000)
+    assert json.loads(cli("df", "--json").out) == {"total": 20_000, "used": 2005, "free": 17_995}
+    assert cli("df", "-H").out.splitlines()[1].split() == ["20.0", "kB", "2.0", "kB", "18.0", "kB", "10%"]
+
+
+def test_absent_things_have_their_exit_code(seeded: Emulator, cli: Cli) -> None:
+    for command in (("ls", "/nope"), ("cat", "/nope"), ("get", "/nope"), ("rm", "/nope"), ("versions", "/{no}")):
+        done = cli(*command)
+        assert done.code == 4, done
+        assert done.err.count("\n") == 1
+        assert done.err.startswith("fs-dropbox: ")
+    assert cli("cat", "/Docs").code == 1
+
+
+# Versions
+
+
+def test_versions_and_restore(seeded: Emulator, cli: Cli) -> None:
+    old = seeded.control.metadata("/Docs/a.txt")["rev"]
+    seeded.control.write("/Docs/a.txt", b"beta and more")
+    rows = json.loads(cli("versions", "--json", "/Docs/a.txt").out)
+    assert [row["size"] for row in rows] == [13, 5]
+    assert rows[1]["rev"] == old
+    assert old in cli("versions", "/Docs/a.txt").out.splitlines()[2]
+    done = cli("restore", "/Docs/a.txt", old)
+    assert (done.code, done.out) == (0, "restored /Docs/a.txt (5 B)\n")
+    assert seeded.control.read("/Docs/a.txt") == b"alpha"
+
+
+def test_a_deleted_file_is_brought_back(seeded: Emulator, cli: Cli) -> None:
+    cli("rm", "/Docs/a.txt")
+    assert not seeded.control.exists("/Docs/a.txt")
+    rev = json.loads(cli("versions", "--json", "/Docs/a.txt").out)[0]["rev"]
+    assert cli("restore", "/Docs/a.txt", rev).code == 0
+    assert seeded.control.read("/Docs/a.txt") == b"alpha"
+
+
+def test_restoring_an_unknown_revision_is_an_error(seeded: Emulator, cli: Cli) -> None:
+    done = cli("restore", "/Docs/a.txt", "0123456789abc")
+    assert done.code in (1, 4)
+    assert seeded.control.read("/Docs/a.txt") == b"alpha"
+
+
+# Links
+
+
+def test_links(seeded: Emulator, cli: Cli) -> None:
+    shared = cli("link", "/Docs/a.txt")
+    assert (shared.code, shared.out.startswith("https://")) == (0, True), shared
+    assert cli("link", "/Docs/a.txt").out == shared.out, "the link that is there is given again"
+    assert json.loads(cli("link", "--json", "/Docs/a.txt").out)["url"] == shared.out.strip()
+    temporary = cli("link", "--temporary", "/Docs/a.txt").out
+    assert temporary.startswith("https://")
+    assert temporary != shared.out
+    assert cli("link", "/nope").code == 4
+
+
+# Changing
+
+
+def test_mkdir(seeded: Emulator, cli: Cli) -> None:
+    assert cli("mkdir", "/New").code == 0
+    assert cli("mkdir", "/New").code == 1
+    assert cli("mkdir", "/deep/er").code == 4
+    assert cli("mkdir", "-p", "/deep/er", "/New").code == 0
+    assert {"/New", "/deep/er"} <= set(seeded.control.tree())
+
+
+def test_rm(seeded: Emulator, cli: Cli) -> None:
+    refused = cli("rm", "/Docs")
+    assert (refused.code, "use -r" in refused.err) == (1, True)
+    assert cli("rm", "-r", "/").code == 2
+    assert cli("rm", "-f", "/nope").code == 0
+    assert cli("rm", "/Docs/a.txt", "/Docs/Sub/{c} ü.txt").code == 0
+    assert cli("rm", "-r", "/Docs").code == 0
+    assert set(seeded.control.tree()) == {"/Empty"}
+
+
+def test_mv(seeded: Emulator, cli: Cli) -> None:
+    assert cli("mv", "/Docs/a.txt", "/Docs/z.txt").code == 0
+    assert cli("mv", "/Docs/z.txt", "/Docs/Sub", "/Empty").code == 0
+    assert cli("mv", "/Empty/z.txt", "/Empty/Z.TXT").code == 0, "another case of the same name"
+    assert {"/Empty/Z.TXT", "/Empty/Sub/B.bin", "/Docs"} <= set(seeded.control.tree())
+    seeded.control.write("/other", b"x")
+    refused = cli("mv", "/other", "/Empty/z.txt")
+    assert (refused.code, "-f replaces it" in refused.err) == (1, True)
+    assert cli("mv", "-f", "/other", "/Empty/z.txt").code == 0
+    assert seeded.control.read("/Empty/z.txt") == b"x"
+    assert cli("mv", "/Empty", "/Empty/Sub").code == 1
+    assert cli("mv", "/Docs", "/nowhere/").code == 4
+
+
+def test_cp(seeded: Emulator, cli: Cli) -> None:
+    seeded.control.reset_counts()
+    assert cli("cp", "/Docs/a.txt", "/copy.txt").code == 0
+    assert cli("cp", "/Docs", "/Docs2").code == 1
+    assert cli("cp", "-r", "/Docs", "/Docs2").code == 0
+    assert cli("cp", "-r", "/Docs", "/Empty").code == 0
+    assert seeded.control.read("/copy.txt") == b"alpha"
+    assert {"/Docs2/Sub/B.bin", "/Empty/Docs/Sub/B.bin"} <= set(seeded.control.tree())
+    assert seeded.control.calls()["files/download"] == 0, "Dropbox copies by itself"
+    assert cli("cp", "/Docs/a.txt", "/copy.txt").code == 1
+    assert cli("cp", "-f", "/Docs/Sub/B.bin", "/copy.txt").code == 0
+    assert seeded.control.read("/copy.txt") == bytes(2000)
+
+
+def test_cp_between_two_connections(seeded: Emulator, cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    assert cli("cp", "-r", "/Docs", f"osfs://{tmp_path}/disk!/copy").code == 0
+    assert (tmp_path / "disk/copy/Sub/B.bin").read_bytes() == bytes(2000)
+    assert cli("mv", "/Docs", f"osfs://{tmp_path}/disk").code == 2
+
+
+# Moving content
+
+
+def test_put_and_get_a_file(seeded: Emulator, cli: Cli) -> None:
+    Path("up.txt").write_bytes(b"content")
+    os.utime("up.txt", (1_500_000_000, 1_500_000_000))
+    done = cli("put", "up.txt", "/Docs")
+    assert (done.code, done.err) == (0, "")
+    assert seeded.control.metadata("/Docs/up.txt")["client_modified"] == "2017-07-14T02:40:00Z"
+    assert cli("put", "up.txt", "/Docs/other.txt").code == 0
+    done = cli("get", "/Docs/other.txt")
+    assert done.out.startswith("1 copied (7 B)")
+    assert Path("other.txt").read_bytes() == b"content"
+    assert Path("other.txt").stat().st_mtime == 1_500_000_000
+    assert cli("get", "/Docs/a.txt", "named.txt").code == 0
+    assert Path("named.txt").read_bytes() == b"alpha"
+    assert stat.S_IMODE(Path("named.txt").stat().st_mode) == 0o666 & ~_umask()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_put_and_get_folders(seeded: Emulator, cli: Cli) -> None:
+    assert cli("get", "/Docs").code == 0
+    assert Path("Docs/Sub/{c} ü.txt").exists()
+    assert cli("put", "Docs", "/Empty").code == 0
+    assert seeded.control.read("/Empty/Docs/Sub/B.bin") == bytes(2000)
+    again = cli("put", "--json", "Docs", "/Empty")
+    result = json.loads(again.out)
+    assert (result["copied"], result["skipped"], result["failures"]) == (0, 3, [])
+    assert cli("put", "Docs", "/Renamed").code == 0
+    assert seeded.control.exists("/Renamed/a.txt")
+
+
+def test_no_clobber(seeded: Emulator, cli: Cli) -> None:
+    Path("a.txt").write_bytes(b"mine")
+    assert cli("get", "-n", "/Docs/a.txt").code == 0
+    assert Path("a.txt").read_bytes() == b"mine"
+    assert cli("put", "-n", "a.txt", "/Docs").code == 0
+    assert seeded.control.read("/Docs/a.txt") == b"alpha"
+    assert cli("put", "a.txt", "/Docs").code == 0
+    assert seeded.control.read("/Docs/a.txt") == b"mine"
+
+
+def test_put_from_standard_input(seeded: Emulator, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stdin:
+        buffer = io.BytesIO(b"piped" * 1000)
+
+    monkeypatch.setattr(sys, "stdin", Stdin)
+    assert cli("put", "-", "/piped.bin").code == 0
+    assert seeded.control.read("/piped.bin") == b"piped" * 1000
+    assert cli("put", "-", "/Docs").code == 2
+
+
+def test_quiet_says_nothing(seeded: Emulator, cli: Cli) -> None:
+    assert cli("get", "-q", "/Docs") == (0, "", "")
+
+
+def test_a_refused_name_is_told_before_a_byte_is_sent(seeded: Emulator, cli: Cli) -> None:
+    Path("dir").mkdir()
+    Path("dir/desktop.ini").write_text("x")
+    Path("dir/fine.txt").write_text("x")
+    seeded.control.reset_counts()
+    done = cli("put", "dir", "/Docs")
+    assert done.code == 1
+    assert "desktop.ini" in done.err
+    assert "1 copied" in done.out
+    assert "1 FAILED" in done.out
+    assert seeded.control.exists("/Docs/dir/fine.txt")
+
+
+# Mirror
+
+
+def test_mirror_up_and_down(seeded: Emulator, cli: Cli) -> None:
+    assert cli("mirror", ":/Docs", "local").code == 0
+    Path("local/a.txt").write_text("changed")
+    Path("local/new.txt").write_text("new")
+    Path("local/Sub/B.bin").unlink()
+    dry = cli("mirror", "-n", "--delete", "local", ":/Docs")
+    assert sorted(line.split()[:2] for line in dry.out.splitlines()[:-1]) == [
+        ["copy", "a.txt"],
+        ["copy", "new.txt"],
+        ["delete", "Sub/B.bin"],
+    ]
+    assert seeded.control.read("/Docs/a.txt") == b"alpha"
+    done = cli("mirror", "--json", "--delete", "local", ":/Docs")
+    result = json.loads(done.out)
+    assert (result["copied"], result["deleted"], result["skipped"]) == (2, 1, 1)
+    assert seeded.control.read("/Docs/a.txt") == b"changed"
+    assert not seeded.control.exists("/Docs/Sub/B.bin")
+
+
+def test_an_equal_mirror_moves_no_content(seeded: Emulator, cli: Cli) -> None:
+    cli("mirror", ":/Docs", "local")
+    os.utime("local/a.txt", (1, 1))
+    seeded.control.reset_counts()
+    done = cli("mirror", "local", ":/Docs")
+    assert done.out.startswith("0 copied (0 B), 3 equal")
+    cli("mirror", ":/Docs", "local")
+    calls = seeded.control.calls()
+    assert {route for route in calls if "upload" in route or "download" in route} == set()
+
+
+def test_mirror_sees_that_equal_sizes_differ(seeded: Emulator, cli: Cli) -> None:
+    cli("mirror", ":/Docs", "local")
+    times = Path("local/a.txt").stat()
+    Path("local/a.txt").write_bytes(b"ALPHA")
+    os.utime("local/a.txt", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert cli("mirror", "--quick", "local", ":/Docs").out.startswith("0 copied")
+    assert cli("mirror", "local", ":/Docs").out.startswith("1 copied (5 B)")
+    assert seeded.control.read("/Docs/a.txt") == b"ALPHA"
+
+
+def test_mirror_within_one_account_is_server_side(seeded: Emulator, cli: Cli) -> None:
+    seeded.control.reset_counts()
+    assert cli("mirror", ":/Docs", ":/Backup").code == 0
+    assert seeded.control.read("/Backup/Sub/B.bin") == bytes(2000)
+    assert seeded.control.calls()["files/download"] == 0
+
+
+def test_mirror_of_two_local_folders_is_a_mistake(cli: Cli) -> None:
+    done = cli("mirror", "/tmp", "/var")
+    assert (done.code, ":/folder" in done.err) == (2, True)
+
+
+def test_a_full_account_ends_the_mirror_with_the_reason(emulator: Emulator, cli: Cli) -> None:
+    emulator.control.set_quota(3000)
+    Path("many").mkdir()
+    for number in range(60):
+        Path(f"many/{number}").write_bytes(os.urandom(1000))
+    done = cli("mirror", "-w", "2", "many", ":/many")
+    assert done.code == 1
+    assert "not enough space" in done.err.lower() or "full" in done.err.lower() or "storage" in done.err.lower()
+    assert len(done.err.splitlines()) < 20, "the others were not tried"
+
+
+def test_permission_errors_of_the_account(seeded: Emulator, cli: Cli) -> None:
+    seeded.control.revoke_tokens()
+    done = cli("ls")
+    assert done.code == 3
+    assert done.err.count("\n") == 1
+    assert seeded.refresh_token not in done.err
