@@ -81,7 +81,10 @@ def _may_redirect(app: App, redirect_uri: str) -> bool:
     """A localhost address needs no registration, on any port; whatever is registered must match exactly."""
     if redirect_uri in app.redirect_uris:
         return True
-    parts = urlsplit(redirect_uri)
+    try:
+        parts = urlsplit(redirect_uri)
+    except ValueError:
+        return False
     return parts.scheme in ("http", "https") and parts.hostname in LOOPBACK
 
 

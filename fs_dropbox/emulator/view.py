@@ -146,6 +146,8 @@ class View:
             if child is None:
                 return Target(node, tuple(components[depth:-1]), components[-1], None)
             if depth < len(components) - 1:
+                if not self.shows(child):
+                    raise WriteError("no_write_permission")
                 node = child
         assert isinstance(node, Folder)
         return Target(node, (), components[-1], self.children(node)[fold(components[-1])])

@@ -325,3 +325,8 @@ def test_what_has_no_picture(api: Api) -> None:
     assert bare(error_of(api.download(thumbnail, {"path": "/t.doc"}))) == "unsupported_extension"
     assert bare(error_of(api.download("files/get_preview", {"path": "/t.doc"}))) == "unsupported_content"
     assert bare(error_of(api.download("files/get_preview", {"path": "/fake.png"}))) == "unsupported_extension"
+
+
+@pytest.mark.parametrize("url", ["http://[", "https://", "file:///etc/passwd", "nonsense", ""])
+def test_save_url_takes_web_addresses_only(api: Api, url: str) -> None:
+    assert bare(error_of(api.rpc("files/save_url", {"path": "/x", "url": url}))) == "invalid_url"

@@ -360,3 +360,29 @@ def test_teams_survive_a_restart(tmp_path: Path) -> None:
         second.control.remove_member(BOB)
         assert second.control.tree(account=BOB) == {}
         api.http.close()
+
+
+def test_other_homes_stay_hidden(emulator: Emulator, api: Api, space: str) -> None:
+    """Whatever way a member takes, another member's files are not there."""
+    secret = emulator.control.write("/Ann/secret.txt", b"s")
+    emulator.control.write("/Ann/gone.txt", b"g")
+    bob = api_of(api, BOB)
+    bob.headers = rooted("root", emulator.control.account(BOB)["root_info"]["root_namespace_id"])
+    cursor = bob.ok(bob.rpc("files/list_folder/get_latest_cursor", {"path": "", "recursive": True}))["cursor"]
+    emulator.control.delete("/Ann/gone.txt")
+    emulator.control.write("/Ann/new.txt", b"n")
+    assert bob.news(cursor)[0] == []
+    home = emulator.control.account()["root_info"]["home_namespace_id"]
+    for path in ("/Ann", "/Ann/secret.txt", secret["id"], f"rev:{secret['rev']}", f"ns:{home}/secret.txt"):
+        assert bare(error_of(bob.rpc("files/get_metadata", {"path": path}))) == "path/not_found", path
+        assert bare(error_of(bob.download("files/download", {"path": path}))) == "path/not_found", path
+    gone = {"path": "/Ann/gone.txt"}
+    assert bare(error_of(bob.rpc("files/get_metadata", {**gone, "include_deleted": True}))) == "path/not_found"
+    assert bare(error_of(bob.rpc("files/list_revisions", gone))) == "path/not_found"
+    restored = bob.rpc("files/restore", {"path": "/Ann/secret.txt", "rev": secret["rev"]})
+    assert bare(error_of(restored)) == "path_write/no_write_permission"
+    assert bare(error_of(bob.upload("files/upload", {"path": "/Ann/x"}, b""))) == "path/no_write_permission"
+    found = bob.ok(bob.rpc("files/search_v2", {"query": "secret"}))
+    assert found["matches"] == []
+    archive = bob.rpc("files/copy_v2", {"from_path": "/Ann/secret.txt", "to_path": "/Bob/x"})
+    assert bare(error_of(archive)) == "from_lookup/not_found"

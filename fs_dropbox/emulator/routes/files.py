@@ -171,7 +171,10 @@ def _history(view: View, path: str, mode: str) -> tuple[File | None, list[Revisi
 
 
 def _deleted_history(view: View, path: str) -> tuple[None, list[Revision], int]:
-    target = view.target(path)
+    try:
+        target = view.target(path)
+    except WriteError as error:
+        raise PathLookupError("malformed_path" if error.union[".tag"] == "malformed_path" else "not_found") from error
     folder = target.folder.inner
     key_path = folder.key_path() + "".join("/" + fold(name) for name in (*target.missing, target.name))
     grave = folder.namespace.tombstone(key_path)

@@ -8,7 +8,7 @@ from .. import shared_folders
 from ..accounts import Account
 from ..arguments import Arguments
 from ..context import Context
-from ..errors import RouteError, union
+from ..errors import BadArgumentError, RouteError, union
 from ..paging import Place, cut, place_of
 from ..registry import Table
 from ..tree import Namespace
@@ -68,7 +68,7 @@ def list_members_continue(context: Context, arg: Arguments) -> Any:
     """List further members."""
     try:
         folder_id, inner = context.service.cursors.unseal(arg.string("cursor"))
-    except (ValueError, TypeError) as error:
+    except (BadArgumentError, ValueError, TypeError) as error:
         raise RouteError("invalid_cursor") from error
     with context.service.state.lock:
         return _page(context, _readable(context, folder_id), place_of(context, "folder_members", inner))

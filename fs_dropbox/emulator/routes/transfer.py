@@ -90,8 +90,7 @@ def save_copy_reference(context: Context, arg: Arguments) -> Any:
 def save_url(context: Context, arg: Arguments) -> Any:
     """Store what is behind a URL. The emulator reaches its own links only; everything else fails to download."""
     path, url = arg.path("path", "Path"), arg.string("url")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+    if not re.match(r"https?://[^/\[\]]+(?:/|$)", url):
         raise RouteError("invalid_url")
     with nested(), context.write(path):
         revision = _behind(context, url)
