@@ -53,9 +53,11 @@ class Demo:
 
 
 @contextmanager
-def demo(folder: Path) -> Iterator[Demo]:
+def demo(folder: Path, **environment: str) -> Iterator[Demo]:
     command = [*COMMAND, "--folder", folder, "--listen", "127.0.0.1:0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stdout is not None
             greeting = ""
@@ -117,6 +119,19 @@ def test_the_credential_convention_opens_the_same_account(tmp_path: Path) -> Non
     assert 'reason="Dropbox refused the credentials' in log
     assert user.partition("~")[2] not in log
     assert token not in log
+
+
+def test_settings_for_the_real_dropbox_do_not_lead_it_astray(tmp_path: Path) -> None:
+    nowhere = "http://127.0.0.1:1"
+    with demo(tmp_path, https_proxy=nowhere, HTTPS_PROXY=nowhere, DROPBOX_API_HOST="127.0.0.1:1") as running:
+        with running.sftp() as client:
+            assert "README.txt" in client.listdir("/")
+        running.end()
+
+
+def test_two_demos_of_one_folder_are_one_line(tmp_path: Path) -> None:
+    with demo(tmp_path):
+        assert "another emulator uses this folder" in run("--folder", tmp_path, "--listen", "127.0.0.1:0")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
