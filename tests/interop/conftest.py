@@ -1,0 +1,72 @@
+"""Fixtures that run foreign clients against the whole stack; nothing of it is left on disk or in memory."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fs_dropbox.emulator import Emulator
+
+from .stack import GatewayProcess, Stack, serving
+
+LogLines = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    with Emulator() as running:
+        yield running
+
+
+@pytest.fixture
+def bare_stack(emulator: Emulator, tmp_path: Path) -> Iterator[Stack]:
+    """An emulator, and no gateway yet."""
+    yield Stack(emulator, tmp_path)
+    for path in tmp_path.iterdir():  # pytest would keep hundreds of megabytes for days
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+@pytest.fixture
+def stack(bare_stack: Stack) -> Iterator[Stack]:
+    """A gateway in this process, whose threads and sockets are counted."""
+    with serving(bare_stack):
+        yield bare_stack
+
+
+@pytest.fixture
+def process(bare_stack: Stack) -> Iterator[GatewayProcess]:
+    """A gateway as a process of its own, which a test may kill."""
+    gateway = GatewayProcess(bare_stack)
+    try:
+        gateway.start()
+        yield gateway
+    finally:
+        gateway.close()
+
+
+@pytest.fixture
+def log_lines(caplog: pytest.LogCaptureFixture) -> LogLines:
+    """Return the fields of every line logged for events that begin so, once there are so many."""
+    caplog.set_level(logging.DEBUG, logger="sftp_gateway")
+
+    def lines(event: str, at_least: int = 0) -> list[dict[str, Any]]:
+        deadline = time.monotonic() + 10
+        while True:
+            records = [record.__dict__ for record in caplog.records if hasattr(record, "event")]
+            found = [{"event": fields["event"], **fields["fields"]} for fields in records]
+            found = [fields for fields in found if fields["event"].startswith(event)]
+            if len(found) >= at_least:
+                return found
+            assert time.monotonic() < deadline, f"{event} was not logged"
+            time.sleep(0.01)
+
+    return lines

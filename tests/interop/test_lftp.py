@@ -1,0 +1,69 @@
+"""lftp: mirrors both ways, and goes on with what was cut off."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.clients import client
+
+from .stack import KEY, MIB, Stack, digest, digests, make_tree, run
+
+pytestmark = pytest.mark.interop
+
+
+def lftp(stack: Stack, *lines: str) -> str:
+    settings = (
+        f'set sftp:connect-program "ssh -a -x -F {stack.ssh_config}"',
+        "set sftp:auto-confirm yes",
+        "set net:max-retries 1",
+        "set net:timeout 30",
+        "set cmd:fail-exit yes",
+        f"open -u ann, sftp://{KEY}",
+    )
+    done = run([client("lftp"), "--norc", "-c", "; ".join([*settings, *lines])], folder=stack.folder)
+    assert done.code == 0, done.out + done.err
+    return done.out
+
+
+def test_a_tree_is_mirrored_both_ways(stack: Stack) -> None:
+    tree = make_tree(stack.folder / "tree")
+    lftp(stack, "mirror -R --parallel=4 tree there")
+    assert stack.stored("/there") == tree
+    lftp(stack, "mirror --parallel=4 there back")
+    assert digests(stack.folder / "back") == tree
+
+
+def test_a_mirror_sends_only_what_is_newer(stack: Stack) -> None:
+    make_tree(stack.folder / "tree")
+    lftp(stack, "mirror -R tree there")
+    stack.control.reset_counts()
+    lftp(stack, "mirror -R tree there")
+    assert not [route for route in stack.control.calls() if "upload" in route]
+    (stack.folder / "tree" / "one").write_bytes(b"more than before")
+    (stack.folder / "tree" / "empty").unlink()
+    lftp(stack, "mirror -R --delete tree there")
+    assert stack.stored("/there") == digests(stack.folder / "tree")
+
+
+def test_put_c_goes_on_where_the_file_ends(stack: Stack) -> None:
+    content = stack.write("file", os.urandom(2 * MIB + 7)).read_bytes()
+    stack.control.write("/file", content[:MIB])
+    lftp(stack, "put -c file")
+    assert stack.stored() == {"file": digest(content)}
+
+
+def test_put_replaces_and_keeps_the_time(stack: Stack) -> None:
+    stack.control.write("/file", b"an older and longer one")
+    os.utime(stack.write("file", b"new"), (1_500_000_000, 1_500_000_000))
+    lftp(stack, "put file")
+    assert stack.control.read("/file") == b"new"
+    assert stack.control.metadata("/file")["client_modified"] == "2017-07-14T02:40:00Z"
+
+
+def test_mv_cd_and_rm(stack: Stack) -> None:
+    stack.control.write("/folder/one", b"1")
+    stack.control.write("/folder/two", b"2")
+    lftp(stack, "cd folder", "mv one eins", "rm two", "cd ..", "mv folder Ordner", "mkdir -p a/b", "rm -r a")
+    assert stack.control.tree() == {"/Ordner": None, "/Ordner/eins": 1}

@@ -1,0 +1,61 @@
+"""rclone's sftp backend: copies, synchronises, checks."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from tests.clients import client
+
+from .stack import Stack, digests, make_tree, run
+
+pytestmark = pytest.mark.interop
+
+
+def rclone(stack: Stack, *arguments: str) -> str:
+    config = stack.folder / "rclone.conf"
+    config.write_text(
+        f"[box]\ntype = sftp\nhost = 127.0.0.1\nport = {stack.port}\nuser = ann\nkey_file = {stack.folder}/id\n"
+        "shell_type = none\n"
+    )
+    command = [client("rclone"), "--config", config, "--retries", "1", "--low-level-retries", "1", *arguments]
+    done = run(command, environment={"HOME": str(stack.folder), "PATH": os.environ["PATH"]}, folder=stack.folder)
+    assert done.code == 0, done.out + done.err
+    return done.out
+
+
+def test_a_tree_is_copied_both_ways_and_checked(stack: Stack) -> None:
+    tree = make_tree(stack.folder / "tree")
+    rclone(stack, "copy", "tree", "box:there")
+    assert stack.stored("/there") == tree
+    rclone(stack, "check", "--download", "tree", "box:there")
+    rclone(stack, "copy", "box:there", "back")
+    assert digests(stack.folder / "back") == tree
+
+
+def test_a_second_sync_sends_only_what_changed(stack: Stack) -> None:
+    make_tree(stack.folder / "tree")
+    rclone(stack, "sync", "tree", "box:there")
+    (stack.folder / "tree" / "one").write_bytes(b"more than before")
+    (stack.folder / "tree" / "empty").unlink()
+    stack.control.reset_counts()
+    rclone(stack, "sync", "--size-only", "tree", "box:there")
+    assert stack.stored("/there") == digests(stack.folder / "tree")
+    assert sum(stack.control.bytes_in()[route] for route in stack.control.bytes_in() if "upload" in route) < 10_000
+
+
+def test_about_shows_the_quota(stack: Stack) -> None:
+    stack.control.set_quota(1 << 40)
+    assert json.loads(rclone(stack, "about", "--json", "box:"))["total"] == 1 << 40
+
+
+def test_files_are_moved_and_removed(stack: Stack) -> None:
+    stack.control.write("/folder/one", b"1")
+    stack.control.write("/folder/two", b"2")
+    rclone(stack, "moveto", "box:folder/one", "box:other/eins")
+    rclone(stack, "deletefile", "box:folder/two")
+    assert {path: size for path, size in stack.control.tree().items() if size is not None} == {"/other/eins": 1}
+    rclone(stack, "purge", "box:other")
+    assert not stack.control.exists("/other")
