@@ -59,7 +59,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Meta(description="Host key files; none for host_key_ed25519 in the state folder, made when missing."),
     ] = ()
     compatible_algorithms: Annotated[
-        bool, Meta(description="Also offer NIST curves, 2048-bit groups and plain SHA-2 MACs, for older devices.")
+        bool, Meta(description="Also offer NIST curves and 2048-bit groups, for older devices.")
     ] = False
     credential_logins: Annotated[
         bool, Meta(description="Let people sign in with APP_KEY~APP_SECRET and a refresh token.")

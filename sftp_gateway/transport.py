@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import socket
 import threading
 import time
@@ -36,9 +37,9 @@ DISCONNECT_TOO_MANY_CONNECTIONS: Final = 12
 
 _GCM = ("aes256-gcm@openssh.com", "aes128-gcm@openssh.com")
 _CIPHERS = (*_GCM, "aes256-ctr", "aes192-ctr", "aes128-ctr")
-_MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
+# The last two are for libssh2 before 1.11, which has no other: the curl, git and PHP of Debian 12 and Ubuntu 22.04.
+_MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512")
 _KEX = ("mlkem768x25519-sha256", "curve25519-sha256@libssh.org", "diffie-hellman-group16-sha512")
-_COMPATIBLE_MACS = (*_MACS, "hmac-sha2-256", "hmac-sha2-512")
 _COMPATIBLE_KEX = (
     *_KEX,
     "ecdh-sha2-nistp256",
@@ -48,6 +49,7 @@ _COMPATIBLE_KEX = (
 )
 _MAX_PROMPT_ANSWERS = 8
 _MAX_HELD_BACK = 10_000
+_USER_NAME = re.compile(r"(?<=username=).*", re.DOTALL)  # which can hold an app's secret
 _FIRST_SERVICE_MESSAGE = 50  # RFC 4250: below are those of the transport itself
 
 _logger = logging.getLogger(__name__)
@@ -188,7 +190,6 @@ class BoundedTransport(wire.GatewayTransport):
             MSG_CHANNEL_REQUEST: self._handle_channel_request,
         }
         if compatible_algorithms:
-            self._preferred_macs = _COMPATIBLE_MACS
             self._preferred_kex = _available(_COMPATIBLE_KEX)
         self.set_log_channel(_ssh_logger.name)
         for key in host_keys:
@@ -233,7 +234,7 @@ class BoundedTransport(wire.GatewayTransport):
             self.last_problem = msg
         if _ssh_logger.isEnabledFor(logging.DEBUG):
             for line in msg if isinstance(msg, list) else [msg]:
-                _ssh_logger.debug(line, *args)
+                _ssh_logger.debug(_USER_NAME.sub("***", str(line)), *args)
 
     def _send_message(self, data: Message) -> None:
         """Hold back what may not be sent while keys are exchanged: paramiko answers requests right into it."""
