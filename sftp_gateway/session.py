@@ -86,6 +86,7 @@ class Session(paramiko.ServerInterface):
         self._prompted_name: str | None = None
         self._attempted: str | None = None
         self._refused_keys: list[str] = []
+        self._refused_attempts: set[bytes] = set()
         self._explained = False
         self._method = ""
         self._login: Login | None = None
@@ -163,13 +164,16 @@ class Session(paramiko.ServerInterface):
         self._attempted = name
         if isinstance(password, bytes):
             password = password.decode("utf-8", "surrogateescape")
+        attempt = hashlib.sha256(f"{name}\0{password}".encode("utf-8", "surrogatepass")).digest()
+        if attempt in self._refused_attempts:  # by another method: OpenSSH tries both with what was typed once
+            return AUTH_FAILED
         try:
             login = self._services.users.check_password(name, password)
         except UserError as error:
             return self._refuse_misconfigured(error)
         if login is None:
             reason = "wrong password" if self._services.users.knows(name) else "unknown user"
-            return self._refuse(name, password, method, reason)
+            return self._refuse(name, attempt, method, reason)
         self._login, self._method = login, method
         if login.proven:
             return AUTH_SUCCESSFUL
@@ -177,17 +181,17 @@ class Session(paramiko.ServerInterface):
         try:
             self._lease = self._services.accounts.acquire(login.url)
         except AccountRefusedError as error:
-            return self._refuse(name, password, method, f"{login.storage} refused the credentials: {error}")
+            return self._refuse(name, attempt, method, f"{login.storage} refused the credentials: {error}")
         except AccountUnreachableError as error:
             self._turn_away(f"{login.storage} cannot be reached", error)
             return AUTH_FAILED
         return AUTH_SUCCESSFUL
 
-    def _refuse(self, name: str, password: str, method: str, reason: str) -> int:
+    def _refuse(self, name: str, attempt: bytes, method: str, reason: str) -> int:
         """Count and log a failed login."""
         self._explained = True
+        self._refused_attempts.add(attempt)
         self.log.log("login_failed", level=logging.WARNING, user=shown_name(name), method=method, reason=reason)
-        attempt = hashlib.sha256(f"{name}\0{password}".encode("utf-8", "surrogatepass")).digest()
         if self._services.gatekeeper.fail(self.address, attempt):
             self.log.log("ban", level=logging.WARNING, reason="too many failed logins from this address")
             self.transport.disconnect(DISCONNECT_SERVICE_NOT_AVAILABLE, "too many failed logins")
