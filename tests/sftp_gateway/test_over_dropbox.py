@@ -1,0 +1,94 @@
+"""What logins and sessions cost in calls to Dropbox, counted by the emulator."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import paramiko
+import pytest
+
+from fs_dropbox.emulator import Emulator
+from sftp_gateway import SFTPGateway
+
+from .conftest import Connect, LogLines, StartGateway
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    with Emulator() as running:
+        yield running
+
+
+def parameters(emulator: Emulator) -> str:
+    return f"api_host={emulator.host}&ca_certs={quote(str(emulator.ca_file), safe='')}"
+
+
+def names(emulator: Emulator) -> tuple[str, str]:
+    return f"{emulator.app_key}~{emulator.app_secret}", emulator.refresh_token
+
+
+def listing(transport: paramiko.Transport) -> list[str]:
+    with paramiko.SFTPClient.from_transport(transport) as client:  # type: ignore[union-attr]
+        return sorted(client.listdir("/"))
+
+
+def test_ten_logins_at_once_share_one_token_one_filesystem_and_one_listing(
+    emulator: Emulator, start_gateway: StartGateway, connect: Connect
+) -> None:
+    """FileZilla's way of transferring ten files."""
+    emulator.control.seed("/a", b"x")
+    gateway = start_gateway(url_parameters=parameters(emulator))
+    emulator.control.reset_counts()
+    seen: list[list[str]] = []
+
+    def come_in() -> None:
+        seen.append(listing(connect(gateway, *names(emulator))))
+
+    threads = [threading.Thread(target=come_in) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert seen == [["a"]] * 10
+    calls = emulator.control.calls()
+    assert calls["oauth2/token"] == 1, calls
+    assert calls["users/get_current_account"] == 1, calls
+    assert calls["files/list_folder"] <= 2, calls  # the second is the change feed's
+
+
+def test_a_token_revoked_under_an_open_account_lets_nobody_in_any_more(
+    emulator: Emulator, start_gateway: StartGateway, connect: Connect, log_lines: LogLines
+) -> None:
+    gateway = start_gateway(url_parameters=parameters(emulator), recheck_seconds=0.0)
+    assert listing(connect(gateway, *names(emulator))) == []
+    name, token = names(emulator)
+    emulator.control.revoke_tokens()
+    with pytest.raises(paramiko.AuthenticationException):
+        connect(gateway, name, token)
+    assert log_lines("login_failed", 1)[0]["reason"].startswith("Dropbox refused the credentials: ")
+
+
+def test_an_account_that_nobody_uses_is_given_back(
+    emulator: Emulator, start_gateway: StartGateway, connect: Connect
+) -> None:
+    gateway = start_gateway(url_parameters=parameters(emulator), account_idle_seconds=0.0)
+    transport = connect(gateway, *names(emulator))
+    assert listing(transport) == []
+    assert dropbox_threads()
+    transport.close()
+    wait_for_no_dropbox_threads(gateway)
+
+
+def dropbox_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("fs-dropbox")]
+
+
+def wait_for_no_dropbox_threads(gateway: SFTPGateway) -> None:
+    deadline = time.monotonic() + 20
+    while dropbox_threads():
+        assert time.monotonic() < deadline, dropbox_threads()
+        time.sleep(0.02)
+    assert gateway.connections == 0
