@@ -1,0 +1,44 @@
+"""The documents tell the truth: what they name exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _tests() -> set[str]:
+    names = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                names.add(f"{path.name}::{node.name}")
+    return names
+
+
+def test_every_test_that_the_semantics_name_exists() -> None:
+    named = re.findall(r"\[(test_\w+\.py::test_\w+)\]", (ROOT / "docs/semantics.md").read_text())
+    assert len(named) > 50
+    assert not sorted(set(named) - _tests())
+
+
+@pytest.mark.parametrize(
+    "document", sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("**/*.md") if ".venv" not in path.parts)
+)
+def test_links_lead_somewhere(document: str) -> None:
+    path = ROOT / document
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
+        if "://" not in target:
+            assert (path.parent / target).exists(), f"{document}: {target}"
+
+
+def test_the_architecture_names_every_module_and_no_other() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    for package in ("fs_dropbox", "sftp_gateway"):
+        for path in (ROOT / package).glob("*.py"):
+            if not path.name.startswith("_"):
+                assert f"`{path.name}`" in text, f"{package}/{path.name} is not in docs/architecture.md"
