@@ -129,6 +129,9 @@ TABLE: Final[dict[Tags, Rule]] = {
     ("template_error",): (errors.OperationFailed, "Dropbox does not know the property template"),
     # Shared links
     ("shared_link_already_exists",): (errors.OperationFailed, "there is a shared link already"),
+    ("shared_link_already_exists", "metadata"): (errors.OperationFailed, "there is a shared link already"),
+    ("shared_link_already_exists", "other"): (errors.OperationFailed, "there is a shared link already"),
+    ("permission_denied",): (errors.PermissionDenied, "no permission to list the shared links"),
     ("settings_error", "invalid_settings"): (errors.Unsupported, "these settings cannot be combined"),
     ("settings_error", "not_authorized"): (errors.PermissionDenied, "this account may not use these settings"),
     ("access_denied",): (errors.PermissionDenied, "no permission to share this"),

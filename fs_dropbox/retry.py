@@ -239,8 +239,9 @@ class Retry:
         failures = 0
         doubtful = False
         while True:
+            self.governor.admit(traffic, waiter, route, deadline)
             try:
-                return self._try(attempt, route, traffic, waiter, deadline)
+                return self._try(attempt, traffic, deadline)
             except (ApiError, TransportError) as error:
                 problem = error
             rate_limited = isinstance(problem, ApiError) and problem.is_rate_limit
@@ -249,7 +250,7 @@ class Retry:
             pause = 0.0 if rate_limited else self.policy.pause_seconds(failures, self._chance())
             left = deadline - self._clock.monotonic()
             last = not problem.is_transient or failures >= self.policy.attempts or pause >= left
-            if not last:
+            if not last and pause:
                 waiter.wait(pause)
             if doubtful and not repeatable:
                 waiter.check()
@@ -265,8 +266,8 @@ class Retry:
                     problem.was_repeated = doubtful
                 raise problem
 
-    def _try(self, attempt: Callable[[float], T], route: str, traffic: Traffic, waiter: Waiter, deadline: float) -> T:
-        self.governor.admit(traffic, waiter, route, deadline)
+    def _try(self, attempt: Callable[[float], T], traffic: Traffic, deadline: float) -> T:
+        """Make an attempt that was admitted."""
         success = False
         try:
             result = attempt(max(deadline - self._clock.monotonic(), 0.1))

@@ -1,0 +1,140 @@
+"""Tokens: refreshed ahead of time, once for all threads; credentials that keep their secrets."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from fs_dropbox.auth import MARGIN_SECONDS, Credentials, TokenSource
+from fs_dropbox.errors import AuthError, TransportError
+
+REFRESHING = Credentials(app_key="key", app_secret="hidden", refresh_token="concealed")
+
+
+class Endpoint:
+    """The token endpoint: hands out token1, token2…"""
+
+    def __init__(self, lifetime_seconds: float = 14400) -> None:
+        self.forms: list[Mapping[str, str]] = []
+        self.lifetime_seconds = lifetime_seconds
+        self.answer: tuple[int, dict[str, Any]] | None = None
+
+    def __call__(self, form: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
+        self.forms.append(form)
+        return self.answer or (
+            200,
+            {"access_token": f"token{len(self.forms)}", "expires_in": self.lifetime_seconds, "token_type": "bearer"},
+        )
+
+
+class Now:
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def test_one_refresh_for_sixteen_threads() -> None:
+    endpoint, barrier = Endpoint(), threading.Barrier(16)
+    source = TokenSource(REFRESHING, endpoint)
+
+    def ask(_: int) -> str:
+        barrier.wait()
+        return source.token()
+
+    with ThreadPoolExecutor(16) as pool:
+        assert set(pool.map(ask, range(16))) == {"token1"}
+        assert len(endpoint.forms) == 1
+        assert set(pool.map(lambda _: source.renew("token1"), range(16))) == {True}
+    assert source.token() == "token2"
+    assert len(endpoint.forms) == 2
+
+
+def test_the_form_is_the_protocol_s() -> None:
+    endpoint = Endpoint()
+    TokenSource(REFRESHING, endpoint).token()
+    TokenSource(Credentials(app_key="key", refresh_token="concealed"), endpoint).token()
+    with_secret = {
+        "grant_type": "refresh_token",
+        "refresh_token": "concealed",
+        "client_id": "key",
+        "client_secret": "hidden",
+    }
+    assert endpoint.forms == [with_secret, {k: v for k, v in with_secret.items() if k != "client_secret"}]
+
+
+def test_refreshed_with_a_margin() -> None:
+    endpoint, now = Endpoint(), Now()
+    source = TokenSource(REFRESHING, endpoint, now=now)
+    assert source.token() == "token1"
+    now.seconds = 14400 - MARGIN_SECONDS - 1
+    assert source.token() == "token1"
+    now.seconds += 2
+    assert source.token() == "token2"
+
+
+def test_tokens_with_a_short_life_are_not_refreshed_for_every_call() -> None:
+    endpoint, now = Endpoint(lifetime_seconds=60), Now()
+    source = TokenSource(REFRESHING, endpoint, now=now)
+    assert [source.token(), source.token()] == ["token1", "token1"]
+    now.seconds = 31
+    assert source.token() == "token2"
+
+
+def test_an_access_token_alone_is_used_as_it_is() -> None:
+    endpoint = Endpoint()
+    source = TokenSource(Credentials(access_token="given"), endpoint)
+    assert source.token() == "given"
+    assert not source.renew("given")
+    assert endpoint.forms == []
+
+
+def test_an_access_token_with_a_refresh_token_is_used_until_refused() -> None:
+    source = TokenSource(Credentials(app_key="key", refresh_token="r", access_token="given"), Endpoint())
+    assert source.token() == "given"
+    assert source.renew("given")
+    assert source.token() == "token1"
+
+
+@pytest.mark.parametrize(
+    ("answer", "tag"),
+    [
+        ((400, {"error": "invalid_grant", "error_description": "refresh token is invalid"}), "invalid_access_token"),
+        ((400, {"error": "invalid_client"}), "invalid_client"),
+        ((401, {"error": "invalid_client"}), "invalid_client"),
+        ((400, {"error": "unsupported_grant_type"}), "bad_request"),
+    ],
+)
+def test_refusals(answer: tuple[int, dict[str, Any]], tag: str) -> None:
+    endpoint = Endpoint()
+    endpoint.answer = answer
+    with pytest.raises(AuthError) as caught:
+        TokenSource(REFRESHING, endpoint).token()
+    assert caught.value.tag == (tag,)
+
+
+@pytest.mark.parametrize("answer", [{}, {"access_token": "x"}, {"access_token": "x", "expires_in": "soon"}])
+def test_an_answer_that_makes_no_sense(answer: dict[str, Any]) -> None:
+    endpoint = Endpoint()
+    endpoint.answer = (200, answer)
+    with pytest.raises(TransportError):
+        TokenSource(REFRESHING, endpoint).token()
+
+
+def test_credentials_have_to_make_sense() -> None:
+    for fields in ({}, {"app_key": "key", "app_secret": "s"}, {"refresh_token": "r"}):
+        with pytest.raises(ValueError, match="need"):
+            Credentials(**fields)
+
+
+def test_no_secret_shows() -> None:
+    credentials = Credentials("key", "hidden", "concealed", "secret-token", member="m@example.com")
+    for shown in (repr(credentials), str(credentials), f"{credentials}", credentials.fingerprint()):
+        assert not any(secret in shown for secret in ("hidden", "concealed", "secret-token"))
+    assert "key" in repr(credentials)
+    assert credentials.fingerprint() != Credentials("key", "hidden", "other").fingerprint()

@@ -1,0 +1,283 @@
+"""Calls are repeated when it helps and does no harm; a 429 stops everyone whom it concerns. With a clock of our own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from fs_dropbox.errors import ApiError, TransportError
+from fs_dropbox.retry import FIRST_WRITERS, MOST_WRITERS, Governor, Retry, RetryPolicy, SystemClock, Traffic, Waiter
+
+
+class FakeClock:
+    """Waits take no time, and are written down."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.waits: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wait(self, event: threading.Event, seconds: float) -> object:
+        if not event.is_set():
+            self.waits.append(seconds)
+            self.now += seconds
+        return event.is_set()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+class Script:
+    """An attempt that does what it is told, one thing after the other."""
+
+    def __init__(self, *outcomes: object) -> None:
+        self.outcomes = list(outcomes)
+        self.tries = 0
+
+    def __call__(self, left: float) -> object:
+        self.tries += 1
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+
+def run(clock: FakeClock, attempt: Callable[[float], Any], governor: Governor | None = None, **arguments: Any) -> Any:
+    policy = arguments.pop("policy", RetryPolicy(attempts=4, deadline_seconds=60.0))
+    retry = Retry(policy, governor or Governor(clock), clock=clock, chance=lambda: 1.0)
+    defaults: dict[str, Any] = {"route": "r", "traffic": Traffic.READ, "waiter": Waiter(clock), "repeatable": True}
+    return retry.run(attempt, **(defaults | arguments))
+
+
+def busy(seconds: float | None = None, tag: str = "too_many_requests") -> ApiError:
+    return ApiError("r", (tag,), status=429, retry_after=seconds)
+
+
+def test_transient_failures_are_repeated_with_growing_pauses(clock: FakeClock) -> None:
+    attempt = Script(TransportError("reset"), TransportError("server"), TransportError("cut"), "done")
+    assert run(clock, attempt) == "done"
+    assert clock.waits == [0.5, 1.0, 2.0]
+
+
+def test_attempts_are_bounded(clock: FakeClock) -> None:
+    attempt = Script(*[TransportError("reset")] * 9)
+    with pytest.raises(TransportError):
+        run(clock, attempt)
+    assert attempt.tries == 4
+
+
+def test_pauses_are_bounded_and_random() -> None:
+    policy = RetryPolicy(first_pause_seconds=1.0, longest_pause_seconds=5.0)
+    assert policy.pause_seconds(1, 0.0) == 0.5
+    assert policy.pause_seconds(1, 1.0) == 1.0
+    assert policy.pause_seconds(50, 1.0) == 5.0
+
+
+@pytest.mark.parametrize(
+    "error", [ApiError("r", ("path", "not_found")), TransportError("tls"), TransportError("closed")], ids=str
+)
+def test_permanent_failures_are_not_repeated(clock: FakeClock, error: Exception) -> None:
+    attempt = Script(error)
+    with pytest.raises(type(error)):
+        run(clock, attempt)
+    assert attempt.tries == 1
+
+
+def test_the_deadline_ends_it(clock: FakeClock) -> None:
+    def attempt(left: float) -> object:
+        clock.now += 25.0
+        raise TransportError("timeout")
+
+    with pytest.raises(TransportError):
+        run(clock, attempt, policy=RetryPolicy(attempts=99, deadline_seconds=60.0))
+    assert clock.now < 1000 + 60 + 26
+
+
+def test_retry_after_is_waited_for_whatever_the_number_of_attempts(clock: FakeClock) -> None:
+    attempt = Script(*[busy(7.0)] * 6, "done")
+    assert run(clock, attempt) == "done"
+    assert clock.waits == [7.0] * 6
+
+
+def test_a_429_without_retry_after_waits_all_the_same(clock: FakeClock) -> None:
+    assert run(clock, Script(busy(), "done")) == "done"
+    assert clock.waits == [1.0]
+
+
+def test_a_wait_beyond_the_deadline_is_refused_at_once(clock: FakeClock) -> None:
+    attempt = Script(busy(300.0), "done")
+    with pytest.raises(ApiError) as caught:
+        run(clock, attempt)
+    assert (attempt.tries, clock.waits) == (1, [])
+    assert caught.value.retry_after == pytest.approx(300.0)
+
+
+def test_what_is_not_repeatable_is_never_sent_again_blindly(clock: FakeClock) -> None:
+    attempt = Script(TransportError("reset"), "twice")
+    with pytest.raises(TransportError):
+        run(clock, attempt, repeatable=False)
+    assert attempt.tries == 1
+
+
+def test_what_never_left_is_sent_again(clock: FakeClock) -> None:
+    attempt = Script(TransportError("connect", was_sent=False), "done")
+    assert run(clock, attempt, repeatable=False, settle=lambda: pytest.fail("there is nothing to settle")) == "done"
+
+
+def test_a_lost_answer_is_settled_before_it_is_sent_again(clock: FakeClock) -> None:
+    attempt = Script(TransportError("reset"), "done")
+    assert run(clock, attempt, repeatable=False, settle=lambda: "landed") == "landed"
+    assert attempt.tries == 1
+
+
+def test_what_did_not_take_place_is_sent_again(clock: FakeClock) -> None:
+    attempt = Script(TransportError("reset"), "done")
+    assert run(clock, attempt, repeatable=False, settle=lambda: None) == "done"
+
+
+def test_a_refusal_after_doubt_is_settled_too(clock: FakeClock) -> None:
+    """The first try may have arrived after we looked: then the second is refused because of our own work."""
+    looks = iter([None, "landed"])
+    attempt = Script(TransportError("timeout"), ApiError("r", ("path", "conflict", "folder")))
+    assert run(clock, attempt, repeatable=False, settle=lambda: next(looks)) == "landed"
+
+
+def test_a_plain_refusal_is_not_settled(clock: FakeClock) -> None:
+    attempt = Script(ApiError("r", ("path", "conflict", "folder")))
+    with pytest.raises(ApiError) as caught:
+        run(clock, attempt, repeatable=False, settle=lambda: pytest.fail("there is no doubt"))
+    assert not caught.value.was_repeated
+
+
+def test_what_cannot_be_settled_is_not_sent_again(clock: FakeClock) -> None:
+    def settle() -> None:
+        raise TransportError("connect", was_sent=False)
+
+    attempt = Script(TransportError("reset"), "twice")
+    with pytest.raises(TransportError) as caught:
+        run(clock, attempt, repeatable=False, settle=settle)
+    assert (attempt.tries, caught.value.kind) == (1, "reset")
+
+
+def test_internal_error_is_doubtful(clock: FakeClock) -> None:
+    attempt = Script(ApiError("r", ("internal_error",)), "twice")
+    assert run(clock, attempt, repeatable=False, settle=lambda: "landed") == "landed"
+
+
+def test_a_throttled_writer_stops_writers_and_no_reader(clock: FakeClock) -> None:
+    governor = Governor(clock)
+    with pytest.raises(ApiError):
+        run(clock, Script(busy(100.0)), governor, traffic=Traffic.WRITE)
+    assert governor.throttled_until == 1100.0
+    assert run(clock, Script("read"), governor, traffic=Traffic.READ) == "read"
+    assert clock.waits == []
+    for traffic in (Traffic.WRITE, Traffic.DATA):
+        with pytest.raises(ApiError):
+            run(clock, Script("never"), governor, traffic=traffic)
+    clock.now += 100.0
+    assert governor.throttled_until is None
+    assert run(clock, Script("written"), governor, traffic=Traffic.WRITE) == "written"
+
+
+def test_contention_stops_commits_only_and_makes_them_fewer(clock: FakeClock) -> None:
+    governor = Governor(clock)
+    run(clock, Script(busy(1.0, "too_many_write_operations"), "done"), governor, traffic=Traffic.WRITE)
+    assert clock.waits == [1.0]
+    assert governor.writers == FIRST_WRITERS // 2
+    governor.throttle(Traffic.WRITE, 5.0, lock_contention=True)
+    assert run(clock, Script("data"), governor, traffic=Traffic.DATA) == "data"
+    assert clock.waits == [1.0]
+
+
+def test_writers_become_more_again(clock: FakeClock) -> None:
+    governor = Governor(clock)
+    for _ in range(3):
+        governor.throttle(Traffic.WRITE, 0.0, lock_contention=True)
+    assert governor.writers == 1
+    for _ in range(1000):
+        run(clock, Script("done"), governor, traffic=Traffic.WRITE)
+    assert governor.writers == MOST_WRITERS
+
+
+def test_a_throttled_reader_stops_readers(clock: FakeClock) -> None:
+    governor = Governor(clock)
+    governor.throttle(Traffic.READ, 3.0, lock_contention=False)
+    assert run(clock, Script("written"), governor, traffic=Traffic.WRITE) == "written"
+    assert run(clock, Script("read"), governor, traffic=Traffic.READ) == "read"
+    assert clock.waits == [3.0]
+
+
+def test_commits_at_the_same_time_are_bounded_and_all_get_their_turn() -> None:
+    governor = Governor()
+    retry = Retry(RetryPolicy(deadline_seconds=30.0), governor)
+    lock = threading.Lock()
+    now, most = 0, 0
+
+    def attempt(left: float) -> str:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.005)
+        with lock:
+            now -= 1
+        return "done"
+
+    def write(_: int) -> str:
+        return retry.run(attempt, route="r", traffic=Traffic.WRITE, waiter=Waiter(SystemClock()), repeatable=True)
+
+    with ThreadPoolExecutor(24) as pool:
+        assert list(pool.map(write, range(72))) == ["done"] * 72
+    assert FIRST_WRITERS <= most <= MOST_WRITERS
+
+
+@pytest.mark.parametrize("held_up_by", ["pause", "freeze", "slot"])
+def test_every_wait_can_be_interrupted(held_up_by: str) -> None:
+    governor = Governor()
+    retry = Retry(RetryPolicy(first_pause_seconds=60.0, longest_pause_seconds=60.0, deadline_seconds=90.0), governor)
+    waiter = Waiter(SystemClock())
+    tried = threading.Event()
+    if held_up_by == "freeze":
+        governor.throttle(Traffic.WRITE, 60.0, lock_contention=False)
+    if held_up_by == "slot":
+        for _ in range(FIRST_WRITERS):
+            governor.admit(Traffic.WRITE, Waiter(SystemClock()), "r", time.monotonic() + 1)
+
+    def attempt(left: float) -> None:
+        tried.set()
+        raise TransportError("reset")
+
+    def write() -> object:
+        try:
+            return retry.run(attempt, route="r", traffic=Traffic.WRITE, waiter=waiter, repeatable=True)
+        except TransportError as error:
+            return error.kind
+
+    with ThreadPoolExecutor(1) as pool:
+        outcome = pool.submit(write)
+        if held_up_by == "pause":
+            assert tried.wait(10)
+        waiter.interrupt(TransportError("closed"))
+        assert outcome.result(timeout=10) == "closed"
+
+
+def test_a_writer_that_gives_up_does_not_block_the_next() -> None:
+    governor = Governor()
+    first = [Waiter(SystemClock()) for _ in range(FIRST_WRITERS)]
+    for each in first:
+        governor.admit(Traffic.WRITE, each, "r", time.monotonic() + 1)
+    with pytest.raises(ApiError):
+        governor.admit(Traffic.WRITE, Waiter(SystemClock()), "r", time.monotonic() + 0.01)
+    with ThreadPoolExecutor(1) as pool:
+        admitted = pool.submit(governor.admit, Traffic.WRITE, Waiter(SystemClock()), "r", time.monotonic() + 20)
+        governor.release(Traffic.WRITE, success=True)
+        admitted.result(timeout=10)
