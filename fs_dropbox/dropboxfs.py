@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
-from typing import IO, Any, BinaryIO, Final
+from typing import IO, Any, BinaryIO, Final, ParamSpec, TypeVar
 from weakref import WeakSet
 
 import fs.errors
@@ -34,6 +35,9 @@ from fs_dropbox.walker import DropboxWalker
 USAGE_SECONDS: Final = 60.0
 COPY_BYTES: Final = 4 * 2**20
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 class _NoLock:
     """Stands where PyFilesystem's base class takes a lock around whole transfers: nothing here needs it."""
@@ -49,6 +53,22 @@ class _NoLock:
 
     def release(self) -> None:
         return None
+
+
+def _as_given(method: Callable[P, T]) -> Callable[P, T]:
+    """Let the errors of a method name paths as its caller wrote them."""
+
+    @functools.wraps(method)
+    def call(*args: P.args, **options: P.kwargs) -> T:
+        try:
+            return method(*args, **options)
+        except fs.errors.ResourceError as error:
+            for given in (*args, *options.values()):
+                if isinstance(given, str) and given != error.path and abspath(normpath(given)) == error.path:
+                    error.path = given
+            raise
+
+    return call
 
 
 class DropboxFS(FS):
@@ -156,6 +176,7 @@ class DropboxFS(FS):
 
     # Looking
 
+    @_as_given
     def getinfo(self, path: str, namespaces: Collection[str] | None = None) -> Info:
         _path = self._checked(path)
         wanted = namespaces or ()
@@ -182,9 +203,11 @@ class DropboxFS(FS):
     def gettype(self, path: str) -> ResourceType:
         return self.getinfo(path, ("details",)).type
 
+    @_as_given
     def listdir(self, path: str) -> list[str]:
         return [entry.name for entry in self._catalog.children(self._checked(path))]
 
+    @_as_given
     def scandir(
         self, path: str, namespaces: Collection[str] | None = None, page: tuple[int, int] | None = None
     ) -> Iterator[Info]:
@@ -202,6 +225,7 @@ class DropboxFS(FS):
             return self._get_usage()
         return dict(self._meta) if namespace == "standard" else {}
 
+    @_as_given
     def geturl(self, path: str, purpose: str = "download") -> str:
         """Return a link: purpose "download" lasts four hours, "share" is Dropbox's shared link."""
         _path = self._checked(path)
@@ -215,6 +239,11 @@ class DropboxFS(FS):
                 return self._client.shared_link(paths.to_api(_path))
         raise fs.errors.NoURL(path, purpose)
 
+    def hasurl(self, path: str, purpose: str = "download") -> bool:
+        """Tell whether there can be a link; makes none."""
+        return self.isfile(path) if purpose == "download" else purpose == "share" and self.exists(path)
+
+    @_as_given
     def hash(self, path: str, name: str) -> str:
         """Return a hash of a file; "dropbox" (or "content_hash") is known without reading it."""
         if name in ("dropbox", "content_hash"):
@@ -237,6 +266,7 @@ class DropboxFS(FS):
             raise error(path, msg=f"{path!r}: {reason}")
         return str(_path)
 
+    @_as_given
     def versions(self, path: str) -> list[Info]:
         """Return the revisions of a file, newest first, with the namespaces details and dropbox."""
         _path = self._checked(path)
@@ -244,6 +274,7 @@ class DropboxFS(FS):
             revisions = self._client.list_revisions(paths.to_api(_path))
         return [to_info(entry, ("details", "dropbox")) for entry in revisions]
 
+    @_as_given
     def restore(self, path: str, rev: str) -> None:
         """Make an earlier revision of a file, deleted or not, the present one."""
         _path = self._checked(path)
@@ -265,6 +296,7 @@ class DropboxFS(FS):
 
     # Opening
 
+    @_as_given
     def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> BinaryIO:
         """Open a binary file.
 
@@ -355,6 +387,7 @@ class DropboxFS(FS):
 
     # Changing
 
+    @_as_given
     def makedir(self, path: str, permissions: Permissions | None = None, recreate: bool = False) -> SubFS[FS]:
         _path = self._checked(path)
         existing = self._catalog.find(_path)
@@ -365,6 +398,7 @@ class DropboxFS(FS):
             raise fs.errors.DirectoryExists(path)
         return self.opendir(path)
 
+    @_as_given
     def makedirs(self, path: str, permissions: Permissions | None = None, recreate: bool = False) -> SubFS[FS]:
         _path = self._checked(path)
         existing = self._catalog.find(_path)
@@ -391,30 +425,38 @@ class DropboxFS(FS):
                 raise
         self._catalog.applied(entry)
 
+    @_as_given
     def remove(self, path: str) -> None:
         self._server_side.remove_file(self._checked(path))
 
+    @_as_given
     def removedir(self, path: str) -> None:
         _path = self._checked(path)
         if _path == "/":
             raise fs.errors.RemoveRootError(path)
         self._server_side.remove_folder(_path)
 
+    @_as_given
     def removetree(self, dir_path: str) -> None:
         self._server_side.remove_tree(self._checked(dir_path))
 
+    @_as_given
     def copy(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
         self._server_side.copy_file(self._checked(src_path), self._checked(dst_path), overwrite=overwrite)
 
+    @_as_given
     def move(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
         self._server_side.move_file(self._checked(src_path), self._checked(dst_path), overwrite=overwrite)
 
+    @_as_given
     def copydir(self, src_path: str, dst_path: str, create: bool = False, preserve_time: bool = False) -> None:
         self._server_side.copy_folder(self._checked(src_path), self._checked(dst_path), create=create)
 
+    @_as_given
     def movedir(self, src_path: str, dst_path: str, create: bool = False, preserve_time: bool = False) -> None:
         self._server_side.move_folder(self._checked(src_path), self._checked(dst_path), create=create)
 
+    @_as_given
     def setinfo(self, path: str, info: Mapping[str, Mapping[str, object]]) -> None:
         """Check that the path exists; Dropbox has no call to change times, owners or permissions."""
         self.getinfo(path)

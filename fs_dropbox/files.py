@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import fs.errors
 from fs.mode import Mode
@@ -181,6 +181,9 @@ class ReadFile(_DropboxFile):
             super().close()
             self._on_close(self)
 
+    def write(self, data: ReadableBuffer, /) -> int:  # noqa: ARG002 - to refuse it as files do
+        raise io.UnsupportedOperation("not open for writing")
+
     def _length(self) -> int:
         return self._size
 
@@ -226,7 +229,7 @@ class WriteFile(_DropboxFile):
         self._end = base[0].size if base is not None else 0
         self._changed = base is None
         self._upload: Upload | None = open_upload() if base is None and not mode.reading else None
-        self._spool: IO[bytes] | None = None
+        self._spool: tempfile.SpooledTemporaryFile[bytes] | None = None
         self._ended = False
         if mode.appending:
             self._position = self._end
@@ -362,13 +365,16 @@ class WriteFile(_DropboxFile):
             self._end = 0
 
     def _pad(self, size: int) -> None:
-        """Extend the spool with zeros."""
+        """Extend the spool with zeros: without using memory for large holes, nor disk where it can do without."""
         spool = self._local()
-        spool.seek(0, os.SEEK_END)
-        if spool.tell() < size:
+        end = spool.seek(0, os.SEEK_END)
+        if end < size <= SPOOL_MEMORY_BYTES:
+            spool.write(bytes(size - end))
+        elif end < size:
+            spool.rollover()
             spool.truncate(size)
 
-    def _local(self) -> IO[bytes]:
+    def _local(self) -> tempfile.SpooledTemporaryFile[bytes]:
         if self._spool is None:
             self._spool = tempfile.SpooledTemporaryFile(SPOOL_MEMORY_BYTES, prefix="fs-dropbox-")  # noqa: SIM115
         return self._spool
