@@ -306,6 +306,8 @@ class _Call(_Measured):
     def _parse(self, raw: str) -> Arguments:
         try:
             value = json.loads(raw) if raw else None
+            if "\\ud" in raw.lower():  # half of a surrogate pair is no character
+                json.dumps(value, ensure_ascii=False).encode()
         except ValueError as error:
             raise BadArgumentError(f"could not decode input as JSON: {error}") from None
         self.argument = value
@@ -330,7 +332,7 @@ def json_response(status: int, value: Any, headers: dict[str, str] | None = None
 
 def text_response(status: int, text: str, content_type: str = "text/plain; charset=utf-8") -> Response:
     """Return an answer with a text."""
-    return Response(status, {"Content-Type": content_type}, text.encode())
+    return Response(status, {"Content-Type": content_type}, text.encode(errors="backslashreplace"))
 
 
 def failure_response(failure: CallError, route: str, place: str = "request body") -> Response:

@@ -85,6 +85,8 @@ def get_account_batch(context: Context, arg: Arguments) -> Any:
     accounts = context.service.accounts.accounts
     result = []
     for account_id in arg.array("account_ids", minimum=1, maximum=300):
+        if not isinstance(account_id, str):
+            raise arg.error("account_ids", "expected string")
         if account_id not in accounts:
             raise RouteError(union("no_account", no_account=account_id))
         result.append(_basic_account(context, accounts[account_id]))
