@@ -89,17 +89,13 @@ class DropboxOpener(Opener):
         if not folder:
             return dropbox_fs
         try:
-            opened: FS = dropbox_fs.makedirs(folder, recreate=True) if create else dropbox_fs.opendir(folder)
+            if create:
+                dropbox_fs.makedirs(folder, recreate=True)
+            opened: FS = dropbox_fs.opendir(folder, factory=ClosingSubFS)  # closes the account with it
         except BaseException:
             dropbox_fs.close()
             raise
-        return _owning(opened)
-
-
-def _owning(sub_fs: FS) -> FS:
-    """Return the sub-folder as a filesystem that closes the account's with it."""
-    filesystem, path = sub_fs.delegate_path("/")
-    return ClosingSubFS(filesystem, path)
+        return opened
 
 
 def folder_of(parsed: ParseResult) -> str:
