@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import fs.errors
 from fs.path import dirname
@@ -13,6 +14,8 @@ from fs_dropbox.cache import ABSENT, MetadataCache, Present, SingleFlight
 from fs_dropbox.client import Client
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
 from fs_dropbox.errors import ApiError, TransportError, fs_errors
+
+T = TypeVar("T")
 
 ROOT = FolderEntry("", "", "", "")
 
@@ -41,8 +44,7 @@ class Catalog:
         if known is not None:
             return None if known is ABSENT else known
         epoch = self._cache.epoch()
-        with fs_errors(path):
-            return self._flights.do(("entry", key, epoch), lambda: self._fetch(path, key, epoch))
+        return self._share(path, ("entry", key, epoch), lambda: self._fetch(path, key, epoch))
 
     def known(self, path: str) -> Present | None:
         """Return the entry at a path if that is known without a call; raises ResourceNotFound where its absence is."""
@@ -94,8 +96,7 @@ class Catalog:
         if self._cache.get(key) is ABSENT:
             raise fs.errors.ResourceNotFound(path)
         epoch = self._cache.epoch()
-        with fs_errors(path):
-            return self._flights.do(("listing", key, epoch), lambda: self._fetch_listing(path, key, epoch))
+        return self._share(path, ("listing", key, epoch), lambda: self._fetch_listing(path, key, epoch))
 
     def is_empty(self, path: str) -> bool:
         """Tell whether a folder has no children; asks Dropbox: deletion is recursive, so the cache is no proof."""
@@ -141,6 +142,13 @@ class Catalog:
     def forget(self, path: str) -> None:
         """Forget what is known at and below `path`, after a call whose outcome is not known."""
         self._cache.forget_tree(paths.key(path))
+
+    def _share(self, path: str, flight: object, work: Callable[[], T]) -> T:
+        try:
+            with fs_errors(path):
+                return self._flights.do(flight, work)
+        except TimeoutError as error:
+            raise fs.errors.OperationTimeout(path, exc=error) from error
 
     def _fetch(self, path: str, key: str, epoch: int) -> Present | None:
         try:

@@ -129,7 +129,7 @@ class DropboxFS(FS):
         timeout_seconds: float = 60.0,
     ) -> None:
         super().__init__()
-        self._lock = _NoLock()
+        self._lock = _NoLock()  # type: ignore[assignment]
         self._files: WeakSet[_DropboxFile] = WeakSet()
         self._files_lock = threading.Lock()  # over _files
         self._usage: tuple[float, dict[str, int]] | None = None
@@ -256,8 +256,8 @@ class DropboxFS(FS):
     def validatepath(self, path: str) -> str:
         """Return the normalised path; raises InvalidPath or InvalidCharsInPath for what Dropbox would refuse."""
         self.check()
-        if isinstance(path, bytes):
-            raise TypeError("paths must be unicode (not bytes)")
+        if not isinstance(path, str):
+            raise TypeError(f"paths must be unicode (not {type(path).__name__})")
         _path = abspath(normpath(path))
         reason = paths.check_path(_path)
         if reason is not None:
