@@ -87,10 +87,10 @@ class Request:
         self.bytes_read = 0
         self._connection = connection
         self._chunked = "chunked" in headers.get("transfer-encoding", "").lower()
-        try:
-            self.length: int | None = None if self._chunked else int(headers.get("content-length") or 0)
-        except ValueError:
-            raise DroppedError from None
+        length = headers.get("content-length") or "0"
+        if not (length.isascii() and length.isdigit()):
+            raise DroppedError
+        self.length: int | None = None if self._chunked else int(length)
         self._expects = "100-continue" in headers.get("expect", "").lower()
         self._finished = False
         self._stream = self._read_blocks()
