@@ -168,11 +168,11 @@ class DropboxFS(FS):
         super().close()
         if not hasattr(self, "_parts"):  # the constructor has failed
             return
+        self._parts.close()
         with self._files_lock:
             files = list(self._files)
         for file in files:
-            file.abort()
-        self._parts.close()
+            file.abort(fs.errors.FilesystemClosed())
 
     # Looking
 

@@ -7,6 +7,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -121,8 +122,8 @@ class _DropboxFile(io.RawIOBase):
                     break
             return b"".join(pieces)
 
-    def abort(self) -> None:
-        """Discard what was written; a file that reads is only closed."""
+    def abort(self, error: Exception | None = None) -> None:
+        """Discard what was written; nothing of a file that only reads."""
 
     def _length(self) -> int:
         raise NotImplementedError
@@ -231,6 +232,7 @@ class WriteFile(_DropboxFile):
         self._upload: Upload | None = open_upload() if base is None and not mode.reading else None
         self._spool: tempfile.SpooledTemporaryFile[bytes] | None = None
         self._ended = False
+        self._error: Exception | None = None  # why somebody else has aborted it
         if mode.appending:
             self._position = self._end
 
@@ -278,11 +280,16 @@ class WriteFile(_DropboxFile):
         """Nothing becomes visible before close()."""
         self._check_open()
 
-    def abort(self) -> None:
-        """Discard everything; the file in Dropbox stays as it was. Idempotent; closing afterwards does nothing."""
+    def abort(self, error: Exception | None = None) -> None:
+        """Discard everything; the file in Dropbox stays as it was. Idempotent.
+
+        Closing afterwards does nothing, or raises `error`: for whoever does not know that the file was aborted.
+        """
         with self._lock:
-            self._ended = True
-            self._discard()
+            if not self._ended:
+                self._ended = True
+                self._error = error
+                self._discard()
 
     def close(self) -> None:
         """Commit; raises an `fs.errors` error when Dropbox does not take the file, once: closing again does nothing."""
@@ -293,6 +300,8 @@ class WriteFile(_DropboxFile):
                 if not self._ended:
                     self._ended = True
                     self._commit()
+                elif self._error is not None:
+                    raise self._error
             finally:
                 self._discard()
                 super().close()
@@ -413,9 +422,12 @@ class TextFile(io.TextIOWrapper):
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            self.abort()
-        self.close()
+        if kind is None:
+            self.close()
+            return
+        self.abort()
+        with suppress(ValueError):  # the text that has not reached the file yet is refused by it
+            self.close()
 
     def abort(self) -> None:
         """Discard what was written."""
@@ -423,3 +435,4 @@ class TextFile(io.TextIOWrapper):
         while not hasattr(raw, "abort"):
             raw = raw.raw
         raw.abort()
+        raw.close()

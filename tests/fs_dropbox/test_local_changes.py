@@ -133,6 +133,8 @@ def test_a_file_open_when_the_filesystem_is_closed_is_discarded(
     file.write(b"half")
     account.close()
     account.close()
+    with pytest.raises(fs.errors.FilesystemClosed):
+        file.close()
     file.close()
     assert emulator.control.tree() == {}
     with pytest.raises(fs.errors.FilesystemClosed):
