@@ -1,0 +1,205 @@
+"""Every mode of opening on what is there and what is not; and what writers may do once they are in."""
+
+from __future__ import annotations
+
+import itertools
+import tracemalloc
+from collections.abc import Callable
+
+import fs.errors
+import pytest
+
+from fs_dropbox import DropboxFS
+from fs_dropbox.emulator import Emulator
+from fs_dropbox.errors import VersionConflict
+
+MODES = ["r", "r+", "w", "w+", "x", "x+", "a", "a+"]
+PLACES = ["absent", "file", "folder", "no parent", "below a file"]
+
+OLD = b"old content"
+
+
+def expected(mode: str, place: str) -> type[Exception] | bytes:
+    """Return the error of opening, or what the file holds after `XY` was written at once and the file closed."""
+    if place == "folder":
+        return fs.errors.FileExpected
+    if place in ("no parent", "below a file"):
+        return fs.errors.ResourceNotFound if mode[0] == "r" or place == "no parent" else fs.errors.DirectoryExpected
+    if place == "absent":
+        return fs.errors.ResourceNotFound if mode[0] == "r" else b"XY"
+    return {
+        "r": OLD,
+        "r+": b"XY" + OLD[2:],
+        "w": b"XY",
+        "w+": b"XY",
+        "x": fs.errors.FileExists,
+        "x+": fs.errors.FileExists,
+        "a": OLD + b"XY",
+        "a+": OLD + b"XY",
+    }[mode]
+
+
+@pytest.mark.parametrize(("mode", "place"), itertools.product(MODES, PLACES))
+def test_modes(dropbox_fs: DropboxFS, emulator: Emulator, mode: str, place: str) -> None:
+    emulator.control.seed("/file", OLD)
+    emulator.control.seed("/folder")
+    path = {"no parent": "missing/file", "below a file": "file/below"}.get(place, place)
+    outcome = expected(mode, place)
+    before = emulator.control.tree()
+    if isinstance(outcome, type):
+        with pytest.raises(outcome):
+            dropbox_fs.openbin(path, mode)
+        assert emulator.control.tree() == before
+        return
+    with dropbox_fs.openbin(path, mode) as file:
+        assert file.readable() is (mode == "r" or "+" in mode)
+        assert file.writable() is (mode != "r")
+        if mode == "r":
+            assert file.read() == OLD
+            with pytest.raises(OSError, match="writing"):
+                file.write(b"XY")
+        else:
+            assert file.write(b"XY") == 2
+        if "+" in mode:
+            file.seek(0)
+            assert file.read() == outcome
+        elif mode != "r":
+            with pytest.raises(OSError, match="reading"):
+                file.read()
+    assert emulator.control.read("/" + path) == outcome
+
+
+@pytest.mark.parametrize("mode", ["r+", "a", "a+"])
+def test_what_is_not_written_to_is_not_committed(dropbox_fs: DropboxFS, emulator: Emulator, mode: str) -> None:
+    emulator.control.seed("/file", OLD)
+    emulator.control.reset_counts()
+    with dropbox_fs.openbin("file", mode) as file:
+        file.seek(3)
+    calls = emulator.control.calls()
+    assert not [route for route in calls if "upload" in route or "download" in route]
+
+
+@pytest.mark.parametrize("size", [0, 1, 4 * 2**20, 8 * 2**20, 8 * 2**20 + 1, 25 * 2**20])
+def test_sizes(dropbox_fs: DropboxFS, size: int) -> None:
+    data = bytes(range(256)) * (size // 256 + 1)
+    with dropbox_fs.openbin("file", "w") as file:
+        for start in range(0, size, 1_000_003):
+            file.write(data[start : min(start + 1_000_003, size)])
+    assert dropbox_fs.getsize("file") == size
+    assert dropbox_fs.readbytes("file") == data[:size]
+
+
+def test_seeking_writers(dropbox_fs: DropboxFS) -> None:
+    with dropbox_fs.openbin("header last", "w") as file:
+        file.write(bytes(10_000_000))
+        file.seek(0)
+        file.write(b"header")
+        assert file.tell() == 6
+        file.seek(0, 2)
+        assert file.tell() == 10_000_000
+        file.write(b"end")
+    assert dropbox_fs.readbytes("header last") == b"header" + bytes(9_999_994) + b"end"
+    with dropbox_fs.openbin("hole", "w") as file:
+        file.seek(5_000_000)
+        file.write(b"end")
+    assert dropbox_fs.readbytes("hole") == bytes(5_000_000) + b"end"
+    with dropbox_fs.openbin("cut", "w") as file:
+        file.write(b"0123456789")
+        file.truncate(4)
+        file.seek(0, 2)
+        file.write(b"X")
+        file.truncate(8)
+    assert dropbox_fs.readbytes("cut") == b"0123X\0\0\0"
+
+
+def test_large_holes_take_no_memory(dropbox_fs: DropboxFS) -> None:
+    tracemalloc.start()
+    try:
+        with dropbox_fs.openbin("hole", "w") as file:
+            file.seek(200_000_000)
+            file.write(b"end")
+            file.truncate(300_000_000)
+            file.truncate(10)
+            assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+    assert dropbox_fs.readbytes("hole") == bytes(10)
+
+
+def test_a_stream_keeps_no_copy_and_takes_no_seeks(dropbox_fs: DropboxFS) -> None:
+    with dropbox_fs.openbin("file", "w", seekable=False) as file:
+        assert not file.seekable()
+        file.write(b"0123")
+        file.write(b"4567")
+        with pytest.raises(OSError, match="first byte to the last"):
+            file.truncate(2)
+    assert dropbox_fs.readbytes("file") == b"01234567"
+
+
+def test_text(dropbox_fs: DropboxFS) -> None:
+    with dropbox_fs.open("text", "w", encoding="utf-8") as file:
+        file.write("Zeile eins\nzwei: ü\n")
+    with dropbox_fs.open("text", "a", encoding="utf-8") as file:
+        file.write("drei\n")
+    with dropbox_fs.open("text") as file:
+        assert file.readline() == "Zeile eins\n"
+        assert list(file) == ["zwei: ü\n", "drei\n"]
+    with dropbox_fs.open("text", "r+") as file:
+        file.write("ZEILE")
+        file.seek(0)
+        assert file.readline() == "ZEILE eins\n"
+    assert dropbox_fs.readtext("text") == "ZEILE eins\nzwei: ü\ndrei\n"
+
+
+def test_a_version_that_is_expected(dropbox_fs: DropboxFS, emulator: Emulator) -> None:
+    dropbox_fs.writebytes("file", b"one")
+    with dropbox_fs.openbin("file") as reader:
+        version = reader.version  # type: ignore[attr-defined]
+    with dropbox_fs.openbin("file", "w", expected_version=version) as file:
+        file.write(b"two")
+    assert file.version != version  # type: ignore[attr-defined]
+    late = dropbox_fs.openbin("file", "w", expected_version=version)
+    late.write(b"three")
+    with pytest.raises(VersionConflict):
+        late.close()
+    late.close()
+    assert emulator.control.read("/file") == b"two"
+
+
+def test_reading_at_positions(dropbox_fs: DropboxFS) -> None:
+    data = bytes(range(256)) * 20_000
+    dropbox_fs.writebytes("file", data)
+    with dropbox_fs.openbin("file") as file:
+        assert file.cached(0, 10) is None  # type: ignore[attr-defined]
+        assert file.pread(1000, 10) == data[1000:1010]  # type: ignore[attr-defined]
+        assert file.cached(1000, 20) == data[1000:1020]  # type: ignore[attr-defined]
+        assert file.pread(len(data) - 5, 10) == data[-5:]  # type: ignore[attr-defined]
+        assert file.pread(len(data) + 5, 10) == b""  # type: ignore[attr-defined]
+        assert file.tell() == 0
+        assert file.seek(-10, 2) == len(data) - 10
+        assert file.read() == data[-10:]
+        assert file.read(1) == b""
+        assert file.seek(10**9) == 10**9
+        assert file.read(1) == b""
+
+
+@pytest.mark.parametrize("mode", ["", "q", "rw", "rr", "bw+x", "rt"])
+def test_modes_that_make_no_sense(dropbox_fs: DropboxFS, mode: str) -> None:
+    with pytest.raises(ValueError, match="mode"):
+        dropbox_fs.openbin("file", mode)
+
+
+def test_exclusive_creation_is_exact(
+    dropbox_fs: DropboxFS, open_dropbox: Callable[..., DropboxFS], emulator: Emulator
+) -> None:
+    """Equal content included, which Dropbox itself takes for no conflict."""
+    other = open_dropbox()
+    first, second = dropbox_fs.openbin("file", "x"), other.openbin("file", "x")
+    first.write(b"same")
+    second.write(b"same")
+    first.close()
+    with pytest.raises(fs.errors.FileExists):
+        second.close()
+    with pytest.raises(fs.errors.FileExists):
+        other.openbin("file", "x")
+    assert emulator.control.tree() == {"/file": 4}
