@@ -10,6 +10,8 @@ from typing import Any
 from .errors import RouteError, union
 from .options import Options
 
+REMEMBERED = 10_000
+
 
 @dataclass(slots=True)
 class _Job:
@@ -37,6 +39,8 @@ class Jobs:
         job_id = "dbjid:" + secrets.token_urlsafe(64)
         with self._lock:
             self._jobs[job_id] = _Job(kind, account_id, status, self._options.job_polls)
+            if len(self._jobs) > REMEMBERED:
+                del self._jobs[next(iter(self._jobs))]
         return union("async_job_id", async_job_id=job_id)
 
     def check(self, kind: str, account_id: str | None, job_id: str) -> dict[str, Any]:

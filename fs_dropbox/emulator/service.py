@@ -32,6 +32,8 @@ class Service:
         self.drop_connections: Callable[[], object] = lambda: None  # set by who owns the server
         self.state = State(folder, lambda: clock() + self.ahead_seconds, options)
         load(self.state)
+        with self.state.mutation():
+            self.state.forget_older(self.state.clock() - options.history_seconds)
         self.accounts = Accounts(self.state)
         self.sessions = Sessions(self.state)
         self.state.contents.sweep(self.sessions.spool_names())

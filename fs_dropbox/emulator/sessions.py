@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import threading
+from itertools import takewhile
 from typing import Any
 
 from ..content_hash import ContentHash
@@ -12,6 +13,7 @@ from .contents import Content, Contents, Spool
 from .errors import TaggedError
 from .state import State
 
+REMEMBERED = 10_000  # finished sessions, for a second finish
 HASH_BLOCK_BYTES = 4 * 1024 * 1024  # offsets and sizes in concurrent sessions are multiples of it
 
 
@@ -34,6 +36,7 @@ class UploadSession:
         self.lock = threading.Lock()
         # guarded by lock
         self.closed = False
+        self.is_finished = False
         self.size = 0  # sequential: the bytes so far; concurrent: the end of the furthest append
         self.digests: dict[int, bytes] = {}  # concurrent: by number of the 4 MiB block
         self._hash: ContentHash | None = ContentHash()  # sequential; None after a restart until it is needed
@@ -211,7 +214,12 @@ class Incoming:
         self.size = session.size
 
     def keep(self) -> Content:
-        """Turn it into a content, to be released after a revision refers to it. Uses the session's bytes up."""
+        """Turn it into a content, to be released after a revision refers to it. Uses the session's bytes up.
+
+        Raises SessionError when another call has finished the session meanwhile.
+        """
+        if self._session.is_finished:
+            raise SessionError("not_found")
         return self._contents.keep(self._session.spool, self.hash, self.size)
 
 
@@ -244,9 +252,23 @@ class Sessions:
 
     def new(self, kind: str, account_id: str | None) -> UploadSession:
         """Return a session that is not registered yet: also an upload in one call begins as one."""
+        self._drop_expired()
         session_id = "pid_upload_session:" + secrets.token_urlsafe(32)
         spool = self._state.contents.spool(f"session-{session_id}")
         return UploadSession(session_id, kind, account_id, self._state.clock(), spool)
+
+    def _drop_expired(self) -> None:
+        oldest = self._state.clock() - self._state.options.session_life_seconds
+        with self._lock:
+            # In the order of their beginnings: usually this looks at one session only.
+            expired = list(takewhile(lambda known: known.created_at < oldest, self._sessions.values()))
+            for session in expired:
+                del self._sessions[session.id]
+        for session in expired:
+            session.spool.discard()
+            if session.id in self._stored:
+                with self._state.mutation():
+                    del self._stored[session.id]
 
     def register(self, session: UploadSession) -> None:
         """Make a session known, or store its progress."""
@@ -273,9 +295,13 @@ class Sessions:
 
     def finish(self, session: UploadSession, result: Any) -> None:
         """Forget a session whose content was committed."""
+        with session.lock:
+            session.closed = session.is_finished = True  # what is still being appended comes too late
         with self._lock:
             self._sessions.pop(session.id, None)
             self._finished[session.id] = result
+            if len(self._finished) > REMEMBERED:
+                del self._finished[next(iter(self._finished))]
         session.spool.discard()
         if session.id in self._stored:
             with self._state.mutation():

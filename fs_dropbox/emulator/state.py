@@ -106,10 +106,10 @@ class State:
         folder.mount = namespace
         namespace.mounts.append(folder)
         self._appear(folder, parent)
-        self._journal_mounted(folder)
+        self.report_mounted(folder)
         return folder
 
-    def _journal_mounted(self, folder: Folder) -> None:
+    def report_mounted(self, folder: Folder) -> None:
         """Report all that has become visible in a namespace by a folder that shows another one."""
         if folder.mount is not None:
             prefix = folder.key_path()
@@ -194,7 +194,7 @@ class State:
             self._store_entry(node)
             self._journal(parent.namespace, target_key + node_key[len(key_path) :])
             if isinstance(node, Folder):
-                self._journal_mounted(node)
+                self.report_mounted(node)
 
     def duplicate(self, entry: Entry, parent: Folder, name: str) -> Entry:
         """Copy an entry with everything below; new ids, times stay. Mounted folders become ordinary ones."""
@@ -214,15 +214,24 @@ class State:
 
     def forget_history(self, namespace: Namespace, key_path: str) -> None:
         """Drop all revisions at a path but those that are some file's current one."""
+        self._forget_some(namespace.id, key_path, lambda _: True)
+
+    def forget_older(self, oldest: float) -> None:
+        """Drop the revisions that have been replaced or deleted and are older than the history window."""
+        for (namespace_id, path), history in list(self.path_history.items()):
+            if history[0].server_modified < oldest:
+                self._forget_some(namespace_id, path, lambda revision: revision.server_modified < oldest)
+
+    def _forget_some(self, namespace_id: str, key_path: str, is_over: Callable[[Revision], bool]) -> None:
         kept = []
-        for revision in self.path_history.pop((namespace.id, key_path), []):
+        for revision in self.path_history.pop((namespace_id, key_path), []):
             file = self.entries.get(revision.file_id)
-            if isinstance(file, File) and file.revision is revision:
+            if (isinstance(file, File) and file.revision is revision) or not is_over(revision):
                 kept.append(revision)
             else:
                 self._drop_revision(revision)
         if kept:
-            self.path_history[namespace.id, key_path] = kept
+            self.path_history[namespace_id, key_path] = kept
 
     def _drop_revision(self, revision: Revision) -> None:
         del self.revisions[revision.rev]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -87,6 +88,34 @@ def test_a_second_finish_is_a_switch(api: Api) -> None:
     assert bare(error_of(finish(api, session, 3, "/a"))) == "lookup_failed/closed"
     api.emulator.options.second_finish = "repeat"
     assert api.ok(finish(api, session, 3, "/a")) == first
+
+
+def test_two_finishes_at_once_commit_once(api: Api) -> None:
+    session = start(api, b"abc")
+    api.emulator.control.latency(commit_seconds=0.2)
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda path: finish(api, session, 3, path), ("/a", "/b")))
+    good, bad = sorted(answers, key=lambda answer: answer.status_code)
+    assert bare(error_of(bad)) == "lookup_failed/not_found"
+    assert api.emulator.control.tree() == {good.json()["path_display"]: 3}
+    assert api.emulator.control.read(good.json()["path_display"]) == b"abc"
+
+
+def test_old_sessions_and_revisions_go(api: Api) -> None:
+    session = start(api, bytes(2 << 20))
+    old = api.put("/a", b"old")
+    api.put("/a", b"new", "overwrite")
+    incoming = api.emulator.service.state.contents.incoming
+    assert len(list(incoming.iterdir())) == 1
+    api.emulator.control.advance(8 * 86400)
+    api.token = api.emulator.access_token()
+    start(api)
+    assert list(incoming.iterdir()) == []
+    assert bare(error_of(append(api, session, 0, b"x"))) == "not_found"
+    api.emulator.service.state.forget_older(api.emulator.service.state.clock() - 3600)
+    gone = api.download("files/download", {"path": f"rev:{old['rev']}"})
+    assert bare(error_of(gone)) == "path/not_found"
+    assert api.download("files/download", {"path": "/a"}).content == b"new"
 
 
 def test_content_hash_covers_the_bytes_of_one_call(api: Api) -> None:

@@ -33,11 +33,22 @@ def get_temporary_link(context: Context, arg: Arguments) -> Any:
     with context.mutation(), nested():
         file, revision = find_content(context, path)
         check_downloadable(file)
-        token = secrets.token_urlsafe(32)
-        expires = context.service.state.clock() + context.service.options.temporary_link_seconds
-        context.service.state.collection("temporary_link")[token] = {"rev": revision.rev, "expires": expires}
+        token = _add_link(
+            context, "temporary_link", context.service.options.temporary_link_seconds, {"rev": revision.rev}
+        )
         result = metadata.of_revision(context.view, revision, file=file)
     return {"metadata": result, "link": f"{context.base_url}/temporary/{token}/{_url_name(revision)}"}
+
+
+def _add_link(context: Context, kind: str, seconds: float, link: dict[str, Any]) -> str:
+    """Store a link for so many seconds, forget those that are over for a day, and return its token."""
+    now = context.service.state.clock()
+    links = context.service.state.collection(kind)
+    for old in [token for token, known in links.items() if known["expires"] < now - 86400]:
+        del links[old]
+    token = secrets.token_urlsafe(32)
+    links[token] = {**link, "expires": now + seconds}
+    return token
 
 
 def _url_name(revision: Revision) -> str:
@@ -70,15 +81,14 @@ def get_temporary_upload_link(context: Context, arg: Arguments) -> Any:
     info = arg.struct("commit_info")
     commit_info(info)
     seconds = arg.number("duration", 14400.0, 60.0, 14400.0)
-    token = secrets.token_urlsafe(32)
     with context.mutation():
-        context.service.state.collection("upload_link")[token] = {
+        link = {
             "commit_info": info.fields,
-            "expires": context.service.state.clock() + seconds,
             "account": context.account_id,
             "app": context.app.key if context.app is not None else None,
             "path_root": context.path_root.id if context.path_root is not None else None,
         }
+        token = _add_link(context, "upload_link", seconds, link)
     return {"link": f"{context.base_url}/upload/{token}"}
 
 
