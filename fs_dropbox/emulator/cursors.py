@@ -257,6 +257,9 @@ def _read_changes(view: View, cursor: Cursor, folder: Folder) -> Page:
                 )
         elif entry is not None:
             entries.append(metadata.of_entry(view, entry))
+        elif (lost := _lost_team_folder(view, folder, path[len(base[0]) :])) is not None:
+            shown = display + lost.display_path()
+            entries.append({".tag": "deleted", "name": lost.name, "path_lower": path, "path_display": shown})
     has_more = len(ordered) > limit
     position = ordered[limit - 1][0] if has_more else max(view.state.sequence, cursor.sequence)
     wanted = [entry for entry in entries if _is_wanted(cursor, entry)]
@@ -270,3 +273,15 @@ def _current(view: View, folder: Folder, base: str, path: str) -> Entry | None:
         if node is None or not view.shows(node):
             return None
     return node
+
+
+def _lost_team_folder(view: View, folder: Folder, path: str) -> Folder | None:
+    """Return the team folder at a path to which the account has lost its access: for it, the folder has gone."""
+    node: Entry | None = folder
+    for key in path.split("/")[1:]:
+        if node is None or not view.shows(node):
+            return None
+        node = node.inner.children.get(key) if isinstance(node, Folder) else None
+    if not isinstance(node, Folder) or node.mount is None or view.account is None or view.shows(node):
+        return None
+    return node if view.account.account_id in node.mount.extra.get("former_members", []) else None

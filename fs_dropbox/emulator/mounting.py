@@ -39,14 +39,20 @@ def mount_at_home(service: Service, namespace: Namespace, account: Account) -> F
 
 def set_access(state: State, namespace: Namespace, account: Account, access: str | None) -> None:
     """Make an account a member (owner, editor, viewer, viewer_no_comment) or none; who loses it has it unmounted."""
+    gains = access is not None and account.account_id not in namespace.members
     if access is None:
         namespace.members.pop(account.account_id, None)
+        former = namespace.extra.setdefault("former_members", [])
+        if account.account_id not in former:
+            former.append(account.account_id)
         for mount in [mount for mount in namespace.mounts if mount.namespace.id == account.home_namespace_id]:
             state.remove(mount)
     else:
         namespace.members[account.account_id] = access
-        for mount in namespace.mounts:
-            state.touch(mount)  # read_only may have changed: cursors tell
+    for mount in namespace.mounts:
+        state.touch(mount)  # read_only, or whether it is shown at all, may have changed: cursors tell
+        if gains:
+            state.report_mounted(mount)
     state.store_namespace(namespace)
 
 

@@ -369,3 +369,13 @@ def test_batches_tell_readers_entry_by_entry(api: Api, bob: Api) -> None:
     result = bob.ok(bob.rpc("files/upload_session/finish_batch_v2", {"entries": entries}))["entries"]
     assert [entry[".tag"] for entry in result] == ["failure", "success"]
     assert bare(result[0]["failure"]) == "path/no_write_permission"
+
+
+def test_cursors_tell_who_becomes_a_reader(emulator: Emulator, api: Api, bob: Api) -> None:
+    folder = invited(api, bob)
+    cursor = bob.ok(bob.rpc("files/list_folder/get_latest_cursor", {"path": "", "recursive": True}))["cursor"]
+    emulator.control.set_access(folder, BOB, "viewer")
+    news, cursor = bob.news(cursor)
+    assert [(entry["path_lower"], entry["sharing_info"]["read_only"]) for entry in news] == [("/shared", True)]
+    emulator.control.set_access(folder, BOB, None)
+    assert [(entry[".tag"], entry["path_lower"]) for entry in bob.news(cursor)[0]] == [("deleted", "/shared")]

@@ -386,3 +386,21 @@ def test_other_homes_stay_hidden(emulator: Emulator, api: Api, space: str) -> No
     assert found["matches"] == []
     archive = bob.rpc("files/copy_v2", {"from_path": "/Ann/secret.txt", "to_path": "/Bob/x"})
     assert bare(error_of(archive)) == "from_lookup/not_found"
+
+
+def test_cursors_tell_who_gains_and_loses_a_team_folder(emulator: Emulator, api: Api, space: str) -> None:
+    folder = emulator.control.add_team_folder("Plans", default=None)
+    emulator.control.write("/Plans/a.txt", b"1")
+    bob = api_of(api, BOB)
+    bob.headers = rooted("root", emulator.control.account(BOB)["root_info"]["root_namespace_id"])
+    cursor = bob.ok(bob.rpc("files/list_folder/get_latest_cursor", {"path": "", "recursive": True}))["cursor"]
+    emulator.control.set_access(folder, BOB, "viewer")
+    news, cursor = bob.news(cursor)
+    assert [(entry[".tag"], entry["path_lower"]) for entry in news] == [("folder", "/plans"), ("file", "/plans/a.txt")]
+    assert news[0]["sharing_info"]["read_only"] is True
+    emulator.control.set_access(folder, BOB, None)
+    news, cursor = bob.news(cursor)
+    assert [(entry[".tag"], entry["path_display"]) for entry in news] == [("deleted", "/Plans")]
+    emulator.control.add_team_folder("Secret", default=None)
+    emulator.control.write("/Secret/s.txt", b"1")
+    assert bob.news(cursor)[0] == []  # not even that there is such a folder
