@@ -20,6 +20,7 @@ from sftp_gateway.stream import Stream, abort
 
 PIECE_BYTES = 2**20
 STREAM_FROM_BYTES = 4 * 2**20  # smaller files are one upload at CLOSE
+NOTE_BYTES = 2**20  # the most of an upload that is lost when the process is killed
 LAG_BYTES = 32 * 2**20  # a client that is further ahead of the storage gets its answers later
 
 
@@ -51,11 +52,13 @@ class Draft:
         atomic: bool = False,
         may_stream: Callable[[], bool] = lambda: False,
         stream_ended: Callable[[], None] = lambda: None,
+        save_note: Callable[[Draft], None] = lambda _: None,
     ) -> None:
         self._filesystem = filesystem
         self._atomic = atomic
         self._may_stream = may_stream
         self._stream_ended = stream_ended
+        self._save_note = save_note
         self._lock = threading.RLock()
         # guarded by _lock
         self.path = path
@@ -68,6 +71,7 @@ class Draft:
         self.touched = time.time()
         self.dirty = base is None
         self.fresh = fresh  # no committed file has its name
+        self.noted = 0  # bytes that a note on disk vouches for
         self.end_reason = ""
         self._closing = False
         self._base = base
@@ -98,6 +102,8 @@ class Draft:
                 self.size = end
             self.dirty = True
             self.touched = time.time()
+            if self.spool.path is not None and self.lasting >= self.noted + NOTE_BYTES:
+                self._save_note(self)
             stream = self._stream
             if stream is None:
                 if self._streamable and self.spool.prefix >= STREAM_FROM_BYTES:
@@ -123,6 +129,8 @@ class Draft:
             self.size = size
             self.dirty = True
             self.touched = time.time()
+            if self.noted > self.lasting:
+                self._save_note(self)
 
     def read(self, offset: int, size: int) -> bytes:
         """Return what the file holds now at `offset`; may fetch old content. Raises `fs.errors`, OSError."""
@@ -233,14 +241,24 @@ class Draft:
         if base is not None:
             base.close()
 
-    def keep(self) -> bool:
-        """Become a partial that can be continued, if there is enough of it; tell whether.
+    @property
+    def lasting(self) -> int:
+        """How many bytes could be continued if the upload ended now.
 
-        What is kept lacks at least the last byte: a client that sees the whole size would take the file for finished.
+        They lack at least the last byte: a client that sees the whole size would take the file for finished.
         """
         with self._lock:
-            size = min(self.spool.prefix, self.size) - 1
-            if self.state is not State.OPEN or not self.fresh or self._base is not None or size <= 0:
+            if self.state is State.PARTIAL:
+                return self.size
+            if self.state is State.ENDED or not self.fresh or self._base is not None:
+                return 0
+            return max(0, min(self.spool.prefix, self.size) - 1)
+
+    def keep(self) -> bool:
+        """Become a partial that can be continued, if there is enough of it; tell whether."""
+        with self._lock:
+            size = self.lasting
+            if self.state is not State.OPEN or not size:
                 return False
             self._cancel_stream()
             self.spool.truncate(size)

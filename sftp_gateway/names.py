@@ -105,9 +105,11 @@ class Names:
     def _retarget(self, source: str, target: str, *, exclusive: bool | None) -> None:
         for draft in self._store.overlay.at(source):
             self._store.overlay.move(draft, target, exclusive=exclusive)
+            if draft.noted:
+                self._store.partials.save(draft)
         for draft in self._store.overlay.below(source):
             self._store.overlay.move(draft, target.rstrip("/") + draft.path[len(source.rstrip("/")) :])
-            if draft.state is State.PARTIAL:
+            if draft.noted:
                 self._store.partials.save(draft)
 
 

@@ -1,4 +1,4 @@
-"""`Partials`: notes on disk about uploads that were cut off, so that a later process can continue them."""
+"""`Partials`: notes on disk about uploads that are not finished, so that a later process can continue them."""
 
 from __future__ import annotations
 
@@ -23,17 +23,21 @@ SPOOL_SUFFIX = ".spool"
 class Partials:
     """One small JSON file beside each kept spool file: path, size and time. Owned by a store; calls may come at once.
 
-    A spool file that nobody has locked and that has no note was left by a process that died: it is removed.
+    A file that is being written gets one as it grows, in case the process is killed. A spool file that nobody has
+    locked and that has no note was left by a process that died early: it is removed.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def save(self, draft: Draft) -> None:
-        """Note a draft that was kept; without the note it lasts as long as this process."""
-        if draft.spool.path is None:
+        """Note how much of a draft can be continued; without a note it lasts as long as this process."""
+        size = draft.lasting
+        if draft.spool.path is None or size <= 0:
+            self.forget(draft)
             return
-        note = {"path": draft.path, "size": draft.size, "touched": draft.touched}
+        draft.noted = size
+        note = {"path": draft.path, "size": size, "touched": draft.touched}
         target = draft.spool.path.with_suffix(NOTE_SUFFIX)
         fresh = target.with_suffix(".new")
         try:
@@ -45,6 +49,7 @@ class Partials:
 
     def forget(self, draft: Draft) -> None:
         """Drop the note of a draft. Idempotent."""
+        draft.noted = 0
         if draft.spool.path is not None:
             draft.spool.path.with_suffix(NOTE_SUFFIX).unlink(missing_ok=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -209,6 +210,10 @@ class Spool:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                last = max((end for _, end in ranges), default=0)
+                if os.fstat(fd).st_size < last:
+                    raise OSError(errno.EIO, "shorter than noted", str(path))
+                os.ftruncate(fd, last)
                 self._quota.take(total)
             except BaseException:
                 os.close(fd)

@@ -66,8 +66,7 @@ class Store:
                 self.partials.save(draft)
             if draft.state is State.PARTIAL:
                 draft.spool.release()
-            draft.end("the server is ending")
-            self.overlay.remove(draft)
+            self.let_go(draft, "the server is ending")
 
     # -- looking
 
@@ -168,7 +167,6 @@ class Store:
             base = Content(self.filesystem, path, local=self.local)
         except errors.ResourceNotFound:
             if draft is not None and draft.state is State.PARTIAL:
-                self.partials.forget(draft)
                 return draft if draft.join(session, handle) else None
             if not flags & OpenFlag.CREAT:
                 raise
@@ -186,6 +184,7 @@ class Store:
                     if draft.path != path:
                         continue  # renamed while this waited
                     draft.commit()
+                    self.partials.forget(draft)
                     if draft.leave(handle):
                         self.let_go(draft, "the file was closed")
                     return
@@ -273,17 +272,8 @@ class Store:
         exclusive: bool = False,
         fresh: bool = False,
     ) -> Draft:
-        draft = Draft(
-            self.filesystem,
-            path,
-            Spool(self._spool_folder, self.quota, memory_limit=self.limits.spool_memory),
-            base=base,
-            exclusive=exclusive,
-            fresh=fresh,
-            atomic=self.atomic,
-            may_stream=lambda: self._streams.acquire(blocking=False),
-            stream_ended=self._streams.release,
-        )
+        spool = Spool(self._spool_folder, self.quota, memory_limit=self.limits.spool_memory)
+        draft = self._draft(path, spool, base=base, exclusive=exclusive, fresh=fresh)
         draft.owner = session
         draft.handles.add(handle)
         if base is None:
@@ -314,17 +304,25 @@ class Store:
         except (OSError, RefusedError):
             file.unlink(missing_ok=True)
             return
-        draft = Draft(
+        draft = self._draft(path, spool, fresh=True)
+        draft.size, draft.noted, draft.touched, draft.state = size, size, touched, State.PARTIAL
+        self.overlay.add(draft)
+
+    def _draft(
+        self, path: str, spool: Spool, *, base: Content | None = None, exclusive: bool = False, fresh: bool = False
+    ) -> Draft:
+        return Draft(
             self.filesystem,
             path,
             spool,
-            fresh=True,
+            base=base,
+            exclusive=exclusive,
+            fresh=fresh,
             atomic=self.atomic,
             may_stream=lambda: self._streams.acquire(blocking=False),
             stream_ended=self._streams.release,
+            save_note=self.partials.save,
         )
-        draft.size, draft.touched, draft.state = size, touched, State.PARTIAL
-        self.overlay.add(draft)
 
     def _refuse_existing(self, path: str, draft: Draft | None) -> None:
         if draft is not None or not self._is_absent(path, None, create=True, refuse=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -636,6 +637,36 @@ def test_a_partial_outlives_the_process(filesystem: AtomicFS, tmp_path: Path) ->
     assert list((tmp_path / "spool").iterdir()) == []
     later.close()
     beside.close()
+
+
+def test_a_file_that_is_being_written_outlives_kill_9(filesystem: AtomicFS, tmp_path: Path) -> None:
+    """A copy of the spool folder is what a killed process leaves."""
+
+    def left(name: str) -> dict[str, int]:
+        shutil.copytree(tmp_path / "spool", tmp_path / name)
+        later = Serving(AtomicFS(), tmp_path / name)
+        partials = later.tree.store.overlay.all()
+        found = {partial.path: partial.size for partial in partials}
+        assert all(partial.read(0, partial.size) == content[: partial.size] for partial in partials)
+        later.close()
+        return found
+
+    serving = Serving(filesystem, tmp_path / "spool")
+    client = serving.raw()
+    content = os.urandom(3 * MIB)
+    handle = client.opened("/f", W | C | T)
+    for offset in range(0, len(content), MIB // 4):
+        client.wait(client.write(handle, offset, content[offset : offset + MIB // 4]))
+    client.wait(client.write(handle, 5 * MIB, b"after a gap"))
+    size = left("written")["/f"]
+    assert 2 * MIB <= size < 3 * MIB
+    assert client.wait(client.rename("/f", "/g")).ok
+    assert left("renamed") == {"/g": 3 * MIB - 1}
+    assert client.wait(client.fsetstat(handle, size=MIB)).ok
+    assert left("truncated") == {"/g": MIB - 1}
+    assert client.wait(client.close(handle)).ok
+    assert list((tmp_path / "spool").iterdir()) == []
+    serving.close()
 
 
 def test_stop_aborts_what_is_open(serving: Serving, filesystem: AtomicFS) -> None:
