@@ -227,6 +227,19 @@ class Stack:
             transport.close()
             transport.join(10)
 
+    @property
+    def asyncssh(self) -> dict[str, Any]:
+        """The arguments of asyncssh.connect by which ann signs in."""
+        return {
+            "host": "127.0.0.1",
+            "port": self.port,
+            "username": "ann",
+            "client_keys": [str(self.folder / "id")],
+            "known_hosts": None,
+            "config": None,
+            "agent_path": None,
+        }
+
     # What is in Dropbox.
 
     def stored(self, folder: str = "") -> dict[str, str]:

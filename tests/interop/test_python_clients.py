@@ -89,23 +89,11 @@ def test_paramiko_removes_and_lists(stack: Stack, sftp: paramiko.SFTPClient) -> 
         sftp.stat("/folder")
 
 
-def asyncssh_options(stack: Stack) -> dict[str, object]:
-    return {
-        "host": "127.0.0.1",
-        "port": stack.port,
-        "username": "ann",
-        "client_keys": [str(stack.folder / "id")],
-        "known_hosts": None,
-        "config": None,
-        "agent_path": None,
-    }
-
-
 def test_asyncssh_puts_and_gets_a_tree(stack: Stack) -> None:
     tree = make_tree(stack.folder / "tree")
 
     async def work() -> None:
-        async with asyncssh.connect(**asyncssh_options(stack)) as connection, connection.start_sftp_client() as sftp:
+        async with asyncssh.connect(**stack.asyncssh) as connection, connection.start_sftp_client() as sftp:
             await sftp.put(stack.folder / "tree", "/tree", recurse=True, preserve=True)
             await sftp.get("/tree", stack.folder / "back", recurse=True)
 
@@ -120,7 +108,7 @@ def test_asyncssh_puts_and_gets_at_the_same_time(stack: Stack) -> None:
         stack.write(name, content)
 
     async def work() -> None:
-        async with asyncssh.connect(**asyncssh_options(stack)) as connection, connection.start_sftp_client() as sftp:
+        async with asyncssh.connect(**stack.asyncssh) as connection, connection.start_sftp_client() as sftp:
             await asyncio.gather(*(sftp.put(stack.folder / name, f"/{name}") for name in contents))
             await asyncio.gather(*(sftp.get(f"/{name}", stack.folder / f"{name}.back") for name in contents))
 
@@ -135,7 +123,7 @@ def test_asyncssh_is_told_that_there_is_no_scp(stack: Stack) -> None:
     stack.write("file", b"1")
 
     async def work() -> None:
-        async with asyncssh.connect(**asyncssh_options(stack)) as connection:
+        async with asyncssh.connect(**stack.asyncssh) as connection:
             await asyncssh.scp(stack.folder / "file", (connection, "/file"))
 
     with pytest.raises((asyncssh.Error, OSError)):
