@@ -366,6 +366,7 @@ class DropboxFS(FS):
             mode,
             open_upload=lambda: self._parts.uploader.open(commit),
             on_commit=self._catalog.applied,
+            on_failure=self._catalog.forget,
             on_close=self._forget_file,
             base=(existing, self._blocks(existing)) if keeps and existing is not None else None,
             modified=modified,

@@ -18,7 +18,7 @@ from fs.mode import Mode
 from fs_dropbox.blocks import BlockReader
 from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.entries import FileEntry
-from fs_dropbox.errors import fs_errors
+from fs_dropbox.errors import ApiError, TransportError, fs_errors
 from fs_dropbox.upload import Upload
 
 if TYPE_CHECKING:
@@ -214,6 +214,7 @@ class WriteFile(_DropboxFile):
         *,
         open_upload: Callable[[], Upload],
         on_commit: Callable[[FileEntry], None],
+        on_failure: Callable[[str], None],
         on_close: Callable[[_DropboxFile], None],
         base: tuple[FileEntry, BlockReader] | None = None,
         modified: datetime | None = None,
@@ -224,6 +225,7 @@ class WriteFile(_DropboxFile):
         self.version = base[0].rev if base is not None else ""
         self._open_upload = open_upload
         self._on_commit = on_commit
+        self._on_failure = on_failure
         self._seekable = seekable
         # guarded by _lock
         self._base = base
@@ -321,7 +323,12 @@ class WriteFile(_DropboxFile):
                 self._upload = self._open_upload()
                 for piece in self._contents():
                     self._upload.write(piece)
-            entry = self._upload.commit(client_modified=self.modified)
+            try:
+                entry = self._upload.commit(client_modified=self.modified)
+            except (ApiError, TransportError):
+                self._on_failure(self.name)  # whatever was known of the path, it is not what Dropbox has
+                raise
+        self.version = entry.rev
         self._on_commit(entry)
 
     def _contents(self) -> Iterator[bytes]:

@@ -39,7 +39,7 @@ def expected(mode: str, place: str) -> type[Exception] | bytes:
     }[mode]
 
 
-@pytest.mark.parametrize(("mode", "place"), itertools.product(MODES, PLACES))
+@pytest.mark.parametrize(("mode", "place"), list(itertools.product(MODES, PLACES)))
 def test_modes(dropbox_fs: DropboxFS, emulator: Emulator, mode: str, place: str) -> None:
     emulator.control.seed("/file", OLD)
     emulator.control.seed("/folder")
@@ -183,7 +183,7 @@ def test_reading_at_positions(dropbox_fs: DropboxFS) -> None:
         assert file.read(1) == b""
 
 
-@pytest.mark.parametrize("mode", ["", "q", "rw", "rr", "bw+x", "rt"])
+@pytest.mark.parametrize("mode", ["", "q", "b", "rt"])
 def test_modes_that_make_no_sense(dropbox_fs: DropboxFS, mode: str) -> None:
     with pytest.raises(ValueError, match="mode"):
         dropbox_fs.openbin("file", mode)
