@@ -20,6 +20,9 @@ from fs_dropbox.transport import Answer, Transport
 
 T = TypeVar("T")
 
+# Dropbox says `expired` of a token that it still remembers.
+_STALE_TOKEN: Final = (("expired_access_token",), ("invalid_access_token",))
+
 # Clients of one account in one process share its brake.
 _governors: Final[weakref.WeakValueDictionary[str, Governor]] = weakref.WeakValueDictionary()
 _governors_lock: Final = threading.Lock()
@@ -206,7 +209,7 @@ class Caller:
                     seconds=seconds,
                 )
             except ApiError as error:
-                if error.tag == ("expired_access_token",) and not renewed and self._tokens.renew(token):
+                if error.tag in _STALE_TOKEN and not renewed and self._tokens.renew(token):
                     renewed = True
                 elif error.tag[:1] == ("invalid_root",) and not rerooted and self._change_root(error):
                     rerooted = True

@@ -209,7 +209,7 @@ class Accounts:
     def expire_tokens(self) -> None:
         """Let every access token expire now."""
         for token in self.tokens.values():
-            token.expires_at = 0.0
+            token.expires_at = self._state.clock()  # not long ago, or it would be forgotten
             self.store(token)
 
     def by_email(self, email: str) -> Account | None:
