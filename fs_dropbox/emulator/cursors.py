@@ -12,6 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from dataclasses import fields as fields_of
+from heapq import merge
 from itertools import islice
 from typing import Any
 
@@ -211,10 +212,14 @@ def has_changes(view: View, cursor: Cursor) -> bool:
     return next(_pending(view, cursor, folder), None) is not None
 
 
-def _pending(view: View, cursor: Cursor, folder: Folder) -> Iterator[tuple[int, str, str, Change]]:
-    """Yield (sequence, path_lower, prefix_display, change) of every journal record that concerns the cursor."""
+Pending = tuple[int, str, str, Change]  # sequence, path_lower, display path of the namespace, change
+
+
+def _pending(view: View, cursor: Cursor, folder: Folder) -> Iterator[Pending]:
+    """Yield every journal record that concerns the cursor, in order."""
     base = view.path_of(folder)
     assert base is not None
+    sources = []
     for namespace, lower, display in view.namespaces():
         if not (cursor.mounted or namespace is folder.inner.namespace):
             continue
@@ -222,14 +227,19 @@ def _pending(view: View, cursor: Cursor, folder: Folder) -> Iterator[tuple[int, 
             continue
         if cursor.sequence < namespace.forgotten_sequence:
             raise RouteError("reset")
-        journal = namespace.journal
-        for change in journal[bisect_right(journal, cursor.sequence, key=_sequence) :]:
-            path = lower + change.key_path
-            if not path.startswith(base[0] + "/"):
-                continue
-            if not cursor.recursive and "/" in path[len(base[0]) + 1 :]:
-                continue
-            yield change.sequence, path, display, change
+        sources.append(_pending_in(namespace.journal, cursor, base[0], lower, display))
+    return merge(*sources)
+
+
+def _pending_in(journal: list[Change], cursor: Cursor, base: str, lower: str, display: str) -> Iterator[Pending]:
+    for index in range(bisect_right(journal, cursor.sequence, key=_sequence), len(journal)):
+        change = journal[index]
+        path = lower + change.key_path
+        if not path.startswith(base + "/"):
+            continue
+        if not cursor.recursive and "/" in path[len(base) + 1 :]:
+            continue
+        yield change.sequence, path, display, change
 
 
 def _sequence(change: Change) -> int:
@@ -239,15 +249,22 @@ def _sequence(change: Change) -> int:
 def _read_changes(view: View, cursor: Cursor, folder: Folder) -> Page:
     base = view.path_of(folder)
     assert base is not None
-    latest: dict[tuple[str, bool], tuple[int, str, Change]] = {}
+    limit = max(1, _page_limit(view, cursor))
+    # The last record of each path within the page; records of a path in several pages do no harm.
+    latest: dict[tuple[str, bool], tuple[str, Change]] = {}
+    position, has_more = cursor.sequence, False
     for sequence, path, display, change in _pending(view, cursor, folder):
         key = (path, change.deleted_display is not None)
-        if key not in latest or latest[key][0] < sequence:
-            latest[key] = (sequence, display, change)
-    ordered = sorted((sequence, path, display, change) for (path, _), (sequence, display, change) in latest.items())
-    limit = max(1, _page_limit(view, cursor))
+        if key not in latest and len(latest) == limit:
+            has_more = True
+            break
+        latest.pop(key, None)
+        latest[key] = (display, change)
+        position = sequence
+    if not has_more:
+        position = max(view.state.sequence, cursor.sequence)
     entries = []
-    for _, path, display, change in ordered[:limit]:
+    for (path, _), (display, change) in latest.items():
         entry = _current(view, folder, base[0], path)
         if change.deleted_display is not None:
             if not isinstance(entry, File):  # a file in its place takes all below with it and is reported, too
@@ -260,8 +277,6 @@ def _read_changes(view: View, cursor: Cursor, folder: Folder) -> Page:
         elif (lost := _lost_team_folder(view, folder, path[len(base[0]) :])) is not None:
             shown = display + lost.display_path()
             entries.append({".tag": "deleted", "name": lost.name, "path_lower": path, "path_display": shown})
-    has_more = len(ordered) > limit
-    position = ordered[limit - 1][0] if has_more else max(view.state.sequence, cursor.sequence)
     wanted = [entry for entry in entries if _is_wanted(cursor, entry)]
     return Page(wanted, replace(cursor, sequence=position), has_more)
 
