@@ -151,6 +151,8 @@ class GroupCommit:
             )
         except TransportError:
             results = []  # unknown what became of it: repeating the same content settles that without a second revision
+        except ApiError as error:
+            results = [error] * len(ready)
         for (_, writer), result in zip(ready, results, strict=False):
             if not isinstance(result, ApiError) or _is_final(result):
                 writer.settle(result)
