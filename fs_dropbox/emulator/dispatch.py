@@ -236,10 +236,11 @@ class _Call(_Measured):
         self._place = "request body"
 
     def work(self) -> Response:
+        caller = self.request.headers.get("authorization", "")
+        self.service.limits.admit(caller)
         raw = self._raw_argument()
         if self.route not in LISTINGS:
             return self._call(raw)
-        caller = self.request.headers.get("authorization", "")
         with self.service.limits.alone((self.route, caller, raw)):
             return self._call(raw)
 

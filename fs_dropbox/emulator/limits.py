@@ -85,6 +85,7 @@ class Limits:
         self._lock = threading.Lock()
         self._queues: dict[str, deque[threading.Event]] = {}
         self._alone: set[Hashable] = set()
+        self._recent: dict[str, deque[float]] = {}  # times of each caller's calls within the last second
 
     def connect(self) -> None:
         """Wait as long as a new connection takes."""
@@ -123,6 +124,31 @@ class Limits:
 
         return pace
 
+    def admit(self, caller: str) -> None:
+        """Count a call against its caller's rate, or raise RateLimitError; refused calls count, too."""
+        rate = self._options.max_calls_per_second
+        if rate is None:
+            return
+        now = time.monotonic()
+        with self._lock:
+            calls = self._recent.setdefault(caller, deque())
+            while calls and calls[0] < now - 1:
+                calls.popleft()
+            calls.append(now)
+            if len(calls) > rate:
+                raise RateLimitError("too_many_requests", self._options.rate_limit_retry_after_seconds, self._as_text)
+
+    @property
+    def _as_text(self) -> bool:
+        return self._options.rate_limit_form == "text"
+
+    def stop(self) -> None:
+        """Let everybody go on who waits for a write lock."""
+        with self._lock:
+            for queue in self._queues.values():
+                for turn in queue:
+                    turn.set()
+
     @contextmanager
     def alone(self, call: Hashable) -> Iterator[None]:
         """Refuse a call while an equal one runs, if the options say so: the service may do it to equal listings."""
@@ -131,7 +157,7 @@ class Limits:
             return
         with self._lock:
             if call in self._alone:
-                raise RateLimitError("too_many_requests", self._options.rate_limit_retry_after_seconds)
+                raise RateLimitError("too_many_requests", self._options.rate_limit_retry_after_seconds, self._as_text)
             self._alone.add(call)
         try:
             yield
@@ -165,6 +191,4 @@ class Limits:
 
     def too_many_writes(self) -> RateLimitError:
         """Return the 429 of a contended namespace."""
-        options = self._options
-        as_text = options.rate_limit_form == "text"
-        return RateLimitError("too_many_write_operations", options.rate_limit_retry_after_seconds, as_text=as_text)
+        return RateLimitError("too_many_write_operations", self._options.rate_limit_retry_after_seconds, self._as_text)

@@ -32,6 +32,8 @@ class Options:
     # The authorisation page without a person: "ask" shows the form.
     consent: Literal["ask", "approve", "deny"] = "ask"
 
+    max_calls_per_second: int | None = None  # of one token; more answer 429 too_many_requests
+
     # Listings
     page_size: int = 500  # entries in a page when the call has no limit; 2000 in former years
     refuse_equal_listings: bool = False  # 429 for a listing while an equal one of the same caller runs

@@ -96,6 +96,7 @@ class Service:
         """End every wait."""
         self.stopping.set()
         self.faults.release()
+        self.limits.stop()
         with self.state.changed:
             self.state.changed.notify_all()
 

@@ -190,6 +190,31 @@ def test_equal_listings_at_the_same_time_are_a_switch(api: Api) -> None:
     assert codes("", "/none") == [200, 409]
 
 
+def test_a_rate_of_calls_for_each_token(api: Api) -> None:
+    api.emulator.options.max_calls_per_second = 5
+    other = Api(api.emulator)
+    codes = [api.rpc("users/get_space_usage").status_code for _ in range(8)]
+    assert codes == [200] * 5 + [429] * 3
+    assert other.rpc("users/get_space_usage").status_code == 200
+    other.http.close()
+
+
+def test_stop_does_not_wait_for_who_waits_for_a_commit() -> None:
+    with Emulator() as emulator:
+        emulator.control.latency(commit_seconds=60, patience_seconds=60)
+        api = Api(emulator)
+        with ThreadPoolExecutor(2) as pool:
+            uploads = [pool.submit(api.upload, "files/upload", {"path": f"/{n}"}, b"x") for n in range(2)]
+            while emulator.control.peak_concurrency("files/upload") < 2:
+                time.sleep(0.01)
+            begin = time.monotonic()
+            emulator.stop()
+            assert time.monotonic() - begin < 5
+            for upload in uploads:
+                upload.exception(10)
+        api.http.close()
+
+
 def test_delays_and_bandwidth(api: Api) -> None:
     api.emulator.control.latency(route_seconds={GET: 0.2}, download_bytes_per_second=1 << 20)
     begin = time.monotonic()
