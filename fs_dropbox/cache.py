@@ -137,7 +137,8 @@ class MetadataCache:
 
         A file replaces what was there and drops its children, a folder keeps them, a deletion drops the whole subtree.
         With `since`, the epoch before the request that told of the change: where something newer is known of the key
-        by now, the two are in no known order, and the entry is forgotten instead.
+        by now, the two are in no known order, and the entry is forgotten instead, unless both say the same: most
+        often it is the echo of an own change.
         """
         with self._lock:
             key = entry.path_lower
@@ -146,7 +147,8 @@ class MetadataCache:
                     self._bump_locked(key)
                     return
                 if max(self._changed.get(key, 0), self._changed_children.get(key, 0)) > since:
-                    self._forget_locked(key)
+                    if not _is_same(self._get_locked(key), entry):
+                        self._forget_locked(key)
                     return
             self._bump_locked(key)
             if isinstance(entry, DeletedEntry):
@@ -156,6 +158,17 @@ class MetadataCache:
                 if isinstance(entry, FileEntry):
                     self._cut_off_below_locked(key)
                 self._store_locked(key, entry, self._epoch)
+
+    def apply_created(self, entry: FolderEntry, epoch: int) -> None:
+        """Take over that an own call sent at `epoch` has made a folder: nothing is in it unless it was heard since."""
+        with self._lock:
+            key = entry.path_lower
+            unheard = not self._is_stale_locked(key, epoch) and self._changed_children.get(key, 0) <= epoch
+            self._bump_locked(key)
+            self._revive_ancestors_locked(key)
+            self._store_locked(key, entry, self._epoch)
+            if unheard:
+                self._listings[key] = _Listing({}, self._now(), self._epoch)
 
     @contextmanager
     def hold(self, *keys: str) -> Iterator[None]:
@@ -310,6 +323,15 @@ class MetadataCache:
         if epoch < self._floor or self._changed.get(key, 0) > epoch:
             return True
         return self._is_cut_off_locked((key, *_ancestors(key), ""), epoch)
+
+
+def _is_same(known: Present | Absence | None, entry: Entry) -> bool:
+    """Tell whether a change leads to what is known already."""
+    if isinstance(entry, DeletedEntry):
+        return known is ABSENT
+    if isinstance(entry, FileEntry):
+        return isinstance(known, FileEntry) and (known.rev, known.name) == (entry.rev, entry.name)
+    return isinstance(known, FolderEntry) and (known.id, known.name) == (entry.id, entry.name)
 
 
 def _ancestors(key: str) -> Iterator[str]:

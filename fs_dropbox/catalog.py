@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import fs.errors
@@ -106,25 +107,32 @@ class Catalog:
                 page = self._client.list_folder_continue(page.cursor)
         return not page.entries
 
-    def warm(self, path: str) -> None:
-        """Bring every listing below a folder into the cache with one recursive listing, unless it is there.
+    def tree(self, path: str) -> Tree:
+        """Return what is below a folder, from one recursive listing unless the cache has it all.
 
         Where that fails (Dropbox advises against it for huge trees), nothing is lost: listings are then asked for one
         by one.
         """
         key = paths.key(path)
         self._on_use()
-        if self._is_known(key):
-            return
-        epoch = self._cache.epoch()
-        try:
-            self._flights.do(("tree", key, epoch), lambda: self._fetch_tree(path, key, epoch))
-        except (ApiError, TransportError):
-            return
+        listings: Mapping[str, list[Present]] = {}
+        if not self._is_known(key):
+            epoch = self._cache.epoch()
+            with suppress(ApiError, TransportError, TimeoutError):
+                listings = self._flights.do(("tree", key, epoch), lambda: self._fetch_tree(path, key, epoch))
+        return Tree(self, self._cache, listings)
 
     def applied(self, entry: Entry) -> None:
         """Take over what an own call has changed, so that it is seen at once."""
         self._cache.apply(entry)
+
+    def epoch(self) -> int:
+        """Return the epoch that `created` wants, to be taken before the call."""
+        return self._cache.epoch()
+
+    def created(self, entry: FolderEntry, epoch: int) -> None:
+        """Take over that an own call sent at `epoch` has made a folder, which is empty."""
+        self._cache.apply_created(entry, epoch)
 
     def removed(self, path: str) -> None:
         """Take over that nothing is at `path` any more."""
@@ -166,7 +174,7 @@ class Catalog:
         self._cache.put_listing(key, children, epoch)
         return children
 
-    def _fetch_tree(self, path: str, key: str, epoch: int) -> None:
+    def _fetch_tree(self, path: str, key: str, epoch: int) -> Mapping[str, list[Present]]:
         listings: dict[str, list[Present]] = defaultdict(list)
         listings[key] = []
         for entry in self._pages(path, recursive=True):
@@ -177,6 +185,7 @@ class Catalog:
                 listings[entry.path_lower]  # an empty folder has a listing too
         for folder, children in listings.items():
             self._cache.put_listing(folder, children, epoch)
+        return listings
 
     def _pages(self, path: str, *, recursive: bool) -> Iterator[Present]:
         page = self._client.list_folder(paths.to_api(path), recursive=recursive)
@@ -197,3 +206,20 @@ class Catalog:
                 return False
             folders += [entry.path_lower for entry in listing if isinstance(entry, FolderEntry)]
         return True
+
+
+class Tree:
+    """The folders below one, looked at from one listing of them all: for a walk. Thread-safe, immutable."""
+
+    def __init__(self, catalog: Catalog, cache: MetadataCache, listings: Mapping[str, list[Present]]) -> None:
+        self._catalog = catalog
+        self._cache = cache
+        self._listings = listings
+
+    def children(self, path: str) -> list[Present]:
+        """Return all children of a folder: as the cache knows them, or as they were, or from Dropbox."""
+        key = paths.key(path)
+        known = self._cache.listing(key)
+        if known is None:
+            known = self._listings.get(key)
+        return self._catalog.children(path) if known is None else known

@@ -25,6 +25,7 @@ from fs_dropbox.assembly import assemble
 from fs_dropbox.auth import Credentials
 from fs_dropbox.blocks import BlockReader
 from fs_dropbox.cache import Present
+from fs_dropbox.catalog import Tree
 from fs_dropbox.changes import Subscriber
 from fs_dropbox.client import Commit, Update
 from fs_dropbox.entries import FileEntry, FolderEntry, root_info, to_info
@@ -215,9 +216,9 @@ class DropboxFS(FS):
         wanted = namespaces or ()
         return (to_info(entry, wanted) for entry in (children[slice(*page)] if page else children))
 
-    def warm(self, path: str) -> None:
-        """Bring the metadata of everything below `path` into the cache with one recursive listing; never raises."""
-        self._catalog.warm(self._checked(path))
+    def tree_below(self, path: str) -> Tree:
+        """Return what is below a directory, asked for with one recursive listing; raises nothing but for bad paths."""
+        return self._catalog.tree(self._checked(path))
 
     def getmeta(self, namespace: str = "standard") -> Mapping[str, object]:
         """Return what is known of the filesystem; "usage" asks Dropbox for {"used": bytes, "total": bytes}."""
@@ -350,6 +351,8 @@ class DropboxFS(FS):
         seekable: bool = True,
         **_: object,
     ) -> WriteFile:
+        if not mode.truncate and not mode.exclusive and not self.feed_is_live:
+            self._catalog.forget(path)  # who changes a file in place wants to begin with its latest version
         existing = self._catalog.find(path)
         if isinstance(existing, FolderEntry):
             raise fs.errors.FileExpected(path)
@@ -412,6 +415,7 @@ class DropboxFS(FS):
         return self.opendir(path)
 
     def _create_folder(self, path: str, *, exist_ok: bool) -> None:
+        epoch = self._catalog.epoch()
         try:
             entry = self._client.create_folder(paths.to_api(path))
         except ApiError as error:
@@ -424,7 +428,7 @@ class DropboxFS(FS):
                 raise fs.errors.DirectoryExists(path) from error
             with fs_errors(path):
                 raise
-        self._catalog.applied(entry)
+        self._catalog.created(entry, epoch)
 
     @_as_given
     def remove(self, path: str) -> None:

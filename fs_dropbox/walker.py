@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fs.info import Info
 from fs.walk import BoundWalker, Walker
 from fs.wrapfs import WrapFS
+
+from fs_dropbox.catalog import Tree
+from fs_dropbox.entries import to_info
 
 if TYPE_CHECKING:
     from fs.base import FS
@@ -16,7 +19,7 @@ _F = TypeVar("_F", bound="FS")
 
 
 class DropboxWalker(Walker):
-    """PyFilesystem's walker, after the listings below the start have been brought into the cache."""
+    """PyFilesystem's walker over one recursive listing; with a bounded depth, over a listing of each folder."""
 
     @classmethod
     def bind(cls, fs: _F) -> BoundWalker[_F]:
@@ -26,11 +29,32 @@ class DropboxWalker(Walker):
     def _iter_walk(
         self, fs: FS, path: str, namespaces: Collection[str] | None = None
     ) -> Iterator[tuple[str, Info | None]]:
-        wrapped, start = fs, path
-        while isinstance(wrapped, WrapFS):
-            wrapped, start = wrapped.delegate_path(start)
-        warm = getattr(wrapped, "warm", None)
-        if warm is not None and self.max_depth is None:
-            warm(start)
-        walk: Iterator[tuple[str, Info | None]] = super()._iter_walk(fs, path, namespaces=namespaces)
+        filesystem, start = _delegated(fs, path)
+        walked: Any = fs
+        if self.max_depth is None and hasattr(filesystem, "tree_below"):
+            walked = _Listed(fs, filesystem.tree_below(start))
+        walk: Iterator[tuple[str, Info | None]] = super()._iter_walk(walked, path, namespaces=namespaces)
         return walk
+
+
+class _Listed:
+    """A filesystem whose directories are known from a tree; everything else is the filesystem's own."""
+
+    def __init__(self, fs: FS, tree: Tree) -> None:
+        self._fs = fs
+        self._tree = tree
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._fs, name)
+
+    def scandir(self, path: str, namespaces: Collection[str] | None = None) -> Iterator[Info]:
+        """Yield what is in a directory."""
+        children = self._tree.children(_delegated(self._fs, path)[1])
+        return (to_info(entry, namespaces or ()) for entry in children)
+
+
+def _delegated(fs: FS, path: str) -> tuple[FS, str]:
+    """Return the filesystem within all wrappers, and the path there."""
+    while isinstance(fs, WrapFS):
+        fs, path = fs.delegate_path(path)
+    return fs, path
