@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TypeVar
 
 import fs.errors
@@ -179,6 +179,7 @@ class Catalog:
         listings[key] = []
         for entry in self._pages(path, recursive=True):
             if entry.path_lower == key:
+                self._cache.put(entry, epoch)
                 continue
             listings[paths.parent(entry.path_lower)].append(entry)
             if isinstance(entry, FolderEntry):

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fs.info import Info
+from fs.path import abspath, normpath
 from fs.walk import BoundWalker, Walker
 from fs.wrapfs import WrapFS
 
@@ -49,7 +50,7 @@ class _Listed:
 
     def scandir(self, path: str, namespaces: Collection[str] | None = None) -> Iterator[Info]:
         """Yield what is in a directory."""
-        children = self._tree.children(_delegated(self._fs, path)[1])
+        children = self._tree.children(abspath(normpath(_delegated(self._fs, path)[1])))
         return (to_info(entry, namespaces or ()) for entry in children)
 
 
