@@ -1,0 +1,263 @@
+"""What others change: seen within seconds while the feed is live, within the TTL otherwise, and never overwritten.
+
+The filesystem under test changes nothing of what it watches here; the emulator's control does.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import fs.errors
+import pytest
+
+from fs_dropbox import DropboxFS
+from fs_dropbox.emulator import Emulator
+from fs_dropbox.entries import DeletedEntry, Entry
+from fs_dropbox.errors import VersionConflict
+
+DEADLINE_SECONDS = 20.0
+
+
+def eventually(condition: Callable[[], Any]) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.01)
+
+
+def live(account: DropboxFS) -> DropboxFS:
+    """Wait until the feed of a filesystem is live, which begins with its first use."""
+    account.exists("anything")
+    eventually(lambda: account.feed_is_live)
+    return account
+
+
+@pytest.fixture
+def account(dropbox_fs: DropboxFS) -> DropboxFS:
+    return live(dropbox_fs)
+
+
+def test_foreign_changes_are_seen_within_seconds(account: DropboxFS, emulator: Emulator) -> None:
+    assert account.listdir("/") == []
+    assert not account.exists("folder/file")
+    emulator.control.write("/folder/file", b"one")
+    eventually(lambda: account.listdir("/") == ["folder"])
+    assert account.readbytes("folder/file") == b"one"
+    assert account.getsize("folder/file") == 3
+    emulator.control.write("/folder/file", b"three")
+    eventually(lambda: account.getsize("folder/file") == 5)
+    assert account.readbytes("folder/file") == b"three"
+    emulator.control.move("/folder", "/elsewhere")
+    eventually(lambda: account.listdir("/") == ["elsewhere"])
+    assert not account.exists("folder/file")
+    assert account.readbytes("elsewhere/file") == b"three"
+    emulator.control.delete("/elsewhere")
+    eventually(lambda: account.listdir("/") == [])
+    assert not account.exists("elsewhere/file")
+
+
+def test_a_warm_cache_costs_no_calls_while_the_feed_is_live(account: DropboxFS, emulator: Emulator) -> None:
+    emulator.control.seed("/file", b"1")
+    eventually(lambda: account.exists("file"))
+    account.listdir("/")
+    before = emulator.control.calls()
+    for _ in range(100):
+        assert account.listdir("/") == ["file"]
+        assert account.getsize("file") == 1
+    looks = ("files/list_folder", "files/get_metadata")
+    assert [emulator.control.calls()[route] for route in looks] == [before[route] for route in looks]
+
+
+def test_a_file_that_becomes_a_folder_and_the_reverse(account: DropboxFS, emulator: Emulator) -> None:
+    emulator.control.seed("/thing/below", b"1")
+    eventually(lambda: account.isdir("thing"))
+    assert account.listdir("thing") == ["below"]
+    emulator.control.delete("/thing")
+    emulator.control.write("/thing", b"22")
+    eventually(lambda: account.isfile("thing"))
+    assert not account.exists("thing/below")
+    emulator.control.delete("/thing")
+    emulator.control.seed("/thing")
+    eventually(lambda: account.isdir("thing"))
+    assert account.listdir("thing") == []
+
+
+def test_without_the_feed_the_ttl_bounds_staleness(open_dropbox: Callable[..., DropboxFS], emulator: Emulator) -> None:
+    account = open_dropbox(change_feed=False, cache_ttl_seconds=0.5)
+    assert account.listdir("/") == []
+    emulator.control.write("/file", b"one")
+    eventually(lambda: account.listdir("/") == ["file"])
+    slow = open_dropbox(change_feed=False, cache_ttl_seconds=3600)
+    assert slow.listdir("/") == ["file"]
+    emulator.control.delete("/file")
+    eventually(lambda: account.listdir("/") == [])
+    assert slow.listdir("/") == ["file"]
+
+
+def test_without_a_cache_foreign_changes_are_seen_at_once(
+    open_dropbox: Callable[..., DropboxFS], emulator: Emulator
+) -> None:
+    account = open_dropbox(cache=False)
+    assert account.listdir("/") == []
+    emulator.control.write("/file", b"one")
+    assert account.listdir("/") == ["file"]
+    assert account.getsize("file") == 3
+    emulator.control.delete("/file")
+    assert not account.exists("file")
+
+
+def test_an_open_file_reads_one_version(account: DropboxFS, emulator: Emulator) -> None:
+    old = bytes(range(256)) * 40_000
+    emulator.control.write("/file", old)
+    eventually(lambda: account.exists("file") and account.getsize("file") == len(old))
+    with account.openbin("file") as file:
+        assert file.read(1000) == old[:1000]
+        emulator.control.write("/file", b"new" * 5_000_000)
+        assert file.read(1_000_000) == old[1000:1_001_000]
+        emulator.control.delete("/file")
+        assert file.read() == old[1_001_000:]
+    eventually(lambda: not account.exists("file"))
+
+
+def test_a_revision_that_is_gone_is_an_error(account: DropboxFS, emulator: Emulator) -> None:
+    emulator.control.write("/file", bytes(10_000_000))
+    eventually(lambda: account.exists("file"))
+    with account.openbin("file") as file:
+        assert file.read(10) == bytes(10)
+        error = {".tag": "path", "path": {".tag": "not_found"}}
+        emulator.control.fault("files/download", "error", count=None, error=error)
+        file.seek(9_000_000)
+        with pytest.raises(fs.errors.ResourceNotFound, match="file"):
+            file.read(10)
+
+
+@pytest.mark.parametrize("mode", ["r+", "a", "a+"])
+def test_a_foreign_change_is_not_overwritten(account: DropboxFS, emulator: Emulator, mode: str) -> None:
+    emulator.control.write("/file", b"one")
+    eventually(lambda: account.exists("file"))
+    file = account.openbin("file", mode)
+    file.write(b"mine")
+    emulator.control.write("/file", b"theirs")
+    with pytest.raises(VersionConflict, match="changed by someone else"):
+        file.close()
+    assert file.closed
+    file.close()
+    assert emulator.control.read("/file") == b"theirs"
+    assert account.readbytes("file") == b"theirs"
+
+
+def test_changing_in_place_begins_with_the_latest_version(
+    open_dropbox: Callable[..., DropboxFS], emulator: Emulator
+) -> None:
+    account = open_dropbox(change_feed=False, cache_ttl_seconds=3600)
+    emulator.control.write("/file", b"one")
+    assert account.readbytes("file") == b"one"
+    emulator.control.write("/file", b"two")
+    account.appendbytes("file", b"!")
+    assert emulator.control.read("/file") == b"two!"
+
+
+def test_an_overwrite_replaces_whatever_is_there(account: DropboxFS, emulator: Emulator) -> None:
+    file = account.openbin("file", "w")
+    file.write(b"mine")
+    emulator.control.write("/file", b"theirs")
+    file.close()
+    assert emulator.control.read("/file") == b"mine"
+    assert account.readbytes("file") == b"mine"
+
+
+def test_a_file_that_someone_else_has_replaced_is_removed_all_the_same(
+    open_dropbox: Callable[..., DropboxFS], emulator: Emulator
+) -> None:
+    account = open_dropbox(change_feed=False, cache_ttl_seconds=3600)
+    emulator.control.write("/file", b"one")
+    assert account.isfile("file")
+    emulator.control.write("/file", b"two")
+    account.remove("file")
+    assert not emulator.control.exists("/file")
+    emulator.control.write("/file", b"one")
+    account.listdir("/")
+    with pytest.raises(fs.errors.ResourceNotFound):
+        account.remove("file")
+
+
+def test_a_folder_that_took_the_place_of_a_file_is_not_removed_as_one(
+    open_dropbox: Callable[..., DropboxFS], emulator: Emulator
+) -> None:
+    account = open_dropbox(change_feed=False, cache_ttl_seconds=3600)
+    emulator.control.write("/thing", b"one")
+    assert account.isfile("thing")
+    emulator.control.delete("/thing")
+    emulator.control.write("/thing/precious", b"two")
+    with pytest.raises(fs.errors.FileExpected):
+        account.remove("thing")
+    assert emulator.control.read("/thing/precious") == b"two"
+
+
+def test_a_missing_file_that_someone_else_has_made_can_be_opened_once_the_feed_tells(
+    account: DropboxFS, emulator: Emulator
+) -> None:
+    with pytest.raises(fs.errors.ResourceNotFound):
+        account.openbin("file")
+    emulator.control.write("/file", b"one")
+    eventually(lambda: account.exists("file"))
+    assert account.readbytes("file") == b"one"
+
+
+def test_subscribers_hear_of_changes_in_order(account: DropboxFS, emulator: Emulator) -> None:
+    heard: list[Entry] = []
+    changed = threading.Condition()
+
+    def listen(entries: Sequence[Entry]) -> None:
+        with changed:
+            heard.extend(entries)
+            changed.notify_all()
+
+    def wait_for(text: str) -> None:
+        with changed:
+            assert changed.wait_for(
+                lambda: any(text == f"{type(entry).__name__} {entry.path_lower}" for entry in heard), DEADLINE_SECONDS
+            ), heard
+
+    unsubscribe = account.subscribe(listen)
+    emulator.control.write("/a", b"1")
+    wait_for("FileEntry /a")
+    emulator.control.seed("/folder")
+    wait_for("FolderEntry /folder")
+    emulator.control.delete("/a")
+    wait_for("DeletedEntry /a")
+    assert isinstance(heard[-1], DeletedEntry)
+    unsubscribe()
+    unsubscribe()
+    count = len(heard)
+    emulator.control.write("/b", b"1")
+    eventually(lambda: account.exists("b"))
+    assert len(heard) == count
+
+
+def test_a_subscriber_that_fails_harms_nobody(
+    account: DropboxFS, emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(entries: Sequence[Entry]) -> None:
+        raise RuntimeError("broken subscriber")
+
+    account.subscribe(fail)
+    emulator.control.write("/a", b"1")
+    eventually(lambda: account.exists("a"))
+    emulator.control.delete("/a")
+    eventually(lambda: not account.exists("a"))
+    assert "a subscriber of the change feed failed" in caplog.text
+
+
+def test_two_filesystems_see_each_other(open_dropbox: Callable[..., DropboxFS]) -> None:
+    one, two = live(open_dropbox()), live(open_dropbox())
+    assert one.listdir("/") == two.listdir("/") == []
+    one.writetext("from one", "1")
+    eventually(lambda: two.listdir("/") == ["from one"])
+    two.move("from one", "from two")
+    eventually(lambda: one.listdir("/") == ["from two"])
+    assert one.readtext("from two") == "1"
