@@ -141,6 +141,7 @@ class Numbers:
 
 
 def test_file_transfer_helpers(api: Api, dbx: dropbox.Dropbox, tmp_path: Any) -> None:
+    api.emulator.control.latency(route_seconds={"files/upload_session/append_v2": 0.1})  # so that parallel ones meet
     source = Numbers(20_000_000)
     for path, threads in (("/one by one", 1), ("/parallel", 4)):
         Uploader(dbx).upload(source, files.CommitInfo(path), UploadOptions(parallel_uploads=threads))
