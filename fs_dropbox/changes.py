@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 LONGPOLL_SECONDS: Final = 30  # the least that Dropbox takes; it adds up to 90 s of its own
 PAUSES_SECONDS: Final = (1.0, 2.0, 5.0, 15.0, 60.0)  # after failures in a row
+REST_SECONDS: Final = 1.0  # between two looks at the journal: every own change ends the longpoll, too
 STOP_SECONDS: Final = 2.0
 
 _logger = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ class ChangeFeed:
         # of the feed's thread
         self._cursor: str | None = None
         self._has_lost_changes = False
+        self._looked_at = -REST_SECONDS
 
     @property
     def is_live(self) -> bool:
@@ -132,7 +135,8 @@ class ChangeFeed:
             self._drain()
             self._set_live(True)
         poll = self._client.longpoll(self._cursor, LONGPOLL_SECONDS, self._stop)
-        if poll.changes and not self._stop.is_set():
+        if poll.changes and not self._stop.wait(max(0.0, self._looked_at + REST_SECONDS - time.monotonic())):
+            self._looked_at = time.monotonic()
             self._drain()
         if poll.backoff_seconds:
             self._stop.wait(poll.backoff_seconds)
