@@ -165,6 +165,33 @@ def test_a_feed_answer_older_than_an_own_change_is_not_taken_over(cache: Metadat
     assert cache.get("/a") == file("/a", "333333333")
 
 
+def test_the_echo_of_an_own_change_changes_nothing(cache: MetadataCache) -> None:
+    cache.put_listing("", [file("/b")], cache.epoch())
+    epoch = cache.epoch()
+    cache.apply(file("/a", "222222222"))
+    cache.apply(folder("/d"))
+    cache.apply(gone("/b"))
+    for echo in (file("/a", "222222222"), folder("/d"), gone("/b")):
+        cache.apply(echo, since=epoch)
+    assert cache.listing("") == [file("/a", "222222222"), folder("/d")]
+    cache.apply(file("/A", "222222222"), since=epoch)  # but this is a rename
+    assert cache.get("/a") is None
+
+
+def test_a_folder_of_our_own_is_empty_unless_something_was_heard_of_it(cache: MetadataCache) -> None:
+    epoch = cache.epoch()
+    cache.apply_created(folder("/d"), epoch)
+    assert cache.listing("/d") == []
+    assert cache.get("/d/a") is ABSENT
+    cache.apply(file("/e/a"))
+    cache.apply_created(folder("/e"), epoch)
+    assert cache.get("/e") == folder("/e")
+    assert cache.listing("/e") is None
+    cache.apply(gone("/f"))
+    cache.apply_created(folder("/f"), epoch)
+    assert cache.listing("/f") is None
+
+
 def test_a_deletion_is_not_undone_when_its_listing_is_dropped() -> None:
     cache = followed_cache(max_entries=1000)
     cache.put(file("/d/a"), cache.epoch())
