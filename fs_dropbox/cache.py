@@ -193,6 +193,13 @@ class MetadataCache:
         with self._lock:
             self._forget_locked(key)
 
+    def doubt(self, key: str) -> None:
+        """Forget what is believed of a key only because it is young: before changes that must not hit anything else."""
+        with self._lock:
+            known = self._listings.get(parent(key)) or self._slots.get(key)
+            if known is not None and not self._is_followed_locked(known):
+                self._forget_locked(key)
+
     def forget_tree(self, key: str) -> None:
         """Forget an entry and everything below it."""
         with self._lock:
@@ -247,10 +254,11 @@ class MetadataCache:
         del self._listings[key]
         return None
 
+    def _is_followed_locked(self, known: _Slot | _Listing) -> bool:
+        return self._trusted and known.epoch >= self._followed_from
+
     def _is_fresh_locked(self, known: _Slot | _Listing) -> bool:
-        if self._trusted and known.epoch >= self._followed_from:
-            return True
-        return self._now() - known.stored <= self._ttl_seconds
+        return self._is_followed_locked(known) or self._now() - known.stored <= self._ttl_seconds
 
     def _is_cut_off_locked(self, keys: Iterable[str], epoch: int) -> bool:
         return any(self._cut_off.get(key, 0) > epoch for key in keys)

@@ -47,6 +47,11 @@ class Catalog:
         epoch = self._cache.epoch()
         return self._share(path, ("entry", key, epoch), lambda: self._fetch(path, key, epoch))
 
+    def find_latest(self, path: str) -> Present | None:
+        """Return the entry at a path as `find` does, but never one that is believed by its age alone."""
+        self._cache.doubt(paths.key(path))
+        return self.find(path)
+
     def known(self, path: str) -> Present | None:
         """Return the entry at a path if that is known without a call; raises ResourceNotFound where its absence is."""
         key = paths.key(path)

@@ -351,9 +351,8 @@ class DropboxFS(FS):
         seekable: bool = True,
         **_: object,
     ) -> WriteFile:
-        if not mode.truncate and not mode.exclusive and not self.feed_is_live:
-            self._catalog.forget(path)  # who changes a file in place wants to begin with its latest version
-        existing = self._catalog.find(path)
+        in_place = not mode.truncate and not mode.exclusive
+        existing = self._catalog.find_latest(path) if in_place else self._catalog.find(path)
         if isinstance(existing, FolderEntry):
             raise fs.errors.FileExpected(path)
         if existing is None:
@@ -362,8 +361,8 @@ class DropboxFS(FS):
             self._catalog.require_parent(path)
         elif mode.exclusive:
             raise fs.errors.FileExists(path)
-        keeps = existing is not None and not mode.truncate and not mode.exclusive
-        commit = _commit(path, mode, existing if keeps else None, expected_version)
+        base = existing if in_place else None
+        commit = _commit(path, mode, base, expected_version)
         return WriteFile(
             path,
             mode,
@@ -371,7 +370,7 @@ class DropboxFS(FS):
             on_commit=self._catalog.applied,
             on_failure=self._catalog.forget,
             on_close=self._forget_file,
-            base=(existing, self._blocks(existing)) if keeps and existing is not None else None,
+            base=None if base is None else (base, self._blocks(base)),
             modified=modified,
             seekable=seekable,
         )

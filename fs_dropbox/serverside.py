@@ -51,7 +51,12 @@ class ServerSide:
     def remove_file(self, path: str) -> None:
         """Delete one file and never a folder: the rev goes along, so that what became a folder meanwhile is refused."""
         for attempt in range(_ATTEMPTS):
-            entry = self._catalog.require_file(path)
+            # Dropbox has the rev for files only: a folder may be deleted all the same, so this looks first.
+            entry = self._catalog.find_latest(path)
+            if entry is None:
+                raise fs.errors.ResourceNotFound(path)
+            if not isinstance(entry, FileEntry):
+                raise fs.errors.FileExpected(path)
             try:
                 self._client.delete(paths.to_api(path), parent_rev=entry.rev)
             except ApiError as error:
