@@ -39,8 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"The emulator cannot start: {place}: {error.strerror or error}", file=sys.stderr)
         return 1
     try:
-        if options.seed is not None:
-            _seed(emulator, options.seed)
+        if options.seed is not None and not emulator.control.tree():
+            emulator.control.seed_from(options.seed)
         signal.signal(signal.SIGINT, end)
         signal.signal(signal.SIGTERM, end)
         _tell(emulator, plain=options.http)
@@ -61,18 +61,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=Path, metavar="DIR", help="copy this folder into an empty Dropbox first")
     parser.add_argument("--http", action="store_true", help="print the addresses without TLS")
     return parser
-
-
-def _seed(emulator: Emulator, folder: Path) -> None:
-    """Copy a local folder's content, unless there is something already."""
-    if emulator.control.tree():
-        return
-    for path in sorted(folder.rglob("*")):
-        target = "/" + path.relative_to(folder).as_posix()
-        if path.is_dir():
-            emulator.control.seed(target)
-        elif path.is_file():
-            emulator.control.seed(target, path.read_bytes(), int(path.stat().st_mtime))
 
 
 def _tell(emulator: Emulator, *, plain: bool) -> None:

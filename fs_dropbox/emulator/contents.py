@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..content_hash import ContentHash
@@ -200,11 +200,18 @@ class Contents:
         return content
 
     def keep_bytes(self, data: bytes) -> Content:
-        """Turn bytes into a content."""
+        """Turn bytes into a content, like keep()."""
+        return self.keep_blocks([data])
+
+    def keep_blocks(self, blocks: Iterable[bytes]) -> Content:
+        """Turn a stream of blocks into a content, like keep()."""
         spool = self.spool()
+        running = ContentHash()
         with spool.writer(0) as writer:
-            writer.write(data)
-        return self.keep(spool, ContentHash(data).hexdigest(), len(data))
+            for block in blocks:
+                writer.write(block)
+                running.update(block)
+        return self.keep(spool, running.hexdigest(), writer.offset)
 
     def reference(self, content_hash: str, size: int) -> Content:
         """Count one more revision that has this content; after a restart this is also how contents become known."""

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from . import metadata, mutations
+from .contents import BLOCK_BYTES
 from .control_accounts import AccountControl
 from .control_content import ContentControl
 from .errors import CallError, PathLookupError
@@ -56,6 +59,21 @@ class Control(AccountControl, ContentControl):
             view = self._view(account)
             existing = self._find(view, path)
             return metadata.of_entry(view, existing or mutations.create_folder(view, path))
+
+    def seed_from(self, folder: str | os.PathLike[str], path: str = "", *, account: str | None = None) -> None:
+        """Copy a local folder with everything below to a path, times included."""
+        state = self._service.state
+        for local in sorted(Path(folder).rglob("*")):
+            target = f"{path}/{local.relative_to(folder).as_posix()}"
+            if local.is_dir():
+                self.seed(target, account=account)
+            elif local.is_file():
+                with local.open("rb") as file:
+                    content = state.contents.keep_blocks(iter(lambda: file.read(BLOCK_BYTES), b""))
+                modified = int(local.stat().st_mtime)
+                with state.mutation():
+                    info = CommitInfo(target, "overwrite", client_modified=modified)
+                    mutations.commit(self._view(account), info, Given(content))
 
     def delete(self, path: str, *, account: str | None = None) -> None:
         """Delete an entry as a foreign client would."""

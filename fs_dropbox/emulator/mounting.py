@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import count
-
 from .accounts import Account
-from .names import fold, with_suffix
+from .mutations import numbered_name
+from .names import fold
 from .service import Service
 from .state import State
 from .tree import File, Folder, Namespace
@@ -15,9 +14,7 @@ DISSOLVED = "dissolved"  # the kind of a namespace that is no more; its revision
 
 def free_name(folder: Folder, name: str) -> str:
     """Return the name, or the first of "name (1)", "name (2)"… that the folder does not have yet."""
-    taken = folder.inner.children
-    names = (with_suffix(name, f" ({number})", is_folder=True) for number in count(1))
-    return name if fold(name) not in taken else next(other for other in names if fold(other) not in taken)
+    return numbered_name(folder, name, is_folder=True) if fold(name) in folder.inner.children else name
 
 
 def home_of(service: Service, account: Account) -> Namespace:

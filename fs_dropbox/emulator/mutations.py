@@ -77,7 +77,7 @@ def commit(view: View, info: CommitInfo, content: Incoming) -> File:
                 view.state.set_name(existing, name)
             return existing
         if existing is not None or (info.mode == "update" and info.strict_conflict):
-            name = _free_name(target.folder, name, conflicted=info.mode == "update")
+            name = numbered_name(target.folder, name, conflicted=info.mode == "update")
         folder = make_parents(view, target)
         return view.state.add_file(folder, name, content.hash, content.size, modified)
     finally:
@@ -138,7 +138,7 @@ def create_folder(view: View, path: str, *, autorename: bool = False) -> Folder:
     if target.existing is not None:
         if not autorename:
             raise conflict("folder" if isinstance(target.existing, Folder) else "file")
-        name = _free_name(target.folder, name, is_folder=True)
+        name = numbered_name(target.folder, name, is_folder=True)
     return view.state.add_folder(make_parents(view, target), name)
 
 
@@ -201,7 +201,7 @@ def relocate(
     if target.existing is not None:
         if not autorename:
             raise conflict("folder" if isinstance(target.existing, Folder) else "file")
-        name = _free_name(target.folder, name, is_folder=isinstance(source, Folder))
+        name = numbered_name(target.folder, name, is_folder=isinstance(source, Folder))
     check_subtree(view, source)
     owners = {source.namespace.owner, target.namespace.owner} - {None}  # nobody owns what is the team's
     if move and len(owners) > 1 and not may_change_owner:
@@ -259,7 +259,7 @@ def _move_onto_itself(view: View, source: Entry, name: str, *, move: bool, autor
         if not autorename:
             raise conflict(kind)
         assert source.parent is not None
-        free = _free_name(source.parent, name, is_folder=kind == "folder")
+        free = numbered_name(source.parent, name, is_folder=kind == "folder")
         return view.state.duplicate(source, source.parent, free)
     if source.name == name:
         raise RouteError("duplicated_or_nested_paths")
@@ -277,7 +277,8 @@ def _is_too_new(view: View, source: Entry) -> bool:
     return bool(seconds and view.state.clock() - source.extra.get("created_at", 0.0) < seconds)
 
 
-def _free_name(folder: Folder, name: str, *, is_folder: bool = False, conflicted: bool = False) -> str:
+def numbered_name(folder: Folder, name: str, *, is_folder: bool = False, conflicted: bool = False) -> str:
+    """Return the first name with a number (or "conflicted copy") that the folder does not have yet."""
     base = " (conflicted copy{})" if conflicted else " ({})"
     for number in count(1):
         label = base.format(f" {number}" if number > 1 else "") if conflicted else base.format(number)

@@ -14,7 +14,7 @@ from .jobs import Jobs
 from .limits import Limits
 from .load import load
 from .meter import Meter
-from .mutations import make_parents
+from .mutations import numbered_name, make_parents
 from .options import Options
 from .sessions import Sessions
 from .state import State
@@ -90,7 +90,8 @@ class Service:
     def _mount_app_folder(self, account: Account, namespace: Namespace) -> None:
         view = self.view(account)
         target = view.target(f"/Apps/{namespace.name}")
-        self.state.mount(namespace, make_parents(view, target), target.name)
+        name = target.name if target.existing is None else numbered_name(target.folder, target.name, is_folder=True)
+        self.state.mount(namespace, make_parents(view, target), name)
 
     def stop(self) -> None:
         """End every wait."""

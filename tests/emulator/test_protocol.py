@@ -206,6 +206,18 @@ def test_app_folder(api: Api) -> None:
     assert [e["path_display"] for e in api.entries("", recursive=True)] == ["/Apps", "/Apps/Scanner", "/Apps/Scanner/a"]
 
 
+def test_an_app_folder_beside_one_of_the_same_name(api: Api) -> None:
+    api.put("/apps/scanner/mine", b"1")
+    accounts = api.emulator.service.accounts
+    with api.emulator.service.state.mutation():
+        app = accounts.add_app("Scanner", app_folder=True)
+        token = accounts.add_token(accounts.add_grant(app, account=api.emulator.account)).token
+    whole, api.token = api.token, token
+    assert api.entries("") == []
+    api.token = whole
+    assert [e["name"] for e in api.entries("/Apps")] == ["scanner", "Scanner (1)"]
+
+
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_tls_and_plain_share_a_port(api: Api, scheme: str) -> None:
     url = f"{scheme}://{api.emulator.host}/2/check/user"
