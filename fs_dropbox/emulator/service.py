@@ -14,7 +14,7 @@ from .jobs import Jobs
 from .limits import Limits
 from .load import load
 from .meter import Meter
-from .mutations import numbered_name, make_parents
+from .mutations import make_parents, numbered_name
 from .options import Options
 from .sessions import Sessions
 from .state import State
