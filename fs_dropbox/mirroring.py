@@ -89,6 +89,7 @@ class Mirror:
         replace: bool = True,
         workers: int = DEFAULT_WORKERS,
         observer: Observer | None = None,
+        break_off: Callable[[], None] | None = None,
     ) -> None:
         """Set up.
 
@@ -98,6 +99,8 @@ class Mirror:
             replace: False leaves files alone that the target has, whatever they hold.
             compare: "content" compares size and content; "quick" trusts equal size and time to the second.
             workers: files at once.
+            break_off: ends what the filesystems are doing, such as by closing them; called when run() is interrupted,
+                which otherwise waits for the calls under way.
         """
         self._source = source
         self._target = target
@@ -107,6 +110,7 @@ class Mirror:
         self._replace = replace
         self._workers = workers
         self._observer = observer or Observer()
+        self._break_off = break_off
         self.stop = threading.Event()
         self._lock = threading.Lock()
         # guarded by _lock
@@ -125,6 +129,8 @@ class Mirror:
                 self._run(pool)
             except BaseException as error:
                 self.stop.set()
+                if isinstance(error, KeyboardInterrupt) and self._break_off is not None:
+                    self._break_off()
                 pool.shutdown(wait=True, cancel_futures=True)
                 if not isinstance(error, StoppedError) or self._summary.ended_by is None:
                     raise
@@ -361,6 +367,8 @@ class Mirror:
 
     def _failed(self, step: Step, error: Exception) -> None:
         with self._lock:
+            if self.stop.is_set() and self._summary.ended_by is None:
+                return  # a consequence of the end
             self._summary.failures.append((step, error))
             self._observer.failed(step, error)
             if isinstance(error, _FATAL):

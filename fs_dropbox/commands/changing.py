@@ -91,7 +91,7 @@ def cp(session: Session, locations: tuple[str, ...], recursive: bool, force: boo
         if source.filesystem is target.filesystem:
             source.filesystem.copydir(source.path, target.path, create=True)
             continue
-        summary = Mirror(source, target).run()
+        summary = Mirror(source, target, break_off=session.close).run()
         for step, error in summary.failures:
             click.echo(f"fs-dropbox: {step.path}: {error}", err=True)
         failures += len(summary.failures)

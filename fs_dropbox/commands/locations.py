@@ -27,6 +27,7 @@ _DROPBOX = re.compile(r"(?P<head>dropbox://(?:[^/?@]*@)?)(?P<path>[^?]*)(?P<quer
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+URL_FORM: Final = "it should read dropbox://APP_KEY~APP_SECRET:REFRESH_TOKEN@/"
 LOCATIONS_HELP: Final = """
 \b
 A LOCATION is one of
@@ -83,6 +84,8 @@ class Session:
             url = os.environ.get(self._url_env, "")
             if not url:
                 raise click.UsageError(f"the environment variable {self._url_env} is not set")
+            if "://" not in url:
+                raise click.UsageError(f"the environment variable {self._url_env} holds no FS URL: {URL_FORM}")
             return split_url(url)
         store = Connections()
         if self._connection is not None:
@@ -129,8 +132,7 @@ def open_url(url: str, *, follow: bool) -> FS:
         return fs.open_fs(url)
     except ParseError:
         raise click.UsageError(
-            "the FS URL is malformed: it should read dropbox://APP_KEY~APP_SECRET:REFRESH_TOKEN@/, "
-            "with other characters than letters, digits and -._~ percent-encoded"
+            f"the FS URL is malformed: {URL_FORM}, other characters than letters, digits and -._~ percent-encoded"
         ) from None
 
 

@@ -32,6 +32,8 @@ UNREACHABLE: Final = 5
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 PIPE_CLOSED: Final = 141  # 128 + SIGPIPE
 
+PROGRAM: Final = "fs-dropbox"
+COMPLETION_VARIABLE: Final = "_FS_DROPBOX_COMPLETE"  # set by click's scripts for shells
 DEBUG_VARIABLE: Final = "FS_DROPBOX_DEBUG"
 
 EPILOG: Final = """
@@ -56,7 +58,7 @@ Environment
     epilog=LOCATIONS_HELP + "\n" + EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.version_option(__version__, prog_name="fs-dropbox")
+@click.version_option(__version__, prog_name=PROGRAM)
 @click.option("-v", "--verbose", count=True, help="Log what happens to standard error; twice for every request.")
 def program(verbose: int) -> None:
     """Dropbox from the command line. Begin with: fs-dropbox login"""
@@ -73,9 +75,15 @@ for _module in (account, looking, changing, transfers):
 def run(arguments: list[str]) -> int:
     """Run a command line and return the exit code; whatever goes wrong becomes one line on standard error."""
     try:
-        result = program.main(args=arguments, prog_name="fs-dropbox", standalone_mode=False)
+        if COMPLETION_VARIABLE in os.environ:
+            program.main(args=arguments, prog_name=PROGRAM)
+        # Not program.main(), which takes a closed pipe for a failure.
+        with program.make_context(PROGRAM, arguments) as context:
+            result = program.invoke(context)
         sys.stdout.flush()
         return result if isinstance(result, int) else OK
+    except click.exceptions.Exit as end:
+        return end.exit_code
     except BrokenPipeError:
         # Whoever read has seen enough, as head has; nothing may be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

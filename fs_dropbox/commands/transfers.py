@@ -48,7 +48,7 @@ def get(session: Session, locations: tuple[str, ...], no_clobber: bool, workers:
     """
     *sources, target = locations if len(locations) > 1 else (*locations, ".")
     pairs = _pairs([session.place(source) for source in sources], local_place(target), target)
-    return _transfer("get", pairs, no_clobber=no_clobber, workers=workers, quiet=quiet, json_=json_)
+    return _transfer("get", pairs, session, no_clobber=no_clobber, workers=workers, quiet=quiet, json_=json_)
 
 
 @click.command()
@@ -69,7 +69,7 @@ def put(session: Session, locations: tuple[str, ...], no_clobber: bool, workers:
     if sources == ["-"]:
         return _put_stream(session.place(target), target, no_clobber=no_clobber, quiet=quiet)
     pairs = _pairs([local_place(source) for source in sources], session.place(target), target)
-    return _transfer("put", pairs, no_clobber=no_clobber, workers=workers, quiet=quiet, json_=json_)
+    return _transfer("put", pairs, session, no_clobber=no_clobber, workers=workers, quiet=quiet, json_=json_)
 
 
 def _put_stream(target: Place, text: str, *, no_clobber: bool, quiet: bool) -> int:
@@ -94,7 +94,14 @@ def _pairs(sources: list[Place], target: Place, text: str) -> list[tuple[Place, 
 
 
 def _transfer(
-    label: str, pairs: list[tuple[Place, Place]], *, no_clobber: bool, workers: int, quiet: bool, json_: bool
+    label: str,
+    pairs: list[tuple[Place, Place]],
+    session: Session,
+    *,
+    no_clobber: bool,
+    workers: int,
+    quiet: bool,
+    json_: bool,
 ) -> int:
     progress = Progress(label, quiet=quiet or json_)
     total = Summary()
@@ -104,7 +111,9 @@ def _transfer(
             total.skipped += 1
             continue
         if info.is_dir:
-            mirror = Mirror(source, target, workers=workers, observer=progress, replace=not no_clobber)
+            mirror = Mirror(
+                source, target, workers=workers, observer=progress, replace=not no_clobber, break_off=session.close
+            )
             _add(total, mirror.run())
             continue
         progress.planned(info.size)
@@ -162,7 +171,14 @@ def mirror(
     progress = Progress("mirror", quiet=quiet or json_, steps=list_ or (dry_run and not quiet and not json_))
     compare: Literal["content", "quick"] = "quick" if quick else "content"
     run = Mirror(
-        places[0], places[1], delete=delete, dry_run=dry_run, compare=compare, workers=workers, observer=progress
+        places[0],
+        places[1],
+        delete=delete,
+        dry_run=dry_run,
+        compare=compare,
+        workers=workers,
+        observer=progress,
+        break_off=session.close,
     )
     return report(run.run(), progress, quiet=quiet, json_=json_, dry_run=dry_run)
 

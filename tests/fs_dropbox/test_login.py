@@ -18,7 +18,6 @@ from fs_dropbox import login as logins
 from fs_dropbox.auth import Credentials
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.login import Login, LoginError
-
 from tests.fs_dropbox.command_line import code_on, environment, run, start, visit
 
 BROWSER = """

@@ -1,0 +1,294 @@
+"""The command line as processes: exit codes, one-line errors, pipes, signals, connections, check, watch."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fs_dropbox.connections import Connection, Connections
+from fs_dropbox.emulator import Emulator
+from tests.fs_dropbox.command_line import COMMAND, ROOT, environment, run, start
+
+
+@pytest.fixture
+def env(emulator: Emulator, tmp_path: Path) -> dict[str, str]:
+    return environment(emulator, tmp_path)
+
+
+@pytest.fixture
+def store(env: dict[str, str], emulator: Emulator) -> Connections:
+    """The connections of the processes, with the emulated account as the default."""
+    connections = Connections(Path(env["XDG_CONFIG_HOME"]) / "fs-dropbox" / "connections.json")
+    plain = emulator.fs_url.partition("?")[0]
+    connections.put(Connection("Dropbox (Ann Example)", plain, account="Ann Example", email="ann@example.com"))
+    return connections
+
+
+def _wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+# Without its library
+
+
+def test_without_click_there_is_one_clear_line(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['click'] = None; import fs_dropbox.cli; sys.exit(fs_dropbox.cli.main())"
+    command = (sys.executable, "-W", "ignore", "-c", program)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "fs-dropbox needs its command-line libraries: pip install 'fs-dropbox[cli]'\n"
+
+
+# Usage and errors
+
+
+def test_help_tells_the_exit_codes_and_the_locations(env: dict[str, str]) -> None:
+    done = run("--help", env=env)
+    assert done.returncode == 0
+    for text in ("130  interrupted", "3    Dropbox refuses the credentials", "name:/folder/file", "--url-env"):
+        assert text in done.stdout
+    commands = ("login", "check", "connections", "ls", "tree", "cat", "get", "put", "cp", "mv", "rm", "mkdir", "mirror")
+    for command in (*commands, "versions", "restore", "link", "watch", "df"):
+        assert f"\n  {command} " in done.stdout
+        assert run(command, "--help", env=env).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("nonsense",), ("ls", "--nonsense"), ("mv", "/a"), ("ls", "--url-env", "NOT_SET"), ("put", "x")]
+)
+def test_usage_errors(env: dict[str, str], arguments: tuple[str, ...]) -> None:
+    done = run(*arguments, env=env)
+    assert done.returncode == 2
+    assert done.stdout == "" or not arguments
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1 or not arguments
+
+
+def test_no_connection_yet_says_how_to_make_one(env: dict[str, str]) -> None:
+    done = run("ls", env=env)
+    assert (done.returncode, "fs-dropbox login" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "dropbox://key~secret:SECRETTOKEN/",
+        "dropbox://SECRETTOKEN@/",
+        "dropbox:SECRETTOKEN",
+        "dropbox://key~secret:SECRETTOKEN@/?nonsense=1",
+        "nonsense://SECRETTOKEN@/",
+    ],
+)
+def test_a_malformed_url_is_explained_without_its_secrets(env: dict[str, str], url: str) -> None:
+    done = run("ls", "--url-env", "URL", env=env | {"URL": url})
+    assert done.returncode in (2, 3), done.stderr
+    assert "SECRETTOKEN" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_refused_credentials(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
+    emulator.control.revoke_tokens()
+    done = run("ls", env=env)
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+    assert emulator.refresh_token not in done.stderr
+    assert emulator.app_secret not in done.stderr
+
+
+def test_dropbox_out_of_reach(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        nobody = f"127.0.0.1:{server.getsockname()[1]}"
+    env |= {"DROPBOX_API_HOST": nobody, "DROPBOX_API_CONTENT_HOST": nobody}
+    for command in ("ls", "check"):
+        done = run(command, env=env)
+        assert done.returncode == 5, done.stderr
+        assert "cannot be reached" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_a_readable_connections_file_is_refused(env: dict[str, str], store: Connections) -> None:
+    store.path.chmod(0o644)
+    done = run("ls", env=env)
+    assert (done.returncode, "chmod 600" in done.stderr) == (1, True)
+
+
+def test_a_closed_pipe_is_no_error(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
+    emulator.control.write("/big", bytes(5_000_000))
+    with start("cat", "/big", env=env) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(30) == 141
+
+
+def test_interrupting_a_transfer_leaves_nothing_half_written(
+    env: dict[str, str], store: Connections, emulator: Emulator, tmp_path: Path
+) -> None:
+    (tmp_path / "up").mkdir()
+    for number in range(8):
+        (tmp_path / "up" / str(number)).write_bytes(os.urandom(4_000_000))
+    emulator.control.latency(upload_bytes_per_second=500_000)
+    with start("mirror", str(tmp_path / "up"), ":/up", env=env) as process:
+        _wait_until(lambda: any("upload" in record.route for record in emulator.control.requests()))
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "fs-dropbox: interrupted"
+    assert "Traceback" not in said
+    emulator.control.latency(upload_bytes_per_second=None)
+    sizes = {path: size for path, size in emulator.control.tree("/up").items() if size is not None}
+    assert all(size == 4_000_000 for size in sizes.values())
+    done = run("mirror", str(tmp_path / "up"), ":/up", env=env)
+    assert done.returncode == 0, done.stderr
+    assert len([size for size in emulator.control.tree("/up").values() if size == 4_000_000]) == 8
+
+
+def test_progress_is_shown_on_a_terminal_only(
+    env: dict[str, str], store: Connections, emulator: Emulator, tmp_path: Path
+) -> None:
+    emulator.control.write("/big", os.urandom(3_000_000))
+    assert run("get", "/big", str(tmp_path / "big"), env=env).stderr == ""
+    (tmp_path / "big").unlink()
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            (*COMMAND, "get", "/big", str(tmp_path / "big")), env=env | {"TERM": "xterm"}, stdout=theirs, stderr=theirs
+        )
+        os.close(theirs)
+        shown = b""
+        while select.select([ours], [], [], 30)[0]:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # the other side is closed
+                break
+            shown += part
+        assert process.wait(30) == 0
+    finally:
+        os.close(ours)
+    assert b"get" in shown
+    assert b"100%" in shown
+    assert b"1 copied (3.0 MB)" in shown
+
+
+# Connections
+
+
+def test_connections(env: dict[str, str], store: Connections) -> None:
+    store.put(Connection("Work", "mem://"))
+    assert (
+        run("connections", "list", env=env).stdout
+        == "   Dropbox (Ann Example)  ann@example.com\n*  Work                   -\n"
+    )
+    assert run("connections", "use", "drop", env=env).stdout == "the default is 'Dropbox (Ann Example)'\n"
+    assert run("connections", "rename", "drop", "Ann", env=env).returncode == 0
+    rows = json.loads(run("connections", "list", "--json", env=env).stdout)
+    assert [(row["name"], row["default"]) for row in rows] == [("Ann", True), ("Work", False)]
+    assert "url" not in rows[0]
+    assert run("connections", "remove", "Wor", env=env).returncode == 2
+    assert run("connections", "remove", "Work", env=env).returncode == 0
+    assert [connection.name for connection in store.all()] == ["Ann"]
+
+
+def test_a_location_names_its_connection(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
+    emulator.control.write("/Docs/a.txt", b"alpha")
+    folder = emulator.fs_url.partition("?")[0] + "Docs"
+    store.put(Connection("Docs", folder))
+    for arguments in (("docs:/a.txt",), ("Docs:/x/../a.txt",), ("Drop:/Docs/a.txt",), ("-c", "Drop", "/Docs/a.txt")):
+        done = run("cat", *arguments, env=env)
+        assert done.stdout == "alpha", (arguments, done.stderr)
+    assert run("cat", "/a.txt", env=env).stdout == "alpha", "Docs was stored last"
+    assert run("cat", "docs:/../Docs/a.txt", env=env).returncode != 0
+    assert run("cat", f"{folder}/a.txt", env=env).stdout == "alpha"
+    assert run("ls", "nothing:/", env=env).returncode == 2
+
+
+# Check
+
+
+def test_check(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
+    done = run("check", env=env)
+    assert done.returncode == 0, done.stderr
+    for text in (
+        "Ann Example (ann@example.com)",
+        "of 2.0 TB used",
+        "ms for a listing",
+        "all there",
+        "connection works",
+    ):
+        assert text in done.stdout
+    result = json.loads(run("check", "--json", env=env).stdout)
+    assert (result["works"], result["missing_scopes"], result["email"]) == (True, [], "ann@example.com")
+
+
+@pytest.mark.parametrize("grants", [True, False], ids=["never granted", "not of the app"])
+def test_check_names_missing_permissions(
+    env: dict[str, str], store: Connections, emulator: Emulator, grants: bool
+) -> None:
+    scopes = ["account_info.read", "files.metadata.read", "files.content.read"]
+    emulator.control.set_scopes(scopes, grants=True)
+    if grants:
+        emulator.control.set_scopes([*scopes, "files.content.write", "sharing.write"])
+    done = run("check", env=env)
+    assert done.returncode == 3, done.stdout
+    assert "files.content.write (to upload, move, copy and remove)" in done.stderr
+    assert "Permissions tab" in done.stderr
+    assert "connection works" not in done.stdout
+    result = json.loads(run("check", "--json", env=env).stdout)
+    assert (result["works"], result["missing_scopes"]) == (False, ["files.content.write", "sharing.write"])
+
+
+def test_check_changes_nothing(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
+    emulator.control.write("/a", b"a")
+    run("check", env=env)
+    assert emulator.control.tree() == {"/a": 1}
+
+
+# Watch
+
+
+def test_watch_prints_changes_below_a_folder(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
+    emulator.control.seed("/Docs")
+    with start("watch", "--json", "--count", "3", "/docs", env=env) as process:
+        assert process.stderr is not None
+        assert "following" in process.stderr.readline()
+        emulator.control.write("/elsewhere", b"x")
+        emulator.control.write("/Docs/new.txt", b"news")
+        emulator.control.seed("/Docs/Folder")
+        emulator.control.delete("/Docs/new.txt")
+        output, _ = process.communicate(timeout=60)
+    rows = [json.loads(line) for line in output.splitlines()]
+    assert process.returncode == 0
+    changes = [(row["change"], row["path"]) for row in rows]
+    assert ("folder", "/Docs/Folder") in changes
+    assert changes[-1] == ("deleted", "/Docs/new.txt")
+    assert all(path.startswith("/Docs/") for _, path in changes)
+
+
+def test_watch_ends_in_time_and_by_ctrl_c(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
+    assert run("watch", "--for", "0.5", env=env).returncode == 0
+    with start("watch", env=env) as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        emulator.control.write("/one.txt", b"1")
+        assert process.stdout is not None
+        assert "/one.txt (1 B)" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == 130
