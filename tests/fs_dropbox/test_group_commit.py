@@ -185,3 +185,26 @@ def test_a_stalled_commit_does_not_hold_up_the_others(account: Account, monkeypa
         gate.set()
         stalled.result(10)
     assert set(account.files) == {"/stalled", "/0", "/1", "/2"}
+
+
+def test_a_group_waits_a_moment_for_those_just_served(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writers that each wait for their own commit come back one after the other; still they stay together."""
+    monkeypatch.setattr(group_commit, "GATHER_SECONDS", 1.0)
+    grouped = GroupCommit(account)
+
+    def write(writer: int) -> None:
+        for number in range(10):
+            grouped.commit(Commit(f"/{writer}-{number}", "add"), b"x")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    assert len(account.files) == 80
+    assert account.calls["upload"] + account.calls["finish_batch"] <= 13
+
+
+def test_a_lone_writer_waits_for_nobody(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "GATHER_SECONDS", 100.0)
+    grouped = GroupCommit(account)
+    for number in range(5):
+        grouped.commit(Commit(f"/{number}", "add"), b"x")
+    assert account.calls == {"upload": 5}
