@@ -191,13 +191,19 @@ def test_a_group_waits_a_moment_for_those_just_served(account: Account, monkeypa
     """Writers that each wait for their own commit come back one after the other; still they stay together."""
     monkeypatch.setattr(group_commit, "GATHER_SECONDS", 1.0)
     grouped = GroupCommit(account)
+    gate = hold_first(account)
 
     def write(writer: int) -> None:
         for number in range(10):
             grouped.commit(Commit(f"/{writer}-{number}", "add"), b"x")
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(write, range(8)))
+        writers = [pool.submit(write, writer) for writer in range(8)]
+        while len(grouped._queue) < 7:
+            threading.Event().wait(0.001)
+        gate.set()
+        for each in writers:
+            each.result(20)
     assert len(account.files) == 80
     assert account.calls["upload"] + account.calls["finish_batch"] <= 13
 
