@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -217,6 +218,7 @@ class Stack:
         """Sign in as ann with paramiko; closing the transport's socket in the middle is allowed."""
         transport = paramiko.Transport(("127.0.0.1", self.port))
         try:
+            transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             transport.start_client(timeout=20)
             transport.auth_publickey("ann", paramiko.Ed25519Key.from_private_key_file(str(self.folder / "id")))
             sftp = paramiko.SFTPClient.from_transport(transport)
@@ -288,6 +290,12 @@ class GatewayProcess:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def peak_memory(self) -> int:
+        """The most bytes that it had in memory so far."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
     def send(self, number: signal.Signals) -> None:
         assert self._process is not None

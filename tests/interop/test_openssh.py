@@ -9,7 +9,7 @@ from datetime import datetime
 
 import pytest
 
-from .stack import KEY, MIB, Stack, digest, digests, make_tree
+from .stack import KEY, MIB, GatewayProcess, Stack, digest, digests, make_tree
 
 pytestmark = pytest.mark.interop
 
@@ -33,7 +33,7 @@ def test_a_tree_over_itself_replaces_every_file(stack: Stack) -> None:
     assert stack.stored("/tree") == digests(stack.folder / "tree")
 
 
-def test_200_megabytes(process: object, bare_stack: Stack) -> None:
+def test_200_megabytes(process: GatewayProcess, bare_stack: Stack) -> None:
     content = os.urandom(MIB) * 200
     bare_stack.write("large", content)
     bare_stack.sftp("put large")
@@ -41,6 +41,7 @@ def test_200_megabytes(process: object, bare_stack: Stack) -> None:
     bare_stack.sftp("get large back")
     assert digest((bare_stack.folder / "back").read_bytes()) == digest(content)
     assert bare_stack.control.bytes_out()["files/download"] < 1.1 * len(content)
+    assert process.peak_memory < 300 * MIB
 
 
 def test_put_p_stores_the_time_of_the_file(stack: Stack) -> None:

@@ -59,7 +59,7 @@ def mount(request: pytest.FixtureRequest, process: GatewayProcess, bare_stack: S
         while subprocess.run(["mountpoint", "-q", folder], timeout=20, check=False).returncode != 0:
             if sshfs.poll() is not None or time.monotonic() > deadline:
                 sshfs.kill()
-                pytest.fail(f"sshfs does not mount: {sshfs.communicate(timeout=10)}")
+                pytest.fail(f"sshfs does not mount: {sshfs.communicate(timeout=10)}\n{process.log()}")
             time.sleep(0.05)
         try:
             yield Mount(bare_stack, folder)

@@ -1,0 +1,320 @@
+"""What WinSCP, FileZilla, restic and others send, packet by packet, over the whole stack."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import paramiko
+import pytest
+
+from sftp_gateway.packets import Kind, Status
+from tests.sftp_gateway.raw_client import A, C, R, RawClient, T, W, X, a
+
+from .stack import KEY, MIB, GatewayProcess, Stack, digest, run
+
+pytestmark = pytest.mark.interop
+
+SIZE = 5 * MIB + 3
+
+
+@contextmanager
+def raw(stack: Stack) -> Iterator[RawClient]:
+    """Sign in with a client that sends packets as they are told."""
+    with stack.connection() as sftp:
+        channel = sftp.get_channel()
+        assert channel is not None
+        session = channel.get_transport().open_session()
+        session.invoke_subsystem("sftp")
+        yield RawClient(session).init()
+
+
+def soon(happened: Callable[[], bool], seconds: float = 10.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def test_winscp_replaces_a_file_through_a_filepart(stack: Stack) -> None:
+    old = stack.control.write("/f", b"the old version")
+    content = os.urandom(SIZE)
+    with raw(stack) as client:
+        missing = client.all([client.lstat("/f.filepart")])
+        assert [reply.code for reply in missing] == [Status.NO_SUCH_FILE]
+        handle = client.opened("/f.filepart", W | C | T, a(size=SIZE))
+        for offset in range(0, SIZE, 32768):
+            assert client.wait(client.write(handle, offset, content[offset : offset + 32768])).ok
+            if offset == 32768 * 10:  # what has arrived, not what was announced
+                assert client.wait(client.lstat("/f.filepart")).attributes.size == 32768 * 11
+        assert client.wait(client.close(handle)).ok
+        assert client.wait(client.remove("/f")).ok
+        assert client.wait(client.rename("/f.filepart", "/f")).ok
+        assert client.wait(client.setstat("/f", mtime=1_500_000_000, atime=1_500_000_000)).ok
+        assert client.wait(client.lstat("/f")).attributes.size == SIZE
+    assert stack.stored() == {"f": digest(content)}
+    assert stack.control.metadata("/f")["rev"] != old["rev"]
+
+
+def test_winscp_goes_on_after_its_connection_was_lost(stack: Stack) -> None:
+    content = os.urandom(SIZE)
+    with raw(stack) as client:
+        handle = client.opened("/f.filepart", W | C | T, a(size=SIZE))
+        for offset in range(0, MIB, 32768):
+            assert client.wait(client.write(handle, offset, content[offset : offset + 32768])).ok
+        client.channel.get_transport().sock.close()
+    with raw(stack) as client:
+        assert soon(lambda: client.wait(client.lstat("/f.filepart")).attributes.size == MIB - 1)
+        size = MIB - 1
+        handle = client.opened("/f.filepart", W | C)  # neither TRUNC nor APPEND
+        for offset in range(size, SIZE, 32768):
+            assert client.wait(client.write(handle, offset, content[offset : offset + 32768])).ok
+        assert client.wait(client.close(handle)).ok
+        assert client.wait(client.rename("/f.filepart", "/f")).ok
+    assert stack.stored() == {"f": digest(content)}
+
+
+def test_winscp_sends_a_small_file_without_waiting(stack: Stack) -> None:
+    stack.control.latency(commit_seconds=0.3)
+    with raw(stack) as client:
+        handle = client.opened("/f", W | C | T, a(size=5))
+        requests = [
+            client.write(handle, 0, b"hello"),
+            client.close(handle),
+            client.setstat("/f", mtime=1_500_000_000, atime=1_500_000_000),
+            client.lstat("/f"),
+        ]
+        *statuses, stat = client.all(requests)
+        assert all(reply.ok for reply in statuses)
+        assert stat.attributes.size == 5
+        assert [request for request in client.order if request in requests] == requests
+    assert stack.control.read("/f") == b"hello"
+
+
+def test_filezilla_signs_in_ten_times_at_once(stack: Stack) -> None:
+    contents = [os.urandom(100_000 + number) for number in range(10)]
+    stack.control.seed("/folder")
+
+    def transfer(number: int) -> None:
+        transport = paramiko.Transport(("127.0.0.1", stack.port))
+        try:
+            transport.start_client(timeout=20)
+            with pytest.raises(paramiko.BadAuthenticationType):
+                transport.auth_none("bob")
+            transport.auth_password("bob", "correct horse")
+            sftp = paramiko.SFTPClient.from_transport(transport)
+            assert sftp is not None
+            sftp.listdir("/folder")
+            with sftp.open(f"/folder/{number}", "wb") as file:
+                file.write(contents[number])
+            assert sftp.stat(f"/folder/{number}").st_size == len(contents[number])
+        finally:
+            transport.close()
+            transport.join(10)
+
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(transfer, range(10)))
+    assert stack.stored("/folder") == {str(number): digest(content) for number, content in enumerate(contents)}
+    calls = stack.control.calls()
+    assert calls["oauth2/token"] == 1
+    assert calls["files/list_folder"] <= 2
+    assert stack.type_password("bob", "correct horse").code == 0  # nobody was banned
+
+
+def test_exclusive_creation_sees_other_cases(stack: Stack) -> None:
+    stack.control.write("/f", b"1")
+    with raw(stack) as client:
+        for name in ("/f", "/F"):
+            assert client.wait(client.open(name, W | C | X)).code == Status.FAILURE
+            assert client.wait(client.lstat(name)).attributes.size == 1
+    assert stack.control.tree() == {"/f": 1}
+
+
+def test_both_families_of_append(stack: Stack) -> None:
+    content = os.urandom(64 * 1000)
+    for path, first in (("/absolute", 3), ("/relative", 0)):
+        stack.control.write(path, b"old")
+        with raw(stack) as client:
+            handle = client.opened(path, W | C | A)
+            pieces = [
+                client.write(handle, first + offset, content[offset : offset + 1000])
+                for offset in range(0, len(content), 1000)
+            ]
+            assert all(reply.ok for reply in client.all([*pieces, client.close(handle)]))
+        assert stack.control.read(path) == b"old" + content
+
+
+def test_a_file_is_renamed_while_it_is_being_stored(stack: Stack) -> None:
+    stack.control.latency(commit_seconds=0.3)
+    with raw(stack) as client:
+        handle = client.opened("/a", W | C | T)
+        requests = [client.write(handle, 0, b"content"), client.close(handle), client.rename("/a", "/b")]
+        assert all(reply.ok for reply in client.all(requests))
+        assert client.wait(client.lstat("/a")).code == Status.NO_SUCH_FILE
+        assert client.wait(client.lstat("/b")).attributes.size == 7
+    assert stack.control.tree() == {"/b": 7}
+    assert stack.control.read("/b") == b"content"
+
+
+def test_plain_renames_refuse_and_posix_renames_replace(stack: Stack) -> None:
+    stack.control.write("/new", b"new")
+    before = stack.control.write("/old", b"old")
+    with raw(stack) as client:
+        assert client.wait(client.rename("/new", "/old")).code == Status.FAILURE
+        assert stack.control.metadata("/old") == before
+        assert client.wait(client.posix_rename("/new", "/old")).ok
+        assert client.wait(client.rename("/old", "/OLD")).ok
+    assert stack.control.tree() == {"/OLD": 3}
+    assert stack.control.read("/old") == b"new"
+
+
+def test_restic_stores_through_a_temporary_name(stack: Stack) -> None:
+    content = os.urandom(SIZE)
+    stack.control.write("/data/00", b"old")
+    with raw(stack) as client:
+        handle = client.opened("/data/00-restic-temp-1", W | C | X)
+        assert client.wait(client.fsetstat(handle, permissions=0o100600)).ok
+        for offset in range(0, SIZE, 32768):
+            client.write(handle, offset, content[offset : offset + 32768])
+        assert client.wait(client.close(handle)).ok
+        assert client.wait(client.posix_rename("/data/00-restic-temp-1", "/data/00")).ok
+        assert client.wait(client.setstat("/data/00", permissions=0o100400)).ok
+        assert stack.stored("/data") == {"00": digest(content)}
+        assert client.wait(client.remove("/data/00")).ok
+    assert stack.control.tree() == {"/data": None}
+
+
+def test_sshfs_creates_and_reads_without_awaiting_close(stack: Stack) -> None:
+    content = os.urandom(SIZE)
+    with raw(stack) as client:
+        opened, seen = client.open("/f", W | C | T), client.lstat("/f")
+        assert client.wait(seen).attributes.size == 0
+        handle = client.wait(opened).handle
+        pieces = [(offset, content[offset : offset + 65536]) for offset in range(0, SIZE, 65536)]
+        for offset, piece in reversed(pieces):
+            client.write(handle, offset, piece)
+        client.close(handle)
+        assert client.get("/f", piece=65536) == content
+    assert stack.stored() == {"f": digest(content)}
+
+
+def test_reads_go_on_while_dropbox_refuses_writes(stack: Stack) -> None:
+    content = os.urandom(100_000)
+    stack.control.write("/there", content)
+    stack.control.fault("files/upload", "rate_limit", retry_after=4)
+    with raw(stack) as writer, raw(stack) as reader:
+        handle = writer.opened("/new", W | C | T)
+        writer.wait(writer.write(handle, 0, b"new"))
+        closing = writer.close(handle)
+        assert soon(lambda: stack.control.calls()["files/upload"] == 1)
+        started = time.monotonic()
+        assert reader.get("/there") == content
+        assert "there" in reader.list("/")
+        assert writer.wait(writer.lstat("/there")).attributes.size == len(content)
+        assert time.monotonic() - started < 2
+        assert stack.control.calls()["files/upload"] == 1  # nobody asks again before the time
+        assert writer.wait(closing).ok
+    assert stack.control.read("/new") == b"new"
+
+
+def test_a_large_folder_is_listed_once_for_all_who_ask(stack: Stack) -> None:
+    count = 10_000
+    for number in range(count):
+        stack.control.seed(f"/big/file {number:05}", b"")
+    stack.control.options(page_size=2000)
+    with raw(stack) as client:
+        assert client.wait(client.lstat("/big/file 00007")).attributes.size == 0
+        assert stack.control.calls()["files/get_metadata"] == 1
+        assert stack.control.calls()["files/list_folder"] == 0
+
+    def names(_: int) -> int:
+        with raw(stack) as client:
+            return len(client.list("/big"))
+
+    with ThreadPoolExecutor(5) as pool:
+        assert list(pool.map(names, range(5))) == [count + 2] * 5
+    assert stack.control.calls()["files/list_folder"] == 1
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_keys_are_exchanged_in_the_middle_of_a_transfer(
+    process: GatewayProcess, bare_stack: Stack, direction: str
+) -> None:
+    content = os.urandom(MIB) * 60
+    if direction == "up":
+        bare_stack.write("file", content)
+    else:
+        bare_stack.control.write("/file", content)
+    command = bare_stack.ssh_command("sftp", "-o", "RekeyLimit=4M", "-b", "-", KEY)
+    done = run(command, stdin="put file\n" if direction == "up" else "get file\n", folder=bare_stack.folder)
+    assert done.code == 0, done.err
+    there = bare_stack.control.read("/file") if direction == "up" else (bare_stack.folder / "file").read_bytes()
+    assert digest(there) == digest(content)
+
+
+def test_changes_by_others_are_seen_within_seconds(stack: Stack) -> None:
+    stack.control.write("/folder/one", b"1")
+    stack.control.write("/folder/two", b"22")
+    with raw(stack) as client:
+        assert set(client.list("/folder")) == {".", "..", "one", "two"}
+        stack.control.write("/folder/one", b"replaced")
+        assert soon(lambda: client.wait(client.stat("/folder/one")).attributes.size == 8)
+        stack.control.delete("/folder/two")
+        assert soon(lambda: client.wait(client.stat("/folder/two")).code == Status.NO_SUCH_FILE)
+        stack.control.move("/folder", "/Ordner")
+        assert soon(lambda: set(client.list("/")) == {".", "..", "Ordner"})
+        assert client.wait(client.stat("/ordner/ONE")).attributes.size == 8
+
+
+def test_a_reader_never_gets_a_mix_of_two_versions(stack: Stack) -> None:
+    old, new = bytes(20 * MIB), b"x" * (20 * MIB)
+    stack.control.write("/f", old)
+    with raw(stack) as client:
+        handle = client.opened("/f", R)
+        assert client.wait(client.read(handle, 0, 32768)).data == old[:32768]
+        stack.control.write("/f", new)
+        assert soon(lambda: client.get("/f", piece=262144)[:10] == new[:10])
+        for offset in range(0, len(old), 4 * MIB):
+            reply = client.wait(client.read(handle, offset, 32768))
+            assert reply.kind == Kind.STATUS or reply.data == old[:32768]
+
+
+def test_an_edit_does_not_overwrite_somebody_elses(stack: Stack) -> None:
+    stack.control.write("/f", b"0123456789")
+    with raw(stack) as client:
+        handle = client.opened("/f", R | W)
+        assert client.wait(client.write(handle, 0, b"ab")).ok
+        theirs = stack.control.write("/f", b"by somebody else")
+        reply = client.wait(client.close(handle))
+        assert reply.code == Status.FAILURE
+        assert "changed" in reply.text
+    assert stack.control.metadata("/f") == theirs
+
+
+def test_many_connections_that_go_away_leave_nothing(process: GatewayProcess, bare_stack: Stack) -> None:
+    """Clients that vanish at every stage, as scanners and broken devices do."""
+
+    def descriptors() -> int:
+        return len(os.listdir(f"/proc/{process.pid}/fd"))
+
+    def vanish(number: int) -> None:
+        with raw(bare_stack) as client:
+            if number % 2:
+                handle = client.opened(f"/file{number}", W | C | T)
+                client.write(handle, 0, b"never finished")
+            client.channel.get_transport().sock.close()
+
+    vanish(0)
+    before = descriptors()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(vanish, range(40)))
+    assert soon(lambda: descriptors() <= before + 30, 20), (before, descriptors())
+    with open(f"/proc/{process.pid}/status") as status:
+        threads = next(int(line.split()[1]) for line in status if line.startswith("Threads"))
+    assert threads < 40
+    assert bare_stack.control.tree() == {}
