@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import click
@@ -30,6 +31,7 @@ from fs_dropbox.commands.output import (
 from fs_dropbox.transfer import CHUNK_BYTES, Place, literal
 
 _NAMESPACES = ("basic", "details", "dropbox")
+_LOOK_SECONDS = 0.2
 as_json = click.option("--json", "json_", is_flag=True, help="Print JSON.")
 
 
@@ -193,26 +195,30 @@ def watch(session: Session, location: str, json_: bool, count: int | None, secon
     place = session.place(location)
     batches: queue.SimpleQueue[Sequence[Any]] = queue.SimpleQueue()
     unsubscribe = ability(place, "subscribe")(batches.put)
-    deadline = None if seconds is None else time.monotonic() + seconds
-    following, left = False, count
     try:
-        while left is None or left > 0:
-            try:
-                batch = batches.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                return
-            if not batch:
-                # The journal begins anew; the first time that is the beginning of the watch.
-                text = "changes may have been missed: look at everything again" if following else "following"
-                click.echo(f"fs-dropbox: {text}", err=True)
-                following = True
-            for entry in batch:
-                if left != 0 and paths.is_under(paths.key(entry.path_display), paths.key(place.path)):
-                    click.echo(_change_json(entry) if json_ else _change_text(entry))
-                    left = None if left is None else left - 1
+        for entry in islice(_changes(place, batches, seconds), count):
+            click.echo(_change_json(entry) if json_ else _change_text(entry))
             sys.stdout.flush()
     finally:
         unsubscribe()
+
+
+def _changes(place: Place, batches: queue.SimpleQueue[Sequence[Any]], seconds: float | None) -> Iterator[Any]:
+    """Yield the changes at and below a place, for so long; tell on standard error whether they are being followed."""
+    deadline = float("inf") if seconds is None else time.monotonic() + seconds
+    key, following = paths.key(place.path), False
+    while (left := deadline - time.monotonic()) > 0:
+        if following != bool(ability(place, "feed_is_live")):
+            following = not following
+            text = "following" if following else "Dropbox is not answering: changes will be late"
+            click.echo(f"fs-dropbox: {text}", err=True)
+        try:
+            batch = batches.get(timeout=min(left, _LOOK_SECONDS))
+        except queue.Empty:
+            continue
+        if not batch:
+            click.echo("fs-dropbox: changes may have been missed: look at everything again", err=True)
+        yield from (entry for entry in batch if paths.is_under(paths.key(entry.path_display), key))
 
 
 def _change_kind(entry: Any) -> str:

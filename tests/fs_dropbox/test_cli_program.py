@@ -267,18 +267,25 @@ def test_watch_prints_changes_below_a_folder(env: dict[str, str], store: Connect
     emulator.control.seed("/Docs")
     with start("watch", "--json", "--count", "3", "/docs", env=env) as process:
         assert process.stderr is not None
-        assert "following" in process.stderr.readline()
+        assert process.stdout is not None
+        assert process.stderr.readline() == "fs-dropbox: following\n"
         emulator.control.write("/elsewhere", b"x")
-        emulator.control.write("/Docs/new.txt", b"news")
-        emulator.control.seed("/Docs/Folder")
-        emulator.control.delete("/Docs/new.txt")
-        output, _ = process.communicate(timeout=60)
-    rows = [json.loads(line) for line in output.splitlines()]
+        rows = []
+        for change in (
+            lambda: emulator.control.write("/Docs/new.txt", b"news"),
+            lambda: emulator.control.seed("/Docs/Folder"),
+            lambda: emulator.control.delete("/Docs/new.txt"),
+        ):
+            change()
+            rows.append(json.loads(process.stdout.readline()))
+        assert process.communicate(timeout=60) == ("", "")
     assert process.returncode == 0
-    changes = [(row["change"], row["path"]) for row in rows]
-    assert ("folder", "/Docs/Folder") in changes
-    assert changes[-1] == ("deleted", "/Docs/new.txt")
-    assert all(path.startswith("/Docs/") for _, path in changes)
+    assert [(row["change"], row["path"]) for row in rows] == [
+        ("file", "/Docs/new.txt"),
+        ("folder", "/Docs/Folder"),
+        ("deleted", "/Docs/new.txt"),
+    ]
+    assert (rows[0]["size"], rows[0]["rev"] != "") == (4, True)
 
 
 def test_watch_ends_in_time_and_by_ctrl_c(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
