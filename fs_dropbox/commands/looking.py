@@ -28,6 +28,7 @@ from fs_dropbox.commands.output import (
     table,
     time_text,
 )
+from fs_dropbox.entries import DeletedEntry, Entry, FileEntry
 from fs_dropbox.transfer import CHUNK_BYTES, Place, literal
 
 _NAMESPACES = ("basic", "details", "dropbox")
@@ -193,7 +194,7 @@ def watch(session: Session, location: str, json_: bool, count: int | None, secon
     A rename appears as a deletion and an addition. Standard error says "following" when the watch has begun.
     """
     place = session.place(location)
-    batches: queue.SimpleQueue[Sequence[Any]] = queue.SimpleQueue()
+    batches: queue.SimpleQueue[Sequence[Entry]] = queue.SimpleQueue()
     unsubscribe = ability(place, "subscribe")(batches.put)
     try:
         for entry in islice(_changes(place, batches, seconds), count):
@@ -203,7 +204,7 @@ def watch(session: Session, location: str, json_: bool, count: int | None, secon
         unsubscribe()
 
 
-def _changes(place: Place, batches: queue.SimpleQueue[Sequence[Any]], seconds: float | None) -> Iterator[Any]:
+def _changes(place: Place, batches: queue.SimpleQueue[Sequence[Entry]], seconds: float | None) -> Iterator[Entry]:
     """Yield the changes at and below a place, for so long; tell on standard error whether they are being followed."""
     deadline = float("inf") if seconds is None else time.monotonic() + seconds
     key, following = paths.key(place.path), False
@@ -221,22 +222,24 @@ def _changes(place: Place, batches: queue.SimpleQueue[Sequence[Any]], seconds: f
         yield from (entry for entry in batch if paths.is_under(paths.key(entry.path_display), key))
 
 
-def _change_kind(entry: Any) -> str:
-    if type(entry).__name__ == "DeletedEntry":
+def _change_kind(entry: Entry) -> str:
+    if isinstance(entry, DeletedEntry):
         return "deleted"
-    return "file" if hasattr(entry, "size") else "folder"
+    return "file" if isinstance(entry, FileEntry) else "folder"
 
 
-def _change_text(entry: Any) -> str:
-    kind = _change_kind(entry)
-    size = f" ({human_size(entry.size)})" if kind == "file" else ""
-    return f"{datetime.now().astimezone():%H:%M:%S} {kind:8}{shown(entry.path_display)}{size}"
+def _change_text(entry: Entry) -> str:
+    size = f" ({human_size(entry.size)})" if isinstance(entry, FileEntry) else ""
+    return f"{datetime.now().astimezone():%H:%M:%S} {_change_kind(entry):8}{shown(entry.path_display)}{size}"
 
 
-def _change_json(entry: Any) -> str:
-    kind = _change_kind(entry)
-    row: dict[str, Any] = {"change": kind, "path": entry.path_display, "name": basename(entry.path_display)}
-    if kind == "file":
+def _change_json(entry: Entry) -> str:
+    row: dict[str, Any] = {
+        "change": _change_kind(entry),
+        "path": entry.path_display,
+        "name": basename(entry.path_display),
+    }
+    if isinstance(entry, FileEntry):
         row |= {"size": entry.size, "rev": entry.rev, "id": entry.id, "content_hash": entry.content_hash}
         row |= {"modified": json_time(entry.client_modified), "stored": json_time(entry.server_modified)}
     return json.dumps(row, ensure_ascii=False)
