@@ -31,6 +31,7 @@ from fs_dropbox.client import Commit, Update
 from fs_dropbox.entries import FileEntry, FolderEntry, root_info, to_info
 from fs_dropbox.errors import ApiError, fs_errors, opening
 from fs_dropbox.files import ReadFile, TextFile, WriteFile, _DropboxFile
+from fs_dropbox.integrity import CheckedFetch
 from fs_dropbox.walker import DropboxWalker
 
 USAGE_SECONDS: Final = 60.0
@@ -339,7 +340,7 @@ class DropboxFS(FS):
 
     def _open_reading(self, path: str) -> ReadFile:
         entry = self._catalog.require_file(path)
-        return ReadFile(path, entry, self._blocks(entry), self._forget_file)
+        return ReadFile(path, entry, self._blocks(path, entry), self._forget_file)
 
     def _open_writing(
         self,
@@ -370,19 +371,20 @@ class DropboxFS(FS):
             on_commit=self._catalog.applied,
             on_failure=self._catalog.forget,
             on_close=self._forget_file,
-            base=None if base is None else (base, self._blocks(base)),
+            base=None if base is None else (base, self._blocks(path, base)),
             modified=modified,
             seekable=seekable,
         )
 
-    def _blocks(self, entry: FileEntry) -> BlockReader:
+    def _blocks(self, path: str, entry: FileEntry) -> BlockReader:
         """Return a reader of this revision, whatever the path holds later."""
         pinned = f"rev:{entry.rev}"
-        return BlockReader(
-            lambda start, end: self._client.download(pinned, start, end),
-            entry.size,
-            submit=self._parts.read_ahead.submit,
-        )
+
+        def fetch(start: int, end: int) -> bytes:
+            return self._client.download(pinned, start, end)
+
+        checked = CheckedFetch(fetch, path, entry.size, entry.content_hash) if entry.content_hash else fetch
+        return BlockReader(checked, entry.size, submit=self._parts.read_ahead.submit)
 
     def _forget_file(self, file: _DropboxFile) -> None:
         with self._files_lock:

@@ -12,11 +12,9 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
-import fs.errors
 from fs.mode import Mode
 
 from fs_dropbox.blocks import BlockReader
-from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.entries import FileEntry
 from fs_dropbox.errors import ApiError, TransportError, fs_errors
 from fs_dropbox.upload import Upload
@@ -150,7 +148,6 @@ class ReadFile(_DropboxFile):
     """One revision of a file, whatever happens to the path meanwhile.
 
     Thread-safe: one lock over the position, held while a read at the position fetches; `pread` and `cached` take none.
-    A sequential read of the whole file is checked against the content hash.
     """
 
     def __init__(
@@ -160,10 +157,6 @@ class ReadFile(_DropboxFile):
         self.version = entry.rev
         self._size = entry.size
         self._blocks = blocks
-        # guarded by _lock
-        self._hash: ContentHash | None = ContentHash() if entry.content_hash else None
-        self._expected_hash = entry.content_hash
-        self._hashed = 0
 
     def pread(self, offset: int, size: int) -> bytes:
         """Return `size` bytes from `offset` on, fewer only at the end of the file; does not move the position."""
@@ -189,13 +182,7 @@ class ReadFile(_DropboxFile):
         return self._size
 
     def _read_at(self, offset: int, size: int) -> bytes:
-        data = self.pread(offset, size)
-        if self._hash is not None and offset <= self._hashed < offset + len(data):
-            self._hash.update(data[self._hashed - offset :] if offset < self._hashed else data)
-            self._hashed = offset + len(data)
-            if self._hashed == self._size:
-                _check_hash(self.name, self._hash, self._expected_hash)
-        return data
+        return self.pread(offset, size)
 
 
 class WriteFile(_DropboxFile):
@@ -365,14 +352,10 @@ class WriteFile(_DropboxFile):
         self._base = None
         spool = self._local()
         spool.seek(0)
-        content_hash = ContentHash()
         with fs_errors(self.name):
             for start in range(0, entry.size, COPY_BYTES):
-                piece = blocks.read(start, COPY_BYTES)
-                content_hash.update(piece)
-                spool.write(piece)
+                spool.write(blocks.read(start, COPY_BYTES))
         blocks.close()
-        _check_hash(self.name, content_hash, entry.content_hash)
 
     def _drop_base(self) -> None:
         if self._base is not None:
@@ -414,13 +397,6 @@ class WriteFile(_DropboxFile):
         if self._spool is not None:
             self._spool.close()
             self._spool = None
-
-
-def _check_hash(path: str, content_hash: ContentHash, expected: str | None) -> None:
-    if expected is not None and content_hash.hexdigest() != expected:
-        raise fs.errors.OperationFailed(
-            path, msg=f"{path}: the content that came is not what Dropbox has stored; read it again"
-        )
 
 
 class TextFile(io.TextIOWrapper):

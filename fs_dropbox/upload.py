@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from fs_dropbox.content_hash import BLOCK_SIZE, ContentHash
-from fs_dropbox.errors import ApiError
+from fs_dropbox.errors import ApiError, TransportError
 from fs_dropbox.group_commit import GroupClient, GroupCommit
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 BLOCK_BYTES: Final = 2 * BLOCK_SIZE
 APPENDS_PER_UPLOAD: Final = 6
 APPENDS_IN_ALL: Final = 16
+
+T = TypeVar("T")
 
 
 class UploadClient(GroupClient, Protocol):
@@ -59,19 +62,25 @@ class Uploader:
 
     def start_session(self) -> Future[str]:
         """Start an upload session in a thread of the pool, which takes tasks in order: before its appends."""
-        return self._executor.submit(lambda: self.client.session_start(concurrent=True))
+        return self._run(lambda: self.client.session_start(concurrent=True))
 
     def submit(self, upload: Upload, offset: int, data: bytes) -> Future[None]:
         """Append a block in a thread of the pool; waits while every slot is taken."""
         self.slots.acquire()
         try:
-            future = self._executor.submit(upload.append, offset, data)
+            future = self._run(lambda: upload.append(offset, data))
         except BaseException:
             self.slots.release()
             raise
         # Also called for a future that is cancelled before it runs, so that no slot is lost.
         future.add_done_callback(lambda _: self.slots.release())
         return future
+
+    def _run(self, task: Callable[[], T]) -> Future[T]:
+        try:
+            return self._executor.submit(task)
+        except RuntimeError as error:  # it has been closed
+            raise TransportError("closed", was_sent=False) from error
 
     def close(self) -> None:
         """End the threads; requests under way end when the client is closed. Idempotent."""

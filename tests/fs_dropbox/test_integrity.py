@@ -1,0 +1,77 @@
+"""Checking content that comes in pieces, in any order."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import fs.errors
+import pytest
+
+from fs_dropbox.content_hash import BLOCK_SIZE, ContentHash
+from fs_dropbox.integrity import PENDING_BYTES, CheckedFetch
+
+CONTENT = random.Random(3).randbytes(3 * BLOCK_SIZE + 12_345)
+HASH = ContentHash(CONTENT).hexdigest()
+
+
+def checked(content: bytes = CONTENT, content_hash: str = HASH) -> CheckedFetch:
+    return CheckedFetch(lambda start, end: content[start:end], "/file", len(content), content_hash)
+
+
+def ranges(size: int, *, step: int = 1_000_000) -> list[tuple[int, int]]:
+    return [(start, min(start + step, size)) for start in range(0, size, step)]
+
+
+def in_order(pieces: list[tuple[int, int]]) -> None:
+    """Leave the pieces as they are."""
+
+
+@pytest.mark.parametrize("order", [in_order, list.reverse, random.Random(1).shuffle, random.Random(2).shuffle])
+@pytest.mark.parametrize("step", [100_000, 1_000_000, BLOCK_SIZE, 5_000_000, len(CONTENT)])
+def test_right_content_passes_and_wrong_content_does_not(
+    order: Callable[[list[tuple[int, int]]], None], step: int
+) -> None:
+    pieces = ranges(len(CONTENT), step=step)
+    order(pieces)
+    right = checked()
+    for start, end in pieces:
+        assert right(start, end) == CONTENT[start:end]
+    damaged = bytearray(CONTENT)
+    damaged[9_000_000] ^= 1
+    wrong = checked(bytes(damaged))
+    for start, end in pieces[:-1]:
+        wrong(start, end)
+    with pytest.raises(fs.errors.OperationFailed, match="not what Dropbox has stored"):
+        wrong(*pieces[-1])
+    with pytest.raises(fs.errors.OperationFailed):
+        wrong(0, 10)
+
+
+def test_pieces_that_overlap_or_come_twice() -> None:
+    right = checked()
+    for start, end in [(10, 5_000_000), (0, 100), (3_000_000, 9_000_000), (0, 100), (8_000_000, len(CONTENT))]:
+        assert right(start, end) == CONTENT[start:end]
+    wrong = checked(content_hash="0" * 64)
+    wrong(5_000_000, len(CONTENT))
+    wrong(0, 4_000_000)
+    with pytest.raises(fs.errors.OperationFailed):
+        wrong(3_000_000, 6_000_000)
+
+
+def test_parts_alone_are_never_wrong() -> None:
+    wrong = checked(content_hash="0" * 64)
+    for _ in range(3):
+        wrong(0, 10)
+        wrong(BLOCK_SIZE, 2 * BLOCK_SIZE)
+
+
+def test_what_waits_to_be_hashed_is_bounded() -> None:
+    size = PENDING_BYTES + 10 * BLOCK_SIZE
+    zeros = bytes(BLOCK_SIZE - 1)
+    wrong = CheckedFetch(lambda start, end: zeros[: end - start], "/file", size, "0" * 64)
+    for start in range(0, size - BLOCK_SIZE, BLOCK_SIZE):
+        wrong(start + 1, start + BLOCK_SIZE)
+    assert wrong._gave_up
+    for start, end in ranges(size, step=BLOCK_SIZE // 2):
+        wrong(start, end)
