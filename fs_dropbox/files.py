@@ -232,6 +232,7 @@ class WriteFile(_DropboxFile):
         self._check_writing()
         view = memoryview(data).cast("B")
         with self._lock:
+            self._check_not_aborted()
             if self._mode.appending:
                 self._position = self._end
             if not view:
@@ -252,6 +253,7 @@ class WriteFile(_DropboxFile):
     def truncate(self, size: int | None = None) -> int:
         self._check_writing()
         with self._lock:
+            self._check_not_aborted()
             size = self._position if size is None else size
             if size < 0:
                 raise ValueError(f"negative size: {size}")
@@ -301,6 +303,10 @@ class WriteFile(_DropboxFile):
         if not getattr(self, "_ended", True):
             self.abort()
         super().__del__()
+
+    def _check_not_aborted(self) -> None:
+        if self._ended:
+            raise self._error or ValueError("I/O operation on aborted file")
 
     def _commit(self) -> None:
         if not self._changed:
@@ -382,6 +388,7 @@ class WriteFile(_DropboxFile):
         return self._end
 
     def _read_at(self, offset: int, size: int) -> bytes:
+        self._check_not_aborted()
         self._to_spool()
         self._pad(self._end)
         spool = self._local()
