@@ -18,6 +18,10 @@ from fs_dropbox.inventory import Inventory, Node, fold, take_inventory
 from fs_dropbox.transfer import Place, StoppedError, copy_file, hash_file, literal
 
 DEFAULT_WORKERS: Final = 16
+# A file that waits for a round trip costs nothing but a thread, and uploads that wait together share their calls.
+SMALL_BYTES: Final = 128 * 1024
+SMALL_UPLOADS: Final = 256
+SMALL_DOWNLOADS: Final = 48
 _T = TypeVar("_T")
 # No later file would fare better; what is equal is skipped when the command is run again.
 _FATAL = (errors.InsufficientStorage, errors.RemoteConnectionError, errors.CreateFailed)
@@ -87,7 +91,7 @@ class Mirror:
         dry_run: bool = False,
         compare: Literal["content", "quick"] = "content",
         replace: bool = True,
-        workers: int = DEFAULT_WORKERS,
+        workers: int | None = None,
         observer: Observer | None = None,
         break_off: Callable[[], None] | None = None,
     ) -> None:
@@ -98,7 +102,7 @@ class Mirror:
             dry_run: change nothing, and tell what would be.
             replace: False leaves files alone that the target has, whatever they hold.
             compare: "content" compares size and content; "quick" trusts equal size and time to the second.
-            workers: files at once.
+            workers: files at once; by default 16, and more of small ones.
             break_off: ends what the filesystems are doing, such as by closing them; called when run() is interrupted,
                 which otherwise waits for the calls under way.
         """
@@ -108,7 +112,9 @@ class Mirror:
         self._dry_run = dry_run
         self._quick = compare == "quick"
         self._replace = replace
-        self._workers = workers
+        self._workers = workers or DEFAULT_WORKERS
+        small = SMALL_UPLOADS if target.local_path is None else SMALL_DOWNLOADS
+        self._small_workers = workers or small
         self._observer = observer or Observer()
         self._break_off = break_off
         self.stop = threading.Event()
@@ -124,7 +130,9 @@ class Mirror:
             StoppedError: `stop` was set.
         """
         self._check_places()
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="fs-dropbox-mirror") as pool:
+        with ThreadPoolExecutor(
+            max(self._workers, self._small_workers, 2), thread_name_prefix="fs-dropbox-mirror"
+        ) as pool:
             try:
                 self._run(pool)
             except BaseException as error:
@@ -154,7 +162,10 @@ class Mirror:
         with self._lock:
             self._observer.planned(moving)
         self._make_folders(pool, [node for key, node in wanted.items() if node.is_folder and key not in have])
-        self._each(pool, files, lambda pair: self._settle(*pair))
+        small = [pair for pair in files if pair[0].size <= SMALL_BYTES]
+        large = [pair for pair in files if pair[0].size > SMALL_BYTES]
+        self._each(pool, small, lambda pair: self._settle(*pair), at_once=self._small_workers)
+        self._each(pool, large, lambda pair: self._settle(*pair))
         self._each(pool, doomed.values(), self._remove)
 
     def _inventory_or_nothing(self, inventory: Future[Inventory]) -> Inventory:
@@ -330,13 +341,16 @@ class Mirror:
         else:
             self._done(step)
 
-    def _each(self, pool: ThreadPoolExecutor, items: Iterable[_T], work: Callable[[_T], None]) -> None:
-        """Do the work for every item in the pool with a bounded queue; raises what a work raises."""
+    def _each(
+        self, pool: ThreadPoolExecutor, items: Iterable[_T], work: Callable[[_T], None], *, at_once: int | None = None
+    ) -> None:
+        """Do the work for every item in the pool, so many at once; raises what a work raises."""
+        limit = at_once or self._workers
         running: set[Future[None]] = set()
         for item in items:
             if self.stop.is_set():
                 raise StoppedError
-            if len(running) >= 2 * self._workers:
+            if len(running) >= limit:
                 finished, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
                     future.result()

@@ -24,14 +24,8 @@ no_clobber = click.option("-n", "--no-clobber", is_flag=True, help="Leave files 
 
 def in_parallel(command: _F) -> _F:
     """Give a command the option for the number of files at once."""
-    return click.option(
-        "-w",
-        "--workers",
-        type=click.IntRange(1, 128),
-        default=DEFAULT_WORKERS,
-        show_default=True,
-        help="Files at once.",
-    )(command)
+    text = f"Files at once; by default {DEFAULT_WORKERS}, and more of small ones."
+    return click.option("-w", "--workers", type=click.IntRange(1, 256), help=text)(command)
 
 
 @click.command()
@@ -41,7 +35,9 @@ def in_parallel(command: _F) -> _F:
 @quietly
 @as_json
 @connected()
-def get(session: Session, locations: tuple[str, ...], no_clobber: bool, workers: int, quiet: bool, json_: bool) -> int:
+def get(
+    session: Session, locations: tuple[str, ...], no_clobber: bool, workers: int | None, quiet: bool, json_: bool
+) -> int:
     """Download files and folders into TARGET, or into the current folder.
 
     Each file appears whole or not at all, with the time that Dropbox has of it. What is equal is not transferred.
@@ -58,7 +54,9 @@ def get(session: Session, locations: tuple[str, ...], no_clobber: bool, workers:
 @quietly
 @as_json
 @connected()
-def put(session: Session, locations: tuple[str, ...], no_clobber: bool, workers: int, quiet: bool, json_: bool) -> int:
+def put(
+    session: Session, locations: tuple[str, ...], no_clobber: bool, workers: int | None, quiet: bool, json_: bool
+) -> int:
     """Upload files and folders of this machine to TARGET; "-" is standard input.
 
     A file that is replaced stays in Dropbox as an earlier revision. What is equal is not transferred.
@@ -99,7 +97,7 @@ def _transfer(
     session: Session,
     *,
     no_clobber: bool,
-    workers: int,
+    workers: int | None,
     quiet: bool,
     json_: bool,
 ) -> int:
@@ -155,7 +153,7 @@ def mirror(
     dry_run: bool,
     quick: bool,
     list_: bool,
-    workers: int,
+    workers: int | None,
     quiet: bool,
     json_: bool,
 ) -> int:
