@@ -39,6 +39,11 @@ class Credentials:
             raise ValueError("a refresh token or an access token is needed")
         if self.refresh_token and not self.app_key:
             raise ValueError("a refresh token needs the app key of the app that it was made for")
+        # They travel in headers and forms; requests' own complaint would quote them.
+        for name in ("app_key", "app_secret", "refresh_token", "access_token"):
+            value = getattr(self, name)
+            if value and not (value.isascii() and value.isprintable() and " " not in value):
+                raise ValueError(f"the {name.replace('_', ' ')} has characters that none can have")
 
     def __repr__(self) -> str:
         shown = [f"{name}={value!r}" for name in ("app_key", "member", "email") if (value := getattr(self, name))]

@@ -74,6 +74,7 @@ class Caller:
         self._setup = threading.RLock()
         # guarded by _setup; replaced, never changed
         self._account: Account | None = None
+        self._member_id: str | None = None
         self._headers: Mapping[str, str] | None = None
         self._lock = threading.Lock()
         # guarded by _lock
@@ -231,11 +232,10 @@ class Caller:
         if member is None:
             return {}
         with self._setup:
-            known: str | None = getattr(self, "_member_id", None)
-            if known is None:
+            if self._member_id is None:
                 argument = {"members": [{".tag": "email", "email": member}]}
-                known = self._member_id = self.call(routes.MEMBER_INFO, argument, decode=_decode_member_id)
-            return {"Dropbox-API-Select-User": known}
+                self._member_id = self.call(routes.MEMBER_INFO, argument, decode=_decode_member_id)
+            return {"Dropbox-API-Select-User": self._member_id}
 
     def _root_headers(self) -> Mapping[str, str]:
         if self._root == "home":

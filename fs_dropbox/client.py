@@ -9,20 +9,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 from cachetools import TTLCache
 
-from fs_dropbox import commits, paths, routes
+from fs_dropbox import commits, paths, results, routes
 from fs_dropbox.auth import Credentials
 from fs_dropbox.calls import Account, Caller
 from fs_dropbox.commits import Commit, Update
 from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.downloads import Download, range_header, read_range
-from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry, decode, decode_file, decode_folder
-from fs_dropbox.errors import ApiError, TransportError, tags
+from fs_dropbox.entries import Entry, FileEntry, FolderEntry, decode_file, decode_folder
+from fs_dropbox.errors import ApiError, TransportError
+from fs_dropbox.results import Longpoll, Page, SpaceUsage
 from fs_dropbox.retry import Clock, Governor, RetryPolicy
 from fs_dropbox.routes import Route
 from fs_dropbox.transport import Answer
@@ -38,31 +39,6 @@ REVISIONS_PER_PAGE: Final = 100
 # For moments after a commit, moves and copies may not find what was committed (API facts, section 4, Consistency).
 FRESH_SECONDS: Final = 10.0
 FRESH_PAUSES_SECONDS: Final = (0.25, 0.5, 1.0, 2.0)
-
-
-@dataclass(frozen=True, slots=True)
-class SpaceUsage:
-    """Bytes used and allocated; the team's where the member has no limit of their own."""
-
-    used: int
-    allocated: int
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Part of a listing or of the journal; `cursor` goes on from here, at once where `has_more`."""
-
-    entries: list[Entry]
-    cursor: str
-    has_more: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Longpoll:
-    """Whether there may be changes, and how long to wait before the next longpoll."""
-
-    changes: bool
-    backoff_seconds: float
 
 
 class Client:
@@ -121,13 +97,13 @@ class Client:
 
     def space_usage(self) -> SpaceUsage:
         """Return the space in use and allocated."""
-        return self._caller.call(routes.SPACE_USAGE, None, decode=_decode_space)
+        return self._caller.call(routes.SPACE_USAGE, None, decode=results.decode_space)
 
     # Metadata
 
     def get_metadata(self, path: str) -> FileEntry | FolderEntry:
         """Return the entry at a path (also "id:…" or "rev:…")."""
-        return self._call(routes.GET_METADATA, {"path": path}, _decode_present, path)
+        return self._call(routes.GET_METADATA, {"path": path}, results.decode_present, path)
 
     def list_folder(
         self, path: str, *, recursive: bool = False, limit: int | None = None, include_deleted: bool = False
@@ -139,11 +115,11 @@ class Client:
             "include_deleted": include_deleted,
             "limit": limit or PAGE_ENTRIES,
         }
-        return self._call(routes.LIST_FOLDER, argument, _decode_page, path)
+        return self._call(routes.LIST_FOLDER, argument, results.decode_page, path)
 
     def list_folder_continue(self, cursor: str) -> Page:
         """Return what follows a cursor; raises ApiError ("reset",) where the cursor has expired."""
-        return self._caller.call(routes.LIST_FOLDER_CONTINUE, {"cursor": cursor}, decode=_decode_page)
+        return self._caller.call(routes.LIST_FOLDER_CONTINUE, {"cursor": cursor}, decode=results.decode_page)
 
     def latest_cursor(self, path: str, recursive: bool = True) -> str:
         """Return a cursor that stands at now."""
@@ -162,7 +138,7 @@ class Client:
                 return self._caller.request(
                     routes.LONGPOLL,
                     {"cursor": cursor, "timeout": timeout_seconds},
-                    receive=_receive_longpoll,
+                    receive=lambda answer: results.decode_longpoll(answer.result),
                     seconds=timeout_seconds + LONGPOLL_SLACK_SECONDS,
                 )
         except TransportError as error:
@@ -189,7 +165,7 @@ class Client:
             argument: dict[str, Any] = {"path": path, "limit": min(limit - len(revisions), REVISIONS_PER_PAGE)}
             if revisions:
                 argument["before_rev"] = revisions[-1].rev
-            entries, has_more = self._call(routes.LIST_REVISIONS, argument, _decode_revisions, path)
+            entries, has_more = self._call(routes.LIST_REVISIONS, argument, results.decode_revisions, path)
             revisions += entries
             if not entries or not has_more:
                 break
@@ -284,7 +260,10 @@ class Client:
         argument = {"entries": entries, "content_hash": ContentHash(body).hexdigest()}
         route = routes.SESSION_APPEND_BATCH
         return self._caller.call(
-            route, argument, data=body, decode=lambda result: [_failure(route, entry) for entry in result["entries"]]
+            route,
+            argument,
+            data=body,
+            decode=lambda result: [results.failure(route.name, entry) for entry in result["entries"]],
         )
 
     def session_finish_batch(self, finished: Sequence[tuple[str, int, Commit]]) -> list[FileEntry | ApiError]:
@@ -300,7 +279,7 @@ class Client:
         def decode_entries(result: dict[str, Any]) -> list[FileEntry | ApiError]:
             outcomes: list[FileEntry | ApiError] = []
             for entry, (_, _, commit) in zip(result["entries"], finished, strict=True):
-                failure = _failure(routes.SESSION_FINISH_BATCH, entry)
+                failure = results.failure(routes.SESSION_FINISH_BATCH.name, entry)
                 outcomes.append(commit.blame(failure) if failure else self._committed(decode_file(entry)))
             return outcomes
 
@@ -331,7 +310,7 @@ class Client:
 
         argument = {"path": path, **({"parent_rev": parent_rev} if parent_rev else {})}
         try:
-            return self._call(routes.DELETE, argument, _decode_result, path, settle=settle)
+            return self._call(routes.DELETE, argument, results.decode_result, path, settle=settle)
         except ApiError as error:
             error.lost_update = parent_rev is not None and error.tag == ("path_write", "conflict", "file")
             raise
@@ -419,7 +398,7 @@ class Client:
         argument = {"from_path": source, "to_path": target, "autorename": False}
         for pause in (*FRESH_PAUSES_SECONDS, None):
             try:
-                return self._committed(self._call(route, argument, _decode_result, source, settle=settle))
+                return self._committed(self._call(route, argument, results.decode_result, source, settle=settle))
             except ApiError as error:
                 if error.tag != ("from_lookup", "not_found") or pause is None or not self._is_fresh(source):
                     raise
@@ -437,44 +416,3 @@ class Client:
         key = paths.key(path)
         with self._fresh_lock:
             return any(paths.is_under(key, each) or paths.is_under(each, key) for each in self._fresh)
-
-
-def _failure(route: Route, entry: dict[str, Any]) -> ApiError | None:
-    """Return the error in an entry of a batch's result, None where it succeeded."""
-    if entry[".tag"] == "success":
-        return None
-    failure = entry["failure"]
-    return ApiError(route.name, tags(failure), details=failure)
-
-
-def _decode_present(metadata: dict[str, Any]) -> FileEntry | FolderEntry:
-    entry = decode(metadata)
-    if isinstance(entry, DeletedEntry):
-        raise ValueError("a deleted entry")
-    return entry
-
-
-def _decode_result(result: dict[str, Any]) -> FileEntry | FolderEntry:
-    return _decode_present(result["metadata"])
-
-
-def _decode_page(result: dict[str, Any]) -> Page:
-    return Page([decode(entry) for entry in result["entries"]], result["cursor"], result["has_more"])
-
-
-def _receive_longpoll(answer: Answer) -> Longpoll:
-    return Longpoll(bool(answer.result["changes"]), float(answer.result.get("backoff", 0)))
-
-
-def _decode_revisions(result: dict[str, Any]) -> tuple[list[FileEntry], bool]:
-    return [decode_file(entry) for entry in result["entries"]], bool(result.get("has_more"))
-
-
-def _decode_space(result: dict[str, Any]) -> SpaceUsage:
-    allocation = result["allocation"]
-    if allocation[".tag"] != "team":
-        return SpaceUsage(result["used"], allocation.get("allocated", 0))
-    limit = allocation.get("user_within_team_space_allocated", 0)
-    if limit:
-        return SpaceUsage(result["used"], limit)
-    return SpaceUsage(allocation["used"], allocation["allocated"])

@@ -50,10 +50,7 @@ class Commit:
     def blame(self, error: ApiError) -> ApiError:
         """Return the error of this commit with its path, marked where someone else's version was in the way."""
         error.path = self.path
-        error.lost_update = isinstance(self.mode, Update) and error.tag in (
-            ("path", "conflict", "file"),
-            ("conflict", "file"),
-        )
+        error.lost_update = isinstance(self.mode, Update) and error.tag == ("path", "conflict", "file")
         return error
 
 

@@ -29,6 +29,11 @@ class Activity(threading.local):
     was_sent: bool = False
     response: requests.Response | None = None
 
+    def take(self) -> requests.Response | None:
+        """Return the last answer and keep it no longer."""
+        response, self.response = self.response, None
+        return response
+
 
 class Connections:
     """Open connections, so that close() can break off what is under way. Thread-safe: one leaf lock."""

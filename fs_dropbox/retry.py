@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -13,7 +14,11 @@ from typing import Final, Protocol, TypeVar
 
 from fs_dropbox.errors import ApiError, TransportError
 
+_logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+WARN_AFTER_FAILURES: Final = 3
 
 # A 429 without Retry-After has never been seen of Dropbox; a proxy may send one.
 DEFAULT_RETRY_AFTER_SECONDS: Final = 1.0
@@ -251,6 +256,8 @@ class Retry:
             left = deadline - self._clock.monotonic()
             last = not problem.is_transient or failures >= self.policy.attempts or pause >= left
             if not last and pause:
+                level = logging.WARNING if failures == WARN_AFTER_FAILURES else logging.DEBUG
+                _logger.log(level, "%s; trying again in %.1f s", problem, pause)
                 waiter.wait(pause)
             if doubtful and not repeatable:
                 waiter.check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import dropbox
 import requests
 import urllib3.exceptions
 from dropbox import session as sdk_session
+from dropbox.dropbox_client import RouteErrorResult
 from dropbox.exceptions import DropboxException
 from dropbox.stone_validators import ValidationError
 
@@ -31,7 +33,10 @@ _SDK_ERRORS: Final = (
     TypeError,
 )
 _HTTP_ERRORS: Final = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
-_POOL_SIZE: Final = 64
+# More than there are threads: urllib3 throws away, with a warning, what has no place in its pool.
+_POOL_SIZE: Final = 256
+
+_logger = logging.getLogger(__name__)
 
 Style = Literal["rpc", "upload", "download"]
 
@@ -86,17 +91,18 @@ class Transport:
             outcome = self._sdk.request_json_string(
                 host, route, style, argument, "noauth", data, timeout=timeout, extra_headers=dict(headers)
             )
+            if isinstance(outcome, RouteErrorResult):
+                raise self._refusal(route)
         except TransportError as error:
             error.route = route
             raise
         except _HTTP_ERRORS as error:
             raise self._failure(route, waiter, error) from error
-        except _SDK_ERRORS as error:
-            raise self._refusal(route) from error
-        response = self._activity.response
+        except _SDK_ERRORS:
+            raise self._refusal(route) from None  # the SDK's error tells no more, and may quote the token
+        response = self._activity.take()
         assert response is not None
-        if response.status_code >= 300:
-            raise self._refusal(route)
+        _logger.debug("%s: %d in %.3f s", route, response.status_code, response.elapsed.total_seconds())
         try:
             result = json.loads(outcome.obj_result)
         except ValueError as error:
@@ -125,6 +131,7 @@ class Transport:
             if isinstance(refusal, TransportError):
                 refusal.was_sent = False
             raise refusal
+        self._activity.take()
         try:
             answer = response.json()
         except ValueError:
@@ -166,7 +173,7 @@ class Transport:
 
     def _refusal(self, route: str) -> ApiError | TransportError:
         """Return what it means that there is an answer, but not the route's result."""
-        response = self._activity.response
+        response = self._activity.take()
         if response is None:
             return TransportError("protocol", route=route, was_sent=self._activity.was_sent)
         status = response.status_code

@@ -132,6 +132,13 @@ def test_credentials_have_to_make_sense() -> None:
             Credentials(**fields)
 
 
+@pytest.mark.parametrize("field", ["app_key", "app_secret", "refresh_token", "access_token"])
+def test_what_cannot_be_a_token_is_refused_without_quoting_it(field: str) -> None:
+    with pytest.raises(ValueError, match=field.replace("_", " ")) as caught:
+        Credentials(**{"app_key": "key", "access_token": "token", field: "pasted\nbadly"})
+    assert "pasted" not in str(caught.value)
+
+
 def test_no_secret_shows() -> None:
     credentials = Credentials("key", "hidden", "concealed", "secret-token", member="m@example.com")
     for shown in (repr(credentials), str(credentials), f"{credentials}", credentials.fingerprint()):

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from fs.enums import ResourceType
 
-from fs_dropbox.client import _decode_page
 from fs_dropbox.entries import (
     FOLDER_TIME,
     DeletedEntry,
@@ -22,6 +21,7 @@ from fs_dropbox.entries import (
     root_info,
     to_info,
 )
+from fs_dropbox.results import decode_page
 
 FILE: dict[str, Any] = {
     ".tag": "file",
@@ -157,13 +157,13 @@ def test_a_hundred_thousand_entries_take_less_than_a_second_and_100_mb() -> None
     best = 9.0
     for _ in range(3):
         began = time.process_time()
-        page = _decode_page(json.loads(body))
+        page = decode_page(json.loads(body))
         best = min(best, time.process_time() - began)
     assert len(page.entries) == 100_000
     assert best < 1.0
     del page
     tracemalloc.start()
-    kept = _decode_page(json.loads(body)).entries
+    kept = decode_page(json.loads(body)).entries
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(kept) == 100_000

@@ -1,0 +1,81 @@
+"""What calls return beside entries, and how all of it comes out of the API's JSON. Knows no HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry, decode, decode_file
+from fs_dropbox.errors import ApiError, tags
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceUsage:
+    """Bytes used and allocated; the team's where the member has no limit of their own."""
+
+    used: int
+    allocated: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of a listing or of the journal; `cursor` goes on from here, at once where `has_more`."""
+
+    entries: list[Entry]
+    cursor: str
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Longpoll:
+    """Whether there may be changes, and how long to wait before the next longpoll."""
+
+    changes: bool
+    backoff_seconds: float
+
+
+def failure(route: str, entry: dict[str, Any]) -> ApiError | None:
+    """Return the error in an entry of a batch's result, None where it succeeded."""
+    if entry[".tag"] == "success":
+        return None
+    refused = entry["failure"]
+    return ApiError(route, tags(refused), details=refused)
+
+
+def decode_present(metadata: dict[str, Any]) -> FileEntry | FolderEntry:
+    """Return the entry of something that is there."""
+    entry = decode(metadata)
+    if isinstance(entry, DeletedEntry):
+        raise ValueError("a deleted entry")
+    return entry
+
+
+def decode_result(result: dict[str, Any]) -> FileEntry | FolderEntry:
+    """Return the entry that a change's result wraps."""
+    return decode_present(result["metadata"])
+
+
+def decode_page(result: dict[str, Any]) -> Page:
+    """Return a page of a listing or of the journal."""
+    return Page([decode(entry) for entry in result["entries"]], result["cursor"], result["has_more"])
+
+
+def decode_longpoll(result: dict[str, Any]) -> Longpoll:
+    """Return the result of a longpoll."""
+    return Longpoll(bool(result["changes"]), float(result.get("backoff", 0)))
+
+
+def decode_revisions(result: dict[str, Any]) -> tuple[list[FileEntry], bool]:
+    """Return revisions, and whether there are more."""
+    return [decode_file(entry) for entry in result["entries"]], bool(result.get("has_more"))
+
+
+def decode_space(result: dict[str, Any]) -> SpaceUsage:
+    """Return the space that is in use and allocated."""
+    allocation = result["allocation"]
+    if allocation[".tag"] != "team":
+        return SpaceUsage(result["used"], allocation.get("allocated", 0))
+    limit = allocation.get("user_within_team_space_allocated", 0)
+    if limit:
+        return SpaceUsage(result["used"], limit)
+    return SpaceUsage(allocation["used"], allocation["allocated"])
