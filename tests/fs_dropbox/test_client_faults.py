@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -488,6 +489,30 @@ def test_credentials_are_not_in_any_error(emulator: Emulator, make_client: Calla
         assert secret not in str(error)
         assert secret not in repr(error)
         error = error.__cause__
+
+
+def test_connections_that_went_stale(emulator: Emulator, client: Client, folder: str) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(3):
+            list(pool.map(lambda _: client.get_metadata(f"{folder}/file.txt"), range(16)))
+            emulator.control.drop_connections()
+            client.upload(Commit(f"{folder}/file.txt", "overwrite"), b"fresh")
+    assert emulator.control.read(f"{folder}/file.txt") == b"fresh"
+
+
+def test_logs_tell_what_happens_but_no_secret(
+    emulator: Emulator, make_client: Callable[..., Client], folder: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    client = make_client()
+    emulator.control.fault("files/upload", "server_error", count=3, status=500)
+    emulator.control.fault("files/upload", "expired_token", after=3)
+    client.upload(Commit(f"{folder}/x", "add"), b"x")
+    ours = [record for record in caplog.records if record.name.startswith("fs_dropbox.retry")]
+    assert [record.levelname for record in ours] == ["DEBUG", "DEBUG", "WARNING"]
+    tokens = list(emulator.service.accounts.tokens)
+    for secret in (emulator.app_secret, emulator.refresh_token, *tokens):
+        assert secret not in caplog.text
 
 
 def test_revoked(emulator: Emulator) -> None:
