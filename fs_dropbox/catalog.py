@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import TypeVar
 
 import fs.errors
@@ -143,14 +143,21 @@ class Catalog:
         """Take over that nothing is at `path` any more."""
         self._cache.apply(DeletedEntry(paths.name(path), paths.key(path), path))
 
-    def moved(self, source: str, target: Present) -> None:
-        """Take over that what was at `source` is `target` now. The new one appears before the old one goes."""
-        self._cache.apply(target)
+    def copied(self, target: Present) -> None:
+        """Take over that `target` has come into being with all that it holds."""
         if isinstance(target, FolderEntry):
             self._cache.forget_tree(target.path_lower)
-            self._cache.apply(target)
+        self._cache.apply(target)
+
+    def moved(self, source: str, target: Present) -> None:
+        """Take over that what was at `source` is `target` now. The new one appears before the old one goes."""
+        self.copied(target)
         if paths.key(source) != target.path_lower:
             self.removed(source)
+
+    def hold(self, *held: str) -> AbstractContextManager[None]:
+        """Keep what is known of some paths while own calls go through states that nobody is to see."""
+        return self._cache.hold(*map(paths.key, held))
 
     def forget(self, path: str) -> None:
         """Forget what is known at and below `path`, after a call whose outcome is not known."""

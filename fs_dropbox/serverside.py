@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import fs.errors
 from fs.path import combine, dirname, isparent
@@ -13,7 +14,7 @@ from fs_dropbox.cache import Present
 from fs_dropbox.catalog import Catalog
 from fs_dropbox.client import Client
 from fs_dropbox.entries import FileEntry, FolderEntry
-from fs_dropbox.errors import ApiError, fs_errors
+from fs_dropbox.errors import ApiError, TransportError, VersionConflict, fs_errors
 
 _ATTEMPTS = 3
 
@@ -100,43 +101,57 @@ class ServerSide:
         self._catalog.removed(path)
 
     def _transfer_file(self, source: str, target: str, *, overwrite: bool, call: Callable[[str, str], Present]) -> None:
-        entry = self._catalog.find(source)
         same = paths.key(source) == paths.key(target)
+        renames = same and source != target and call == self._move
+        entry = self._catalog.find(source)
         existing = entry if same else self._catalog.find(target)
-        if existing is not None and not overwrite and not (same and source != target and call == self._move):
+        if existing is not None and not overwrite and not renames:
             raise fs.errors.DestinationExists(target)
         if entry is None:
             raise fs.errors.ResourceNotFound(source)
         if not isinstance(entry, FileEntry):
             raise fs.errors.FileExpected(source)
-        if same:
-            if source != target and call == self._move:
-                self._change_case(source, target)
-            return
+        if renames:
+            self._change_case(source, target)
+        elif not same:
+            self._put_at(target, existing, overwrite=overwrite, call=lambda: call(source, target))
+
+    def _put_at(
+        self, target: str, existing: Present | None, *, overwrite: bool, call: Callable[[], object], attempt: int = 1
+    ) -> None:
+        """Put a file where nothing or another file is; look again where something else is there than was known."""
         if isinstance(existing, FolderEntry):
             raise fs.errors.FileExpected(target)
-        if existing is None:
-            self._catalog.require_parent(target)
-            call(source, target)
-            return
-        self._replace(target, existing, lambda: call(source, target))
+        try:
+            if existing is None:
+                self._catalog.require_parent(target)
+                call()
+            else:
+                self._replace(target, existing, call)
+        except (fs.errors.DestinationExists, VersionConflict):
+            if not overwrite or attempt == _ATTEMPTS:
+                raise
+            self._catalog.forget(target)
+            self._put_at(target, self._catalog.find(target), overwrite=True, call=call, attempt=attempt + 1)
 
     def _replace(self, target: str, existing: FileEntry, call: Callable[[], object]) -> None:
         """Put something else where a file is. Dropbox's own calls never overwrite: the old one goes first, and comes
-        back where its successor cannot take the place."""
-        with fs_errors(target):
-            try:
-                self._client.delete(paths.to_api(target), parent_rev=existing.rev)
-            except ApiError as error:
-                self._catalog.forget(target)
-                if "not_found" not in error.tag:
-                    raise
-        try:
-            call()
-        except fs.errors.FSError:
+        back where its successor cannot take the place. Users of the cache never see the gap."""
+        with self._catalog.hold(target):
             with fs_errors(target):
-                self._catalog.applied(self._client.restore(paths.to_api(target), existing.rev))
-            raise
+                try:
+                    self._client.delete(paths.to_api(target), parent_rev=existing.rev)
+                except ApiError as error:
+                    self._catalog.forget(target)
+                    if "not_found" not in error.tag:
+                        raise
+            try:
+                call()
+            except fs.errors.FSError:
+                self._catalog.forget(target)
+                with fs_errors(target):
+                    self._catalog.applied(self._client.restore(paths.to_api(target), existing.rev))
+                raise
 
     def _transfer_folder(self, source: str, target: str, *, create: bool, call: Callable[[str, str], Present]) -> None:
         existing = self._catalog.find(target)
@@ -146,9 +161,7 @@ class ServerSide:
         if paths.key(source) == paths.key(target):
             return
         if isparent(paths.key(source) or "/", paths.key(target) or "/"):
-            raise fs.errors.OperationFailed(
-                target, msg=f"{target} lies inside {source}: a directory cannot be put into itself"
-            )
+            raise fs.errors.OperationFailed(target, msg="'{path}': a directory cannot be put into itself")
         if isinstance(existing, FileEntry):
             raise fs.errors.DirectoryExpected(target)
         if existing is None and source != "/":
@@ -171,30 +184,36 @@ class ServerSide:
                 self._transfer_file(below, onto, overwrite=True, call=call)
 
     def _copy(self, source: str, target: str) -> Present:
-        with fs_errors(target):
+        with self._forgetting(target), fs_errors(source, target=target):
             entry = self._client.copy(paths.to_api(source), paths.to_api(target))
-        if isinstance(entry, FolderEntry):
-            self._catalog.forget(target)
-        self._catalog.applied(entry)
+        self._catalog.copied(entry)
         return entry
 
     def _move(self, source: str, target: str) -> Present:
-        try:
-            with fs_errors(target):
-                entry = self._client.move(paths.to_api(source), paths.to_api(target))
-        except fs.errors.FSError:
-            self._catalog.forget(source)
-            self._catalog.forget(target)
-            raise
+        with self._forgetting(source, target), fs_errors(source, target=target):
+            entry = self._client.move(paths.to_api(source), paths.to_api(target))
         self._catalog.moved(source, entry)
         return entry
 
     def _change_case(self, source: str, target: str) -> None:
         """Rename to another spelling of the same name, which one move cannot do (API facts, section 7): two can."""
         between = combine(dirname(source), f".{secrets.token_hex(6)}.renaming")
-        self._move(source, between)
+        with self._catalog.hold(source, between):
+            with self._forgetting(source), fs_errors(source):
+                self._client.move(paths.to_api(source), paths.to_api(between))
+                try:
+                    entry = self._client.move(paths.to_api(between), paths.to_api(target))
+                except (ApiError, TransportError):
+                    self._client.move(paths.to_api(between), paths.to_api(source))
+                    raise
+            self._catalog.moved(source, entry)
+
+    @contextmanager
+    def _forgetting(self, *changed: str) -> Iterator[None]:
+        """After a call that fails, whose outcome may not be known, forget what was known of its paths."""
         try:
-            self._move(between, target)
-        except fs.errors.FSError:
-            self._move(between, source)
+            yield
+        except BaseException:
+            for path in changed:
+                self._catalog.forget(path)
             raise
