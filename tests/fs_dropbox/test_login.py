@@ -164,6 +164,22 @@ def test_read_only_asks_for_no_more(emulator: Emulator, env: dict[str, str]) -> 
     assert sorted(newest.scopes) == ["account_info.read", "files.content.read", "files.metadata.read"]
 
 
+def test_a_team_app_acts_as_the_member_that_is_named(emulator: Emulator, env: dict[str, str]) -> None:
+    emulator.control.add_team("Example Ltd")
+    emulator.control.add_member("boss@example.com", "Boss", admin=True)
+    emulator.control.add_member("ben@example.com", "Ben")
+    key = emulator.control.add_app("Team App", is_team=True)["app_key"]
+    answer = "approve=1&account=boss@example.com"
+    code, _, said = _paste(emulator, env, "--app-key", key, answer=answer)
+    assert code == 3
+    assert "--member EMAIL" in said.splitlines()[-1]
+    code, output, said = _paste(emulator, env, "--app-key", key, "--member", "ben@example.com", answer=answer)
+    assert (code, "(ben@example.com)" in output) == (0, True), said
+    assert run("ls", env=env).returncode == 0
+    code, _, said = _paste(emulator, env, "--app-key", key, "--member", "nobody@example.com", answer=answer)
+    assert (code, "nobody@example.com" in said or "member" in said.splitlines()[-1]) == (3, True)
+
+
 # Wrong input
 
 
