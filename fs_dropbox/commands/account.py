@@ -207,7 +207,10 @@ def _app_key(url: str) -> str:
 @as_json
 @connected()
 def check(session: Session, location: str, json_: bool) -> int:
-    """Tell whether a connection works: whose account it is, its space, its permissions, how fast it answers."""
+    """Tell whether a connection works.
+
+    Shows whose account it is, its space, missing permissions, and how fast Dropbox answers.
+    """
     arguments = opener.arguments(parse_fs_url(_credentials_url(session.locate(location).url)))
     options = {name: arguments.get(name) for name in ("api_host", "ca_certs")}
     credentials = Credentials(

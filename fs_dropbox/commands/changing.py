@@ -57,7 +57,10 @@ def rm(session: Session, locations: tuple[str, ...], recursive: bool, force: boo
 @click.option("-f", "--force", is_flag=True, help="Replace a file that is there.")
 @connected()
 def mv(session: Session, locations: tuple[str, ...], force: bool) -> None:
-    """Move or rename files and folders; into TARGET where that is a folder."""
+    """Move or rename files and folders.
+
+    They go into TARGET where that is a folder.
+    """
     for source, target in _pairs(session, locations):
         if source.filesystem is not target.filesystem:
             raise click.UsageError("mv stays within one connection; use cp, then rm")
@@ -75,9 +78,9 @@ def mv(session: Session, locations: tuple[str, ...], force: bool) -> None:
 @click.option("-f", "--force", is_flag=True, help="Replace a file that is there.")
 @connected()
 def cp(session: Session, locations: tuple[str, ...], recursive: bool, force: bool) -> int:
-    """Copy files and folders; into TARGET where that is a folder.
+    """Copy files and folders.
 
-    Within one connection Dropbox copies by itself; between two the content passes through this machine.
+    They go into TARGET where that is a folder. Within one connection Dropbox copies by itself; between two the content passes through this machine.
     For files of this machine there are get, put and mirror.
     """
     failures = 0
@@ -103,7 +106,10 @@ def cp(session: Session, locations: tuple[str, ...], recursive: bool, force: boo
 @click.argument("rev")
 @connected()
 def restore(session: Session, location: str, rev: str) -> None:
-    """Make the revision REV of a file (see versions) the present one; the present one stays a revision."""
+    """Bring back a revision of a file.
+
+    REV, as versions lists it, becomes the present one; the present one stays a revision.
+    """
     place = session.place(location)
     ability(place, "restore")(place.path, rev)
     click.echo(f"restored {place.path} ({human_size(place.filesystem.getsize(place.path))})")

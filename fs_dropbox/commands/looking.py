@@ -128,9 +128,9 @@ def cat(session: Session, locations: tuple[str, ...]) -> None:
 @as_json
 @connected()
 def versions(session: Session, location: str, json_: bool) -> None:
-    """List the revisions of a file, newest first; also of one that was deleted.
+    """List the revisions of a file.
 
-    Bring one back with: fs-dropbox restore LOCATION REV
+    The newest comes first; a file that was deleted has them too. Bring one back with: fs-dropbox restore LOCATION REV
     """
     place = session.place(location)
     found: list[Info] = ability(place, "versions")(place.path)
@@ -152,7 +152,10 @@ def _stored(info: Info) -> str:
 @as_json
 @connected()
 def link(session: Session, location: str, temporary: bool, json_: bool) -> None:
-    """Print a link: Dropbox's shared link (made when there is none), or a temporary one."""
+    """Print a link to a file or folder.
+
+    It is Dropbox's shared link, made when there is none, or a temporary one.
+    """
     place = session.place(location)
     purpose = "download" if temporary else "share"
     url = place.filesystem.geturl(place.path, purpose=purpose)
@@ -189,9 +192,9 @@ def df(session: Session, location: str, human: bool, json_: bool) -> None:
 @click.option("--for", "seconds", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="End after so long.")
 @connected(follow=True)
 def watch(session: Session, location: str, json_: bool, count: int | None, seconds: float | None) -> None:
-    """Print changes below a folder as they happen, those made elsewhere included; Ctrl-C ends it.
+    """Print changes as they happen.
 
-    A rename appears as a deletion and an addition. Standard error says "following" when the watch has begun.
+    Those below LOCATION, made anywhere; Ctrl-C ends it. A rename appears as a deletion and an addition. Standard error says "following" when the watch has begun.
     """
     place = session.place(location)
     batches: queue.SimpleQueue[Sequence[Entry]] = queue.SimpleQueue()

@@ -38,9 +38,9 @@ def in_parallel(command: _F) -> _F:
 def get(
     session: Session, locations: tuple[str, ...], no_clobber: bool, workers: int | None, quiet: bool, json_: bool
 ) -> int:
-    """Download files and folders into TARGET, or into the current folder.
+    """Download files and folders.
 
-    Each file appears whole or not at all, with the time that Dropbox has of it. What is equal is not transferred.
+    They go into TARGET, or into the current folder. Each file appears whole or not at all, with the time that Dropbox has of it. What is equal is not transferred.
     """
     *sources, target = locations if len(locations) > 1 else (*locations, ".")
     pairs = _pairs([session.place(source) for source in sources], local_place(target), target)
@@ -57,9 +57,9 @@ def get(
 def put(
     session: Session, locations: tuple[str, ...], no_clobber: bool, workers: int | None, quiet: bool, json_: bool
 ) -> int:
-    """Upload files and folders of this machine to TARGET; "-" is standard input.
+    """Upload files and folders of this machine.
 
-    A file that is replaced stays in Dropbox as an earlier revision. What is equal is not transferred.
+    The source "-" is standard input. A file that is replaced stays in Dropbox as an earlier revision. What is equal is not transferred.
     """
     if len(locations) < 2:
         raise click.UsageError("one or several sources and a target are needed; the target can be /")
@@ -157,9 +157,9 @@ def mirror(
     quiet: bool,
     json_: bool,
 ) -> int:
-    """Make folder TARGET hold what folder SOURCE holds, moving only what differs.
+    """Make a folder equal to another one.
 
-    Here a plain path means this machine: write :/folder for the default connection, or name:/folder.
+    TARGET comes to hold what SOURCE holds; only what differs moves. Here a plain path means this machine: write :/folder for the default connection, or name:/folder.
     Broken off, the same command goes on where it stopped: what is equal by content hash is not moved again.
     Nothing is deleted without --delete, nor when a part of SOURCE cannot be listed.
     """
