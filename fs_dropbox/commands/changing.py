@@ -80,7 +80,8 @@ def mv(session: Session, locations: tuple[str, ...], force: bool) -> None:
 def cp(session: Session, locations: tuple[str, ...], recursive: bool, force: bool) -> int:
     """Copy files and folders.
 
-    They go into TARGET where that is a folder. Within one connection Dropbox copies by itself; between two the content passes through this machine.
+    They go into TARGET where that is a folder. Within one connection Dropbox copies by itself; between two the
+    content passes through this machine.
     For files of this machine there are get, put and mirror.
     """
     failures = 0

@@ -130,7 +130,8 @@ def cat(session: Session, locations: tuple[str, ...]) -> None:
 def versions(session: Session, location: str, json_: bool) -> None:
     """List the revisions of a file.
 
-    The newest comes first; a file that was deleted has them too. Bring one back with: fs-dropbox restore LOCATION REV
+    The newest comes first; a file that was deleted has them too. Bring one back with: fs-dropbox restore
+    LOCATION REV
     """
     place = session.place(location)
     found: list[Info] = ability(place, "versions")(place.path)
@@ -194,7 +195,8 @@ def df(session: Session, location: str, human: bool, json_: bool) -> None:
 def watch(session: Session, location: str, json_: bool, count: int | None, seconds: float | None) -> None:
     """Print changes as they happen.
 
-    Those below LOCATION, made anywhere; Ctrl-C ends it. A rename appears as a deletion and an addition. Standard error says "following" when the watch has begun.
+    Those below LOCATION, made anywhere; Ctrl-C ends it. A rename appears as a deletion and an addition.
+    Standard error says "following" when the watch has begun.
     """
     place = session.place(location)
     batches: queue.SimpleQueue[Sequence[Entry]] = queue.SimpleQueue()
@@ -208,7 +210,7 @@ def watch(session: Session, location: str, json_: bool, count: int | None, secon
 
 
 def _changes(place: Place, batches: queue.SimpleQueue[Sequence[Entry]], seconds: float | None) -> Iterator[Entry]:
-    """Yield the changes at and below a place, for so long; tell on standard error whether they are being followed."""
+    """Yield the changes at and below a place, for so long; standard error tells whether they are being followed."""
     deadline = float("inf") if seconds is None else time.monotonic() + seconds
     key, following = paths.key(place.path), False
     while (left := deadline - time.monotonic()) > 0:

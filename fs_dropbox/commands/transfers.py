@@ -40,7 +40,8 @@ def get(
 ) -> int:
     """Download files and folders.
 
-    They go into TARGET, or into the current folder. Each file appears whole or not at all, with the time that Dropbox has of it. What is equal is not transferred.
+    They go into TARGET, or into the current folder. Each file appears whole or not at all, with the time that
+    Dropbox has of it. What is equal is not transferred.
     """
     *sources, target = locations if len(locations) > 1 else (*locations, ".")
     pairs = _pairs([session.place(source) for source in sources], local_place(target), target)
@@ -59,7 +60,8 @@ def put(
 ) -> int:
     """Upload files and folders of this machine.
 
-    The source "-" is standard input. A file that is replaced stays in Dropbox as an earlier revision. What is equal is not transferred.
+    The source "-" is standard input. A file that is replaced stays in Dropbox as an earlier revision. What is
+    equal is not transferred.
     """
     if len(locations) < 2:
         raise click.UsageError("one or several sources and a target are needed; the target can be /")
@@ -159,7 +161,8 @@ def mirror(
 ) -> int:
     """Make a folder equal to another one.
 
-    TARGET comes to hold what SOURCE holds; only what differs moves. Here a plain path means this machine: write :/folder for the default connection, or name:/folder.
+    TARGET comes to hold what SOURCE holds; only what differs moves. Here a plain path means this machine: write
+    :/folder for the default connection, or name:/folder.
     Broken off, the same command goes on where it stopped: what is equal by content hash is not moved again.
     Nothing is deleted without --delete, nor when a part of SOURCE cannot be listed.
     """
