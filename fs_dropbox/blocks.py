@@ -7,6 +7,7 @@ another file's; sequential reads have growing spans fetched ahead in other threa
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
@@ -16,6 +17,9 @@ SPAN_BLOCKS: Final = 16  # 4 MiB: the most that one fetch asks for
 AHEAD_BYTES: Final = 32 * 2**20  # the most that is fetched ahead of a sequential reader
 SMALL_BYTES: Final = 2**20  # contents up to this size are fetched in one piece
 NEAR_BYTES: Final = 2 * 2**20  # pipelined clients read a little out of order; that is still sequential
+READER_BYTES: Final = 64 * 2**20  # the most that one reader keeps
+ALL_BYTES: Final = 192 * 2**20  # the most that all readers of a filesystem keep, but for the least of each
+LEAST_BLOCKS: Final = 2 * SPAN_BLOCKS  # below this, spans would push out each other before they are read
 WAIT_SECONDS: Final = 900.0  # above every deadline of a fetch: a bound, not a policy
 
 Fetch = Callable[[int, int], bytes]
@@ -38,19 +42,58 @@ class _Span:
         return self._claim.acquire(blocking=False)
 
 
+class BlockBudget:
+    """The memory for the blocks of many readers: equal shares for those that hold any. Thread-safe.
+
+    Owned by a filesystem. One lock over the table of readers, never held over a reader's.
+    """
+
+    def __init__(self, total_bytes: int = ALL_BYTES) -> None:
+        self._total_blocks = total_bytes // BLOCK_BYTES
+        self._lock = threading.Lock()
+        self._readers: weakref.WeakSet[BlockReader] = weakref.WeakSet()  # guarded by _lock
+        self.share_blocks = self._total_blocks  # an int is read without the lock
+
+    def join(self, reader: BlockReader) -> None:
+        """Give a reader its share, which the others lose of theirs."""
+        with self._lock:
+            self._readers.add(reader)
+            self._divide_locked()
+            readers = list(self._readers)
+        for other in readers:
+            other.trim()
+
+    def leave(self, reader: BlockReader) -> None:
+        """Divide a reader's share among the others. Idempotent."""
+        with self._lock:
+            self._readers.discard(reader)
+            self._divide_locked()
+
+    def _divide_locked(self) -> None:
+        self.share_blocks = self._total_blocks // max(1, len(self._readers))
+
+
 class BlockReader:
     """Reads ranges of one content. Thread-safe; owned by a file object.
 
     One lock over the tables, a leaf: fetches run unlocked, waiters wait for the span. Holds at most `limit_bytes` of
-    blocks, and `AHEAD_BYTES` of it ahead of the reader.
+    blocks and its share of the budget, half of it ahead of the reader and no more than `AHEAD_BYTES`.
     """
 
-    def __init__(self, fetch: Fetch, size: int, *, submit: Submit | None = None, limit_bytes: int = 64 * 2**20) -> None:
+    def __init__(
+        self,
+        fetch: Fetch,
+        size: int,
+        *,
+        submit: Submit | None = None,
+        limit_bytes: int = READER_BYTES,
+        budget: BlockBudget | None = None,
+    ) -> None:
         self._fetch = fetch
         self._size = size
         self._submit = submit
-        self._limit_blocks = max(2 * SPAN_BLOCKS, limit_bytes // BLOCK_BYTES)
-        self._ahead_bytes = min(AHEAD_BYTES, self._limit_blocks * BLOCK_BYTES // 2)
+        self._most_blocks = limit_bytes // BLOCK_BYTES
+        self._budget = budget
         self._end = -(-size // BLOCK_BYTES)  # one past the last block
         self._lock = threading.Lock()
         # guarded by _lock
@@ -59,6 +102,7 @@ class BlockReader:
         self._expected = 0  # where a sequential reader goes on
         self._run = 0  # bytes read sequentially so far
         self._planned = 0  # one past the last block that was fetched ahead in this run
+        self._has_share = False
         self._closed = False
 
     def read(self, offset: int, size: int) -> bytes:
@@ -113,6 +157,22 @@ class BlockReader:
             self._closed = True
             self._blocks.clear()
             self._spans.clear()
+        if self._budget is not None:
+            self._budget.leave(self)
+
+    def trim(self) -> None:
+        """Drop what is more than this reader may hold now."""
+        with self._lock:
+            self._trim_locked()
+
+    def _trim_locked(self) -> None:
+        while len(self._blocks) > self._limit_blocks:
+            self._blocks.popitem(last=False)
+
+    @property
+    def _limit_blocks(self) -> int:
+        share = self._most_blocks if self._budget is None else min(self._most_blocks, self._budget.share_blocks)
+        return max(LEAST_BLOCKS, share)
 
     def _note_locked(self, offset: int, size: int) -> None:
         if -NEAR_BYTES <= offset - self._expected <= NEAR_BYTES:
@@ -146,7 +206,7 @@ class BlockReader:
         """Return new spans to fetch ahead of a sequential reader: twice of what it has read, up to the bound."""
         if self._submit is None or not self._run:
             return []
-        window = min(self._ahead_bytes, 2 * self._run) // BLOCK_BYTES
+        window = min(AHEAD_BYTES, self._limit_blocks * BLOCK_BYTES // 2, 2 * self._run) // BLOCK_BYTES
         if self._planned - last > window // 2:
             return []  # wait until a larger piece is due rather than creep on in small fetches
         end = min(self._end, last + window)
@@ -217,9 +277,14 @@ class BlockReader:
                     del self._spans[index]
             if not self._closed:
                 self._blocks.update(blocks)
-                while len(self._blocks) > self._limit_blocks:
-                    self._blocks.popitem(last=False)
+                self._trim_locked()
+            is_new = not self._has_share and bool(self._blocks) and self._budget is not None
+            self._has_share = self._has_share or is_new
         span.done.set()
+        if is_new and self._budget is not None:
+            self._budget.join(self)
+            if self._closed:  # meanwhile
+                self._budget.leave(self)
 
 
 def _join(blocks: dict[int, bytes], first: int, last: int, offset: int, size: int) -> bytes:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fs_dropbox.blocks import BLOCK_BYTES, BlockReader
+from fs_dropbox.blocks import BLOCK_BYTES, LEAST_BLOCKS, BlockBudget, BlockReader
 
 CONTENT = random.Random(1).randbytes(20 * 2**20 + 12_345)
 
@@ -157,3 +157,22 @@ def test_threads_reading_everywhere_get_the_right_bytes(executor: ThreadPoolExec
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(work, range(4)))
+
+
+def test_readers_share_what_memory_there_is() -> None:
+    budget = BlockBudget(80 * BLOCK_BYTES)
+    origin = Origin()
+    alone = BlockReader(origin.fetch, len(CONTENT), budget=budget)
+    read_all(alone, 2**20)
+    assert len(alone._blocks) == 80
+    others = [BlockReader(origin.fetch, len(CONTENT), budget=budget) for _ in range(9)]
+    assert len(alone._blocks) == 80  # the others have read nothing yet
+    read_all(others[0], 2**20)
+    assert len(alone._blocks) == len(others[0]._blocks) == 40
+    for other in others[1:]:
+        assert read_all(other, 2**20) == CONTENT
+    assert {len(reader._blocks) for reader in [alone, *others]} == {LEAST_BLOCKS}
+    for other in others:
+        other.close()
+    read_all(alone, 2**20)
+    assert len(alone._blocks) == 80
