@@ -11,6 +11,7 @@ from fs_dropbox.cache import MetadataCache
 from fs_dropbox.catalog import Catalog
 from fs_dropbox.changes import ChangeFeed
 from fs_dropbox.client import Account, Client
+from fs_dropbox.open_files import OpenFiles
 from fs_dropbox.serverside import ServerSide
 from fs_dropbox.upload import Uploader
 
@@ -29,6 +30,7 @@ class Parts:
     server_side: ServerSide
     uploader: Uploader
     read_ahead: ThreadPoolExecutor
+    files: OpenFiles
 
     def close(self) -> None:
         """End every thread and request, then the connections. Idempotent."""
@@ -37,6 +39,7 @@ class Parts:
         self.client.close()
         self.read_ahead.shutdown(wait=True, cancel_futures=True)
         self.uploader.close()
+        self.files.abort_all()
 
 
 def assemble(
@@ -62,6 +65,8 @@ def assemble(
     cache = MetadataCache(ttl_seconds=-1.0 if cache_ttl_seconds is None else cache_ttl_seconds)
     feed = ChangeFeed(client, cache) if change_feed and cache_ttl_seconds is not None else None
     catalog = Catalog(client, cache, on_use=feed.start if feed is not None else lambda: None)
+    uploader = Uploader(client)
+    read_ahead = ThreadPoolExecutor(READ_AHEAD_THREADS, thread_name_prefix="fs-dropbox-read")
     return Parts(
         client=client,
         account=account,
@@ -69,6 +74,7 @@ def assemble(
         feed=feed,
         catalog=catalog,
         server_side=ServerSide(client, catalog),
-        uploader=Uploader(client),
-        read_ahead=ThreadPoolExecutor(READ_AHEAD_THREADS, thread_name_prefix="fs-dropbox-read"),
+        uploader=uploader,
+        read_ahead=read_ahead,
+        files=OpenFiles(client, catalog, uploader, read_ahead),
     )

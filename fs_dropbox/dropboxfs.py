@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import io
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from datetime import datetime
-from typing import IO, Any, BinaryIO, Final, ParamSpec, TypeVar
-from weakref import WeakSet
+from typing import IO, Any, BinaryIO, Final
 
 import fs.errors
 from fs.base import FS
@@ -23,54 +18,16 @@ from fs.subfs import SubFS
 from fs_dropbox import paths
 from fs_dropbox.assembly import assemble
 from fs_dropbox.auth import Credentials
-from fs_dropbox.blocks import BlockReader
-from fs_dropbox.cache import Present
 from fs_dropbox.catalog import Tree
 from fs_dropbox.changes import Subscriber
-from fs_dropbox.client import Commit, Update
+from fs_dropbox.conventions import NoLock, as_given, path_error
 from fs_dropbox.entries import FileEntry, FolderEntry, root_info, to_info
 from fs_dropbox.errors import ApiError, fs_errors, opening
-from fs_dropbox.files import ReadFile, TextFile, WriteFile, _DropboxFile
-from fs_dropbox.integrity import CheckedFetch
+from fs_dropbox.text_files import text_file
 from fs_dropbox.walker import DropboxWalker
 
 USAGE_SECONDS: Final = 60.0
 COPY_BYTES: Final = 4 * 2**20
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-class _NoLock:
-    """Stands where PyFilesystem's base class takes a lock around whole transfers: nothing here needs it."""
-
-    def __enter__(self) -> _NoLock:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        return True
-
-    def release(self) -> None:
-        return None
-
-
-def _as_given(method: Callable[P, T]) -> Callable[P, T]:
-    """Let the errors of a method name paths as its caller wrote them."""
-
-    @functools.wraps(method)
-    def call(*args: P.args, **options: P.kwargs) -> T:
-        try:
-            return method(*args, **options)
-        except fs.errors.ResourceError as error:
-            for given in (*args, *options.values()):
-                if isinstance(given, str) and given != error.path and abspath(normpath(given)) == error.path:
-                    error.path = given
-            raise
-
-    return call
 
 
 class DropboxFS(FS):
@@ -131,9 +88,7 @@ class DropboxFS(FS):
         timeout_seconds: float = 60.0,
     ) -> None:
         super().__init__()
-        self._lock = _NoLock()  # type: ignore[assignment]
-        self._files: WeakSet[_DropboxFile] = WeakSet()
-        self._files_lock = threading.Lock()  # over _files
+        self._lock = NoLock()  # type: ignore[assignment]
         self._usage: tuple[float, dict[str, int]] | None = None
         with opening():
             self._parts = parts = assemble(
@@ -171,14 +126,10 @@ class DropboxFS(FS):
         if not hasattr(self, "_parts"):  # the constructor has failed
             return
         self._parts.close()
-        with self._files_lock:
-            files = list(self._files)
-        for file in files:
-            file.abort(fs.errors.FilesystemClosed())
 
     # Looking
 
-    @_as_given
+    @as_given
     def getinfo(self, path: str, namespaces: Collection[str] | None = None) -> Info:
         _path = self._checked(path)
         wanted = namespaces or ()
@@ -205,11 +156,11 @@ class DropboxFS(FS):
     def gettype(self, path: str) -> ResourceType:
         return self.getinfo(path, ("details",)).type
 
-    @_as_given
+    @as_given
     def listdir(self, path: str) -> list[str]:
         return [entry.name for entry in self._catalog.children(self._checked(path))]
 
-    @_as_given
+    @as_given
     def scandir(
         self, path: str, namespaces: Collection[str] | None = None, page: tuple[int, int] | None = None
     ) -> Iterator[Info]:
@@ -227,7 +178,7 @@ class DropboxFS(FS):
             return self._get_usage()
         return dict(self._meta) if namespace == "standard" else {}
 
-    @_as_given
+    @as_given
     def geturl(self, path: str, purpose: str = "download") -> str:
         """Return a link: purpose "download" lasts four hours, "share" is Dropbox's shared link."""
         _path = self._checked(path)
@@ -245,14 +196,14 @@ class DropboxFS(FS):
         """Tell whether there can be a link; makes none."""
         return self.isfile(path) if purpose == "download" else purpose == "share" and self.exists(path)
 
-    @_as_given
+    @as_given
     def hash(self, path: str, name: str) -> str:
         """Return a hash of a file; "dropbox" (or "content_hash") is known without reading it."""
         if name in ("dropbox", "content_hash"):
             known = self._catalog.require_file(self._checked(path)).content_hash
             if known is not None:
                 return known
-            raise fs.errors.UnsupportedHash(f"{path} has no content hash")
+            raise fs.errors.UnsupportedHash("Dropbox has no content hash of this file")
         return str(super().hash(path, name))
 
     def validatepath(self, path: str) -> str:
@@ -264,11 +215,10 @@ class DropboxFS(FS):
         reason = paths.check_path(_path)
         if reason is not None:
             invalid = any(character in _path for character in "\0\\\x7f")
-            error = fs.errors.InvalidCharsInPath if invalid else fs.errors.InvalidPath
-            raise error(path, msg=f"{path!r}: {reason}")
+            raise path_error(fs.errors.InvalidCharsInPath if invalid else fs.errors.InvalidPath, path, reason)
         return str(_path)
 
-    @_as_given
+    @as_given
     def versions(self, path: str) -> list[Info]:
         """Return the revisions of a file, newest first, with the namespaces details and dropbox."""
         _path = self._checked(path)
@@ -276,7 +226,7 @@ class DropboxFS(FS):
             revisions = self._client.list_revisions(paths.to_api(_path))
         return [to_info(entry, ("details", "dropbox")) for entry in revisions]
 
-    @_as_given
+    @as_given
     def restore(self, path: str, rev: str) -> None:
         """Make an earlier revision of a file, deleted or not, the present one."""
         _path = self._checked(path)
@@ -298,7 +248,7 @@ class DropboxFS(FS):
 
     # Opening
 
-    @_as_given
+    @as_given
     def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> BinaryIO:
         """Open a binary file.
 
@@ -310,10 +260,7 @@ class DropboxFS(FS):
         _path = self._checked(path)
         if _path == "/":
             raise fs.errors.FileExpected(path)
-        file = self._open_reading(_path) if not _mode.writing else self._open_writing(_path, _mode, **options)
-        with self._files_lock:
-            self._files.add(file)
-        return file  # type: ignore[return-value]
+        return self._parts.files.open(_path, _mode, **options)  # type: ignore[return-value]
 
     def open(
         self,
@@ -330,69 +277,11 @@ class DropboxFS(FS):
         binary = self.openbin(path, mode=mode.replace("t", ""), buffering=buffering, **options)
         if not _mode.text:
             return binary
-        raw: Any = binary
-        buffered: Any
-        if _mode.reading and _mode.writing:
-            buffered = io.BufferedRandom(raw)
-        else:
-            buffered = io.BufferedReader(raw) if _mode.reading else io.BufferedWriter(raw)
-        return TextFile(buffered, encoding=encoding or "utf-8", errors=errors, newline=newline, line_buffering=False)
-
-    def _open_reading(self, path: str) -> ReadFile:
-        entry = self._catalog.require_file(path)
-        return ReadFile(path, entry, self._blocks(path, entry), self._forget_file)
-
-    def _open_writing(
-        self,
-        path: str,
-        mode: Mode,
-        *,
-        expected_version: str | None = None,
-        modified: datetime | None = None,
-        seekable: bool = True,
-        **_: object,
-    ) -> WriteFile:
-        in_place = not mode.truncate and not mode.exclusive
-        existing = self._catalog.find_latest(path) if in_place else self._catalog.find(path)
-        if isinstance(existing, FolderEntry):
-            raise fs.errors.FileExpected(path)
-        if existing is None:
-            if not mode.create and not mode.appending:
-                raise fs.errors.ResourceNotFound(path)
-            self._catalog.require_parent(path)
-        elif mode.exclusive:
-            raise fs.errors.FileExists(path)
-        base = existing if in_place else None
-        commit = _commit(path, mode, base, expected_version)
-        return WriteFile(
-            path,
-            mode,
-            open_upload=lambda: self._parts.uploader.open(commit),
-            on_commit=self._catalog.applied,
-            on_failure=self._catalog.forget,
-            on_close=self._forget_file,
-            base=None if base is None else (base, self._blocks(path, base)),
-            modified=modified,
-            seekable=seekable,
-        )
-
-    def _blocks(self, path: str, entry: FileEntry) -> BlockReader:
-        """Return a reader of this revision, whatever the path holds later."""
-        pinned = f"rev:{entry.rev}"
-
-        def fetch(start: int, end: int) -> bytes:
-            return self._client.download(pinned, start, end)
-
-        checked = CheckedFetch(fetch, path, entry.size, entry.content_hash) if entry.content_hash else fetch
-        return BlockReader(checked, entry.size, submit=self._parts.read_ahead.submit)
-
-    def _forget_file(self, file: _DropboxFile) -> None:
-        with self._files_lock:
-            self._files.discard(file)
+        return text_file(binary, _mode, encoding=encoding or "utf-8", errors=errors, newline=newline)
 
     # Changing
 
-    @_as_given
+    @as_given
     def makedir(self, path: str, permissions: Permissions | None = None, recreate: bool = False) -> SubFS[FS]:
         _path = self._checked(path)
         existing = self._catalog.find(_path)
@@ -403,7 +292,7 @@ class DropboxFS(FS):
             raise fs.errors.DirectoryExists(path)
         return self.opendir(path)
 
-    @_as_given
+    @as_given
     def makedirs(self, path: str, permissions: Permissions | None = None, recreate: bool = False) -> SubFS[FS]:
         _path = self._checked(path)
         existing = self._catalog.find(_path)
@@ -431,38 +320,38 @@ class DropboxFS(FS):
                 raise
         self._catalog.created(entry, epoch)
 
-    @_as_given
+    @as_given
     def remove(self, path: str) -> None:
         self._server_side.remove_file(self._checked(path))
 
-    @_as_given
+    @as_given
     def removedir(self, path: str) -> None:
         _path = self._checked(path)
         if _path == "/":
             raise fs.errors.RemoveRootError(path)
         self._server_side.remove_folder(_path)
 
-    @_as_given
+    @as_given
     def removetree(self, dir_path: str) -> None:
         self._server_side.remove_tree(self._checked(dir_path))
 
-    @_as_given
+    @as_given
     def copy(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
         self._server_side.copy_file(self._checked(src_path), self._checked(dst_path), overwrite=overwrite)
 
-    @_as_given
+    @as_given
     def move(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
         self._server_side.move_file(self._checked(src_path), self._checked(dst_path), overwrite=overwrite)
 
-    @_as_given
+    @as_given
     def copydir(self, src_path: str, dst_path: str, create: bool = False, preserve_time: bool = False) -> None:
         self._server_side.copy_folder(self._checked(src_path), self._checked(dst_path), create=create)
 
-    @_as_given
+    @as_given
     def movedir(self, src_path: str, dst_path: str, create: bool = False, preserve_time: bool = False) -> None:
         self._server_side.move_folder(self._checked(src_path), self._checked(dst_path), create=create)
 
-    @_as_given
+    @as_given
     def setinfo(self, path: str, info: Mapping[str, Mapping[str, object]]) -> None:
         """Check that the path exists; Dropbox has no call to change times, owners or permissions."""
         self.getinfo(path)
@@ -500,15 +389,3 @@ class DropboxFS(FS):
                 space = self._client.space_usage()
             usage = self._usage = (time.monotonic(), {"used": space.used, "total": space.allocated})
         return dict(usage[1])
-
-
-def _commit(path: str, mode: Mode, base: Present | None, expected_version: str | None) -> Commit:
-    """Return how a file of this mode is committed (docs/semantics.md, Writing)."""
-    api_path = paths.to_api(path)
-    if expected_version:
-        return Commit(api_path, Update(expected_version))
-    if isinstance(base, FileEntry):
-        return Commit(api_path, Update(base.rev))
-    if mode.exclusive:
-        return Commit(api_path, "add", strict_conflict=True)
-    return Commit(api_path, "add" if mode.appending else "overwrite")

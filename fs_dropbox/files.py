@@ -7,10 +7,9 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from fs.mode import Mode
 
@@ -28,10 +27,10 @@ LINE_BYTES: Final = 8 * 1024
 SPOOL_MEMORY_BYTES: Final = 2**20
 
 
-class _DropboxFile(io.RawIOBase):
+class DropboxFile(io.RawIOBase):
     """What reading and writing files share: position, lines, the end of a `with` block."""
 
-    def __init__(self, path: str, mode: Mode, on_close: Callable[[_DropboxFile], None]) -> None:
+    def __init__(self, path: str, mode: Mode, on_close: Callable[[DropboxFile], None]) -> None:
         super().__init__()
         self.name = path
         self.mode = mode.to_platform_bin()
@@ -144,14 +143,14 @@ class _DropboxFile(io.RawIOBase):
             raise io.UnsupportedOperation("not open for writing")
 
 
-class ReadFile(_DropboxFile):
+class ReadFile(DropboxFile):
     """One revision of a file, whatever happens to the path meanwhile.
 
     Thread-safe: one lock over the position, held while a read at the position fetches; `pread` and `cached` take none.
     """
 
     def __init__(
-        self, path: str, entry: FileEntry, blocks: BlockReader, on_close: Callable[[_DropboxFile], None]
+        self, path: str, entry: FileEntry, blocks: BlockReader, on_close: Callable[[DropboxFile], None]
     ) -> None:
         super().__init__(path, Mode("r"), on_close)
         self.version = entry.rev
@@ -185,7 +184,7 @@ class ReadFile(_DropboxFile):
         return self.pread(offset, size)
 
 
-class WriteFile(_DropboxFile):
+class WriteFile(DropboxFile):
     """A file in any mode that writes. Nothing of it is visible before `close()`, nothing ever after `abort()`.
 
     It starts as a stream: what is written in order goes straight into an upload, with a copy on local disk so that the
@@ -202,7 +201,7 @@ class WriteFile(_DropboxFile):
         open_upload: Callable[[], Upload],
         on_commit: Callable[[FileEntry], None],
         on_failure: Callable[[str], None],
-        on_close: Callable[[_DropboxFile], None],
+        on_close: Callable[[DropboxFile], None],
         base: tuple[FileEntry, BlockReader] | None = None,
         modified: datetime | None = None,
         seekable: bool = True,
@@ -404,25 +403,3 @@ class WriteFile(_DropboxFile):
         if self._spool is not None:
             self._spool.close()
             self._spool = None
-
-
-class TextFile(io.TextIOWrapper):
-    """Text over a Dropbox file: an exception in its `with` block discards what was written, as with binary files."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-            return
-        self.abort()
-        with suppress(ValueError):  # the text that has not reached the file yet is refused by it
-            self.close()
-
-    def abort(self) -> None:
-        """Discard what was written."""
-        raw: Any = self.buffer
-        while not hasattr(raw, "abort"):
-            raw = raw.raw
-        raw.abort()
-        raw.close()

@@ -1,0 +1,52 @@
+"""Conventions of PyFilesystem that its base class leaves to its heirs. Knows nothing of Dropbox."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import fs.errors
+from fs.path import abspath, normpath
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class NoLock:
+    """Stands where PyFilesystem's base class takes a lock around whole transfers: nothing here needs it."""
+
+    def __enter__(self) -> NoLock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:  # noqa: ARG002 - as locks have it
+        return True
+
+    def release(self) -> None:
+        return None
+
+
+def as_given(method: Callable[P, T]) -> Callable[P, T]:
+    """Let the errors of a method name paths as its caller wrote them."""
+
+    @functools.wraps(method)
+    def call(*args: P.args, **options: P.kwargs) -> T:
+        try:
+            return method(*args, **options)
+        except fs.errors.ResourceError as error:
+            for given in (*args, *options.values()):
+                if isinstance(given, str) and given != error.path and abspath(normpath(given)) == error.path:
+                    error.path = given
+            raise
+
+    return call
+
+
+def path_error(kind: type[fs.errors.PathError], path: str, reason: str) -> fs.errors.PathError:
+    """Return an error about a path as it was given, with a reason in words; braces in paths are no fields."""
+    error = kind(path, msg="'{path}': {reason}")
+    vars(error)["reason"] = reason
+    return error

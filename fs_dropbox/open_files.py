@@ -1,0 +1,115 @@
+"""`OpenFiles`: opens files in every mode, and knows which are open. No HTTP."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from weakref import WeakSet
+
+import fs.errors
+from fs.mode import Mode
+
+from fs_dropbox import paths
+from fs_dropbox.blocks import BlockBudget, BlockReader
+from fs_dropbox.cache import Present
+from fs_dropbox.catalog import Catalog
+from fs_dropbox.client import Client, Commit, Update
+from fs_dropbox.entries import FileEntry, FolderEntry
+from fs_dropbox.files import DropboxFile, ReadFile, WriteFile
+from fs_dropbox.integrity import CheckedFetch
+from fs_dropbox.upload import Uploader
+
+
+class OpenFiles:
+    """The files of one filesystem. Thread-safe: one lock over the set, a leaf; owned by DropboxFS."""
+
+    def __init__(self, client: Client, catalog: Catalog, uploader: Uploader, read_ahead: ThreadPoolExecutor) -> None:
+        self._client = client
+        self._catalog = catalog
+        self._uploader = uploader
+        self._read_ahead = read_ahead
+        self._budget = BlockBudget()
+        self._lock = threading.Lock()
+        self._files: WeakSet[DropboxFile] = WeakSet()  # guarded by _lock
+
+    def open(
+        self,
+        path: str,
+        mode: Mode,
+        *,
+        expected_version: str | None = None,
+        modified: datetime | None = None,
+        seekable: bool = True,
+        **_: object,
+    ) -> DropboxFile:
+        """Open the file at a normalised path; raises `fs.errors` errors (docs/semantics.md, Writing)."""
+        file: DropboxFile
+        if mode.writing:
+            file = self._open_writing(path, mode, expected_version, modified, seekable)
+        else:
+            entry = self._catalog.require_file(path)
+            file = ReadFile(path, entry, self._blocks(path, entry), self._forget)
+        with self._lock:
+            self._files.add(file)
+        return file
+
+    def abort_all(self) -> None:
+        """Discard what is being written; closing it then tells that the filesystem was closed before."""
+        with self._lock:
+            files = list(self._files)
+        for file in files:
+            file.abort(fs.errors.FilesystemClosed())
+
+    def _open_writing(
+        self, path: str, mode: Mode, expected_version: str | None, modified: datetime | None, seekable: bool
+    ) -> WriteFile:
+        in_place = not mode.truncate and not mode.exclusive
+        existing = self._catalog.find_latest(path) if in_place else self._catalog.find(path)
+        if isinstance(existing, FolderEntry):
+            raise fs.errors.FileExpected(path)
+        if existing is None:
+            if not mode.create and not mode.appending:
+                raise fs.errors.ResourceNotFound(path)
+            self._catalog.require_parent(path)
+        elif mode.exclusive:
+            raise fs.errors.FileExists(path)
+        base = existing if in_place else None
+        commit = _commit(path, mode, base, expected_version)
+        return WriteFile(
+            path,
+            mode,
+            open_upload=lambda: self._uploader.open(commit),
+            on_commit=self._catalog.applied,
+            on_failure=self._catalog.forget,
+            on_close=self._forget,
+            base=None if base is None else (base, self._blocks(path, base)),
+            modified=modified,
+            seekable=seekable,
+        )
+
+    def _blocks(self, path: str, entry: FileEntry) -> BlockReader:
+        """Return a reader of this revision, whatever the path holds later."""
+        pinned = f"rev:{entry.rev}"
+
+        def fetch(start: int, end: int) -> bytes:
+            return self._client.download(pinned, start, end)
+
+        checked = CheckedFetch(fetch, path, entry.size, entry.content_hash) if entry.content_hash else fetch
+        return BlockReader(checked, entry.size, submit=self._read_ahead.submit, budget=self._budget)
+
+    def _forget(self, file: DropboxFile) -> None:
+        with self._lock:
+            self._files.discard(file)
+
+
+def _commit(path: str, mode: Mode, base: Present | None, expected_version: str | None) -> Commit:
+    """Return how a file of this mode is committed (docs/semantics.md, Writing)."""
+    api_path = paths.to_api(path)
+    if expected_version:
+        return Commit(api_path, Update(expected_version))
+    if isinstance(base, FileEntry):
+        return Commit(api_path, Update(base.rev))
+    if mode.exclusive:
+        return Commit(api_path, "add", strict_conflict=True)
+    return Commit(api_path, "add" if mode.appending else "overwrite")

@@ -1,0 +1,42 @@
+"""`TextFile`: text over the binary files of `files.py`. Knows nothing of Dropbox."""
+
+from __future__ import annotations
+
+import io
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+from fs.mode import Mode
+
+
+class TextFile(io.TextIOWrapper):
+    """Text over a Dropbox file: an exception in its `with` block discards what was written, as with binary files."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+            return
+        self.abort()
+        with suppress(ValueError):  # the text that has not reached the file yet is refused by it
+            self.close()
+
+    def abort(self) -> None:
+        """Discard what was written."""
+        raw: Any = self.buffer
+        while not hasattr(raw, "abort"):
+            raw = raw.raw
+        raw.abort()
+        raw.close()
+
+
+def text_file(binary: Any, mode: Mode, *, encoding: str, errors: str | None, newline: str) -> TextFile:
+    """Return a binary file of this module as text."""
+    buffered: Any
+    if mode.reading and mode.writing:
+        buffered = io.BufferedRandom(binary)
+    else:
+        buffered = io.BufferedReader(binary) if mode.reading else io.BufferedWriter(binary)
+    return TextFile(buffered, encoding=encoding, errors=errors, newline=newline, line_buffering=False)
