@@ -118,6 +118,6 @@ def _refusal(status: int, answer: Mapping[str, Any]) -> ApiError:
     message = str(answer.get("error_description") or "")
     if problem == "invalid_grant":
         return AuthError(ROUTE, ("invalid_access_token",), message=message, status=status)
-    if problem in ("invalid_client", "unauthorized_client"):
+    if str(problem).partition(":")[0] in ("invalid_client", "unauthorized_client"):
         return AuthError(ROUTE, ("invalid_client",), message=message, status=status)
     return AuthError(ROUTE, ("bad_request",), message=message or str(problem or ""), status=status)

@@ -159,7 +159,8 @@ class ChangeFeed:
             for entry in page.entries:
                 self._cache.apply(entry, since=epoch)
             self._cursor = page.cursor
-            self._notify(page.entries)
+            if page.entries:  # an empty batch says that anything may have changed
+                self._notify(page.entries)
             has_more = page.has_more
 
     def _notify(self, entries: Sequence[Entry]) -> None:

@@ -381,7 +381,13 @@ class Client:
                 settle=lambda: commits.settle_commit(self, commit, size, content_hash),
             )
         except ApiError as error:
-            raise commit.blame(error) from error.__cause__
+            if not commit.blame(error).lost_update:
+                raise
+            # Under strict_conflict, equal content is a conflict as well: then nothing is lost.
+            equal = commits.settle_commit(self, commit, size, content_hash)
+            if equal is None:
+                raise
+            entry = equal
         return self._committed(entry)
 
     def _append(self, session_id: str, offset: int, data: bytes, close: bool) -> None:

@@ -29,7 +29,7 @@ class Commit:
     """Where and how content becomes visible. `client_modified` is an aware datetime, kept in whole seconds.
 
     `add` is refused where other content is; with `strict_conflict` where anything is, equal content too. An update is
-    refused where another revision is; with `strict_conflict` also where none is any more.
+    refused where another revision is, or none any more, which Dropbox does only under `strict_conflict`.
     """
 
     path: str
@@ -37,13 +37,18 @@ class Commit:
     client_modified: datetime | None = None
     strict_conflict: bool = False
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether the commit depends on what is there, so that repeating it does not settle a lost answer."""
+        return self.strict_conflict or isinstance(self.mode, Update)
+
     def argument(self) -> dict[str, Any]:
         """Return the API's CommitInfo."""
         mode = {".tag": "update", "update": self.mode.rev} if isinstance(self.mode, Update) else {".tag": self.mode}
         argument: dict[str, Any] = {"path": self.path, "mode": mode, "autorename": False}
         if self.client_modified is not None:
             argument["client_modified"] = timestamp(self.client_modified)
-        if self.strict_conflict:
+        if self.is_exact:
             argument["strict_conflict"] = True
         return argument
 

@@ -85,8 +85,8 @@ class GroupCommit:
 
     def commit(self, commit: Commit, data: bytes) -> FileEntry:
         """Commit one file and return it; raises its own ApiError or TransportError, never that of another file."""
-        if commit.strict_conflict:
-            # Exact creation cannot be settled by repeating it, as a group whose answer was lost has to be.
+        if commit.is_exact:
+            # An exact commit cannot be settled by repeating it, as a group whose answer was lost has to be.
             return self._client.upload(commit, data)
         writer = _Writer(commit, data)
         with self._changed:

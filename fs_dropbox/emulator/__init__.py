@@ -36,7 +36,23 @@ folders; call `State.touch(entry)` after changing an entry's extras, so that cur
 
 from __future__ import annotations
 
-from .emulator import Emulator
-from .options import Options
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .emulator import Emulator
+    from .options import Options
 
 __all__ = ["Emulator", "Options"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is: `python -m fs_dropbox.emulator` has to say which extra is missing."""
+    if name == "Emulator":
+        from .emulator import Emulator
+
+        return Emulator
+    if name == "Options":
+        from .options import Options
+
+        return Options
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

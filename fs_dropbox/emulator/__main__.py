@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
         from .emulator import Emulator
     except ModuleNotFoundError as error:
         print(f"The emulator needs {error.name}: pip install 'fs-dropbox[emulator]'", file=sys.stderr)
-        return 1
+        return 2
     emulator = Emulator(options.folder, options.port, address=options.address)
     stop = threading.Event()
 
