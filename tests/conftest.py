@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import threading
 import time
@@ -26,6 +27,18 @@ def _open_sockets() -> set[str]:
         if target.startswith("socket:"):
             sockets.add(target)
     return sockets
+
+
+@pytest.fixture(autouse=True)
+def loggers_keep_their_levels() -> Iterator[None]:
+    """Undo what a command line that ran in this process has set."""
+    loggers = [logging.getLogger(name) for name in (None, "fs_dropbox", "sftp_gateway", "paramiko")]
+    before = [(logger, logger.level, list(logger.handlers), logger.propagate) for logger in loggers]
+    yield
+    for logger, level, handlers, propagate in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+        logger.propagate = propagate
 
 
 @pytest.fixture(autouse=True)
