@@ -246,7 +246,10 @@ class Retry:
         while True:
             self.governor.admit(traffic, waiter, route, deadline)
             try:
-                return self._try(attempt, traffic, deadline)
+                result = self._try(attempt, traffic, deadline)
+                if failures >= WARN_AFTER_FAILURES:  # who fails in the end tells its caller instead
+                    _logger.warning("%s: went well after %d failures", route, failures)
+                return result
             except (ApiError, TransportError) as error:
                 problem = error
             rate_limited = isinstance(problem, ApiError) and problem.is_rate_limit
@@ -256,8 +259,7 @@ class Retry:
             left = deadline - self._clock.monotonic()
             last = not problem.is_transient or failures >= self.policy.attempts or pause >= left
             if not last and pause:
-                level = logging.WARNING if failures == WARN_AFTER_FAILURES else logging.DEBUG
-                _logger.log(level, "%s; trying again in %.1f s", problem, pause)
+                _logger.debug("%s; trying again in %.1f s", problem, pause)
                 waiter.wait(pause)
             if doubtful and not repeatable:
                 waiter.check()
