@@ -39,7 +39,7 @@ _TABLE: tuple[tuple[type[Exception], Status, str | None], ...] = (
     (errors.InvalidCharsInPath, Status.FAILURE, "the name holds characters that are not allowed"),
     (errors.IllegalBackReference, Status.PERMISSION_DENIED, "the path leads out of the root"),
     (errors.InvalidPath, Status.FAILURE, "the name is not allowed"),
-    (errors.ResourceLocked, Status.FAILURE, "locked by someone else"),
+    (errors.ResourceLocked, Status.PERMISSION_DENIED, "locked by someone else"),
     (errors.OperationTimeout, Status.FAILURE, "the storage did not answer in time"),
     (errors.RemoteConnectionError, Status.FAILURE, "the storage cannot be reached"),
     (errors.FilesystemClosed, Status.FAILURE, "the server is ending"),

@@ -316,3 +316,14 @@ def test_groups_under_faults(emulator: Emulator, uploader: Uploader, route: str,
     for number in range(48):
         assert emulator.control.read(f"/{number}") == str(number).encode()
         assert len(uploader.client.list_revisions(f"/{number}")) == 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("size", [10, 20 * 2**20])
+def test_what_dropbox_has_is_compared(uploader: Uploader, size: int) -> None:
+    """A byte that changes between the writer and Dropbox fails the commit, whatever said that it was well."""
+    upload = uploader.open(Commit("/a", "overwrite"))
+    upload.write(bytes(size))
+    upload._hash.update(b"!")  # what Dropbox gets is no longer what was written
+    with pytest.raises(ApiError) as raised:
+        upload.commit()
+    assert raised.value.tag == ("content_hash_mismatch",)
