@@ -75,9 +75,10 @@ class ChangeFeed:
         self._set_live(False)
         with self._lock:
             thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            self._client.interrupt(thread.ident)
-            thread.join(STOP_SECONDS)
+        deadline = time.monotonic() + STOP_SECONDS
+        while thread not in (None, threading.current_thread()) and thread.is_alive() and time.monotonic() < deadline:
+            self._client.interrupt(thread.ident)  # again and again: it may be on its way into the call
+            thread.join(0.05)
 
     def wait_live(self, timeout_seconds: float) -> bool:
         """Wait until the feed is live; tell whether it is."""
@@ -105,21 +106,26 @@ class ChangeFeed:
             try:
                 self._follow()
                 failures = 0
-            except (ApiError, TransportError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is: a feed that has ended must not seem to be live
                 self._set_live(False)
                 if self._stop.is_set():
                     return
-                if _voids_cursor(error) and self._cursor is not None:
-                    self._cursor = None
-                    self._has_lost_changes = True
-                    _logger.warning("Dropbox has reset the change feed (%s); metadata is asked for anew", error)
-                    pause = PAUSES_SECONDS[failures - 1] if failures else 0.0
-                else:
-                    level = logging.DEBUG if failures else logging.WARNING
-                    _logger.log(level, "the change feed is down (%s); metadata expires by age until it is back", error)
-                    pause = PAUSES_SECONDS[failures]
+                self._stop.wait(self._note_failure(error, failures))
                 failures = min(failures + 1, len(PAUSES_SECONDS) - 1)
-                self._stop.wait(pause)
+
+    def _note_failure(self, error: Exception, failures: int) -> float:
+        """Log a failure, and return the pause that it calls for."""
+        if _keeps_cursor(error) or self._cursor is None:
+            level = logging.DEBUG if failures else logging.WARNING
+            _logger.log(level, "the change feed is down (%s); metadata expires by age until it is back", error)
+            return PAUSES_SECONDS[failures]
+        self._cursor = None
+        self._has_lost_changes = True
+        if isinstance(error, ApiError):
+            _logger.warning("Dropbox has reset the change feed (%s); metadata is asked for anew", error)
+        else:
+            _logger.error("the change feed has failed; it begins anew", exc_info=error)
+        return PAUSES_SECONDS[failures - 1] if failures else 0.0
 
     def _follow(self) -> None:
         """Go live, then poll and apply once."""
@@ -173,6 +179,8 @@ class ChangeFeed:
                 _logger.exception("a subscriber of the change feed failed")
 
 
-def _voids_cursor(error: ApiError | TransportError) -> bool:
-    """Tell whether the cursor is worth nothing any more: `reset`, or an answer that is new to us."""
-    return isinstance(error, ApiError) and not error.is_transient and not isinstance(error, AuthError)
+def _keeps_cursor(error: Exception) -> bool:
+    """Tell whether the journal can be followed on from the same place, once whatever is wrong is over."""
+    if isinstance(error, ApiError):  # `reset`, and answers that are new to us, end a cursor
+        return error.is_transient or isinstance(error, AuthError)
+    return isinstance(error, TransportError)

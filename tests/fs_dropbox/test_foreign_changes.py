@@ -155,6 +155,25 @@ def test_a_foreign_change_is_not_overwritten(account: DropboxFS, emulator: Emula
     assert account.readbytes("file") == b"theirs"
 
 
+def test_a_foreign_deletion_is_not_undone(account: DropboxFS, emulator: Emulator) -> None:
+    emulator.control.write("/file", b"one")
+    eventually(lambda: account.exists("file"))
+    file = account.openbin("file", "r+")
+    file.write(b"mine")
+    emulator.control.delete("/file")
+    with pytest.raises(VersionConflict):
+        file.close()
+    assert emulator.control.tree() == {}
+
+
+def test_rewriting_the_same_content_in_place_is_no_conflict(account: DropboxFS, emulator: Emulator) -> None:
+    emulator.control.write("/file", b"one")
+    eventually(lambda: account.exists("file"))
+    with account.openbin("file", "r+") as file:
+        file.write(b"one")
+    assert emulator.control.read("/file") == b"one"
+
+
 def test_changing_in_place_begins_with_the_latest_version(
     open_dropbox: Callable[..., DropboxFS], emulator: Emulator
 ) -> None:

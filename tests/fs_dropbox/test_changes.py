@@ -1,0 +1,233 @@
+"""The change feed over a journal that the test writes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from fs_dropbox import changes
+from fs_dropbox.cache import ABSENT, MetadataCache
+from fs_dropbox.changes import ChangeFeed
+from fs_dropbox.client import Longpoll, Page
+from fs_dropbox.entries import DeletedEntry, Entry, FileEntry
+from fs_dropbox.errors import ApiError, AuthError, TransportError
+
+DEADLINE_SECONDS = 10.0
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def file(path: str, rev: str = "0123456789") -> FileEntry:
+    return FileEntry(path.rpartition("/")[2], path, path, f"id:{path}", rev, 1, NOW, NOW)
+
+
+class Journal:
+    """Stands for the client: cursors count entries, and pages have two of them."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.errors: dict[str, list[Exception]] = {"latest": [], "continue": [], "longpoll": []}
+        self.backoff_seconds = 0.0
+        self.polls: list[float] = []
+        self.cursors_taken = 0
+        self.changed = threading.Condition()
+        self.interrupted = threading.Event()
+
+    def add(self, *entries: Entry) -> None:
+        with self.changed:
+            self.entries += entries
+            self.changed.notify_all()
+
+    def fail(self, call: str, *errors: Exception) -> None:
+        with self.changed:
+            self.errors[call] += errors
+            self.changed.notify_all()
+
+    def latest_cursor(self, path: str, recursive: bool = True) -> str:
+        self._raise("latest")
+        with self.changed:
+            self.cursors_taken += 1
+            return str(len(self.entries))
+
+    def list_folder_continue(self, cursor: str) -> Page:
+        self._raise("continue")
+        start = int(cursor)
+        return Page(
+            self.entries[start : start + 2], str(min(start + 2, len(self.entries))), start + 2 < len(self.entries)
+        )
+
+    def longpoll(self, cursor: str, timeout_seconds: int, stop: threading.Event) -> Longpoll:
+        self.polls.append(time.monotonic())
+        with self.changed:
+            while len(self.entries) <= int(cursor) and not self.errors["longpoll"] and not stop.is_set():
+                self.changed.wait(0.01)
+        self._raise("longpoll")
+        return Longpoll(len(self.entries) > int(cursor), self.backoff_seconds)
+
+    def interrupt(self, thread_id: int | None) -> None:
+        self.interrupted.set()
+
+    def _raise(self, call: str) -> None:
+        with self.changed:
+            if self.errors[call]:
+                raise self.errors[call].pop(0)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "PAUSES_SECONDS", (0.02, 0.02))
+    monkeypatch.setattr(changes, "REST_SECONDS", 0.0)
+
+
+@pytest.fixture
+def journal() -> Journal:
+    return Journal()
+
+
+@pytest.fixture
+def cache() -> MetadataCache:
+    return MetadataCache(ttl_seconds=1000.0)
+
+
+@pytest.fixture
+def feed(journal: Journal, cache: MetadataCache) -> Iterator[ChangeFeed]:
+    feed = ChangeFeed(journal, cache)
+    feed.start()
+    assert feed.wait_live(DEADLINE_SECONDS)
+    yield feed
+    feed.stop()
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.005)
+
+
+def test_changes_reach_the_cache_in_order_over_all_pages(
+    journal: Journal, cache: MetadataCache, feed: ChangeFeed
+) -> None:
+    journal.add(file("/a"), file("/b"), DeletedEntry("a", "/a", "/a"), file("/b", "2222222222"), file("/c"))
+    eventually(lambda: cache.get("/c") == file("/c"))
+    assert cache.get("/a") is ABSENT
+    assert cache.get("/b") == file("/b", "2222222222")
+
+
+def test_a_feed_that_was_never_started_costs_nothing(journal: Journal, cache: MetadataCache) -> None:
+    feed = ChangeFeed(journal, cache)
+    assert not feed.is_live
+    feed.stop()
+    feed.start()
+    assert journal.cursors_taken == 0
+    assert not feed.is_live
+
+
+def test_stop_is_quick_and_ends_the_trust(journal: Journal) -> None:
+    cache = MetadataCache(ttl_seconds=-1.0)
+    feed = ChangeFeed(journal, cache)
+    feed.start()
+    assert feed.wait_live(DEADLINE_SECONDS)
+    cache.put(file("/a"), cache.epoch())
+    assert cache.get("/a") == file("/a")
+    started = time.monotonic()
+    feed.stop()
+    feed.stop()
+    assert time.monotonic() - started < 1.0
+    assert journal.interrupted.is_set()
+    assert not feed.is_live
+    assert cache.get("/a") is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TransportError("reset"),
+        TransportError("server"),
+        ApiError("files/list_folder/longpoll", ("too_many_requests",), status=429),
+        AuthError("files/list_folder/continue", ("expired_access_token",)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("call", ["longpoll", "continue"])
+def test_after_trouble_it_goes_on_from_the_same_cursor(
+    journal: Journal,
+    cache: MetadataCache,
+    feed: ChangeFeed,
+    caplog: pytest.LogCaptureFixture,
+    call: str,
+    error: Exception,
+) -> None:
+    cache.put(file("/kept"), cache.epoch())
+    journal.fail(call, error, error, error)
+    journal.add(file("/a"))
+    eventually(lambda: cache.get("/a") == file("/a"))
+    eventually(lambda: feed.is_live)
+    assert journal.cursors_taken == 1
+    assert cache.get("/kept") == file("/kept")
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ApiError("files/list_folder/continue", ("reset",)),
+        ApiError("files/list_folder/continue", ("path", "not_found")),
+        ApiError("files/list_folder/continue", ("something", "new")),
+        KeyError("a bug"),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("call", ["longpoll", "continue"])
+def test_after_a_reset_it_begins_anew(
+    journal: Journal, cache: MetadataCache, feed: ChangeFeed, call: str, error: Exception
+) -> None:
+    batches: list[list[Entry]] = []
+    feed.subscribe(lambda entries: batches.append(list(entries)))
+    cache.put(file("/forgotten"), cache.epoch())
+    journal.fail(call, error)
+    journal.add(file("/lost"))
+    eventually(lambda: journal.cursors_taken == 2)
+    eventually(lambda: feed.is_live)
+    assert cache.get("/forgotten") is None
+    assert [] in batches
+    journal.add(file("/a"))
+    eventually(lambda: cache.get("/a") == file("/a"))
+
+
+def test_a_cursor_that_cannot_be_had_is_asked_for_again(journal: Journal, cache: MetadataCache) -> None:
+    journal.fail("latest", TransportError("connect"), ApiError("files/list_folder/get_latest_cursor", ("other",)))
+    feed = ChangeFeed(journal, cache)
+    feed.start()
+    feed.start()
+    try:
+        assert feed.wait_live(DEADLINE_SECONDS)
+    finally:
+        feed.stop()
+    assert journal.cursors_taken == 1
+
+
+def test_backoff_is_honoured(journal: Journal, cache: MetadataCache, feed: ChangeFeed) -> None:
+    journal.backoff_seconds = 0.3
+    journal.add(file("/a"))
+    eventually(lambda: cache.get("/a") == file("/a"))
+    journal.add(file("/b"))
+    eventually(lambda: cache.get("/b") == file("/b"))
+    assert journal.polls[-1] - journal.polls[-2] >= 0.3
+
+
+def test_own_changes_do_not_wake_it_more_than_its_rest_allows(
+    journal: Journal, cache: MetadataCache, feed: ChangeFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "REST_SECONDS", 0.3)
+    before = len(journal.polls)
+    for number in range(20):
+        journal.add(file(f"/{number}"))
+        time.sleep(0.01)
+    eventually(lambda: cache.get("/19") == file("/19"))
+    assert len(journal.polls) - before <= 4
