@@ -30,7 +30,7 @@ def test_every_filesystem_error_has_a_status() -> None:
     for kind in kinds:
         code, text = status_of(_raised(kind), "/a")
         assert code in OF_VERSION_3, kind
-        assert text.startswith("/a"), kind
+        assert "/a" in text, kind
         assert "internal error" not in text, kind
 
 
