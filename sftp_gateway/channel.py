@@ -13,13 +13,13 @@ from functools import partial
 import paramiko
 
 from sftp_gateway import packets
+from sftp_gateway.channel_stream import ChannelStream
 from sftp_gateway.events import Events
 from sftp_gateway.handles import Handle, WriteHandle
 from sftp_gateway.operations import Operations
 from sftp_gateway.ordering import Ordering, Task
 from sftp_gateway.packets import Kind, PacketError, Request, Status, UndecodableNameError
 from sftp_gateway.tree import TreeView
-from sftp_gateway.wire import ChannelStream
 from sftp_gateway.workers import Workers
 
 logger = logging.getLogger(__name__)

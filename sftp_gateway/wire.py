@@ -1,4 +1,4 @@
-"""Everything that touches private parts of paramiko: the transport's wake-up, reading and writing of channels.
+"""Private parts of paramiko, the transport's: a thread that is woken instead of polling, large reads and writes.
 
 Two threads per session would hand the interpreter's lock over for every packet. So the transport's own thread serves
 its channels: it hands received data to their owner, and sends what others left for it whenever it is about to wait.
@@ -14,18 +14,13 @@ import logging
 import os
 import select
 import socket
-import struct
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import paramiko
-from paramiko.common import cMSG_CHANNEL_WINDOW_ADJUST
-from paramiko.message import Message
 from paramiko.packet import NeedRekeyException, Packetizer
-from paramiko.ssh_exception import SSHException
 
 logger = logging.getLogger(__name__)
 
@@ -35,25 +30,13 @@ IDLE_SECONDS: Final = 5.0
 """How long the transport's thread waits at most before it looks at keepalives and rekeying."""
 STALL_SECONDS: Final = 60.0
 """A peer that takes no byte for so long is gone."""
-FINISH_SECONDS: Final = 10.0
-"""How long a channel that ends waits for its client to take the last replies."""
-PACKET_OVERHEAD: Final = 64
-REKEY_PAUSE_SECONDS: Final = 0.02
-
-_DATA_HEAD = struct.Struct(">BII")
-_CHANNEL_DATA = 94
 
 
-class _Payload:
-    """The one method of a Message that a packetizer calls."""
+class Served(Protocol):
+    """What a transport serves before it waits."""
 
-    __slots__ = ("_data",)
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def asbytes(self) -> bytes:
-        return self._data
+    def serve(self) -> None:
+        """Send what can be sent."""
 
 
 class GatewayPacketizer(Packetizer):
@@ -213,7 +196,7 @@ class GatewayTransport(paramiko.Transport):
         self.packetizer.before_wait = self._before_wait
         self._agenda_lock = threading.Lock()
         # guarded by _agenda_lock
-        self._streams: list[ChannelStream] = []
+        self._streams: list[Served] = []
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_numbers = itertools.count()
 
@@ -244,12 +227,12 @@ class GatewayTransport(paramiko.Transport):
         super().close()
         self.wake()
 
-    def attach(self, stream: ChannelStream) -> None:
+    def attach(self, stream: Served) -> None:
         """Serve a stream from now on."""
         with self._agenda_lock:
             self._streams.append(stream)
 
-    def detach(self, stream: ChannelStream) -> None:
+    def detach(self, stream: Served) -> None:
         """Serve a stream no longer."""
         with self._agenda_lock, contextlib.suppress(ValueError):
             self._streams.remove(stream)
@@ -270,205 +253,3 @@ class GatewayTransport(paramiko.Transport):
             if self._timers:
                 return min(IDLE_SECONDS, max(0.0, self._timers[0][0] - time.monotonic()))
         return IDLE_SECONDS
-
-
-class _Inlet:
-    """Stands in for the buffer that a channel feeds."""
-
-    def __init__(self, stream: ChannelStream) -> None:
-        self._stream = stream
-
-    def feed(self, data: bytes) -> None:
-        self._stream.received(data)
-
-    def close(self) -> None:
-        self._stream.ended()
-
-    def empty(self) -> bytes:
-        return b""
-
-    def read(self, nbytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
-        return b""
-
-    def read_ready(self) -> bool:
-        return False
-
-    def set_event(self, event: threading.Event) -> None:
-        """Nobody waits here."""
-
-    def __len__(self) -> int:
-        return 0
-
-
-class ChannelStream:
-    """The bytes of one channel of a `GatewayTransport`, without paramiko's buffers and blocking calls.
-
-    Owned by an `SFTPChannel`. `on_data` and `on_idle` are called in the transport's thread; `on_end` once, in any
-    thread and possibly with paramiko's channel lock held: it may only take note. `on_idle` comes after replies were
-    sent, before the thread waits. `send`, `finish`, `close` and `wake` may be called from any thread.
-    """
-
-    def __init__(
-        self,
-        channel: paramiko.Channel,
-        *,
-        on_data: Callable[[bytes], None],
-        on_idle: Callable[[], None],
-        on_end: Callable[[], None],
-    ) -> None:
-        transport = channel.get_transport()
-        if not isinstance(transport, GatewayTransport):
-            raise TypeError("SFTP channels are served on a GatewayTransport only")
-        self.channel: Any = channel
-        self.transport: GatewayTransport = transport
-        self._on_data = on_data
-        self._on_idle = on_idle
-        self._on_end = on_end
-        self._lock = threading.Lock()
-        # guarded by _lock
-        self._out: deque[bytes] = deque()
-        self._ended = False
-        self.pending = 0  # bytes not sent yet
-        # of the transport's thread
-        self._head_sent = 0
-        self._exit_status: int | None = None
-
-    def start(self) -> None:
-        """Take the channel over. In the transport's thread."""
-        before = self.channel.in_buffer
-        self.channel.in_buffer = _Inlet(self)
-        self.transport.attach(self)
-        early = before.empty()
-        if early:
-            self.received(early)
-        if self.channel.eof_received or self.channel.closed:
-            self.ended()
-
-    def send(self, data: bytes) -> None:
-        """Send `data` in order, soon; never blocks. What cannot be sent any more is dropped."""
-        with self._lock:
-            if self._ended and self.channel.closed:
-                return
-            self._out.append(data)
-            self.pending += len(data)
-        self.transport.wake()
-
-    def consumed(self, count: int) -> None:
-        """Let the client send `count` bytes more. In the transport's thread."""
-        more = self.channel._check_add_window(count)
-        if more:
-            message = Message()
-            message.add_byte(cMSG_CHANNEL_WINDOW_ADJUST)
-            message.add_int(self.channel.remote_chanid)
-            message.add_int(more)
-            if self.transport.clear_to_send.is_set():
-                self.transport.packetizer.send_message(message)
-            else:  # keys are being exchanged: nothing may be sent, nothing may wait
-                with self.channel.lock:
-                    self.channel.in_window_sofar += more
-                self.transport.call_later(REKEY_PAUSE_SECONDS, lambda: self.consumed(0))
-
-    def finish(self, exit_status: int = 0) -> None:
-        """Close the channel when everything is sent, or soon if the client does not take it."""
-        self._exit_status = exit_status
-        self.transport.call_later(FINISH_SECONDS, self._close)
-        self.transport.wake()
-
-    def close(self) -> None:
-        """Close the channel at once."""
-        with self._lock:
-            self._out.clear()
-            self.pending = 0
-        self.finish()
-
-    def wake(self) -> None:
-        """Have `on_idle` called soon."""
-        self.transport.wake()
-
-    # -- called by the transport
-
-    def received(self, data: bytes) -> None:
-        """Pass on what came in."""
-        try:
-            self._on_data(data)
-        except Exception:
-            logger.exception("an SFTP channel failed")
-            self.close()
-
-    def ended(self) -> None:
-        """Note that nothing will come in any more."""
-        with self._lock:
-            first, self._ended = not self._ended, True
-            if self.channel.closed:
-                self._out.clear()
-                self.pending = 0
-        if first:
-            self._on_end()
-            self.transport.wake()
-
-    def serve(self) -> None:
-        """Send what can be sent, then let the owner go on."""
-        try:
-            self._flush()
-            self._on_idle()
-            self._flush()
-        except (EOFError, OSError, SSHException):
-            raise
-        except Exception:
-            logger.exception("an SFTP channel failed")
-            self.close()
-        if self._exit_status is not None and not self._out:
-            self._close()
-
-    def _close(self) -> None:
-        if self._exit_status is None:
-            return
-        if not self.channel.closed:
-            if not self.transport.clear_to_send.is_set():  # keys are being exchanged
-                self.transport.call_later(REKEY_PAUSE_SECONDS, self._close)
-                return
-            with contextlib.suppress(OSError, EOFError, SSHException):
-                self.channel.send_exit_status(self._exit_status)
-                self.channel.close()
-        self._exit_status = None
-        self.transport.detach(self)
-
-    def _flush(self) -> None:
-        if not self._out or not self._room():
-            return
-        with self.transport.clear_to_send_lock:
-            if not self.transport.clear_to_send.is_set():
-                return  # keys are being exchanged
-            with self.transport.packetizer.corked():
-                while self._out and (room := self._room()):
-                    self._send_some(room)
-
-    def _room(self) -> int:
-        channel = self.channel
-        if channel.closed or channel.eof_sent:
-            return 0
-        return int(min(channel.out_window_size, channel.out_max_packet_size - PACKET_OVERHEAD))
-
-    def _send_some(self, room: int) -> None:
-        """Send one channel packet of at most `room` bytes."""
-        pieces: list[bytes | memoryview] = []
-        size = 0
-        out = self._out
-        while out and size < room:
-            head = out[0]
-            left = len(head) - self._head_sent
-            if left <= room - size:
-                pieces.append(memoryview(head)[self._head_sent :] if self._head_sent else head)
-                size += left
-                self._head_sent = 0
-                out.popleft()
-            else:
-                pieces.append(memoryview(head)[self._head_sent : self._head_sent + room - size])
-                self._head_sent += room - size
-                size = room
-        with self.channel.lock:
-            self.channel.out_window_size -= size
-        with self._lock:
-            self.pending -= size
-        packet = _DATA_HEAD.pack(_CHANNEL_DATA, self.channel.remote_chanid, size) + b"".join(pieces)
-        self.transport.packetizer.send_message(_Payload(packet))  # type: ignore[arg-type]

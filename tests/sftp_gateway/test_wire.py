@@ -1,4 +1,4 @@
-"""The private parts of paramiko that wire.py uses are where they were, and do what they did."""
+"""The private parts of paramiko that wire.py and channel_stream.py use are where they were, and do what they did."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from fs.memoryfs import MemoryFS
 from paramiko.packet import Packetizer
 
-from sftp_gateway import wire
+from sftp_gateway.channel_stream import ChannelStream
 from sftp_gateway.packets import Kind
 from tests.sftp_gateway.raw_client import C, R, T, W, s
 from tests.sftp_gateway.serving import Serving
@@ -130,7 +130,7 @@ def test_only_our_transport_is_served() -> None:
     transport = paramiko.Transport(ours)
     channel._set_transport(transport)  # type: ignore[attr-defined]
     with pytest.raises(TypeError, match="GatewayTransport"):
-        wire.ChannelStream(channel, on_data=lambda _: None, on_idle=lambda: None, on_end=lambda: None)
+        ChannelStream(channel, on_data=lambda _: None, on_idle=lambda: None, on_end=lambda: None)
     ours.close()
     theirs.close()
 
