@@ -360,7 +360,9 @@ class DropboxFS(FS):
         try:
             with self.openbin(path, "wb" if wipe else "xb"):
                 pass
-        except fs.errors.FileExists:
+        except (fs.errors.FileExists, fs.errors.FileExpected):
+            if wipe:
+                raise
             return False
         return True
 

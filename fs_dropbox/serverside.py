@@ -207,6 +207,8 @@ class ServerSide:
                     self._client.move(paths.to_api(between), paths.to_api(source))
                     raise
             self._catalog.moved(source, entry)
+        if entry.name != paths.name(target):
+            raise fs.errors.OperationFailed(target, msg="'{path}': Dropbox keeps another spelling")
 
     @contextmanager
     def _forgetting(self, *changed: str) -> Iterator[None]:

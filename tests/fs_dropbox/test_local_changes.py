@@ -248,6 +248,37 @@ def test_names_that_dropbox_refuses_are_refused_early(account: DropboxFS, emulat
     assert not [route for route in emulator.control.calls() if "upload" in route]
 
 
+def test_create_and_touch(account: DropboxFS, emulator: Emulator) -> None:
+    account.makedir("folder")
+    assert account.create("file")
+    assert not account.create("file")
+    assert not account.create("folder")
+    account.writetext("file", "one")
+    account.touch("file")
+    assert account.readtext("file") == "one"
+    assert account.create("file", wipe=True)
+    account.touch("new")
+    with pytest.raises(fs.errors.FileExpected):
+        account.create("folder", wipe=True)
+    assert emulator.control.tree() == {"/file": 0, "/folder": None, "/new": 0}
+
+
+def test_braces_in_names_are_no_fields(account: DropboxFS) -> None:
+    for name in ("{path}", "{", "{0}", "a{b}c"):
+        account.writetext(name, "one")
+        assert account.readtext(name) == "one"
+        with pytest.raises(fs.errors.FileExists) as exists:
+            account.openbin(name, "x")
+        assert name in str(exists.value)
+        with pytest.raises(fs.errors.InvalidPath) as invalid:
+            account.exists(name + "\\")
+        assert name in str(invalid.value)
+        account.makedir("folder" + name)
+        with pytest.raises(fs.errors.OperationFailed) as itself:
+            account.movedir("folder" + name, f"folder{name}/below", create=True)
+        assert name in str(itself.value)
+
+
 def test_usage_links_and_hashes(account: DropboxFS, emulator: Emulator) -> None:
     account.writetext("a.txt", "one")
     usage = account.getmeta("usage")

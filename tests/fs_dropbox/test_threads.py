@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
 import time
@@ -220,3 +221,19 @@ def test_closing_while_others_work(open_dropbox: Callable[..., DropboxFS], emula
     results = in_threads(*[work] * 4, *[close] * closers)
     assert results[:4] == [True] * 4
     assert max(results[4:]) < 2.0  # type: ignore[type-var]
+
+
+def test_a_forgotten_filesystem_ends_its_threads(emulator: Emulator) -> None:
+    account = DropboxFS(
+        emulator.app_key,
+        emulator.app_secret,
+        emulator.refresh_token,
+        api_host=emulator.host,
+        ca_certs=str(emulator.ca_file),
+    )
+    account.writebytes("file", bytes(20_000_000))
+    assert len(account.readbytes("file")) == 20_000_000
+    assert [thread for thread in threading.enumerate() if thread.name.startswith("fs-dropbox")]
+    del account
+    gc.collect()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("fs-dropbox")]
