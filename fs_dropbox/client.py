@@ -402,6 +402,9 @@ class Client:
         self, route: Route, source: str, target: str, settle: Callable[[], FileEntry | FolderEntry | None]
     ) -> FileEntry | FolderEntry:
         argument = {"from_path": source, "to_path": target, "autorename": False}
+        if route is routes.MOVE:
+            # Into a shared folder of someone else: whoever asks for the move means it.
+            argument["allow_ownership_transfer"] = True
         for pause in (*FRESH_PAUSES_SECONDS, None):
             try:
                 return self._committed(self._call(route, argument, results.decode_result, source, settle=settle))

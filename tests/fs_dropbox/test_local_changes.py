@@ -309,3 +309,14 @@ def test_nothing_shown_of_the_filesystem_is_secret(account: DropboxFS, emulator:
         shown = [repr(account), str(account), account.desc("a.txt"), account.geturl("a.txt"), repr(file)]
     for secret in (emulator.app_secret, emulator.refresh_token):
         assert not [text for text in shown if secret in text]
+
+
+def test_a_move_into_someone_elses_shared_folder(account: DropboxFS, emulator: Emulator) -> None:
+    """Dropbox asks whether the new owner is meant; whoever moves means it."""
+    emulator.control.add_account("bob@example.com", "Bob Stone")
+    emulator.control.share_folder_with_account("/Team", "ann@example.com", account="bob@example.com")
+    account.writebytes("/mine.txt", b"content")
+    account.move("/mine.txt", "/Team/ours.txt")
+    assert account.listdir("/Team") == ["ours.txt"]
+    assert emulator.control.read("/Team/ours.txt", account="bob@example.com") == b"content"
+    assert not account.exists("/mine.txt")
