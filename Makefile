@@ -3,13 +3,12 @@ PYTHON ?= $(firstword $(foreach v,python3 python3.13 python3.12 python3.11,$(she
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help demo test check setup bench clean
+.PHONY: help demo test check setup clean
 
 help:
 	@echo "make demo    an SFTP server over a local Dropbox on 127.0.0.1:2222, no account needed"
 	@echo "make test    set up and run the whole test suite"
 	@echo "make check   ruff, mypy --strict"
-	@echo "make bench   the benchmarks (minutes)"
 	@echo "make clean   remove the virtual environment and what the tools left"
 
 demo: $(VENV)/.demo
@@ -23,9 +22,6 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 
 setup: $(VENV)/.dev
-
-bench: $(VENV)/.dev
-	$(BIN)/python -m benchmarks
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name it with: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
