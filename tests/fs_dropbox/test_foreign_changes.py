@@ -5,9 +5,12 @@ The filesystem under test changes nothing of what it watches here; the emulator'
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import fs.errors
@@ -15,6 +18,7 @@ import pytest
 
 from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
+from fs_dropbox.emulator.errors import CallError
 from fs_dropbox.entries import DeletedEntry, Entry
 from fs_dropbox.errors import VersionConflict
 
@@ -281,3 +285,73 @@ def test_two_filesystems_see_each_other(open_dropbox: Callable[..., DropboxFS]) 
     two.move("from one", "from two")
     eventually(lambda: one.listdir("/") == ["from two"])
     assert one.readtext("from two") == "1"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_happens_cache_and_account_agree_in_the_end(
+    account: DropboxFS, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Own and foreign changes at random, at once; nothing stale may stay in the cache while the feed is live."""
+    monkeypatch.setattr("fs_dropbox.changes.REST_SECONDS", 0.02)
+    emulator.control.options(delete_lists_children=bool(seed % 2))
+    names = [f"/{folder}/{name}" for folder in "abc" for name in "xyz"] + ["/a", "/b", "/a/x/deep", "/b/x/deep"]
+    control = emulator.control
+
+    def change(seed: int, operations: Callable[[str, str, bytes], list[Callable[[], object]]]) -> None:
+        chance = random.Random(seed)
+        for _ in range(100):
+            path, other = chance.sample(names, 2)
+            try:
+                chance.choice(operations(path, other, b"x" * chance.randrange(9)))()
+            except (fs.errors.FSError, CallError):
+                pass  # not possible as things are
+
+    def foreign(path: str, other: str, data: bytes) -> list[Callable[[], object]]:
+        return [
+            partial(control.write, path, data),
+            partial(control.seed, path),
+            partial(control.delete, path),
+            partial(control.move, path, other),
+            partial(time.sleep, 0.01),
+        ]
+
+    def own(path: str, other: str, data: bytes) -> list[Callable[[], object]]:
+        return [
+            partial(account.writebytes, path, data),
+            partial(account.appendbytes, path, data),
+            partial(account.makedirs, path, recreate=True),
+            partial(account.remove, path),
+            partial(account.removetree, path),
+            partial(account.move, path, other, overwrite=True),
+            partial(account.copy, path, other, overwrite=True),
+            partial(account.movedir, path, other, create=True),
+            partial(account.copydir, path, other, create=True),
+            partial(account.listdir, path),
+            partial(account.getsize, path),
+            partial(_as_seen, account),
+        ]
+
+    with ThreadPoolExecutor(3) as pool:
+        works = [pool.submit(change, seed + turn, kind) for turn, kind in ((0, foreign), (10, own), (20, own))]
+        for work in works:
+            work.result(DEADLINE_SECONDS)
+
+    def agree() -> bool:
+        try:
+            return _as_seen(account) == control.tree()
+        except fs.errors.FSError:  # the feed told of a change between two looks
+            return False
+
+    eventually(agree)
+    assert [account.exists(name) for name in names] == [control.exists(name) for name in names]
+
+
+def _as_seen(account: DropboxFS, folder: str = "/") -> dict[str, int | None]:
+    """Return everything below a folder, looked at folder by folder."""
+    found: dict[str, int | None] = {}
+    for info in account.scandir(folder, ["details"]):
+        path = f"{folder.rstrip('/')}/{info.name}"
+        found[path] = None if info.is_dir else info.size
+        if info.is_dir:
+            found |= _as_seen(account, path)
+    return found
