@@ -16,11 +16,12 @@ from fs_dropbox.serverside import ServerSide
 from fs_dropbox.upload import Uploader
 
 READ_AHEAD_THREADS: Final = 8
+SMALL_FILE_THREADS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The layers, from the wire up: client, cache and change feed, catalog, server-side calls, uploads, read-ahead."""
+    """The layers, from the wire up: client, cache and change feed, catalog, server-side calls, uploads, files."""
 
     client: Client
     account: Account
@@ -29,7 +30,7 @@ class Parts:
     catalog: Catalog
     server_side: ServerSide
     uploader: Uploader
-    read_ahead: ThreadPoolExecutor
+    executors: tuple[ThreadPoolExecutor, ...]
     files: OpenFiles
 
     def close(self) -> None:
@@ -37,7 +38,8 @@ class Parts:
         if self.feed is not None:
             self.feed.stop()
         self.client.close()
-        self.read_ahead.shutdown(wait=True, cancel_futures=True)
+        for executor in self.executors:
+            executor.shutdown(wait=True, cancel_futures=True)
         self.uploader.close()
         self.files.abort_all()
 
@@ -67,6 +69,7 @@ def assemble(
     catalog = Catalog(client, cache, on_use=feed.start if feed is not None else lambda: None)
     uploader = Uploader(client)
     read_ahead = ThreadPoolExecutor(READ_AHEAD_THREADS, thread_name_prefix="fs-dropbox-read")
+    small = ThreadPoolExecutor(SMALL_FILE_THREADS, thread_name_prefix="fs-dropbox-small")
     return Parts(
         client=client,
         account=account,
@@ -75,6 +78,6 @@ def assemble(
         catalog=catalog,
         server_side=ServerSide(client, catalog),
         uploader=uploader,
-        read_ahead=read_ahead,
-        files=OpenFiles(client, catalog, uploader, read_ahead),
+        executors=(read_ahead, small),
+        files=OpenFiles(client, catalog, uploader, read_ahead=read_ahead, small=small),
     )

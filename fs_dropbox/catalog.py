@@ -104,6 +104,10 @@ class Catalog:
         epoch = self._cache.epoch()
         return self._share(path, ("listing", key, epoch), lambda: self._fetch_listing(path, key, epoch))
 
+    def known_children(self, path: str) -> list[Present] | None:
+        """Return what is in the folder of a path if that is known without a call."""
+        return self._cache.listing(paths.parent(paths.key(path)))
+
     def is_empty(self, path: str) -> bool:
         """Tell whether a folder has no children; asks Dropbox: deletion is recursive, so the cache is no proof."""
         with fs_errors(path):

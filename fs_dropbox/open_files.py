@@ -18,18 +18,28 @@ from fs_dropbox.client import Client, Commit, Update
 from fs_dropbox.entries import FileEntry, FolderEntry
 from fs_dropbox.files import DropboxFile, ReadFile, WriteFile
 from fs_dropbox.integrity import CheckedFetch
+from fs_dropbox.siblings import Siblings
 from fs_dropbox.upload import Uploader
 
 
 class OpenFiles:
     """The files of one filesystem. Thread-safe: one lock over the set, a leaf; owned by DropboxFS."""
 
-    def __init__(self, client: Client, catalog: Catalog, uploader: Uploader, read_ahead: ThreadPoolExecutor) -> None:
+    def __init__(
+        self,
+        client: Client,
+        catalog: Catalog,
+        uploader: Uploader,
+        *,
+        read_ahead: ThreadPoolExecutor,
+        small: ThreadPoolExecutor,
+    ) -> None:
         self._client = client
         self._catalog = catalog
         self._uploader = uploader
         self._read_ahead = read_ahead
         self._budget = BlockBudget()
+        self._siblings = Siblings(lambda entry: self._client.download(f"rev:{entry.rev}", 0, entry.size), small.submit)
         self._lock = threading.Lock()
         self._files: WeakSet[DropboxFile] = WeakSet()  # guarded by _lock
 
@@ -49,6 +59,7 @@ class OpenFiles:
             file = self._open_writing(path, mode, expected_version, modified, seekable)
         else:
             entry = self._catalog.require_file(path)
+            self._siblings.opened(entry, paths.parent(entry.path_lower), lambda: self._catalog.known_children(path))
             file = ReadFile(path, entry, self._blocks(path, entry), self._forget)
         with self._lock:
             self._files.add(file)
@@ -60,6 +71,7 @@ class OpenFiles:
             files = list(self._files)
         for file in files:
             file.abort(fs.errors.FilesystemClosed())
+        self._siblings.close()
 
     def _open_writing(
         self, path: str, mode: Mode, expected_version: str | None, modified: datetime | None, seekable: bool
@@ -93,7 +105,8 @@ class OpenFiles:
         pinned = f"rev:{entry.rev}"
 
         def fetch(start: int, end: int) -> bytes:
-            return self._client.download(pinned, start, end)
+            known = self._siblings.take(entry, paths.parent(entry.path_lower)) if end - start == entry.size else None
+            return self._client.download(pinned, start, end) if known is None else known
 
         checked = CheckedFetch(fetch, path, entry.size, entry.content_hash) if entry.content_hash else fetch
         return BlockReader(checked, entry.size, submit=self._read_ahead.submit, budget=self._budget)

@@ -1,0 +1,178 @@
+"""Fetching small files ahead of whoever reads a folder in order."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import pytest
+
+from fs_dropbox import DropboxFS
+from fs_dropbox.emulator import Emulator
+from fs_dropbox.entries import FileEntry, FolderEntry
+from fs_dropbox.siblings import IDLE_SECONDS, RUN_BYTES, RUN_FILES, RUNS, SMALL_BYTES, Siblings
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def file(name: str, size: int = 10, *, folder: str = "/f", rev: str = "") -> FileEntry:
+    path = f"{folder}/{name}"
+    return FileEntry(name, path, path, f"id:{path}", rev or f"rev{path}", size, NOW, NOW)
+
+
+class Folder:
+    """A folder and its reader; fetches are remembered and carried out when told to."""
+
+    def __init__(self, entries: Sequence[FileEntry | FolderEntry], path: str = "/f") -> None:
+        self.entries = entries
+        self.path = path
+        self.fetched: list[str] = []
+        self.waiting: list[tuple[Future[bytes], Callable[[], bytes]]] = []
+        self.now = 0.0
+        self.siblings = Siblings(self.fetch, self.submit, now=lambda: self.now)
+
+    def fetch(self, entry: FileEntry) -> bytes:
+        self.fetched.append(entry.name)
+        return entry.name.encode()
+
+    def submit(self, work: Callable[[], bytes]) -> Future[bytes]:
+        future: Future[bytes] = Future()
+        self.waiting.append((future, work))
+        return future
+
+    def work(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for future, work in waiting:
+            if future.set_running_or_notify_cancel():
+                future.set_result(work())
+
+    def read(self, entry: FileEntry) -> bytes | None:
+        """Read as a file object does: note the opening, let fetches be made, take what was fetched ahead."""
+        self.siblings.opened(entry, self.path, lambda: self.entries)
+        self.work()
+        return self.siblings.take(entry, self.path)
+
+
+def files(count: int, size: int = 10) -> list[FileEntry]:
+    return [file(f"{number:04}", size) for number in range(count)]
+
+
+@pytest.mark.parametrize("order", ["listed", "by name"])
+def test_files_read_in_order_are_fetched_ahead(order: str) -> None:
+    entries = files(300)
+    listed = list(entries)
+    if order == "by name":
+        random.Random(1).shuffle(listed)
+    folder = Folder([FolderEntry("sub", "/f/sub", "/f/sub", "id:x"), *listed, file("huge", SMALL_BYTES + 1)])
+    answers = [folder.read(entry) for entry in entries]
+    assert answers[:2] == [None, None]
+    assert answers[2:] == [entry.name.encode() for entry in entries[2:]]
+    assert sorted(folder.fetched) == [entry.name for entry in entries[2:]]
+
+
+def test_files_read_at_random_fetch_nothing_ahead() -> None:
+    entries = files(1000)
+    folder = Folder(entries)
+    chance = random.Random(2)
+    for _ in range(100):
+        folder.read(entries[chance.randrange(0, 1000, 10)])
+    assert not folder.fetched
+
+
+def test_threads_that_share_a_folder_are_in_order_enough() -> None:
+    entries = files(100)
+    folder = Folder(entries)
+    for start in range(0, 100, 4):
+        for entry in random.Random(start).sample(entries[start : start + 4], 4):
+            folder.read(entry)
+    assert len(folder.fetched) > 90
+    assert len(folder.fetched) == len(set(folder.fetched))
+
+
+def test_what_is_wasted_is_bounded() -> None:
+    folder = Folder(files(500))
+    for entry in folder.entries[:100]:
+        assert isinstance(entry, FileEntry)
+        folder.read(entry)
+    assert len(folder.fetched) <= 100 + RUN_FILES
+    large = Folder(files(500, 900_000))
+    for entry in large.entries[:20]:
+        assert isinstance(entry, FileEntry)
+        large.read(entry)
+    assert len(large.fetched) <= 20 + RUN_BYTES // 900_000
+    held = sum(size for run in large.siblings._runs.values() for _, size in run.held.values())
+    assert 0 < held <= RUN_BYTES
+
+
+def test_only_a_few_folders_are_watched_and_only_for_a_while() -> None:
+    entries = files(100)
+    folder = Folder(entries)
+    for path in range(RUNS + 3):
+        for entry in entries[:5]:
+            folder.siblings.opened(entry, f"/{path}", lambda: entries)
+    assert len(folder.siblings._runs) == RUNS
+    folder.now += IDLE_SECONDS + 1
+    folder.siblings.opened(entries[0], "/other", lambda: entries)
+    assert list(folder.siblings._runs) == ["/other"]
+
+
+def test_a_new_version_is_not_answered_with_the_old_one() -> None:
+    entries = files(10)
+    folder = Folder(entries)
+    for entry in entries[:5]:
+        folder.read(entry)
+    assert folder.siblings.take(file(entries[5].name, rev="another"), "/f") is None
+
+
+def test_what_has_not_begun_is_not_waited_for() -> None:
+    entries = files(10)
+    folder = Folder(entries)
+    for entry in entries[:3]:
+        folder.siblings.opened(entry, "/f", lambda: entries)
+    assert folder.waiting
+    assert folder.siblings.take(entries[3], "/f") is None
+    folder.work()
+    assert entries[3].name not in folder.fetched
+
+
+def test_a_fetch_that_fails_is_as_if_it_had_not_been() -> None:
+    entries = files(10)
+    folder = Folder(entries)
+
+    def fail(entry: FileEntry) -> bytes:
+        raise OSError("broken")
+
+    with ThreadPoolExecutor(1) as pool:
+        siblings = Siblings(fail, pool.submit)
+        for entry in entries[:3]:
+            siblings.opened(entry, "/f", lambda: entries)
+        assert siblings.take(entries[3], "/f") is None
+    siblings.opened(entries[4], "/f", lambda: entries)
+    siblings.opened(entries[5], "/f", lambda: entries)
+    siblings.close()
+    siblings.close()
+    assert not folder.fetched
+
+
+def test_a_folder_whose_listing_is_not_known_is_left_alone() -> None:
+    folder = Folder(files(10))
+    for entry in files(5):
+        folder.siblings.opened(entry, "/f", lambda: None)
+    assert not folder.waiting
+
+
+def test_a_folder_is_read_many_times_faster(open_dropbox: Callable[..., DropboxFS], emulator: Emulator) -> None:
+    """Through the filesystem: each file's content once, and right, most of them at the same time as others."""
+    contents = {f"{number:03}": bytes([number]) * (1000 + number) for number in range(120)}
+    for name, content in contents.items():
+        emulator.control.write(f"/folder/{name}", content)
+    emulator.control.write("/folder/empty", b"")
+    account = open_dropbox()
+    names = account.listdir("folder")
+    emulator.control.latency(route_seconds={"files/download": 0.05})
+    emulator.control.reset_counts()
+    assert {name: account.readbytes(f"folder/{name}") for name in names} == {**contents, "empty": b""}
+    assert emulator.control.calls()["files/download"] == 120
+    assert emulator.control.peak_concurrency("files/download") >= 8
