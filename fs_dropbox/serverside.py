@@ -46,8 +46,14 @@ class ServerSide:
                 self._change_case(source, target)
             return
         self._transfer_folder(source, target, create=create, call=self._move)
-        if self._catalog.find(source) is not None:
-            self.remove_tree(source)
+        for _ in range(_ATTEMPTS):
+            if self._catalog.find(source) is None:
+                return
+            if not self._holds_files(source):
+                self._delete_tree(source)
+                return
+            self._transfer_folder(source, target, create=True, call=self._move)  # what nobody here knew of
+        raise fs.errors.DirectoryNotEmpty(source)
 
     def remove_file(self, path: str) -> None:
         """Delete one file and never a folder: the rev goes along, so that what became a folder meanwhile is refused."""
@@ -84,6 +90,19 @@ class ServerSide:
             return
         for child in self._catalog.children(path):
             self._delete_tree(combine(path, child.name))
+
+    def _holds_files(self, path: str) -> bool:
+        """Tell whether files are below a folder; asks Dropbox: deletion is recursive, so the cache is no proof."""
+        self._catalog.forget(path)
+        tree = self._catalog.tree(path)
+        folders = [path]
+        while folders:
+            folder = folders.pop()
+            for child in tree.children(folder):
+                if isinstance(child, FileEntry):
+                    return True
+                folders.append(combine(folder, child.name))
+        return False
 
     def _delete_tree(self, path: str) -> None:
         try:
