@@ -73,6 +73,7 @@ class Draft:
         self.fresh = fresh  # no committed file has its name
         self.noted = 0  # bytes that a note on disk vouches for
         self.end_reason = ""
+        self._unstored: tuple[int, int, Exception] | None = None  # start, end, reason of WRITEs that failed
         self._closing = False
         self._base = base
         self._base_size = self.size
@@ -96,8 +97,15 @@ class Draft:
                 offset = self.size
             if not len(data):
                 return True
-            self.spool.write(offset, data)
             end = offset + len(data)
+            try:
+                self.spool.write(offset, data)
+            except (RefusedError, OSError) as error:
+                first, last, _ = self._unstored or (offset, end, error)
+                self._unstored = min(first, offset), max(last, end), error
+                raise
+            if self._unstored is not None and offset <= self._unstored[0] and self._unstored[1] <= end:
+                self._unstored = None  # the client has sent it again
             if end > self.size:
                 self.size = end
             self.dirty = True
@@ -207,6 +215,8 @@ class Draft:
         """Store the content in the filesystem; raises `fs.errors`, `RefusedError`, OSError. In the path's turn."""
         with self._lock:
             self._check()
+            if self._unstored is not None:  # clients close what they could not write, too
+                raise self._unstored[2]
             if not self.dirty:
                 return
             self.dirty = False
@@ -264,6 +274,7 @@ class Draft:
             self.spool.truncate(size)
             self.spool.to_disk()
             self.size = size
+            self._unstored = None
             self.state = State.PARTIAL
             self.owner = None
             self.handles.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from fs.errors import ResourceNotFound
 
 from sftp_gateway import attributes, packets
 from sftp_gateway.content import Content
-from sftp_gateway.draft import Draft
+from sftp_gateway.draft import Draft, State
 from sftp_gateway.events import Transfer
 from sftp_gateway.packets import Attributes
 from sftp_gateway.spool import SpoolFullError
@@ -62,12 +63,22 @@ class Handle:
 class ReadHandle(Handle):
     """A file that is read: one committed version, or what is just being written. READs may come from many threads."""
 
-    def __init__(self, path: str, source: Content | Draft, stat: Callable[[], Attributes], fs_path: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        source: Content | Draft,
+        stat: Callable[[], Attributes],
+        fs_path: str,
+        reopen: Callable[[str], Content],
+    ) -> None:
+        """Read `source`; where that is a draft, `reopen` opens what it was committed as."""
         super().__init__(path)
         self.source = source
         self.fs_path = fs_path
         self._stat = stat
-        self._content = source if isinstance(source, Content) else None
+        self._reopen = reopen
+        self._lock = threading.Lock()
+        self._content = source if isinstance(source, Content) else None  # set under _lock
         self._moved = 0
 
     @property
@@ -83,7 +94,13 @@ class ReadHandle(Handle):
         if self._content is not None:
             return self._count(self._content.pread(offset, size), size)
         assert isinstance(self.source, Draft)
-        return self._count(self.source.read(offset, size), size)
+        try:
+            piece = self.source.read(offset, size)
+        except Exception:  # whatever a draft raises whose end came while it was read
+            if not self._is_committed():
+                raise
+            piece = self._committed(self.source.path).pread(offset, size)
+        return self._count(piece, size)
 
     def read_now(self, offset: int, size: int) -> bytes | None:
         """Return what `read` would, if that is possible without waiting."""
@@ -96,7 +113,13 @@ class ReadHandle(Handle):
         assert isinstance(self.source, Draft)
         if self.source.needs_base(offset, size):
             return None
-        return self._count(self.source.read(offset, size), size)
+        try:
+            piece = self.source.read(offset, size)
+        except RefusedError:
+            if not self._is_committed():
+                raise
+            return None
+        return self._count(piece, size)
 
     def attributes(self) -> Attributes:
         """Answer FSTAT: the size is that of the version that is read."""
@@ -120,6 +143,19 @@ class ReadHandle(Handle):
             self._content.close()
         result: Literal["ok", "aborted"] = "ok" if self._moved >= self.size else "aborted"
         return self._transfer("download", self._moved, result) if self._moved else None
+
+    def _is_committed(self) -> bool:
+        return isinstance(self.source, Draft) and self.source.state is State.ENDED and not self.source.dirty
+
+    def _committed(self, fs_path: str) -> Content:
+        """Open what the draft has become; once, but for reads that come at the same time."""
+        content = self._reopen(fs_path)
+        with self._lock:
+            if self._content is None:
+                self._content = content
+        if self._content is not content:
+            content.close()
+        return self._content
 
     def _count(self, piece: bytes, size: int) -> bytes:
         if not piece and size:

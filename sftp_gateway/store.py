@@ -134,13 +134,17 @@ class Store:
         if draft is not None and draft.state is State.OPEN and draft.owner is session:
             return draft
         try:
-            return Content(self.filesystem, path, local=self.local)
+            return self.open_committed(path)
         except errors.ResourceNotFound:
             if draft is None:
                 raise
             if draft.state is State.PARTIAL:
                 return draft
             raise RefusedError("is still being written by another session") from None
+
+    def open_committed(self, path: str) -> Content:
+        """Open the committed version at `path`."""
+        return Content(self.filesystem, path, local=self.local)
 
     def open_for_writing(self, path: str, flags: int, session: object, handle: object) -> Draft:
         """Return the draft that `handle` of `session` may write: a new one, or one that goes on."""
@@ -164,7 +168,7 @@ class Store:
         if draft is not None and draft.state is State.OPEN:
             return draft if draft.join(session, handle) else None
         try:
-            base = Content(self.filesystem, path, local=self.local)
+            base = self.open_committed(path)
         except errors.ResourceNotFound:
             if draft is not None and draft.state is State.PARTIAL:
                 return draft if draft.join(session, handle) else None
@@ -223,6 +227,8 @@ class Store:
             return
         if self.stat(path).size == size:
             return
+        if size and draft is not None and not self.filesystem.exists(path):
+            raise RefusedError("its upload was cut off and is not finished")
         handle = object()
         flags = OpenFlag.WRITE if size else OpenFlag.WRITE | OpenFlag.TRUNC
         draft = self.open_for_writing(path, flags, session, handle)
@@ -248,7 +254,7 @@ class Store:
 
     def copy_onto(self, draft: Draft, source: str, version: Content | Draft) -> None:
         """Make an empty draft a copy of the committed file at `source`, which must still be at `version`."""
-        content = Content(self.filesystem, source, local=self.local)
+        content = self.open_committed(source)
         if not isinstance(version, Content) or not content.is_same(version) or not draft.become_copy(content, source):
             content.close()
             raise RefusedError("the file was changed by someone else meanwhile")

@@ -101,7 +101,7 @@ class TreeView:
         self._may_read()
         inner = self.inner(path)
         source = self.store.open_for_reading(inner, self)
-        return ReadHandle(normal(path), source, lambda: self.store.stat(inner), inner)
+        return ReadHandle(normal(path), source, lambda: self.store.stat(inner), inner, self.store.open_committed)
 
     def close(self, handle: Handle) -> None:
         """Note what became of a file that was written and closed."""

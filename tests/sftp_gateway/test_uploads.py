@@ -704,10 +704,13 @@ def test_the_quota_fails_one_write_only(filesystem: AtomicFS, tmp_path: Path) ->
     reply = client.wait(client.write(handle, 900, b"y" * 200))
     assert reply.code == Status.FAILURE
     assert "used up" in reply.text
-    assert client.wait(client.write(handle, 900, b"y" * 100)).ok
-    assert client.wait(client.open("/g", W | C, a(size=2000))).code == Status.FAILURE
-    assert client.wait(client.close(handle)).ok
-    assert filesystem.readbytes("/f") == b"x" * 900 + b"y" * 100
+    other = client.opened("/g", W | C | T)
+    assert client.wait(client.write(other, 0, b"y" * 100)).ok
+    assert client.wait(client.open("/h", W | C, a(size=2000))).code == Status.FAILURE
+    assert "used up" in client.wait(client.close(handle)).text
+    assert client.wait(client.close(other)).ok
+    assert filesystem.readbytes("/g") == b"y" * 100
+    assert not filesystem.exists("/f")
     assert serving.tree.store.quota.used == 0
     serving.close()
 

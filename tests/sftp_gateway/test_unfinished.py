@@ -1,0 +1,113 @@
+"""What a client could not write completely never becomes visible, whatever the client then does with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fs_dropbox import DropboxFS
+from fs_dropbox.emulator import Emulator
+from sftp_gateway.tree import TreeLimits
+from tests.sftp_gateway.raw_client import C, R, T, W
+from tests.sftp_gateway.serving import Serving
+
+QUOTA = 100_000
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    with Emulator() as running:
+        yield running
+
+
+@pytest.fixture
+def serving(emulator: Emulator, tmp_path: Path) -> Iterator[Serving]:
+    with DropboxFS(
+        emulator.app_key,
+        emulator.app_secret,
+        emulator.refresh_token,
+        api_host=emulator.host,
+        ca_certs=str(emulator.ca_file),
+    ) as filesystem:
+        serving = Serving(filesystem, tmp_path / "spool", limits=TreeLimits(spool_quota=QUOTA))
+        yield serving
+        serving.close()
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("then", ["close", "write_on", "cut_back"])
+def test_a_file_of_which_a_write_failed_is_not_committed(serving: Serving, emulator: Emulator, then: str) -> None:
+    emulator.control.seed("/f", b"old")
+    client = serving.raw()
+    handle = client.opened("/f", W | C | T)
+    assert client.wait(client.write(handle, 0, b"x" * 60_000)).ok
+    assert "used up" in client.wait(client.write(handle, 60_000, b"x" * 60_000)).text
+    if then == "write_on":
+        assert client.wait(client.write(handle, 120_000, b"y")).ok
+    if then == "cut_back":
+        client.wait(client.fsetstat(handle, size=60_000))
+    reply = client.wait(client.close(handle))
+    assert not reply.ok
+    assert "used up" in reply.text
+    assert emulator.control.read("/f") == b"old"
+    assert client.get("/f") == b"old"
+    assert serving.tree.store.quota.used == 0
+
+
+def test_a_write_that_failed_can_be_sent_again(serving: Serving, emulator: Emulator) -> None:
+    client = serving.raw()
+    other = client.opened("/other", W | C | T)
+    assert client.wait(client.write(other, 0, b"o" * 60_000)).ok
+    handle = client.opened("/f", W | C | T)
+    assert not client.wait(client.write(handle, 0, b"x" * 60_000)).ok
+    assert client.wait(client.close(other)).ok
+    assert client.wait(client.write(handle, 0, b"x" * 60_000)).ok
+    assert client.wait(client.close(handle)).ok
+    assert emulator.control.read("/f") == b"x" * 60_000
+
+
+def test_setting_the_size_of_a_cut_off_upload_does_not_commit_it(serving: Serving, emulator: Emulator) -> None:
+    session = serving.session()
+    client = session.raw()
+    handle = client.opened("/f", W | C | T)
+    assert client.wait(client.write(handle, 0, b"x" * 1000)).ok
+    session.cut()
+    client = serving.raw()
+    until(lambda: client.wait(client.stat("/f")).attributes.size == 999, "the upload is kept")
+    assert "not finished" in client.wait(client.setstat("/f", size=500)).text
+    assert not emulator.control.exists("/f")
+    assert client.wait(client.stat("/f")).attributes.size == 999
+    assert client.wait(client.setstat("/f", size=0)).ok, "an empty file is complete"
+    assert emulator.control.read("/f") == b""
+
+
+def test_who_reads_what_is_being_written_reads_on_after_its_close(serving: Serving) -> None:
+    client = serving.raw()
+    writing = client.opened("/f", W | C | T)
+    assert client.wait(client.write(writing, 0, b"content")).ok
+    reading = client.opened("/f", R)
+    assert client.wait(client.read(reading, 0, 3)).data == b"con"
+    assert client.wait(client.close(writing)).ok
+    assert client.wait(client.read(reading, 3, 100)).data == b"tent"
+    assert client.wait(client.fstat(reading)).attributes.size == 7
+    assert client.wait(client.close(reading)).ok
+
+
+def test_who_reads_what_was_removed_while_it_was_written_is_told(serving: Serving) -> None:
+    client = serving.raw()
+    writing = client.opened("/f", W | C | T)
+    assert client.wait(client.write(writing, 0, b"content")).ok
+    reading = client.opened("/f", R)
+    assert client.wait(client.remove("/f")).ok
+    reply = client.wait(client.read(reading, 0, 3))
+    assert not reply.data
+    assert not reply.ok
