@@ -1,0 +1,125 @@
+"""Promises that hold only because of one argument or one line; each of these fails where that is left out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import fs.errors
+import pytest
+
+from fs_dropbox import DropboxFS
+from fs_dropbox.client import Client, Commit
+from fs_dropbox.content_hash import BLOCK_SIZE, ContentHash
+from fs_dropbox.emulator import Emulator
+from fs_dropbox.errors import ApiError
+from fs_dropbox.upload import APPENDS_IN_ALL, Uploader
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + 20.0
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.01)
+
+
+def arguments(emulator: Emulator, route: str) -> list[dict[str, Any]]:
+    return [record.argument for record in emulator.control.requests() if record.route == route]
+
+
+def test_every_call_that_carries_content_carries_its_hash(client: Client, emulator: Emulator) -> None:
+    client.upload(Commit("/small", "overwrite"), b"small")
+    session = client.session_start(concurrent=True)
+    client.session_append(session, 0, b"x" * BLOCK_SIZE, False)
+    client.session_append(session, BLOCK_SIZE, b"end", True)
+    sessions = client.session_start_batch(2)
+    assert client.session_append_batch([(sessions[0], b"one"), (sessions[1], b"two")]) == [None, None]
+    sent = [
+        argument["content_hash"]
+        for route in ("files/upload", "files/upload_session/append_v2", "files/upload_session/append_batch")
+        for argument in arguments(emulator, route)
+    ]
+    assert sent == [ContentHash(data).hexdigest() for data in (b"small", b"x" * BLOCK_SIZE, b"end", b"onetwo")]
+
+
+def test_what_was_removed_is_gone_at_once(open_dropbox: Callable[..., DropboxFS], emulator: Emulator) -> None:
+    """Not only once the change feed tells of it."""
+    account = open_dropbox(change_feed=False, cache_ttl_seconds=3600)
+    account.writetext("/file", "content")
+    account.makedirs("/folder/below")
+    assert sorted(account.listdir("/")) == ["file", "folder"]
+    account.remove("/file")
+    assert not account.exists("/file")
+    assert account.listdir("/") == ["folder"]
+    account.removetree("/folder")
+    assert not account.exists("/folder/below")
+    assert account.listdir("/") == []
+
+
+def test_a_removal_that_dropbox_refuses_is_an_error(dropbox_fs: DropboxFS, emulator: Emulator) -> None:
+    dropbox_fs.makedirs("/folder/below")
+    error = {".tag": "path_write", "path_write": {".tag": "no_write_permission"}}
+    for remove in (lambda: dropbox_fs.removetree("/folder"), lambda: dropbox_fs.removedir("/folder/below")):
+        emulator.control.fault("files/delete_v2", "error", error=error)
+        with pytest.raises(fs.errors.PermissionDenied):
+            remove()
+    assert dropbox_fs.exists("/folder/below")
+    assert emulator.control.exists("/folder/below")
+
+
+def test_after_a_reset_nothing_known_before_is_believed(
+    open_dropbox: Callable[..., DropboxFS], emulator: Emulator
+) -> None:
+    account = open_dropbox(cache_ttl_seconds=3600)
+    account.exists("anything")
+    until(lambda: account.feed_is_live)
+    emulator.control.write("/file", b"one")
+    until(lambda: account.listdir("/") == ["file"])
+    resets: list[int] = []
+    account.subscribe(lambda entries: None if entries else resets.append(1))
+    emulator.control.fault("files/list_folder/continue", "cursor_reset")
+    emulator.control.delete("/file")
+    until(lambda: resets and account.feed_is_live)
+    assert account.listdir("/") == []
+    assert not account.exists("/file")
+
+
+def test_appends_of_all_uploads_together_are_bounded(make_client: Callable[..., Client], emulator: Emulator) -> None:
+    """Memory is: a block for each of these, however many files are written at the same time."""
+    client = make_client()
+    uploader = Uploader(client, block_bytes=BLOCK_SIZE)
+    emulator.control.fault("files/upload_session/append_v2", "stall", at="request", count=None)
+    uploads = [uploader.open(Commit(f"/file {number}", "overwrite")) for number in range(6)]
+    written = [0] * len(uploads)
+
+    def write(number: int) -> None:
+        for _ in range(6):
+            uploads[number].write(bytes(BLOCK_SIZE))
+            written[number] += 1
+
+    try:
+        with ThreadPoolExecutor(len(uploads)) as writers:
+            running = [writers.submit(write, number) for number in range(len(uploads))]
+            until(lambda: sum(written) >= APPENDS_IN_ALL)
+            time.sleep(0.3)  # what must not happen has no end to wait for
+            # Each upload also holds the block that it fills.
+            assert sum(written) <= APPENDS_IN_ALL + len(uploads)
+            emulator.control.clear_faults()
+            for each in running:
+                each.result(60)
+    finally:
+        for upload in uploads:
+            upload.abort()
+        client.close()
+        uploader.close()
+
+
+def test_a_refusal_with_a_tag_of_tomorrow_is_an_error(dropbox_fs: DropboxFS, emulator: Emulator) -> None:
+    emulator.control.write("/file", b"content")
+    emulator.control.fault("files/get_metadata", "error", error={".tag": "something_new"})
+    with pytest.raises(fs.errors.OperationFailed, match="something_new") as raised:
+        dropbox_fs.getinfo("/file")
+    assert isinstance(raised.value.__cause__, ApiError)

@@ -1,0 +1,80 @@
+"""Names of a storage that folds case: a client may spell the same file differently from one request to the next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fs_dropbox import DropboxFS
+from fs_dropbox.emulator import Emulator
+from sftp_gateway.packets import Status
+from tests.sftp_gateway.raw_client import C, R, RawClient, T, W, X
+from tests.sftp_gateway.serving import Serving
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    with Emulator() as running:
+        yield running
+
+
+@pytest.fixture
+def serving(emulator: Emulator, tmp_path: Path) -> Iterator[Serving]:
+    with DropboxFS(
+        emulator.app_key,
+        emulator.app_secret,
+        emulator.refresh_token,
+        api_host=emulator.host,
+        ca_certs=str(emulator.ca_file),
+    ) as filesystem:
+        serving = Serving(filesystem, tmp_path / "spool")
+        yield serving
+        serving.close()
+
+
+@pytest.fixture
+def client(serving: Serving) -> RawClient:
+    return serving.raw()
+
+
+def test_a_file_being_written_is_found_in_every_spelling(client: RawClient) -> None:
+    handle = client.opened("/Report.TXT", W | C | T)
+    assert client.wait(client.write(handle, 0, b"content")).ok
+    assert client.wait(client.stat("/report.txt")).attributes.size == 7
+    assert client.wait(client.open("/REPORT.txt", W | C | X)).code == Status.FAILURE
+    reading = client.opened("/report.TXT", R)
+    assert client.wait(client.read(reading, 0, 100)).data == b"content"
+    assert client.wait(client.remove("/report.txt")).ok
+    assert not client.wait(client.close(handle)).ok
+    assert client.wait(client.stat("/Report.TXT")).code == Status.NO_SUCH_FILE
+
+
+def test_a_file_that_is_overwritten_in_another_spelling_is_listed_once(client: RawClient, emulator: Emulator) -> None:
+    emulator.control.seed("/Report.TXT", b"old")
+    handle = client.opened("/report.txt", W | C | T)
+    assert client.wait(client.write(handle, 0, b"content")).ok
+    listed = {name: found.size for name, found in client.list("/").items() if name not in (".", "..")}
+    assert listed == {"Report.TXT": 7}
+    assert client.wait(client.close(handle)).ok
+    assert emulator.control.tree() == {"/Report.TXT": 7}
+
+
+def test_requests_in_another_spelling_keep_their_place_behind_a_close(client: RawClient, emulator: Emulator) -> None:
+    handle = client.opened("/Report.TXT", W | C | T)
+    assert client.wait(client.write(handle, 0, b"content")).ok
+    emulator.control.fault("files/upload", "stall", at="request")
+    closing = client.close(handle)
+    renaming = client.rename("/report.txt", "/Final.txt")
+    looking = client.stat("/FINAL.TXT")
+    deadline = time.monotonic() + 20
+    while not emulator.control.faults_struck:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    assert not client.is_answered(renaming, within=0.1)
+    emulator.control.release()
+    assert [client.wait(request).ok for request in (closing, renaming)] == [True, True]
+    assert client.wait(looking).attributes.size == 7
+    assert emulator.control.read("/Final.txt") == b"content"
