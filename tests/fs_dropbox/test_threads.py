@@ -138,11 +138,10 @@ def test_a_slow_call_delays_no_other(dropbox_fs: DropboxFS, emulator: Emulator) 
     emulator.control.seed("/slow")
     dropbox_fs.listdir("/")
     emulator.control.fault("files/get_metadata", "stall", None, path="/slow")
-    emulator.control.fault("files/upload", "stall", 1)
+    emulator.control.fault("files/upload", "stall", 1, path="/known")
     with ThreadPoolExecutor(3) as pool:
         slow = [
             pool.submit(dropbox_fs.exists, "slow/thing"),
-            pool.submit(dropbox_fs.writetext, "new", "1"),
             pool.submit(dropbox_fs.appendtext, "known", "2"),
         ]
         deadline = time.monotonic() + DEADLINE_SECONDS
@@ -154,6 +153,7 @@ def test_a_slow_call_delays_no_other(dropbox_fs: DropboxFS, emulator: Emulator) 
         assert dropbox_fs.readtext("known") == "1"
         assert "known" in dropbox_fs.listdir("/")
         dropbox_fs.makedir("folder")
+        dropbox_fs.writetext("new", "1")
         assert time.monotonic() - started < 2.0
         emulator.control.clear_faults()
         for call in slow:
