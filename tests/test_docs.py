@@ -26,7 +26,7 @@ def test_every_test_that_the_semantics_name_exists() -> None:
     assert not sorted(set(named) - _tests())
 
 
-DOCUMENTS = sorted(path.relative_to(ROOT).as_posix() for folder in (ROOT, ROOT / "docs") for path in folder.glob("*.md"))
+DOCUMENTS = sorted(str(path.relative_to(ROOT)) for folder in (ROOT, ROOT / "docs") for path in folder.glob("*.md"))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
