@@ -66,8 +66,10 @@ class Workers:
             with self._condition:
                 self._idle += 1
                 try:
-                    if not self._queue and not self._closed:
-                        self._condition.wait(self.idle_seconds)
+                    until = time.monotonic() + self.idle_seconds
+                    # Woken for work that a busier thread was quicker to take, it waits on.
+                    while not self._queue and not self._closed and (left := until - time.monotonic()) > 0:
+                        self._condition.wait(left)
                 finally:
                     self._idle -= 1
                 if not self._queue:

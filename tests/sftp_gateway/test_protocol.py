@@ -96,7 +96,7 @@ def test_bytes_that_are_no_packets_close_the_channel(serving: Serving, packet: b
     session = serving.session()
     client = session.raw()
     client.channel.sendall(packet)
-    with pytest.raises(EOFError):
+    with pytest.raises((EOFError, OSError)):  # as the channel is closed before the request is sent, or after
         client.wait(client.stat("/"))
     assert session.raw().version == 3  # the connection itself lives on
 

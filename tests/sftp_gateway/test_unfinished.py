@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -111,3 +113,42 @@ def test_who_reads_what_was_removed_while_it_was_written_is_told(serving: Servin
     reply = client.wait(client.read(reading, 0, 3))
     assert not reply.data
     assert not reply.ok
+
+
+def test_a_cut_off_upload_is_kept_for_its_time_only(emulator: Emulator, tmp_path: Path) -> None:
+    with DropboxFS(
+        emulator.app_key,
+        emulator.app_secret,
+        emulator.refresh_token,
+        api_host=emulator.host,
+        ca_certs=str(emulator.ca_file),
+    ) as filesystem:
+        serving = Serving(filesystem, tmp_path, limits=TreeLimits(partial_seconds=0.0, spool_memory=10))
+        session = serving.session()
+        client = session.raw()
+        handle = client.opened("/f", W | C | T)
+        assert client.wait(client.write(handle, 0, b"x" * 1000)).ok
+        session.cut()
+        client = serving.raw()
+        until(lambda: client.wait(client.stat("/f")).attributes.size == 999, "the upload is kept")
+        client.put("/other", b"")
+        assert not client.wait(client.stat("/f")).attributes.size
+        assert list(tmp_path.iterdir()) == []
+        serving.close()
+
+
+def test_nobody_else_may_read_what_is_kept(serving: Serving, tmp_path: Path) -> None:
+    mask = os.umask(0)
+    try:
+        session = serving.session()
+        client = session.raw()
+        handle = client.opened("/secret name", W | C | T)
+        assert client.wait(client.write(handle, 0, b"x" * 1000)).ok
+        session.cut()
+        client = serving.raw()
+        until(lambda: len(list((tmp_path / "spool").iterdir())) == 2, "the upload and its note are kept")
+    finally:
+        os.umask(mask)
+    modes = {path.suffix: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "spool").iterdir()}
+    assert modes == {".spool": 0o600, ".json": 0o600}
+    assert stat.S_IMODE((tmp_path / "spool").stat().st_mode) == 0o700

@@ -35,7 +35,7 @@ def test_urgent_work_does_not_wait_for_stuck_threads() -> None:
     workers = Workers(2)
     let_go, urgent, patient = threading.Event(), threading.Event(), threading.Event()
     for _ in range(2):
-        workers.submit(lambda: let_go.wait(DEADLINE))
+        workers.submit(lambda: let_go.wait(5 * DEADLINE))
     workers.submit(patient.set)
     workers.submit(urgent.set, urgent=True)
     assert urgent.wait(DEADLINE)
