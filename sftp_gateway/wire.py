@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
-import logging
 import os
 import select
 import socket
@@ -21,8 +20,6 @@ from typing import Any, Final, Protocol
 
 import paramiko
 from paramiko.packet import NeedRekeyException, Packetizer
-
-logger = logging.getLogger(__name__)
 
 RECEIVE_BYTES: Final = 128 * 1024
 SEND_BYTES: Final = 256 * 1024
