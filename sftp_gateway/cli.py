@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
@@ -193,19 +193,30 @@ class Signals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
+        # A signal may reach the process in any thread, and Python runs handlers only once the main one wakes: the
+        # number also goes to a socket, from C, where a thread reads it.
+        self._receiver, self._sender = socket.socketpair()
+        self._sender.setblocking(False)
+        self._wakeup_before = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._on_signal)
+            self._before[number] = signal.signal(number, lambda *_: None)
+        threading.Thread(target=self._read, name="sftp-gateway-signals", daemon=True).start()
         return self
 
     def __exit__(self, *_error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup_before)
+        self._sender.close()  # ends the thread
 
     def wait(self) -> None:
         """Return when the process was asked to end."""
         self._asked.wait()
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self._asked.is_set() and number == signal.SIGINT:
-            os._exit(130)
-        self._asked.set()
+    def _read(self) -> None:
+        with self._receiver:
+            while numbers := self._receiver.recv(1):
+                if self._asked.is_set() and numbers[0] == signal.SIGINT:
+                    os._exit(130)
+                if numbers[0] in self._before:
+                    self._asked.set()
