@@ -7,10 +7,12 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
+from fs.errors import FSError
 from fs.mode import Mode
 
 from fs_dropbox.blocks import BlockReader
@@ -230,8 +232,7 @@ class WriteFile(DropboxFile):
     def write(self, data: ReadableBuffer, /) -> int:
         self._check_writing()
         view = memoryview(data).cast("B")
-        with self._lock:
-            self._check_not_aborted()
+        with self._changing():
             if self._mode.appending:
                 self._position = self._end
             if not view:
@@ -251,8 +252,7 @@ class WriteFile(DropboxFile):
 
     def truncate(self, size: int | None = None) -> int:
         self._check_writing()
-        with self._lock:
-            self._check_not_aborted()
+        with self._changing():
             size = self._position if size is None else size
             if size < 0:
                 raise ValueError(f"negative size: {size}")
@@ -302,6 +302,19 @@ class WriteFile(DropboxFile):
         if not getattr(self, "_ended", True):
             self.abort()
         super().__del__()
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Hold the lock for a change. One that fails leaves nothing to commit: closing raises its error once more."""
+        with self._lock:
+            self._check_not_aborted()
+            try:
+                yield
+            except io.UnsupportedOperation:
+                raise
+            except (FSError, OSError) as error:
+                self.abort(error)
+                raise
 
     def _check_not_aborted(self) -> None:
         if self._ended:
@@ -357,10 +370,15 @@ class WriteFile(DropboxFile):
         self._base = None
         spool = self._local()
         spool.seek(0)
-        with fs_errors(self.name):
-            for start in range(0, entry.size, COPY_BYTES):
-                spool.write(blocks.read(start, COPY_BYTES))
-        blocks.close()
+        try:
+            with fs_errors(self.name):
+                for start in range(0, entry.size, COPY_BYTES):
+                    spool.write(blocks.read(start, COPY_BYTES))
+        except (FSError, OSError) as error:
+            self.abort(error)  # what is there of it must never be taken for the whole
+            raise
+        finally:
+            blocks.close()
 
     def _drop_base(self) -> None:
         if self._base is not None:

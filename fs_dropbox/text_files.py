@@ -16,20 +16,24 @@ class TextFile(io.TextIOWrapper):
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.close()
-            return
-        self.abort()
-        with suppress(ValueError):  # the text that has not reached the file yet is refused by it
-            self.close()
+        if kind is not None:
+            self.abort()
+        self.close()
+
+    def __del__(self) -> None:
+        # Forgotten without close(): as with binary files, nothing says that it is complete.
+        if not self.closed:
+            self.abort()
 
     def abort(self) -> None:
-        """Discard what was written."""
+        """Discard what was written, and close."""
         raw: Any = self.buffer
         while not hasattr(raw, "abort"):
             raw = raw.raw
         raw.abort()
         raw.close()
+        with suppress(ValueError):  # the text that has not reached the file yet is refused by it
+            self.close()
 
 
 def text_file(binary: Any, mode: Mode, *, encoding: str, errors: str | None, newline: str) -> TextFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -177,6 +178,49 @@ def test_content_that_is_not_what_dropbox_stored_is_an_error(account: DropboxFS,
         [reader.pread(start, 32_768) for start in range(0, len(LARGE), 32_768)]
     with pytest.raises(fs.errors.OperationFailed):
         account.appendbytes("file", b"more")
+    assert emulator.control.read("/file") == LARGE
+
+
+@pytest.mark.parametrize("mode", ["w", "w+", "a", "r+"])
+def test_a_full_disk_commits_nothing(
+    account: DropboxFS, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """A write that fails leaves nothing that could be taken for the whole, even where its error goes unnoticed."""
+    emulator.control.write("/file", b"old")
+
+    def fill_up(self: object, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    file = account.openbin("file", mode)
+    monkeypatch.setattr("tempfile.SpooledTemporaryFile.write", fill_up)
+    with pytest.raises(OSError, match="No space left"):
+        file.write(b"new")
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="No space left"):
+        file.write(b"more")
+    with pytest.raises(OSError, match="No space left"):
+        file.close()
+    file.close()
+    with account.open("file", mode) as text:
+        text.write("new text")
+        monkeypatch.setattr("tempfile.SpooledTemporaryFile.write", fill_up)
+        with pytest.raises(OSError, match="No space left"):
+            text.close()
+    monkeypatch.undo()
+    assert emulator.control.read("/file") == b"old"
+
+
+def test_a_base_that_cannot_be_read_is_not_taken_for_the_whole(account: DropboxFS, emulator: Emulator) -> None:
+    emulator.control.write("/file", LARGE)
+    error = {".tag": "path", "path": {".tag": "restricted_content"}}
+    file = account.openbin("file", "r+")
+    emulator.control.fault("files/download", "error", None, after=1, error=error)
+    with pytest.raises(fs.errors.PermissionDenied):
+        file.read(10)
+    with pytest.raises(fs.errors.PermissionDenied):
+        file.write(b"new")
+    with pytest.raises(fs.errors.PermissionDenied):
+        file.close()
     assert emulator.control.read("/file") == LARGE
 
 

@@ -120,6 +120,9 @@ def test_an_exception_discards(account: DropboxFS, emulator: Emulator) -> None:
     forgotten = account.openbin("old", "w")
     forgotten.write(b"new")
     del forgotten
+    text = account.open("old", "w")
+    text.write("new")
+    del text
     gc.collect()
     assert emulator.control.metadata("/old") == before
     assert account.readtext("old") == "old"
