@@ -123,3 +123,21 @@ def test_a_refusal_with_a_tag_of_tomorrow_is_an_error(dropbox_fs: DropboxFS, emu
     with pytest.raises(fs.errors.OperationFailed, match="something_new") as raised:
         dropbox_fs.getinfo("/file")
     assert isinstance(raised.value.__cause__, ApiError)
+
+
+def test_an_upload_whose_answer_was_lost_takes_no_credit_for_other_content(client: Client, emulator: Emulator) -> None:
+    emulator.control.write("/file", b"old")
+    emulator.control.fault("files/upload", "server_error", status=500)
+    entry = client.upload(Commit("/file", "overwrite"), b"new")
+    assert emulator.control.read("/file") == b"new"
+    assert entry.rev == emulator.control.metadata("/file")["rev"]
+
+
+def test_a_move_that_did_not_take_place_takes_no_credit_for_what_is_there(client: Client, emulator: Emulator) -> None:
+    emulator.control.write("/source", b"source")
+    emulator.control.write("/target", b"of another")
+    emulator.control.fault("files/move_v2", "server_error", status=500)
+    with pytest.raises(ApiError) as caught:
+        client.move("/source", "/target")
+    assert caught.value.tag == ("to", "conflict", "file")
+    assert emulator.control.read("/source") == b"source"
