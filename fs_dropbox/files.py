@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ from fs.mode import Mode
 from fs_dropbox.blocks import BlockReader
 from fs_dropbox.entries import FileEntry
 from fs_dropbox.errors import ApiError, TransportError, fs_errors
+from fs_dropbox.spool import Spool
 from fs_dropbox.upload import Upload
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 COPY_BYTES: Final = 4 * 2**20
 LINE_BYTES: Final = 8 * 1024
-# Seeking back into what was sent is possible up to here without a file on disk.
-SPOOL_MEMORY_BYTES: Final = 2**20
 
 
 class DropboxFile(io.RawIOBase):
@@ -220,7 +217,7 @@ class WriteFile(DropboxFile):
         self._end = base[0].size if base is not None else 0
         self._changed = base is None
         self._upload: Upload | None = open_upload() if base is None and not mode.reading else None
-        self._spool: tempfile.SpooledTemporaryFile[bytes] | None = None
+        self._spool = Spool()
         self._ended = False
         self._error: Exception | None = None  # why somebody else has aborted it
         if mode.appending:
@@ -242,10 +239,7 @@ class WriteFile(DropboxFile):
                 self._stream(view)
             else:
                 self._to_spool()
-                self._pad(self._position)
-                spool = self._local()
-                spool.seek(self._position)
-                spool.write(view)
+                self._spool.write(self._position, view)
             self._position += len(view)
             self._end = max(self._end, self._position)
             return len(view)
@@ -261,8 +255,7 @@ class WriteFile(DropboxFile):
                 if size == 0:
                     self._drop_base()
                 self._to_spool()
-                self._pad(size)
-                self._local().truncate(size)
+                self._spool.truncate(size)
                 self._end = size
             return size
 
@@ -326,7 +319,7 @@ class WriteFile(DropboxFile):
         with fs_errors(self.name):
             if self._upload is None:
                 self._upload = self._open_upload()
-                for piece in self._contents():
+                for piece in self._spool.pieces():
                     self._upload.write(piece)
             try:
                 entry = self._upload.commit(client_modified=self.modified)
@@ -336,21 +329,12 @@ class WriteFile(DropboxFile):
         self.version = entry.rev
         self._on_commit(entry)
 
-    def _contents(self) -> Iterator[bytes]:
-        self._pad(self._end)
-        spool = self._local()
-        spool.seek(0)
-        while piece := spool.read(COPY_BYTES):
-            yield piece
-
     def _stream(self, view: memoryview) -> None:
         assert self._upload is not None
         with fs_errors(self.name):
             self._upload.write(view)
         if self._seekable:
-            spool = self._local()
-            spool.seek(self._end)
-            spool.write(view)
+            self._spool.write(self._end, view)
 
     def _to_spool(self) -> None:
         """Leave the stream for the local copy."""
@@ -368,12 +352,10 @@ class WriteFile(DropboxFile):
             return
         entry, blocks = self._base
         self._base = None
-        spool = self._local()
-        spool.seek(0)
         try:
             with fs_errors(self.name):
                 for start in range(0, entry.size, COPY_BYTES):
-                    spool.write(blocks.read(start, COPY_BYTES))
+                    self._spool.write(start, blocks.read(start, COPY_BYTES))
         except (FSError, OSError) as error:
             self.abort(error)  # what is there of it must never be taken for the whole
             raise
@@ -386,31 +368,13 @@ class WriteFile(DropboxFile):
             self._base = None
             self._end = 0
 
-    def _pad(self, size: int) -> None:
-        """Extend the spool with zeros: without using memory for large holes, nor disk where it can do without."""
-        spool = self._local()
-        end = spool.seek(0, os.SEEK_END)
-        if end < size <= SPOOL_MEMORY_BYTES:
-            spool.write(bytes(size - end))
-        elif end < size:
-            spool.rollover()
-            spool.truncate(size)
-
-    def _local(self) -> tempfile.SpooledTemporaryFile[bytes]:
-        if self._spool is None:
-            self._spool = tempfile.SpooledTemporaryFile(SPOOL_MEMORY_BYTES, prefix="fs-dropbox-")  # noqa: SIM115
-        return self._spool
-
     def _length(self) -> int:
         return self._end
 
     def _read_at(self, offset: int, size: int) -> bytes:
         self._check_not_aborted()
         self._to_spool()
-        self._pad(self._end)
-        spool = self._local()
-        spool.seek(offset)
-        return spool.read(max(0, min(size, self._end - offset)))
+        return self._spool.read(offset, min(size, self._end - offset))
 
     def _discard(self) -> None:
         if self._upload is not None:
@@ -418,6 +382,4 @@ class WriteFile(DropboxFile):
         if self._base is not None:
             self._base[1].close()
             self._base = None
-        if self._spool is not None:
-            self._spool.close()
-            self._spool = None
+        self._spool.close()
