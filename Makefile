@@ -3,11 +3,15 @@ PYTHON ?= $(firstword $(foreach v,python3 python3.13 python3.12 python3.11,$(she
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help demo test check setup clean
+# Tests wait more than they compute: one process more than there are cores keeps those busy.
+JOBS ?= $(shell echo $$(($$(nproc 2>/dev/null || echo 2) + 1)))
+
+.PHONY: help demo test soak check setup clean
 
 help:
 	@echo "make demo    an SFTP server over a local Dropbox on 127.0.0.1:2222, no account needed"
 	@echo "make test    set up and run the whole test suite"
+	@echo "make soak    fuzzing, load and endurance, for an hour or so"
 	@echo "make check   ruff, mypy --strict"
 	@echo "make clean   remove the virtual environment and what the tools left"
 
@@ -15,7 +19,10 @@ demo: $(VENV)/.demo
 	@$(BIN)/sftp-gateway demo $(DEMO)
 
 test: $(VENV)/.dev
-	$(BIN)/pytest $(TEST)
+	$(BIN)/pytest -q -n $(JOBS) --dist worksteal $(TEST)
+
+soak: $(VENV)/.dev
+	$(BIN)/pytest -v -m soak $(TEST)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
