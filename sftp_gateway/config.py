@@ -61,6 +61,9 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     compatible_algorithms: Annotated[
         bool, Meta(description="Also offer NIST curves and 2048-bit groups, for older devices.")
     ] = False
+    strict_algorithms: Annotated[
+        bool, Meta(description="Offer post-quantum key exchange and authenticated encryption alone.")
+    ] = False
     credential_logins: Annotated[
         bool, Meta(description="Let people sign in with APP_KEY~APP_SECRET and a refresh token.")
     ] = True
@@ -100,7 +103,13 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         "127.0.0.0/8",
         "::1/128",
     )
-    workers: Annotated[int, Meta(description="Threads for requests that wait for the storage.", ge=1)] = 128
+    processes: Annotated[
+        int,
+        Meta(description="Processes that serve the port together, so that all cores work; 1 for this one alone.", ge=1),
+    ] = 1
+    workers: Annotated[int, Meta(description="Threads of a process for requests that wait for the storage.", ge=1)] = (
+        128
+    )
     spool_quota_bytes: Annotated[int, Meta(description="Disk for uploads under way, of one account.", ge=0)] = (
         10 * 2**30
     )
@@ -248,6 +257,9 @@ def _check(config: GatewayConfig, sources: Mapping[str, str], file: Path | None)
         except ValueError:
             where = sources.get("ban_exempt", "ban_exempt")
             raise ConfigError(f"{where}: ban_exempt: {network!r} is not an address or network") from None
+    if config.strict_algorithms and config.compatible_algorithms:
+        where = sources.get("strict_algorithms", "strict_algorithms")
+        raise ConfigError(f"{where}: strict_algorithms and compatible_algorithms exclude each other; give one of them")
     for placeholder in ("{user}", "{password}"):
         if config.credential_logins and placeholder not in config.credential_url:
             where = sources.get("credential_url", "credential_url")

@@ -233,6 +233,7 @@ class SFTPGateway:
                 on_login=session.signed_in,
                 on_end=lambda: self._ended(session),
                 compatible_algorithms=self._config.compatible_algorithms,
+                strict_algorithms=self._config.strict_algorithms,
                 keepalive_seconds=self._config.keepalive_seconds,
             )
             session.transport = transport

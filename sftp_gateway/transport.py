@@ -18,6 +18,7 @@ import paramiko
 from paramiko.auth_handler import AuthHandler
 from paramiko.channel import Channel
 from paramiko.common import MSG_CHANNEL_REQUEST, cMSG_DISCONNECT
+from paramiko.kex_curve25519 import KexCurve25519
 from paramiko.message import Message
 from paramiko.ssh_exception import SSHException
 
@@ -39,7 +40,9 @@ _GCM = ("aes256-gcm@openssh.com", "aes128-gcm@openssh.com")
 _CIPHERS = (*_GCM, "aes256-ctr", "aes192-ctr", "aes128-ctr")
 # The last two are for libssh2 before 1.11, which has no other: the curl, git and PHP of Debian 12 and Ubuntu 22.04.
 _MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512")
-_KEX = ("mlkem768x25519-sha256", "curve25519-sha256@libssh.org", "diffie-hellman-group16-sha512")
+_STRICT_MACS = _MACS[:2]
+_STRICT_KEX = ("mlkem768x25519-sha256",)
+_KEX = (*_STRICT_KEX, "curve25519-sha256", "curve25519-sha256@libssh.org", "diffie-hellman-group16-sha512")
 _COMPATIBLE_KEX = (
     *_KEX,
     "ecdh-sha2-nistp256",
@@ -56,9 +59,16 @@ _logger = logging.getLogger(__name__)
 _ssh_logger = logging.getLogger("sftp_gateway.ssh")
 
 
+# RFC 8731's name for what paramiko knows by its first name alone.
+_KEX_INFO: Final[dict[str, Any]] = {
+    **paramiko.Transport._kex_info,  # type: ignore[attr-defined]
+    "curve25519-sha256": KexCurve25519,
+}
+
+
 def _available(kex: Iterable[str]) -> tuple[str, ...]:
     """The key exchanges that this paramiko and its `cryptography` can do."""
-    return tuple(name for name in kex if name in paramiko.Transport._kex_info)  # type: ignore[attr-defined]
+    return tuple(name for name in kex if name in _KEX_INFO)
 
 
 class BoundedPacketizer(wire.GatewayPacketizer):
@@ -163,6 +173,7 @@ class BoundedTransport(wire.GatewayTransport):
 
     packetizer: BoundedPacketizer
     _CLIENT_ID = "SFTPGateway"
+    _kex_info = _KEX_INFO
     _preferred_ciphers: tuple[str, ...] = _CIPHERS
     _preferred_macs: tuple[str, ...] = _MACS
     _preferred_kex: tuple[str, ...] = _available(_KEX)
@@ -175,6 +186,7 @@ class BoundedTransport(wire.GatewayTransport):
         on_login: Callable[[], None],
         on_end: Callable[[], None],
         compatible_algorithms: bool = False,
+        strict_algorithms: bool = False,
         keepalive_seconds: float = 0,
     ) -> None:
         super().__init__(sock, default_window_size=WINDOW_BYTES, packetizer_class=BoundedPacketizer)
@@ -191,6 +203,8 @@ class BoundedTransport(wire.GatewayTransport):
         }
         if compatible_algorithms:
             self._preferred_kex = _available(_COMPATIBLE_KEX)
+        if strict_algorithms:
+            self._preferred_kex, self._preferred_ciphers, self._preferred_macs = _STRICT_KEX, _GCM, _STRICT_MACS
         self.set_log_channel(_ssh_logger.name)
         for key in host_keys:
             self.add_server_key(key)
