@@ -6,12 +6,13 @@ BIN = $(VENV)/bin
 # Tests wait more than they compute: one process more than there are cores keeps those busy.
 JOBS ?= $(shell echo $$(($$(nproc 2>/dev/null || echo 2) + 1)))
 
-.PHONY: help demo test soak check setup clean
+.PHONY: help demo test soak bench check setup clean
 
 help:
 	@echo "make demo    an SFTP server over a local Dropbox on 127.0.0.1:2222, no account needed"
 	@echo "make test    set up and run the whole test suite"
 	@echo "make soak    fuzzing, load and endurance, for an hour or so"
+	@echo "make bench   how fast it is beside rclone, for a quarter of an hour; BENCH=--help shows the options"
 	@echo "make check   ruff, mypy --strict"
 	@echo "make clean   remove the virtual environment and what the tools left"
 
@@ -23,6 +24,9 @@ test: $(VENV)/.dev
 
 soak: $(VENV)/.dev
 	$(BIN)/pytest -v -m soak $(TEST)
+
+bench: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks $(BENCH)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""How fast the product is, beside what people use today: `python -m benchmarks` (docs/performance.md)."""

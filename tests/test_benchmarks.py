@@ -1,0 +1,61 @@
+"""The benchmarks run; what they measure is theirs to say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import table
+from benchmarks.__main__ import main
+from benchmarks.harness import OURS, Measured, Row, Stage, Target
+from tests.clients import client
+
+
+def run(tmp_path: Path, *rows: str) -> dict[str, dict[str, object]]:
+    """Run rows in small and return them by name, as they were written to the file."""
+    client("rclone")
+    file = tmp_path / "results.json"
+    assert main(["--quick", "--json", str(file), *(f"--only={row}" for row in rows)]) == 0
+    return {row["row"]: row for row in json.loads(file.read_text())}
+
+
+def test_rows_are_measured_beside_their_peers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = run(tmp_path, "stat", "write-large")
+    stat, large = rows["stat"]["results"], rows["write-large"]["results"]
+    assert stat[OURS]["cold"]["calls"] == {"files/get_metadata": 1}  # type: ignore[index]
+    assert stat[OURS]["warm"]["calls"] == stat[OURS]["absent"]["calls"] == {}  # type: ignore[index]
+    assert all(rows["stat"]["targets"].values())  # type: ignore[attr-defined]
+    for side in (OURS, "rclone"):
+        line = large[side][""]  # type: ignore[index]
+        assert line["wire_bytes"] > 20e6
+        assert line["seconds"] > 0.03
+        assert line["memory_bytes"] > 20e6
+    table_lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in table_lines}) == 1
+    assert table_lines[-1].rstrip(" |").endswith("x")
+
+
+@pytest.mark.soak
+def test_every_row_runs(tmp_path: Path) -> None:
+    assert len(run(tmp_path)) > 10
+
+
+def test_rows_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert {"walk", "decode", "stat", "tree", "read-large", "write-large", "mirror"} <= set(names)
+    assert main(["--only", "nothing of the kind"]) == 2
+    assert "--list" in capsys.readouterr().err
+
+
+def test_targets_and_ratios_are_told() -> None:
+    def task(stage: Stage) -> None:
+        raise NotImplementedError
+
+    row = Row("row", "", task, peers=[("peer", task)], targets=[Target("fast", lambda r: r[OURS][""].seconds < 1)])
+    results = {OURS: {"": Measured(2.0, 0.1, 10**8)}, "peer": {"": Measured(5.0, 0.2, 10**7)}}
+    assert "2.5x" in list(table.row_lines(row, results))[1]
+    assert list(table.row_notes(row, results)) == ["row: fast: MISSED"]
+    assert json.loads(table.as_json([(row, results)]))[0]["targets"] == {"fast": False}
