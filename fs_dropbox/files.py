@@ -294,6 +294,7 @@ class WriteFile(DropboxFile):
         # Forgotten without close(): whoever forgot it has not said that it is complete.
         if not getattr(self, "_ended", True):
             self.abort()
+        self._error = None  # nobody is left to be told
         super().__del__()
 
     @contextmanager

@@ -128,6 +128,17 @@ def test_an_exception_discards(account: DropboxFS, emulator: Emulator) -> None:
     assert account.readtext("old") == "old"
 
 
+def test_forgetting_a_failed_file_is_silent(account: DropboxFS, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.13 prints what closing raises in a finaliser."""
+    unraisable: list[object] = []
+    forgotten = account.openbin("a", "w")
+    forgotten.abort(fs.errors.FilesystemClosed())  # type: ignore[attr-defined]
+    monkeypatch.setattr("sys.unraisablehook", unraisable.append)
+    del forgotten
+    gc.collect()
+    assert unraisable == []
+
+
 def test_a_file_open_when_the_filesystem_is_closed_is_discarded(
     emulator: Emulator, open_dropbox: Callable[..., DropboxFS]
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from fs.opener.errors import OpenerError
 from fs.opener.parse import parse_fs_url
 
-from fs_dropbox import DropboxFS
+from fs_dropbox import DropboxFS, compat
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.opener import arguments, folder_of
 
@@ -116,3 +116,16 @@ def test_no_secret_is_shown(emulator: Emulator) -> None:
     assert "ann@example.com" in shown
     for secret in (emulator.app_secret, emulator.refresh_token):
         assert secret not in shown
+
+
+def test_the_constructor_of_fs_dropboxfs(emulator: Emulator) -> None:
+    options: dict[str, Any] = {"api_host": emulator.host, "ca_certs": emulator.ca_file, "change_feed": False}
+    app: dict[str, Any] = {"app_key": emulator.app_key, "app_secret": emulator.app_secret}
+    for account in (
+        compat.DropboxFS(None, emulator.refresh_token, emulator.app_key, emulator.app_secret, **options),
+        compat.DropboxFS(accessToken="expired", refreshToken=emulator.refresh_token, **app, **options),
+        compat.DropboxFS(emulator.access_token(), **options),
+        compat.DropboxFS(accessToken=emulator.access_token(), **options),
+    ):
+        with account:
+            assert account.listdir("/") == []

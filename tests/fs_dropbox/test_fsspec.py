@@ -1,0 +1,262 @@
+"""fsspec over the emulator: fsspec's own derived suite, and what users of pandas and the like rely on."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import posixpath
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import fsspec
+import pytest
+from fsspec.tests import abstract
+
+from fs_dropbox.connections import Connection, Connections
+from fs_dropbox.emulator import Emulator
+from fs_dropbox.fsspec_adapter import DropboxFileSystem
+
+
+def _options(emulator: Emulator) -> dict[str, Any]:
+    return {
+        "app_key": emulator.app_key,
+        "app_secret": emulator.app_secret,
+        "refresh_token": emulator.refresh_token,
+        "api_host": emulator.host,
+        "ca_certs": emulator.ca_file,
+    }
+
+
+@pytest.fixture(scope="module")
+def shared_dropbox() -> Iterator[DropboxFileSystem]:
+    with Emulator() as running:
+        yield DropboxFileSystem(**_options(running))
+        DropboxFileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def dropbox(emulator: Emulator) -> Iterator[DropboxFileSystem]:
+    yield DropboxFileSystem(**_options(emulator))
+    DropboxFileSystem.clear_instance_cache()
+
+
+class Fixtures(abstract.AbstractFixtures):  # type: ignore[misc]
+    @pytest.fixture(autouse=True)
+    def nothing_leaks(self) -> None:
+        """One account stays open for the whole suite; `test_accounts_end` shows that it can be ended."""
+
+    @pytest.fixture
+    def fs(self, shared_dropbox: DropboxFileSystem) -> DropboxFileSystem:
+        return shared_dropbox
+
+    @pytest.fixture
+    def fs_path(self, fs: DropboxFileSystem, request: pytest.FixtureRequest) -> str:
+        path = f"/{request.node.name.translate(str.maketrans('/*?[]', '-----'))[:60].strip()}"
+        fs.makedirs(path, exist_ok=True)
+        return path
+
+    @pytest.fixture
+    def fs_join(self) -> Callable[..., str]:
+        return posixpath.join
+
+
+class TestCopy(abstract.AbstractCopyTests, Fixtures):  # type: ignore[misc]
+    pass
+
+
+class TestGet(abstract.AbstractGetTests, Fixtures):  # type: ignore[misc]
+    pass
+
+
+class TestPut(abstract.AbstractPutTests, Fixtures):  # type: ignore[misc]
+    pass
+
+
+class TestOpen(abstract.AbstractOpenTests, Fixtures):  # type: ignore[misc]
+    pass
+
+
+class TestPipe(abstract.AbstractPipeTests, Fixtures):  # type: ignore[misc]
+    pass
+
+
+def test_the_protocol_is_ours() -> None:
+    assert fsspec.get_filesystem_class("dropbox") is DropboxFileSystem
+
+
+def test_an_fs_url_names_account_and_file(emulator: Emulator) -> None:
+    emulator.control.write("/Reports/März.csv", b"a,b\n1,2\n")
+    url = f"dropbox://{emulator.app_key}~{emulator.app_secret}:{quote(emulator.refresh_token, safe='')}@/Reports/"
+    parameters = f"?api_host={quote(emulator.host)}&ca_certs={quote(str(emulator.ca_file))}"
+    try:
+        with fsspec.open(f"{url}{quote('März.csv')}{parameters}", "rt", newline="") as file:
+            assert file.read() == "a,b\n1,2\n"
+    finally:
+        DropboxFileSystem.clear_instance_cache()
+
+
+def test_a_stored_connection_needs_no_credentials(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    with pytest.raises(OSError, match="fs-dropbox login"):
+        DropboxFileSystem().ls("/")
+    user = f"{emulator.app_key}~{emulator.app_secret}"
+    url = f"dropbox://{user}:{quote(emulator.refresh_token, safe='')}@/?api_host={emulator.host}"
+    Connections().put(Connection("Work", f"{url}&ca_certs={quote(str(emulator.ca_file))}"))
+    try:
+        for options in ({}, {"connection": "work"}):
+            with fsspec.open("dropbox://hello.txt", "wb", **options) as file:
+                file.write(b"hello")
+        assert emulator.control.read("/hello.txt") == b"hello"
+        with pytest.raises(OSError, match="there is no connection 'other'"):
+            DropboxFileSystem("other").ls("/")
+    finally:
+        DropboxFileSystem.clear_instance_cache()
+
+
+def test_errors_are_built_in_ones(dropbox: DropboxFileSystem) -> None:
+    dropbox.pipe("/folder/file", b"1")
+    with pytest.raises(FileNotFoundError) as missing:
+        dropbox.info("/absent")
+    assert missing.value.filename == "/absent"
+    with pytest.raises(FileNotFoundError):
+        dropbox.open("/absent")
+    with pytest.raises(IsADirectoryError):
+        dropbox.open("/folder", "wb")
+    with pytest.raises(FileExistsError):
+        dropbox.mkdir("/folder")
+    with pytest.raises(FileExistsError):
+        dropbox.open("/folder/file", "xb")
+    with pytest.raises(OSError, match="not empty"):
+        dropbox.rmdir("/folder")
+    with pytest.raises(IsADirectoryError):
+        dropbox.rm("/folder")
+
+
+def test_absence_is_not_what_a_failure_looks_like(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
+    assert dropbox.exists("/")
+    assert not dropbox.exists("/absent")
+    emulator.control.fault("files/get_metadata", "error", None, status=403, error={".tag": "other"})
+    with pytest.raises(OSError):
+        dropbox.exists("/unknown")
+
+
+def _break_off(file: Any, data: str | bytes) -> None:
+    with suppress(KeyError), file:
+        file.write(data)
+        raise KeyError
+
+
+def test_an_exception_or_neglect_commits_nothing(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
+    dropbox.pipe("/a", b"old")
+    for mode in ("wb", "w"):
+        _break_off(dropbox.open("/a", mode), "half" if mode == "w" else b"half")
+        forgotten = dropbox.open("/a", mode)
+        forgotten.write("half" if mode == "w" else b"half")
+        del forgotten
+    assert emulator.control.read("/a") == b"old"
+
+
+def test_a_transaction_commits_together_or_not_at_all(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
+    with suppress(KeyError), dropbox.transaction:
+        dropbox.pipe("/one", b"1")
+        raise KeyError
+    assert not dropbox.exists("/one")
+    with dropbox.transaction:
+        dropbox.pipe("/one", b"1")
+        dropbox.pipe("/two", b"2")
+        assert "/one" not in emulator.control.tree()
+    assert (dropbox.cat("/one"), dropbox.cat("/two")) == (b"1", b"2")
+
+
+def test_a_tree_costs_one_listing_and_one_removal(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
+    for folder in "abcde":
+        for name in "123":
+            emulator.control.write(f"/top/{folder}/{name}", b"x")
+    dropbox.ls("/")
+    emulator.control.reset_counts()
+    assert len(dropbox.find("/top")) == 15
+    assert len(dropbox.glob("/top/**/1")) == 5
+    assert dropbox.du("/top") == 15
+    dropbox.mv("/top", "/moved", recursive=True)
+    assert dropbox.isfile("/moved/a/1")
+    dropbox.rm("/moved", recursive=True)
+    assert not dropbox.exists("/moved")
+    spent = {route: n for route, n in emulator.control.calls().items() if "longpoll" not in route}
+    assert sum(spent.values()) <= 10, spent
+
+
+def test_times_hash_and_range(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
+    when = datetime(2020, 2, 3, 4, 5, 6, tzinfo=UTC)
+    with dropbox.open("/file", "wb", modified=when) as file:
+        file.write(b"0123456789")
+    assert dropbox.modified("/FILE") == when
+    assert dropbox.created("/file") > when
+    key = dropbox.ukey("/file")
+    assert dropbox.cat_file("/file", 2, 5) == b"234"
+    assert dropbox.cat_file("/file", -3) == b"789"
+    assert dropbox.checksum("/file") == dropbox.checksum("/file")
+    dropbox.touch("/file", truncate=False)
+    assert dropbox.ukey("/file") == key
+    dropbox.touch("/file")
+    assert dropbox.size("/file") == 0
+    assert dropbox.ukey("/file") != key
+    with pytest.raises(IsADirectoryError):
+        dropbox.modified("/")
+    assert dropbox.sign("/file").startswith("https://")
+
+
+def test_compressed_and_other_encodings(dropbox: DropboxFileSystem) -> None:
+    with dropbox.open("/text.gz", "wt", compression="infer", encoding="utf-16") as file:
+        file.write("Grüße\n" * 1000)
+    assert dropbox.size("/text.gz") < 500
+    with dropbox.open("/text.gz", "rt", compression="infer", encoding="utf-16") as file:
+        assert file.read() == "Grüße\n" * 1000
+    _break_off(dropbox.open("/half.gz", "wb", compression="gzip"), b"x")
+    assert not dropbox.exists("/half.gz")
+    with dropbox.open("/latin", "w", encoding="latin-1") as file:
+        file.write("Grüße")
+    assert dropbox.cat("/latin") == "Grüße".encode("latin-1")
+
+
+def test_threads_share_one_account(emulator: Emulator) -> None:
+    accounts = []
+
+    def work() -> None:
+        accounts.append(DropboxFileSystem(**_options(emulator)).filesystem)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    DropboxFileSystem.clear_instance_cache()
+    assert len(accounts) == 8
+    assert len(set(map(id, accounts))) == 1
+    assert accounts[0].isclosed()
+
+
+def test_accounts_end(emulator: Emulator) -> None:
+    before = set(threading.enumerate())
+    dropbox = DropboxFileSystem(**_options(emulator))
+    assert dropbox.ls("/") == []
+    DropboxFileSystem.clear_instance_cache()
+    assert {thread for thread in threading.enumerate() if "fs-dropbox" in thread.name} <= before
+    assert dropbox.ls("/") == []  # opened anew
+    DropboxFileSystem.clear_instance_cache()
+
+
+def test_a_pickle_opens_the_same(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
+    dropbox.pipe("/a", b"1")
+    assert pickle.loads(pickle.dumps(dropbox)).cat("/a") == b"1"
+    described = json.loads(dropbox.to_json(include_password=False))
+    assert described["app_key"] == emulator.app_key
+    for text in (json.dumps(described), repr(dropbox), str(dropbox)):
+        assert emulator.refresh_token not in text
+        assert emulator.app_secret not in text
