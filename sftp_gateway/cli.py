@@ -27,8 +27,10 @@ from sftp_gateway.config import (
     settings_table,
 )
 from sftp_gateway.demo import default_folder, run_demo
+from sftp_gateway.listening import allow_many_files
 from sftp_gateway.logs import set_up_logging
-from sftp_gateway.server import GatewayError, SFTPGateway
+from sftp_gateway.server import Crew, GatewayError, SFTPGateway, fingerprints, load_host_keys
+from sftp_gateway.supervisor import Supervisor
 from sftp_gateway.users import Users, hash_password
 
 EXIT_UNUSABLE = 2
@@ -111,16 +113,35 @@ def serve(file: Path | None, **flags: Any) -> None:
     Every flag can also be a key of the TOML file (with underscores) or an environment variable (SFTP_GATEWAY_LISTEN for
     --listen); the flag wins over the variable, the variable over the file.
     """
-    config = load_config(file, flags=_given(flags))
+
+    def load() -> GatewayConfig:
+        return load_config(file, flags=_given(flags))
+
+    config = load()
     set_up_logging(config.log_level, config.log_format)
+    allow_many_files()
+    if config.processes == 1:
+        sys.exit(_serve(config))
+    host_keys = load_host_keys(config)
+    supervisor = Supervisor(config, serve=_serve, reload=load)
+    sys.exit(supervisor.run(lambda address: _say_ready(address, fingerprints(host_keys))))
+
+
+def _serve(config: GatewayConfig, crew: Crew | None = None) -> int:
+    """Serve in this process until a signal ends it; return the exit code."""
     with Signals() as signals:
-        gateway = SFTPGateway(config)
+        gateway = SFTPGateway(config, crew=crew)
         gateway.start()
-        host, port = gateway.address
-        shown = f"[{host}]" if ":" in host else host
-        click.echo(f"SFTP gateway ready on {shown}:{port}, host key {', '.join(gateway.fingerprints)}")
+        if crew is None:
+            _say_ready(gateway.address, gateway.fingerprints)
         signals.wait()
-        sys.exit(0 if gateway.stop() else 1)
+        return 0 if gateway.stop() else 1
+
+
+def _say_ready(address: tuple[str, int], host_keys: list[str]) -> None:
+    host, port = address
+    shown = f"[{host}]" if ":" in host else host
+    click.echo(f"SFTP gateway ready on {shown}:{port}, host key {', '.join(host_keys)}")
 
 
 @cli.command(context_settings=_HELP)

@@ -1,14 +1,50 @@
-"""Who may connect now: limits in all, for one address and for one user, and bans after failed logins. No I/O."""
+"""Who may connect now: limits in all, for one address and for one user, and bans after failed logins."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import hmac
 import ipaddress
+import os
+import sqlite3
 import threading
 import time
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
-_MAX_REMEMBERED_ADDRESSES = 10_000
+_MAX_REMEMBERED = 10_000
+_BUSY_SECONDS = 10.0
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS connections (process INTEGER, place TEXT, number INTEGER, PRIMARY KEY (process, place));
+CREATE TABLE IF NOT EXISTS sessions (process INTEGER, user TEXT, number INTEGER, PRIMARY KEY (process, user));
+CREATE TABLE IF NOT EXISTS failures (place TEXT, attempt BLOB, at REAL, PRIMARY KEY (place, attempt));
+CREATE TABLE IF NOT EXISTS bans (place TEXT PRIMARY KEY, until REAL);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """Where the counts are kept: in memory, or in a file that the processes of one gateway share."""
+
+    file: Path | None = None  # of nobody else; made by `prepare`
+    process: int = 0  # the number of this process
+    processes: int = 1
+    pepper: bytes = field(default_factory=lambda: os.urandom(32), repr=False)  # equal in all processes, on no disk
+
+    def prepare(self) -> None:
+        """Make the file anew, readable by its owner alone; before any process uses it. Raises OSError."""
+        if self.file is not None:
+            self.remove()
+            self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+    def remove(self) -> None:
+        """Remove the file."""
+        if self.file is not None:
+            for suffix in ("", "-wal", "-shm"):
+                self.file.with_name(self.file.name + suffix).unlink(missing_ok=True)
 
 
 class Gatekeeper:
@@ -16,6 +52,8 @@ class Gatekeeper:
 
     Only different failures count towards a ban: a scanner that repeats one outdated password is a nuisance, no attack.
     A successful login clears the failures of its address, so parallel logins of a good client never add up.
+    Processes with one register share limits, failures and bans; what a process that died had counted goes when its
+    successor starts.
     """
 
     def __init__(
@@ -27,6 +65,7 @@ class Gatekeeper:
         ban_failures: int,
         ban_seconds: float,
         ban_exempt: Iterable[str] = (),
+        register: Register | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_connections = max_connections
@@ -36,62 +75,126 @@ class Gatekeeper:
         self._ban_seconds = ban_seconds
         self._ban_exempt = [ipaddress.ip_network(network, strict=False) for network in ban_exempt]
         self._clock = clock
+        self._register = register or Register()
         self._lock = threading.Lock()
         # guarded by _lock
-        self._connections: Counter[str] = Counter()
-        self._sessions: Counter[str] = Counter()
-        self._failures: OrderedDict[str, dict[bytes, float]] = OrderedDict()
-        self._banned: OrderedDict[str, float] = OrderedDict()
+        self._table = sqlite3.connect(
+            self._register.file or ":memory:", timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        self._table.execute("PRAGMA journal_mode = WAL")
+        self._table.execute("PRAGMA synchronous = OFF")  # it has to outlive processes, not the machine
+        self._table.executescript(_SCHEMA)
+        with self._change() as table:
+            for name in ("connections", "sessions"):
+                table.execute(f"DELETE FROM {name} WHERE process = ?", (self._register.process,))
+
+    def close(self) -> None:
+        """Forget what this process has counted. Idempotent; nothing else may be called afterwards."""
+        with contextlib.suppress(sqlite3.ProgrammingError):  # closed already
+            with self._change() as table:
+                for name in ("connections", "sessions"):
+                    table.execute(f"DELETE FROM {name} WHERE process = ?", (self._register.process,))
+            self._table.close()
 
     def connect(self, address: str) -> str | None:
         """Count a new connection and return None, or return why there may be none."""
         place = _place(address)
-        with self._lock:
-            if self._banned.get(place, 0.0) > self._clock():
+        with self._change() as table:
+            if table.execute("SELECT 1 FROM bans WHERE place = ? AND until > ?", (place, self._clock())).fetchone():
                 return "banned after failed logins"
-            if self._connections.total() >= self._max_connections:
+            if _sum(table, "SELECT sum(number) FROM connections") >= self._max_connections:
                 return "too many connections"
-            if self._connections[place] >= self._max_connections_per_address:
+            here = _sum(table, "SELECT sum(number) FROM connections WHERE place = ?", place)
+            if here >= self._max_connections_per_address:
                 return "too many connections from one address"
-            self._connections[place] += 1
+            table.execute(
+                "INSERT INTO connections VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET number = number + 1",
+                (self._register.process, place),
+            )
         return None
 
     def disconnect(self, address: str) -> None:
         """Stop counting a connection that `connect` counted."""
-        with self._lock:
-            _decrement(self._connections, _place(address))
+        mine = (self._register.process, _place(address))
+        with self._change() as table:
+            table.execute("UPDATE connections SET number = number - 1 WHERE process = ? AND place = ?", mine)
+            table.execute("DELETE FROM connections WHERE process = ? AND place = ? AND number <= 0", mine)
 
     def sign_in(self, user: str, address: str, *, maximum: int = 0) -> bool:
         """Count a session of this user, up to `maximum` where it is not 0; forgive what failed from its address."""
-        with self._lock:
-            self._failures.pop(_place(address), None)
-            if self._sessions[user] >= (maximum or self._max_sessions_per_user):
+        with self._change() as table:
+            table.execute("DELETE FROM failures WHERE place = ?", (_place(address),))
+            known = self._hidden(user)
+            sessions = _sum(table, "SELECT sum(number) FROM sessions WHERE user = ?", known)
+            if sessions >= (maximum or self._max_sessions_per_user):
                 return False
-            self._sessions[user] += 1
+            table.execute(
+                "INSERT INTO sessions VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET number = number + 1",
+                (self._register.process, known),
+            )
         return True
 
     def sign_out(self, user: str) -> None:
         """Stop counting a session that `sign_in` counted."""
-        with self._lock:
-            _decrement(self._sessions, user)
+        mine = (self._register.process, self._hidden(user))
+        with self._change() as table:
+            table.execute("UPDATE sessions SET number = number - 1 WHERE process = ? AND user = ?", mine)
+            table.execute("DELETE FROM sessions WHERE process = ? AND user = ? AND number <= 0", mine)
 
     def fail(self, address: str, attempt: bytes) -> bool:
         """Note a failed login, told apart by a digest of what was tried; return True when that bans the address."""
-        place = _place(address)
         if not self._ban_failures or self._is_exempt(address):
             return False
-        now = self._clock()
+        place, now = _place(address), self._clock()
+        with self._change() as table:
+            table.execute("DELETE FROM failures WHERE place = ? AND at <= ?", (place, now - self._ban_seconds))
+            tried = hmac.digest(self._register.pepper, attempt, "sha256")
+            table.execute("INSERT OR REPLACE INTO failures VALUES (?, ?, ?)", (place, tried, now))
+            failures = _sum(table, "SELECT count(*) FROM failures WHERE place = ?", place)
+            if failures >= self._ban_failures:
+                table.execute("DELETE FROM failures WHERE place = ?", (place,))
+                table.execute("INSERT OR REPLACE INTO bans VALUES (?, ?)", (place, now + self._ban_seconds))
+            for name, column in (("failures", "at"), ("bans", "until")):
+                span = f"SELECT (SELECT max(rowid) FROM {name}) - (SELECT min(rowid) FROM {name})"
+                if _sum(table, span) >= _MAX_REMEMBERED:
+                    self._forget_oldest(name, column, now)
+        return failures >= self._ban_failures
+
+    def is_ahead(self) -> bool:
+        """Tell whether another process has clearly fewer connections: it should take the next one."""
+        if self._register.processes == 1:
+            return False
         with self._lock:
-            recent = {seen: at for seen, at in self._failures.pop(place, {}).items() if now - at < self._ban_seconds}
-            recent[attempt] = now
-            if len(recent) >= self._ban_failures:
-                self._banned[place] = now + self._ban_seconds
-                self._banned.move_to_end(place)
-                _trim(self._banned)
-                return True
-            self._failures[place] = recent
-            _trim(self._failures)
-        return False
+            rows = self._table.execute("SELECT process, sum(number) FROM connections GROUP BY process").fetchall()
+        counts = dict(rows)
+        mine = counts.pop(self._register.process, 0)
+        least = min((counts.get(other, 0) for other in self._others()), default=mine)
+        return bool(mine > least + least // 8)
+
+    def _others(self) -> Iterable[int]:
+        return (number for number in range(self._register.processes) if number != self._register.process)
+
+    def _forget_oldest(self, name: str, column: str, now: float) -> None:
+        if name == "bans":
+            self._table.execute("DELETE FROM bans WHERE until <= ?", (now,))
+        self._table.execute(
+            f"DELETE FROM {name} WHERE rowid NOT IN (SELECT rowid FROM {name} ORDER BY {column} DESC LIMIT ?)",
+            (_MAX_REMEMBERED // 2,),
+        )
+
+    def _hidden(self, user: str) -> str:
+        """A name as it may be on disk: an app's secret can be part of it."""
+        return hmac.digest(self._register.pepper, user.encode("utf-8", "surrogatepass"), hashlib.sha256).hex()
+
+    @contextlib.contextmanager
+    def _change(self) -> Iterator[sqlite3.Connection]:
+        """Look and change in one step, whatever the other processes do."""
+        with self._lock:
+            self._table.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._table
+            finally:
+                self._table.execute("COMMIT")
 
     def _is_exempt(self, address: str) -> bool:
         host = _host(address)
@@ -112,12 +215,5 @@ def _place(address: str) -> str:
     return str(ipaddress.ip_network(f"{host}/64", strict=False))
 
 
-def _decrement(counter: Counter[str], key: str) -> None:
-    counter[key] -= 1
-    if counter[key] <= 0:
-        del counter[key]
-
-
-def _trim(table: OrderedDict[str, float] | OrderedDict[str, dict[bytes, float]]) -> None:
-    while len(table) > _MAX_REMEMBERED_ADDRESSES:
-        table.popitem(last=False)
+def _sum(table: sqlite3.Connection, query: str, *values: object) -> int:
+    return int(table.execute(query, values).fetchone()[0] or 0)

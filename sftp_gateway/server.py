@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
+import select
 import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,8 +21,9 @@ from fs.base import FS
 
 from sftp_gateway.accounts import Accounts
 from sftp_gateway.config import GatewayConfig
-from sftp_gateway.gatekeeper import Gatekeeper
+from sftp_gateway.gatekeeper import Gatekeeper, Register
 from sftp_gateway.hostkey import HostKeyError, create_private_file, load_host_key, load_or_create_host_key
+from sftp_gateway.listening import ListenError, listen
 from sftp_gateway.logs import log_event
 from sftp_gateway.session import Services, Session
 from sftp_gateway.transport import DISCONNECT_BY_APPLICATION, BoundedTransport, prepare_socket, shut_down
@@ -29,16 +31,43 @@ from sftp_gateway.tree import TreeLimits
 from sftp_gateway.users import Users
 from sftp_gateway.workers import Workers
 
-_BACKLOG = 256
 _WATCH_SECONDS = 1.0
 _GOODBYE_SECONDS = 10.0
 """How long a connection that was told to end may take before it is cut."""
+
+_COURTESY_TRIES = 5
+_COURTESY_SECONDS = 0.001
 
 _logger = logging.getLogger(__name__)
 
 
 class GatewayError(Exception):
     """The gateway cannot start; the text is one line that says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """What one of several processes that serve a port together gets from the one that started it."""
+
+    listener: socket.socket
+    """Listens already. All processes take connections from its one queue: what a process that dies had not taken waits
+    there for the others."""
+    register: Register
+
+
+def load_host_keys(config: GatewayConfig) -> list[paramiko.PKey]:
+    """Return the configured host keys, or the one in the state folder, made where it is missing."""
+    try:
+        if config.host_keys:
+            return [load_host_key(Path(path).expanduser()) for path in config.host_keys]
+        return [load_or_create_host_key(config.state_path / "host_key_ed25519")]
+    except HostKeyError as error:
+        raise GatewayError(str(error)) from error
+
+
+def fingerprints(host_keys: Iterable[paramiko.PKey]) -> list[str]:
+    """Return the fingerprints of host keys as clients show them."""
+    return [f"{key.get_name()} {key.fingerprint}" for key in host_keys]
 
 
 class SFTPGateway:
@@ -49,8 +78,15 @@ class SFTPGateway:
     has a thread of its own.
     """
 
-    def __init__(self, config: GatewayConfig, *, open_filesystem: Callable[[str], FS] = fs.open_fs) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        *,
+        open_filesystem: Callable[[str], FS] = fs.open_fs,
+        crew: Crew | None = None,
+    ) -> None:
         self._config = config
+        self._crew = crew
         self._open_filesystem = open_filesystem
         self._listener: socket.socket | None = None
         self._wake_receiver: socket.socket
@@ -69,9 +105,9 @@ class SFTPGateway:
         config = self._config
         if self._listener is not None:
             raise GatewayError("a gateway starts once; make another")
-        self._host_keys = self._load_host_keys()
+        self._host_keys = load_host_keys(config)
         secret = self._load_secret()
-        self._listener = self._listen(*config.listen_address)
+        self._listener = self._listen()
         self._address: tuple[str, int] = self._listener.getsockname()[:2]
         self._services = Services(
             users=Users(
@@ -96,6 +132,7 @@ class SFTPGateway:
                 ban_failures=config.ban_failures,
                 ban_seconds=config.ban_seconds,
                 ban_exempt=config.ban_exempt,
+                register=self._crew.register if self._crew is not None else None,
             ),
         )
         self._wake_receiver, self._wake_sender = socket.socketpair()
@@ -121,6 +158,8 @@ class SFTPGateway:
         clean = self._end_sessions(drain)
         clean = self._services.workers.close() and clean
         clean = self._services.accounts.close() and clean
+        if not self._snapshot():
+            self._services.gatekeeper.close()
         for sock in (self._listener, self._wake_receiver, self._wake_sender):
             if sock is not None:
                 sock.close()
@@ -147,7 +186,7 @@ class SFTPGateway:
     @property
     def fingerprints(self) -> list[str]:
         """The fingerprints of the host keys as clients show them."""
-        return [f"{key.get_name()} {key.fingerprint}" for key in self._host_keys]
+        return fingerprints(self._host_keys)
 
     @property
     def connections(self) -> int:
@@ -156,14 +195,6 @@ class SFTPGateway:
             return len(self._connections)
 
     # Start.
-
-    def _load_host_keys(self) -> list[paramiko.PKey]:
-        try:
-            if self._config.host_keys:
-                return [load_host_key(Path(path).expanduser()) for path in self._config.host_keys]
-            return [load_or_create_host_key(self._config.state_path / "host_key_ed25519")]
-        except HostKeyError as error:
-            raise GatewayError(str(error)) from error
 
     def _load_secret(self) -> bytes:
         """The key of the digests that name accounts: kept, so that partial uploads are found again after a restart."""
@@ -175,21 +206,13 @@ class SFTPGateway:
         except (HostKeyError, OSError) as error:
             raise GatewayError(str(error)) from error
 
-    def _listen(self, host: str, port: int) -> socket.socket:
+    def _listen(self) -> socket.socket:
+        if self._crew is not None:
+            return self._crew.listener
         try:
-            family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            listener = socket.socket(family, kind)
-        except OSError as error:
-            raise GatewayError(f"{host}: is no address of this machine: {error.strerror or error}") from error
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(_BACKLOG)
-            listener.setblocking(False)
-        except OSError as error:
-            listener.close()
-            raise GatewayError(f"cannot listen on {host}:{port}: {_why_not(error)}") from error
-        return listener
+            return listen(*self._config.listen_address)
+        except ListenError as error:
+            raise GatewayError(str(error)) from error
 
     # Accept.
 
@@ -200,8 +223,8 @@ class SFTPGateway:
             selector.register(self._wake_receiver, selectors.EVENT_READ)
             while not self._stopping.is_set():
                 selector.select()
-                if self._stopping.is_set():
-                    break
+                if self._stopping.is_set() or self._leave_it_to_others():
+                    continue
                 try:
                     sock, peer = self._listener.accept()
                 except (BlockingIOError, ConnectionError):
@@ -217,6 +240,17 @@ class SFTPGateway:
                     sock.close()
         self._listener.close()
 
+    def _leave_it_to_others(self) -> bool:
+        """Give a process with fewer connections the time to take the next one; tell whether one did."""
+        waiting = select.poll()
+        waiting.register(self._listener or -1, select.POLLIN)
+        for _ in range(_COURTESY_TRIES):
+            if not self._services.gatekeeper.is_ahead():
+                return False
+            if self._stopping.wait(_COURTESY_SECONDS) or not waiting.poll(0):
+                return True
+        return False
+
     def _accept(self, sock: socket.socket, address: str) -> None:
         refusal = self._services.gatekeeper.connect(address)
         if refusal is not None:
@@ -224,7 +258,10 @@ class SFTPGateway:
             _dismiss(sock, refusal)
             return
         self._sessions_made += 1
-        session = Session(self._services, f"{self._sessions_made:x}", address)
+        name = f"{self._sessions_made:x}"
+        if self._crew is not None:
+            name = f"{self._crew.register.process}-{name}"
+        session = Session(self._services, name, address)
         try:
             prepare_socket(sock)
             transport = BoundedTransport(
@@ -306,16 +343,6 @@ class SFTPGateway:
                 transport.join(max(0.0, deadline - time.monotonic()))
                 transport.close()
         return not self._snapshot()
-
-
-def _why_not(error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return "the port is in use; stop the other server, or choose another port with --listen"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return "ports below 1024 need privileges; choose another port with --listen"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return "this machine has no such address; choose another with --listen"
-    return error.strerror or str(error)
 
 
 def _dismiss(sock: socket.socket, reason: str) -> None:

@@ -157,13 +157,19 @@ class GatewayPacketizer(Packetizer):
             except (TimeoutError, BlockingIOError):
                 if self.closed or time.monotonic() > patience:
                     raise EOFError from None
-                select.select([], [self._peer], [], 0.1)
+                self._wait_until_writable()
                 continue
             except (OSError, ValueError):
                 raise EOFError from None
             if sent:
                 rest = rest[sent:]
                 patience = time.monotonic() + STALL_SECONDS
+
+    def _wait_until_writable(self) -> None:
+        poll = select.poll()  # select() refuses descriptors from 1024 on
+        with contextlib.suppress(ValueError):  # the descriptor is gone
+            poll.register(self._peer, select.POLLOUT)
+            poll.poll(100)
 
     @contextlib.contextmanager
     def corked(self) -> Iterator[None]:

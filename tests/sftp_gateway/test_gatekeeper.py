@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sftp_gateway.gatekeeper import Gatekeeper
+from sftp_gateway.gatekeeper import Gatekeeper, Register
 
 
 class Clock:
     def __init__(self) -> None:
         self.now = 1000.0
+        self.gates: list[Gatekeeper] = []
 
     def __call__(self) -> float:
         return self.now
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> Iterator[Clock]:
+    clock = Clock()
+    yield clock
+    for gate in clock.gates:
+        gate.close()
 
 
 def keeper(clock: Clock, **settings: Any) -> Gatekeeper:
@@ -30,7 +38,8 @@ def keeper(clock: Clock, **settings: Any) -> Gatekeeper:
         "ban_failures": 3,
         "ban_seconds": 60.0,
     }
-    return Gatekeeper(**(values | settings), clock=clock)
+    clock.gates.append(Gatekeeper(**(values | settings), clock=clock))
+    return clock.gates[-1]
 
 
 def test_connections_in_all(clock: Clock) -> None:
@@ -109,4 +118,60 @@ def test_memory_of_failures_is_bounded(clock: Clock) -> None:
     gate = keeper(clock)
     for number in range(12_000):
         gate.fail(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", b"a")
-    assert len(gate._failures) == 10_000
+    (remembered,) = gate._table.execute("SELECT count(*) FROM failures").fetchone()
+    assert 5_000 <= remembered <= 10_000
+
+
+# Several processes.
+
+
+@pytest.fixture
+def two(clock: Clock, tmp_path: Path) -> tuple[Gatekeeper, Gatekeeper]:
+    register = Register(tmp_path / "gate.sqlite", processes=2)
+    register.prepare()
+    first, second = (keeper(clock, register=replace(register, process=number)) for number in range(2))
+    return first, second
+
+
+def test_processes_share_limits_and_bans(two: tuple[Gatekeeper, Gatekeeper]) -> None:
+    first, second = two
+    assert [gate.connect("10.0.0.1") for gate in (first, second, first)] == [None] * 3
+    assert second.connect("10.0.0.1") == "too many connections from one address"
+    first.disconnect("10.0.0.1")
+    assert second.connect("10.0.0.1") is None
+    assert first.sign_in("ann", "10.0.0.1")
+    assert second.sign_in("ann", "10.0.0.1")
+    assert not first.sign_in("ann", "10.0.0.1")
+    assert [gate.fail("10.0.0.2", attempt) for gate, attempt in ((first, b"a"), (second, b"b"), (first, b"c"))][2]
+    assert second.connect("10.0.0.2") == "banned after failed logins"
+
+
+def test_what_a_dead_process_counted_goes_with_its_successor(
+    two: tuple[Gatekeeper, Gatekeeper], clock: Clock, tmp_path: Path
+) -> None:
+    first, second = two
+    for _ in range(3):
+        assert first.connect("10.0.0.1") is None
+    assert second.connect("10.0.0.1") is not None
+    keeper(clock, register=Register(tmp_path / "gate.sqlite", 0, 2)).close()
+    assert second.connect("10.0.0.1") is None
+
+
+def test_who_has_more_connections_leaves_the_next_to_others(two: tuple[Gatekeeper, Gatekeeper]) -> None:
+    first, second = two
+    assert not first.is_ahead()
+    first.connect("10.0.0.1")
+    assert first.is_ahead()
+    assert not second.is_ahead()
+    second.connect("10.0.0.1")
+    assert not first.is_ahead()
+
+
+def test_the_shared_file_is_private_and_holds_no_secret(two: tuple[Gatekeeper, Gatekeeper], tmp_path: Path) -> None:
+    first, _ = two
+    first.sign_in("key~the-secret", "10.0.0.1")
+    first.fail("10.0.0.1", hashlib.sha256(b"ann\0the-password").digest())
+    for path in tmp_path.iterdir():
+        assert path.stat().st_mode & 0o077 == 0, path
+        assert b"the-secret" not in path.read_bytes()
+        assert hashlib.sha256(b"ann\0the-password").digest() not in path.read_bytes()

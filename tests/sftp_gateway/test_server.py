@@ -332,7 +332,7 @@ def test_stopping_lets_a_transfer_finish(start_gateway: StartGateway, connect: C
     file.write(b"x" * 32768)
     stopping = threading.Thread(target=gateway.stop, args=(20.0,))
     stopping.start()
-    with contextlib.suppress(ConnectionRefusedError):
+    with contextlib.suppress(ConnectionError):  # refused, or reset where it came just then
         deadline = time.monotonic() + 10
         while True:
             assert time.monotonic() < deadline, "it still accepts"

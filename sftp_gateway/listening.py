@@ -1,0 +1,49 @@
+"""The listening socket: made where the configuration says, or one line about why it cannot be."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import resource
+import socket
+
+_BACKLOG = 256
+
+
+class ListenError(Exception):
+    """Nothing can listen there; the text is one line that says why and what to do."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens and never blocks; raises `ListenError`."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+    except OSError as error:
+        raise ListenError(f"{host}: is no address of this machine: {error.strerror or error}") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise ListenError(f"cannot listen on {host}:{port}: {_why_not(error)}") from error
+    return listener
+
+
+def allow_many_files() -> None:
+    """Let this process open as many files as the system lets it: a session takes up to four; 1024 are usual."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _why_not(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "the port is in use; stop the other server, or choose another port with --listen"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "ports below 1024 need privileges; choose another port with --listen"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine has no such address; choose another with --listen"
+    return error.strerror or str(error)

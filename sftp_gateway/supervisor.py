@@ -1,0 +1,210 @@
+"""`Supervisor`: several processes that serve one port; replaces one that dies, passes signals on. Knows no SSH."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NoReturn
+
+from sftp_gateway.config import ConfigError, GatewayConfig
+from sftp_gateway.gatekeeper import Register
+from sftp_gateway.listening import ListenError, listen
+from sftp_gateway.logs import log_event
+from sftp_gateway.server import Crew, GatewayError
+
+EXIT_UNUSABLE = 2
+EXIT_BUG = 70
+_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGALRM})
+_STEADY_SECONDS = 5.0  # a process that dies sooner is replaced later and later
+_MAX_DELAY_SECONDS = 30.0
+_LATE_SECONDS = 30.0  # beyond the draining, before a process that does not end is killed
+
+_logger = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """Forks the processes, and waits for signals and for their ends. Has one thread, which is what makes forking safe.
+
+    Each process begins with what it was forked from; it holds no connection, lock or thread of another, so its death
+    takes nothing from the others. When the supervisor itself is gone, the processes end as on SIGTERM.
+    """
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        *,
+        serve: Callable[[GatewayConfig, Crew], int],
+        reload: Callable[[], GatewayConfig],
+    ) -> None:
+        """`serve` runs in each process until a signal ends it and returns its exit code; `reload` reads the settings
+        again, for processes that start after SIGHUP."""
+        self._config = config
+        self._serve = serve
+        self._reload = reload
+        self._processes: dict[int, int] = {}  # number by pid
+        self._started: dict[int, float] = {}  # by number
+        self._due: dict[int, float] = {}  # when a process is to be started again, by number
+        self._early_deaths: dict[int, int] = {}  # in a row, by number
+        self._stopping = False
+        self._exit_code = 0
+
+    def run(self, tell: Callable[[tuple[str, int]], None]) -> int:
+        """Serve until SIGTERM or SIGINT; return the exit code. `tell` is called with the address, once it listens.
+
+        Raises `GatewayError` when it cannot begin.
+        """
+        try:
+            self._listener: socket.socket = listen(*self._config.listen_address)
+        except ListenError as error:
+            raise GatewayError(str(error)) from error
+        address: tuple[str, int] = self._listener.getsockname()[:2]
+        self._register = Register(
+            self._config.state_path / f"gate-{address[1]}.sqlite", processes=self._config.processes
+        )
+        try:
+            self._register.prepare()
+        except OSError as error:
+            self._listener.close()
+            raise GatewayError(f"{self._register.file}: cannot be made: {error.strerror or error}") from error
+        self._before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        self._lifeline = os.pipe()  # nobody writes: its end tells the processes that this one is gone
+        try:
+            for number in range(self._config.processes):
+                self._start(number)
+            tell(address)
+            while self._processes or (self._due and not self._stopping):
+                self._handle(signal.sigwait(_SIGNALS))
+        finally:
+            self._kill()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self._listener.close()
+            for end in self._lifeline:
+                os.close(end)
+            self._register.remove()
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
+        return self._exit_code
+
+    # -- what happens
+
+    def _handle(self, number: int) -> None:
+        if number in (signal.SIGTERM, signal.SIGINT):
+            if self._stopping and number == signal.SIGINT:
+                self._exit_code = 130
+                self._kill()
+            else:
+                self._stop()
+        elif number == signal.SIGHUP:
+            with contextlib.suppress(ConfigError):  # each process says what is wrong with it
+                self._config = self._reload()
+            self._pass_on(signal.SIGHUP)
+        elif number == signal.SIGALRM:
+            self._on_time()
+        self._reap()
+
+    def _stop(self) -> None:
+        if self._stopping:
+            return
+        self._stopping = True
+        self._listener.close()
+        self._due.clear()
+        self._pass_on(signal.SIGTERM)
+        signal.setitimer(signal.ITIMER_REAL, self._config.drain_seconds + _LATE_SECONDS)
+
+    def _on_time(self) -> None:
+        if self._stopping:
+            _logger.error("%d processes do not end: they are killed", len(self._processes))
+            self._exit_code = 1
+            self._kill()
+            return
+        now = time.monotonic()
+        for number, due in list(self._due.items()):
+            if due <= now:
+                del self._due[number]
+                self._start(number)
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        if self._due and not self._stopping:
+            signal.setitimer(signal.ITIMER_REAL, max(0.001, min(self._due.values()) - time.monotonic()))
+
+    def _reap(self) -> None:
+        for pid in list(self._processes):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                self._ended(pid, os.waitstatus_to_exitcode(status))
+
+    def _ended(self, pid: int, code: int) -> None:
+        number = self._processes.pop(pid)
+        lived = time.monotonic() - self._started[number]
+        if self._stopping:
+            self._exit_code = self._exit_code or (1 if code else 0)
+            return
+        reason = f"exit code {code}" if code >= 0 else f"signal {-code}"
+        log_event("process_ended", level=logging.ERROR, process=number, pid=pid, seconds=round(lived, 1), reason=reason)
+        early = lived < _STEADY_SECONDS
+        if early and code == EXIT_UNUSABLE and number not in self._early_deaths:
+            self._stop()  # it has said why it cannot serve
+            self._exit_code = EXIT_UNUSABLE
+            return
+        deaths = self._early_deaths[number] = self._early_deaths.get(number, 0) + 1 if early else 0
+        delay = min(_MAX_DELAY_SECONDS, 2.0 ** (deaths - 2)) if deaths > 1 else 0.0
+        self._due[number] = time.monotonic() + delay
+        self._set_alarm()
+
+    # -- processes
+
+    def _start(self, number: int) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            self._be_process(number)
+        self._processes[pid] = number
+        self._started[number] = time.monotonic()
+        log_event("process_started", level=logging.DEBUG, process=number, pid=pid)
+
+    def _be_process(self, number: int) -> NoReturn:
+        """Be one of the processes; never returns."""
+        code = EXIT_BUG
+        try:
+            os.setpgid(0, 0)  # Ctrl-C of a terminal reaches the supervisor alone, which passes it on
+            os.close(self._lifeline[1])
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
+            threading.Thread(target=_end_with, args=(self._lifeline[0],), name="lifeline", daemon=True).start()
+            code = self._serve(self._config, Crew(self._listener, replace(self._register, process=number)))
+        except GatewayError as error:
+            _logger.error("%s", error)
+            code = EXIT_UNUSABLE
+        except BaseException:
+            _logger.exception("a process failed")
+        finally:
+            with contextlib.suppress(OSError, ValueError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+
+    def _pass_on(self, number: signal.Signals) -> None:
+        for pid in self._processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def _kill(self) -> None:
+        self._pass_on(signal.SIGKILL)
+        for pid in self._processes:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+        self._processes.clear()
+
+
+def _end_with(lifeline: int) -> None:
+    """End this process in good order when the supervisor is gone."""
+    os.read(lifeline, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
