@@ -81,14 +81,21 @@ def _found(place: Place, recursive: bool) -> list[tuple[str, str, Info]]:
 @click.argument("location", default="")
 @click.option("-L", "--level", type=click.IntRange(1), help="Show so many levels only.")
 @click.option("-d", "--folders", is_flag=True, help="Show folders only.")
+@as_json
 @connected()
-def tree(session: Session, location: str, level: int | None, folders: bool) -> None:
-    """Draw everything below a folder."""
+def tree(session: Session, location: str, level: int | None, folders: bool, json_: bool) -> None:
+    """Draw everything below a folder.
+
+    As JSON: one object, folders with their children.
+    """
     place = session.place(location)
     children: dict[str, list[Info]] = {}
     walk = place.filesystem.walk
-    for path, info in walk.info(place.path, namespaces=("basic", "details"), max_depth=level):
+    for path, info in walk.info(place.path, namespaces=_NAMESPACES, max_depth=level):
         children.setdefault(dirname(path), []).append(info)
+    if json_:
+        print_json({"path": place.path, "children": _nested(place.path, children, folders)})
+        return
     click.echo(shown(place.path))
     files = [info for infos in children.values() for info in infos if not info.is_dir]
     for line in _branches(place.path, children, "", folders):
@@ -98,10 +105,23 @@ def tree(session: Session, location: str, level: int | None, folders: bool) -> N
     click.echo(f"\n{count} folder{'s' * (count != 1)}, {len(files)} file{'s' * (len(files) != 1)}, {size}")
 
 
-def _branches(folder: str, children: dict[str, list[Info]], indent: str, folders: bool) -> Iterator[str]:
-    infos = sorted(
+def _sorted(folder: str, children: dict[str, list[Info]], folders: bool) -> list[Info]:
+    return sorted(
         (info for info in children.get(folder, ()) if info.is_dir or not folders), key=lambda i: i.name.casefold()
     )
+
+
+def _nested(folder: str, children: dict[str, list[Info]], folders: bool) -> list[dict[str, Any]]:
+    rows = []
+    for info in _sorted(folder, children, folders):
+        path = f"{folder.rstrip('/')}/{info.name}"
+        row = entry_json(path, info)
+        rows.append(row | {"children": _nested(path, children, folders)} if info.is_dir else row)
+    return rows
+
+
+def _branches(folder: str, children: dict[str, list[Info]], indent: str, folders: bool) -> Iterator[str]:
+    infos = _sorted(folder, children, folders)
     for number, info in enumerate(infos, 1):
         last = number == len(infos)
         yield f"{indent}{'└── ' if last else '├── '}{shown(info.name)}{'/' * info.is_dir}"

@@ -19,6 +19,8 @@ from fs_dropbox.transfer import Place, copy_file, write_stream
 _F = TypeVar("_F", bound=Callable[..., object])
 
 quietly = click.option("-q", "--quiet", is_flag=True, help="Show neither progress nor summary.")
+# Folders are always copied whole; this is for fingers that are used to cp and scp.
+recursively = click.option("-r", "-R", "recursive", is_flag=True, hidden=True, expose_value=False)
 no_clobber = click.option("-n", "--no-clobber", is_flag=True, help="Leave files alone that exist.")
 
 
@@ -30,6 +32,7 @@ def in_parallel(command: _F) -> _F:
 
 @click.command()
 @click.argument("locations", metavar="SOURCE... [TARGET]", nargs=-1, required=True)
+@recursively
 @no_clobber
 @in_parallel
 @quietly
@@ -50,6 +53,7 @@ def get(
 
 @click.command()
 @click.argument("locations", metavar="SOURCE... TARGET", nargs=-1, required=True)
+@recursively
 @no_clobber
 @in_parallel
 @quietly

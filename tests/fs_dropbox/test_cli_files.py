@@ -99,6 +99,15 @@ def test_tree(seeded: Emulator, cli: Cli) -> None:
     assert cli("tree", "-d", "/Docs").out.splitlines()[:2] == ["/Docs", "└── Sub/"]
 
 
+def test_tree_as_json(seeded: Emulator, cli: Cli) -> None:
+    top = json.loads(cli("tree", "docs", "--json").out)
+    assert top["path"] == "/docs"
+    text, folder = top["children"]
+    assert (text["path"], text["size"]) == ("/docs/a.txt", 5)
+    assert [child["name"] for child in folder["children"]] == ["B.bin", "{c} ü.txt"]
+    assert json.loads(cli("tree", "--json", "-d", "-L", "1").out)["children"][0]["children"] == []
+
+
 def test_cat(seeded: Emulator, cli: Cli) -> None:
     assert cli("cat", "/Docs/a.txt", "/docs/A.TXT").out == "alphaalpha"
 
@@ -252,6 +261,12 @@ def test_put_and_get_folders(seeded: Emulator, cli: Cli) -> None:
     assert (result["copied"], result["skipped"], result["failures"]) == (0, 3, [])
     assert cli("put", "Docs", "/Renamed").code == 0
     assert seeded.control.exists("/Renamed/a.txt")
+
+
+def test_habits_of_cp_are_understood(seeded: Emulator, cli: Cli) -> None:
+    assert cli("get", "-r", "/Docs").code == 0
+    assert cli("put", "-R", "Docs", "/Empty").code == 0
+    assert seeded.control.read("/Empty/Docs/a.txt") == b"alpha"
 
 
 def test_no_clobber(seeded: Emulator, cli: Cli) -> None:
