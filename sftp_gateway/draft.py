@@ -174,6 +174,8 @@ class Draft:
             if self.state is State.ENDED or self._closing:
                 return False
             if self.state is State.PARTIAL:
+                if not self.spool.reclaim():
+                    return False
                 self.state = State.OPEN
                 self.dirty = True
                 self._streamable = self._atomic
@@ -250,6 +252,16 @@ class Draft:
             self.spool.close()
         if base is not None:
             base.close()
+
+    def yield_up(self) -> bool:
+        """End as a partial that another process goes on with, or has dropped; tell whether this was one."""
+        with self._lock:
+            if self.state is not State.PARTIAL:
+                return False
+            self.state = State.ENDED
+            self.end_reason = "another process goes on with it"
+            self.spool.release()
+            return True
 
     @property
     def lasting(self) -> int:

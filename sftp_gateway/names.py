@@ -42,6 +42,7 @@ class Names:
 
     def remove(self, path: str) -> None:
         """Remove a file, and what is being written in its place."""
+        self._store.follow(at_once=True)
         with self._store.overlay.turn(path):
             drafts = self._store.overlay.at(path)
             try:
@@ -105,12 +106,10 @@ class Names:
     def _retarget(self, source: str, target: str, *, exclusive: bool | None) -> None:
         for draft in self._store.overlay.at(source):
             self._store.overlay.move(draft, target, exclusive=exclusive)
-            if draft.noted:
-                self._store.partials.save(draft)
+            self._store.note_again(draft)
         for draft in self._store.overlay.below(source):
             self._store.overlay.move(draft, target.rstrip("/") + draft.path[len(source.rstrip("/")) :])
-            if draft.noted:
-                self._store.partials.save(draft)
+            self._store.note_again(draft)
 
 
 def _is_folder(value: Attributes | None) -> bool:

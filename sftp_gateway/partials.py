@@ -7,6 +7,8 @@ import fcntl
 import json
 import logging
 import os
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LOOK_SECONDS = 0.2
 NOTE_SUFFIX = ".json"
 SPOOL_SUFFIX = ".spool"
 
@@ -29,6 +32,11 @@ class Partials:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._lock = threading.Lock()
+        # guarded by _lock
+        self._seen = 0
+        self._looked_at = 0.0
+        self._were_locked = False
 
     def save(self, draft: Draft) -> None:
         """Note how much of a draft can be continued; without a note it lasts as long as this process."""
@@ -53,12 +61,32 @@ class Partials:
         if draft.spool.path is not None:
             draft.spool.path.with_suffix(NOTE_SUFFIX).unlink(missing_ok=True)
 
+    def may_differ(self, *, at_once: bool) -> bool:
+        """Tell whether other processes may have left or taken partials since this last said so.
+
+        Looks a few times a second at most, unless it is to be known `at_once`.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if not at_once and now - self._looked_at < LOOK_SECONDS:
+                return False
+            try:
+                seen = self._folder.stat().st_mtime_ns
+            except OSError:
+                return False
+            if seen == self._seen and not self._were_locked:  # a lock leaves no trace when its process dies
+                return False
+            self._seen, self._looked_at = seen, now
+            return True
+
     def load(self) -> Iterator[tuple[str, int, float, Path]]:
         """Yield path, size, time and spool file of every partial that no living process uses; clear the rest away."""
         if not self._folder.is_dir():
             return
+        self._were_locked = False
         for file in sorted(self._folder.glob("*" + SPOOL_SUFFIX)):
             if _is_locked(file):
+                self._were_locked = True
                 continue
             note = file.with_suffix(NOTE_SUFFIX)
             try:
@@ -75,7 +103,7 @@ def _is_locked(file: Path) -> bool:
     with contextlib.suppress(OSError):
         descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # whoever takes it over waits for such a look
             return False
         except BlockingIOError:
             return True

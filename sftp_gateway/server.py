@@ -119,7 +119,11 @@ class SFTPGateway:
                 open_filesystem=self._open_filesystem,
                 spool_folder=config.state_path / "spool",
                 secret=secret,
-                tree_limits=TreeLimits(spool_quota=config.spool_quota_bytes, partial_seconds=config.partial_seconds),
+                tree_limits=TreeLimits(
+                    spool_quota=config.spool_quota_bytes,
+                    partial_seconds=config.partial_seconds,
+                    shared=self._crew is not None,
+                ),
                 open_seconds=config.open_seconds,
                 idle_seconds=config.account_idle_seconds,
                 recheck_seconds=config.recheck_seconds,

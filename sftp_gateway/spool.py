@@ -7,12 +7,14 @@ import fcntl
 import os
 import secrets
 import threading
+import time
 from bisect import bisect_left, bisect_right
 from pathlib import Path
 
 from sftp_gateway.status import RefusedError
 
-_COPY_BYTES = 2**20
+_LOCK_TRIES = 20
+_LOCK_PAUSE_SECONDS = 0.005
 
 
 class Intervals:
@@ -128,6 +130,7 @@ class Spool:
         self._memory: bytearray | None = bytearray()
         self._fd = -1
         self._closed = False
+        self._shared = False
         self.path: Path | None = None  # of the file, once there is one
 
     @property
@@ -223,6 +226,27 @@ class Spool:
             for start, end in ranges:
                 self._written.add(start, end)
 
+    def share(self) -> None:
+        """Let another process take the file over, until `reclaim`."""
+        with self._lock:
+            if self._fd >= 0:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+                self._shared = True
+
+    def reclaim(self) -> bool:
+        """Have a shared file for ourselves again; tell whether it is still there as we know it, and nobody uses it."""
+        with self._lock:
+            if not self._shared:
+                return not self._closed
+            if self._closed or not _lock_patiently(self._fd):
+                return False
+            found = os.fstat(self._fd)
+            if found.st_nlink == 0 or found.st_size != self.end:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+                return False
+            self._shared = False
+            return True
+
     def sync(self) -> None:
         """Make what was written survive a crash of the machine."""
         with self._lock:
@@ -285,6 +309,18 @@ class Spool:
     def _check_open(self) -> None:
         if self._closed:
             raise RefusedError("the file was removed while it was being written")
+
+
+def _lock_patiently(fd: int) -> bool:
+    """Lock the file; others look at it for a moment only, unless they use it."""
+    for _ in range(_LOCK_TRIES):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOCK_PAUSE_SECONDS)
+        else:
+            return True
+    return False
 
 
 def _write_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:

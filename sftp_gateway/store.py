@@ -33,6 +33,7 @@ class TreeLimits:
     spool_memory: int = 2**20  # a file is kept in memory up to this size
     partial_seconds: float = 86400.0  # how long an upload that was cut off can be continued
     commit_wait_seconds: float = 120.0  # how long one request waits for another that changes the same path
+    shared: bool = False  # other processes of this gateway use the same spool folder
     streams: int = 32  # uploads that are sent on while they arrive; others are sent on at CLOSE
 
 
@@ -56,6 +57,7 @@ class Store:
         self.partials = Partials(spool_folder)
         self._spool_folder = spool_folder
         self._has_usage: bool | None = None
+        self._following = threading.Lock()  # one thread at a time compares the partials with the folder
         for path, size, touched, file in self.partials.load():
             self._revive(path, size, touched, file)
 
@@ -96,6 +98,7 @@ class Store:
 
     def scan(self, path: str) -> Iterator[tuple[str, Attributes]]:
         """Yield name and attributes of everything in a directory, what is being written included."""
+        self.follow()
         drafts = self.overlay.children(path)
         infos = self.filesystem.scandir(path, namespaces=["details"])
         if self.local:  # MemoryFS holds its lock until its generator ends
@@ -152,6 +155,7 @@ class Store:
         self.overlay.wait_settled(path)
         self._sweep()
         while True:
+            self.follow(at_once=True)
             draft = self._open_for_writing(path, flags, session, handle)
             if draft is not None:
                 return draft
@@ -211,6 +215,8 @@ class Store:
             if other is not draft and other.state is State.PARTIAL:
                 self.let_go(other, "replaced by a later upload")
         self.partials.save(draft)
+        if self.limits.shared:
+            draft.spool.share()
 
     def make_room(self) -> bool:
         """Drop the oldest partial; tell whether there was one."""
@@ -264,7 +270,23 @@ class Store:
     def fold(self, path: str) -> str:
         return path.lower() if self.case_insensitive else path
 
+    def follow(self, *, at_once: bool = False) -> None:
+        """Know the partials that other processes have left, and forget those that they go on with."""
+        if not self.limits.shared or not self.partials.may_differ(at_once=at_once):
+            return
+        with self._following:
+            found = {file: (path, size, touched) for path, size, touched, file in self.partials.load()}
+            for draft in self.overlay.partials():
+                path, size, _ = found.get(draft.spool.path or Path(), ("", -1, 0.0))
+                if (path, size) == (draft.path, draft.size):
+                    del found[draft.spool.path or Path()]
+                elif draft.yield_up():
+                    self.overlay.remove(draft)
+            for file, (path, size, touched) in found.items():
+                self._revive(path, size, touched, file)
+
     def current(self, path: str) -> Draft | None:
+        self.follow()
         draft = self.overlay.top(path)
         return draft if draft is not None and draft.state is not State.ENDED else None
 
@@ -287,7 +309,16 @@ class Store:
         self.overlay.add(draft)
         return draft
 
+    def note_again(self, draft: Draft) -> None:
+        """Note the new path of a draft that has a note, unless another process has taken it over."""
+        if draft.noted and draft.spool.reclaim():
+            self.partials.save(draft)
+            if self.limits.shared and draft.state is State.PARTIAL:
+                draft.spool.share()
+
     def let_go(self, draft: Draft, reason: str) -> None:
+        if draft.state is State.PARTIAL and not draft.spool.reclaim():
+            draft.spool.release()  # another process goes on with it, or has dropped it
         self.partials.forget(draft)
         draft.end(reason)
         self.overlay.remove(draft)
@@ -312,6 +343,8 @@ class Store:
             return
         draft = self._draft(path, spool, fresh=True)
         draft.size, draft.noted, draft.touched, draft.state = size, size, touched, State.PARTIAL
+        if self.limits.shared:
+            spool.share()
         self.overlay.add(draft)
 
     def _draft(
