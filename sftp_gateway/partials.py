@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.2
+TICK_NANOSECONDS = 20_000_000
 NOTE_SUFFIX = ".json"
 SPOOL_SUFFIX = ".spool"
 
@@ -64,19 +65,21 @@ class Partials:
     def may_differ(self, *, at_once: bool) -> bool:
         """Tell whether other processes may have left or taken partials since this last said so.
 
-        Looks a few times a second at most, unless it is to be known `at_once`.
+        A lock leaves no trace when its process dies: what was locked is looked at again a few times a second, and
+        whenever it is to be known `at_once`.
         """
         with self._lock:
             now = time.monotonic()
-            if not at_once and now - self._looked_at < LOOK_SECONDS:
-                return False
             try:
                 seen = self._folder.stat().st_mtime_ns
             except OSError:
                 return False
-            if seen == self._seen and not self._were_locked:  # a lock leaves no trace when its process dies
+            waits = self._were_locked and (at_once or now - self._looked_at >= LOOK_SECONDS)
+            if seen == self._seen and not waits:
                 return False
-            self._seen, self._looked_at = seen, now
+            self._looked_at = now
+            # What changes within the same tick of the file system's clock leaves the same time.
+            self._seen = seen if abs(time.time_ns() - seen) > TICK_NANOSECONDS else 0
             return True
 
     def load(self) -> Iterator[tuple[str, int, float, Path]]:
