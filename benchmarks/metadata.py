@@ -157,8 +157,8 @@ OPERATIONS: Final = (*FOLDER_OPERATIONS, "copy", "move")
 
 
 def _seed_operations(stage: Stage) -> None:
-    _seed_tree(stage, "/ours", stage.size(2_000, 100), stage.size(100, 5))
-    _seed_tree(stage, "/peer", stage.size(2_000, 100), stage.size(100, 5))
+    _seed_tree(stage, "/ours", stage.size(300, 30), stage.size(15, 3))
+    _seed_tree(stage, "/peer", stage.size(300, 30), stage.size(15, 3))
 
 
 def _operations(stage: Stage) -> None:
@@ -229,7 +229,7 @@ ROWS: Final = (
     ),
     Row(
         "tree",
-        "server-side operations on 2,000 files in 100 folders",
+        "server-side operations on 300 files in 15 folders",
         _operations,
         peers=[("rclone", _operations_rclone)],
         prepare=_seed_operations,
