@@ -1,0 +1,286 @@
+"""Several processes on one port, as administrators start and stop them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import paramiko
+import pytest
+
+from .conftest import PASSWORD, PASSWORD_HASH
+from .test_cli import COMMAND, READY, wait_until_refused
+
+DEADLINE_SECONDS = 20.0
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs; one that ended and is not yet waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+class Crew:
+    """A gateway of several processes over a folder."""
+
+    def __init__(self, process: subprocess.Popen[str], port: int, log: Path, home: Path) -> None:
+        self.process = process
+        self.port = port
+        self.log = log
+        self.home = home
+        self.transports: list[paramiko.Transport] = []
+
+    def pids(self) -> dict[int, int]:
+        """The pid of each process by its number, the latest."""
+        found = re.findall(r"process_started process=(\d+) pid=(\d+)", self.log.read_text())
+        return {int(number): int(pid) for number, pid in found}
+
+    def sign_in(self) -> tuple[paramiko.SFTPClient, int]:
+        """Return a session, and the number of the process that serves it."""
+        before = len(self.logins())
+        transport = paramiko.Transport(("127.0.0.1", self.port))
+        self.transports.append(transport)
+        transport.connect(username="ann", password=PASSWORD)
+        client = paramiko.SFTPClient.from_transport(transport)
+        assert client is not None
+        until(lambda: len(self.logins()) > before, "no login was logged")
+        return client, self.logins()[-1]
+
+    def logins(self) -> list[int]:
+        return [int(number) for number in re.findall(r" login session=(\d+)-", self.log.read_text())]
+
+    def sign_in_at(self, number: int) -> paramiko.SFTPClient:
+        """Sign in until the process of this number serves it."""
+        for _ in range(20):
+            client, where = self.sign_in()
+            if where == number:
+                return client
+        raise AssertionError(f"process {number} serves nobody")
+
+
+@contextlib.contextmanager
+def crew(tmp_path: Path, *arguments: str, processes: int = 2) -> Iterator[Crew]:
+    home = tmp_path / "home"
+    home.mkdir()
+    (tmp_path / "gateway.toml").write_text(
+        f'listen = "127.0.0.1:0"\nstate_folder = "state"\nprocesses = {processes}\nlog_level = "debug"\n'
+        f'[[users]]\nname = "ann"\npassword_hash = "{PASSWORD_HASH}"\nurl = "osfs://{home}"\n'
+    )
+    log = tmp_path / "log"
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            [*COMMAND, "serve", "--config", tmp_path / "gateway.toml", *arguments],
+            stdout=subprocess.PIPE, stderr=errors, text=True,
+        ) as process,
+    ):  # fmt: skip
+        assert process.stdout is not None
+        ready = READY.fullmatch(process.stdout.readline())
+        assert ready is not None, log.read_text()
+        serving = Crew(process, int(ready[1]), log, home)
+        try:
+            until(lambda: len(serving.pids()) == processes, "not all processes began")
+            yield serving
+        finally:
+            for transport in serving.transports:
+                transport.close()
+                transport.join(10)
+            pids = serving.pids()
+            process.kill()
+            until(lambda: not any(map(is_alive, pids.values())), "processes outlive their supervisor")
+
+
+def test_all_processes_serve(tmp_path: Path) -> None:
+    with crew(tmp_path, processes=3) as serving:
+        assert sorted(serving.sign_in()[1] for _ in range(3)) == [0, 1, 2]
+        with serving.sign_in()[0].open("/file", "wb") as file:
+            file.write(b"x" * 100_000)
+        assert (serving.home / "file").stat().st_size == 100_000
+
+
+def test_a_process_that_dies_is_replaced_and_takes_nothing_with_it(tmp_path: Path) -> None:
+    with crew(tmp_path) as serving:
+        doomed, lucky = serving.sign_in_at(0), serving.sign_in_at(1)
+        half = doomed.open("/half", "wb")
+        half.set_pipelined(True)
+        for _ in range(100):
+            half.write(b"x" * 32768)
+        until(lambda: lucky.stat("/").st_mode is not None and bool(notes(tmp_path)), "nothing was noted")
+        kept = lucky.open("/kept", "wb")
+        kept.write(b"a" * 32768)
+        first = serving.pids()
+        os.kill(first[0], signal.SIGKILL)
+        until(lambda: serving.pids()[0] != first[0], "it was not replaced")
+        kept.write(b"b" * 32768)
+        kept.close()
+        assert (serving.home / "kept").read_bytes() == b"a" * 32768 + b"b" * 32768
+        have = lucky.stat("/half").st_size  # through another process than the one that received it
+        assert have is not None
+        assert 2**20 <= have < 100 * 32768
+        with lucky.open("/half", "r+b") as file:
+            file.seek(have)
+            file.write(b"y" * 1000)
+        assert (serving.home / "half").read_bytes() == b"x" * have + b"y" * 1000
+        serving.sign_in_at(0).listdir("/")
+        assert "process_ended process=0" in serving.log.read_text()
+        assert serving.pids()[1] == first[1]
+
+
+def notes(tmp_path: Path) -> list[Path]:
+    return list((tmp_path / "state" / "spool").glob("*/*.json"))
+
+
+def test_an_upload_cut_off_in_one_process_goes_on_in_another(tmp_path: Path) -> None:
+    with crew(tmp_path) as serving:
+        one, other = serving.sign_in_at(0), serving.sign_in_at(1)
+        file = one.open("/file", "wb")
+        file.write(b"x" * 10_001)
+        one.get_channel().get_transport().sock.close()
+        until(lambda: "file" in other.listdir("/"), "it is not seen")
+        assert other.stat("/file").st_size == 10_000
+        with other.open("/file", "r+b") as again:
+            again.seek(10_000)
+            again.write(b"y")
+        assert (serving.home / "file").read_bytes() == b"x" * 10_000 + b"y"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_all_processes(tmp_path: Path, number: signal.Signals) -> None:
+    with crew(tmp_path) as serving:
+        files = [serving.sign_in_at(index).open(f"/{index}", "wb") for index in range(2)]
+        for file in files:
+            file.write(b"x" * 32768)
+        serving.process.send_signal(number)
+        wait_until_refused(serving.port)
+        for file in files:
+            file.write(b"y" * 32768)
+            file.close()
+        assert serving.process.wait(DEADLINE_SECONDS) == 0, serving.log.read_text()
+        assert [(serving.home / str(index)).stat().st_size for index in range(2)] == [65536, 65536]
+        assert not any(map(is_alive, serving.pids().values()))
+        assert not list((tmp_path / "state").glob("gate-*"))
+
+
+def test_a_second_ctrl_c_ends_all_at_once(tmp_path: Path) -> None:
+    with crew(tmp_path, "--drain-seconds", "60") as serving:
+        file = serving.sign_in()[0].open("/file", "wb")
+        file.set_pipelined(True)
+        serving.process.send_signal(signal.SIGINT)
+        wait_until_refused(serving.port)
+        with contextlib.suppress(OSError, EOFError):
+            deadline = time.monotonic() + 1
+            while time.monotonic() < deadline:  # at work, so that it drains
+                file.write(b"x" * 1000)
+                time.sleep(0.01)
+        assert serving.process.poll() is None
+        serving.process.send_signal(signal.SIGINT)
+        assert serving.process.wait(DEADLINE_SECONDS) == 130
+
+
+def test_processes_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
+    with crew(tmp_path) as serving:
+        serving.sign_in()
+        pids = serving.pids()
+        serving.process.kill()
+        until(lambda: not any(map(is_alive, pids.values())), "they go on")
+        wait_until_refused(serving.port)
+
+
+def test_limits_hold_for_all_processes_together(tmp_path: Path) -> None:
+    with crew(tmp_path, "--max-connections-per-address", "3", "--max-sessions-per-user", "2") as serving:
+        assert {serving.sign_in()[1], serving.sign_in()[1]} == {0, 1}
+        with pytest.raises((paramiko.SSHException, EOFError, OSError)):
+            serving.sign_in()
+        assert "too many sessions of this user" in serving.log.read_text()
+        fourth = [paramiko.Transport(("127.0.0.1", serving.port)) for _ in range(2)]
+        serving.transports += fourth
+        fourth[0].start_client(timeout=10)
+        with pytest.raises((paramiko.SSHException, EOFError)):
+            fourth[1].start_client(timeout=10)
+
+
+def test_one_port_for_two_gateways_is_one_clear_line(tmp_path: Path) -> None:
+    with crew(tmp_path) as serving:
+        second = subprocess.run(
+            [*COMMAND, "serve", "--listen", f"127.0.0.1:{serving.port}", "--processes=2", "--state-folder", tmp_path],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert second.returncode == 2
+    assert second.stderr.count("\n") == 1
+    assert "the port is in use" in second.stderr
+
+
+# The supervisor alone, over processes that do as the test says.
+
+SCRIPT = """
+import os, signal, sys, threading, time
+from sftp_gateway.config import GatewayConfig
+from sftp_gateway.logs import set_up_logging
+from sftp_gateway.supervisor import Supervisor
+
+def serve(config, crew):
+    {body}
+
+set_up_logging("debug", "text")
+config = GatewayConfig(listen="127.0.0.1:0", state_folder=sys.argv[1], processes=2, drain_seconds=0)
+sys.exit(Supervisor(config, serve=serve, reload=lambda: config).run(lambda address: None))
+"""
+
+
+@contextlib.contextmanager
+def supervised(tmp_path: Path, body: str) -> Iterator[subprocess.Popen[str]]:
+    script = SCRIPT.format(body=body)
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", script, tmp_path], stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_process_that_dies_at_once_is_started_again_later_and_later(tmp_path: Path) -> None:
+    with supervised(tmp_path, "os._exit(1 if crew.register.process else signal.pause())") as process:
+        started = []
+        assert process.stderr is not None
+        while len(started) < 4:
+            line = process.stderr.readline()
+            assert line, "the supervisor gave up"
+            if "process_started process=1" in line:
+                started.append(time.monotonic())
+    _, second, third = (after - before for before, after in itertools.pairwise(started))
+    assert second >= 0.9
+    assert third >= 1.9
+
+
+def test_a_process_that_cannot_serve_ends_all(tmp_path: Path) -> None:
+    with supervised(tmp_path, "os._exit(2 if crew.register.process else signal.pause())") as process:
+        assert process.wait(DEADLINE_SECONDS) == 2
+
+
+def test_sighup_is_passed_on(tmp_path: Path) -> None:
+    body = "signal.signal(signal.SIGHUP, lambda *_: os.write(2, b'hup\\n')); os.write(2, b'up\\n'); signal.pause(); "
+    body += "signal.pause()"
+    with supervised(tmp_path, body) as process:
+        assert process.stderr is not None
+        lines = process.stderr
+        assert [line for line in (lines.readline() for _ in range(4)) if line == "up\n"] == ["up\n"] * 2
+        process.send_signal(signal.SIGHUP)
+        assert [lines.readline(), lines.readline()] == ["hup\n", "hup\n"]
