@@ -7,22 +7,24 @@ another file's; sequential reads have growing spans fetched ahead in other threa
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 BLOCK_BYTES: Final = 256 * 1024
-SPAN_BLOCKS: Final = 16  # 4 MiB: the most that one fetch asks for
+SPAN_BLOCKS: Final = 16  # 4 MiB: the most that one fetch asks for, and what Dropbox's content hash is made of
 AHEAD_BYTES: Final = 32 * 2**20  # the most that is fetched ahead of a sequential reader
 SMALL_BYTES: Final = 2**20  # contents up to this size are fetched in one piece
 NEAR_BYTES: Final = 2 * 2**20  # pipelined clients read a little out of order; that is still sequential
 READER_BYTES: Final = 64 * 2**20  # the most that one reader keeps
-ALL_BYTES: Final = 192 * 2**20  # the most that all readers of a filesystem keep, but for the least of each
-LEAST_BLOCKS: Final = 2 * SPAN_BLOCKS  # below this, spans would push out each other before they are read
+ALL_BYTES: Final = 192 * 2**20  # the most that all readers of a filesystem keep, or one block each
+IDLE_SECONDS: Final = 30.0  # who has not read for so long loses its blocks when others need the room
 WAIT_SECONDS: Final = 900.0  # above every deadline of a fetch: a bound, not a policy
 
-Fetch = Callable[[int, int], bytes]
+# Returns bytes [start, end) in pieces of BLOCK_BYTES, but for the last.
+Fetch = Callable[[int, int], Sequence[bytes]]
 Submit = Callable[[Callable[[], None]], object]
 
 
@@ -43,25 +45,30 @@ class _Span:
 
 
 class BlockBudget:
-    """The memory for the blocks of many readers: equal shares for those that hold any. Thread-safe.
+    """The memory for the blocks of many readers: equal shares for those that hold any and read. Thread-safe.
 
     Owned by a filesystem. One lock over the table of readers, never held over a reader's.
     """
 
-    def __init__(self, total_bytes: int = ALL_BYTES) -> None:
+    def __init__(self, total_bytes: int = ALL_BYTES, *, now: Callable[[], float] = time.monotonic) -> None:
+        self.now = now
         self._total_blocks = total_bytes // BLOCK_BYTES
         self._lock = threading.Lock()
         self._readers: weakref.WeakSet[BlockReader] = weakref.WeakSet()  # guarded by _lock
         self.share_blocks = self._total_blocks  # an int is read without the lock
 
     def join(self, reader: BlockReader) -> None:
-        """Give a reader its share, which the others lose of theirs."""
+        """Give a reader its share, which the others lose of theirs; idle ones lose all until they read again."""
         with self._lock:
+            idle = [each for each in self._readers if self.now() - each.used > IDLE_SECONDS]
+            self._readers.difference_update(idle)
             self._readers.add(reader)
             self._divide_locked()
-            readers = list(self._readers)
-        for other in readers:
-            other.trim()
+            others = list(self._readers)
+        for each in idle:
+            each.forget()
+        for each in others:
+            each.trim()
 
     def leave(self, reader: BlockReader) -> None:
         """Divide a reader's share among the others. Idempotent."""
@@ -70,14 +77,15 @@ class BlockBudget:
             self._divide_locked()
 
     def _divide_locked(self) -> None:
-        self.share_blocks = self._total_blocks // max(1, len(self._readers))
+        self.share_blocks = max(1, self._total_blocks // max(1, len(self._readers)))
 
 
 class BlockReader:
     """Reads ranges of one content. Thread-safe; owned by a file object.
 
-    One lock over the tables, a leaf: fetches run unlocked, waiters wait for the span. Holds at most `limit_bytes` of
-    blocks and its share of the budget, half of it ahead of the reader and no more than `AHEAD_BYTES`.
+    One lock over the tables, a leaf: fetches run unlocked, waiters wait for the span. What it holds, and what is on
+    its way ahead of the reader, is bounded by `limit_bytes` and by its share of the budget; half of that is ahead, and
+    no more than `AHEAD_BYTES`.
     """
 
     def __init__(
@@ -92,9 +100,10 @@ class BlockReader:
         self._fetch = fetch
         self._size = size
         self._submit = submit
-        self._most_blocks = limit_bytes // BLOCK_BYTES
+        self._most_blocks = max(1, limit_bytes // BLOCK_BYTES)
         self._budget = budget
         self._end = -(-size // BLOCK_BYTES)  # one past the last block
+        self.used = 0.0  # when it was last read, on the budget's clock
         self._lock = threading.Lock()
         # guarded by _lock
         self._blocks: OrderedDict[int, bytes] = OrderedDict()  # oldest use first
@@ -112,24 +121,22 @@ class BlockReader:
             return b""
         first, last = offset // BLOCK_BYTES, (offset + size - 1) // BLOCK_BYTES + 1
         with self._lock:
-            if self._closed:
-                raise ValueError("read of closed file")
+            self._check_open_locked()
             self._note_locked(offset, size)
+            pieces = self._take_locked(first, last)
             needed = self._needed_locked(first, last)
             ahead = self._plan_ahead_locked(last)
         for span in ahead:
             self._run_elsewhere(span)
-        pieces: dict[int, bytes] = {}
         for span in needed:
             pieces.update(self._await(span))
-        with self._lock:
-            for index in range(first, last):
-                if index not in pieces and index in self._blocks:
-                    pieces[index] = self._blocks[index]
-                    self._blocks.move_to_end(index)
-        for index in range(first, last):
-            if index not in pieces:  # evicted between the two looks: rare, and read again
-                pieces.update(self._await(_Span(index, index + 1)))
+        while len(missing := [index for index in range(first, last) if index not in pieces]):
+            # Another thread has fetched them: they are here now, or were dropped again, which is rare.
+            with self._lock:
+                self._check_open_locked()
+                pieces.update(self._take_locked(first, last))
+            if missing[0] not in pieces:
+                pieces.update(self._await(_Span(missing[0], missing[0] + 1)))
         return _join(pieces, first, last, offset, size)
 
     def cached(self, offset: int, size: int) -> bytes | None:
@@ -142,10 +149,7 @@ class BlockReader:
             if any(index not in self._blocks for index in range(first, last)):
                 return None
             self._note_locked(offset, size)
-            pieces = {}
-            for index in range(first, last):
-                pieces[index] = self._blocks[index]
-                self._blocks.move_to_end(index)
+            pieces = self._take_locked(first, last)
             ahead = self._plan_ahead_locked(last)
         for span in ahead:
             self._run_elsewhere(span)
@@ -165,22 +169,48 @@ class BlockReader:
         with self._lock:
             self._trim_locked()
 
-    def _trim_locked(self) -> None:
-        while len(self._blocks) > self._limit_blocks:
-            self._blocks.popitem(last=False)
+    def forget(self) -> None:
+        """Drop every block, and the claim to a share until there are some again."""
+        with self._lock:
+            self._blocks.clear()
+            self._has_share = False
 
     @property
     def _limit_blocks(self) -> int:
-        share = self._most_blocks if self._budget is None else min(self._most_blocks, self._budget.share_blocks)
-        return max(LEAST_BLOCKS, share)
+        return self._most_blocks if self._budget is None else min(self._most_blocks, self._budget.share_blocks)
+
+    def _check_open_locked(self) -> None:
+        if self._closed:
+            raise ValueError("read of closed file")
+
+    def _trim_locked(self) -> None:
+        """Drop blocks, those of the oldest use first; what a sequential reader has not reached yet goes last."""
+        excess = len(self._blocks) + len(self._spans) - self._limit_blocks
+        if excess <= 0:
+            return
+        ahead = range(self._expected // BLOCK_BYTES, self._planned)
+        for index in sorted(self._blocks, key=ahead.__contains__)[:excess]:  # stable: the order of use is kept
+            del self._blocks[index]
 
     def _note_locked(self, offset: int, size: int) -> None:
+        if self._budget is not None:
+            self.used = self._budget.now()
         if -NEAR_BYTES <= offset - self._expected <= NEAR_BYTES:
             self._run += size
             self._expected = max(self._expected, offset + size)
         else:
             self._run = self._planned = 0
             self._expected = offset + size
+
+    def _take_locked(self, first: int, last: int) -> dict[int, bytes]:
+        """Return what is here of the blocks [first, last)."""
+        pieces = {}
+        for index in range(first, last):
+            block = self._blocks.get(index)
+            if block is not None:
+                pieces[index] = block
+                self._blocks.move_to_end(index)
+        return pieces
 
     def _needed_locked(self, first: int, last: int) -> list[_Span]:
         """Return the spans that bring what is not here of the blocks [first, last); new ones are registered."""
@@ -190,7 +220,7 @@ class BlockReader:
             span = self._spans.get(index)
             if span is None and index not in self._blocks:
                 end = index + 1
-                while end < last and end - index < SPAN_BLOCKS and end not in self._blocks and end not in self._spans:
+                while end < last and end % SPAN_BLOCKS and end not in self._blocks and end not in self._spans:
                     end += 1
                 if self._size <= SMALL_BYTES:
                     index, end = 0, self._end
@@ -203,23 +233,35 @@ class BlockReader:
         return needed
 
     def _plan_ahead_locked(self, last: int) -> list[_Span]:
-        """Return new spans to fetch ahead of a sequential reader: twice of what it has read, up to the bound."""
+        """Return new spans to fetch ahead of a sequential reader: a multiple of what it has read, up to the bound.
+
+        Soon these are whole spans at multiples of their size, each asked for as soon as there is room for it.
+        """
         if self._submit is None or not self._run:
             return []
-        window = min(AHEAD_BYTES, self._limit_blocks * BLOCK_BYTES // 2, 2 * self._run) // BLOCK_BYTES
-        if self._planned - last > window // 2:
-            return []  # wait until a larger piece is due rather than creep on in small fetches
+        limit = self._limit_blocks
+        most = max(1, min(SPAN_BLOCKS, limit // 4))
+        growth = 2 if self._run < SMALL_BYTES else 4  # many look at the beginning of a file only
+        window = min(AHEAD_BYTES // BLOCK_BYTES, limit // 2, growth * self._run // BLOCK_BYTES)
         end = min(self._end, last + window)
+        if window >= most:
+            end -= end % most if end < self._end else 0
+        elif self._planned - last > window // 2:
+            return []  # wait until a larger piece is due rather than creep on in small fetches
         planned: list[_Span] = []
         index = max(last, self._planned)
         while index < end:
             stop = index
-            while stop < end and stop - index < SPAN_BLOCKS and stop not in self._blocks and stop not in self._spans:
+            while (
+                stop < end and (stop == index or stop % most) and stop not in self._blocks and stop not in self._spans
+            ):
                 stop += 1
             if stop > index:
                 planned.append(self._register_locked(index, stop))
             index = max(stop, index + 1)
         self._planned = max(self._planned, end)
+        if planned:
+            self._trim_locked()
         return planned
 
     def _register_locked(self, first: int, last: int) -> _Span:
@@ -258,12 +300,11 @@ class BlockReader:
         error: Exception | None = None
         try:
             if not self._closed:
-                data = memoryview(self._fetch(start, end))
-                if len(data) != end - start:
-                    raise EOFError(f"{len(data)} bytes came instead of {end - start}")
-                for index in range(span.first, span.last):
-                    at = (index - span.first) * BLOCK_BYTES
-                    blocks[index] = bytes(data[at : at + BLOCK_BYTES])
+                pieces = self._fetch(start, end)
+                came = sum(map(len, pieces))
+                if came != end - start or len(pieces) != span.last - span.first:
+                    raise EOFError(f"{came} bytes came instead of {end - start}")
+                blocks.update(zip(range(span.first, span.last), pieces, strict=True))
         except Exception as caught:  # noqa: BLE001 - handed to every reader that waits for the span
             error = caught
         self._settle(span, blocks, error)

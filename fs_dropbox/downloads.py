@@ -78,8 +78,8 @@ def range_header(start: int, end: int | None) -> Mapping[str, str]:
     return {**IDENTITY, "Range": f"bytes={start}-{'' if end is None else end - 1}"}
 
 
-def read_range(caller: Caller, answer: Answer, start: int, end: int) -> bytes:
-    """Return the body of a ranged download: bytes [start, end) or as many of them as the file has."""
+def read_range(caller: Caller, answer: Answer, start: int, end: int, piece_bytes: int) -> list[bytes]:
+    """Return the body of a ranged download: bytes [start, end) or as many of them as the file has, in pieces."""
     size = int(answer.result["size"])
     end = min(end, size)
     try:
@@ -87,15 +87,24 @@ def read_range(caller: Caller, answer: Answer, start: int, end: int) -> bytes:
         pieces: list[bytes] = []
         missing = end - start
         while missing > 0:
-            piece = caller.read(routes.DOWNLOAD, answer, min(missing, _CHUNK_BYTES * 4))
-            if not piece:
-                raise TransportError("cut", route=routes.DOWNLOAD.name)
+            piece = _read_fully(caller, answer, min(missing, piece_bytes))
             pieces.append(piece)
             missing -= len(piece)
         _finish(caller, answer)
     finally:
         answer.close()
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return pieces
+
+
+def _read_fully(caller: Caller, answer: Answer, size: int) -> bytes:
+    """Return the next bytes of a body, all of them; raises TransportError where it ends before."""
+    piece = caller.read(routes.DOWNLOAD, answer, size)
+    while len(piece) < size:  # seldom: the answer comes in chunks of its own
+        more = caller.read(routes.DOWNLOAD, answer, size - len(piece))
+        if not more:
+            raise TransportError("cut", route=routes.DOWNLOAD.name)
+        piece += more
+    return piece
 
 
 def check_range(answer: Answer, start: int, end: int) -> None:

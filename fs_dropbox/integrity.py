@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import fs.errors
@@ -12,7 +12,7 @@ import fs.errors
 from fs_dropbox.content_hash import BLOCK_SIZE
 
 # What has come ahead of its turn is kept until it can be hashed, up to here; beyond, the content goes unchecked.
-PENDING_BYTES: Final = 32 * 2**20
+PENDING_BYTES: Final = 16 * 2**20
 
 
 class _Block:
@@ -28,13 +28,14 @@ class _Block:
 
 
 class CheckedFetch:
-    """Wraps the `fetch(start, end)` of one content; owned by a file. Thread-safe: one leaf lock, fetches run unlocked.
+    """Wraps the `fetch(start, end)` of one content, which brings it in pieces; owned by a file. Thread-safe: one leaf
+    lock; fetches run unlocked, and so does the hashing of whole blocks.
 
     Once every byte has been fetched, whoever fetches last, and everyone after that, gets an error where the whole is
     not what Dropbox has stored. Content of which parts are never fetched stays unchecked.
     """
 
-    def __init__(self, fetch: Callable[[int, int], bytes], path: str, size: int, content_hash: str) -> None:
+    def __init__(self, fetch: Callable[[int, int], Sequence[bytes]], path: str, size: int, content_hash: str) -> None:
         self._fetch = fetch
         self._path = path
         self._size = size
@@ -47,54 +48,91 @@ class CheckedFetch:
         self._gave_up = False
         self._is_wrong = False
 
-    def __call__(self, start: int, end: int) -> bytes:
-        """Return bytes [start, end); raises what the fetch raises, or OperationFailed."""
-        data = self._fetch(start, end)
-        with self._lock:
-            if not self._gave_up and len(self._digests) < self._count:
-                self._take_locked(start, memoryview(data))
-            if self._is_wrong:
-                raise fs.errors.OperationFailed(
-                    self._path, msg="{path}: the content that came is not what Dropbox has stored; read it again"
-                )
-        return data
+    def __call__(self, start: int, end: int) -> Sequence[bytes]:
+        """Return bytes [start, end) in pieces; raises what the fetch raises, or OperationFailed."""
+        pieces = self._fetch(start, end)
+        if not self._gave_up and len(self._digests) < self._count:
+            self._take(start, pieces)
+        if self._is_wrong:
+            raise fs.errors.OperationFailed(
+                self._path, msg="{path}: the content that came is not what Dropbox has stored; read it again"
+            )
+        return pieces
 
     @property
     def _count(self) -> int:
         return -(-self._size // BLOCK_SIZE)
 
-    def _take_locked(self, start: int, data: memoryview) -> None:
-        while data:
-            index, offset = divmod(start, BLOCK_SIZE)
-            piece = data[: BLOCK_SIZE - offset]
-            if index not in self._digests:
-                self._hash_locked(index, offset, piece)
-            start += len(piece)
-            data = data[len(piece) :]
+    def _length(self, index: int) -> int:
+        return min(BLOCK_SIZE, self._size - index * BLOCK_SIZE)
+
+    def _take(self, start: int, pieces: Sequence[bytes]) -> None:
+        """Hash pieces that follow each other: of each of Dropbox's blocks what is here of it."""
+        parts: list[memoryview] = []  # of the block at hand
+        index, offset = divmod(start, BLOCK_SIZE)
+        length = 0
+        for piece in pieces:
+            view = memoryview(piece)
+            while view:
+                part = view[: BLOCK_SIZE - offset - length]
+                parts.append(part)
+                length += len(part)
+                view = view[len(part) :]
+                if offset + length == BLOCK_SIZE:
+                    self._take_block(index, offset, parts)
+                    index, offset, length, parts = index + 1, 0, 0, []
+        if parts:
+            self._take_block(index, offset, parts)
+
+    def _take_block(self, index: int, offset: int, parts: list[memoryview]) -> None:
+        digest = None
+        if index in self._digests:
+            return
+        if offset == 0 and sum(map(len, parts)) == self._length(index):
+            whole = hashlib.sha256()
+            for part in parts:
+                whole.update(part)
+            digest = whole.digest()
+        with self._lock:
+            if self._gave_up or index in self._digests:
+                return
+            if digest is None:
+                self._hash_locked(index, offset, parts)
+            else:
+                self._complete_locked(index, digest)
+
+    def _complete_locked(self, index: int, digest: bytes) -> None:
+        begun = self._blocks.pop(index, None)
+        if begun is not None:
+            self._pending_bytes -= sum(map(len, begun.pending.values()))
+        self._digests[index] = digest
         if len(self._digests) == self._count:
             whole = hashlib.sha256(b"".join(self._digests[index] for index in range(self._count)))
             self._is_wrong = whole.hexdigest() != self._content_hash
 
-    def _hash_locked(self, index: int, offset: int, piece: memoryview) -> None:
+    def _hash_locked(self, index: int, offset: int, parts: list[memoryview]) -> None:
+        """Hash a part of a block as far as all before it is here, and keep what is not to be hashed yet."""
         block = self._blocks.get(index)
         if block is None:
-            block = self._blocks[index] = _Block(min(BLOCK_SIZE, self._size - index * BLOCK_SIZE))
-        if offset > block.position:
-            self._keep_locked(block, offset, piece)
-            return
-        while True:
-            if offset + len(piece) > block.position:
-                block.hash.update(piece[block.position - offset :])
-                block.position = offset + len(piece)
-            following = [at for at in block.pending if at <= block.position]
-            if not following:
-                break
-            offset = following[0]
-            piece = block.pending.pop(offset)
-            self._pending_bytes -= len(piece)
+            block = self._blocks[index] = _Block(self._length(index))
+        for part in parts:
+            if offset > block.position:
+                self._keep_locked(block, offset, part)
+                if self._gave_up:
+                    return
+            elif offset + len(part) > block.position:
+                block.hash.update(part[block.position - offset :])
+                block.position = offset + len(part)
+            offset += len(part)
+        while following := [at for at in block.pending if at <= block.position]:
+            at = min(following)
+            part = block.pending.pop(at)
+            self._pending_bytes -= len(part)
+            if at + len(part) > block.position:
+                block.hash.update(part[block.position - at :])
+                block.position = at + len(part)
         if block.position == block.length:
-            self._digests[index] = block.hash.digest()
-            del self._blocks[index]
+            self._complete_locked(index, block.hash.digest())
 
     def _keep_locked(self, block: _Block, offset: int, piece: memoryview) -> None:
         replaced = block.pending.get(offset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from weakref import WeakSet
@@ -11,7 +12,7 @@ import fs.errors
 from fs.mode import Mode
 
 from fs_dropbox import paths
-from fs_dropbox.blocks import BlockBudget, BlockReader
+from fs_dropbox.blocks import BLOCK_BYTES, BlockBudget, BlockReader
 from fs_dropbox.cache import Present
 from fs_dropbox.catalog import Catalog
 from fs_dropbox.client import Client, Commit, Update
@@ -104,9 +105,11 @@ class OpenFiles:
         """Return a reader of this revision, whatever the path holds later."""
         pinned = f"rev:{entry.rev}"
 
-        def fetch(start: int, end: int) -> bytes:
+        def fetch(start: int, end: int) -> Sequence[bytes]:
             known = self._siblings.take(entry, paths.parent(entry.path_lower)) if end - start == entry.size else None
-            return self._client.download(pinned, start, end) if known is None else known
+            if known is None:
+                return self._client.download_pieces(pinned, start, end, BLOCK_BYTES)
+            return [known[at : at + BLOCK_BYTES] for at in range(0, len(known), BLOCK_BYTES)]
 
         checked = CheckedFetch(fetch, path, entry.size, entry.content_hash) if entry.content_hash else fetch
         return BlockReader(checked, entry.size, submit=self._read_ahead.submit, budget=self._budget)

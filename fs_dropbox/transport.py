@@ -147,7 +147,8 @@ class Transport:
         if isinstance(raw.connection, Connection):
             raw.connection.serve(waiter)
         try:
-            return bytes(raw.read(size, decode_content=True))
+            # Without decoding, urllib3 keeps no copy; what asks for ranges or counts bytes asks for "identity".
+            return bytes(raw.read(size, decode_content="content-encoding" in answer.response.headers))
         except _HTTP_ERRORS as error:
             answer.close()
             raise self._failure(route, waiter, error, reading=True) from error

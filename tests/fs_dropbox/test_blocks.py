@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fs_dropbox.blocks import BLOCK_BYTES, LEAST_BLOCKS, BlockBudget, BlockReader
+from fs_dropbox.blocks import ALL_BYTES, BLOCK_BYTES, IDLE_SECONDS, SPAN_BLOCKS, BlockBudget, BlockReader
 
 CONTENT = random.Random(1).randbytes(20 * 2**20 + 12_345)
+
+
+def pieces(data: bytes) -> list[bytes]:
+    return [data[at : at + BLOCK_BYTES] for at in range(0, len(data), BLOCK_BYTES)]
 
 
 class Origin:
@@ -25,12 +30,12 @@ class Origin:
         self.gate = threading.Event()
         self.gate.set()
 
-    def fetch(self, start: int, end: int) -> bytes:
+    def fetch(self, start: int, end: int) -> list[bytes]:
         self.ranges.append((start, end))
         assert self.gate.wait(10)
         if self.failures:
             raise self.failures.pop()
-        return self.content[start:end]
+        return pieces(self.content[start:end])
 
     @property
     def fetched(self) -> int:
@@ -43,12 +48,19 @@ def executor() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def read_all(reader: BlockReader, size: int) -> bytes:
-    pieces, offset = [], 0
+    read, offset = [], 0
     while piece := reader.read(offset, size):
-        pieces.append(piece)
+        read.append(piece)
         offset += len(piece)
-    return b"".join(pieces)
+    return b"".join(read)
 
 
 @pytest.mark.parametrize("size", [1000, 32_768, 261_120, 3_000_000])
@@ -110,7 +122,7 @@ def test_a_failed_fetch_is_raised_and_tried_again_by_the_next_read() -> None:
 
 
 def test_a_short_answer_is_an_error() -> None:
-    reader = BlockReader(lambda start, end: CONTENT[start : end - 1], len(CONTENT))
+    reader = BlockReader(lambda start, end: pieces(CONTENT[start : end - 1]), len(CONTENT))
     with pytest.raises(EOFError):
         reader.read(0, 10)
 
@@ -159,20 +171,93 @@ def test_threads_reading_everywhere_get_the_right_bytes(executor: ThreadPoolExec
         assert all(pool.map(work, range(4)))
 
 
+def held(*readers: BlockReader) -> int:
+    """Return the blocks that readers hold."""
+    return sum(len(reader._blocks) for reader in readers)
+
+
 def test_readers_share_what_memory_there_is() -> None:
     budget = BlockBudget(80 * BLOCK_BYTES)
     origin = Origin()
     alone = BlockReader(origin.fetch, len(CONTENT), budget=budget)
     read_all(alone, 2**20)
-    assert len(alone._blocks) == 80
+    assert held(alone) == 80
     others = [BlockReader(origin.fetch, len(CONTENT), budget=budget) for _ in range(9)]
-    assert len(alone._blocks) == 80  # the others have read nothing yet
+    assert held(alone) == 80  # the others have read nothing yet
     read_all(others[0], 2**20)
-    assert len(alone._blocks) == len(others[0]._blocks) == 40
+    assert held(alone) == held(others[0]) == 40
     for other in others[1:]:
         assert read_all(other, 2**20) == CONTENT
-    assert {len(reader._blocks) for reader in [alone, *others]} == {LEAST_BLOCKS}
+    assert {held(reader) for reader in [alone, *others]} == {8}
     for other in others:
         other.close()
     read_all(alone, 2**20)
-    assert len(alone._blocks) == 80
+    assert held(alone) == 80
+
+
+def test_hundreds_of_readers_keep_within_the_budget(executor: ThreadPoolExecutor) -> None:
+    budget = BlockBudget()
+    origin = Origin()
+    readers = [BlockReader(origin.fetch, len(CONTENT), submit=executor.submit, budget=budget) for _ in range(200)]
+    for offset in range(0, 12 * BLOCK_BYTES, 5 * BLOCK_BYTES // 2):
+        for reader in readers:
+            assert reader.read(offset, 600_000) == CONTENT[offset : offset + 600_000]
+    wait_until(lambda: not any(reader._spans for reader in readers))
+    assert 0 < held(*readers) * BLOCK_BYTES <= ALL_BYTES
+    for reader in readers:
+        reader.close()
+
+
+def test_with_a_block_each_readers_still_read_what_is_there(executor: ThreadPoolExecutor) -> None:
+    budget = BlockBudget(4 * BLOCK_BYTES)
+    origin = Origin()
+    readers = [BlockReader(origin.fetch, len(CONTENT), submit=executor.submit, budget=budget) for _ in range(9)]
+    assert all(read_all(reader, 700_001) == CONTENT for reader in readers)
+    assert held(*readers) == 9
+
+
+def test_who_has_not_read_for_long_gives_way() -> None:
+    clock = [0.0]
+    budget = BlockBudget(80 * BLOCK_BYTES, now=lambda: clock[0])
+    origin = Origin()
+    idle, busy = (BlockReader(origin.fetch, len(CONTENT), budget=budget) for _ in range(2))
+    read_all(idle, 2**20)
+    clock[0] += IDLE_SECONDS + 1
+    read_all(busy, 2**20)
+    assert (held(idle), held(busy)) == (0, 80)
+    assert read_all(idle, 2**20) == CONTENT
+    assert (held(idle), held(busy)) == (40, 40)
+
+
+def test_what_was_fetched_ahead_is_not_dropped_before_it_is_read(executor: ThreadPoolExecutor) -> None:
+    """Blocks that came early are older than those just read, and yet worth more."""
+    origin = Origin()
+    reader = BlockReader(origin.fetch, len(CONTENT), submit=executor.submit, limit_bytes=8 * 2**20)
+    for offset in range(0, len(CONTENT), 100_000):
+        wait_until(lambda: not reader._spans)  # whatever is asked for is here before the next read
+        assert reader.read(offset, 100_000) == CONTENT[offset : offset + 100_000]
+        assert held(reader) * BLOCK_BYTES <= 8 * 2**20
+    assert origin.fetched == len(CONTENT)
+
+
+def test_read_ahead_asks_for_whole_spans(executor: ThreadPoolExecutor) -> None:
+    """Soon every fetch brings what Dropbox hashes as one: 4 MiB at a multiple of 4 MiB."""
+    origin = Origin()
+    reader = BlockReader(origin.fetch, len(CONTENT), submit=executor.submit)
+    read_all(reader, 32_768)
+    span = SPAN_BLOCKS * BLOCK_BYTES
+    late = [bounds for bounds in origin.ranges if bounds[0] >= span]
+    assert sorted(late) == [(at, min(at + span, len(CONTENT))) for at in range(span, len(CONTENT), span)]
+
+
+def test_a_reader_that_is_closed_while_others_wait_for_its_blocks(executor: ThreadPoolExecutor) -> None:
+    origin = Origin()
+    origin.gate.clear()
+    reader = BlockReader(origin.fetch, len(CONTENT), submit=executor.submit)
+    reads = [executor.submit(reader.read, 0, 100) for _ in range(3)]
+    wait_until(lambda: bool(origin.ranges))
+    reader.close()
+    origin.gate.set()
+    outcomes = [read.exception(10) for read in reads]
+    assert all(isinstance(error, ValueError) or error is None for error in outcomes)
+    assert any(outcomes)

@@ -12,11 +12,15 @@ from fs_dropbox.content_hash import BLOCK_SIZE, ContentHash
 from fs_dropbox.integrity import PENDING_BYTES, CheckedFetch
 
 CONTENT = random.Random(3).randbytes(3 * BLOCK_SIZE + 12_345)
+PIECE_BYTES = 256 * 1024
 HASH = ContentHash(CONTENT).hexdigest()
 
 
 def checked(content: bytes = CONTENT, content_hash: str = HASH) -> CheckedFetch:
-    return CheckedFetch(lambda start, end: content[start:end], "/file", len(content), content_hash)
+    def fetch(start: int, end: int) -> list[bytes]:
+        return [content[at : min(at + PIECE_BYTES, end)] for at in range(start, end, PIECE_BYTES)]
+
+    return CheckedFetch(fetch, "/file", len(content), content_hash)
 
 
 def ranges(size: int, *, step: int = 1_000_000) -> list[tuple[int, int]]:
@@ -36,7 +40,7 @@ def test_right_content_passes_and_wrong_content_does_not(
     order(pieces)
     right = checked()
     for start, end in pieces:
-        assert right(start, end) == CONTENT[start:end]
+        assert b"".join(right(start, end)) == CONTENT[start:end]
     damaged = bytearray(CONTENT)
     damaged[9_000_000] ^= 1
     wrong = checked(bytes(damaged))
@@ -51,7 +55,7 @@ def test_right_content_passes_and_wrong_content_does_not(
 def test_pieces_that_overlap_or_come_twice() -> None:
     right = checked()
     for start, end in [(10, 5_000_000), (0, 100), (3_000_000, 9_000_000), (0, 100), (8_000_000, len(CONTENT))]:
-        assert right(start, end) == CONTENT[start:end]
+        assert b"".join(right(start, end)) == CONTENT[start:end]
     wrong = checked(content_hash="0" * 64)
     wrong(5_000_000, len(CONTENT))
     wrong(0, 4_000_000)
@@ -69,7 +73,7 @@ def test_parts_alone_are_never_wrong() -> None:
 def test_what_waits_to_be_hashed_is_bounded() -> None:
     size = PENDING_BYTES + 10 * BLOCK_SIZE
     zeros = bytes(BLOCK_SIZE - 1)
-    wrong = CheckedFetch(lambda start, end: zeros[: end - start], "/file", size, "0" * 64)
+    wrong = CheckedFetch(lambda start, end: [zeros[: end - start]], "/file", size, "0" * 64)
     for start in range(0, size - BLOCK_SIZE, BLOCK_SIZE):
         wrong(start + 1, start + BLOCK_SIZE)
     assert wrong._gave_up
