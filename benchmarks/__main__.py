@@ -11,7 +11,7 @@ from typing import Final
 from benchmarks import table
 from benchmarks.harness import Row, run_row
 
-MODULES: Final = ("benchmarks.backend",)
+MODULES: Final = ("benchmarks.backend", "benchmarks.sftp_layer", "benchmarks.gateway")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.account import Account
+from benchmarks.processes import cpu_seconds, memory, reset_peak
 
 OURS: Final = "fs-dropbox"
 TASK_SECONDS: Final = 1800.0  # a bound, not an expectation
@@ -112,10 +113,10 @@ class Stage:
         who = os.getpid() if process is None else process
         numbers: dict[str, float] = {}
         self._begin()
-        before = _reset_peak(who)
-        cpu, began = _cpu_seconds(who), time.perf_counter()
+        before = reset_peak(who)
+        cpu, began = cpu_seconds(who), time.perf_counter()
         yield numbers
-        line = Measured(time.perf_counter() - began, _cpu_seconds(who) - cpu, _memory(who, "VmHWM"), numbers=numbers)
+        line = Measured(time.perf_counter() - began, cpu_seconds(who) - cpu, memory(who, "VmHWM"), numbers=numbers)
         line.grown_bytes = max(0, line.memory_bytes - before)
         self._end(label, line)
 
@@ -193,21 +194,3 @@ def perform(order: Mapping[str, Any], answer: Path) -> None:
     stage = Stage(quick=order["quick"], scratch=Path(order["scratch"]), account=account)
     getattr(importlib.import_module(module), name)(stage)
     answer.write_text(json.dumps({label: asdict(line) for label, line in stage.lines.items()}))
-
-
-def _reset_peak(process: int) -> int:
-    """Let a process's memory peak begin anew; returns what it has now."""
-    Path(f"/proc/{process}/clear_refs").write_text("5")
-    return _memory(process, "VmRSS")
-
-
-def _memory(process: int, name: str) -> int:
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    raise LookupError(f"no {name} of process {process}")
-
-
-def _cpu_seconds(process: int) -> float:
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -32,7 +32,7 @@ def _file_count(stage: Stage) -> int:
     return stage.size(1000, 40)
 
 
-def _write_random(path: Path, size: int) -> None:
+def write_random(path: Path, size: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         for start in range(0, size, PIECE_BYTES):
@@ -48,7 +48,7 @@ def _faster(results: Results, times: float, label: str = "", peer: str = PEER) -
 
 def _seed_large(stage: Stage) -> None:
     local = stage.scratch / "seed"
-    _write_random(local / "large", _large_bytes(stage))
+    write_random(local / "large", _large_bytes(stage))
     stage.account.control("seed_from", folder=str(local))
 
 
@@ -70,7 +70,7 @@ def _read_large_rclone(stage: Stage) -> None:
 
 def _seed_random(stage: Stage) -> None:
     local = stage.scratch / "seed"
-    _write_random(local / "large", stage.size(100, 10) * MB)
+    write_random(local / "large", stage.size(100, 10) * MB)
     stage.account.control("seed_from", folder=str(local))
 
 
@@ -94,7 +94,7 @@ def _read_random(stage: Stage) -> None:
 
 
 def _make_large(stage: Stage) -> None:
-    _write_random(stage.scratch / "large", _large_bytes(stage))
+    write_random(stage.scratch / "large", _large_bytes(stage))
 
 
 def _write_large(stage: Stage) -> None:
@@ -131,7 +131,7 @@ def _write_many(stage: Stage) -> None:
 
 def _make_small(stage: Stage) -> None:
     for number in range(_file_count(stage)):
-        _write_random(stage.scratch / "small" / f"{number:04}.bin", SMALL_BYTES)
+        write_random(stage.scratch / "small" / f"{number:04}.bin", SMALL_BYTES)
 
 
 def _seed_small(stage: Stage) -> None:

@@ -1,0 +1,261 @@
+"""Rows about the whole gateway over an emulated Dropbox, beside `rclone serve sftp` on the same one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Final
+
+from benchmarks import servers
+from benchmarks.harness import OURS, Results, Row, Stage, Target
+from benchmarks.servers import Server
+from benchmarks.transfers import write_random
+
+MB: Final = 1_000_000
+SMALL_BYTES: Final = 10_000
+OFF: Final = "rclone off"
+WRITES: Final = "rclone writes"
+WRITE_BACK: Final = "write-back"
+DELIVERY_SECONDS: Final = 900.0
+_PEERS: Final = (OFF, WRITES)
+
+Starter = Callable[[Stage], AbstractContextManager[Server]]
+
+
+def _ours(stage: Stage) -> AbstractContextManager[Server]:
+    return servers.gateway(stage.scratch, stage.account.fs_url)
+
+
+def _ours_write_back(stage: Stage) -> AbstractContextManager[Server]:
+    return servers.gateway(stage.scratch, stage.account.fs_url, write_back=True)
+
+
+def _rclone_off(stage: Stage) -> AbstractContextManager[Server]:
+    return servers.rclone(stage.scratch, "dropbox:", "--vfs-cache-mode", "off", account=stage.account)
+
+
+def _rclone_writes(stage: Stage) -> AbstractContextManager[Server]:
+    return servers.rclone(stage.scratch, "dropbox:", "--vfs-cache-mode", "writes", account=stage.account)
+
+
+def _count(stage: Stage) -> int:
+    return stage.size(1000, 16)
+
+
+def _make_small(stage: Stage) -> None:
+    for number in range(_count(stage)):
+        write_random(stage.scratch / "small" / f"part{number % 8}" / f"{number:04}.bin", SMALL_BYTES)
+
+
+def _seed_small(stage: Stage) -> None:
+    _make_small(stage)
+    stage.account.control("seed_from", folder=str(stage.scratch / "small"), path="/small")
+
+
+def _put_small(stage: Stage, start: Starter, name: str) -> None:
+    """Put a tree with one client, then its eight parts with a client each."""
+    source = stage.scratch / "small"
+    with start(stage) as server:
+        server.run(stage.scratch, f"mkdir {name}", f"mkdir {name}-8")
+        with stage.measured("1 client", process=server.process) as numbers:
+            began = time.perf_counter()
+            server.run(stage.scratch, f"put -r {source} {name}/")
+            numbers["seconds_of_the_client"] = time.perf_counter() - began
+            _wait_until_there(stage, f"/{name}/small", _count(stage))
+        batches = [server.batch(stage.scratch, f"put -r {source}/part{part} {name}-8/") for part in range(8)]
+        with stage.measured("8 clients", process=server.process) as numbers:
+            began = time.perf_counter()
+            server.run_together(batches)
+            numbers["seconds_of_the_clients"] = time.perf_counter() - began
+            _wait_until_there(stage, f"/{name}-8", _count(stage))
+
+
+def _wait_until_there(stage: Stage, folder: str, count: int) -> None:
+    """Wait until Dropbox has the files: with some servers a client has gone long before."""
+    deadline = time.monotonic() + DELIVERY_SECONDS
+    while time.monotonic() < deadline:
+        sizes = stage.account.control("tree", path=folder).values()
+        if sum(size == SMALL_BYTES for size in sizes) == count:
+            return
+        time.sleep(0.1)
+    raise AssertionError("not everything arrived")
+
+
+def _get_small(stage: Stage, start: Starter, name: str) -> None:
+    with start(stage) as server:
+        one, eight = stage.scratch / name, stage.scratch / f"{name}-8"
+        with stage.measured("1 client", process=server.process):
+            server.run(stage.scratch, f"get -r small {one}")
+        _check(one, _count(stage))
+    with start(stage) as server:  # with nothing in its memory
+        eight.mkdir()
+        batches = [server.batch(stage.scratch, f"get -r small/part{part} {eight}/part{part}") for part in range(8)]
+        with stage.measured("8 clients", process=server.process):
+            server.run_together(batches)
+        _check(eight, _count(stage))
+
+
+def _check(folder: Path, count: int) -> None:
+    sizes = [path.stat().st_size for path in folder.rglob("*.bin")]
+    if sizes != [SMALL_BYTES] * count:
+        raise AssertionError(f"{len(sizes)} files came back")
+
+
+def _make_large(stage: Stage) -> None:
+    write_random(stage.scratch / "large", stage.size(500, 10) * MB)
+    local = stage.scratch / "seed"
+    write_random(local / "down.bin", stage.size(500, 10) * MB)
+    stage.account.control("seed_from", folder=str(local))
+
+
+def _large(stage: Stage, start: Starter, name: str) -> None:
+    size = stage.size(500, 10) * MB
+    with start(stage) as server:
+        with stage.measured("put 500 MB", process=server.process):
+            server.run(stage.scratch, f"put {stage.scratch}/large {name}.bin")
+            deadline = time.monotonic() + DELIVERY_SECONDS
+            while stage.account.control("tree").get(f"/{name}.bin") != size:
+                if time.monotonic() > deadline:
+                    raise AssertionError("it did not arrive")
+                time.sleep(0.1)
+        back = stage.scratch / name
+        with stage.measured("get 500 MB", process=server.process):
+            server.run(stage.scratch, f"get down.bin {back}")
+        if back.stat().st_size != size:
+            raise AssertionError("not all came back")
+        back.unlink()
+
+
+def _seed_folders(stage: Stage) -> None:
+    local = stage.scratch / "seed"
+    for number in range(stage.size(500, 20)):
+        folder = local / f"top{number % 25:02}" / f"folder{number:03}"
+        folder.mkdir(parents=True)
+        for file in range(4):
+            (folder / f"{file}.txt").write_bytes(b"x")
+    stage.account.control("seed_from", folder=str(local), path="/many")
+
+
+def _list_folders(stage: Stage, start: Starter, _: str) -> None:
+    with start(stage) as server, server.connect() as client, client.open_sftp() as sftp:
+        for label in ("first", "again"):
+            with stage.measured(label, process=server.process):
+                folders, files = ["/many"], 0
+                while folders:
+                    folder = folders.pop()
+                    for entry in sftp.listdir_attr(folder):
+                        if entry.longname.startswith("d"):
+                            folders.append(f"{folder}/{entry.filename}")
+                        else:
+                            files += 1
+            if files != 4 * stage.size(500, 20):
+                raise AssertionError(f"{files} files were listed")
+
+
+def put_small_ours(stage: Stage) -> None:
+    _put_small(stage, _ours, "ours")
+
+
+def put_small_write_back(stage: Stage) -> None:
+    _put_small(stage, _ours_write_back, "back")
+
+
+def put_small_off(stage: Stage) -> None:
+    _put_small(stage, _rclone_off, "off")
+
+
+def put_small_writes(stage: Stage) -> None:
+    _put_small(stage, _rclone_writes, "writes")
+
+
+def get_small_ours(stage: Stage) -> None:
+    _get_small(stage, _ours, "ours")
+
+
+def get_small_off(stage: Stage) -> None:
+    _get_small(stage, _rclone_off, "off")
+
+
+def get_small_writes(stage: Stage) -> None:
+    _get_small(stage, _rclone_writes, "writes")
+
+
+def large_ours(stage: Stage) -> None:
+    _large(stage, _ours, "ours")
+
+
+def large_off(stage: Stage) -> None:
+    _large(stage, _rclone_off, "off")
+
+
+def large_writes(stage: Stage) -> None:
+    _large(stage, _rclone_writes, "writes")
+
+
+def list_ours(stage: Stage) -> None:
+    _list_folders(stage, _ours, "ours")
+
+
+def list_off(stage: Stage) -> None:
+    _list_folders(stage, _rclone_off, "off")
+
+
+def list_writes(stage: Stage) -> None:
+    _list_folders(stage, _rclone_writes, "writes")
+
+
+def _ahead(label: str) -> Target:
+    def is_met(results: Results) -> bool:
+        return all(results[OURS][label].seconds < results[peer][label].seconds for peer in _PEERS if peer in results)
+
+    return Target(f"{label}: ahead of rclone serve sftp", is_met)
+
+
+def _calls(label: str, most: int) -> Target:
+    return Target(f"{label}: at most {most} calls", lambda results: results[OURS][label].all_calls <= most)
+
+
+ROWS: Final = (
+    Row(
+        "gateway-put-small",
+        "put -r of 1,000 files of 10 KB, until Dropbox has them",
+        put_small_ours,
+        [(OFF, put_small_off)],
+        prepare=_make_small,
+        targets=[_ahead("1 client"), _ahead("8 clients")],
+    ),
+    Row(
+        "gateway-put-small-write-back",
+        "the same in write-back mode, beside rclone with its cache for writes",
+        put_small_write_back,
+        [(WRITES, put_small_writes)],
+        prepare=_make_small,
+        targets=[_ahead("1 client"), _ahead("8 clients"), _calls("1 client", 20)],
+    ),
+    Row(
+        "gateway-get-small",
+        "get -r of 1,000 files of 10 KB",
+        get_small_ours,
+        [(OFF, get_small_off), (WRITES, get_small_writes)],
+        prepare=_seed_small,
+        targets=[_ahead("1 client"), _ahead("8 clients")],
+    ),
+    Row(
+        "gateway-large",
+        "one file of 500 MB each way",
+        large_ours,
+        [(OFF, large_off), (WRITES, large_writes)],
+        prepare=_make_large,
+        targets=[_ahead("put 500 MB"), _ahead("get 500 MB")],
+    ),
+    Row(
+        "gateway-list",
+        "ls -R of 500 folders",
+        list_ours,
+        [(OFF, list_off), (WRITES, list_writes)],
+        prepare=_seed_folders,
+        targets=[_ahead("first")],
+    ),
+)

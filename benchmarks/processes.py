@@ -1,0 +1,35 @@
+"""What a process takes, as Linux tells it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def reset_peak(process: int) -> int:
+    """Let a process's memory peak begin anew; returns what it has now, in bytes."""
+    Path(f"/proc/{process}/clear_refs").write_text("5")
+    return memory(process, "VmRSS")
+
+
+def memory(process: int, name: str) -> int:
+    """Return a line of the process's status in bytes: VmRSS is what it has now, VmHWM the most it had."""
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise LookupError(f"no {name} of process {process}")
+
+
+def cpu_seconds(process: int) -> float:
+    """Return the CPU time of a process, and of those of its children that have ended."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+
+
+def family(process: int) -> list[int]:
+    """Return a process and all that descend from it."""
+    found = [process]
+    for parent in found:
+        for thread in Path(f"/proc/{parent}/task").iterdir():
+            found += [int(child) for child in (thread / "children").read_text().split()]
+    return found
