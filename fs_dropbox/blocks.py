@@ -23,7 +23,7 @@ ALL_BYTES: Final = 192 * 2**20  # the most that all readers of a filesystem keep
 IDLE_SECONDS: Final = 30.0  # who has not read for so long loses its blocks when others need the room
 WAIT_SECONDS: Final = 900.0  # above every deadline of a fetch: a bound, not a policy
 
-# Returns bytes [start, end) in pieces of BLOCK_BYTES, but for the last.
+# Returns bytes [start, end); pieces of BLOCK_BYTES (but for the last) are kept as they are, others are cut anew.
 Fetch = Callable[[int, int], Sequence[bytes]]
 Submit = Callable[[Callable[[], None]], object]
 
@@ -300,9 +300,9 @@ class BlockReader:
         error: Exception | None = None
         try:
             if not self._closed:
-                pieces = self._fetch(start, end)
+                pieces = _as_blocks(self._fetch(start, end))
                 came = sum(map(len, pieces))
-                if came != end - start or len(pieces) != span.last - span.first:
+                if came != end - start:
                     raise EOFError(f"{came} bytes came instead of {end - start}")
                 blocks.update(zip(range(span.first, span.last), pieces, strict=True))
         except Exception as caught:  # noqa: BLE001 - handed to every reader that waits for the span
@@ -326,6 +326,13 @@ class BlockReader:
             self._budget.join(self)
             if self._closed:  # meanwhile
                 self._budget.leave(self)
+
+
+def _as_blocks(pieces: Sequence[bytes]) -> Sequence[bytes]:
+    if all(len(piece) == BLOCK_BYTES for piece in pieces[:-1]) and len(pieces[-1]) <= BLOCK_BYTES:
+        return pieces
+    whole = b"".join(pieces)
+    return [whole[at : at + BLOCK_BYTES] for at in range(0, len(whole), BLOCK_BYTES)]
 
 
 def _join(blocks: dict[int, bytes], first: int, last: int, offset: int, size: int) -> bytes:

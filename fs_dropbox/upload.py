@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from fs_dropbox.content_hash import BLOCK_SIZE, ContentHash
 from fs_dropbox.errors import ApiError, TransportError
 from fs_dropbox.group_commit import GroupClient, GroupCommit
+from fs_dropbox.memory import Allowance, Buffer
 
 if TYPE_CHECKING:
     from fs_dropbox.client import Commit
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 # Appends of a concurrent session start at, and have, multiples of 4 MiB (API facts, section 5). An append has a fixed
 # cost of about 0.6 s, so larger ones pay; 8 MiB keeps the memory of many uploads at once within reason.
 BLOCK_BYTES: Final = 2 * BLOCK_SIZE
-APPENDS_PER_UPLOAD: Final = 6
+APPENDS_PER_UPLOAD: Final = 8
 APPENDS_IN_ALL: Final = 16
+# What all uploads of a filesystem collect in memory before it is sent; what is more waits on local disk.
+COLLECTED_BYTES: Final = 64 * 2**20
 
 T = TypeVar("T")
 
@@ -42,9 +45,10 @@ class UploadClient(GroupClient, Protocol):
 
 
 class Uploader:
-    """Opens uploads; owns the threads of their appends and bounds the blocks in memory. Thread-safe.
+    """Opens uploads; owns the threads of their appends, and the memory of them all. Thread-safe.
 
-    Owned by DropboxFS. No lock: the slots are a semaphore, the rest is immutable.
+    Owned by DropboxFS. No lock of its own. However many files are open, what they collect is bounded by
+    `COLLECTED_BYTES` and goes to local disk beyond, and what is being sent by `appends` blocks: more wait their turn.
     """
 
     def __init__(self, client: UploadClient, *, block_bytes: int = BLOCK_BYTES, appends: int = APPENDS_IN_ALL) -> None:
@@ -52,7 +56,8 @@ class Uploader:
             raise ValueError(f"block_bytes must be a multiple of {BLOCK_SIZE}, not {block_bytes}")
         self.client = client
         self.block_bytes = block_bytes
-        self.slots = threading.BoundedSemaphore(appends)
+        self.collected = Allowance(COLLECTED_BYTES)
+        self.sending = Allowance(appends * block_bytes)
         self.small_files = GroupCommit(client)
         self._executor = ThreadPoolExecutor(appends, thread_name_prefix="fs-dropbox-append")
 
@@ -64,17 +69,28 @@ class Uploader:
         """Start an upload session in a thread of the pool, which takes tasks in order: before its appends."""
         return self._run(lambda: self.client.session_start(concurrent=True))
 
-    def submit(self, upload: Upload, offset: int, data: bytes) -> Future[None]:
-        """Append a block in a thread of the pool; waits while every slot is taken."""
-        self.slots.acquire()
+    def submit(self, upload: Upload, offset: int, block: Buffer) -> Future[None]:
+        """Append a block, which is empty then, in a thread of the pool; waits while too much is being sent."""
+        size = len(block)
+        self.sending.take(size)
         try:
+            data = block.take()
             future = self._run(lambda: upload.append(offset, data))
         except BaseException:
-            self.slots.release()
+            self.sending.give(size)
             raise
-        # Also called for a future that is cancelled before it runs, so that no slot is lost.
-        future.add_done_callback(lambda _: self.slots.release())
+        # Also called for a future that is cancelled before it runs, so that no memory is lost.
+        future.add_done_callback(lambda _: self.sending.give(size))
         return future
+
+    def commit_small(self, commit: Commit, block: Buffer) -> FileEntry:
+        """Commit a file of one block at most, which is empty then; waits while too much is being sent."""
+        size = len(block)
+        self.sending.take(size)
+        try:
+            return self.small_files.commit(commit, block.take())
+        finally:
+            self.sending.give(size)
 
     def _run(self, task: Callable[[], T]) -> Future[T]:
         try:
@@ -91,8 +107,7 @@ class Upload:
     """One file on its way. Nothing of it is visible before `commit()`, nothing ever after `abort()`.
 
     For one thread at a time: the file object that owns it holds its lock; `abort()` may come from any thread. At most
-    `APPENDS_PER_UPLOAD` blocks are in
-    flight, and one is being filled, whatever the file's size.
+    `APPENDS_PER_UPLOAD` blocks are in flight, and one is being filled, whatever the file's size.
     """
 
     def __init__(self, uploader: Uploader, commit: Commit) -> None:
@@ -100,7 +115,7 @@ class Upload:
         self._client = uploader.client
         self._commit = commit
         self._hash = ContentHash()
-        self._buffer = bytearray()
+        self._block = Buffer(uploader.collected)
         self._session: Future[str] | None = None
         self._sent = 0  # bytes handed to appends
         self._appends: deque[Future[None]] = deque()
@@ -114,7 +129,7 @@ class Upload:
     @property
     def bytes_written(self) -> int:
         """Bytes that were written so far."""
-        return self._sent + len(self._buffer)
+        return self._sent + len(self._block)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes, and wait while too many are in flight; raises what an earlier append raised."""
@@ -123,10 +138,10 @@ class Upload:
         view = memoryview(data).cast("B")
         while view:
             # A full block stays here until more follows: the last append is the one that closes the session.
-            if len(self._buffer) == self._uploader.block_bytes:
+            if len(self._block) == self._uploader.block_bytes:
                 self._send()
-            part = view[: self._uploader.block_bytes - len(self._buffer)]
-            self._buffer += part
+            part = view[: self._uploader.block_bytes - len(self._block)]
+            self._block.append(part)
             view = view[len(part) :]
 
     def commit(self, *, client_modified: datetime | None = None) -> FileEntry:
@@ -139,12 +154,15 @@ class Upload:
         self._ended = True
         commit = self._commit if client_modified is None else replace(self._commit, client_modified=client_modified)
         try:
-            entry = self._commit_small(commit) if self._session is None else self._finish(self._session, commit)
+            if self._session is None:
+                entry = self._uploader.commit_small(commit, self._block)
+            else:
+                entry = self._finish(self._session, commit)
         except BaseException:
             self._cancel()
             raise
         finally:
-            self._buffer = bytearray()
+            self._block.close()
         if entry.content_hash is not None and entry.content_hash != self._hash.hexdigest():
             raise ApiError("files/upload", ("content_hash_mismatch",))
         return entry
@@ -154,7 +172,7 @@ class Upload:
         with self._lock:
             self._aborted = self._ended = True
             threads = list(self._threads)
-        self._buffer = bytearray()
+        self._block.close()
         self._cancel()
         for thread in threads:
             self._client.interrupt(thread)
@@ -173,17 +191,18 @@ class Upload:
             with self._lock:
                 self._threads.discard(thread)
 
-    def _commit_small(self, commit: Commit) -> FileEntry:
-        return self._uploader.small_files.commit(commit, bytes(self._buffer))
-
     def _finish(self, session: Future[str], commit: Commit) -> FileEntry:
         session_id = session.result()
         while self._appends:
             self._settle_oldest()
-        tail = bytes(self._buffer)
-        # Nothing may follow the append that closes, so it waits for the others, and carries the tail.
-        self._client.session_append(session_id, self._sent, tail, True)
-        return self._client.session_finish(session_id, self._sent + len(tail), commit, self._hash.hexdigest())
+        size = len(self._block)
+        self._uploader.sending.take(size)
+        try:
+            # Nothing may follow the append that closes, so it waits for the others, and carries the tail.
+            self._client.session_append(session_id, self._sent, self._block.take(), True)
+        finally:
+            self._uploader.sending.give(size)
+        return self._client.session_finish(session_id, self._sent + size, commit, self._hash.hexdigest())
 
     def _send(self) -> None:
         """Hand the full block to the pool, after the oldest append where enough are under way."""
@@ -191,10 +210,9 @@ class Upload:
             self._session = self._uploader.start_session()
         while self._appends and (self._appends[0].done() or len(self._appends) >= APPENDS_PER_UPLOAD):
             self._settle_oldest()
-        block = bytes(self._buffer)
-        self._buffer.clear()
-        self._appends.append(self._uploader.submit(self, self._sent, block))
-        self._sent += len(block)
+        size = len(self._block)
+        self._appends.append(self._uploader.submit(self, self._sent, self._block))
+        self._sent += size
 
     def _cancel(self) -> None:
         for future in list(self._appends):

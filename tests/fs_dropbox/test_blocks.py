@@ -121,6 +121,16 @@ def test_a_failed_fetch_is_raised_and_tried_again_by_the_next_read() -> None:
     assert reader.read(0, 10) == CONTENT[:10]
 
 
+@pytest.mark.parametrize("cut", [700_000, 100_000, BLOCK_BYTES + 1])
+def test_pieces_of_any_size_make_blocks(cut: int) -> None:
+    def fetch(start: int, end: int) -> list[bytes]:
+        return [CONTENT[at : min(at + cut, end)] for at in range(start, end, cut)]
+
+    reader = BlockReader(fetch, len(CONTENT))
+    assert reader.read(1_000_001, 900_000) == CONTENT[1_000_001:1_900_001]
+    assert {len(block) for block in reader._blocks.values()} == {BLOCK_BYTES}
+
+
 def test_a_short_answer_is_an_error() -> None:
     reader = BlockReader(lambda start, end: pieces(CONTENT[start : end - 1]), len(CONTENT))
     with pytest.raises(EOFError):

@@ -17,6 +17,7 @@ from fs_dropbox.client import Client, Commit, Update
 from fs_dropbox.content_hash import BLOCK_SIZE
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.errors import ApiError, TransportError, reason
+from fs_dropbox.memory import Allowance
 from fs_dropbox.upload import APPENDS_PER_UPLOAD, Uploader
 
 START = "files/upload_session/start"
@@ -252,6 +253,47 @@ def test_many_uploads_share_the_slots(
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda number: put(uploader, f"/{number}", data), range(6)))
     assert [emulator.control.read(f"/{number}") for number in range(6)] == [data] * 6
+
+
+def test_many_open_uploads_keep_within_the_memory_of_all(emulator: Emulator, uploader: Uploader) -> None:
+    """What hundreds of writers collect goes to local disk rather than to memory, and gives back what it took."""
+    uploader.collected = Allowance(4 * 2**20)
+    data = content(BLOCK_SIZE + 70_000)
+    files = [uploader.open(Commit(f"/{number}", "add")) for number in range(20)]
+    for start in range(0, len(data), 500_000):
+        for file in files:
+            file.write(data[start : start + 500_000])
+        assert uploader.collected.taken_bytes <= 4 * 2**20
+    assert any(file._block.is_on_disk for file in files)
+    for file in files[10:]:
+        file.abort()
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(lambda file: file.commit(), files[:10]))
+    assert [emulator.control.read(f"/{number}") == data for number in range(10)] == [True] * 10
+    assert not emulator.control.exists("/10")
+    wait_until(lambda: not uploader.sending.taken_bytes)
+    assert uploader.collected.taken_bytes == 0
+
+
+def test_small_files_wait_for_memory_like_large_ones(
+    emulator: Emulator, make_uploader: Callable[..., Uploader], client: Client
+) -> None:
+    emulator.control.latency(delay_seconds=0.02)
+    uploader = make_uploader(client, appends=1)
+    data = content(3 * 2**20)
+    peak: list[int] = []
+    commit_group = uploader.small_files.commit
+
+    def commit(commit: Commit, data: bytes) -> Any:
+        peak.append(uploader.sending.taken_bytes)
+        return commit_group(commit, data)
+
+    uploader.small_files.commit = commit  # type: ignore[method-assign]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: put(uploader, f"/{number}", data), range(8)))
+    assert len(peak) == 8
+    assert max(peak) <= BLOCK_SIZE
+    assert emulator.control.read("/7") == data
 
 
 def test_abort_breaks_off_what_is_under_way(emulator: Emulator, uploader: Uploader) -> None:

@@ -1,0 +1,105 @@
+"""Memory that many files share."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from fs_dropbox.memory import Allowance, Buffer
+
+DATA = random.Random(5).randbytes(3_000_000)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def fill(buffer: Buffer, data: bytes, piece: int = 70_000) -> None:
+    for start in range(0, len(data), piece):
+        buffer.append(memoryview(data)[start : start + piece])
+
+
+def test_an_allowance_is_kept_to_and_waiters_go_in_turn() -> None:
+    allowance = Allowance(100)
+    allowance.take(80)
+    assert not allowance.try_take(30)
+    assert allowance.try_take(20)
+    order: list[int] = []
+
+    def take(size: int) -> None:
+        allowance.take(size)
+        order.append(size)
+
+    threads = []
+    for size in (90, 5):
+        threads.append(threading.Thread(target=take, args=(size,)))
+        threads[-1].start()
+        wait_until(lambda: len(allowance._queue) == len(threads))
+    allowance.give(20)
+    assert not allowance.try_take(1)  # others came first
+    assert order == []
+    allowance.give(80)
+    for thread in threads:
+        thread.join(10)
+    assert sorted(order) == [5, 90]
+    assert allowance.taken_bytes == 95
+
+
+def test_more_than_there_is_at_all_is_given_to_who_is_alone() -> None:
+    allowance = Allowance(100)
+    allowance.take(1000)
+    allowance.give(1000)
+    assert allowance.taken_bytes == 0
+
+
+def test_a_buffer_gives_back_what_it_took() -> None:
+    allowance = Allowance(4_000_000)
+    buffer = Buffer(allowance)
+    for _ in range(2):
+        fill(buffer, DATA)
+        assert len(DATA) <= allowance.taken_bytes <= 4_000_000
+        assert (len(buffer), buffer.is_on_disk) == (len(DATA), False)
+        assert buffer.take() == DATA
+        assert (len(buffer), allowance.taken_bytes) == (0, 0)
+
+
+def test_what_does_not_fit_waits_on_disk() -> None:
+    allowance = Allowance(4_000_000)
+    buffers = [Buffer(allowance) for _ in range(5)]
+    for start in range(0, len(DATA), 500_000):
+        for buffer in buffers:
+            fill(buffer, DATA[start : start + 500_000])
+            assert allowance.taken_bytes <= 4_000_000
+    assert any(buffer.is_on_disk for buffer in buffers)
+    assert all(buffer.take() == DATA for buffer in buffers)
+    assert allowance.taken_bytes == 0
+    fill(buffers[-1], DATA)
+    assert not buffers[-1].is_on_disk  # there is room again
+    buffers[-1].close()
+
+
+def test_closing_while_others_fill_leaves_nothing() -> None:
+    allowance = Allowance(2_000_000)
+    buffers = [Buffer(allowance) for _ in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        fills = [pool.submit(fill, buffer, DATA, 1000) for buffer in buffers]
+        closes = [pool.submit(buffer.close) for buffer in buffers]
+        for future in (*fills, *closes):
+            future.result(10)
+    assert allowance.taken_bytes == 0
+    assert [len(buffer) for buffer in buffers] == [0] * 4
+
+
+def test_a_forgotten_buffer_gives_back() -> None:
+    allowance = Allowance(2_000_000)
+    buffer = Buffer(allowance)
+    buffer.append(memoryview(b"x" * 1000))
+    assert allowance.taken_bytes == 1000
+    del buffer
+    assert allowance.taken_bytes == 0
