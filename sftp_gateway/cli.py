@@ -16,18 +16,18 @@ import click
 from msgspec.structs import FieldInfo
 
 from sftp_gateway.config import (
-    ENVIRONMENT_PREFIX,
     GATEWAY_FIELDS,
+    TABLES,
     ConfigError,
     GatewayConfig,
     UserConfig,
     default,
     description,
-    load_config,
     settings_table,
 )
 from sftp_gateway.demo import default_folder, run_demo
 from sftp_gateway.listening import allow_many_files
+from sftp_gateway.loading import ENVIRONMENT_PREFIX, load_config
 from sftp_gateway.logs import set_up_logging
 from sftp_gateway.server import Crew, GatewayError, SFTPGateway, fingerprints, load_host_keys
 from sftp_gateway.supervisor import Supervisor
@@ -62,7 +62,7 @@ def _fail(reason: str) -> None:
 def _settings(command: _Command) -> _Command:
     """Give a command one flag for each setting."""
     for key, field in reversed(list(GATEWAY_FIELDS.items())):
-        if key == "users":
+        if key in TABLES:
             continue
         flag = f"--{key.replace('_', '-')}"
         value = default(field)
@@ -164,7 +164,7 @@ def check_config(file: Path) -> None:
     """Print what is in effect with this TOML file and the environment, or what is wrong with it."""
     config = load_config(file)
     for key, field in GATEWAY_FIELDS.items():
-        if key != "users":
+        if key not in TABLES:
             value = getattr(config, key)
             origin = "  # default" if value == default(field) else ""
             click.echo(f"{key} = {json.dumps(value, ensure_ascii=False)}{origin}")

@@ -1,27 +1,48 @@
-"""`GatewayConfig` and `UserConfig`: every setting's name, type, default and help, once; and where values come from.
-
-A value is taken from a flag, else the environment (SFTP_GATEWAY_…), else the TOML file, else the default here.
-"""
+"""`GatewayConfig`, `UserConfig` and `HookConfig`: every setting's name, type, default and help, once."""
 
 from __future__ import annotations
 
-import difflib
-import ipaddress
 import os
 import re
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
-ENVIRONMENT_PREFIX: Final = "SFTP_GATEWAY_"
+HookEvent = Literal[
+    "login", "login_failed", "upload", "upload_failed", "download", "remove", "rename", "mkdir", "rmdir"
+]
 
 
 class ConfigError(Exception):
     """The configuration cannot be used; the text is one line: where, which key, why, what to do."""
+
+
+class HookConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whom to tell about events, and how: a command that is started, or a URL that is sent to."""
+
+    events: Annotated[tuple[HookEvent, ...], Meta(description="Which events, such as upload and upload_failed.")]
+    command: Annotated[tuple[str, ...], Meta(description="A program and its arguments; no shell reads them.")] = ()
+    url: Annotated[str, Meta(description="Where the event is posted as JSON.")] = ""
+    secret: Annotated[str, Meta(description="Signs what is posted, with HMAC-SHA256.")] = ""
+    secret_file: Annotated[str, Meta(description="The file that holds that secret.")] = ""
+    users: Annotated[tuple[str, ...], Meta(description="Users whose events count; none for everybody's.")] = ()
+    timeout_seconds: Annotated[float, Meta(description="Time for one attempt.", gt=0)] = 10.0
+    attempts: Annotated[int, Meta(description="Attempts in all; 0 for 5 of a URL, 1 of a command.", ge=0)] = 0
+    queue: Annotated[int, Meta(description="Events that wait at most; more are dropped and counted.", ge=1)] = 1000
+
+    @property
+    def target(self) -> str:
+        """What is told, as logs may show it: without arguments, path and query, which can hold secrets."""
+        if self.command:
+            return Path(self.command[0]).name
+        scheme, _, rest = self.url.partition("://")
+        return f"{scheme}://{rest.partition('/')[0].partition('?')[0].rpartition('@')[2]}"
+
+    def __repr__(self) -> str:
+        return f"HookConfig(events={self.events!r}, target={self.target!r})"
 
 
 class UserConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,12 +50,14 @@ class UserConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     name: Annotated[str, Meta(description="The login name.", min_length=1)]
     password_hash: Annotated[str, Meta(description="What `sftp-gateway hash-password` printed.")] = ""
+    password_hash_file: Annotated[str, Meta(description="The file that holds it.")] = ""
     public_keys: Annotated[tuple[str, ...], Meta(description="Lines as in authorized_keys.")] = ()
     public_keys_file: Annotated[str, Meta(description="A file of such lines.")] = ""
     url: Annotated[str, Meta(description="The FS URL that the user sees, such as dropbox://KEY~SECRET:TOKEN@/.")] = ""
     url_env: Annotated[str, Meta(description="The environment variable that holds that URL.")] = ""
     url_file: Annotated[str, Meta(description="The file that holds that URL.")] = ""
     root: Annotated[str, Meta(description="The folder that the user sees as /.")] = "/"
+    create_root: Annotated[bool, Meta(description="Make that folder at a login when it is missing.")] = False
     rights: Annotated[
         Literal["read-write", "read-only", "write-only"],
         Meta(description="read-write, read-only, or write-only (a drop box: nothing can be read or removed)."),
@@ -118,6 +141,26 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Literal["debug", "info", "warning", "error"], Meta(description="The least that is logged.")
     ] = "info"
     log_format: Annotated[Literal["text", "json"], Meta(description="Lines for people, or JSON.")] = "text"
+    log_file: Annotated[
+        str, Meta(description="Where log lines go, also after it was renamed; empty for standard error.")
+    ] = ""
+    metrics: Annotated[
+        str, Meta(description="Address and port of /metrics (Prometheus) and /healthz over HTTP; empty for none.")
+    ] = ""
+    metrics_users: Annotated[
+        bool, Meta(description="Tell the configured users apart in the metrics of logins and transfers.")
+    ] = False
+    control_folder: Annotated[
+        str,
+        Meta(description="Folder of the sockets that `sftp-gateway sessions` asks; empty for the state folder."),
+    ] = ""
+    proxy_protocol: Annotated[
+        tuple[str, ...],
+        Meta(description="Addresses and networks of proxies, which must send a PROXY header (v1 or v2)."),
+    ] = ()
+    hooks: Annotated[
+        tuple[HookConfig, ...], Meta(description="Whom to tell about events, one [[hooks]] table each.")
+    ] = ()
 
     @property
     def state_path(self) -> Path:
@@ -128,6 +171,11 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return Path(home).expanduser() / "sftp-gateway"
 
     @property
+    def control_path(self) -> Path:
+        """The folder of the control sockets."""
+        return Path(self.control_folder).expanduser() if self.control_folder else self.state_path
+
+    @property
     def listen_address(self) -> tuple[str, int]:
         """The host and the port to listen on."""
         return parse_address(self.listen)
@@ -136,6 +184,9 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 _Fields = Mapping[str, msgspec.structs.FieldInfo]
 GATEWAY_FIELDS: Final[_Fields] = {field.name: field for field in msgspec.structs.fields(GatewayConfig)}
 USER_FIELDS: Final[_Fields] = {field.name: field for field in msgspec.structs.fields(UserConfig)}
+HOOK_FIELDS: Final[_Fields] = {field.name: field for field in msgspec.structs.fields(HookConfig)}
+TABLES: Final[Mapping[str, _Fields]] = {"users": USER_FIELDS, "hooks": HOOK_FIELDS}
+"""The settings of the file alone: lists of tables, and what each table may hold."""
 
 
 def description(field: msgspec.structs.FieldInfo) -> str:
@@ -151,26 +202,6 @@ def default(field: msgspec.structs.FieldInfo) -> Any:
     return field.default
 
 
-def load_config(
-    file: Path | None = None,
-    *,
-    environment: Mapping[str, str] | None = None,
-    flags: Mapping[str, Any] | None = None,
-) -> GatewayConfig:
-    """Put the configuration together and check it; raises `ConfigError` with one line about the first mistake."""
-    values: dict[str, tuple[Any, str]] = {}
-    if file is not None:
-        values.update((key, (value, str(file))) for key, value in _read(file).items())
-    for key, text in _from_environment(os.environ if environment is None else environment):
-        values[key] = (_split(key, text), f"{ENVIRONMENT_PREFIX}{key.upper()}")
-    for key, value in (flags or {}).items():
-        values[key] = (value, f"--{key.replace('_', '-')}")
-    converted = {key: _convert(key, value, source) for key, (value, source) in values.items()}
-    config = GatewayConfig(**converted)
-    _check(config, {key: source for key, (_, source) in values.items()}, file)
-    return config
-
-
 def parse_address(text: str) -> tuple[str, int]:
     """Split "host:port", "[v6]:port" or ":port"; raises ValueError."""
     match = re.fullmatch(r"(?:\[([^\]]+)\]|([^:\[\]]*)):(\d{1,5})", text)
@@ -179,119 +210,14 @@ def parse_address(text: str) -> tuple[str, int]:
     return match[1] or match[2] or "0.0.0.0", int(match[3])
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{file}: is not UTF-8 text") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{file}: is not TOML: {error}") from error
-    for key in ("state_folder",):
-        if isinstance(values.get(key), str) and values[key]:
-            values[key] = _beside(file, values[key])
-    if isinstance(values.get("host_keys"), list):
-        values["host_keys"] = [_beside(file, key) if isinstance(key, str) else key for key in values["host_keys"]]
-    for user in values["users"] if isinstance(values.get("users"), list) else []:
-        for key in ("public_keys_file", "url_file"):
-            if isinstance(user, dict) and isinstance(user.get(key), str) and user[key]:
-                user[key] = _beside(file, user[key])
-    return values
-
-
-def _beside(file: Path, path: str) -> str:
-    """A path of the file, relative to the folder of the file."""
-    return str(file.absolute().parent / Path(path).expanduser())
-
-
-def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for key in GATEWAY_FIELDS:
-        name = ENVIRONMENT_PREFIX + key.upper()
-        if name in environment and key != "users":
-            yield key, environment[name]
-
-
-def _split(key: str, text: str) -> Any:
-    """A value from the environment: lists are separated by commas."""
-    if isinstance(default(GATEWAY_FIELDS[key]), tuple):
-        return [part.strip() for part in text.split(",") if part.strip()]
-    return text
-
-
-def _convert(key: str, value: Any, source: str) -> Any:
-    """Return the value with the type of the setting; texts of flags and variables are read as that type."""
-    if key not in GATEWAY_FIELDS:
-        raise ConfigError(f"{source}: {_unknown(key, GATEWAY_FIELDS)}")
-    if key == "users" and isinstance(value, list):
-        for index, user in enumerate(value):
-            for name in user if isinstance(user, dict) else ():
-                if name not in USER_FIELDS:
-                    place = user.get("name") or f"number {index + 1}"
-                    raise ConfigError(f"{source}: user {place}: {_unknown(name, USER_FIELDS)}")
-    lax = source.startswith((ENVIRONMENT_PREFIX, "--"))
-    try:
-        return msgspec.convert(value, GATEWAY_FIELDS[key].type, strict=not lax)
-    except msgspec.ValidationError as error:
-        reason, _, place = str(error).partition(" - at `$")
-        name = source if lax else f"{source}: {key}{place.rstrip('`')}"
-        raise ConfigError(
-            f"{name}: {reason[0].lower()}{reason[1:]}; it is: {description(GATEWAY_FIELDS[key])}"
-        ) from None
-
-
-def _unknown(key: str, fields: _Fields) -> str:
-    near = difflib.get_close_matches(key, fields, 1)
-    return f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else f"; the keys are {', '.join(fields)}")
-
-
-def _check(config: GatewayConfig, sources: Mapping[str, str], file: Path | None) -> None:
-    """Check what types cannot say."""
-    try:
-        config.listen_address  # noqa: B018
-    except ValueError as error:
-        raise ConfigError(f"{sources.get('listen', 'listen')}: listen: {error}") from None
-    for network in config.ban_exempt:
-        try:
-            ipaddress.ip_network(network, strict=False)
-        except ValueError:
-            where = sources.get("ban_exempt", "ban_exempt")
-            raise ConfigError(f"{where}: ban_exempt: {network!r} is not an address or network") from None
-    if config.strict_algorithms and config.compatible_algorithms:
-        where = sources.get("strict_algorithms", "strict_algorithms")
-        raise ConfigError(f"{where}: strict_algorithms and compatible_algorithms exclude each other; give one of them")
-    for placeholder in ("{user}", "{password}"):
-        if config.credential_logins and placeholder not in config.credential_url:
-            where = sources.get("credential_url", "credential_url")
-            raise ConfigError(f"{where}: credential_url: has no {placeholder}: every login would open the same account")
-    names: set[str] = set()
-    for user in config.users:
-        where = f"{file or 'users'}: user {user.name}"
-        if user.name in names:
-            raise ConfigError(f"{where}: is there twice; remove one of the two")
-        names.add(user.name)
-        _check_user(user, where)
-
-
-def _check_user(user: UserConfig, where: str) -> None:
-    given = [key for key in ("url", "url_env", "url_file") if getattr(user, key)]
-    if len(given) != 1:
-        what = " and ".join(given) + " are given" if given else "no url is given"
-        raise ConfigError(f"{where}: {what}; give one of url, url_env, url_file")
-    if not (user.password_hash or user.public_keys or user.public_keys_file):
-        raise ConfigError(f"{where}: cannot sign in; give password_hash, public_keys or public_keys_file")
-    if user.password_hash and not user.password_hash.startswith("$argon2"):
-        raise ConfigError(f"{where}: password_hash: is not a hash; make one with: sftp-gateway hash-password")
-
-
 def settings_table() -> str:
     """Return every setting as a Markdown table, for the documentation."""
     lines = ["| setting | default | what it does |", "|---|---|---|"]
-    for prefix, fields in (("", GATEWAY_FIELDS), ("users.", USER_FIELDS)):
+    for prefix, fields in (("", GATEWAY_FIELDS), *((f"{table}.", fields) for table, fields in TABLES.items())):
         for key, field in fields.items():
             value = default(field)
             shown = "" if value is msgspec.NODEFAULT else f"`{_toml(value)}`"
-            if prefix + key != "users":
+            if prefix + key not in TABLES:
                 lines.append(f"| `{prefix}{key}` | {shown} | {description(field)} |")
     return "\n".join(lines)
 

@@ -78,7 +78,7 @@ class Users:
         user = self._users.get(name)
         if user is None and self._credential_url is not None and is_credential_name(name) and password:
             return self._credential_login(name, password)
-        stored = user.password_hash if user is not None else ""
+        stored = password_hash(user) if user is not None else ""
         if not self._matches(name, stored or self._dummy_hash, password) or user is None or not stored:
             return None
         return self._login(user)
@@ -100,11 +100,12 @@ class Users:
         for user in self._users.values():
             try:
                 keys = list(public_keys(user))
-                if not user.password_hash and not keys:
+                stored = password_hash(user)
+                if not stored and not keys:
                     raise UserError(f"user {user.name}: {user.public_keys_file}: holds no key")
                 _check_url(user, self._login(user).url)
-                if user.password_hash:
-                    argon2.extract_parameters(user.password_hash)
+                if stored:
+                    argon2.extract_parameters(stored)
             except UserError as error:
                 yield str(error)
             except argon2.exceptions.InvalidHashError:
@@ -150,6 +151,16 @@ class Users:
 def hash_password(password: str) -> str:
     """Return what `password_hash` of a user holds."""
     return _hasher.hash(password)
+
+
+def password_hash(user: UserConfig) -> str:
+    """Return the user's password hash, "" where it has none; raises `UserError`."""
+    if not user.password_hash_file:
+        return user.password_hash
+    stored = _read(user, user.password_hash_file).strip()
+    if not stored:
+        raise UserError(f"user {user.name}: {user.password_hash_file}: holds no hash")
+    return stored
 
 
 def is_credential_name(name: str) -> bool:

@@ -15,7 +15,7 @@ import pytest
 from paramiko.message import Message
 
 from sftp_gateway import ConfigError, SFTPGateway
-from sftp_gateway.config import load_config
+from sftp_gateway.loading import load_config
 from tests.clients import client
 
 from .conftest import PASSWORD, Connect, StartGateway

@@ -201,7 +201,7 @@ def test_check_config_says_what_is_wrong(tmp_path: Path) -> None:
     file = tmp_path / "gateway.toml"
     file.write_text('liste = "x"')
     assert one_line(run("check-config", file)) == (
-        f"sftp-gateway: {file}: unknown key 'liste'; did you mean 'listen'?\n"
+        f"sftp-gateway: {file}:1: unknown key 'liste'; did you mean 'listen'?\n"
     )
     file.write_text(
         'host_keys = ["key"]\n[[users]]\nname = "ann"\npublic_keys_file = "nowhere"\nurl_env = "NOT_THERE"\n'
