@@ -101,7 +101,7 @@ class Server:
 
 
 @contextmanager
-def gateway(folder: Path, url: str, **user: object) -> Iterator[Server]:
+def gateway(folder: Path, url: str, *, program: str = "sftp_gateway", **user: object) -> Iterator[Server]:
     """Run our gateway over a filesystem; `user` holds further settings of the user."""
     key, port, home = _key(folder), _free_port(), _home(folder, "gateway")
     settings = {"name": USER, "url": url, "public_keys_file": str(key) + ".pub", **user}
@@ -112,7 +112,7 @@ def gateway(folder: Path, url: str, **user: object) -> Iterator[Server]:
         f"max_connections_per_address = 1000\nmax_sessions_per_user = 1000\n[[users]]\n" + "\n".join(lines) + "\n"
     )
     config.chmod(0o600)
-    command = [sys.executable, "-W", "ignore", "-m", "sftp_gateway", "serve", "--config", str(config)]
+    command = [sys.executable, "-W", "ignore", "-m", program, "serve", "--config", str(config)]
     with _running(command, port) as process:
         yield Server(process, port, key)
 

@@ -15,7 +15,7 @@ from typing import Final
 import paramiko
 from paramiko.sftp import CMD_STAT
 
-from benchmarks import servers
+from benchmarks import memory_gateway, servers
 from benchmarks.harness import OURS, Results, Row, Stage, Target
 from benchmarks.servers import FAST, Server
 from benchmarks.transfers import write_random
@@ -39,7 +39,7 @@ def _memory_folder() -> Iterator[Path]:
 
 
 def _ours(folder: Path) -> AbstractContextManager[Server]:
-    return servers.gateway(folder, "mem://")
+    return servers.gateway(folder, memory_gateway.URL, program="benchmarks.memory_gateway")
 
 
 def _rclone(folder: Path) -> AbstractContextManager[Server]:
