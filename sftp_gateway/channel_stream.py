@@ -68,7 +68,7 @@ class _Inlet:
         """Nobody waits here."""
 
     def __len__(self) -> int:
-        return 0
+        return self._stream.unconsumed
 
 
 class ChannelStream:
@@ -101,6 +101,7 @@ class ChannelStream:
         self._ended = False
         self.pending = 0  # bytes not sent yet
         # of the transport's thread
+        self.unconsumed = 0  # bytes received that were not taken in yet
         self._head_sent = 0
         self._exit_status: int | None = None
 
@@ -126,6 +127,7 @@ class ChannelStream:
 
     def consumed(self, count: int) -> None:
         """Let the client send `count` bytes more. In the transport's thread."""
+        self.unconsumed -= count
         more = self.channel._check_add_window(count)
         if more:
             message = Message()
@@ -160,6 +162,7 @@ class ChannelStream:
 
     def received(self, data: bytes) -> None:
         """Pass on what came in."""
+        self.unconsumed += len(data)
         try:
             self._on_data(data)
         except Exception:

@@ -28,6 +28,7 @@ from sftp_gateway.logs import SessionLog
 from sftp_gateway.transport import (
     DISCONNECT_SERVICE_NOT_AVAILABLE,
     DISCONNECT_TOO_MANY_CONNECTIONS,
+    SFTP_ONLY,
     BoundedTransport,
 )
 from sftp_gateway.tree import Rights
@@ -35,7 +36,6 @@ from sftp_gateway.users import Login, UserError, Users, fingerprint, shown_name
 from sftp_gateway.workers import Workers
 
 MAX_CHANNELS = 16
-SFTP_ONLY = "This server offers SFTP only."
 _ABORT_SECONDS = 600.0
 _QUIET_SECONDS = 2.0
 
@@ -230,8 +230,7 @@ class Session(paramiko.ServerInterface):
     def check_channel_request(self, kind: str, chanid: int) -> int:  # noqa: ARG002
         if kind != "session" or self.signed_in_at is None:
             return OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
-        busy = sum(not channel.wait(0) for channel in self.channels)
-        return OPEN_SUCCEEDED if busy < MAX_CHANNELS else OPEN_FAILED_RESOURCE_SHORTAGE
+        return OPEN_SUCCEEDED if self.transport.open_channels < MAX_CHANNELS else OPEN_FAILED_RESOURCE_SHORTAGE
 
     def check_channel_pty_request(self, *arguments: object) -> bool:  # noqa: ARG002
         """Agree, so that the client goes on to ask for a shell and gets the reason why there is none."""
@@ -241,8 +240,9 @@ class Session(paramiko.ServerInterface):
         self.transport.refuse(channel, SFTP_ONLY)
         return True
 
-    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:  # noqa: ARG002
-        self.transport.refuse(channel, SFTP_ONLY)
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        hint = " Use scp without -O." if command.split(b" ", 1)[0] == b"scp" else ""
+        self.transport.refuse(channel, SFTP_ONLY + hint)
         return True
 
     @_answers(False)

@@ -17,7 +17,15 @@ from typing import Any, Final
 import paramiko
 from paramiko.auth_handler import AuthHandler
 from paramiko.channel import Channel
-from paramiko.common import MSG_CHANNEL_REQUEST, cMSG_DISCONNECT
+from paramiko.common import (
+    MSG_CHANNEL_DATA,
+    MSG_CHANNEL_EXTENDED_DATA,
+    MSG_CHANNEL_OPEN_FAILURE,
+    MSG_CHANNEL_REQUEST,
+    OPEN_FAILED_RESOURCE_SHORTAGE,
+    cMSG_CHANNEL_OPEN_FAILURE,
+    cMSG_DISCONNECT,
+)
 from paramiko.kex_curve25519 import KexCurve25519
 from paramiko.message import Message
 from paramiko.ssh_exception import SSHException
@@ -31,6 +39,8 @@ MAX_PACKET_BYTES: Final = 256 * 1024
 """The longest SSH packet read; our channels announce 32 KiB, RFC 4253 asks for 35,000 bytes at least."""
 
 MAX_BANNER_BYTES: Final = 8 * 1024
+
+SFTP_ONLY: Final = "This server offers SFTP only."
 
 DISCONNECT_SERVICE_NOT_AVAILABLE: Final = 7
 DISCONNECT_BY_APPLICATION: Final = 11
@@ -200,6 +210,8 @@ class BoundedTransport(wire.GatewayTransport):
         self._channel_handler_table: dict[int, Callable[[Channel, Message], None]] = {
             **self._channel_handler_table,
             MSG_CHANNEL_REQUEST: self._handle_channel_request,
+            MSG_CHANNEL_DATA: self._handle_channel_data,
+            MSG_CHANNEL_EXTENDED_DATA: lambda *_: None,  # nobody reads it, and paramiko would keep it all
         }
         if compatible_algorithms:
             self._preferred_kex = _available(_COMPATIBLE_KEX)
@@ -232,6 +244,11 @@ class BoundedTransport(wire.GatewayTransport):
         """
         self._refusals[channel.get_id()] = text
 
+    @property
+    def open_channels(self) -> int:
+        """How many channels the client has open. In the transport's thread."""
+        return sum(not channel.closed for channel in self.server_accepts)
+
     def close(self) -> None:
         shut_down(self.sock)
         super().close()
@@ -252,6 +269,8 @@ class BoundedTransport(wire.GatewayTransport):
 
     def _send_message(self, data: Message) -> None:
         """Hold back what may not be sent while keys are exchanged: paramiko answers requests right into it."""
+        if data.asbytes()[0] == MSG_CHANNEL_OPEN_FAILURE:
+            data = _explained(data)
         if data.asbytes()[0] >= _FIRST_SERVICE_MESSAGE and self.initial_kex_done and not self.clear_to_send.is_set():
             self._held_back.append(data)
             if len(self._held_back) > _MAX_HELD_BACK:
@@ -299,6 +318,15 @@ class BoundedTransport(wire.GatewayTransport):
     def _parse_ext_info(self, msg: Message) -> None:
         """Ignore the client's extensions: none is used here, and paramiko would loop as often as the message says."""
 
+    def _queue_incoming_channel(self, channel: Channel) -> None:
+        """Keep the channels that are open: nobody accepts them from the queue, and paramiko would keep all for ever."""
+        self.server_accepts = [known for known in self.server_accepts if not known.closed] + [channel]
+
+    def _handle_channel_data(self, channel: Channel, m: Message) -> None:
+        channel._feed(m)  # type: ignore[attr-defined]
+        if len(channel.in_buffer) > channel.in_window_size:
+            raise SSHException("the client sent more than its window allows")
+
     def _handle_channel_request(self, channel: Channel, m: Message) -> None:
         channel._handle_request(m)  # type: ignore[attr-defined]
         text = self._refusals.pop(channel.get_id(), None)
@@ -310,11 +338,25 @@ class BoundedTransport(wire.GatewayTransport):
             channel.close()
 
 
+def _explained(failure: Message) -> Message:
+    """Say why a channel is not opened; paramiko sends an empty text."""
+    refused = Message(failure.asbytes())
+    refused.get_byte()
+    channel, reason = refused.get_int(), refused.get_int()
+    answer = Message()
+    answer.add_byte(cMSG_CHANNEL_OPEN_FAILURE)
+    answer.add_int(channel)
+    answer.add_int(reason)
+    answer.add_string("too many channels" if reason == OPEN_FAILED_RESOURCE_SHORTAGE else SFTP_ONLY)
+    answer.add_string("en")
+    return answer
+
+
 def prepare_socket(sock: socket.socket) -> None:
-    """Send small replies at once, and notice a peer that vanished."""
+    """Send small replies at once, and notice a peer that vanished; one that sleeps may do so for ten minutes."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 6)):
+    for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 10)):
         if hasattr(socket, option):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 

@@ -25,8 +25,8 @@ RECEIVE_BYTES: Final = 128 * 1024
 SEND_BYTES: Final = 256 * 1024
 IDLE_SECONDS: Final = 5.0
 """How long the transport's thread waits at most before it looks at keepalives and rekeying."""
-STALL_SECONDS: Final = 60.0
-"""A peer that takes no byte for so long is gone."""
+STALL_SECONDS = 900.0
+"""A peer that takes no byte for so long is gone. Suspended clients come back within minutes, and little waits here."""
 
 
 class Served(Protocol):

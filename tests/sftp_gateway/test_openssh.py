@@ -165,7 +165,14 @@ def test_forwarding_is_refused(server: Server) -> None:
     assert "remote port forwarding failed" in done.stderr
     done = server.ssh("ssh", "-W", "127.0.0.1:1", "127.0.0.1")
     assert done.returncode != 0
-    assert "administratively prohibited" in done.stderr
+    assert "administratively prohibited: This server offers SFTP only." in done.stderr
+
+
+def test_scp_without_sftp_is_told_what_to_do(server: Server) -> None:
+    (server.folder / "up").write_text("hello")
+    done = server.ssh("scp", "-O", str(server.folder / "up"), "127.0.0.1:there")
+    assert done.returncode == 1
+    assert "This server offers SFTP only. Use scp without -O." in done.stderr
 
 
 def test_a_wrong_password_is_refused(server: Server) -> None:
