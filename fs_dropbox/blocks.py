@@ -15,7 +15,7 @@ from typing import Final
 
 BLOCK_BYTES: Final = 256 * 1024
 SPAN_BLOCKS: Final = 16  # 4 MiB: the most that one fetch asks for, and what Dropbox's content hash is made of
-AHEAD_BYTES: Final = 32 * 2**20  # the most that is fetched ahead of a sequential reader
+AHEAD_BYTES: Final = 48 * 2**20  # the most that is fetched ahead of a sequential reader
 SMALL_BYTES: Final = 2**20  # contents up to this size are fetched in one piece
 NEAR_BYTES: Final = 2 * 2**20  # pipelined clients read a little out of order; that is still sequential
 READER_BYTES: Final = 64 * 2**20  # the most that one reader keeps
@@ -84,8 +84,8 @@ class BlockReader:
     """Reads ranges of one content. Thread-safe; owned by a file object.
 
     One lock over the tables, a leaf: fetches run unlocked, waiters wait for the span. What it holds, and what is on
-    its way ahead of the reader, is bounded by `limit_bytes` and by its share of the budget; half of that is ahead, and
-    no more than `AHEAD_BYTES`.
+    its way ahead of the reader, is bounded by `limit_bytes` and by its share of the budget; three quarters of that at
+    most are ahead, and no more than `AHEAD_BYTES`.
     """
 
     def __init__(
@@ -242,7 +242,7 @@ class BlockReader:
         limit = self._limit_blocks
         most = max(1, min(SPAN_BLOCKS, limit // 4))
         growth = 2 if self._run < SMALL_BYTES else 4  # many look at the beginning of a file only
-        window = min(AHEAD_BYTES // BLOCK_BYTES, limit // 2, growth * self._run // BLOCK_BYTES)
+        window = min(AHEAD_BYTES // BLOCK_BYTES, limit * 3 // 4, growth * self._run // BLOCK_BYTES)
         end = min(self._end, last + window)
         if window >= most:
             end -= end % most if end < self._end else 0
