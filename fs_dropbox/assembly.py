@@ -15,7 +15,7 @@ from fs_dropbox.open_files import OpenFiles
 from fs_dropbox.serverside import ServerSide
 from fs_dropbox.upload import Uploader
 
-READ_AHEAD_THREADS: Final = 8
+READ_AHEAD_THREADS: Final = 12
 SMALL_FILE_THREADS: Final = 16
 
 
