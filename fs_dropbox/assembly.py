@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
@@ -11,17 +12,26 @@ from fs_dropbox.cache import MetadataCache
 from fs_dropbox.catalog import Catalog
 from fs_dropbox.changes import ChangeFeed
 from fs_dropbox.client import Account, Client
+from fs_dropbox.documents import Documents, Show, check_show
+from fs_dropbox.history import History
+from fs_dropbox.links import Links
 from fs_dropbox.open_files import OpenFiles
+from fs_dropbox.retry import RetryPolicy
 from fs_dropbox.serverside import ServerSide
+from fs_dropbox.shared_folders import SharedFolders
+from fs_dropbox.shown import Shown
 from fs_dropbox.upload import Uploader
+from fs_dropbox.views import DELETED, VERSIONS, Deleted, Versions, View
 
 READ_AHEAD_THREADS: Final = 12
 SMALL_FILE_THREADS: Final = 16
+# Whoever opens a filesystem waits for it: long enough for Dropbox, which takes half a second, and a packet lost.
+OPEN_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The layers, from the wire up: client, cache and change feed, catalog, server-side calls, uploads, files."""
+    """The layers, from the wire up: client, cache, change feed, catalog, server-side calls, uploads, files, views."""
 
     client: Client
     account: Account
@@ -32,6 +42,9 @@ class Parts:
     uploader: Uploader
     executors: tuple[ThreadPoolExecutor, ...]
     files: OpenFiles
+    history: History
+    shown: Shown
+    links: Links
 
     def close(self) -> None:
         """End every thread and request, then the connections. Idempotent."""
@@ -51,25 +64,52 @@ def assemble(
     api_host: str | None,
     ca_certs: str | None,
     timeout_seconds: float,
+    open_seconds: float = OPEN_SECONDS,
     cache_ttl_seconds: float | None,
     change_feed: bool,
+    documents: Show = "export",
+    export: Sequence[str] = (),
+    views: bool = False,
 ) -> Parts:
     """Sign in with one call and return the parts; no `cache_ttl_seconds` means no cache.
 
     Raises ValueError, ApiError or TransportError; then nothing is left open.
     """
+    check_show(documents)
     client = Client(credentials, api_host=api_host, ca_certs=ca_certs, root=root, timeout_seconds=timeout_seconds)
     try:
-        account = client.account()
+        account = client.account(
+            RetryPolicy(attempts=4, connect_attempts=2, deadline_seconds=open_seconds, first_pause_seconds=0.25)
+        )
     except BaseException:
         client.close()
         raise
-    cache = MetadataCache(ttl_seconds=-1.0 if cache_ttl_seconds is None else cache_ttl_seconds)
+    ttl_seconds = -1.0 if cache_ttl_seconds is None else cache_ttl_seconds
+    cache = MetadataCache(ttl_seconds=ttl_seconds)
     feed = ChangeFeed(client, cache) if change_feed and cache_ttl_seconds is not None else None
     catalog = Catalog(client, cache, on_use=feed.start if feed is not None else lambda: None)
     uploader = Uploader(client)
     read_ahead = ThreadPoolExecutor(READ_AHEAD_THREADS, thread_name_prefix="fs-dropbox-read")
     small = ThreadPoolExecutor(SMALL_FILE_THREADS, thread_name_prefix="fs-dropbox-small")
+
+    def layers(client: Client, catalog: Catalog) -> tuple[Documents, OpenFiles]:
+        shown_as = Documents(client.export, small, show=documents, formats=export)
+        return shown_as, OpenFiles(client, catalog, uploader, shown_as, read_ahead=read_ahead, small=small)
+
+    def open_root(namespace_id: str) -> Shown:
+        rooted = client.rooted(namespace_id)
+        catalog = Catalog(rooted, MetadataCache(ttl_seconds=ttl_seconds))
+        shown_as, files = layers(rooted, catalog)
+        return Shown(catalog, shown_as, files.read, views={}, shared=None)
+
+    shown_as, files = layers(client, catalog)
+    history = History(client, catalog, small)
+    viewed: dict[str, View] = {
+        VERSIONS: Versions(catalog, history, shown_as),
+        DELETED: Deleted(catalog, history, shown_as),
+    }
+    shared = SharedFolders(client.sharing.mountable_folders, open_root)
+    shown = Shown(catalog, shown_as, files.read, views=viewed if views else {}, shared=shared if views else None)
     return Parts(
         client=client,
         account=account,
@@ -79,5 +119,8 @@ def assemble(
         server_side=ServerSide(client, catalog),
         uploader=uploader,
         executors=(read_ahead, small),
-        files=OpenFiles(client, catalog, uploader, read_ahead=read_ahead, small=small),
+        files=files,
+        history=history,
+        shown=shown,
+        links=Links(client.sharing, shown),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import threading
 import weakref
@@ -79,7 +80,13 @@ class Caller:
         self._lock = threading.Lock()
         # guarded by _lock
         self._waiters: dict[Waiter, int] = {}
-        self._closed = False
+        self._closed = threading.Event()
+
+    def rooted(self, namespace_id: str) -> Caller:
+        """Return a caller whose paths start in a namespace: it shares everything with this one but that."""
+        rooted = copy.copy(self)
+        rooted._root, rooted._headers = namespace_id, None
+        return rooted
 
     def call(
         self,
@@ -128,11 +135,16 @@ class Caller:
                 settle=settle,
             )
 
-    def account(self) -> Account:
-        """Return whose account it is: one call, then remembered; raises AuthError when it is not the expected one."""
+    def account(self, policy: RetryPolicy | None = None) -> Account:
+        """Return whose account it is: one call, then remembered; raises AuthError when it is not the expected one.
+
+        `policy` takes the place of the usual one for all that this takes.
+        """
         with self._setup:
             if self._account is None:
-                account = self.call(routes.CURRENT_ACCOUNT, None, decode=_decode_account)
+                with self.waiter() as waiter:
+                    waiter.policy = waiter.policy or policy
+                    account = self.call(routes.CURRENT_ACCOUNT, None, decode=_decode_account)
                 expected = self._credentials.email
                 if expected and account.email.casefold() != expected.casefold():
                     raise AuthError(routes.CURRENT_ACCOUNT.name, ("wrong_account",))
@@ -148,7 +160,7 @@ class Caller:
             return
         waiter = Waiter(self._clock)
         with self._lock:
-            if self._closed:
+            if self._closed.is_set():
                 raise TransportError("closed", was_sent=False)
             self._waiters[waiter] = threading.get_ident()
         self._current.waiter = waiter
@@ -184,7 +196,7 @@ class Caller:
     def close(self) -> None:
         """End every call under way with TransportError("closed"), refuse new ones, close the pool. Idempotent."""
         with self._lock:
-            self._closed = True
+            self._closed.set()
             waiters = list(self._waiters)
         for waiter in waiters:
             waiter.interrupt(TransportError("closed"))
@@ -262,7 +274,10 @@ class Caller:
 
     def _post_form(self, form: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
         with self.waiter() as waiter:
-            return self._transport.post_form(auth.ROUTE, form, waiter, self._timeout_seconds)
+            seconds = self._timeout_seconds
+            if waiter.deadline is not None:
+                seconds = min(seconds, max(waiter.deadline - self._clock.monotonic(), 0.1))
+            return self._transport.post_form(auth.ROUTE, form, waiter, seconds)
 
 
 def _governor(name: str) -> Governor:

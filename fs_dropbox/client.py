@@ -6,6 +6,7 @@ after the retries of `retry.py`, and with the outcome settled where the answer t
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ from fs_dropbox.errors import ApiError, TransportError
 from fs_dropbox.results import Longpoll, Page, SpaceUsage
 from fs_dropbox.retry import Clock, Governor, RetryPolicy
 from fs_dropbox.routes import Route
+from fs_dropbox.sharing import Sharing
 from fs_dropbox.transport import Answer
 
 __all__ = ["Account", "Client", "Commit", "Download", "Longpoll", "Page", "SpaceUsage", "Update"]
@@ -49,7 +51,8 @@ class Client:
     `ca_certs` names a PEM file or folder to trust; `root` is "auto", "home" or a namespace id.
 
     Raises:
-        ValueError: the root or the CA certificates make no sense.
+        ValueError: the root makes no sense.
+        TransportError: the CA certificates cannot be read.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Client:
             timeout_seconds=timeout_seconds,
             clock=clock,
         )
+        self.sharing = Sharing(self._caller)
         self._fresh_lock = threading.Lock()
         # guarded by _fresh_lock: keys that were committed moments ago
         self._fresh: TTLCache[str, None] = TTLCache(1000, FRESH_SECONDS, timer=time.monotonic)
@@ -80,6 +84,13 @@ class Client:
     def governor(self) -> Governor:
         """The brake that all clients of this account in this process share."""
         return self._caller.governor
+
+    def rooted(self, namespace_id: str) -> Client:
+        """Return a client of the same account, connections included, whose paths start in a namespace."""
+        rooted = copy.copy(self)
+        rooted._caller = self._caller.rooted(namespace_id)
+        rooted.sharing = Sharing(rooted._caller)
+        return rooted
 
     def interrupt(self, thread_id: int | None) -> None:
         """End what a thread waits for here with TransportError("interrupted"); it may go on with new calls."""
@@ -92,9 +103,12 @@ class Client:
 
     # Account
 
-    def account(self) -> Account:
-        """Return whose account it is; raises AuthError where the credentials are not what they should be."""
-        return self._caller.account()
+    def account(self, policy: RetryPolicy | None = None) -> Account:
+        """Return whose account it is; raises AuthError where the credentials are not what they should be.
+
+        `policy` takes the place of the usual one, for whoever does not want to wait as long.
+        """
+        return self._caller.account(policy)
 
     def space_usage(self) -> SpaceUsage:
         """Return the space in use and allocated."""
@@ -340,22 +354,6 @@ class Client:
         """Make a revision of a file, present or deleted, its present content."""
         argument = {"path": path, "rev": rev}
         return self._committed(self._call(routes.RESTORE, argument, decode_file, path))
-
-    # Links
-
-    def temporary_link(self, path: str) -> str:
-        """Return a link to a file's content that anyone can download for 4 hours."""
-        return self._call(routes.TEMPORARY_LINK, {"path": path}, lambda result: str(result["link"]), path)
-
-    def shared_link(self, path: str) -> str:
-        """Return the shared link of a file or folder, made where there is none."""
-        try:
-            return self._call(routes.CREATE_SHARED_LINK, {"path": path}, lambda result: str(result["url"]), path)
-        except ApiError as error:
-            if error.tag[:1] != ("shared_link_already_exists",):
-                raise
-        argument = {"path": path, "direct_only": True}
-        return self._call(routes.LIST_SHARED_LINKS, argument, lambda result: str(result["links"][0]["url"]), path)
 
     # Helpers
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
 
 import fs.errors
 from fs.path import abspath, normpath
 
 P = ParamSpec("P")
 T = TypeVar("T")
+E = TypeVar("E", bound=fs.errors.FSError)
 
 
 class NoLock:
@@ -45,8 +47,20 @@ def as_given(method: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
-def path_error(kind: type[fs.errors.PathError], path: str, reason: str) -> fs.errors.PathError:
+@contextmanager
+def errors_at(path: str) -> Iterator[None]:
+    """Let errors name one path, whatever they are about."""
+    try:
+        yield
+    except fs.errors.FSError as error:
+        if hasattr(error, "path"):
+            error.path = path
+        raise
+
+
+def path_error(kind: type[E], path: str, reason: str) -> E:
     """Return an error about a path as it was given, with a reason in words; braces in paths are no fields."""
-    error = kind(path, msg="'{path}': {reason}")
+    made: Any = kind  # the constructors of PyFilesystem's errors agree on keywords only
+    error: E = made(path=path, msg="'{path}': {reason}")
     vars(error)["reason"] = reason
     return error

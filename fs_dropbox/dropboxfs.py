@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import IO, Any, BinaryIO, Final
 
 import fs.errors
@@ -16,18 +17,20 @@ from fs.permissions import Permissions
 from fs.subfs import SubFS
 
 from fs_dropbox import paths
-from fs_dropbox.assembly import assemble
+from fs_dropbox.assembly import OPEN_SECONDS, assemble
 from fs_dropbox.auth import Credentials
-from fs_dropbox.catalog import Tree
 from fs_dropbox.changes import Subscriber
 from fs_dropbox.conventions import NoLock, as_given, path_error
-from fs_dropbox.entries import FileEntry, FolderEntry, root_info, to_info
+from fs_dropbox.documents import Show
+from fs_dropbox.entries import FileEntry, FolderEntry, to_info
 from fs_dropbox.errors import ApiError, fs_errors, opening
+from fs_dropbox.shown import Below
 from fs_dropbox.text_files import text_file
 from fs_dropbox.walker import DropboxWalker
 
 USAGE_SECONDS: Final = 60.0
 COPY_BYTES: Final = 4 * 2**20
+HISTORY_NAMESPACES: Final = ("details", "dropbox")
 
 
 class DropboxFS(FS):
@@ -48,10 +51,15 @@ class DropboxFS(FS):
         api_host: "host:port" of a stand-in for Dropbox.
         ca_certs: path of a PEM file of certificate authorities to trust instead of the usual.
         timeout_seconds: bound of each wait for the network.
+        open_seconds: how long opening tries to reach Dropbox.
+        documents: how Paper and Google documents are shown: "export" as what they are exported as, "as_is" by their own
+            names and unreadable, "hide" not in listings.
+        export: the formats to prefer for them, such as ("html",); a default by kind for others.
+        views: whether `.versions` and `.deleted` in every folder, and `/.shared`, can be entered.
 
     Raises:
         fs.errors.CreateFailed: the credentials are refused, or make no sense.
-        fs.errors.RemoteConnectionError: Dropbox cannot be reached.
+        fs.errors.RemoteConnectionError: Dropbox cannot be reached; its `reason` says where, why, and what to check.
     """
 
     _meta = {
@@ -86,10 +94,15 @@ class DropboxFS(FS):
         api_host: str | None = None,
         ca_certs: str | None = None,
         timeout_seconds: float = 60.0,
+        open_seconds: float = OPEN_SECONDS,
+        documents: Show = "export",
+        export: str | Sequence[str] = (),
+        views: bool = False,
     ) -> None:
         super().__init__()
         self._lock = NoLock()  # type: ignore[assignment]
         self._usage: tuple[float, dict[str, int]] | None = None
+        self._options = {"member": member, "root": root, "documents": documents, "views": views}
         with opening():
             self._parts = parts = assemble(
                 Credentials(
@@ -104,13 +117,18 @@ class DropboxFS(FS):
                 api_host=api_host,
                 ca_certs=ca_certs,
                 timeout_seconds=timeout_seconds,
+                open_seconds=open_seconds,
                 cache_ttl_seconds=cache_ttl_seconds if cache else None,
                 change_feed=change_feed,
+                documents=documents,
+                export=export.split(",") if isinstance(export, str) else export,
+                views=views,
             )
         self._client = parts.client
         self._catalog = parts.catalog
         self._feed = parts.feed
         self._server_side = parts.server_side
+        self._shown = parts.shown
 
     def __repr__(self) -> str:
         return f"<DropboxFS {self._parts.account.email!r}{' closed' if self.isclosed() else ''}>"
@@ -131,66 +149,60 @@ class DropboxFS(FS):
 
     @as_given
     def getinfo(self, path: str, namespaces: Collection[str] | None = None) -> Info:
-        _path = self._checked(path)
-        wanted = namespaces or ()
-        return root_info(wanted) if _path == "/" else to_info(self._catalog.require(_path), wanted)
+        return self._shown.info(self._checked(path), namespaces or ())
 
     def cached_info(self, path: str, namespaces: Collection[str] | None = None) -> Info | None:
         """Return what `getinfo` would, None where Dropbox would have to be asked; never waits."""
-        _path = self._checked(path)
-        wanted = namespaces or ()
-        if _path == "/":
-            return root_info(wanted)
-        entry = self._catalog.known(_path)
-        return None if entry is None else to_info(entry, wanted)
+        return self._shown.known_info(self._checked(path), namespaces or ())
 
     def exists(self, path: str) -> bool:
-        return self._catalog.find(self._checked(path)) is not None
+        return self._shown.find(self._checked(path)) is not None
 
     def isdir(self, path: str) -> bool:
-        return isinstance(self._catalog.find(self._checked(path)), FolderEntry)
+        return isinstance(self._shown.find(self._checked(path)), FolderEntry)
 
     def isfile(self, path: str) -> bool:
-        return isinstance(self._catalog.find(self._checked(path)), FileEntry)
+        return isinstance(self._shown.find(self._checked(path)), FileEntry)
 
     def gettype(self, path: str) -> ResourceType:
         return self.getinfo(path, ("details",)).type
 
     @as_given
     def listdir(self, path: str) -> list[str]:
-        return [entry.name for entry in self._catalog.children(self._checked(path))]
+        return [entry.name for entry in self._shown.children(self._checked(path))]
 
     @as_given
     def scandir(
         self, path: str, namespaces: Collection[str] | None = None, page: tuple[int, int] | None = None
     ) -> Iterator[Info]:
-        children = self._catalog.children(self._checked(path))
-        wanted = namespaces or ()
-        return (to_info(entry, wanted) for entry in (children[slice(*page)] if page else children))
+        _path = self._checked(path)
+        children = self._shown.children(_path)
+        return iter(self._shown.infos(_path, children[slice(*page)] if page else children, namespaces or ()))
 
-    def tree_below(self, path: str) -> Tree:
+    def tree_below(self, path: str) -> Below:
         """Return what is below a directory, asked for with one recursive listing; raises nothing but for bad paths."""
-        return self._catalog.tree(self._checked(path))
+        return self._shown.below(self._checked(path))
+
+    def infos(self, path: str, entries: Iterable[FileEntry | FolderEntry], namespaces: Collection[str]) -> list[Info]:
+        """Return what is asked for of entries that `tree_below` gave for a directory."""
+        return self._shown.infos(path, entries, namespaces)
 
     def getmeta(self, namespace: str = "standard") -> Mapping[str, object]:
-        """Return what is known of the filesystem; "usage" asks Dropbox for {"used": bytes, "total": bytes}."""
+        """Return what is known of the filesystem: "standard"; "dropbox", whose account it is and how it is shown;
+        "usage" asks Dropbox for {"used": bytes, "total": bytes}."""
         if namespace == "usage":
             return self._get_usage()
+        if namespace == "dropbox":
+            return asdict(self._parts.account) | self._options
         return dict(self._meta) if namespace == "standard" else {}
 
     @as_given
     def geturl(self, path: str, purpose: str = "download") -> str:
         """Return a link: purpose "download" lasts four hours, "share" is Dropbox's shared link."""
         _path = self._checked(path)
-        if purpose == "download":
-            self._catalog.require_file(_path)
-            with fs_errors(path):
-                return self._client.temporary_link(paths.to_api(_path))
-        if purpose == "share":
-            self._catalog.require(_path)
-            with fs_errors(path):
-                return self._client.shared_link(paths.to_api(_path))
-        raise fs.errors.NoURL(path, purpose)
+        if purpose not in ("download", "share"):
+            raise fs.errors.NoURL(path, purpose)
+        return self._parts.links.download(_path) if purpose == "download" else self._parts.links.share(_path)
 
     def hasurl(self, path: str, purpose: str = "download") -> bool:
         """Tell whether there can be a link; makes none."""
@@ -200,9 +212,9 @@ class DropboxFS(FS):
     def hash(self, path: str, name: str) -> str:
         """Return a hash of a file; "dropbox" (or "content_hash") is known without reading it."""
         if name in ("dropbox", "content_hash"):
-            known = self._catalog.require_file(self._checked(path)).content_hash
-            if known is not None:
-                return known
+            known = self._shown.require_file(self._checked(path))
+            if known.content_hash is not None and known.is_downloadable:
+                return known.content_hash
             raise fs.errors.UnsupportedHash("Dropbox has no content hash of this file")
         return str(super().hash(path, name))
 
@@ -220,18 +232,23 @@ class DropboxFS(FS):
 
     @as_given
     def versions(self, path: str) -> list[Info]:
-        """Return the revisions of a file, newest first, with the namespaces details and dropbox."""
-        _path = self._checked(path)
-        with fs_errors(path):
-            revisions = self._client.list_revisions(paths.to_api(_path))
-        return [to_info(entry, ("details", "dropbox")) for entry in revisions]
+        """Return the revisions of a file, present or deleted, newest first, with the namespaces details and dropbox."""
+        found = self._parts.history.versions(self._changeable(path))
+        return [to_info(entry, HISTORY_NAMESPACES) for entry in found]
 
     @as_given
-    def restore(self, path: str, rev: str) -> None:
-        """Make an earlier revision of a file, deleted or not, the present one."""
-        _path = self._checked(path)
-        with fs_errors(path):
-            self._catalog.applied(self._client.restore(paths.to_api(_path), rev))
+    def deleted(self, path: str = "/") -> list[Info]:
+        """Return what was deleted in a directory, as it was last, with the namespaces details and dropbox."""
+        found = self._parts.history.deleted(self._changeable(path))
+        return [to_info(entry, HISTORY_NAMESPACES) for entry in found]
+
+    @as_given
+    def restore(self, path: str, rev: str | None = None) -> int:
+        """Make a revision of a file the present one; without one, bring back all that was deleted at or below a path.
+
+        Returns how many files have come back.
+        """
+        return len(self._parts.history.restore(self._changeable(path), rev))
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Call `subscriber` with each batch of changes, see `ChangeFeed.subscribe`; return what ends that."""
@@ -260,7 +277,9 @@ class DropboxFS(FS):
         _path = self._checked(path)
         if _path == "/":
             raise fs.errors.FileExpected(path)
-        return self._parts.files.open(_path, _mode, **options)  # type: ignore[return-value]
+        if not _mode.writing:
+            return self._shown.open(_path)  # type: ignore[return-value]
+        return self._parts.files.open(self._shown.real(_path), _mode, **options)  # type: ignore[return-value]
 
     def open(
         self,
@@ -283,7 +302,7 @@ class DropboxFS(FS):
 
     @as_given
     def makedir(self, path: str, permissions: Permissions | None = None, recreate: bool = False) -> SubFS[FS]:
-        _path = self._checked(path)
+        _path = self._changeable(path)
         existing = self._catalog.find(_path)
         if existing is None:
             self._catalog.require_parent(_path)
@@ -294,7 +313,7 @@ class DropboxFS(FS):
 
     @as_given
     def makedirs(self, path: str, permissions: Permissions | None = None, recreate: bool = False) -> SubFS[FS]:
-        _path = self._checked(path)
+        _path = self._changeable(path)
         existing = self._catalog.find(_path)
         if isinstance(existing, FileEntry):
             raise fs.errors.DirectoryExpected(path)
@@ -322,34 +341,39 @@ class DropboxFS(FS):
 
     @as_given
     def remove(self, path: str) -> None:
-        self._server_side.remove_file(self._checked(path))
+        self._server_side.remove_file(self._changeable(path))
 
     @as_given
     def removedir(self, path: str) -> None:
-        _path = self._checked(path)
+        _path = self._changeable(path)
         if _path == "/":
             raise fs.errors.RemoveRootError(path)
         self._server_side.remove_folder(_path)
 
     @as_given
     def removetree(self, dir_path: str) -> None:
-        self._server_side.remove_tree(self._checked(dir_path))
+        self._server_side.remove_tree(self._changeable(dir_path))
 
     @as_given
     def copy(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
-        self._server_side.copy_file(self._checked(src_path), self._checked(dst_path), overwrite=overwrite)
+        _src, _dst = self._checked(src_path), self._checked(dst_path)
+        if self._shown.is_viewed(_src) and not self._shown.is_viewed(_dst):
+            super().copy(src_path, dst_path, overwrite=overwrite)  # a version, or from an account of someone else
+        else:
+            self._server_side.copy_file(*self._shown.pair(_src, _dst), overwrite=overwrite)
 
     @as_given
     def move(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
-        self._server_side.move_file(self._checked(src_path), self._checked(dst_path), overwrite=overwrite)
+        _src, _dst = self._shown.pair(self._checked(src_path), self._checked(dst_path))
+        self._server_side.move_file(_src, _dst, overwrite=overwrite)
 
     @as_given
     def copydir(self, src_path: str, dst_path: str, create: bool = False, preserve_time: bool = False) -> None:
-        self._server_side.copy_folder(self._checked(src_path), self._checked(dst_path), create=create)
+        self._server_side.copy_folder(self._changeable(src_path), self._changeable(dst_path), create=create)
 
     @as_given
     def movedir(self, src_path: str, dst_path: str, create: bool = False, preserve_time: bool = False) -> None:
-        self._server_side.move_folder(self._checked(src_path), self._checked(dst_path), create=create)
+        self._server_side.move_folder(self._changeable(src_path), self._changeable(dst_path), create=create)
 
     @as_given
     def setinfo(self, path: str, info: Mapping[str, Mapping[str, object]]) -> None:
@@ -383,6 +407,10 @@ class DropboxFS(FS):
 
     def _checked(self, path: str) -> str:
         return self.validatepath(path)
+
+    def _changeable(self, path: str) -> str:
+        """Return the path in Dropbox of what is shown at a path; raises for what is in a view."""
+        return self._shown.real(self.validatepath(path))
 
     def _get_usage(self) -> dict[str, int]:
         usage = self._usage

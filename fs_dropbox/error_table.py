@@ -125,6 +125,7 @@ TABLE: Final[dict[Tags, Rule]] = {
     ("before_rev_not_supported",): (errors.Unsupported, "older versions cannot be listed for this file"),
     ("in_progress",): (errors.OperationFailed, "Dropbox is still restoring this file; try again in a moment"),
     # Listings
+    ("invalid_cursor",): (errors.OperationFailed, "the listing has expired; list the folder again"),
     ("reset",): (errors.OperationFailed, "the listing has expired; list the folder again"),
     ("template_error",): (errors.OperationFailed, "Dropbox does not know the property template"),
     # Shared links

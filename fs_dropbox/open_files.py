@@ -16,9 +16,11 @@ from fs_dropbox.blocks import BLOCK_BYTES, BlockBudget, BlockReader
 from fs_dropbox.cache import Present
 from fs_dropbox.catalog import Catalog
 from fs_dropbox.client import Client, Commit, Update
+from fs_dropbox.documents import Documents
 from fs_dropbox.entries import FileEntry, FolderEntry
 from fs_dropbox.files import DropboxFile, ReadFile, WriteFile
 from fs_dropbox.integrity import CheckedFetch
+from fs_dropbox.permits import check_readable, check_writable
 from fs_dropbox.siblings import Siblings
 from fs_dropbox.upload import Uploader
 
@@ -31,6 +33,7 @@ class OpenFiles:
         client: Client,
         catalog: Catalog,
         uploader: Uploader,
+        documents: Documents,
         *,
         read_ahead: ThreadPoolExecutor,
         small: ThreadPoolExecutor,
@@ -38,6 +41,7 @@ class OpenFiles:
         self._client = client
         self._catalog = catalog
         self._uploader = uploader
+        self._documents = documents
         self._read_ahead = read_ahead
         self._budget = BlockBudget()
         self._siblings = Siblings(lambda entry: self._client.download(f"rev:{entry.rev}", 0, entry.size), small.submit)
@@ -55,13 +59,22 @@ class OpenFiles:
         **_: object,
     ) -> DropboxFile:
         """Open the file at a normalised path; raises `fs.errors` errors (docs/semantics.md, Writing)."""
-        file: DropboxFile
-        if mode.writing:
-            file = self._open_writing(path, mode, expected_version, modified, seekable)
-        else:
-            entry = self._catalog.require_file(path)
-            self._siblings.opened(entry, paths.parent(entry.path_lower), lambda: self._catalog.known_children(path))
-            file = ReadFile(path, entry, self._blocks(path, entry), self._forget)
+        if not mode.writing:
+            return self.read(path, self._catalog.require_file(path))
+        return self._noted(self._open_writing(path, mode, expected_version, modified, seekable))
+
+    def read(self, path: str, entry: FileEntry) -> DropboxFile:
+        """Open a revision for reading; `path` is what its reader calls it. A document is read as what it exports."""
+        check_readable(path, entry)
+        if not entry.is_downloadable:
+            content = self._documents.content(path, entry)
+            entry = entry._replace(size=len(content), content_hash=None)
+            blocks = BlockReader(lambda start, end: [content[start:end]], entry.size, budget=self._budget)
+            return self._noted(ReadFile(path, entry, blocks, self._forget))
+        self._siblings.opened(entry, paths.parent(entry.path_lower), lambda: self._catalog.known_children(path))
+        return self._noted(ReadFile(path, entry, self._blocks(path, entry), self._forget))
+
+    def _noted(self, file: DropboxFile) -> DropboxFile:
         with self._lock:
             self._files.add(file)
         return file
@@ -79,6 +92,8 @@ class OpenFiles:
     ) -> WriteFile:
         in_place = not mode.truncate and not mode.exclusive
         existing = self._catalog.find_latest(path) if in_place else self._catalog.find(path)
+        if isinstance(existing, FileEntry) and existing.lock is not None:
+            existing = self._catalog.find_latest(path)  # it may be free by now
         if isinstance(existing, FolderEntry):
             raise fs.errors.FileExpected(path)
         if existing is None:
@@ -87,6 +102,8 @@ class OpenFiles:
             self._catalog.require_parent(path)
         elif mode.exclusive:
             raise fs.errors.FileExists(path)
+        else:
+            check_writable(path, existing)
         base = existing if in_place else None
         commit = _commit(path, mode, base, expected_version)
         return WriteFile(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 
 MAX_NAME_UTF16_UNITS = 255
 
 # Names that Dropbox keeps for its desktop clients, in any case.
 DISALLOWED_NAMES = frozenset({"desktop.ini", "thumbs.db", ".ds_store", "icon\r", ".dropbox", ".dropbox.attr"})
 REFUSED_CHARACTERS = {"/": "a slash", "\\": "a backslash", "\0": "a null character", "\x7f": "a delete character"}
+_OLD_UNICODE = unicodedata.ucd_3_2_0
 
 
 def to_api(path: str) -> str:
@@ -24,13 +26,20 @@ def from_api(path: str) -> str:
 def key(path: str) -> str:
     """Return the lookup key of a path in either form: what Dropbox calls path_lower.
 
-    Dropbox normalises to NFC and lowers character by character (no final sigma). Prefer the server's own
-    path_lower where there is one: its Unicode tables are older than Python's.
+    Dropbox normalises to NFC and lowers character by character (no final sigma), by a Unicode table that is older
+    than Python's. Prefer the server's own path_lower where there is one.
     """
     path = to_api(path)
     if path.isascii():
         return path.lower()
-    return "".join(map(str.lower, unicodedata.normalize("NFC", path)))
+    return "".join(map(_lower, unicodedata.normalize("NFC", path)))
+
+
+@lru_cache(maxsize=4096)
+def _lower(character: str) -> str:
+    """Lower one character as Dropbox does: by an old Unicode table, and to one character only."""
+    lowered = character.lower()
+    return lowered if len(lowered) == 1 and _OLD_UNICODE.category(character) != "Cn" else character
 
 
 def parent(path: str) -> str:
@@ -41,6 +50,12 @@ def parent(path: str) -> str:
 def name(path: str) -> str:
     """Return the last component of a path, "" for the root."""
     return path.rpartition("/")[2]
+
+
+def extension(path: str) -> str:
+    """Return what follows the last dot of a name, "" where there is none (or nothing before it)."""
+    stem, _, found = name(path).rpartition(".")
+    return found if stem else ""
 
 
 def join(folder: str, child: str) -> str:

@@ -60,5 +60,7 @@ COPY: Final = _write("files/copy_v2")
 RESTORE: Final = _write("files/restore", repeatable=True)
 CREATE_SHARED_LINK: Final = _write("sharing/create_shared_link_with_settings", repeatable=True)
 LIST_SHARED_LINKS: Final = Route("sharing/list_shared_links")
+LIST_MOUNTABLE_FOLDERS: Final = Route("sharing/list_mountable_folders")
+LIST_MOUNTABLE_FOLDERS_CONTINUE: Final = Route("sharing/list_mountable_folders/continue")
 
 ALL: Final = tuple(value for value in list(globals().values()) if isinstance(value, Route))

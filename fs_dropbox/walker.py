@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from fs.info import Info
 from fs.path import abspath, normpath
 from fs.walk import BoundWalker, Walker
 from fs.wrapfs import WrapFS
 
-from fs_dropbox.catalog import Tree
-from fs_dropbox.entries import to_info
+from fs_dropbox.entries import FileEntry, FolderEntry
 
 if TYPE_CHECKING:
     from fs.base import FS
@@ -33,25 +32,31 @@ class DropboxWalker(Walker):
         filesystem, start = _delegated(fs, path)
         walked: Any = fs
         if self.max_depth is None and hasattr(filesystem, "tree_below"):
-            walked = _Listed(fs, filesystem.tree_below(start))
+            listed: Any = filesystem
+            walked = _Listed(fs, listed.tree_below(start), listed.infos)
         walk: Iterator[tuple[str, Info | None]] = super()._iter_walk(walked, path, namespaces=namespaces)
         return walk
+
+
+class _Tree(Protocol):
+    def children(self, path: str) -> list[FileEntry | FolderEntry]: ...
 
 
 class _Listed:
     """A filesystem whose directories are known from a tree; everything else is the filesystem's own."""
 
-    def __init__(self, fs: FS, tree: Tree) -> None:
+    def __init__(self, fs: FS, tree: _Tree, infos: Callable[..., list[Info]]) -> None:
         self._fs = fs
         self._tree = tree
+        self._infos = infos
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._fs, name)
 
     def scandir(self, path: str, namespaces: Collection[str] | None = None) -> Iterator[Info]:
         """Yield what is in a directory."""
-        children = self._tree.children(abspath(normpath(_delegated(self._fs, path)[1])))
-        return (to_info(entry, namespaces or ()) for entry in children)
+        folder = abspath(normpath(_delegated(self._fs, path)[1]))
+        return iter(self._infos(folder, self._tree.children(folder), namespaces or ()))
 
 
 def _delegated(fs: FS, path: str) -> tuple[FS, str]:

@@ -301,12 +301,12 @@ def test_revisions_and_restore(emulator: Emulator, client: Client) -> None:
 
 def test_links(client: Client) -> None:
     client.upload(Commit("/file", "add"), b"x")
-    link = client.shared_link("/file")
+    link = client.sharing.shared_link("/file")
     assert link.startswith("https://")
-    assert client.shared_link("/file") == link
-    assert client.temporary_link("/file").startswith("https://")
+    assert client.sharing.shared_link("/file") == link
+    assert client.sharing.temporary_link("/file").startswith("https://")
     with pytest.raises(ApiError, match="not_found"):
-        client.temporary_link("/nothing")
+        client.sharing.temporary_link("/nothing")
 
 
 def test_export(emulator: Emulator, client: Client) -> None:

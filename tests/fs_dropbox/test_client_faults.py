@@ -144,7 +144,7 @@ def listing(client: Client, emulator: Emulator, folder: str) -> None:
 def looks(client: Client, emulator: Emulator, folder: str) -> None:
     assert client.get_metadata(f"{folder}/FILE.txt").name == "file.txt"
     assert len(client.list_revisions(f"{folder}/file.txt")) == 1
-    assert client.temporary_link(f"{folder}/file.txt").startswith("https://")
+    assert client.sharing.temporary_link(f"{folder}/file.txt").startswith("https://")
     assert client.space_usage().allocated > 0
 
 
