@@ -14,7 +14,7 @@ import paramiko
 
 from sftp_gateway import packets
 from sftp_gateway.channel_stream import ChannelStream
-from sftp_gateway.events import Events
+from sftp_gateway.events import Events, Meter
 from sftp_gateway.handles import Handle, WriteHandle
 from sftp_gateway.operations import Operations
 from sftp_gateway.ordering import Ordering, Task
@@ -60,12 +60,14 @@ class SFTPChannel:
         events: Events,
         workers: Workers,
         limits: ChannelLimits = ChannelLimits(),
+        meter: Meter | None = None,
     ) -> None:
         self.channel = channel
         self.last_activity = time.monotonic()  # of the last request
         self._limits = limits
         self._workers = workers
         self._events = events
+        self._meter = meter
         self._operations = Operations(view, events, max_handles=limits.handles)
         self._handles = self._operations.handles
         self._stream = ChannelStream(channel, on_data=self._on_data, on_idle=self._on_idle, on_end=self._on_end)
@@ -129,6 +131,8 @@ class SFTPChannel:
 
     def _on_data(self, data: bytes) -> None:
         self.last_activity = time.monotonic()
+        if self._meter is not None:
+            self._meter.received(len(data))
         with self._parsing:
             if not self._deaf:
                 self._buffer += data
@@ -195,6 +199,7 @@ class SFTPChannel:
         buffer = self._buffer
         if end - start < 24:
             return False
+        since = time.monotonic()
         request_id, handle_length, handle_id, offset, size = _READ.unpack_from(buffer, start)
         handle = self._handles.get(handle_id)
         if handle_length != 4 or start + 24 + size > end or not isinstance(handle, WriteHandle):
@@ -213,10 +218,12 @@ class SFTPChannel:
             self._stream.send(reply)
         else:
             self._hold(handle, reply)
+        self._measure(_WRITE_KIND, since, reply)
         return True
 
     def _read_fast(self, start: int) -> bool:
         """Answer a READ at once if its bytes are at hand; tell whether they were."""
+        since = time.monotonic()
         request_id, handle_length, handle_id, offset, size = _READ.unpack_from(self._buffer, start)
         if handle_length != 4 or (self._unanswered and not self._is_free_handle(handle_id)):
             return False
@@ -227,7 +234,12 @@ class SFTPChannel:
         if reply is None:
             return False
         self._deliver(handle_id, reply)
+        self._measure(_READ_KIND, since, reply)
         return True
+
+    def _measure(self, kind: int, since: float, reply: bytes) -> None:
+        if self._meter is not None:
+            self._meter.answered(kind, time.monotonic() - since, len(reply))
 
     def _is_free_handle(self, handle_id: bytes) -> bool:
         with self._lock:
@@ -235,6 +247,7 @@ class SFTPChannel:
 
     def _take(self, packet: bytes) -> None:
         """Take in one request: answer it at once, or leave it to the workers."""
+        since = time.monotonic()
         try:
             request = packets.parse(packet)
         except PacketError as error:
@@ -254,8 +267,9 @@ class SFTPChannel:
             reply = self._operations.answer_now(request)
             if reply is not None:
                 self._deliver(request.handle, reply)
+                self._measure(request.kind, since, reply)
                 return
-        task = Task(request, claims)
+        task = Task(request, claims, since)
         with self._lock:
             self._unanswered += 1
             if claims.shared:
@@ -296,6 +310,7 @@ class SFTPChannel:
         following: Task | None = task
         while following is not None:
             reply = self._refuse(following) if self._abandoned else self._operations.answer(following.request)
+            self._measure(following.request.kind, following.since, reply)
             following = self._finish(following, reply)
             self._stream.wake()
         self._clean_up_if_done()

@@ -1,9 +1,14 @@
-"""What the protocol half tells whoever writes the log lines."""
+"""What the protocol half tells whoever writes the log lines, and what sessions tell metrics and hooks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
+
+Listener = Callable[[str, Mapping[str, Any]], None]
+"""Called with each event of a session and the fields that the log shows of it, without secrets; from several threads,
+also from the transport's: it must be quick and must not raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +47,13 @@ class Events(Protocol):
 
     def on_failure(self, operation: str, path: str, reason: str) -> None:
         """Note a request that was answered with an error other than "no such file" and "end of file"."""
+
+
+class Meter(Protocol):
+    """Counts what goes through the channels; called for every request, so it must be quick and must not raise."""
+
+    def received(self, amount: float, /) -> None:
+        """Note bytes that came in."""
+
+    def answered(self, kind: int, seconds: float, size: int, /) -> None:
+        """Note that a request of this kind was answered with so many bytes."""

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Iterable
 from typing import Any, Final, TextIO
 
-from sftp_gateway.events import Transfer
+from sftp_gateway.events import Listener, Transfer
 
 HIDDEN: Final = "***"
 
@@ -30,11 +30,13 @@ def log_event(event: str, *, level: int = logging.INFO, **fields: Any) -> None:
 class SessionLog:
     """Write the lines of one session: who, from where, what happened; no secret of its login. Thread-safe.
 
-    Receives the events of the session's channels (`sftp_gateway.events.Events`).
+    Receives the events of the session's channels (`sftp_gateway.events.Events`), and tells every event of the session
+    to the listeners, whatever the level.
     """
 
-    def __init__(self, session: str, address: str) -> None:
+    def __init__(self, session: str, address: str, listeners: Iterable[Listener] = ()) -> None:
         self._fields: dict[str, Any] = {"session": session, "from": address}
+        self._listeners = tuple(listeners)
         self._secrets: tuple[str, ...] = ()
 
     def knows(self, user: str, secrets: Iterable[str] = ()) -> None:
@@ -44,8 +46,11 @@ class SessionLog:
 
     def log(self, event: str, *, level: int = logging.INFO, **fields: Any) -> None:
         """Log an event of this session."""
-        struck = {key: self._strike(value) for key, value in fields.items()}
-        log_event(event, level=level, **(self._fields | struck))
+        struck = {key: self._strike(value) for key, value in fields.items() if value is not None}
+        told = self._fields | struck
+        log_event(event, level=level, **told)
+        for listener in self._listeners:
+            listener(event, told)
 
     def log_bug(self, place: str) -> None:
         """Log the exception that is being handled: one that nobody expected there."""

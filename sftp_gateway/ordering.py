@@ -33,6 +33,7 @@ class Task:
 
     request: Request
     claims: Claims
+    since: float = 0.0  # when it was taken in
     waits_for: int = 0
     followers: list[Task] = field(default_factory=list)
     reply: bytes | None = None

@@ -23,6 +23,7 @@ from paramiko.server import InteractiveQuery
 
 from sftp_gateway.accounts import AccountRefusedError, Accounts, AccountUnreachableError, Lease
 from sftp_gateway.channel import SFTPChannel
+from sftp_gateway.events import Listener, Meter
 from sftp_gateway.gatekeeper import Gatekeeper
 from sftp_gateway.logs import SessionLog
 from sftp_gateway.transport import (
@@ -48,6 +49,8 @@ class Services:
     accounts: Accounts
     workers: Workers
     gatekeeper: Gatekeeper
+    listeners: tuple[Listener, ...] = ()
+    meter: Meter | None = None
 
 
 _Check = TypeVar("_Check", bound=Callable[..., Any])
@@ -77,7 +80,7 @@ class Session(paramiko.ServerInterface):
     """
 
     def __init__(self, services: Services, name: str, address: str) -> None:
-        self.log = SessionLog(name, address)
+        self.log = SessionLog(name, address, services.listeners)
         self.address = address
         self.started_at = time.monotonic()
         self.signed_in_at: float | None = None
@@ -260,7 +263,7 @@ class Session(paramiko.ServerInterface):
             self._turn_away(f"{login.storage} cannot be reached", error)
             return False
         view = self._lease.tree.view(login.root, rights=Rights(login.rights))
-        sftp = SFTPChannel(channel, view, events=self.log, workers=self._services.workers)
+        sftp = SFTPChannel(channel, view, events=self.log, workers=self._services.workers, meter=self._services.meter)
         with self._lock:
             self._channels = [*(known for known in self._channels if not known.wait(0)), sftp]
         sftp.start()

@@ -1,0 +1,103 @@
+"""`StatusPage`: /metrics and /healthz over HTTP, for Prometheus and load balancers."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import selectors
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
+
+_TEXT: Final = "text/plain; charset=utf-8"
+_REQUEST_SECONDS = 5.0
+_MAX_REQUESTS = 16
+
+_logger = logging.getLogger(__name__)
+
+
+class StatusPage:
+    """Answers HTTP requests on a listening socket until `close()`, which ends its threads. Thread-safe.
+
+    Owned by `SFTPGateway`. Has one thread that accepts and one for each request under way: a peer that is slow delays
+    no health check.
+    """
+
+    def __init__(
+        self, listener: socket.socket, *, metrics: Callable[[], bytes], content_type: str, healthy: Callable[[], bool]
+    ) -> None:
+        self._server = _Server(listener)
+        self._server.pages = {
+            "/metrics": lambda: (200, content_type, metrics()),
+            "/healthz": lambda: (200, _TEXT, b"ok\n") if healthy() else (503, _TEXT, b"draining\n"),
+        }
+        self.address: tuple[str, int] = listener.getsockname()[:2]
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._thread = threading.Thread(target=self._serve, name="sftp-gateway-status", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End, after the requests under way. Idempotent."""
+        with contextlib.suppress(OSError):
+            self._wake_sender.send(b"x")
+        self._thread.join()
+        self._server.server_close()
+        self._wake_sender.close()
+        self._wake_receiver.close()
+
+    def _serve(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._server.socket, selectors.EVENT_READ)
+            selector.register(self._wake_receiver, selectors.EVENT_READ)
+            while not any(key.fileobj is self._wake_receiver for key, _ in selector.select()):
+                self._server.handle_request()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = _REQUEST_SECONDS
+    server_version = "SFTPGateway"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        page = self.server.pages.get(self.path.partition("?")[0])
+        code, kind, body = page() if page is not None else (404, _TEXT, b"there are /metrics and /healthz\n")
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Log nothing: scrapers come every few seconds."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False  # `server_close` waits for them
+    timeout = 0  # who calls `handle_request` has waited already
+
+    def __init__(self, listener: socket.socket) -> None:
+        self.pages: dict[str, Callable[[], tuple[int, str, bytes]]] = {}
+        self._room = threading.BoundedSemaphore(_MAX_REQUESTS)
+        super().__init__(listener.getsockname(), _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002
+        return self._room.acquire(blocking=False)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):  # else the peer has gone, or was too slow
+            _logger.exception("a status page failed")
