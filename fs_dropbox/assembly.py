@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fs_dropbox.auth import Credentials
+from fs_dropbox.bulk import BulkUpload
 from fs_dropbox.cache import MetadataCache
 from fs_dropbox.catalog import Catalog
 from fs_dropbox.changes import ChangeFeed
@@ -40,6 +41,7 @@ class Parts:
     catalog: Catalog
     server_side: ServerSide
     uploader: Uploader
+    bulk: BulkUpload
     executors: tuple[ThreadPoolExecutor, ...]
     files: OpenFiles
     history: History
@@ -118,6 +120,7 @@ def assemble(
         catalog=catalog,
         server_side=ServerSide(client, catalog),
         uploader=uploader,
+        bulk=BulkUpload(client, catalog, uploader),
         executors=(read_ahead, small),
         files=files,
         history=history,

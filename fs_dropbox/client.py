@@ -25,7 +25,7 @@ from fs_dropbox.downloads import Download, range_header, read_range
 from fs_dropbox.entries import Entry, FileEntry, FolderEntry, decode_file, decode_folder
 from fs_dropbox.errors import ApiError, TransportError
 from fs_dropbox.results import Longpoll, Page, SpaceUsage
-from fs_dropbox.retry import Clock, Governor, RetryPolicy
+from fs_dropbox.retry import Clock, Governor, RetryPolicy, Traffic
 from fs_dropbox.routes import Route
 from fs_dropbox.sharing import Sharing
 from fs_dropbox.transport import Answer
@@ -96,6 +96,10 @@ class Client:
         """End what a thread waits for here with TransportError("interrupted"); it may go on with new calls."""
         if thread_id is not None:
             self._caller.interrupt(thread_id)
+
+    def pause_after(self, failures: int) -> None:
+        """Wait as long as the policy says after so many failures in a row; raises TransportError when interrupted."""
+        self._caller.pause_after(failures)
 
     def close(self) -> None:
         """End all calls under way with TransportError("closed") and close the connections. Idempotent."""
@@ -370,6 +374,8 @@ class Client:
             return self._caller.call(route, argument, decode=decode_result, settle=settle)
         except ApiError as error:
             error.path = path
+            if route.traffic is Traffic.WRITE:
+                commits.note_lock(self, error, path)
             raise
 
     def _commit(
@@ -385,6 +391,7 @@ class Client:
             )
         except ApiError as error:
             if not commit.blame(error).lost_update:
+                commits.note_lock(self, error, commit.path)
                 raise
             # Under strict_conflict, equal content is a conflict as well: then nothing is lost.
             equal = commits.settle_commit(self, commit, size, content_hash)

@@ -16,7 +16,7 @@ from fs.path import abspath, normpath
 from fs.permissions import Permissions
 from fs.subfs import SubFS
 
-from fs_dropbox import paths
+from fs_dropbox import bulk, paths
 from fs_dropbox.assembly import OPEN_SECONDS, assemble
 from fs_dropbox.auth import Credentials
 from fs_dropbox.changes import Subscriber
@@ -64,6 +64,7 @@ class DropboxFS(FS):
 
     _meta = {
         "atomic_writes": True,
+        "bulk_uploads": True,
         "case_insensitive": True,
         "invalid_path_chars": "\0\\\x7f",
         "max_path_length": None,
@@ -399,6 +400,17 @@ class DropboxFS(FS):
         with self.openbin(path, "wb", seekable=False, **options) as target:
             while data := file.read(chunk_size or COPY_BYTES):
                 target.write(data)
+
+    def upload_files(self, files: Iterable[bulk.File]) -> Iterator[tuple[int, Exception | None]]:
+        """Upload many files in few calls; each replaces what is there, as `openbin(path, "wb")` and `close()` would.
+
+        `files` yields (path, function that opens the content for reading, size in bytes, aware time to store or None).
+        Yields (position in `files`, None or the error) for each once, as they become known: an `fs.errors` error, or
+        what reading the content raised. Equal content over the same path makes no second revision, so that whatever
+        failed may be tried again. Two files of one path are stored in their order. Closing the iterator early gives up
+        what has not been sent.
+        """
+        return self._parts.bulk.run(files, self._changeable)
 
     def download(self, path: str, file: BinaryIO, chunk_size: int | None = None, **options: Any) -> None:
         with self.openbin(path, "rb") as source:

@@ -173,7 +173,7 @@ class GroupCommit:
         except ApiError as error:
             results = [error] * len(ready)
         for (_, writer), result in zip(ready, results, strict=False):
-            if not isinstance(result, ApiError) or _is_final(result):
+            if not isinstance(result, ApiError) or is_final(result):
                 writer.settle(result)
         for writer in group:
             if not writer.result.done():
@@ -202,6 +202,6 @@ class GroupCommit:
         return taken
 
 
-def _is_final(error: ApiError) -> bool:
+def is_final(error: ApiError) -> bool:
     """Tell whether an entry's failure is about the file, not about its session or a busy namespace."""
     return error.tag[:1] == ("path",) and "too_many_write_operations" not in error.tag

@@ -1,0 +1,189 @@
+"""Many files in few calls: each has its own honest result, whatever Dropbox or the source does."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+
+import fs.errors
+import pytest
+
+from fs_dropbox import DropboxFS
+from fs_dropbox.emulator import Emulator
+
+WHEN = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
+FINISH = "files/upload_session/finish_batch_v2"
+APPEND = "files/upload_session/append_batch"
+START = "files/upload_session/start_batch"
+
+
+def _source(data: bytes) -> Callable[[], BinaryIO]:
+    return lambda: io.BytesIO(data)
+
+
+def _files(contents: dict[str, bytes]) -> list[tuple[str, Callable[[], BinaryIO], int, datetime | None]]:
+    return [(path, _source(data), len(data), WHEN) for path, data in contents.items()]
+
+
+def _upload(dropbox_fs: DropboxFS, contents: dict[str, bytes]) -> list[Exception | None]:
+    """Upload and return the results in the order of the files, after checking that each has one."""
+    results = list(dropbox_fs.upload_files(_files(contents)))
+    assert sorted(index for index, _ in results) == list(range(len(contents)))
+    return [error for _, error in sorted(results, key=lambda pair: pair[0])]
+
+
+def _calls(emulator: Emulator) -> dict[str, int]:
+    return dict(emulator.control.calls())
+
+
+@pytest.fixture
+def contents() -> dict[str, bytes]:
+    return {f"/in/{number:04}.txt": f"content {number}".encode() * 10 for number in range(300)}
+
+
+@pytest.fixture
+def dropbox_fs(emulator: Emulator, open_dropbox: Callable[..., DropboxFS]) -> DropboxFS:
+    dropbox_fs = open_dropbox(change_feed=False)
+    assert dropbox_fs.getmeta()["bulk_uploads"] is True
+    dropbox_fs.makedir("/in")
+    dropbox_fs.listdir("/in")
+    emulator.control.reset_counts()
+    return dropbox_fs
+
+
+def test_a_thousand_files_cost_a_dozen_calls(emulator: Emulator, dropbox_fs: DropboxFS) -> None:
+    contents = {f"/in/{number:04}": bytes([number % 256]) * 10_000 for number in range(1000)}
+    assert _upload(dropbox_fs, contents) == [None] * 1000
+    calls = _calls(emulator)
+    assert sum(calls.values()) <= 12, calls
+    assert all(status < 400 for status in (record.status for record in emulator.control.requests()))
+    # what was written is seen at once, without a call
+    assert len(dropbox_fs.listdir("/in")) == 1000
+    info = dropbox_fs.getinfo("/in/0007", ["details"])
+    assert (info.size, info.modified) == (10_000, WHEN)
+    assert _calls(emulator) == calls
+    for path in ("/in/0000", "/in/0999"):
+        assert emulator.control.read(path) == contents[path]
+
+
+def test_small_and_large_and_empty_together(emulator: Emulator, dropbox_fs: DropboxFS) -> None:
+    contents = {f"/in/{size}": b"x" * size for size in (0, 1, 2, 10, 4 * 2**20, 4 * 2**20 + 1, 20_000_000)}
+    assert _upload(dropbox_fs, contents) == [None] * len(contents)
+    for path, data in contents.items():
+        assert emulator.control.read(path) == data
+
+
+def test_few_files_go_one_by_one(emulator: Emulator, dropbox_fs: DropboxFS) -> None:
+    assert _upload(dropbox_fs, {"/in/a": b"1"}) == [None]
+    assert _calls(emulator) == {"files/upload": 1}
+    assert list(dropbox_fs.upload_files([])) == []
+
+
+def test_two_files_of_one_path_keep_their_order(emulator: Emulator, dropbox_fs: DropboxFS) -> None:
+    many = [(f"/in/{number}", _source(b"-"), 1, None) for number in range(10)]
+    files = [*many, ("/in/a", _source(b"first"), 5, None), ("/IN/A", _source(b"second"), 6, None), *many]
+    results = list(dropbox_fs.upload_files(files))
+    assert sorted(results) == [(index, None) for index in range(22)]
+    assert emulator.control.read("/in/a") == b"second"
+    assert [info.get("details", "size") for info in dropbox_fs.versions("/in/a")] == [6, 5]
+
+
+def test_each_refusal_is_one_files_own(emulator: Emulator, dropbox_fs: DropboxFS) -> None:
+    emulator.control.seed("/in/folder/within")
+    contents = {f"/in/{number}": b"x" for number in range(10)}
+    contents |= {"/in/folder": b"x", "/absent/a": b"x", "/in/a\\b": b"x", "/": b"x"}
+    *fine, folder, absent, invalid, root = _upload(dropbox_fs, contents)
+    assert fine == [None] * 10
+    assert isinstance(folder, fs.errors.FSError)
+    assert "/in/folder" in str(folder)
+    assert isinstance(absent, fs.errors.ResourceNotFound)
+    assert isinstance(invalid, fs.errors.InvalidCharsInPath)
+    assert isinstance(root, fs.errors.FileExpected)
+    assert not emulator.control.exists("/absent")
+
+
+def test_a_source_that_cannot_be_read_fails_alone(emulator: Emulator, dropbox_fs: DropboxFS) -> None:
+    def gone() -> BinaryIO:
+        raise FileNotFoundError("it has gone")
+
+    files = _files({f"/in/{number}": b"12345" for number in range(6)})
+    files[2] = ("/in/2", gone, 5, None)
+    files[3] = ("/in/3", _source(b"has grown since"), 5, None)
+    files[4] = ("/in/4", _source(b"cut"), 5, None)
+    results = dict(dropbox_fs.upload_files(files))
+    assert isinstance(results.pop(2), FileNotFoundError)
+    assert set(results.values()) == {None}
+    assert emulator.control.read("/in/3") == b"has grown since"
+    assert emulator.control.read("/in/4") == b"cut"
+    assert not emulator.control.exists("/in/2")
+
+
+@pytest.mark.parametrize(
+    ("route", "kind", "parameters"),
+    [
+        (START, "server_error", {}),
+        (START, "reset", {}),
+        (APPEND, "server_error", {}),
+        (APPEND, "ambiguous", {}),
+        (APPEND, "cut_request", {}),
+        (FINISH, "server_error", {}),
+        (FINISH, "ambiguous", {}),
+        (FINISH, "ambiguous", {"status": 500}),
+        (FINISH, "cut_body", {}),
+        (FINISH, "rate_limit", {"retry_after": 0}),
+        (FINISH, "too_many_write_operations", {}),
+        (FINISH, "expired_token", {}),
+    ],
+    ids=lambda value: value.rpartition("/")[2] if isinstance(value, str) else "-".join(map(str, value.values())),
+)
+def test_faults_leave_every_file_there_once(
+    emulator: Emulator, dropbox_fs: DropboxFS, contents: dict[str, bytes], route: str, kind: str, parameters: Any
+) -> None:
+    emulator.control.fault(route, kind, count=1, **parameters)
+    assert _upload(dropbox_fs, contents) == [None] * len(contents)
+    assert emulator.control.faults_struck == 1
+    for path in ("/in/0000.txt", "/in/0150.txt", "/in/0299.txt"):
+        assert emulator.control.read(path) == contents[path]
+        assert len(dropbox_fs.versions(path)) == 1
+    # and once more: the same content makes no second revision
+    assert _upload(dropbox_fs, contents) == [None] * len(contents)
+    assert len(dropbox_fs.versions("/in/0150.txt")) == 1
+
+
+def test_busy_namespaces_are_waited_for(emulator: Emulator, dropbox_fs: DropboxFS, contents: dict[str, bytes]) -> None:
+    emulator.control.fault(FINISH, "too_many_write_operations", count=2)
+    assert _upload(dropbox_fs, contents) == [None] * len(contents)
+    assert _calls(emulator)[FINISH] == 2  # the second for two files alone
+    assert "files/upload" not in _calls(emulator)
+
+
+def test_what_dropbox_never_got_is_no_success(
+    emulator: Emulator, open_dropbox: Callable[..., DropboxFS], contents: dict[str, bytes]
+) -> None:
+    emulator.control.set_quota(1000)
+    dropbox_fs = open_dropbox()
+    dropbox_fs.makedir("/in")
+    results = _upload(dropbox_fs, contents)
+    there = {path for path, size in emulator.control.tree("/in").items() if size is not None}
+    for path, error in zip(contents, results, strict=True):
+        assert (error is None) == (path in there), path
+        assert error is None or isinstance(error, fs.errors.InsufficientStorage)
+    assert 0 < len(there) < len(contents)
+
+
+def test_an_iterator_that_is_closed_gives_up_the_rest(emulator: Emulator, dropbox_fs: DropboxFS) -> None:
+    asked = []
+
+    def endless() -> Iterator[Any]:
+        for number in range(100_000):
+            asked.append(number)
+            yield f"/in/{number}", _source(b"x"), 1, None
+
+    results: Any = dropbox_fs.upload_files(endless())
+    assert next(results)[1] is None
+    results.close()
+    assert len(asked) <= 3000
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("fs-dropbox-bulk")]
