@@ -13,15 +13,26 @@ from typing import Any, Final, Literal, TypeAlias
 
 import fs.errors
 
-from fs_dropbox import error_table
+from fs_dropbox import authorization, error_table
 
 TransportKind: TypeAlias = Literal[
-    "connect", "tls", "proxy", "timeout", "reset", "cut", "server", "protocol", "interrupted", "closed"
+    "connect",
+    "tls",
+    "trust",
+    "proxy",
+    "timeout",
+    "reset",
+    "cut",
+    "server",
+    "protocol",
+    "interrupted",
+    "closed",
 ]
 
 TRANSPORT_REASONS: Final[dict[TransportKind, str]] = {
     "connect": "Dropbox cannot be reached",
     "tls": "no secure connection to Dropbox: its certificate could not be verified",
+    "trust": "no secure connection to Dropbox: the CA certificates cannot be read",
     "proxy": "the proxy in front of Dropbox cannot be reached or refused the connection",
     "timeout": "Dropbox did not answer in time",
     "reset": "the connection to Dropbox broke",
@@ -30,6 +41,14 @@ TRANSPORT_REASONS: Final[dict[TransportKind, str]] = {
     "protocol": "the answer was not one that Dropbox gives (is something else listening at its address?)",
     "interrupted": "the operation was cancelled",
     "closed": "the connection to Dropbox was closed",
+}
+# What to look at where a filesystem cannot be opened; where a file of an open one fails, the network was there before.
+_ADVICE: Final[dict[TransportKind, str]] = {
+    "connect": "check the network, the firewall, and whether a proxy is needed (HTTPS_PROXY)",
+    "timeout": "check the network, the firewall, and whether a proxy is needed (HTTPS_PROXY)",
+    "tls": "where a proxy inspects connections, name its CA certificate with ca_certs or REQUESTS_CA_BUNDLE",
+    "trust": "check ca_certs, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE and SSL_CERT_FILE",
+    "proxy": "check HTTPS_PROXY: its address, and the user name and password in it",
 }
 # Tags that ask for the same call again, later; internal_error may have done the work already.
 _TRANSIENT_TAGS: Final = frozenset(
@@ -78,6 +97,9 @@ class ApiError(Exception):
         self.path = path
         self.details = details or {}
         self.lost_update = False  # set where the conflict is with the version that the call was to replace
+        self.actor = ""  # on whose behalf the call was made: an e-mail address or id, where that is known
+        self.root = ""  # the namespace that was asked for as the root
+        self.holder = ""  # who has locked the file, in words for people, where that is why
         self.was_repeated = False  # set where an earlier try of the same call may have been carried out
 
     @property
@@ -109,7 +131,10 @@ class AuthError(ApiError):
 
 
 class TransportError(Exception):
-    """A call had no usable answer. `was_sent`: the request may have reached Dropbox and been carried out."""
+    """A call had no usable answer. `was_sent`: the request may have reached Dropbox and been carried out.
+
+    `detail` says in words what happened, `host` where: of the proxy, where that is what failed.
+    """
 
     def __init__(
         self,
@@ -117,6 +142,7 @@ class TransportError(Exception):
         detail: str = "",
         *,
         route: str = "",
+        host: str = "",
         was_sent: bool = True,
         status: int | None = None,
     ) -> None:
@@ -124,6 +150,7 @@ class TransportError(Exception):
         self.kind: TransportKind = kind
         self.detail = scrub(detail)
         self.route = route
+        self.host = host
         self.was_sent = was_sent
         self.status = status
         self.retry_after: float | None = None
@@ -131,7 +158,7 @@ class TransportError(Exception):
     @property
     def is_transient(self) -> bool:
         """Whether the same call may succeed later."""
-        return self.kind not in ("tls", "interrupted", "closed")
+        return self.kind not in ("tls", "trust", "interrupted", "closed")
 
     @property
     def is_ambiguous(self) -> bool:
@@ -139,8 +166,7 @@ class TransportError(Exception):
         return self.was_sent
 
     def __str__(self) -> str:
-        where = f"{self.route}: " if self.route else ""
-        return f"{where}{TRANSPORT_REASONS[self.kind]}" + (f" ({self.detail})" if self.detail else "")
+        return (f"{self.route}: " if self.route else "") + reason(self)
 
 
 def scrub(text: str) -> str:
@@ -169,7 +195,8 @@ def tags(error: object) -> tuple[str, ...]:
 def reason(error: ApiError | TransportError) -> str:
     """Say what happened in words for people."""
     if isinstance(error, TransportError):
-        return TRANSPORT_REASONS[error.kind]
+        details = ": ".join(detail for detail in (error.host, error.detail) if detail)
+        return TRANSPORT_REASONS[error.kind] + (f" ({details})" if details else "")
     return _explain(error)[1]
 
 
@@ -179,7 +206,7 @@ def to_fs_error(error: ApiError | TransportError, path: str, target: str | None 
     kind: Any  # the constructors of PyFilesystem's errors agree on keywords only
     if isinstance(error, TransportError):
         kind = fs.errors.OperationTimeout if error.kind == "timeout" else fs.errors.RemoteConnectionError
-        text = TRANSPORT_REASONS[error.kind]
+        text = reason(error)
     else:
         kind, text = _explain(error)
     converted: fs.errors.FSError = kind(path=failed_path, exc=error, msg="'{path}': {reason}")
@@ -198,13 +225,16 @@ def fs_errors(path: str, *, target: str | None = None) -> Iterator[None]:
 
 @contextmanager
 def opening() -> Iterator[None]:
-    """Raise what goes wrong while a filesystem is opened: CreateFailed, or RemoteConnectionError without an answer."""
+    """Raise what goes wrong while a filesystem is opened: CreateFailed where it is refused, RemoteConnectionError where
+    Dropbox cannot be reached or does not take calls for now, with what to check."""
     try:
         yield
     except (ApiError, TransportError, ValueError) as error:
         text = str(error) if isinstance(error, ValueError) else reason(error)
         failed: fs.errors.FSError
-        if isinstance(error, TransportError):
+        if isinstance(error, TransportError) and error.kind in _ADVICE:
+            text = f"{text}; {_ADVICE[error.kind]}"
+        if not isinstance(error, ValueError) and (isinstance(error, TransportError) or error.is_transient):
             failed = fs.errors.RemoteConnectionError(path="/", exc=error, msg=_literal(text))
         else:
             failed = fs.errors.CreateFailed(_literal(text), exc=error)
@@ -221,6 +251,11 @@ def _explain(error: ApiError) -> tuple[type[fs.errors.FSError], str]:
     """Return the class and the reason for a refusal."""
     if error.lost_update:
         return VersionConflict, "it was changed by someone else meanwhile; nothing was overwritten"
+    if error.holder:
+        return fs.errors.ResourceLocked, error.holder
+    refusal = authorization.refusal(error.tag, error.message, error.details, error.actor)
+    if refusal is not None:
+        return fs.errors.PermissionDenied, refusal
     rule = error_table.find(error.route, error.tag)
     if rule is None:
         text = error.user_message or error.message or "/".join(error.tag) or f"status {error.status}"
@@ -229,8 +264,8 @@ def _explain(error: ApiError) -> tuple[type[fs.errors.FSError], str]:
     if kind is fs.errors.ResourceLocked:
         holder = _lock_holder(error.details)
         text = f"locked by {holder}" if holder else text
-    elif error.tag == ("missing_scope",):
-        text = f"{text} (missing scope: {error.details.get('required_scope', 'unknown')})"
+    elif kind is fs.errors.PermissionDenied:
+        text = authorization.named(text, error.actor, error.status, error.root)
     elif error.message and error.tag == ("bad_request",):
         text = f"{text}: {error.message}"
     elif error.user_message and error.tag[-1:] == ("other",):

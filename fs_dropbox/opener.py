@@ -75,6 +75,7 @@ PARAMETERS: Final[Mapping[str, Callable[[str], object]]] = {
     "api_host": _host,
     "ca_certs": str,
     "timeout_seconds": _seconds,
+    "open_seconds": _seconds,
 }
 
 

@@ -15,17 +15,23 @@ import requests.adapters
 import urllib3
 import urllib3.connection
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
+from fs_dropbox.dialing import Dial, Resolver
 from fs_dropbox.errors import TransportError
 from fs_dropbox.retry import Waiter
 
 CONNECT_SECONDS: Final = 15.0
+HTTPS_PORT: Final = 443
+CA_VARIABLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
 
 class Activity(threading.local):
-    """What the current thread is doing: its call, whether its request has left, and the last answer."""
+    """What the current thread is doing: its call, where it connected to last, whether its request has left, and the
+    last answer."""
 
     waiter: Waiter | None = None
+    host: str = ""  # as people name it: without the usual port
     was_sent: bool = False
     response: requests.Response | None = None
 
@@ -40,6 +46,7 @@ class Connections:
 
     def __init__(self, activity: Activity) -> None:
         self.activity = activity
+        self.resolver = Resolver()
         self._lock = threading.Lock()
         # guarded by _lock
         self._open: weakref.WeakSet[Connection] = weakref.WeakSet()
@@ -66,6 +73,33 @@ class Connection(urllib3.connection.HTTPSConnection):
 
     connections: Connections  # set in the subclass that each session makes
     waiter: Waiter | None = None  # of the request under way
+    _dial: Dial | None = None  # while it is being connected
+
+    def connect(self) -> None:
+        """Connect and shake hands, all within the connect timeout."""
+        activity = self.connections.activity
+        activity.host = _place(self.host, self.port)  # of the proxy, where there is one
+        seconds = self.timeout if isinstance(self.timeout, (int, float)) else CONNECT_SECONDS
+        self._dial = dial = Dial(self.connections.resolver, seconds)
+        try:
+            self.connections.add(self)
+            if activity.waiter is not None:
+                self.serve(activity.waiter)
+            super().connect()
+        finally:
+            self._dial = None
+            dial.close()
+
+    def _new_conn(self) -> socket.socket:
+        assert self._dial is not None
+        try:
+            return self._dial.connect(self.host, self.port, self.socket_options or ())
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, str(error)) from error
+        except OSError as error:
+            raise NewConnectionError(self, str(error)) from error
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         """Send a request; from here on it may be carried out."""
@@ -73,6 +107,7 @@ class Connection(urllib3.connection.HTTPSConnection):
         self.connections.add(self)
         if activity.waiter is not None:
             self.serve(activity.waiter)
+        activity.host = _place(self._tunnel_host or self.host, self._tunnel_port or self.port)
         activity.was_sent = True
         super().request(*args, **kwargs)
 
@@ -84,8 +119,12 @@ class Connection(urllib3.connection.HTTPSConnection):
 
     def break_off(self, waiter: Waiter | None = None) -> None:
         """Shut the socket down, unless it serves another request than the waiter's by now; its reader gets an error."""
-        sock = self.sock
-        if sock is None or (waiter is not None and self.waiter is not waiter):
+        if waiter is not None and self.waiter is not waiter:
+            return
+        dial, sock = self._dial, self.sock
+        if dial is not None:
+            dial.break_off()
+        if sock is None:
             return
         try:
             # Not SSLSocket.shutdown, which takes the TLS state away from under the reader.
@@ -156,14 +195,19 @@ class Session(requests.Session):
         return response
 
 
+def _place(host: str, port: int | None) -> str:
+    return host if port in (None, HTTPS_PORT) else f"{host}:{port}"
+
+
 def _leave_as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Be the session's `auth`, without which requests looks into ~/.netrc and overwrites the Authorization header."""
     return request
 
 
 def _tls_context(ca_certs: str | None) -> ssl.SSLContext:
-    variables = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-    bundle = ca_certs or next((value for name in variables if (value := os.environ.get(name))), DEFAULT_CA_BUNDLE_PATH)
+    """Return a context that trusts a PEM file, or a folder as OpenSSL wants it; raises TransportError."""
+    variable = next((name for name in CA_VARIABLES if os.environ.get(name)), None) if not ca_certs else None
+    bundle = ca_certs or (os.environ[variable] if variable is not None else DEFAULT_CA_BUNDLE_PATH)
     context = ssl.create_default_context()
     try:
         if os.path.isdir(bundle):
@@ -171,5 +215,8 @@ def _tls_context(ca_certs: str | None) -> ssl.SSLContext:
         else:
             context.load_verify_locations(cafile=bundle)
     except (OSError, ssl.SSLError) as error:
-        raise ValueError(f"the CA certificates in {bundle} cannot be read: {error}") from error
+        # OpenSSL's codes say nothing to people: what is no certificate is named so, the rest is the system's word.
+        why = "there is no PEM certificate in it" if isinstance(error, ssl.SSLError) else error.strerror or str(error)
+        source = f" (named by {variable})" if variable is not None else ""
+        raise TransportError("trust", f"{bundle}{source}: {why}", was_sent=False) from error
     return context

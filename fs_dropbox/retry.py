@@ -22,6 +22,8 @@ WARN_AFTER_FAILURES: Final = 3
 
 # A 429 without Retry-After has never been seen of Dropbox; a proxy may send one.
 DEFAULT_RETRY_AFTER_SECONDS: Final = 1.0
+# Dropbox has been seen to ask for up to 300 s. Whatever else answers in its place must not stop an account for days.
+LONGEST_FREEZE_SECONDS: Final = 600.0
 # Commits in one namespace are serial at about 0.15 s, and those that wait for more than about 1 s are refused.
 FIRST_WRITERS: Final = 4
 MOST_WRITERS: Final = 8
@@ -58,11 +60,13 @@ class SystemClock:
 class RetryPolicy:
     """How often and how long a call is tried.
 
-    `attempts` bounds the tries that fail; waiting after 429 is bounded by `deadline_seconds` alone, which is the most
-    that a call takes in all, except for bodies of downloads.
+    `attempts` bounds the tries that fail, `connect_attempts` those that find nobody there: no address for the name, or
+    nothing that listens. Waiting after 429 is bounded by `deadline_seconds` alone, which is the most that a call takes
+    in all, except for bodies of downloads.
     """
 
     attempts: int = 6
+    connect_attempts: int = 6
     deadline_seconds: float = 120.0
     first_pause_seconds: float = 0.5
     longest_pause_seconds: float = 16.0
@@ -83,6 +87,7 @@ class Waiter:
         self._clock = clock
         self._wake = threading.Event()
         self.interrupted_by: TransportError | None = None
+        self.policy: RetryPolicy | None = None  # instead of the usual one
         self.deadline: float | None = None  # of the outermost call, on the clock's time
         self.on_interrupt: Callable[[], None] | None = None
 
@@ -238,8 +243,9 @@ class Retry:
         `settle` looks whether it was, and returns its result, or None when it was not. Calls that settle makes with the
         same waiter share its deadline.
         """
+        policy = waiter.policy or self.policy
         if waiter.deadline is None:
-            waiter.deadline = self._clock.monotonic() + self.policy.deadline_seconds
+            waiter.deadline = self._clock.monotonic() + policy.deadline_seconds
         deadline = waiter.deadline
         failures = 0
         doubtful = False
@@ -255,9 +261,12 @@ class Retry:
             rate_limited = isinstance(problem, ApiError) and problem.is_rate_limit
             failures += 0 if rate_limited else 1
             doubtful = doubtful or problem.is_ambiguous
-            pause = 0.0 if rate_limited else self.policy.pause_seconds(failures, self._chance())
+            attempts = policy.connect_attempts if _found_nobody(problem) else policy.attempts
+            pause = 0.0 if rate_limited else policy.pause_seconds(failures, self._chance())
+            if not rate_limited and problem.retry_after is not None:
+                pause = max(pause, problem.retry_after)
             left = deadline - self._clock.monotonic()
-            last = not problem.is_transient or failures >= self.policy.attempts or pause >= left
+            last = not problem.is_transient or failures >= attempts or pause >= left
             if not last and pause:
                 _logger.debug("%s; trying again in %.1f s", problem, pause)
                 waiter.wait(pause)
@@ -284,9 +293,15 @@ class Retry:
             return result
         except (ApiError, TransportError) as error:
             if isinstance(error, ApiError) and error.is_rate_limit:
-                seconds = DEFAULT_RETRY_AFTER_SECONDS if error.retry_after is None else error.retry_after
+                asked = DEFAULT_RETRY_AFTER_SECONDS if error.retry_after is None else error.retry_after
+                seconds = min(asked, LONGEST_FREEZE_SECONDS)
                 contention = error.tag[-1:] == ("too_many_write_operations",)
                 self.governor.throttle(traffic, seconds, lock_contention=contention)
             raise
         finally:
             self.governor.release(traffic, success=success)
+
+
+def _found_nobody(problem: ApiError | TransportError) -> bool:
+    """Tell whether a call failed before anybody could be asked; who connects to nothing learns that at once."""
+    return isinstance(problem, TransportError) and problem.kind in ("connect", "proxy") and not problem.was_sent

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final, Literal
 
 import dropbox
@@ -33,6 +36,13 @@ _SDK_ERRORS: Final = (
     TypeError,
 )
 _HTTP_ERRORS: Final = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+# What is no address of a proxy; their texts quote it, with the password in it.
+_BAD_PROXIES: Final = (
+    requests.exceptions.InvalidProxyURL,
+    requests.exceptions.InvalidSchema,
+    urllib3.exceptions.LocationValueError,
+    urllib3.exceptions.ProxySchemeUnknown,
+)
 # More than there are threads: urllib3 throws away, with a warning, what has no place in its pool.
 _POOL_SIZE: Final = 256
 
@@ -97,7 +107,7 @@ class Transport:
             error.route = route
             raise
         except _HTTP_ERRORS as error:
-            raise self._failure(route, waiter, error) from error
+            raise self._failure(route, waiter, error) from _quotable(error)
         except _SDK_ERRORS:
             raise self._refusal(route) from None  # the SDK's error tells no more, and may quote the token
         response = self._activity.take()
@@ -125,7 +135,7 @@ class Transport:
         except _HTTP_ERRORS as error:
             failure = self._failure(path, waiter, error)
             failure.was_sent = False  # a refresh changes nothing
-            raise failure from error
+            raise failure from _quotable(error)
         if response.status_code == 429 or response.status_code >= 500:
             refusal = self._refusal(path)
             if isinstance(refusal, TransportError):
@@ -170,7 +180,9 @@ class Transport:
         kind = _kind(error, was_sent=self._activity.was_sent)
         if reading and kind == "reset":
             kind = "cut"
-        return TransportError(kind, type(error).__name__, route=route, was_sent=self._activity.was_sent)
+        return TransportError(
+            kind, _detail(error), route=route, host=self._activity.host, was_sent=self._activity.was_sent
+        )
 
     def _refusal(self, route: str) -> ApiError | TransportError:
         """Return what it means that there is an answer, but not the route's result."""
@@ -198,7 +210,7 @@ class Transport:
         details: dict[str, Any] = refused if isinstance(refused, dict) else {}
         tag = tags(refused)
         if status == 429:
-            seconds = details.get("retry_after") if retry_after is None else retry_after
+            seconds = _seconds(details.get("retry_after")) if retry_after is None else retry_after
             return ApiError(
                 route, tag or ("too_many_requests",), status=status, request_id=request_id, retry_after=seconds
             )
@@ -224,10 +236,24 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def _retry_after(response: requests.Response) -> float | None:
+    """Return the pause that an answer asks for: seconds, or, as proxies write it, a date."""
+    asked = response.headers.get("retry-after", "")
+    seconds = _seconds(asked)
+    if seconds is not None or not asked:
+        return seconds
     try:
-        return max(float(response.headers["retry-after"]), 0.0)
-    except (KeyError, ValueError):
+        return max((parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds(), 0.0)
+    except (ValueError, TypeError):
         return None
+
+
+def _seconds(value: Any) -> float | None:
+    """Return a number of seconds, None for what is no number that can be waited for."""
+    try:
+        seconds = float(value)
+    except (ValueError, TypeError):
+        return None
+    return max(seconds, 0.0) if math.isfinite(seconds) else None
 
 
 def _kind(error: BaseException, *, was_sent: bool) -> TransportKind:
@@ -239,7 +265,7 @@ def _kind(error: BaseException, *, was_sent: bool) -> TransportKind:
 
     if has(ssl.SSLCertVerificationError) or (has(ssl.SSLError) and not was_sent and not has(ssl.SSLEOFError)):
         return "tls"
-    if has(urllib3.exceptions.ProxyError, requests.exceptions.ProxyError):
+    if has(*_BAD_PROXIES, urllib3.exceptions.ProxyError, requests.exceptions.ProxyError):
         return "proxy"
     if has(urllib3.exceptions.ConnectTimeoutError, urllib3.exceptions.NewConnectionError):
         return "connect"
@@ -248,6 +274,26 @@ def _kind(error: BaseException, *, was_sent: bool) -> TransportKind:
     if has(urllib3.exceptions.IncompleteRead, requests.exceptions.ContentDecodingError):
         return "cut"
     return "reset"
+
+
+def _detail(error: BaseException) -> str:
+    """Say in words what happened, from the innermost cause that says anything."""
+    causes = list(_causes(error))
+    if any(isinstance(cause, _BAD_PROXIES) for cause in causes):
+        return "its address cannot be understood"
+    for cause in reversed(causes):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return cause.verify_message
+        if isinstance(cause, OSError) and not isinstance(cause, (requests.RequestException, ssl.SSLError)):
+            text = cause.strerror or " ".join(str(each) for each in cause.args if isinstance(each, str))
+            if text:
+                return text[:1].lower() + text[1:]
+    return type(causes[0]).__name__
+
+
+def _quotable(error: BaseException) -> BaseException | None:
+    """Return an exception as the cause of ours, unless its text may hold a secret."""
+    return None if any(isinstance(cause, _BAD_PROXIES) for cause in _causes(error)) else error
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
