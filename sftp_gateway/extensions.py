@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 
 from sftp_gateway import packets
-from sftp_gateway.attributes import longname
+from sftp_gateway.attributes import GROUP_ID, GROUP_NAME, OWNER_ID, OWNER_NAME, longname
 from sftp_gateway.handles import MAX_READ, Handle, ReadHandle, WriteHandle
 from sftp_gateway.packets import Name, Request, Status
 from sftp_gateway.status import EndOfDataError, RefusedError
@@ -20,6 +20,7 @@ FSYNC = "fsync@openssh.com"
 EXPAND_PATH = "expand-path@openssh.com"
 HOME_DIRECTORY = "home-directory"
 COPY_DATA = "copy-data"
+USERS_GROUPS = "users-groups-by-id@openssh.com"
 
 ADVERTISED_PACKET = 256 * 1024
 ADVERTISED_DATA = ADVERTISED_PACKET - 1024  # what OpenSSH takes off for the rest of the packet
@@ -44,6 +45,7 @@ class Extensions:
             EXPAND_PATH: self._expand_path,
             HOME_DIRECTORY: self._home_directory,
             COPY_DATA: self._copy_data,
+            USERS_GROUPS: self._users_groups,
         }
 
     def version(self) -> bytes:
@@ -55,6 +57,7 @@ class Extensions:
             (EXPAND_PATH, "1"),
             (HOME_DIRECTORY, "1"),
             (COPY_DATA, "1"),
+            (USERS_GROUPS, "1"),
         ]
         if self._view.store.has_usage():
             offered[1:1] = [(STATVFS, "2"), (FSTATVFS, "2")]
@@ -101,6 +104,11 @@ class Extensions:
     def _home_directory(self, request: Request) -> bytes:
         return self.one_name(request.id, "/")
 
+    def _users_groups(self, request: Request) -> bytes:
+        users = _names_of(request.data, OWNER_ID, OWNER_NAME)
+        groups = _names_of(request.more_data, GROUP_ID, GROUP_NAME)
+        return packets.extended_reply(request.id, packets.string(users) + packets.string(groups))
+
     def _copy_data(self, request: Request) -> bytes:
         source, target = self._find(request.handle), self._find(request.target_handle)
         if not isinstance(target, WriteHandle) or not isinstance(source, (ReadHandle, WriteHandle)):
@@ -137,3 +145,9 @@ class Extensions:
         nothing = packets.Attributes()
         entry = packets.name_entry(Name(path, longname(path, nothing, 0), nothing))
         return packets.names(request_id, [entry])
+
+
+def _names_of(ids: bytes, known: int, name: str) -> bytes:
+    """Return the name of each id of a packed list, empty for those that are not `known`."""
+    wanted = struct.unpack(f">{len(ids) // 4}I", ids[: len(ids) // 4 * 4])
+    return b"".join(packets.string(name.encode() if number == known else b"") for number in wanted)

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 SMALL_COMMIT_BYTES = 2**20
 _QUIET = (Status.EOF, Status.NO_SUCH_FILE)
-_LOOKING = {Kind.STAT, Kind.LSTAT, Kind.OPENDIR}
+_LOOKING = {Kind.STAT, Kind.LSTAT, Kind.OPENDIR, Kind.READLINK}
 _NAMING = {Kind.MKDIR, Kind.RMDIR, Kind.REMOVE, Kind.RENAME}
 
 
@@ -55,6 +55,8 @@ class Operations:
             Kind.RMDIR: self._rmdir,
             Kind.REALPATH: self._realpath,
             Kind.RENAME: self._rename,
+            Kind.READLINK: self._readlink,
+            Kind.SYMLINK: self._symlink,
             Kind.EXTENDED: self._extended,
         }
 
@@ -225,6 +227,13 @@ class Operations:
         self._view.rename(request.path, request.target, replace=False)
         self._events.on_rename(normal(request.path), normal(request.target))
         return packets.status(request.id, Status.OK)
+
+    def _readlink(self, request: Request) -> bytes:
+        self._view.stat(request.path)
+        raise RefusedError("is no symbolic link")
+
+    def _symlink(self, request: Request) -> bytes:
+        raise RefusedError("the storage has no symbolic links", Status.OP_UNSUPPORTED)
 
     def _extended(self, request: Request) -> bytes:
         reply = self._extensions.perform(request)

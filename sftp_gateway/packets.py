@@ -128,6 +128,7 @@ class Request:
     extension: str = ""
     target_handle: bytes = b""  # copy-data
     target_offset: int = 0
+    more_data: bytes = b""  # users-groups-by-id
 
 
 _U32 = struct.Struct(">I")
@@ -274,6 +275,11 @@ def _copy_data(cursor: Cursor, request: Request) -> None:
     request.target_offset = cursor.u64()
 
 
+def _two_lists(cursor: Cursor, request: Request) -> None:
+    request.data = cursor.string()
+    request.more_data = cursor.string()
+
+
 def _extended(cursor: Cursor, request: Request) -> None:
     request.extension = cursor.string().decode("ascii", "replace")
     read_fields = _EXTENSION_FIELDS.get(request.extension)
@@ -298,6 +304,8 @@ _FIELDS: dict[int, Callable[[Cursor, Request], None]] = {
     Kind.REALPATH: _path,
     Kind.STAT: _path,
     Kind.RENAME: _two_paths,
+    Kind.READLINK: _path,
+    Kind.SYMLINK: _two_paths,
     Kind.EXTENDED: _extended,
 }
 
@@ -309,6 +317,7 @@ _EXTENSION_FIELDS: dict[str, Callable[[Cursor, Request], None]] = {
     "expand-path@openssh.com": _path,
     "home-directory": _path,
     "copy-data": _copy_data,
+    "users-groups-by-id@openssh.com": _two_lists,
 }
 
 

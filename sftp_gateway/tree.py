@@ -81,12 +81,22 @@ class TreeView:
     def stat(self, path: str) -> Attributes:
         """Return the attributes of what is at `path`; of the root without asking anybody."""
         path = normal(path)
-        return attributes.folder_attributes() if path == "/" else self.store.stat(self.inner(path))
+        if path == "/":
+            return attributes.folder_attributes()
+        try:
+            return self.store.stat(self.inner(path))
+        except errors.InvalidPath:  # no file can have such a name; Finder and Explorer ask for theirs everywhere
+            raise errors.ResourceNotFound(path) from None
 
     def quick_stat(self, path: str) -> Attributes | None:
         """Return the attributes if that is possible without waiting."""
         path = normal(path)
-        return attributes.folder_attributes() if path == "/" else self.store.quick_stat(self.inner(path))
+        if path == "/":
+            return attributes.folder_attributes()
+        try:
+            return self.store.quick_stat(self.inner(path))
+        except errors.InvalidPath:
+            raise errors.ResourceNotFound(path) from None
 
     def open_folder(self, path: str) -> FolderHandle:
         """Open a directory to be listed."""
@@ -171,8 +181,8 @@ class TreeView:
         self._may_write()
         if flags & OpenFlag.READ:
             self._may_read()
-        if not flags & (OpenFlag.WRITE | OpenFlag.APPEND):
-            raise RefusedError("opened neither for reading nor for writing")
+        if not flags & (OpenFlag.WRITE | OpenFlag.APPEND | OpenFlag.CREAT):
+            raise RefusedError("opened to be cut, but not for writing")
         if normal(path) == "/":
             raise errors.FileExpected(path)
         if wished.size is not None and wished.size > self.store.quota.limit:

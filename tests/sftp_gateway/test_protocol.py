@@ -53,6 +53,7 @@ def test_version_lists_only_what_works(client: RawClient) -> None:
         "expand-path@openssh.com": "1",
         "home-directory": "1",
         "copy-data": "1",
+        "users-groups-by-id@openssh.com": "1",
     }
     reply = client.wait(client.extended("statvfs@openssh.com", s("/")))
     assert (reply.kind, reply.code) == (Kind.STATUS, Status.OP_UNSUPPORTED)
@@ -72,7 +73,6 @@ def test_limits_are_large_enough_for_openssh(client: RawClient) -> None:
     [
         (Kind.EXTENDED, (s("hardlink@openssh.com"), s("/a"), s("/b"))),
         (Kind.EXTENDED, (s("check-file"), s("/a"))),
-        (Kind.READLINK, (s("/a"),)),
         (Kind.SYMLINK, (s("/a"), s("/b"))),
         (42, ()),
         (255, (s("x"),)),
@@ -85,7 +85,40 @@ def test_unknown_requests_are_unsupported_and_the_session_lives_on(
     assert client.wait(client.stat("/")).kind == Kind.ATTRS
 
 
-@pytest.mark.parametrize("kind", [k for k in Kind if Kind.OPEN <= k <= Kind.RENAME and k != Kind.READLINK])
+def test_there_are_no_symbolic_links(client: RawClient) -> None:
+    client.put("/f", b"content")
+    assert client.wait(client.path(Kind.READLINK, "/missing")).code == Status.NO_SUCH_FILE
+    reply = client.wait(client.path(Kind.READLINK, "/f"))
+    assert (reply.code, reply.text) == (Status.FAILURE, "/f: is no symbolic link")
+    reply = client.wait(client.send(Kind.SYMLINK, s("/f"), s("/link")))
+    assert (reply.code, reply.text) == (Status.OP_UNSUPPORTED, "/f: the storage has no symbolic links")
+
+
+def test_owners_have_names(client: RawClient) -> None:
+    users, groups = s(struct.pack(">2I", 1000, 7)), s(struct.pack(">I", 1000))
+    reply = client.wait(client.extended("users-groups-by-id@openssh.com", users, groups))
+    assert reply.kind == Kind.EXTENDED_REPLY
+    assert reply.data == s(s("owner") + s("")) + s(s("group"))
+
+
+@pytest.mark.parametrize("flags", [C, C | X, C | R])
+def test_whoever_creates_a_file_may_write_it(client: RawClient, flags: int) -> None:
+    """paramiko's mode "x", and locks made by programs on sshfs."""
+    handle = client.opened("/f", flags)
+    assert client.wait(client.write(handle, 0, b"content")).ok
+    assert client.wait(client.close(handle)).ok
+    assert client.get("/f") == b"content"
+
+
+def test_creating_without_writing_keeps_what_is_there(client: RawClient) -> None:
+    client.put("/f", b"content")
+    handle = client.opened("/f", C | R)
+    assert client.wait(client.read(handle, 0, 100)).data == b"content"
+    assert client.wait(client.close(handle)).ok
+    assert client.get("/f") == b"content"
+
+
+@pytest.mark.parametrize("kind", [k for k in Kind if Kind.OPEN <= k <= Kind.SYMLINK])
 def test_a_truncated_request_is_a_bad_message(client: RawClient, kind: int) -> None:
     assert client.wait(client.send(kind, b"\0\0\0\x20abc")).code == Status.BAD_MESSAGE
     assert client.wait(client.stat("/")).kind == Kind.ATTRS
