@@ -3,6 +3,7 @@
 Commits in one namespace are serial (API facts, section 5), so many writers that each wait for their own commit spend
 their time in a queue. While one commit is under way, those that arrive form a group; the group then costs one
 append_batch and one finish_batch_v2, with sessions that were started ahead, and every writer gets its own result.
+Larger files do not share the one connection of an append_batch: each sends its content itself, and shares the commit.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 # The argument of append_batch travels in a header, which servers bound at 16 KiB; an entry takes about 110 bytes of it.
 GROUP_FILES: Final = 120
-GROUP_BYTES: Final = 32 * 2**20
+GROUP_BYTES: Final = 8 * 2**20
+# Content takes no lock (API facts, section 5): from here on it travels faster beside that of others than after it.
+SHARED_BYTES: Final = 256 * 1024
 SESSIONS_AHEAD: Final = 500
 # Sessions live for 7 days; older ones than this are forgotten rather than counted on.
 SESSION_SECONDS: Final = 3600.0
@@ -41,6 +44,8 @@ class GroupClient(Protocol):
 
     def session_start_batch(self, count: int) -> list[str]: ...
 
+    def session_append(self, session_id: str, offset: int, data: bytes, close: bool) -> None: ...
+
     def session_append_batch(self, parts: Sequence[tuple[str, bytes]]) -> list[ApiError | None]: ...
 
     def session_finish_batch(self, finished: Sequence[tuple[str, int, Commit]]) -> list[FileEntry | ApiError]: ...
@@ -52,6 +57,7 @@ class _Writer:
 
     commit: Commit
     data: bytes
+    session: str | None = None  # that has the content already
     result: Future[FileEntry] = field(default_factory=Future)
 
     def settle(self, result: FileEntry | Exception) -> None:
@@ -88,7 +94,7 @@ class GroupCommit:
         if commit.is_exact:
             # An exact commit cannot be settled by repeating it, as a group whose answer was lost has to be.
             return self._client.upload(commit, data)
-        writer = _Writer(commit, data)
+        writer = _Writer(commit, data, self._send_alone(data))
         with self._changed:
             self._queue.append(writer)
             self._arrived.notify_all()
@@ -97,6 +103,15 @@ class GroupCommit:
         while self._has_to_lead(writer):
             self._lead(writer)
         return writer.result.result()
+
+    def _send_alone(self, data: bytes) -> str | None:
+        """Send content that is too large for a shared call to a session; None where it is not, or there is no hurry."""
+        with self._changed:
+            if len(data) <= SHARED_BYTES or self._leader is None:
+                return None
+        session = self._take_sessions(1)[0]
+        self._client.session_append(session, 0, data, True)
+        return session
 
     def _has_to_lead(self, writer: _Writer) -> bool:
         """Wait until the writer's file is settled (False) or it is its turn to lead (True)."""
@@ -138,27 +153,20 @@ class GroupCommit:
             first = self._queue[0]
             path = first.commit.path.lower()
             # Two commits of one path keep their order: the second goes into the next group.
-            if group and (size + len(first.data) > GROUP_BYTES or path in paths):
+            shared = len(first.data) if first.session is None else 0
+            if group and (size + shared > GROUP_BYTES or path in paths):
                 break
-            size += len(first.data)
+            size += shared
             paths.add(path)
             group.append(self._queue.popleft())
         return group
 
     def _settle(self, group: list[_Writer]) -> None:
-        if len(group) == 1:
+        if len(group) == 1 and group[0].session is None:
             self._upload(group[0])
             return
-        try:
-            sessions = self._take_sessions(len(group))
-            appended = self._client.session_append_batch(
-                [(session, writer.data) for session, writer in zip(sessions, group, strict=True)]
-            )
-        except (ApiError, TransportError) as error:
-            for writer in group:
-                writer.settle(error)
-            return
-        ready = [pair for pair, error in zip(zip(sessions, group, strict=True), appended, strict=True) if error is None]
+        self._append([writer for writer in group if writer.session is None])
+        ready = [(writer.session, writer) for writer in group if writer.session is not None]
         results: Sequence[FileEntry | ApiError]
         try:
             results = (
@@ -178,6 +186,23 @@ class GroupCommit:
         for writer in group:
             if not writer.result.done():
                 self._upload(writer)
+
+    def _append(self, writers: list[_Writer]) -> None:
+        """Send the content of some writers in one call: those that it went well for have a session then."""
+        if not writers:
+            return
+        try:
+            sessions = self._take_sessions(len(writers))
+            appended = self._client.session_append_batch(
+                [(session, writer.data) for session, writer in zip(sessions, writers, strict=True)]
+            )
+        except (ApiError, TransportError) as error:
+            for writer in writers:
+                writer.settle(error)
+            return
+        for session, writer, refused in zip(sessions, writers, appended, strict=True):
+            if refused is None:
+                writer.session = session
 
     def _upload(self, writer: _Writer) -> None:
         try:

@@ -14,7 +14,7 @@ from fs_dropbox import group_commit
 from fs_dropbox.client import Commit
 from fs_dropbox.entries import FileEntry
 from fs_dropbox.errors import ApiError, TransportError
-from fs_dropbox.group_commit import GroupCommit
+from fs_dropbox.group_commit import SHARED_BYTES, GroupCommit
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BUSY = ApiError("files/upload_session/finish_batch_v2", ("path", "too_many_write_operations"))
@@ -53,6 +53,11 @@ class Account:
             sessions = [f"s{first + number}" for number in range(count)]
             self._sessions.update(dict.fromkeys(sessions, b""))
         return sessions
+
+    def session_append(self, session_id: str, offset: int, data: bytes, close: bool) -> None:
+        assert (offset, close) == (0, True)
+        self._begin("append")
+        self._sessions[session_id] = data
 
     def session_append_batch(self, parts: Sequence[tuple[str, bytes]]) -> list[ApiError | None]:
         self._begin("append_batch")
@@ -146,6 +151,47 @@ def test_a_busy_namespace_is_tried_again_alone(account: Account) -> None:
 def test_a_lost_answer_is_settled_by_repeating_the_same_content(account: Account) -> None:
     assert all(isinstance(result, FileEntry) for result in burst(account, 5, lost="finish_batch"))
     assert account.calls["upload"] == 5
+
+
+def test_larger_files_travel_beside_each_other_and_share_the_commit(account: Account) -> None:
+    gate = hold_first(account)
+    grouped = GroupCommit(account)
+    sizes = [SHARED_BYTES + 1, 10, SHARED_BYTES, 5 * SHARED_BYTES, 2 * SHARED_BYTES]
+    with ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(grouped.commit, Commit("/first", "add"), b"x" * 5 * SHARED_BYTES)]
+        while not account.calls:
+            threading.Event().wait(0.001)
+        for number, size in enumerate(sizes):
+            calls.append(pool.submit(grouped.commit, Commit(f"/{number}", "add"), bytes([number]) * size))
+        while len(grouped._queue) < len(sizes):
+            threading.Event().wait(0.001)
+        assert account.calls["append"] == 3  # while the first is still being committed
+        gate.set()
+        assert all(isinstance(call.result(10), FileEntry) for call in calls)
+    assert [account.files[f"/{number}"] for number in range(5)] == [bytes([n]) * size for n, size in enumerate(sizes)]
+    assert (account.calls["upload"], account.calls["append_batch"], account.calls["finish_batch"]) == (1, 1, 1)
+
+
+def test_a_larger_file_whose_content_does_not_arrive_fails_alone(account: Account) -> None:
+    gate = hold_first(account)
+    hold = account.before
+
+    def before(call: str) -> None:
+        hold(call)
+        if call == "append":
+            raise TransportError("timeout")
+
+    account.before = before
+    grouped = GroupCommit(account)
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(grouped.commit, Commit("/first", "add"), b"1")
+        while not account.calls:
+            threading.Event().wait(0.001)
+        large = pool.submit(grouped.commit, Commit("/large", "add"), bytes(SHARED_BYTES + 1))
+        assert isinstance(large.exception(10), TransportError)
+        gate.set()
+        first.result(10)
+    assert set(account.files) == {"/first"}
 
 
 def test_exact_creation_never_shares(account: Account) -> None:
