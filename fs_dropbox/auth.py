@@ -14,6 +14,7 @@ from fs_dropbox.errors import ApiError, AuthError, TransportError
 # Tokens live for 4 hours; a request sent with this much left is over before its token is.
 MARGIN_SECONDS: Final = 300.0
 ROUTE: Final = "oauth2/token"
+MEMBER_ID: Final = "dbmid:"  # what the ids of team members begin with
 
 # Sends a form to the token endpoint; returns status and JSON answer, raises ApiError (429) or TransportError.
 PostForm = Callable[[Mapping[str, str]], tuple[int, dict[str, Any]]]
@@ -23,8 +24,9 @@ PostForm = Callable[[Mapping[str, str]], tuple[int, dict[str, Any]]]
 class Credentials:
     """What proves who we are: a refresh token of an app, or an access token.
 
-    `member` is the e-mail address of the team member that a team's token acts as; `email` the address that the
-    account of the token must have. Raises ValueError for what cannot sign in. Its repr shows no secret.
+    `member` is the e-mail address or id of the team member that a team's token acts as, `admin` that of the
+    administrator; `email` the address that the account of the token must have. Raises ValueError for what cannot
+    sign in. Its repr shows no secret.
     """
 
     app_key: str | None = None
@@ -33,26 +35,30 @@ class Credentials:
     access_token: str | None = None
     member: str | None = None
     email: str | None = None
+    admin: str | None = None
 
     def __post_init__(self) -> None:
         if not (self.refresh_token or self.access_token):
             raise ValueError("a refresh token or an access token is needed")
         if self.refresh_token and not self.app_key:
             raise ValueError("a refresh token needs the app key of the app that it was made for")
+        if self.member and self.admin:
+            raise ValueError("a team's token acts as a member or as an administrator, not as both")
         # They travel in headers and forms; requests' own complaint would quote them.
-        for name in ("app_key", "app_secret", "refresh_token", "access_token"):
+        for name in ("app_key", "app_secret", "refresh_token", "access_token", "member", "admin"):
             value = getattr(self, name)
             if value and not (value.isascii() and value.isprintable() and " " not in value):
                 raise ValueError(f"the {name.replace('_', ' ')} has characters that none can have")
 
     def __repr__(self) -> str:
-        shown = [f"{name}={value!r}" for name in ("app_key", "member", "email") if (value := getattr(self, name))]
+        public = ("app_key", "member", "admin", "email")
+        shown = [f"{name}={value!r}" for name in public if (value := getattr(self, name))]
         shown += [f"{name}=…" for name in ("app_secret", "refresh_token", "access_token") if getattr(self, name)]
         return f"Credentials({', '.join(shown)})"
 
     def fingerprint(self) -> str:
         """Return a value that is equal for equal credentials and tells nothing of them."""
-        fields = (self.app_key, self.refresh_token or self.access_token, self.member)
+        fields = (self.app_key, self.refresh_token or self.access_token, self.member or self.admin)
         return hashlib.sha256("\0".join(field or "" for field in fields).encode()).hexdigest()
 
 

@@ -227,7 +227,14 @@ class Caller:
                 elif error.tag[:1] == ("invalid_root",) and not rerooted and self._change_root(error):
                     rerooted = True
                 else:
+                    error.actor, error.root = self._actor(), self._root
                     raise
+
+    def _actor(self) -> str:
+        """Return on whose behalf calls are made, as far as that is known."""
+        known = self._credentials
+        email = known.member or known.admin or known.email
+        return email or (self._account.email if self._account is not None else "")
 
     def _headers_for(self, route: Route) -> Mapping[str, str]:
         if not route.authorised or route is routes.MEMBER_INFO:
@@ -240,14 +247,25 @@ class Caller:
             return self._headers
 
     def _member_headers(self) -> Mapping[str, str]:
-        member = self._credentials.member
+        member = self._credentials.member or self._credentials.admin
         if member is None:
             return {}
+        header = "Dropbox-API-Select-User" if self._credentials.member else "Dropbox-API-Select-Admin"
+        if member.startswith(auth.MEMBER_ID):
+            return {header: member}
         with self._setup:
             if self._member_id is None:
                 argument = {"members": [{".tag": "email", "email": member}]}
-                self._member_id = self.call(routes.MEMBER_INFO, argument, decode=_decode_member_id)
-            return {"Dropbox-API-Select-User": self._member_id}
+                self._member_id = self.call(routes.MEMBER_INFO, argument, decode=self._decode_member_id)
+            return {header: self._member_id}
+
+    def _decode_member_id(self, result: list[dict[str, Any]]) -> str:
+        for member in result:
+            with contextlib.suppress(KeyError):
+                return str(member["profile"]["team_member_id"])
+        unknown = AuthError(routes.MEMBER_INFO.name, ("member_not_found",))
+        unknown.actor = self._actor()
+        raise unknown
 
     def _root_headers(self) -> Mapping[str, str]:
         if self._root == "home":
@@ -309,10 +327,3 @@ def _decode_account(result: dict[str, Any]) -> Account:
         home_path=root.get("home_path") or "",
         is_team=result.get("team") is not None,
     )
-
-
-def _decode_member_id(result: list[dict[str, Any]]) -> str:
-    for member in result:
-        with contextlib.suppress(KeyError):
-            return str(member["profile"]["team_member_id"])
-    raise AuthError(routes.MEMBER_INFO.name, ("member_not_found",))

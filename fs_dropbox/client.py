@@ -306,7 +306,8 @@ class Client:
                 outcomes.append(commit.blame(failure) if failure else self._committed(decode_file(entry)))
             return outcomes
 
-        return self._caller.call(routes.SESSION_FINISH_BATCH, {"entries": entries}, decode=decode_entries)
+        outcomes = self._caller.call(routes.SESSION_FINISH_BATCH, {"entries": entries}, decode=decode_entries)
+        return [commits.note_lock(self, each, each.path) if isinstance(each, ApiError) else each for each in outcomes]
 
     # Changes
 

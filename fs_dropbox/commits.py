@@ -5,13 +5,14 @@ Source of the rules: API facts, section 5, "Ambiguous commit".
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from fs_dropbox import paths
 from fs_dropbox.entries import DeletedEntry, FileEntry, FolderEntry
-from fs_dropbox.errors import ApiError
+from fs_dropbox.errors import ApiError, TransportError
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,9 @@ class Update:
 
     rev: str
 
+
+# What a change of a file that somebody else has locked is answered with: the documentation does not tell which.
+_PERHAPS_LOCKED: Final = frozenset({"access_restricted", "no_write_permission", "locked"})
 
 Mode: TypeAlias = Literal["add", "overwrite"] | Update
 
@@ -128,3 +132,14 @@ def settle_copy(lookup: Lookup, source: str, target: str) -> FileEntry | FolderE
     if not isinstance(original, FolderEntry):
         return None
     return entry if lookup.tree(source) == lookup.tree(target) else None
+
+
+def note_lock(lookup: Lookup, error: ApiError, path: str) -> ApiError:
+    """Return the error of a change, with who has locked the file where that may be why: Dropbox itself does not say."""
+    if error.status != 409 or not _PERHAPS_LOCKED.intersection(error.tag[-1:]):
+        return error
+    with suppress(ApiError, TransportError):
+        entry = lookup.get_metadata(path)
+        if isinstance(entry, FileEntry) and entry.lock is not None and not entry.lock.is_holder:
+            error.holder = entry.lock.told()
+    return error

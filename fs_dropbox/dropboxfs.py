@@ -42,7 +42,8 @@ class DropboxFS(FS):
         app_key, app_secret: of the app; without a secret for PKCE apps.
         refresh_token: from `fs-dropbox login`.
         access_token: instead of a refresh token; lasts four hours.
-        member: e-mail address of the team member to act as (needs a team's token).
+        member: e-mail address or id of the team member to act as (needs a team's token).
+        admin: the same of the administrator to act as, who sees what belongs to the team and, by `root`, to members.
         email: with an access token: the address that the token must belong to.
         root: "auto" (the team's space where there is one), "home", or a namespace id.
         cache: keep metadata; False asks Dropbox each time.
@@ -96,6 +97,7 @@ class DropboxFS(FS):
         ca_certs: str | None = None,
         timeout_seconds: float = 60.0,
         open_seconds: float = OPEN_SECONDS,
+        admin: str | None = None,
         documents: Show = "export",
         export: str | Sequence[str] = (),
         views: bool = False,
@@ -103,7 +105,7 @@ class DropboxFS(FS):
         super().__init__()
         self._lock = NoLock()  # type: ignore[assignment]
         self._usage: tuple[float, dict[str, int]] | None = None
-        self._options = {"member": member, "root": root, "documents": documents, "views": views}
+        self._options = {"member": member, "admin": admin, "root": root, "documents": documents, "views": views}
         with opening():
             self._parts = parts = assemble(
                 Credentials(
@@ -113,6 +115,7 @@ class DropboxFS(FS):
                     access_token=access_token,
                     member=member,
                     email=email,
+                    admin=admin,
                 ),
                 root=root,
                 api_host=api_host,

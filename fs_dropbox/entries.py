@@ -38,6 +38,11 @@ class FileLock(NamedTuple):
     holder_account_id: str | None
     created: datetime | None
 
+    def told(self) -> str:
+        """Say who holds it, and since when: a lock has no end but its holder's."""
+        since = f" since {self.created:%Y-%m-%d %H:%M} UTC" if self.created else ""
+        return f"locked by {self.holder_name or 'someone else'}{since}"
+
 
 class Export(NamedTuple):
     """How a file that cannot be downloaded (Paper, Google documents) can be exported."""
@@ -161,13 +166,15 @@ def _lock(lock: dict[str, Any]) -> FileLock | None:
 
 
 def to_info(entry: FileEntry | FolderEntry, namespaces: Collection[str] = ()) -> Info:
-    """Return PyFilesystem's view of an entry with the namespaces asked for: details, access, dropbox."""
+    """Return PyFilesystem's view of an entry with the namespaces asked for: details, access, link, dropbox."""
     is_file = isinstance(entry, FileEntry)
     raw: dict[str, dict[str, object]] = {"basic": {"name": entry.name, "is_dir": not is_file}}
     if "details" in namespaces:
         raw["details"] = _file_details(entry) if isinstance(entry, FileEntry) else _folder_details()
     if "access" in namespaces:
         raw["access"] = _access(0o644 if is_file else 0o755)
+    if "link" in namespaces:
+        raw["link"] = {"target": entry.symlink_target if isinstance(entry, FileEntry) else None}
     if "dropbox" in namespaces:
         raw["dropbox"] = _dropbox(entry)
     return Info(raw)

@@ -3,6 +3,7 @@
     dropbox://APP_KEY~APP_SECRET:REFRESH_TOKEN@/folder?root=auto
     dropbox://APP_KEY~:REFRESH_TOKEN@/                      an app without a secret (PKCE)
     dropbox://APP_KEY~APP_SECRET~ann@example.com:…@/        as that member of the team
+    dropbox://APP_KEY~APP_SECRET:…@/?admin=boss%40example.com  as the team's administrator
     dropbox://ann%40example.com:ACCESS_TOKEN@/              an access token, which must belong to that address
 
 Every part is percent-encoded.
@@ -18,6 +19,7 @@ from fs.opener import Opener
 from fs.opener.errors import OpenerError
 from fs.subfs import ClosingSubFS
 
+from fs_dropbox.documents import SHOWS
 from fs_dropbox.dropboxfs import DropboxFS
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ _SWITCH: Final = {
     "0": False,
 }
 _KEY = re.compile(r"[A-Za-z0-9]+")
+_MEMBER_ID = re.compile(r"dbmid:[\w-]+")
 _ADDRESS = re.compile(r"[^@~\s]+@[^@~\s]+")
 
 
@@ -67,6 +70,25 @@ def _root(text: str) -> str:
     return text
 
 
+def _member(text: str) -> str:
+    if not (_ADDRESS.fullmatch(text) or _MEMBER_ID.fullmatch(text)):
+        raise ValueError("an e-mail address, or the id of a team member (dbmid:…)")
+    return text
+
+
+def _show(text: str) -> str:
+    if text not in SHOWS:
+        raise ValueError(f"one of {', '.join(SHOWS)}")
+    return text
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    formats = tuple(each.strip().lower() for each in text.split(","))
+    if not all(re.fullmatch(r"[a-z0-9_]+", each) for each in formats):
+        raise ValueError("formats with commas between them, such as html,docx")
+    return formats
+
+
 PARAMETERS: Final[Mapping[str, Callable[[str], object]]] = {
     "root": _root,
     "cache": _switch,
@@ -76,6 +98,10 @@ PARAMETERS: Final[Mapping[str, Callable[[str], object]]] = {
     "ca_certs": str,
     "timeout_seconds": _seconds,
     "open_seconds": _seconds,
+    "admin": _member,
+    "documents": _show,
+    "export": _formats,
+    "views": _switch,
 }
 
 
@@ -144,8 +170,8 @@ def _credentials(user: str, password: str) -> dict[str, Any]:
         raise OpenerError("the app key in the Dropbox URL must be letters and digits, as the App Console shows it")
     if secret and not _KEY.fullmatch(secret):
         raise OpenerError("the app secret in the Dropbox URL must be letters and digits, as the App Console shows it")
-    if member and not _ADDRESS.fullmatch(member):
-        raise OpenerError(f"the member in the Dropbox URL must be an e-mail address, not {member!r}")
+    if member and not (_ADDRESS.fullmatch(member) or _MEMBER_ID.fullmatch(member)):
+        raise OpenerError(f"the member in the Dropbox URL must be an e-mail address or an id (dbmid:…), not {member!r}")
     if not password:
         raise OpenerError(f"the Dropbox URL has no refresh token; it is {FORM}; make one with: fs-dropbox login")
     return {"app_key": key, "app_secret": secret or None, "member": member or None, "refresh_token": password}

@@ -6,7 +6,7 @@ import fs.errors
 
 from fs_dropbox.conventions import path_error
 from fs_dropbox.documents import kind_of
-from fs_dropbox.entries import FileEntry, FileLock
+from fs_dropbox.entries import FileEntry
 
 
 def check_readable(path: str, entry: FileEntry) -> None:
@@ -21,16 +21,10 @@ def check_writable(path: str, entry: FileEntry) -> None:
     if not entry.is_downloadable:
         raise read_only(path, entry)
     if entry.lock is not None and not entry.lock.is_holder:
-        raise path_error(fs.errors.ResourceLocked, path, locked_by(entry.lock))
+        raise path_error(fs.errors.ResourceLocked, path, entry.lock.told())
 
 
 def read_only(path: str, entry: FileEntry) -> fs.errors.FSError:
     """Return the error for whoever would write into a document."""
     reason = f"{kind_of(entry)} can be edited in Dropbox only; here it can be read"
     return path_error(fs.errors.ResourceReadOnly, path, reason)
-
-
-def locked_by(lock: FileLock) -> str:
-    """Say who holds a lock, and since when: Dropbox's locks have no end but their holder's."""
-    since = f" since {lock.created:%Y-%m-%d %H:%M} UTC" if lock.created else ""
-    return f"locked by {lock.holder_name or 'someone else'}{since}"

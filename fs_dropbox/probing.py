@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Callable
 
+from fs_dropbox.authorization import required_scope
 from fs_dropbox.client import Client
 from fs_dropbox.errors import ApiError
-
-# What Dropbox says where the app itself was never given the scope.
-_REQUIRED = re.compile(r"required scope '([^']+)'")
 
 
 def missing_scopes(client: Client) -> list[str]:
@@ -36,18 +33,10 @@ def _is_granted(scope: str, probe: Callable[[], object]) -> bool:
     try:
         probe()
     except ApiError as error:
-        required = required_scope(error)
+        required = required_scope(error.tag, error.message, error.details)
         if required is not None:
             return required != scope
         if error.status in (409, 403):
             return True
         raise
     return True
-
-
-def required_scope(error: ApiError) -> str | None:
-    """Return the scope whose absence is the reason of an error, None when it is another reason."""
-    if error.tag[:1] == ("missing_scope",):
-        return str(error.details.get("required_scope", ""))
-    match = _REQUIRED.search(error.message)
-    return match[1] if match else None
