@@ -244,8 +244,10 @@ class Session(paramiko.ServerInterface):
         return True
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        hint = " Use scp without -O." if command.split(b" ", 1)[0] == b"scp" else ""
-        self.transport.refuse(channel, SFTP_ONLY + hint)
+        if command.split(b" ", 1)[0] == b"scp":
+            self.transport.refuse(channel, SFTP_ONLY + " Use scp without -O.", as_scp=True)
+        else:
+            self.transport.refuse(channel, SFTP_ONLY)
         return True
 
     @_answers(False)
@@ -262,7 +264,7 @@ class Session(paramiko.ServerInterface):
         except AccountUnreachableError as error:
             self._turn_away(f"{login.storage} cannot be reached", error)
             return False
-        view = self._lease.tree.view(login.root, rights=Rights(login.rights))
+        view = self._lease.tree.view(login.root, rights=Rights(login.rights), write_back=login.write_back)
         sftp = SFTPChannel(channel, view, events=self.log, workers=self._services.workers, meter=self._services.meter)
         with self._lock:
             self._channels = [*(known for known in self._channels if not known.wait(0)), sftp]

@@ -205,7 +205,7 @@ class BoundedTransport(wire.GatewayTransport):
         self._on_login = on_login
         self._on_end = on_end
         self._kex_init_deferred = False
-        self._refusals: dict[int, str] = {}
+        self._refusals: dict[int, tuple[str, bool]] = {}
         self._held_back: list[Message] = []  # of the transport's thread
         self._channel_handler_table: dict[int, Callable[[Channel, Message], None]] = {
             **self._channel_handler_table,
@@ -237,12 +237,13 @@ class BoundedTransport(wire.GatewayTransport):
         self.packetizer.farewell = farewell
         shut_down(self.sock, socket.SHUT_RD)
 
-    def refuse(self, channel: Channel, text: str) -> None:
+    def refuse(self, channel: Channel, text: str, *, as_scp: bool = False) -> None:
         """Accept the request under way on this channel, answer it with a text on stderr and exit status 1, and close.
 
-        To be called from `check_channel_…_request`, which then returns True.
+        To be called from `check_channel_…_request`, which then returns True. With `as_scp` the text is an error of the
+        old scp protocol instead: libssh2 takes a channel that ends with something on stderr for a success.
         """
-        self._refusals[channel.get_id()] = text
+        self._refusals[channel.get_id()] = text, as_scp
 
     @property
     def open_channels(self) -> int:
@@ -329,11 +330,15 @@ class BoundedTransport(wire.GatewayTransport):
 
     def _handle_channel_request(self, channel: Channel, m: Message) -> None:
         channel._handle_request(m)  # type: ignore[attr-defined]
-        text = self._refusals.pop(channel.get_id(), None)
-        if text is not None:
+        refusal = self._refusals.pop(channel.get_id(), None)
+        if refusal is not None:
+            text, as_scp = refusal
             with contextlib.suppress(OSError, EOFError, SSHException):
                 channel.settimeout(0.0)  # a client that gives no window gets no text; nobody waits for it
-                channel.sendall_stderr(text.encode() + b"\r\n")
+                if as_scp:
+                    channel.sendall(b"\2" + text.encode() + b"\n")
+                else:
+                    channel.sendall_stderr(text.encode() + b"\r\n")
             channel.send_exit_status(1)
             channel.close()
 

@@ -83,3 +83,13 @@ def test_a_folder_is_listed_and_quoted_commands_are_obeyed(stack: Stack) -> None
 def test_a_missing_file_and_a_wrong_password_have_their_own_exit_codes(stack: Stack) -> None:
     assert try_curl(stack, url(stack, "/missing")).code == 78
     assert try_curl(stack, "--user", "bob:wrong", url(stack, "/")).code == 67
+
+
+def test_the_old_scp_is_refused_and_taken_for_no_success(stack: Stack) -> None:
+    """libssh2 1.10 takes a channel that ends with something on stderr for a success."""
+    stack.write("file", b"1")
+    stack.control.write("/there", b"1")
+    old = url(stack, "/there").replace("sftp:", "scp:")
+    assert try_curl(stack, "-o", "back", old).code != 0
+    assert try_curl(stack, "-T", "file", old + "2").code != 0
+    assert stack.control.tree() == {"/there": 1}

@@ -126,6 +126,6 @@ def test_asyncssh_is_told_that_there_is_no_scp(stack: Stack) -> None:
         async with asyncssh.connect(**stack.asyncssh) as connection:
             await asyncssh.scp(stack.folder / "file", (connection, "/file"))
 
-    with pytest.raises((asyncssh.Error, OSError)):
+    with pytest.raises((asyncssh.Error, OSError), match="SFTP only"):
         asyncio.run(asyncio.wait_for(work(), 20))
     assert not stack.control.exists("/file")
