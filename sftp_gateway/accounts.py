@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
 from pathlib import Path
 
 import fs.errors
 from fs.base import FS
 
 from sftp_gateway.tree import Tree, TreeLimits
+from sftp_gateway.write_back import WriteBackFS
 
 _MAX_OPENINGS = 64
 
@@ -28,6 +30,15 @@ class AccountRefusedError(Exception):
 
 class AccountUnreachableError(Exception):
     """The storage did not answer; the credentials may well be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """How an open account stands, as far as its filesystem tells (`getmeta("state")`)."""
+
+    spool_bytes: int
+    throttled: bool
+    unfollowed: bool
 
 
 class Lease:
@@ -56,6 +67,20 @@ class _Account:
         self.checked_at = now
         self.idle_since = now
 
+    @property
+    def is_delivering(self) -> bool:
+        """Whether files wait here for their delivery."""
+        return isinstance(self.filesystem, WriteBackFS) and self.filesystem.is_busy
+
+    @property
+    def state(self) -> AccountState:
+        told = self.filesystem.getmeta("state")
+        return AccountState(
+            spool_bytes=self.tree.store.quota.used,
+            throttled=bool(told.get("throttled", False)),
+            unfollowed=not told.get("followed", True),
+        )
+
     def close(self) -> None:
         try:
             self.tree.close()
@@ -79,7 +104,9 @@ class Accounts:
         open_seconds: float,
         idle_seconds: float,
         recheck_seconds: float,
+        wrap: Callable[[str, str, FS], FS] = lambda key, url, filesystem: filesystem,  # noqa: ARG005
     ) -> None:
+        """`wrap` gets the key, the URL and the filesystem of an account that is opened, and returns what is used."""
         self._open_filesystem = open_filesystem
         self._spool_folder = spool_folder
         self._secret = secret
@@ -87,6 +114,7 @@ class Accounts:
         self._open_seconds = open_seconds
         self._idle_seconds = idle_seconds
         self._recheck_seconds = recheck_seconds
+        self._wrap = wrap
         self._lock = threading.Lock()
         # guarded by _lock
         self._open: dict[str, _Account] = {}
@@ -99,7 +127,7 @@ class Accounts:
 
         Raises `AccountRefusedError`, or `AccountUnreachableError`, also when nothing is known after `open_seconds`.
         """
-        key = hmac.new(self._secret, url.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32]
+        key = self.key(url)
         deadline = time.monotonic() + self._open_seconds
         while True:
             with self._lock:
@@ -117,12 +145,38 @@ class Accounts:
                     account.sessions += 1
                     return Lease(account, self._release)
 
+    def key(self, url: str) -> str:
+        """Return the name of the URL's account on disk, which tells nothing of the URL."""
+        return hmac.new(self._secret, url.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32]
+
+    def drain(self, seconds: float) -> None:
+        """Deliver what waits in the journals of the open accounts, as far as that can be done in `seconds`."""
+        deadline = time.monotonic() + seconds
+        with self._lock:
+            filesystems = [account.filesystem for account in self._open.values()]
+        for filesystem in filesystems:
+            if isinstance(filesystem, WriteBackFS):
+                filesystem.drain(max(0.0, deadline - time.monotonic()))
+
+    def states(self) -> list[AccountState]:
+        """Return how the open accounts stand; never waits for a storage."""
+        with self._lock:
+            accounts = list(self._open.values())
+        return [account.state for account in accounts]
+
+    def set_times(self, *, open_seconds: float, idle_seconds: float, recheck_seconds: float) -> None:
+        """Use these times from now on."""
+        self._open_seconds = open_seconds
+        self._idle_seconds = idle_seconds
+        self._recheck_seconds = recheck_seconds
+
     def close_idle(self) -> None:
         """Close what no session has used for a while; returns at once."""
         now = time.monotonic()
         with self._lock:
             for key, account in list(self._open.items()):
-                if account.sessions == 0 and now - account.idle_since >= self._idle_seconds:
+                is_idle = account.sessions == 0 and now - account.idle_since >= self._idle_seconds
+                if is_idle and not account.is_delivering:
                     self._retire_locked(key)
 
     def close(self, timeout: float = 10.0) -> bool:
@@ -202,6 +256,7 @@ class Accounts:
         if known is not None:
             filesystem.close()
             return known
+        filesystem = self._wrap(key, url, filesystem)
         return _Account(
             filesystem, Tree(filesystem, spool_folder=self._spool_folder / key, limits=self._tree_limits), started
         )

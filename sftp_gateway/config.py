@@ -63,6 +63,9 @@ class UserConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Meta(description="read-write, read-only, or write-only (a drop box: nothing can be read or removed)."),
     ] = "read-write"
     max_sessions: Annotated[int, Meta(description="Sessions at once; 0 for max_sessions_per_user.", ge=0)] = 0
+    write_back: Annotated[
+        bool, Meta(description="Answer when a file is on the gateway's own disk, and deliver it in the background.")
+    ] = False
 
     def __repr__(self) -> str:
         return f"UserConfig(name={self.name!r}, root={self.root!r}, rights={self.rights!r})"
@@ -137,6 +140,12 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         10 * 2**30
     )
     partial_seconds: Annotated[float, Meta(description="How long a broken upload can be resumed.", ge=0)] = 86400.0
+    write_back_quota_bytes: Annotated[
+        int, Meta(description="Disk for files that wait for their delivery, of one account.", ge=0)
+    ] = 10 * 2**30
+    write_back_delay_seconds: Annotated[
+        float, Meta(description="How long a file waits at most for others that can be delivered with it.", ge=0)
+    ] = 5.0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="The least that is logged.")
     ] = "info"

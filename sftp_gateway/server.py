@@ -23,6 +23,9 @@ from sftp_gateway.accounts import Accounts
 from sftp_gateway.config import GatewayConfig
 from sftp_gateway.gatekeeper import Gatekeeper, Register
 from sftp_gateway.hostkey import HostKeyError, create_private_file, load_host_key, load_or_create_host_key
+from sftp_gateway.journal import Totals
+from sftp_gateway.journals import Journals
+from sftp_gateway.keeper import Keeper
 from sftp_gateway.listening import ListenError, listen
 from sftp_gateway.logs import log_event
 from sftp_gateway.session import Services, Session
@@ -30,6 +33,7 @@ from sftp_gateway.transport import DISCONNECT_BY_APPLICATION, BoundedTransport, 
 from sftp_gateway.tree import TreeLimits
 from sftp_gateway.users import Users
 from sftp_gateway.workers import Workers
+from sftp_gateway.write_back import WriteBackLimits
 
 _WATCH_SECONDS = 1.0
 _GOODBYE_SECONDS = 10.0
@@ -107,6 +111,11 @@ class SFTPGateway:
             raise GatewayError("a gateway starts once; make another")
         self._host_keys = load_host_keys(config)
         secret = self._load_secret()
+        self._journals = Journals(
+            config.state_path / "journal",
+            limits=WriteBackLimits(quota=config.write_back_quota_bytes, delay_seconds=config.write_back_delay_seconds),
+            users_of=lambda wanted: [name for name, url in self._users().urls(write_back=True) if url == wanted],
+        )
         self._listener = self._listen()
         self._address: tuple[str, int] = self._listener.getsockname()[:2]
         self._services = Services(
@@ -127,6 +136,7 @@ class SFTPGateway:
                 open_seconds=config.open_seconds,
                 idle_seconds=config.account_idle_seconds,
                 recheck_seconds=config.recheck_seconds,
+                wrap=self._journals.wrap,
             ),
             workers=Workers(config.workers),
             gatekeeper=Gatekeeper(
@@ -139,6 +149,8 @@ class SFTPGateway:
                 register=self._crew.register if self._crew is not None else None,
             ),
         )
+        self._keeper = Keeper(self._services.accounts, self._journals, lambda: self._users().urls())
+        self._keeper.start()
         self._wake_receiver, self._wake_sender = socket.socketpair()
         for work in (self._accept_all, self._watch):
             thread = threading.Thread(target=work, name=f"sftp-gateway-{work.__name__.strip('_')}", daemon=True)
@@ -159,8 +171,11 @@ class SFTPGateway:
         for thread in self._threads:
             thread.join()
         drain = self._config.drain_seconds if drain_seconds is None else drain_seconds
+        deadline = time.monotonic() + drain
         clean = self._end_sessions(drain)
         clean = self._services.workers.close() and clean
+        self._services.accounts.drain(max(0.0, deadline - time.monotonic()))
+        clean = self._keeper.stop(self._config.open_seconds) and clean
         clean = self._services.accounts.close() and clean
         if not self._snapshot():
             self._services.gatekeeper.close()
@@ -198,7 +213,14 @@ class SFTPGateway:
         with self._lock:
             return len(self._connections)
 
+    def pending(self) -> Totals:
+        """Return how much was acknowledged and is not delivered yet, or could not be."""
+        return self._journals.totals()
+
     # Start.
+
+    def _users(self) -> Users:
+        return self._services.users
 
     def _load_secret(self) -> bytes:
         """The key of the digests that name accounts: kept, so that partial uploads are found again after a restart."""

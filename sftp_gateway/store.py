@@ -50,6 +50,7 @@ class Store:
         self.atomic = bool(meta.get("atomic_writes"))
         self.local = meta.get("network") is False  # its calls may be made where nothing may wait
         self.case_insensitive = bool(meta.get("case_insensitive"))
+        self._has_journal = bool(meta.get("write_back"))
         self._cached_info = getattr(filesystem, "cached_info", None)
         self.quota = Quota(limits.spool_quota)
         self.overlay = Overlay(self.fold, wait_seconds=limits.commit_wait_seconds)
@@ -170,12 +171,12 @@ class Store:
             fresh = self._is_absent(path, draft, create=bool(flags & OpenFlag.CREAT))
             return self._new(path, session, handle, fresh=fresh)
         if draft is not None and draft.state is State.OPEN:
-            return draft if draft.join(session, handle) else None
+            return draft if self._join(draft, session, handle) else None
         try:
             base = self.open_committed(path)
         except errors.ResourceNotFound:
             if draft is not None and draft.state is State.PARTIAL:
-                return draft if draft.join(session, handle) else None
+                return draft if self._join(draft, session, handle) else None
             if not flags & OpenFlag.CREAT:
                 raise
             self.check_parent(path)
@@ -303,11 +304,20 @@ class Store:
         spool = Spool(self._spool_folder, self.quota, memory_limit=self.limits.spool_memory)
         draft = self._draft(path, spool, base=base, exclusive=exclusive, fresh=fresh)
         draft.owner = session
+        draft.write_back = self._writes_back(session)
         draft.handles.add(handle)
         if base is None:
             self.drop_partials(path)
         self.overlay.add(draft)
         return draft
+
+    def _join(self, draft: Draft, session: object, handle: object) -> bool:
+        draft.write_back = self._writes_back(session)
+        return draft.join(session, handle)
+
+    def _writes_back(self, session: object) -> bool:
+        """Tell whether CLOSE is to be answered when the file is on local disk."""
+        return self._has_journal and bool(getattr(session, "write_back", False))
 
     def note_again(self, draft: Draft) -> None:
         """Note the new path of a draft that has a note, unless another process has taken it over."""

@@ -41,9 +41,12 @@ class Tree:
     def __init__(self, filesystem: FS, *, spool_folder: Path, limits: TreeLimits | None = None) -> None:
         self.store = Store(filesystem, spool_folder=spool_folder, limits=limits or TreeLimits())
 
-    def view(self, root: str = "/", *, rights: Rights = Rights.READ_WRITE) -> TreeView:
-        """Return what one session sees: the folder `root` as "/"; no client path leads out of it."""
-        return TreeView(self.store, root, rights)
+    def view(self, root: str = "/", *, rights: Rights = Rights.READ_WRITE, write_back: bool = False) -> TreeView:
+        """Return what one session sees: the folder `root` as "/"; no client path leads out of it.
+
+        With `write_back` its files are committed when they are on local disk, where the filesystem has a journal.
+        """
+        return TreeView(self.store, root, rights, write_back=write_back)
 
     def close(self) -> None:
         """Abort what is still being written. Idempotent."""
@@ -56,8 +59,9 @@ class TreeView:
     Its methods take the client's paths, apply the rights, and raise `fs.errors`, `RefusedError` and OSError.
     """
 
-    def __init__(self, store: Store, root: str, rights: Rights) -> None:
+    def __init__(self, store: Store, root: str, rights: Rights, *, write_back: bool = False) -> None:
         self.store = store
+        self.write_back = write_back
         self.rights = rights
         self._names = Names(store)
         self._root = "" if (root := normal(root)) == "/" else root

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import hmac
 import os
@@ -50,6 +51,7 @@ class Login:
     """False for storage credentials: only opening the URL tells whether they are right."""
     secrets: tuple[str, ...] = field(default=(), repr=False)
     """Texts that no log line may contain."""
+    write_back: bool = False
 
     @property
     def storage(self) -> str:
@@ -63,15 +65,21 @@ class Users:
     def __init__(
         self, users: Iterable[UserConfig] = (), *, credential_url: str | None = None, url_parameters: str = ""
     ) -> None:
-        self._users = {user.name: user for user in users}
-        self._credential_url = credential_url
-        self._url_parameters = url_parameters
+        self.replace(users, credential_url=credential_url, url_parameters=url_parameters)
         self._salt = secrets.token_bytes(32)
         # Hashing takes 19 MiB and a core each time: more at once would only be a way to stop the server.
         self._hashing = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
         self._lock = threading.Lock()
         # guarded by _lock
         self._verified: dict[str, bytes] = {}
+
+    def replace(
+        self, users: Iterable[UserConfig], *, credential_url: str | None = None, url_parameters: str = ""
+    ) -> None:
+        """Let these in from now on, and nobody else."""
+        self._users = {user.name: user for user in users}
+        self._credential_url = credential_url
+        self._url_parameters = url_parameters
 
     def check_password(self, name: str, password: str) -> Login | None:
         """Return the login for this name and password, None when they are refused; raises `UserError`."""
@@ -94,6 +102,13 @@ class Users:
     def knows(self, name: str) -> bool:
         """Tell whether a user of this name is configured; for logs, never for clients."""
         return name in self._users
+
+    def urls(self, *, write_back: bool = False) -> Iterator[tuple[str, str]]:
+        """Yield name and FS URL of every user that has one; with `write_back`, of those with write-back alone."""
+        for user in self._users.values():
+            if user.write_back or not write_back:
+                with contextlib.suppress(UserError):
+                    yield user.name, _url(user)
 
     def check_all(self) -> Iterator[str]:
         """Yield one line for each user that could not sign in as configured; reads keys, URLs and variables."""
@@ -145,7 +160,16 @@ class Users:
     def _login(self, user: UserConfig) -> Login:
         url = _url(user)
         hidden = (url, *(part for part in re.split(r"[/:@~?&=]", url) if len(part) >= 12))
-        return Login(user.name, shown_name(user.name), url, user.root, user.rights, user.max_sessions, secrets=hidden)
+        return Login(
+            user.name,
+            shown_name(user.name),
+            url,
+            user.root,
+            user.rights,
+            user.max_sessions,
+            secrets=hidden,
+            write_back=user.write_back,
+        )
 
 
 def hash_password(password: str) -> str:

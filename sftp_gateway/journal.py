@@ -1,0 +1,355 @@
+"""`Journal`: which files of an account were acknowledged and are not delivered yet. Survives kill -9."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from sftp_gateway.journal_file import JournalFile
+from sftp_gateway.journal_rows import (
+    AT_OR_BELOW,
+    COLUMNS,
+    LIVE,
+    BeingSentError,
+    ConflictError,
+    DeliveredError,
+    Mode,
+    NewFile,
+    NoRoomError,
+    Outcome,
+    Pending,
+    Totals,
+    alone,
+    delete,
+    fact,
+    fail,
+    from_row,
+    next_turn,
+    replaceable,
+    select,
+)
+from sftp_gateway.vault import LocalBytes, Vault
+
+__all__ = [
+    "BeingSentError",
+    "ConflictError",
+    "DeliveredError",
+    "Journal",
+    "Mode",
+    "NewFile",
+    "NoRoomError",
+    "Outcome",
+    "Pending",
+    "Totals",
+]
+
+
+class Journal:
+    """The pending files of one account, by path and in order.
+
+    Owned by a `WriteBackFS`, or by the command `pending`; several processes may have the same one open. Thread-safe;
+    what a method has changed is on the disk when it returns. Raises sqlite3.Error where the disk or the file fails.
+    """
+
+    def __init__(self, folder: Path, *, fold: Callable[[str], str] = lambda path: path, create: bool = True) -> None:
+        """Open the journal in `folder`, or begin it; raises `JournalError`."""
+        self.vault = Vault(folder)
+        self._fold = fold
+        self._file = JournalFile(folder, create=create)
+        self.close = self._file.close
+        self.wait = self._file.wait
+        self.pause = self._file.pause
+
+    # -- looking
+
+    def find(self, path: str) -> Pending | None:
+        """Return what counts at `path`: the latest that is to be delivered, else what failed there."""
+        found = self._select("key = ? AND hidden = 0 ORDER BY turn DESC LIMIT 1", self._fold(path))
+        return found[0] if found else None
+
+    def children(self, folder: str) -> dict[str, Pending]:
+        """Return what counts directly in a folder, by folded name."""
+        first, last = self._span(folder)
+        found = {}
+        for pending in self._select("key > ? AND key < ? AND hidden = 0 ORDER BY turn", first, last):
+            name = pending.key[len(first) :]
+            if "/" not in name:
+                found[name] = pending
+        return found
+
+    def is_live(self, path: str) -> bool:
+        """Tell whether something at or below `path` is still to be delivered."""
+        return bool(self._select(f"{AT_OR_BELOW} AND {LIVE} LIMIT 1", *self._at_or_below(path)))
+
+    def is_shown_below(self, folder: str) -> bool:
+        """Tell whether something is shown below `folder`, what failed included."""
+        return bool(self._select("key > ? AND key < ? AND hidden = 0 LIMIT 1", *self._span(folder)))
+
+    def trouble(self, path: str) -> str:
+        """Return why something at or below `path` could not be delivered when that was last tried; else ""."""
+        where = f"{AT_OR_BELOW} AND state = 'pending' AND attempts > 0 LIMIT 1"
+        found = self._select(where, *self._at_or_below(path))
+        return found[0].reason if found else ""
+
+    def get(self, number: int) -> Pending | None:
+        """Return the pending file of this id."""
+        found = self._select("id = ?", number)
+        return found[0] if found else None
+
+    def all(self) -> list[Pending]:
+        """Return everything, in the order of delivery."""
+        return self._select("1 ORDER BY turn")
+
+    def totals(self) -> Totals:
+        """Return how much there is."""
+        counted = f"SELECT coalesce(sum({LIVE}), 0), coalesce(sum(state = 'failed'), 0), min(acknowledged) FROM files"
+        waiting, failed, oldest = self._file.select(counted)[0]
+        return Totals(waiting, failed, self.used, oldest)
+
+    @property
+    def used(self) -> int:
+        """The size of everything together, in bytes."""
+        return int(self._file.select("SELECT value FROM facts WHERE name = 'bytes'")[0][0])
+
+    def content(self, pending: Pending) -> BinaryIO | bytes:
+        """Return the content, as bytes or as an open file; raises FileNotFoundError where it is not there any more."""
+        if pending.file is not None:
+            return self.vault.path(pending.file).open("rb")
+        rows = self._file.select("SELECT bytes FROM contents WHERE id = ?", pending.id)
+        if not rows:
+            raise FileNotFoundError(pending.path)
+        return bytes(rows[0][0])
+
+    def is_whole(self, pending: Pending) -> bool:
+        """Tell whether the content is there in its full size."""
+        if pending.file is None:
+            return self._file.select("SELECT length(bytes) FROM contents WHERE id = ?", pending.id) == [(pending.size,)]
+        try:
+            return self.vault.path(pending.file).stat().st_size == pending.size
+        except OSError:
+            return False
+
+    # -- what users do
+
+    def put(self, new: NewFile, content: LocalBytes, *, quota: int) -> int:
+        """Record a file whose content is complete, and return its id; the content then belongs to the journal.
+
+        Raises `NoRoomError`, `ConflictError`; for a file that `replaces` another also `BeingSentError`,
+        `DeliveredError`.
+        """
+        content.sync()
+        key = self._fold(new.path)
+
+        def work(db: sqlite3.Connection) -> tuple[int, list[str]]:
+            mode, expected, fresh = new.mode, new.expected, new.fresh
+            dropped: list[str] = []
+            live = select(db, f"key = ? AND {LIVE} ORDER BY turn", key)
+            if new.replaces is not None:
+                old = replaceable(db, new.replaces, key)
+                live = [pending for pending in live if pending.id != old.id]
+                if old.failed and not new.fresh:  # the storage has something else there by now
+                    raise ConflictError
+                dropped = delete(db, [old])
+                if not old.failed:
+                    mode, expected, fresh = old.mode, old.expected, old.fresh
+            elif live and mode != "replace":
+                raise ConflictError
+            if fact(db, "bytes") + content.size > quota:
+                raise NoRoomError
+            db.execute("UPDATE files SET hidden = 1 WHERE key = ? AND state = 'failed'", (key,))
+            cursor = db.execute(
+                "INSERT INTO files (turn, key, path, size, modified, mode, expected, fresh, file, acknowledged)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(next_turn(db), key, new.path, content.size, new.modified),
+                    *(mode, expected, fresh and not live, content.name, time.time()),
+                ),
+            )
+            if content.name is None:
+                db.execute("INSERT INTO contents VALUES (?, ?)", (cursor.lastrowid, content.memory))
+            return int(cursor.lastrowid or 0), dropped
+
+        number, dropped = self._file.change(work)
+        content.release()
+        self.vault.remove(dropped)
+        return number
+
+    def rename(self, source: str, target: str, *, replace: bool, occupied: bool, committed: bool) -> bool:
+        """Give what is pending at `source` another path, if the storage has no part in that; tell whether.
+
+        `occupied`: the storage has a file at the target; `committed`: it may have one at the source. Raises
+        `BeingSentError`, and `ConflictError` where the target exists and is not to be replaced.
+        """
+        old, new = self._fold(source), self._fold(target)
+
+        def work(db: sqlite3.Connection) -> bool:
+            moved = alone(db, old, committed=committed)
+            if not moved:
+                return False
+            there = old != new and (occupied or bool(select(db, "key = ? AND hidden = 0 LIMIT 1", new)))
+            if there and not replace:
+                raise ConflictError
+            db.execute("UPDATE files SET hidden = 1 WHERE key = ? AND key != ? AND state = 'failed'", (new, old))
+            for pending in moved:
+                mode = "replace" if pending.failed or replace else pending.mode
+                fresh = pending is moved[0] and not there and not pending.failed
+                db.execute(
+                    "UPDATE files SET path = ?, key = ?, turn = ?, fresh = ?, mode = ?, expected = NULL,"
+                    " state = 'pending', reason = '', attempts = 0, not_before = 0 WHERE id = ?",
+                    (target, new, next_turn(db), fresh, mode, pending.id),
+                )
+            return True
+
+        return self._file.change(work)
+
+    def discard(self, path: str, *, committed: bool) -> bool:
+        """Drop what is pending at `path`, if the storage has no part in that; tell whether. Raises `BeingSentError`."""
+        key = self._fold(path)
+
+        def work(db: sqlite3.Connection) -> tuple[bool, list[str]]:
+            gone = alone(db, key, committed=committed)
+            return bool(gone), delete(db, gone)
+
+        done, dropped = self._file.change(work)
+        self.vault.remove(dropped)
+        return done
+
+    def hide_failed(self, path: str) -> None:
+        """Show what failed at `path` no more in the tree; it is reported all the same."""
+        found = self.find(path)
+        if found is not None and found.failed:
+            self._execute("UPDATE files SET hidden = 1 WHERE key = ? AND state = 'failed'", self._fold(path))
+
+    def move_failed(self, source: str, target: str) -> None:
+        """Give what failed below the directory `source` paths below `target`, where the directory now is."""
+        span, length = self._span(source), len(source.rstrip("/"))
+
+        def work(db: sqlite3.Connection) -> None:
+            for pending in select(db, "key > ? AND key < ?", *span):
+                path = target.rstrip("/") + pending.path[length:]
+                db.execute("UPDATE files SET path = ?, key = ? WHERE id = ?", (path, self._fold(path), pending.id))
+
+        if self._select("key > ? AND key < ? LIMIT 1", *span):
+            self._file.change(work)
+
+    def hurry(self, path: str = "/") -> None:
+        """Have what is at or below `path` delivered without delay, whatever came of it before."""
+        statement = f"UPDATE files SET hurried = 1, not_before = 0, attempts = 0 WHERE {AT_OR_BELOW} AND {LIVE}"
+        self._execute(statement, *self._at_or_below(path))
+
+    # -- what the delivery does, in one process at a time
+
+    def recover(self) -> None:
+        """Take up what a delivery that died has left. What it was sending may have arrived, or not."""
+        self._execute("UPDATE files SET state = 'pending', fresh = 0 WHERE state = 'sending'")
+        self.vault.clear(lambda name: bool(self._select("file = ? LIMIT 1", name)))
+
+    def due(self, limit: int) -> tuple[list[Pending], bool]:
+        """Return the first of each path that may be sent now, in order, and whether somebody waits for one of them."""
+        where = (
+            "state = 'pending' AND not_before <= ? AND NOT EXISTS (SELECT 1 FROM files AS earlier WHERE"
+            f" earlier.key = files.key AND earlier.turn < files.turn AND earlier.{LIVE})"
+        )
+        now = time.time()
+        found = self._select(f"{where} ORDER BY turn LIMIT ?", now, limit)
+        hurried = found and self._file.select("SELECT 1 FROM files WHERE hurried = 1 AND state = 'pending' LIMIT 1")
+        return found, bool(hurried)
+
+    def next_retry(self) -> float | None:
+        """Return when the next file may be tried again; None where nothing waits."""
+        moment = self._file.select("SELECT min(not_before) FROM files WHERE state = 'pending'")[0][0]
+        return None if moment is None else float(moment)
+
+    def latest(self) -> float:
+        """Return when the latest file was acknowledged."""
+        rows = self._file.select("SELECT acknowledged FROM files ORDER BY id DESC LIMIT 1")
+        return float(rows[0][0]) if rows else 0.0
+
+    def send(self, chosen: Sequence[Pending]) -> list[Pending]:
+        """Note that these are on their way; return those of them that are still there, unchanged."""
+
+        def work(db: sqlite3.Connection) -> list[Pending]:
+            still = [pending for pending in chosen if select(db, "id = ?", pending.id) == [pending]]
+            db.executemany("UPDATE files SET state = 'sending' WHERE id = ?", [(pending.id,) for pending in still])
+            return still
+
+        return self._file.change(work)
+
+    def settle(self, outcomes: Iterable[Outcome]) -> None:
+        """Note what has arrived, which ends here, and what has not."""
+        outcomes = list(outcomes)
+
+        def work(db: sqlite3.Connection) -> list[str]:
+            dropped = []
+            for outcome in outcomes:
+                for pending in select(db, "id = ?", outcome.id):
+                    if outcome.reason:
+                        fail(db, pending, outcome)
+                    else:
+                        dropped += delete(db, [pending])
+            return dropped
+
+        self.vault.remove(self._file.change(work))
+
+    def tidy(self) -> None:
+        """Give back what disk space can be given back; takes a moment."""
+        self._file.tidy(is_empty=not self._select("1 LIMIT 1"))
+
+    # -- what administrators do
+
+    def retry(self, number: int, *, replace: bool) -> bool:
+        """Deliver once more what has failed; with `replace`, over whatever is there. False where it is not to be."""
+
+        def work(db: sqlite3.Connection) -> bool:
+            failed = select(db, "id = ? AND state = 'failed'", number)
+            if not failed or (failed[0].hidden and not replace):
+                return False
+            mode, expected = ("replace", None) if replace else (failed[0].mode, failed[0].expected)
+            db.execute(
+                "UPDATE files SET state = 'pending', hidden = 0, hurried = 1, attempts = 0, not_before = 0, fresh = 0,"
+                " turn = ?, mode = ?, expected = ? WHERE id = ?",
+                (next_turn(db), mode, expected, number),
+            )
+            return True
+
+        return self._file.change(work)
+
+    def drop(self, number: int) -> bool:
+        """Forget what has failed, content and all; tell whether there was such a file."""
+
+        def work(db: sqlite3.Connection) -> tuple[bool, list[str]]:
+            failed = select(db, "id = ? AND state = 'failed'", number)
+            return bool(failed), delete(db, failed)
+
+        done, dropped = self._file.change(work)
+        self.vault.remove(dropped)
+        return done
+
+    def note(self, name: str, value: str) -> None:
+        """Keep a fact about the journal as a whole."""
+        if self.noted(name) != value:
+            self._execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", f"note {name}", value)
+
+    def noted(self, name: str) -> str:
+        """Return such a fact; "" where it was never noted."""
+        rows = self._file.select("SELECT value FROM facts WHERE name = ?", f"note {name}")
+        return str(rows[0][0]) if rows else ""
+
+    # -- within
+
+    def _span(self, folder: str) -> tuple[str, str]:
+        """Return what keys below a folder lie between."""
+        prefix = self._fold(folder).rstrip("/")
+        return prefix + "/", prefix + "0"  # the character after "/"
+
+    def _at_or_below(self, path: str) -> tuple[str, str, str]:
+        return (self._fold(path), *self._span(path))
+
+    def _select(self, where: str, *values: object) -> list[Pending]:
+        return [from_row(row) for row in self._file.select(f"SELECT {COLUMNS} FROM files WHERE {where}", *values)]
+
+    def _execute(self, statement: str, *values: object) -> None:
+        self._file.change(lambda db: db.execute(statement, values).rowcount)

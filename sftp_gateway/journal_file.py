@@ -1,0 +1,245 @@
+"""`JournalFile`: the SQLite file behind a journal: its format, its connections, commits that share one sync."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+FILE_NAME: Final = "journal.sqlite3"
+VERSION: Final = 1
+_BUSY_SECONDS = 30.0
+_LOOK_SECONDS = 0.1  # how often a waiter looks for what other processes have done
+_WAL_PAGES = 16384  # 64 MiB: only a bound, `tidy` moves the pages long before
+_RESERVED_BYTES = 8 * 2**20  # of the log: a commit that overwrites syncs in half the time of one that appends
+_CHECKED_BYTES = 64 * 2**20  # a larger file is not read as a whole when it is opened
+
+_T = TypeVar("_T")
+
+# `turn` is the order of delivery, `key` the path with its case folded. `fresh`: the storage has nothing at the path.
+# `hidden`: failed, and something later has its name. `file`: where the content is, if not in `contents`.
+_SCHEMA = (
+    """CREATE TABLE files (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        turn INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        path TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        modified INTEGER NOT NULL,
+        mode TEXT NOT NULL,
+        expected TEXT,
+        fresh INTEGER NOT NULL,
+        file TEXT,
+        state TEXT NOT NULL DEFAULT 'pending',
+        hidden INTEGER NOT NULL DEFAULT 0,
+        hurried INTEGER NOT NULL DEFAULT 0,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        not_before REAL NOT NULL DEFAULT 0,
+        reason TEXT NOT NULL DEFAULT '',
+        acknowledged REAL NOT NULL
+    )""",
+    "CREATE INDEX files_by_key ON files (key, turn)",
+    "CREATE TABLE contents (id INTEGER PRIMARY KEY, bytes BLOB NOT NULL)",
+    "CREATE TABLE facts (name TEXT PRIMARY KEY, value)",
+    "INSERT INTO facts VALUES ('turn', 0), ('bytes', 0)",
+    """CREATE TRIGGER file_added AFTER INSERT ON files BEGIN
+        UPDATE facts SET value = value + new.size WHERE name = 'bytes';
+    END""",
+    """CREATE TRIGGER file_gone AFTER DELETE ON files BEGIN
+        UPDATE facts SET value = value - old.size WHERE name = 'bytes';
+        DELETE FROM contents WHERE id = old.id;
+    END""",
+    f"PRAGMA user_version = {VERSION}",
+)
+
+
+class JournalError(Exception):
+    """The journal cannot be used as it is; nothing of it was changed. The text is one line."""
+
+
+class _Change(Generic[_T]):
+    """One change that waits for its commit."""
+
+    def __init__(self, work: Callable[[sqlite3.Connection], _T]) -> None:
+        self.work = work
+        self.done = False
+        self.result: _T
+        self.error: BaseException | None = None
+
+
+class JournalFile:
+    """One SQLite file in WAL mode, readable by its owner alone.
+
+    Owned by a journal; several processes may have the same file open. Thread-safe: a lock around the connection that
+    writes, held over syncs of the local disk, and one around the connection that reads, which waits for no commit.
+    """
+
+    def __init__(self, folder: Path, *, create: bool) -> None:
+        """Open the file in `folder`, or begin it; raises `JournalError`."""
+        self.path = folder / FILE_NAME
+        self._writing = threading.Lock()
+        self._queued = threading.Lock()
+        self._queue: list[_Change[Any]] = []  # guarded by _queued
+        self._reading = threading.Lock()
+        self._changed = threading.Condition()
+        self._changes = 0  # guarded by _changed
+        try:
+            if create:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._writer = self._connect()
+            try:
+                self._prepare(self._writer)
+                self._reader = self._connect()
+                if create:
+                    self._reserve(self._writer)
+            except BaseException:
+                self._writer.close()
+                raise
+        except (OSError, sqlite3.Error) as error:
+            raise JournalError(f"{self.path}: cannot be used: {error}") from error
+
+    def close(self) -> None:
+        """Let go of the file. Idempotent."""
+        with self._writing, self._reading:
+            self._writer.close()
+            self._reader.close()
+
+    def select(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return the rows as they are committed."""
+        with self._reading:
+            return self._reader.execute(statement, values).fetchall()
+
+    def change(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Carry out `work` in a transaction; return its result once that is on the disk, or raise what it raises.
+
+        What comes while another commit is under way shares the next one.
+        """
+        change = _Change(work)
+        with self._queued:
+            self._queue.append(change)
+        with self._writing:
+            if not change.done:
+                with self._queued:
+                    batch, self._queue = self._queue, []
+                self._commit(batch)
+        if change.error is not None:
+            raise change.error
+        return change.result
+
+    def wait(self, done: Callable[[], _T], seconds: float) -> _T:
+        """Return what `done` returns once that is true, or when `seconds` are over; also follows other processes."""
+        deadline = time.monotonic() + seconds
+        while True:
+            with self._changed:
+                seen = self._changes
+            result = done()
+            left = deadline - time.monotonic()
+            if result or left <= 0:
+                return result
+            with self._changed:
+                if self._changes == seen:
+                    self._changed.wait(min(left, _LOOK_SECONDS))
+
+    def pause(self) -> None:
+        """Wait until something has changed, here or perhaps elsewhere."""
+        with self._changed:
+            self._changed.wait(_LOOK_SECONDS)
+
+    def tidy(self, *, is_empty: bool) -> None:
+        """Move what was logged to its place, and give disk space back where nothing is left."""
+        with contextlib.closing(self._connect()) as db:
+            if is_empty:
+                db.execute("PRAGMA incremental_vacuum").fetchall()
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    # -- within
+
+    def _commit(self, batch: list[_Change[Any]]) -> None:
+        try:
+            with _transaction(self._writer):
+                for change in batch:
+                    _carry_out(self._writer, change)
+        except BaseException as error:  # noqa: BLE001 - each of them learns that nothing was stored
+            for change in batch:
+                change.error = change.error or error
+        for change in batch:
+            change.done = True
+        with self._changed:
+            self._changes += 1
+            self._changed.notify_all()
+
+    def _connect(self) -> sqlite3.Connection:
+        uri = f"{self.path.absolute().as_uri()}?mode=rw"
+        db = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        db.execute("PRAGMA synchronous = FULL")
+        return db
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > VERSION:
+            raise sqlite3.DatabaseError(f"it was written by a later version of this program (format {version})")
+        if version == 0:
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            _use_wal(db)
+            with _transaction(db):
+                if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+                    for statement in _SCHEMA:
+                        db.execute(statement)
+        db.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+        db.execute("SELECT count(*) FROM files").fetchone()
+        if self.path.stat().st_size <= _CHECKED_BYTES and db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+            raise sqlite3.DatabaseError("it is damaged")
+
+    def _reserve(self, db: sqlite3.Connection) -> None:
+        """Have the log take its space on disk now, where nobody waits for it; SQLite writes it anew from its start."""
+        log = self.path.with_name(f"{FILE_NAME}-wal")
+        if log.exists() and log.stat().st_size >= _RESERVED_BYTES:
+            return
+        db.execute("PRAGMA synchronous = OFF")
+        with _transaction(db):
+            db.execute("INSERT OR REPLACE INTO contents VALUES (-1, zeroblob(?))", (_RESERVED_BYTES,))
+        with _transaction(db):
+            db.execute("DELETE FROM contents WHERE id = -1")
+        db.execute("PRAGMA synchronous = FULL")
+        self.tidy(is_empty=True)
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """Switch to WAL, which is not waited for by SQLite itself when two processes begin the same file."""
+    for attempt in range(100):
+        try:
+            db.execute("PRAGMA journal_mode = WAL").fetchone()
+            return
+        except sqlite3.OperationalError:
+            if attempt == 99:
+                raise
+            time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):  # some failures have rolled back already
+            db.execute("ROLLBACK")
+        raise
+
+
+def _carry_out(db: sqlite3.Connection, change: _Change[Any]) -> None:
+    """Do one change of a transaction; one that fails is undone and leaves the others alone."""
+    db.execute("SAVEPOINT change")
+    try:
+        change.result = change.work(db)
+    except BaseException as error:  # noqa: BLE001 - raised where the change was asked for
+        change.error = error
+        db.execute("ROLLBACK TO change")
+    db.execute("RELEASE change")

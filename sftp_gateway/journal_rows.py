@@ -1,0 +1,162 @@
+"""Rows of a journal: what they hold, and how they are found, ordered and ended within a transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+Mode = Literal["replace", "create", "update"]
+State = Literal["pending", "sending", "failed"]
+
+
+class BeingSentError(Exception):
+    """The file is on its way to the storage: try again once that has ended."""
+
+
+class DeliveredError(Exception):
+    """The pending file that was to be replaced is pending no more."""
+
+
+class ConflictError(Exception):
+    """Something else has taken the place of what was to be replaced, or is where nothing was to be."""
+
+
+class NoRoomError(Exception):
+    """The bytes would exceed the quota."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """One acknowledged version of a file. `modified` and `acknowledged` in seconds since 1970.
+
+    `mode`: "replace" whatever is there, "create" where nothing is, "update" the version `expected` alone.
+    """
+
+    id: int
+    path: str
+    key: str
+    size: int
+    modified: int
+    mode: Mode
+    expected: str | None
+    fresh: bool
+    file: str | None
+    state: State
+    attempts: int
+    reason: str
+    acknowledged: float
+    hidden: bool
+
+    @property
+    def failed(self) -> bool:
+        """Whether the storage has refused it for good."""
+        return self.state == "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """What is to be recorded.
+
+    `replaces` is the id of the pending file of which this is a changed copy; `fresh`: the storage has nothing there.
+    """
+
+    path: str
+    modified: int
+    mode: Mode
+    expected: str | None = None
+    fresh: bool = False
+    replaces: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an attempt to deliver; no reason means that it arrived."""
+
+    id: int
+    reason: str = ""
+    permanent: bool = False
+    retry_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How much is in a journal; `oldest` is when the oldest file was acknowledged."""
+
+    waiting: int = 0
+    failed: int = 0
+    bytes: int = 0
+    oldest: float | None = None
+
+
+LIVE = "state != 'failed'"
+_NAMES = tuple(field.name for field in fields(Pending))
+COLUMNS = ", ".join(_NAMES)
+AT_OR_BELOW = "(key = ? OR (key > ? AND key < ?))"
+
+
+def from_row(row: Sequence[object]) -> Pending:
+    """Return what a row of COLUMNS holds."""
+    values: dict[str, Any] = dict(zip(_NAMES, row, strict=True))
+    return Pending(**values | {"fresh": bool(values["fresh"]), "hidden": bool(values["hidden"])})
+
+
+def select(db: sqlite3.Connection, where: str, *values: object) -> list[Pending]:
+    """Return the rows that a condition finds."""
+    return [from_row(row) for row in db.execute(f"SELECT {COLUMNS} FROM files WHERE {where}", values)]
+
+
+def fact(db: sqlite3.Connection, name: str) -> int:
+    """Return a number that is kept about the journal as a whole."""
+    return int(db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()[0])
+
+
+def next_turn(db: sqlite3.Connection) -> int:
+    """Return a place in the order of delivery, behind all others."""
+    db.execute("UPDATE facts SET value = value + 1 WHERE name = 'turn'")
+    return fact(db, "turn")
+
+
+def replaceable(db: sqlite3.Connection, number: int, key: str) -> Pending:
+    """Return the pending file that a changed copy takes the place of."""
+    found = select(db, "id = ?", number)
+    if not found:
+        raise DeliveredError
+    if found[0].state == "sending":
+        raise BeingSentError
+    if select(db, "key = ? AND hidden = 0 ORDER BY turn DESC LIMIT 1", key) != found:
+        raise ConflictError
+    return found[0]
+
+
+def alone(db: sqlite3.Connection, key: str, *, committed: bool) -> list[Pending]:
+    """Return what is shown at a path if the storage has nothing there, else nothing."""
+    shown = select(db, "key = ? AND hidden = 0 ORDER BY turn", key)
+    if any(pending.state == "sending" for pending in shown):
+        raise BeingSentError
+    if not shown or (committed if shown[0].failed else not shown[0].fresh):
+        return []
+    return shown
+
+
+def delete(db: sqlite3.Connection, gone: Sequence[Pending]) -> list[str]:
+    """Delete rows; return the content files to be removed once that is committed."""
+    db.executemany("DELETE FROM files WHERE id = ?", [(pending.id,) for pending in gone])
+    return [pending.file for pending in gone if pending.file is not None]
+
+
+def fail(db: sqlite3.Connection, pending: Pending, outcome: Outcome) -> None:
+    """Note why a file was not delivered, and whether that is to be tried again."""
+    if outcome.permanent:
+        later = select(db, "key = ? AND turn > (SELECT turn FROM files WHERE id = ?) LIMIT 1", pending.key, pending.id)
+        db.execute(
+            "UPDATE files SET state = 'failed', hidden = ?, attempts = attempts + 1, reason = ? WHERE id = ?",
+            (bool(later), outcome.reason, pending.id),
+        )
+        return
+    db.execute(
+        "UPDATE files SET state = 'pending', fresh = 0, hurried = 0, attempts = attempts + 1, reason = ?,"
+        " not_before = ? WHERE id = ?",
+        (outcome.reason, outcome.retry_at, pending.id),
+    )

@@ -1,0 +1,119 @@
+"""`Journals`: the journals of all accounts in one folder; which filesystems get one, and what waits in them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fs.base import FS
+
+from sftp_gateway.delivery import LOCK_NAME
+from sftp_gateway.journal import Journal, Totals
+from sftp_gateway.journal_file import FILE_NAME, JournalError
+from sftp_gateway.logs import log_event
+from sftp_gateway.write_back import WriteBackFS, WriteBackLimits
+
+
+class Journals:
+    """Puts a journal before the filesystems of users with write-back. Owned by the gateway. Thread-safe.
+
+    Each account has a folder under its key, a keyed digest of its FS URL: no secret is in a journal or in its name.
+    """
+
+    def __init__(self, folder: Path, *, limits: WriteBackLimits, users_of: Callable[[str], list[str]]) -> None:
+        """`users_of` names the users with write-back whose FS URL is the given one."""
+        self._folder = folder
+        self._limits = limits
+        self._users_of = users_of
+        self._empty: dict[str, tuple[int, ...]] = {}  # journals that were empty, by key, and when they last changed
+
+    def wrap(self, key: str, url: str, filesystem: FS) -> FS:
+        """Return the filesystem with its journal, where a user wants one or files wait in one; else as it is."""
+        users = self._users_of(url)
+        folder = self._folder / key
+        if not users and not self.waits(key):
+            return filesystem
+        label = ", ".join(users) or "?"
+        if not filesystem.getmeta().get("atomic_writes"):
+            reason = "this kind of storage has no atomic writes"
+            log_event("write_through", level=logging.WARNING, user=label, reason=reason)
+            return filesystem
+        fold = str.lower if filesystem.getmeta().get("case_insensitive") else str
+        try:
+            journal = Journal(folder, fold=fold)
+        except JournalError as error:
+            # Kept as it is: somebody has to look at it. Until then CLOSE waits for the storage.
+            log_event("write_through", level=logging.ERROR, user=label, reason=str(error))
+            return filesystem
+        if users:
+            journal.note("users", label)
+        return WriteBackFS(filesystem, journal, label=label, limits=self._limits)
+
+    def waits(self, key: str) -> bool:
+        """Tell whether files wait in a journal for their delivery."""
+        stamp = _stamp(self._folder / key)
+        if not stamp or self._empty.get(key) == stamp:
+            return False
+        totals = look_into(self._folder / key)
+        if totals is not None and not totals.waiting:
+            self._empty[key] = stamp
+        return totals is not None and bool(totals.waiting)
+
+    def is_attended(self, key: str) -> bool:
+        """Tell whether some process delivers what is in a journal."""
+        try:
+            descriptor = os.open(self._folder / key / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def exist(self) -> bool:
+        """Tell whether there is any journal."""
+        return next(self._folders(), None) is not None
+
+    def totals(self) -> Totals:
+        """Return how much is in all journals together."""
+        every = [totals for folder in self._folders() if (totals := look_into(folder)) is not None]
+        oldest = [totals.oldest for totals in every if totals.oldest is not None]
+        return Totals(
+            sum(totals.waiting for totals in every),
+            sum(totals.failed for totals in every),
+            sum(totals.bytes for totals in every),
+            min(oldest, default=None),
+        )
+
+    def _folders(self) -> Iterator[Path]:
+        for file in self._folder.glob(f"*/{FILE_NAME}"):
+            yield file.parent
+
+
+def look_into(folder: Path) -> Totals | None:
+    """Return how much is in the journal of a folder; None where that cannot be told."""
+    try:
+        journal = Journal(folder, create=False)
+    except JournalError:
+        return None
+    with contextlib.closing(journal), contextlib.suppress(sqlite3.Error):
+        return journal.totals()
+    return None
+
+
+def _stamp(folder: Path) -> tuple[int, ...]:
+    """Return what changes whenever a journal does; empty where there is none."""
+    stamp = []
+    for name in (FILE_NAME, f"{FILE_NAME}-wal"):
+        with contextlib.suppress(OSError):
+            status = (folder / name).stat()
+            stamp += [status.st_mtime_ns, status.st_size]
+    return tuple(stamp)

@@ -1,0 +1,134 @@
+"""`Vault`: the local bytes of files that were acknowledged and not yet delivered; survives a crash of the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+SUFFIX = ".content"
+_UNNAMED = ".new"
+_FORGOTTEN_SECONDS = 3600.0
+
+
+class Vault:
+    """One folder of content files that only their owner may read. Owned by a journal. Thread-safe: has no state.
+
+    A content file is locked by whoever writes it, until the journal names it: one that is neither locked nor named was
+    left by a process that died.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, *, memory_limit: int) -> LocalBytes:
+        """Return new local bytes, in memory up to `memory_limit`."""
+        return LocalBytes(self.folder, memory_limit)
+
+    def path(self, name: str) -> Path:
+        """Return where a content file is."""
+        return self.folder / name
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove content files. Whoever has one open reads on."""
+        for name in names:
+            self.path(name).unlink(missing_ok=True)
+
+    def clear(self, is_named: Callable[[str], bool]) -> None:
+        """Remove what dead processes have left: what nobody is writing and the journal does not name."""
+        for path in self.folder.glob("*" + SUFFIX):
+            with contextlib.suppress(OSError):
+                descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                try:
+                    # Its writer holds the lock until the journal names it: so first the lock, then the question.
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if not is_named(path.name):
+                        path.unlink()
+                finally:
+                    os.close(descriptor)
+        for path in self.folder.glob("*" + _UNNAMED):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > _FORGOTTEN_SECONDS:
+                    path.unlink()
+
+
+class LocalBytes:
+    """What is written from the first byte to the last: in memory while it is small, else in a content file.
+
+    Owned by the file object that writes it; not thread-safe. Raises OSError when the disk is full.
+    """
+
+    def __init__(self, folder: Path, memory_limit: int) -> None:
+        self._folder = folder
+        self._memory_limit = memory_limit
+        self._memory: bytearray | None = bytearray()
+        self._descriptor = -1
+        self.size = 0
+        self.name: str | None = None  # of the content file, once there is one
+
+    @property
+    def memory(self) -> bytes | None:
+        """The bytes themselves, where there is no content file."""
+        return None if self._memory is None else bytes(self._memory)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Add `data`."""
+        if self._memory is not None and self.size + len(data) > self._memory_limit:
+            self._to_disk()
+        if self._memory is not None:
+            self._memory += data
+        else:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+        self.size += len(data)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return what was written at `offset`."""
+        if self._memory is not None:
+            return bytes(self._memory[offset : offset + size])
+        return os.pread(self._descriptor, size, offset)
+
+    def sync(self) -> None:
+        """Make a content file and its name survive a crash; bytes in memory are the journal's to keep."""
+        if self._descriptor >= 0:
+            os.fsync(self._descriptor)
+            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def release(self) -> None:
+        """Let go of the content file, which the journal names now. Idempotent."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        self._memory = None
+
+    def discard(self) -> None:
+        """Drop everything. Idempotent; nothing happens after `release`."""
+        if self._descriptor >= 0 and self.name is not None:
+            (self._folder / self.name).unlink(missing_ok=True)
+        self.release()
+
+    def _to_disk(self) -> None:
+        name = f"{secrets.token_hex(12)}{SUFFIX}"
+        # Locked before it has the name by which others would take it for forgotten.
+        unnamed = (self._folder / name).with_suffix(_UNNAMED)
+        descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            unnamed.rename(self._folder / name)
+        except BaseException:
+            os.close(descriptor)
+            unnamed.unlink(missing_ok=True)
+            raise
+        self.name, self._descriptor = name, descriptor
+        memory, self._memory = self._memory or bytearray(), None
+        self.size = 0
+        self.write(memoryview(memory))
