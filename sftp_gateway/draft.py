@@ -65,6 +65,7 @@ class Draft:
         self.spool = spool
         self.state = State.OPEN
         self.owner: object = None  # the session that writes it
+        self.write_back = False  # its commit may end in the journal on local disk
         self.handles: set[object] = set()
         self.size = base.size if base is not None else 0
         self.modified: float | None = None  # as the client wishes
@@ -99,6 +100,7 @@ class Draft:
                 return True
             end = offset + len(data)
             try:
+                self._check_growth(end)
                 self.spool.write(offset, data)
             except (RefusedError, OSError) as error:
                 first, last, _ = self._unstored or (offset, end, error)
@@ -129,6 +131,7 @@ class Draft:
             self._check()
             if size == self.size:
                 return
+            self._check_growth(size)
             if size < self.size:
                 if self._stream is not None and self._stream.touches(size):
                     self._cancel_stream()
@@ -301,6 +304,11 @@ class Draft:
         if self._stream is not None and self._stream.error is not None:
             raise self._stream.error
 
+    def _check_growth(self, size: int) -> None:
+        """Refuse sizes that nobody could have sent: the zeros in between would be stored for days."""
+        if size - self._base_size > self.spool.limit:
+            raise RefusedError("the gateway's space for unfinished uploads would be used up")
+
     def _base_bytes(self, start: int, end: int) -> bytes:
         base = self._base
         if base is None or start >= end:
@@ -322,6 +330,8 @@ class Draft:
         options: dict[str, Any] = {"seekable": False}
         if self._expected_version is not None:
             options["expected_version"] = self._expected_version
+        if self.write_back:
+            options["write_back"] = True
         return self._filesystem.openbin(self.path, "xb" if self._exclusive else "wb", **options)
 
     def _commit_atomically(self, stream: Stream | None) -> None:

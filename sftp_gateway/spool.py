@@ -134,6 +134,11 @@ class Spool:
         self.path: Path | None = None  # of the file, once there is one
 
     @property
+    def limit(self) -> int:
+        """The most that this and all spools beside it may hold."""
+        return self._quota.limit
+
+    @property
     def used(self) -> int:
         """Bytes that were written, each position counted once."""
         return self._written.total

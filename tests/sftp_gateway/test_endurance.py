@@ -84,7 +84,9 @@ def bear_load(tmp_path: Path, url: str, *, sessions: int, seconds: float, progra
             time.sleep(min(5.0, seconds / 10))
         results = [json.loads(program.communicate()[0]) for program in running]
         problems = [problem for result in results for problem in result["problems"]]
-        assert not problems, f"{len(problems)} of {sessions} sessions failed, first: {problems[0]}"
+        if problems:
+            log = (tmp_path / "log").read_text()[-3000:]
+            pytest.fail(f"{len(problems)} of {sessions} sessions failed, first: {problems[0]}\nlog: {log}")
         done = sum(sum(result["done"].values()) for result in results)
         settle(pid, before)
         after = threads(pid), descriptors(pid), resident(pid)

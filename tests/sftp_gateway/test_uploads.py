@@ -734,3 +734,25 @@ def test_fsync_of_an_upload_is_no_commit(client: RawClient, filesystem: AtomicFS
     assert [path.read_bytes() for path in spool_files(serving)] == [b"abc"]
     assert filesystem.commits == []
     assert client.wait(client.close(handle)).ok
+
+
+def test_sizes_that_nobody_could_send_are_refused(tmp_path: Path) -> None:
+    """A SETSTAT of a size, or one byte far away, would be days of zeros for the storage."""
+    storage = AtomicFS()
+    storage.writebytes("/old", b"x" * 1000)
+    serving = Serving(storage, tmp_path, limits=TreeLimits(spool_quota=10**6))
+    client = serving.raw()
+    refusal = "the gateway's space for unfinished uploads would be used up"
+    reply = client.wait(client.setstat("/old", size=2**40))
+    assert (reply.code, reply.text) == (4, f"/old: {refusal}")
+    far = client.opened("/far", W | C)
+    assert client.wait(client.write(far, 2**40, b"x")).code == 4
+    assert client.wait(client.close(far)).code == 4  # what was not stored is not committed
+    handle = client.opened("/new", W | C)
+    assert client.wait(client.fsetstat(handle, size=10**6 + 1)).code == 4
+    assert client.wait(client.fsetstat(handle, size=10**6)).ok
+    assert client.wait(client.close(handle)).ok
+    assert storage.getsize("/new") == 10**6
+    assert client.wait(client.setstat("/old", size=1000 + 10**6)).ok  # what was there costs nothing
+    assert storage.getsize("/old") == 1000 + 10**6
+    serving.close()
