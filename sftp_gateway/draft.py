@@ -66,7 +66,6 @@ class Draft:
         self.state = State.OPEN
         self.owner: object = None  # the session that writes it
         self.write_back = False  # its commit may end in the journal on local disk
-        self.write_back = False  # its commit may end in the journal on local disk
         self.handles: set[object] = set()
         self.size = base.size if base is not None else 0
         self.modified: float | None = None  # as the client wishes
@@ -331,8 +330,6 @@ class Draft:
         options: dict[str, Any] = {"seekable": False}
         if self._expected_version is not None:
             options["expected_version"] = self._expected_version
-        if self.write_back:
-            options["write_back"] = True
         if self.write_back:
             options["write_back"] = True
         return self._filesystem.openbin(self.path, "xb" if self._exclusive else "wb", **options)
