@@ -21,3 +21,14 @@ def client(name: str) -> str:
             pytest.fail(f"the client {name!r} is not installed", pytrace=False)
         pytest.skip(f"the client {name!r} is not installed")
     return path
+
+
+def node_modules(package: str) -> Path:
+    """Return the folder in which node finds `package`: below the virtual environment, or NODE_PATH (see .ci/run)."""
+    paths = os.environ.get("NODE_PATH", "").split(os.pathsep)
+    for folder in (Path(sys.prefix) / "node" / "node_modules", *(Path(path) for path in paths if path)):
+        if (folder / package).is_dir():
+            return folder
+    if os.environ.get("REQUIRE_CLIENTS"):
+        pytest.fail(f"the node package {package!r} is not installed", pytrace=False)
+    pytest.skip(f"the node package {package!r} is not installed")
