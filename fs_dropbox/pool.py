@@ -181,8 +181,18 @@ class Session(requests.Session):
         self.connections = Connections(activity)
         self._activity = activity
         self._host = host
+        self._settings: dict[str, dict[str, Any]] = {}  # by host; made again rather than locked
         self.auth = _leave_as_it_is
         self.mount("https://", _Adapter(self.connections, _tls_context(ca_certs), size))
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        """Return what requests does, which goes through the whole environment for every call: here, for every host."""
+        host = urlsplit(url).netloc
+        settings = self._settings.get(host)
+        if settings is None or proxies:
+            settings = dict(super().merge_environment_settings(url, proxies, None, verify, cert))
+            self._settings[host] = settings
+        return {**settings, "stream": self.stream if stream is None else stream}
 
     def request(self, method: str, url: str, **others: Any) -> requests.Response:  # type: ignore[override]
         if self._host is not None:

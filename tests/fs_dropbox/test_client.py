@@ -8,8 +8,10 @@ import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
 from fs_dropbox.auth import Credentials
 from fs_dropbox.client import Client, Commit, Update
@@ -203,6 +205,24 @@ def test_a_proxy_that_is_down_is_named(make_client: Callable[..., Client], monke
     with pytest.raises(TransportError) as caught:
         make_client().account()
     assert (caught.value.kind, caught.value.was_sent) == ("proxy", False)
+
+
+def test_the_environment_is_searched_once_for_each_host(
+    make_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[str] = []
+    search = requests.sessions.get_environ_proxies
+
+    def get_environ_proxies(url: str, **others: Any) -> Any:
+        searched.append(url)
+        return search(url, **others)
+
+    monkeypatch.setattr(requests.sessions, "get_environ_proxies", get_environ_proxies)
+    client = make_client()
+    for _ in range(5):
+        client.account()
+        client.space_usage()
+    assert len(searched) == 1
 
 
 def test_netrc_does_not_replace_the_token(
