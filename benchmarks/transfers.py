@@ -15,7 +15,8 @@ import requests
 from fs.osfs import OSFS
 
 from benchmarks.harness import OURS, Results, Row, Stage, Target
-from fs_dropbox.mirroring import Mirror, Summary
+from fs_dropbox.mirroring import Mirror
+from fs_dropbox.steps import Summary
 from fs_dropbox.transfer import Place
 
 MB: Final = 1_000_000

@@ -7,15 +7,15 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
-from enum import Enum
+from functools import partial
 from typing import Final, Literal, TypeVar
 
 from fs import errors
 from fs.path import isparent, normpath
 
 from fs_dropbox.inventory import Inventory, Node, fold, take_inventory
-from fs_dropbox.transfer import Place, StoppedError, copy_file, hash_file, literal
+from fs_dropbox.steps import Action, Observer, Step, Summary
+from fs_dropbox.transfer import Place, StoppedError, copy_file, hash_file, literal, snapshot
 
 DEFAULT_WORKERS: Final = 16
 # A file that waits for a round trip costs nothing but a thread, and uploads that wait together share their calls.
@@ -25,58 +25,6 @@ SMALL_DOWNLOADS: Final = 48
 _T = TypeVar("_T")
 # No later file would fare better; what is equal is skipped when the command is run again.
 _FATAL = (errors.InsufficientStorage, errors.RemoteConnectionError, errors.CreateFailed)
-
-
-class Action(Enum):
-    """What happens to one path of the target."""
-
-    FOLDER = "folder"
-    COPY = "copy"
-    SKIP = "skip"
-    DELETE = "delete"
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One path, relative to both sides, and what is done about it."""
-
-    action: Action
-    path: str
-    size: int = 0
-    reason: str = ""
-
-
-class Observer:
-    """Is told how it goes; this one ignores it. Calls come from any thread, one at a time."""
-
-    def planned(self, size: int) -> None:
-        """Both sides are listed: so many bytes may have to be copied."""
-
-    def advanced(self, size: int) -> None:
-        """So many bytes have been copied, or turned out not to have to be (never with `done` of a skip)."""
-
-    def done(self, step: Step) -> None:
-        """A step is done, or in a dry run would be."""
-
-    def failed(self, step: Step, error: Exception) -> None:
-        """A step failed; the others go on unless the error is one that no other would escape."""
-
-
-@dataclass(slots=True)
-class Summary:
-    """What a run did."""
-
-    copied: int = 0
-    copied_bytes: int = 0
-    skipped: int = 0
-    skipped_bytes: int = 0
-    folders: int = 0
-    deleted: int = 0
-    ignored: int = 0
-    """Entries that cannot be mirrored, such as sockets, with a SKIP step that has a reason."""
-    failures: list[tuple[Step, Exception]] = field(default_factory=list)
-    ended_by: Exception | None = None
-    """The failure that no later step would have escaped, such as a full disk; what is missing was not tried."""
 
 
 class Mirror:
@@ -164,7 +112,10 @@ class Mirror:
         self._make_folders(pool, [node for key, node in wanted.items() if node.is_folder and key not in have])
         small = [pair for pair in files if pair[0].size <= SMALL_BYTES]
         large = [pair for pair in files if pair[0].size > SMALL_BYTES]
-        self._each(pool, small, lambda pair: self._settle(*pair), at_once=self._small_workers)
+        if self._goes_in_bulk and len(small) > 1:
+            self._settle_in_bulk(pool, small)
+        else:
+            self._each(pool, small, lambda pair: self._settle(*pair), at_once=self._small_workers)
         self._each(pool, large, lambda pair: self._settle(*pair))
         self._each(pool, doomed.values(), self._remove)
 
@@ -274,33 +225,75 @@ class Mirror:
         else:
             self._done(step)
 
+    @property
+    def _goes_in_bulk(self) -> bool:
+        """Whether the target takes many files at once; what it can copy from itself needs no bytes at all."""
+        bulk = hasattr(self._target.filesystem, "upload_files")
+        return bulk and not self._dry_run and self._source.filesystem is not self._target.filesystem
+
+    def _settle_in_bulk(self, pool: ThreadPoolExecutor, files: list[tuple[Node, Node | None]]) -> None:
+        """Copy small files that the target does not have, many with one call."""
+        wanted: list[tuple[Node, Node | None]] = []
+
+        def compare(pair: tuple[Node, Node | None]) -> None:
+            if not self._has(*pair):
+                wanted.append(pair)
+
+        self._each(pool, files, compare)
+        source, target = self._source, self._target
+        items = (
+            (target.at((old or node).path).path, partial(snapshot, source.at(node.path)), node.size, node.modified)
+            for node, old in wanted
+        )
+        with contextlib.closing(target.filesystem.upload_files(items)) as results:  # type: ignore[attr-defined]
+            for index, error in results:
+                if self.stop.is_set():
+                    raise StoppedError
+                node, old = wanted[index]
+                step = _copying(node, old)
+                if error is not None:
+                    self._failed(step, error)
+                    continue
+                self._advanced(node.size)
+                self._done(step)
+
     def _settle(self, node: Node, old: Node | None) -> None:
         """Copy a file unless the target has it."""
-        step = Step(Action.COPY, node.path, node.size, "new" if old is None else "differs")
+        if self._has(node, old):
+            return
+        step = _copying(node, old)
         try:
-            if old is not None and self._may_differ(node, old) is False:
-                self._done(Step(Action.SKIP, node.path, node.size))
-                return
-            if old is not None and self._is_same_content(node, old):
-                self._advanced(node.size)
-                self._done(Step(Action.SKIP, node.path, node.size))
-                return
             if self._dry_run:
                 self._advanced(node.size)
             else:
                 copied = copy_file(
                     self._source.at(node.path),
-                    self._target.at(node.path if old is None else old.path),
+                    self._target.at((old or node).path),
                     advanced=self._advanced,
                     stop=self.stop,
                 )
                 step = Step(Action.COPY, node.path, copied, step.reason)
-        except StoppedError:
-            raise
         except (errors.FSError, OSError) as error:
             self._failed(step, error)
         else:
             self._done(step)
+
+    def _has(self, node: Node, old: Node | None) -> bool:
+        """Tell whether nothing is left to do about a file: the target has it, or that cannot be found out."""
+        if old is None:
+            return False
+        try:
+            if not self._may_differ(node, old):
+                self._done(Step(Action.SKIP, node.path, node.size))
+                return True
+            if self._is_same_content(node, old):
+                self._advanced(node.size)
+                self._done(Step(Action.SKIP, node.path, node.size))
+                return True
+        except (errors.FSError, OSError) as error:
+            self._failed(_copying(node, old), error)
+            return True
+        return False
 
     def _may_differ(self, node: Node, old: Node | None) -> bool:
         """Return False when what the listings say suffices to know that the target has this file."""
@@ -388,3 +381,7 @@ class Mirror:
             if isinstance(error, _FATAL):
                 self._summary.ended_by = self._summary.ended_by or error
                 self.stop.set()
+
+
+def _copying(node: Node, old: Node | None) -> Step:
+    return Step(Action.COPY, node.path, node.size, "new" if old is None else "differs")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import IO, Any, Final
+from typing import IO, Any, BinaryIO, Final
 
 from fs import errors
 from fs.base import FS
@@ -82,8 +83,19 @@ def copy_file(
                 if before is not None and copied > before[0]:
                     break
             if before is not None and (copied, before) != (before[0], _stamp(reader)):
-                raise errors.OperationFailed(source.path, msg="the file changed while it was read; it was not copied")
+                raise _changed(source)
     return copied
+
+
+def snapshot(source: Place) -> BinaryIO:
+    """Return the whole content of a small file, as it was at one moment; raises OperationFailed where it changes."""
+    with source.filesystem.openbin(source.path, "r") as reader:
+        before = _stamp(reader)
+        # A byte more than there is: or a file that grows as fast as it is read would never end.
+        data = b"".join(_chunks(reader, None)) if before is None else reader.read(before[0] + 1)
+        if before is not None and (len(data), before) != (before[0], _stamp(reader)):
+            raise _changed(source)
+    return io.BytesIO(data)
 
 
 def hash_file(place: Place, *, stop: threading.Event | None = None) -> str:
@@ -112,6 +124,10 @@ def write_stream(
 def literal(text: str) -> str:
     """Return a text as the message of an `fs.errors` error, which would take braces in it for placeholders."""
     return text.replace("{", "{{").replace("}", "}}")
+
+
+def _changed(source: Place) -> errors.OperationFailed:
+    return errors.OperationFailed(source.path, msg="the file changed while it was read; it was not copied")
 
 
 def _chunks(reader: IO[bytes], stop: threading.Event | None) -> Iterator[bytes]:

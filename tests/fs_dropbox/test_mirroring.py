@@ -15,7 +15,10 @@ from fs.base import FS
 from fs.memoryfs import MemoryFS
 from fs.osfs import OSFS
 
-from fs_dropbox.mirroring import Action, Mirror, Observer, Step, Summary
+from fs_dropbox import DropboxFS
+from fs_dropbox.emulator import Emulator
+from fs_dropbox.mirroring import Mirror
+from fs_dropbox.steps import Action, Observer, Step, Summary
 from fs_dropbox.transfer import Place, StoppedError
 
 
@@ -316,3 +319,62 @@ def test_stop_ends_the_run_and_leaves_nothing_half_written(tmp_path: Path) -> No
     assert all(path.stat().st_size == 3_000_000 for path in tmp_path.iterdir())
     assert len(list(tmp_path.iterdir())) < 50
     assert threading.active_count() == 1
+
+
+def _many(folder: Path, count: int) -> None:
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number:04}.txt").write_bytes(f"{number}".encode() * 100)
+
+
+def test_many_small_files_go_up_in_few_calls(emulator: Emulator, dropbox_fs: DropboxFS, tmp_path: Path) -> None:
+    _many(tmp_path / "many", 1000)
+    dropbox_fs.makedir("/many")
+    emulator.control.reset_counts()
+    recorder = Recorder()
+    with OSFS(str(tmp_path / "many")) as source:
+        summary = run(source, dropbox_fs, "/many", observer=recorder)
+        assert (summary.copied, summary.failures, recorder.bytes) == (1000, [], recorder.plan)
+        calls = {route: n for route, n in emulator.control.calls().items() if "longpoll" not in route}
+        assert sum(calls.values()) <= 20, calls
+        assert emulator.control.read("/many/0999.txt") == b"999" * 100
+        # of what is there again, only what differs moves
+        (tmp_path / "many" / "0500.txt").write_bytes(b"other")
+        assert (run(source, dropbox_fs, "/many").copied, emulator.control.read("/many/0500.txt")) == (1, b"other")
+
+
+def test_a_file_that_changes_or_goes_while_many_are_copied_fails_alone(dropbox_fs: DropboxFS, tmp_path: Path) -> None:
+    _many(tmp_path / "many", 20)
+
+    class Growing:
+        def __init__(self, file: Any) -> None:
+            self._file = file
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self._file.close()
+
+        def fileno(self) -> int:
+            return int(self._file.fileno())
+
+        def read(self, size: int) -> bytes:
+            with open(tmp_path / "many" / "0007.txt", "ab") as grown:
+                grown.write(b"more")
+            return bytes(self._file.read(size))
+
+    class Unsteady(OSFS):
+        def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
+            if path.endswith("0003.txt"):
+                (tmp_path / "many" / "0003.txt").unlink()
+            file = super().openbin(path, mode, buffering, **options)
+            return Growing(file) if path.endswith("0007.txt") else file
+
+    with Unsteady(str(tmp_path / "many")) as source:
+        summary = run(source, dropbox_fs, "/many")
+    assert summary.copied == 18
+    failed = {step.path: error for step, error in summary.failures}
+    assert sorted(failed) == ["0003.txt", "0007.txt"]
+    assert "changed while it was read" in str(failed["0007.txt"])
+    assert len(dropbox_fs.listdir("/many")) == 18
