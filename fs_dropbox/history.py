@@ -38,8 +38,9 @@ class History:
         self._executor = executor
         self._lock = threading.Lock()
         # guarded by _lock
-        self._last: TTLCache[str, Present | None] = TTLCache(_KEPT, KEPT_SECONDS)  # key -> what was deleted there
-        self._below: TTLCache[str, list[str]] = TTLCache(_KEPT_DELETED, KEPT_SECONDS, getsizeof=_weight)
+        # by key and by the catalog's epoch: own changes count at once
+        self._last: TTLCache[tuple[str, int], Present | None] = TTLCache(_KEPT, KEPT_SECONDS)
+        self._below: TTLCache[tuple[str, int], list[str]] = TTLCache(_KEPT_DELETED, KEPT_SECONDS, getsizeof=_weight)
         self._versions: TTLCache[tuple[str, str], list[FileEntry]] = TTLCache(_KEPT, KEPT_SECONDS)
 
     def versions(self, path: str) -> list[FileEntry]:
@@ -61,9 +62,10 @@ class History:
     def last(self, path: str) -> Present | None:
         """Return what was deleted at a path where nothing is now: the last revision of a file, a folder, None."""
         key = paths.key(path)
+        kept = key, self._catalog.epoch()
         with self._lock:
-            if key in self._last:
-                return self._last[key]
+            if kept in self._last:
+                return self._last[kept]
         deleted: Present | None
         try:
             with fs_errors(path):
@@ -74,7 +76,7 @@ class History:
         except fs.errors.ResourceNotFound:
             deleted = None
         with self._lock:
-            self._last[key] = deleted
+            self._last[kept] = deleted
         return deleted
 
     def deleted(self, path: str) -> list[Present]:
@@ -133,8 +135,9 @@ class History:
     def _deleted_below(self, path: str) -> list[str]:
         """Return the deleted paths below a folder, present or deleted, as displayed."""
         key = paths.key(path)
+        kept = key, self._catalog.epoch()
         with self._lock:
-            known = self._below.get(key)
+            known = self._below.get(kept)
         if known is not None:
             return known
         start = path
@@ -150,7 +153,7 @@ class History:
         found = [each.path_display for each in inside]
         with self._lock:
             if len(found) < _KEPT_DELETED:
-                self._below[key] = found
+                self._below[kept] = found
         return found
 
     def _listing(self, path: str, *, recursive: bool) -> list[DeletedEntry]:
