@@ -74,7 +74,10 @@ class _Account:
 
     @property
     def state(self) -> AccountState:
-        told = self.filesystem.getmeta("state")
+        try:
+            told = self.filesystem.getmeta("state")
+        except fs.errors.FSError:  # it is being closed
+            told = {}
         return AccountState(
             spool_bytes=self.tree.store.quota.used,
             throttled=bool(told.get("throttled", False)),

@@ -112,6 +112,11 @@ class SFTPChannel:
         """How many requests have come in that are not answered yet."""
         return self._unanswered
 
+    @property
+    def handles(self) -> list[Handle]:
+        """What the client has open."""
+        return list(self._handles.values())
+
     def stop(self, deadline: float = 0.0) -> bool:
         """Take no new request, give running ones `deadline` seconds, abort the rest; tell whether all could end.
 

@@ -68,12 +68,14 @@ class Gatekeeper:
         register: Register | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._max_connections = max_connections
-        self._max_connections_per_address = max_connections_per_address
-        self._max_sessions_per_user = max_sessions_per_user
-        self._ban_failures = ban_failures
-        self._ban_seconds = ban_seconds
-        self._ban_exempt = [ipaddress.ip_network(network, strict=False) for network in ban_exempt]
+        self.limit(
+            max_connections=max_connections,
+            max_connections_per_address=max_connections_per_address,
+            max_sessions_per_user=max_sessions_per_user,
+            ban_failures=ban_failures,
+            ban_seconds=ban_seconds,
+            ban_exempt=ban_exempt,
+        )
         self._clock = clock
         self._register = register or Register()
         self._lock = threading.Lock()
@@ -87,6 +89,30 @@ class Gatekeeper:
         with self._change() as table:
             for name in ("connections", "sessions"):
                 table.execute(f"DELETE FROM {name} WHERE process = ?", (self._register.process,))
+
+    def limit(
+        self,
+        *,
+        max_connections: int,
+        max_connections_per_address: int,
+        max_sessions_per_user: int,
+        ban_failures: int,
+        ban_seconds: float,
+        ban_exempt: Iterable[str] = (),
+    ) -> None:
+        """Hold everybody who comes from now on to these limits; who is here stays."""
+        self._max_connections = max_connections
+        self._max_connections_per_address = max_connections_per_address
+        self._max_sessions_per_user = max_sessions_per_user
+        self._ban_failures = ban_failures
+        self._ban_seconds = ban_seconds
+        self._ban_exempt = [ipaddress.ip_network(network, strict=False) for network in ban_exempt]
+
+    @property
+    def bans(self) -> int:
+        """How many addresses are banned at this moment."""
+        with self._lock:
+            return _sum(self._table, "SELECT count(*) FROM bans WHERE until > ?", self._clock())
 
     def close(self) -> None:
         """Forget what this process has counted. Idempotent; nothing else may be called afterwards."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import select
@@ -9,18 +10,19 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 import fs
 import paramiko
 from fs.base import FS
 
+from sftp_gateway import inspection
 from sftp_gateway.accounts import Accounts
-from sftp_gateway.config import GatewayConfig
+from sftp_gateway.config import ConfigError, GatewayConfig
 from sftp_gateway.gatekeeper import Gatekeeper, Register
 from sftp_gateway.hostkey import HostKeyError, create_private_file, load_host_key, load_or_create_host_key
 from sftp_gateway.journal import Totals
@@ -28,12 +30,18 @@ from sftp_gateway.journals import Journals
 from sftp_gateway.keeper import Keeper
 from sftp_gateway.listening import ListenError, listen
 from sftp_gateway.logs import log_event
+from sftp_gateway.proxy_protocol import ProxyDoor
+from sftp_gateway.reloading import loses_its_place, merged, needing_restart
+from sftp_gateway.reporting import Reporting, StatusShare
 from sftp_gateway.session import Services, Session
 from sftp_gateway.transport import DISCONNECT_BY_APPLICATION, BoundedTransport, prepare_socket, shut_down
 from sftp_gateway.tree import TreeLimits
 from sftp_gateway.users import Users
 from sftp_gateway.workers import Workers
 from sftp_gateway.write_back import WriteBackLimits
+
+if TYPE_CHECKING:
+    from sftp_gateway.metrics import Gauges, SharedGauges
 
 _WATCH_SECONDS = 1.0
 _GOODBYE_SECONDS = 10.0
@@ -57,6 +65,7 @@ class Crew:
     """Listens already. All processes take connections from its one queue: what a process that dies had not taken waits
     there for the others."""
     register: Register
+    status: StatusShare | None = None
 
 
 def load_host_keys(config: GatewayConfig) -> list[paramiko.PKey]:
@@ -97,7 +106,7 @@ class SFTPGateway:
         self._wake_sender: socket.socket
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
-        self._sessions_made = 0
+        self._numbers = itertools.count(1)  # of sessions
         self._lock = threading.Lock()
         # guarded by _lock
         self._connections: dict[Session, BoundedTransport] = {}
@@ -116,14 +125,15 @@ class SFTPGateway:
             limits=WriteBackLimits(quota=config.write_back_quota_bytes, delay_seconds=config.write_back_delay_seconds),
             users_of=lambda wanted: [name for name, url in self._users().urls(write_back=True) if url == wanted],
         )
-        self._listener = self._listen()
+        self._reporting = self._report()
+        try:
+            self._listener = self._listen()
+        except GatewayError:
+            self._reporting.close()
+            raise
         self._address: tuple[str, int] = self._listener.getsockname()[:2]
         self._services = Services(
-            users=Users(
-                config.users,
-                credential_url=config.credential_url if config.credential_logins else None,
-                url_parameters=config.url_parameters,
-            ),
+            users=Users(config.users, **_credential_settings(config)),
             accounts=Accounts(
                 open_filesystem=self._open_filesystem,
                 spool_folder=config.state_path / "spool",
@@ -139,16 +149,11 @@ class SFTPGateway:
                 wrap=self._journals.wrap,
             ),
             workers=Workers(config.workers),
-            gatekeeper=Gatekeeper(
-                max_connections=config.max_connections,
-                max_connections_per_address=config.max_connections_per_address,
-                max_sessions_per_user=config.max_sessions_per_user,
-                ban_failures=config.ban_failures,
-                ban_seconds=config.ban_seconds,
-                ban_exempt=config.ban_exempt,
-                register=self._crew.register if self._crew is not None else None,
-            ),
+            gatekeeper=Gatekeeper(**_limits(config), register=self._crew.register if self._crew is not None else None),
+            listeners=self._reporting.listeners,
+            meter=self._reporting.meter,
         )
+        self._door = self._make_door()
         self._keeper = Keeper(self._services.accounts, self._journals, lambda: self._users().urls())
         self._keeper.start()
         self._wake_receiver, self._wake_sender = socket.socketpair()
@@ -156,6 +161,7 @@ class SFTPGateway:
             thread = threading.Thread(target=work, name=f"sftp-gateway-{work.__name__.strip('_')}", daemon=True)
             self._threads.append(thread)
             thread.start()
+        self._reporting.open(config, self._address[1], answer=self._answer, healthy=self._is_open)
 
     def stop(self, drain_seconds: float | None = None) -> bool:
         """Accept nobody any more, let transfers under way finish, end every session; tell whether all ended well.
@@ -170,6 +176,8 @@ class SFTPGateway:
         self._wake_sender.send(b"x")
         for thread in self._threads:
             thread.join()
+        if self._door is not None:
+            self._door.close()
         drain = self._config.drain_seconds if drain_seconds is None else drain_seconds
         deadline = time.monotonic() + drain
         clean = self._end_sessions(drain)
@@ -177,6 +185,7 @@ class SFTPGateway:
         self._services.accounts.drain(max(0.0, deadline - time.monotonic()))
         clean = self._keeper.stop(self._config.open_seconds) and clean
         clean = self._services.accounts.close() and clean
+        clean = self._reporting.close() and clean
         if not self._snapshot():
             self._services.gatekeeper.close()
         for sock in (self._listener, self._wake_receiver, self._wake_sender):
@@ -193,6 +202,30 @@ class SFTPGateway:
     ) -> None:
         self.stop(0.0 if kind is not None else None)
 
+    def reload(self, config: GatewayConfig) -> None:
+        """Take over users, limits, times, hooks and logins of another configuration; raises `ConfigError`.
+
+        What cannot change is named in the log. Sessions of users who are there no more, or who sign in, see or may do
+        something else now, end at once; all others go on untouched.
+        """
+        old = self._config
+        self._reporting.replace_hooks(config.hooks)
+        for key in needing_restart(old, config):
+            log_event("reload", level=logging.WARNING, setting=key, reason="takes effect after a restart")
+        self._config = new = merged(old, config)
+        self._services.users.replace(new.users, **_credential_settings(new))
+        self._services.gatekeeper.limit(**_limits(new))
+        self._services.accounts.set_times(
+            open_seconds=new.open_seconds, idle_seconds=new.account_idle_seconds, recheck_seconds=new.recheck_seconds
+        )
+        if self._door is not None:
+            self._door.trust(new.proxy_protocol)
+        ended = self._end_where(
+            lambda session: session.login is not None and loses_its_place(session.login, old, new),
+            "signing in here has changed",
+        )
+        log_event("reload", users=len(new.users), sessions_ended=len(ended))
+
     # What it looks like from outside.
 
     @property
@@ -206,6 +239,11 @@ class SFTPGateway:
     def fingerprints(self) -> list[str]:
         """The fingerprints of the host keys as clients show them."""
         return fingerprints(self._host_keys)
+
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        """The host and the port of /metrics and /healthz; None where there are none."""
+        return self._reporting.metrics_address
 
     @property
     def connections(self) -> int:
@@ -240,6 +278,66 @@ class SFTPGateway:
         except ListenError as error:
             raise GatewayError(str(error)) from error
 
+    def _report(self) -> Reporting:
+        crew = self._crew
+        try:
+            return Reporting(
+                self._config,
+                look=self._look,
+                process=crew.register.process if crew is not None else 0,
+                shared=crew.status if crew is not None else None,
+            )
+        except (ConfigError, ListenError) as error:
+            raise GatewayError(str(error)) from error
+
+    def _make_door(self) -> ProxyDoor | None:
+        config = self._config
+        if not config.proxy_protocol:
+            return None
+        return ProxyDoor(
+            config.proxy_protocol, self._accept_safely, self._reporting.refused, limit=config.max_connections
+        )
+
+    # Questions.
+
+    def _is_open(self) -> bool:
+        """Tell whether connections are taken in."""
+        return not self._stopping.is_set()
+
+    def _look(self) -> tuple[Gauges, SharedGauges]:
+        from sftp_gateway.metrics import Gauges, SharedGauges
+
+        sessions = [session for session, _ in self._snapshot()]
+        pending = self.pending()
+        age = time.time() - pending.oldest if pending.oldest is not None else 0.0
+        return Gauges(**inspection.gauges(sessions, self._services, draining=self._stopping.is_set())), SharedGauges(
+            banned_addresses=self._services.gatekeeper.bans,
+            pending_files=pending.waiting,
+            pending_bytes=pending.bytes,
+            pending_failed=pending.failed,
+            pending_oldest_seconds=max(0.0, age),
+        )
+
+    def _answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Answer a request of the control socket: show sessions, or end some."""
+        if request.get("command") == "sessions":
+            described = [inspection.describe(session) for session, _ in self._snapshot()]
+            return {"pid": os.getpid(), "sessions": [session for session in described if session is not None]}
+        if request.get("command") == "kick":
+            reason = "ended by the administrator"
+            return {"ended": self._end_where(lambda session: inspection.is_meant(session, request), reason)}
+        return {"error": "unknown command"}
+
+    def _end_where(self, meant: Callable[[Session], bool], reason: str) -> list[str]:
+        """End sessions at once, and return their names."""
+        ended = []
+        for session, transport in self._snapshot():
+            if meant(session) and transport.leaving_since is None:
+                session.log.log("ended", reason=reason)
+                transport.disconnect(DISCONNECT_BY_APPLICATION, reason)
+                ended.append(session.name)
+        return ended
+
     # Accept.
 
     def _accept_all(self) -> None:
@@ -259,12 +357,18 @@ class SFTPGateway:
                     _logger.error("a connection cannot be accepted: %s", error.strerror or error)
                     self._stopping.wait(1.0)
                     continue
-                try:
-                    self._accept(sock, peer[0])
-                except Exception:
-                    _logger.exception("a connection could not be served")
-                    sock.close()
+                if self._door is not None and self._door.is_proxy(peer[0]):
+                    self._door.enter(sock, peer[0])
+                else:
+                    self._accept_safely(sock, peer[0])
         self._listener.close()
+
+    def _accept_safely(self, sock: socket.socket, address: str) -> None:
+        try:
+            self._accept(sock, address)
+        except Exception:
+            _logger.exception("a connection could not be served")
+            sock.close()
 
     def _leave_it_to_others(self) -> bool:
         """Give a process with fewer connections the time to take the next one; tell whether one did."""
@@ -281,10 +385,10 @@ class SFTPGateway:
         refusal = self._services.gatekeeper.connect(address)
         if refusal is not None:
             log_event("refused", level=logging.DEBUG, reason=refusal, **{"from": address})
+            self._reporting.refused(address, refusal)
             _dismiss(sock, refusal)
             return
-        self._sessions_made += 1
-        name = f"{self._sessions_made:x}"
+        name = f"{next(self._numbers):x}"
         if self._crew is not None:
             name = f"{self._crew.register.process}-{name}"
         session = Session(self._services, name, address)
@@ -328,6 +432,7 @@ class SFTPGateway:
                 for session, transport in self._snapshot():
                     self._watch_one(session, transport, time.monotonic())
                 self._services.accounts.close_idle()
+                self._reporting.tick()
             except Exception:
                 _logger.exception("the deadlines of this moment could not be held")
 
@@ -369,6 +474,25 @@ class SFTPGateway:
                 transport.join(max(0.0, deadline - time.monotonic()))
                 transport.close()
         return not self._snapshot()
+
+
+def _limits(config: GatewayConfig) -> dict[str, Any]:
+    """What the gatekeeper is told of a configuration."""
+    return {
+        "max_connections": config.max_connections,
+        "max_connections_per_address": config.max_connections_per_address,
+        "max_sessions_per_user": config.max_sessions_per_user,
+        "ban_failures": config.ban_failures,
+        "ban_seconds": config.ban_seconds,
+        "ban_exempt": config.ban_exempt,
+    }
+
+
+def _credential_settings(config: GatewayConfig) -> dict[str, Any]:
+    return {
+        "credential_url": config.credential_url if config.credential_logins else None,
+        "url_parameters": config.url_parameters,
+    }
 
 
 def _dismiss(sock: socket.socket, reason: str) -> None:

@@ -30,6 +30,7 @@ from sftp_gateway.transport import (
     DISCONNECT_SERVICE_NOT_AVAILABLE,
     DISCONNECT_TOO_MANY_CONNECTIONS,
     SFTP_ONLY,
+    UNTRUSTED_PROXY,
     BoundedTransport,
 )
 from sftp_gateway.tree import Rights
@@ -81,6 +82,7 @@ class Session(paramiko.ServerInterface):
 
     def __init__(self, services: Services, name: str, address: str) -> None:
         self.log = SessionLog(name, address, services.listeners)
+        self.name = name
         self.address = address
         self.started_at = time.monotonic()
         self.signed_in_at: float | None = None
@@ -97,6 +99,16 @@ class Session(paramiko.ServerInterface):
         self._lock = threading.Lock()
         # guarded by _lock
         self._channels: list[SFTPChannel] = []
+
+    @property
+    def login(self) -> Login | None:
+        """Who has signed in; None before that."""
+        return self._login if self.signed_in_at is not None else None
+
+    @property
+    def client(self) -> str:
+        """What the client calls itself, shortened."""
+        return self.transport.remote_version.removeprefix("SSH-2.0-")[:64]
 
     @property
     def channels(self) -> list[SFTPChannel]:
@@ -224,8 +236,7 @@ class Session(paramiko.ServerInterface):
             self.transport.disconnect(DISCONNECT_TOO_MANY_CONNECTIONS, "too many sessions of this user")
             return
         self.signed_in_at = time.monotonic()
-        client = self.transport.remote_version.removeprefix("SSH-2.0-")[:64]
-        self.log.log("login", method=self._method, client=client, rights=login.rights)
+        self.log.log("login", method=self._method, client=self.client, rights=login.rights)
 
     # Channels.
 
@@ -290,4 +301,5 @@ class Session(paramiko.ServerInterface):
             self.log.log("login_failed", level=logging.WARNING, user=user, method="publickey", reason=reason)
         elif not self._explained:
             reason = self.transport.last_problem or "the client left before signing in"
-            self.log.log("no_login", level=logging.DEBUG, reason=reason)
+            level = logging.WARNING if UNTRUSTED_PROXY in reason else logging.DEBUG
+            self.log.log("no_login", level=level, reason=reason)

@@ -31,6 +31,7 @@ from paramiko.message import Message
 from paramiko.ssh_exception import SSHException
 
 from sftp_gateway import wire
+from sftp_gateway.proxy_protocol import SIGNATURE
 
 WINDOW_BYTES: Final = 2 * 1024 * 1024
 """Receive window of a channel: below 256 KiB uploads crawl, above 2 MiB nothing is gained."""
@@ -41,6 +42,8 @@ MAX_PACKET_BYTES: Final = 256 * 1024
 MAX_BANNER_BYTES: Final = 8 * 1024
 
 SFTP_ONLY: Final = "This server offers SFTP only."
+
+UNTRUSTED_PROXY: Final = "a PROXY header came from an address that proxy_protocol does not name"
 
 DISCONNECT_SERVICE_NOT_AVAILABLE: Final = 7
 DISCONNECT_BY_APPLICATION: Final = 11
@@ -113,6 +116,15 @@ class BoundedPacketizer(wire.GatewayPacketizer):
         if self._banner_bytes > MAX_BANNER_BYTES:
             raise SSHException("no SSH banner")
         return piece
+
+    def readline(self, timeout: float) -> str:
+        """Return the client's first line; paramiko would pass over others before it, also a header of a proxy."""
+        line: str = super().readline(timeout)
+        if line[:4] == "SSH-":
+            return line
+        rest: bytes = self._Packetizer__remainder  # type: ignore[attr-defined]
+        proxied = line[:6] == "PROXY " or (not line and rest.startswith(SIGNATURE[2:]))
+        raise SSHException(UNTRUSTED_PROXY if proxied else "no SSH banner")
 
     def start_handshake(self, timeout: float) -> None:
         """Do nothing: paramiko would start a timer thread here; the gateway's login deadline covers the handshake."""

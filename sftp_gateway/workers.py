@@ -28,6 +28,12 @@ class Workers:
         self._closed = False
         self._count = 0
 
+    @property
+    def load(self) -> tuple[int, int, int]:
+        """The number of threads, how many of them are at work, and how many pieces of work wait for one."""
+        with self._condition:
+            return len(self._threads), len(self._threads) - self._idle, len(self._queue)
+
     def submit(self, work: Callable[[], None], *, urgent: bool = False) -> None:
         """Carry out `work` in a thread of the pool; `urgent` work gets one at once, beyond the limit if need be.
 

@@ -1,0 +1,317 @@
+"""`Hooks`: tells commands and URLs what happened, behind a bounded queue; no transfer ever waits for one."""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import http.client
+import json
+import logging
+import os
+import random
+import signal
+import ssl
+import subprocess
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from sftp_gateway.config import ConfigError, HookConfig
+from sftp_gateway.logs import log_event
+
+TIMESTAMP_HEADER: Final = "X-SFTP-Gateway-Timestamp"
+SIGNATURE_HEADER: Final = "X-SFTP-Gateway-Signature"
+DELIVERY_HEADER: Final = "X-SFTP-Gateway-Delivery"
+_URL_ATTEMPTS: Final = 5
+_COMMAND_ATTEMPTS: Final = 1
+_MAX_BACKOFF_SECONDS: Final = 60.0
+_INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")  # others can hold secrets
+_WORTH_ANOTHER_TRY: Final = (408, 425, 429)
+
+_logger = logging.getLogger(__name__)
+
+
+class _FailedError(Exception):
+    """An attempt failed; the text says why and holds no secret."""
+
+    def __init__(self, reason: str, *, permanent: bool = False) -> None:
+        super().__init__(reason)
+        self.permanent = permanent
+
+
+def signature(secret: str, timestamp: str, body: bytes) -> str:
+    """Return what the signature header holds: HMAC-SHA256 over the timestamp, a dot and the body."""
+    return "sha256=" + hmac.digest(secret.encode(), timestamp.encode() + b"." + body, "sha256").hex()
+
+
+def read_secret(hook: HookConfig) -> str:
+    """Return the secret of a hook, "" where it has none; raises `ConfigError` with one line."""
+    if not hook.secret_file:
+        return hook.secret
+    try:
+        secret = Path(hook.secret_file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise ConfigError(f"hook {hook.target}: {hook.secret_file}: {reason}") from error
+    if not secret:
+        raise ConfigError(f"hook {hook.target}: {hook.secret_file}: is empty")
+    return secret
+
+
+class Hooks:
+    """Hands events to hooks that asked for them. Thread-safe; owned by `SFTPGateway`.
+
+    Each hook has a queue and a thread of its own, made with its first event: it tells one event after the other, in
+    their order. `count` hears what became of each.
+    """
+
+    def __init__(
+        self,
+        hooks: Iterable[HookConfig] = (),
+        *,
+        count: Callable[[str, str], None] = lambda _hook, _result: None,
+        backoff_seconds: float = 1.0,
+    ) -> None:
+        """Raises `ConfigError` when a secret cannot be read."""
+        self._count = count
+        self._backoff_seconds = backoff_seconds
+        self._lines = self._make(hooks)
+
+    def on_event(self, event: str, fields: Mapping[str, Any]) -> None:
+        """Queue an event for the hooks that want it; returns at once."""
+        if event == "upload" and fields["result"] != "ok":
+            event = "upload_failed"
+        for line in self._lines:
+            if event in line.hook.events and (not line.hook.users or fields.get("user") in line.hook.users):
+                line.add(_told(event, fields))
+
+    def replace(self, hooks: Iterable[HookConfig]) -> None:
+        """Use other hooks from now on; what is queued for those that stay as they are stays. Raises `ConfigError`."""
+        before = {line.hook: line for line in self._lines}
+        made = self._make(hooks)
+        self._lines = [before.pop(line.hook, line) for line in made]
+        for line in before.values():
+            threading.Thread(target=line.close, args=(line.hook.timeout_seconds,), daemon=True).start()
+
+    def close(self, seconds: float = 5.0) -> bool:
+        """Tell what is queued for up to `seconds`, without further tries; tell whether all threads ended."""
+        deadline = time.monotonic() + seconds
+        for line in self._lines:
+            line.hurry()
+        ended = [line.close(max(0.0, deadline - time.monotonic())) for line in self._lines]
+        return all(ended)
+
+    def _make(self, hooks: Iterable[HookConfig]) -> list[_Line]:
+        return [_Line(hook, read_secret(hook), self._count, self._backoff_seconds) for hook in hooks]
+
+
+class _Line:
+    """The events that wait for one hook, and the thread that tells them. `_condition` guards the fields below it."""
+
+    def __init__(self, hook: HookConfig, secret: str, count: Callable[[str, str], None], backoff: float) -> None:
+        self.hook = hook
+        self._count = count
+        self._backoff = backoff
+        self._tell: Callable[[Mapping[str, Any]], None] = (
+            _Command(hook).run if hook.command else _Post(hook, secret).send
+        )
+        self._break_off = self._tell.__self__.break_off  # type: ignore[attr-defined]
+        self._condition = threading.Condition()
+        self._queue: deque[Mapping[str, Any]] = deque()
+        self._thread: threading.Thread | None = None
+        self._dropping = False
+        self._hurried = False
+        self._closed = False
+
+    def add(self, told: Mapping[str, Any]) -> None:
+        with self._condition:
+            full = self._closed or len(self._queue) >= self.hook.queue
+            first_dropped, self._dropping = full and not self._dropping, full
+            if not full:
+                self._queue.append(told)
+                self._condition.notify()
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="sftp-gateway-hook", daemon=True)
+                    self._thread.start()
+        if full:
+            self._count(self.hook.target, "dropped")
+        if first_dropped:
+            self._complain("hook_full", "its queue is full: events are dropped until it keeps up")
+
+    def hurry(self) -> None:
+        """Wait no more between attempts."""
+        with self._condition:
+            self._hurried = True
+            self._condition.notify_all()
+
+    def close(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        with self._condition:
+            self._hurried = self._closed = True
+            self._condition.notify_all()
+            thread = self._thread
+        if thread is None:
+            return True
+        thread.join(seconds)
+        with self._condition:
+            left = len(self._queue)
+            self._queue.clear()
+        for _ in range(left):
+            self._count(self.hook.target, "dropped")
+        if left:
+            self._complain("hook_failed", f"{left} events could not be told before the end")
+        while thread.is_alive() and time.monotonic() < deadline + 2.0:
+            self._break_off()
+            thread.join(0.1)
+        return not thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                while not self._queue and not self._closed:
+                    self._condition.wait()
+                if not self._queue:
+                    return
+                told = self._queue.popleft()
+            try:
+                result = self._attempt_all(told)
+            except Exception:
+                _logger.exception("a hook could not be told")
+                result = "failed"
+            self._count(self.hook.target, result)
+
+    def _attempt_all(self, told: Mapping[str, Any]) -> str:
+        attempts = self.hook.attempts or (_COMMAND_ATTEMPTS if self.hook.command else _URL_ATTEMPTS)
+        for attempt in range(1, attempts + 1):
+            try:
+                self._tell(told)
+            except _FailedError as error:
+                last = error.permanent or attempt == attempts or self._hurried
+                if last:
+                    self._complain("hook_failed", str(error), told=told["event"], id=told["id"], attempts=attempt)
+                    return "failed"
+                pause = min(_MAX_BACKOFF_SECONDS, self._backoff * 4.0 ** (attempt - 1))
+                with self._condition:
+                    self._condition.wait_for(lambda: self._hurried, pause * random.uniform(0.8, 1.2))
+            else:
+                log_event("hook", level=logging.DEBUG, hook=self.hook.target, told=told["event"], id=told["id"])
+                return "delivered"
+        raise AssertionError("no attempt")
+
+    def _complain(self, event: str, reason: str, **fields: Any) -> None:
+        log_event(event, level=logging.WARNING, hook=self.hook.target, reason=reason, **fields)
+
+
+class _Command:
+    """Runs a command for each event: fields in SFTP_… variables, all of it as JSON on standard input."""
+
+    def __init__(self, hook: HookConfig) -> None:
+        self._hook = hook
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run(self, told: Mapping[str, Any]) -> None:
+        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        environment |= {f"SFTP_{key.upper()}": str(value).replace("\0", "\ufffd") for key, value in told.items()}
+        try:
+            self._process = process = subprocess.Popen(
+                self._hook.command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            raise _FailedError(f"cannot be started: {getattr(error, 'strerror', None) or error}") from None
+        try:
+            process.communicate(_body(told), timeout=self._hook.timeout_seconds)
+        except subprocess.TimeoutExpired:
+            self.break_off()
+            process.communicate()
+            raise _FailedError(f"did not end within {self._hook.timeout_seconds:g} s") from None
+        finally:
+            self._process = None
+        if process.returncode:
+            raise _FailedError(f"exit status {process.returncode}")
+
+    def break_off(self) -> None:
+        """Kill the command and what it has started."""
+        process = self._process
+        if process is not None and process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+class _Post:
+    """Posts each event as signed JSON; follows no redirect."""
+
+    def __init__(self, hook: HookConfig, secret: str) -> None:
+        self._hook = hook
+        self._secret = secret
+        self._url = urlsplit(hook.url)
+        self._connection: http.client.HTTPConnection | None = None
+
+    def send(self, told: Mapping[str, Any]) -> None:
+        body = _body(told)
+        timestamp = str(int(time.time()))
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "sftp-gateway",
+            DELIVERY_HEADER: told["id"],
+            TIMESTAMP_HEADER: timestamp,
+        }
+        if self._secret:
+            headers[SIGNATURE_HEADER] = signature(self._secret, timestamp, body)
+        deadline = threading.Timer(self._hook.timeout_seconds, self.break_off)
+        deadline.daemon = True
+        self._connection = connection = self._connect()
+        deadline.start()
+        try:
+            target = (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
+            connection.request("POST", target, body, headers)
+            status = connection.getresponse().status
+        except (OSError, http.client.HTTPException) as error:
+            raise _FailedError(f"no answer: {getattr(error, 'strerror', None) or type(error).__name__}") from None
+        finally:
+            deadline.cancel()
+            deadline.join()
+            self._connection = None
+            connection.close()
+        if not 200 <= status < 300:
+            permanent = status < 500 and status not in _WORTH_ANOTHER_TRY
+            raise _FailedError(f"answered {status}", permanent=permanent)
+
+    def break_off(self) -> None:
+        """End the request under way."""
+        connection = self._connection
+        sock = connection.sock if connection is not None else None
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(2)
+
+    def _connect(self) -> http.client.HTTPConnection:
+        host, seconds = self._url.hostname or "", self._hook.timeout_seconds
+        if self._url.scheme == "https":
+            context = ssl.create_default_context()
+            return http.client.HTTPSConnection(host, self._url.port, timeout=seconds, context=context)
+        return http.client.HTTPConnection(host, self._url.port, timeout=seconds)
+
+
+def _told(event: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a hook is told: the fields of the log line, when, and an id that stays the same when it is told again."""
+    told = {key: value for key, value in fields.items() if key != "rate"}
+    return {
+        "id": str(uuid.uuid4()),
+        "event": event,
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+    } | told
+
+
+def _body(told: Mapping[str, Any]) -> bytes:
+    return json.dumps(told).encode()
