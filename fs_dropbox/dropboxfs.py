@@ -305,6 +305,11 @@ class DropboxFS(FS):
     # Changing
 
     @as_given
+    def check_writable(self, path: str) -> None:
+        """Raise what `openbin` would for whoever writes there, whatever the mode: a view, a document, a locked file."""
+        self._parts.files.check_writable(self._changeable(path))
+
+    @as_given
     def makedir(self, path: str, permissions: Permissions | None = None, recreate: bool = False) -> SubFS[FS]:
         _path = self._changeable(path)
         existing = self._catalog.find(_path)

@@ -87,13 +87,23 @@ class OpenFiles:
             file.abort(fs.errors.FilesystemClosed())
         self._siblings.close()
 
+    def check_writable(self, path: str) -> None:
+        """Raise ResourceReadOnly for a document at a path, ResourceLocked for a file that somebody else has locked."""
+        existing = self._existing(path)
+        if isinstance(existing, FileEntry):
+            check_writable(path, existing)
+
+    def _existing(self, path: str, *, latest: bool = False) -> Present | None:
+        existing = self._catalog.find_latest(path) if latest else self._catalog.find(path)
+        if isinstance(existing, FileEntry) and existing.lock is not None:
+            return self._catalog.find_latest(path)  # it may be free by now
+        return existing
+
     def _open_writing(
         self, path: str, mode: Mode, expected_version: str | None, modified: datetime | None, seekable: bool
     ) -> WriteFile:
         in_place = not mode.truncate and not mode.exclusive
-        existing = self._catalog.find_latest(path) if in_place else self._catalog.find(path)
-        if isinstance(existing, FileEntry) and existing.lock is not None:
-            existing = self._catalog.find_latest(path)  # it may be free by now
+        existing = self._existing(path, latest=in_place)
         if isinstance(existing, FolderEntry):
             raise fs.errors.FileExpected(path)
         if existing is None:

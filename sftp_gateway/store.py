@@ -52,6 +52,7 @@ class Store:
         self.case_insensitive = bool(meta.get("case_insensitive"))
         self._has_journal = bool(meta.get("write_back"))
         self._cached_info = getattr(filesystem, "cached_info", None)
+        self._check_writable = getattr(filesystem, "check_writable", None)
         self.quota = Quota(limits.spool_quota)
         self.overlay = Overlay(self.fold, wait_seconds=limits.commit_wait_seconds)
         self._streams = threading.BoundedSemaphore(limits.streams)
@@ -153,6 +154,8 @@ class Store:
     def open_for_writing(self, path: str, flags: int, session: object, handle: object) -> Draft:
         """Return the draft that `handle` of `session` may write: a new one, or one that goes on."""
         self.filesystem.validatepath(path)
+        if self._check_writable is not None:
+            self._check_writable(path)
         self.overlay.wait_settled(path)
         self._sweep()
         while True:
