@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import socket
+import logging
 import sys
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
 from msgspec.structs import FieldInfo
 
+from sftp_gateway.administration import COMMANDS
 from sftp_gateway.config import (
     GATEWAY_FIELDS,
     TABLES,
     ConfigError,
     GatewayConfig,
-    UserConfig,
     default,
     description,
     settings_table,
@@ -28,10 +25,11 @@ from sftp_gateway.config import (
 from sftp_gateway.demo import default_folder, run_demo
 from sftp_gateway.listening import allow_many_files
 from sftp_gateway.loading import ENVIRONMENT_PREFIX, load_config
-from sftp_gateway.logs import set_up_logging
+from sftp_gateway.logs import log_event, set_up_logging
 from sftp_gateway.server import Crew, GatewayError, SFTPGateway, fingerprints, load_host_keys
+from sftp_gateway.signals import Signals
 from sftp_gateway.supervisor import Supervisor
-from sftp_gateway.users import Users, hash_password
+from sftp_gateway.users import hash_password
 
 EXIT_UNUSABLE = 2
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -105,7 +103,7 @@ def cli() -> None:
 )
 @_settings
 def serve(file: Path | None, **flags: Any) -> None:
-    """Serve until SIGTERM or Ctrl-C; a second Ctrl-C ends at once.
+    """Serve until SIGTERM or Ctrl-C; a second Ctrl-C ends at once. SIGHUP reads the settings again.
 
     Without a file, people sign in with their own Dropbox app: user APP_KEY~APP_SECRET (APP_KEY~ for an app without a
     secret, APP_KEY~APP_SECRET~MEMBER@COMPANY.COM for a member of a team), password: a refresh token.
@@ -118,24 +116,42 @@ def serve(file: Path | None, **flags: Any) -> None:
         return load_config(file, flags=_given(flags))
 
     config = load()
-    set_up_logging(config.log_level, config.log_format)
+    _set_up_logging(config)
     allow_many_files()
     if config.processes == 1:
-        sys.exit(_serve(config))
+        sys.exit(_serve(config, load=load))
     host_keys = load_host_keys(config)
-    supervisor = Supervisor(config, serve=_serve, reload=load)
+    supervisor = Supervisor(config, serve=partial(_serve, load=load), reload=load)
     sys.exit(supervisor.run(lambda address: _say_ready(address, fingerprints(host_keys))))
 
 
-def _serve(config: GatewayConfig, crew: Crew | None = None) -> int:
+def _serve(config: GatewayConfig, crew: Crew | None = None, *, load: Callable[[], GatewayConfig]) -> int:
     """Serve in this process until a signal ends it; return the exit code."""
-    with Signals() as signals:
+    with Signals(hangup=True) as signals:
         gateway = SFTPGateway(config, crew=crew)
         gateway.start()
+        signals.on_hangup(lambda: _reload(gateway, load))
         if crew is None:
             _say_ready(gateway.address, gateway.fingerprints)
         signals.wait()
         return 0 if gateway.stop() else 1
+
+
+def _reload(gateway: SFTPGateway, load: Callable[[], GatewayConfig]) -> None:
+    """Take changed settings over, or say what is wrong with them."""
+    try:
+        config = load()
+        _set_up_logging(config)
+        gateway.reload(config)
+    except ConfigError as error:
+        log_event("reload_failed", level=logging.ERROR, reason=f"{error}; everything stays as it was")
+
+
+def _set_up_logging(config: GatewayConfig) -> None:
+    try:
+        set_up_logging(config.log_level, config.log_format, file=config.log_file)
+    except OSError as error:
+        raise ConfigError(f"log_file: {config.log_file}: {error.strerror or error}") from error
 
 
 def _say_ready(address: tuple[str, int], host_keys: list[str]) -> None:
@@ -158,36 +174,6 @@ def demo(folder: Path | None, listen: str) -> None:
         run_demo((folder or default_folder()).absolute(), listen, tell=click.echo, wait=signals.wait)
 
 
-@cli.command("check-config", context_settings=_HELP)
-@click.argument("file", type=click.Path(path_type=Path))
-def check_config(file: Path) -> None:
-    """Print what is in effect with this TOML file and the environment, or what is wrong with it."""
-    config = load_config(file)
-    for key, field in GATEWAY_FIELDS.items():
-        if key not in TABLES:
-            value = getattr(config, key)
-            origin = "  # default" if value == default(field) else ""
-            click.echo(f"{key} = {json.dumps(value, ensure_ascii=False)}{origin}")
-    for user in config.users:
-        click.echo(f"user {user.name}: {user.rights} in {user.root}, signs in with {_ways_in(user)}")
-    problems = list(_problems(config))
-    for problem in problems:
-        click.echo(f"sftp-gateway: {file}: {problem}", err=True)
-    sys.exit(EXIT_UNUSABLE if problems else 0)
-
-
-def _ways_in(user: UserConfig) -> str:
-    keys = "public keys" if user.public_keys or user.public_keys_file else ""
-    return " and ".join(way for way in ("a password" if user.password_hash else "", keys) if way)
-
-
-def _problems(config: GatewayConfig) -> Iterable[str]:
-    yield from Users(config.users).check_all()
-    for path in config.host_keys:
-        if not Path(path).expanduser().is_file():
-            yield f"host_keys: {path}: there is no such file; remove the setting to have a key made"
-
-
 @cli.command("hash-password", context_settings=_HELP)
 def hash_password_command() -> None:
     """Read a password from a prompt, or a line of standard input, and print its hash for a user's password_hash."""
@@ -206,38 +192,5 @@ def settings() -> None:
     click.echo(settings_table())
 
 
-class Signals:
-    """Turn SIGTERM and Ctrl-C into the end of `wait`; a second Ctrl-C ends the process on the spot."""
-
-    def __init__(self) -> None:
-        self._asked = threading.Event()
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Signals:
-        # A signal may reach the process in any thread, and Python runs handlers only once the main one wakes: the
-        # number also goes to a socket, from C, where a thread reads it.
-        self._receiver, self._sender = socket.socketpair()
-        self._sender.setblocking(False)
-        self._wakeup_before = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, lambda *_: None)
-        threading.Thread(target=self._read, name="sftp-gateway-signals", daemon=True).start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(self._wakeup_before)
-        self._sender.close()  # ends the thread
-
-    def wait(self) -> None:
-        """Return when the process was asked to end."""
-        self._asked.wait()
-
-    def _read(self) -> None:
-        with self._receiver:
-            while numbers := self._receiver.recv(1):
-                if self._asked.is_set() and numbers[0] == signal.SIGINT:
-                    os._exit(130)
-                if numbers[0] in self._before:
-                    self._asked.set()
+for _administrative in COMMANDS:
+    cli.add_command(_administrative)

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 import logging
+import logging.handlers
+import os
 import sys
 import time
 import traceback
 from collections.abc import Iterable
+from io import TextIOWrapper
 from typing import Any, Final, TextIO
 
 from sftp_gateway.events import Listener, Transfer
@@ -113,13 +116,27 @@ class JSONFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace").decode()
 
 
-def set_up_logging(level: str, style: str, stream: TextIO | None = None) -> None:
-    """Send everything that is logged in this process to the stream (standard error)."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+class LogFile(logging.handlers.WatchedFileHandler):
+    """A file that its owner's group may read; made anew when it was renamed or removed, as logrotate does."""
+
+    def _open(self) -> TextIOWrapper:
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        return open(descriptor, "a", encoding="utf-8", errors="backslashreplace")
+
+
+def set_up_logging(level: str, style: str, stream: TextIO | None = None, *, file: str = "") -> None:
+    """Send everything that is logged in this process to the file, or to the stream (standard error).
+
+    Raises OSError when the file cannot be opened; all is as before then.
+    """
+    handler = LogFile(file) if file else logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JSONFormatter() if style == "json" else TextFormatter())
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
+        old.flush()
+        if isinstance(old, LogFile):
+            old.close()
     root.addHandler(handler)
     debug = level == "debug"
     root.setLevel(logging.WARNING)

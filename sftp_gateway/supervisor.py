@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -18,6 +19,8 @@ from sftp_gateway.config import ConfigError, GatewayConfig
 from sftp_gateway.gatekeeper import Register
 from sftp_gateway.listening import ListenError, listen
 from sftp_gateway.logs import log_event
+from sftp_gateway.reloading import merged
+from sftp_gateway.reporting import StatusShare, listen_for_status
 from sftp_gateway.server import Crew, GatewayError
 
 EXIT_UNUSABLE = 2
@@ -71,9 +74,14 @@ class Supervisor:
         )
         try:
             self._register.prepare()
+            self._status = self._share_status(address[1])
         except OSError as error:
             self._listener.close()
-            raise GatewayError(f"{self._register.file}: cannot be made: {error.strerror or error}") from error
+            raise GatewayError(f"{error.filename}: cannot be made: {error.strerror or error}") from error
+        except ListenError as error:
+            self._listener.close()
+            self._register.remove()
+            raise GatewayError(str(error)) from error
         self._before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         self._lifeline = os.pipe()  # nobody writes: its end tells the processes that this one is gone
         try:
@@ -89,6 +97,9 @@ class Supervisor:
             for end in self._lifeline:
                 os.close(end)
             self._register.remove()
+            if self._status is not None:
+                self._status.listener.close()
+                shutil.rmtree(self._status.folder, ignore_errors=True)
             signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
         return self._exit_code
 
@@ -103,7 +114,7 @@ class Supervisor:
                 self._stop()
         elif number == signal.SIGHUP:
             with contextlib.suppress(ConfigError):  # each process says what is wrong with it
-                self._config = self._reload()
+                self._config = merged(self._config, self._reload())
             self._pass_on(signal.SIGHUP)
         elif number == signal.SIGALRM:
             self._on_time()
@@ -161,6 +172,20 @@ class Supervisor:
 
     # -- processes
 
+    def _share_status(self, port: int) -> StatusShare | None:
+        """Make what the processes need to show one status page; a crash may have left the counts of an earlier run."""
+        listener = listen_for_status(self._config)
+        if listener is None:
+            return None
+        folder = self._config.state_path / f"metrics-{port}"
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            folder.mkdir(mode=0o700, parents=True)
+        except OSError:
+            listener.close()
+            raise
+        return StatusShare(listener, folder)
+
     def _start(self, number: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -179,7 +204,8 @@ class Supervisor:
             os.close(self._lifeline[1])
             signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
             threading.Thread(target=_end_with, args=(self._lifeline[0],), name="lifeline", daemon=True).start()
-            code = self._serve(self._config, Crew(self._listener, replace(self._register, process=number)))
+            crew = Crew(self._listener, replace(self._register, process=number), self._status)
+            code = self._serve(self._config, crew)
         except GatewayError as error:
             _logger.error("%s", error)
             code = EXIT_UNUSABLE
