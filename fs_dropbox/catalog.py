@@ -13,7 +13,7 @@ from fs.path import dirname
 from fs_dropbox import paths
 from fs_dropbox.cache import ABSENT, MetadataCache, Present, SingleFlight
 from fs_dropbox.client import Client
-from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
+from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry, SupersededEntry
 from fs_dropbox.errors import ApiError, TransportError, fs_errors
 
 T = TypeVar("T")
@@ -133,7 +133,10 @@ class Catalog:
 
     def applied(self, entry: Entry) -> None:
         """Take over what an own call has changed, so that it is seen at once."""
-        self._cache.apply(entry)
+        if isinstance(entry, SupersededEntry):
+            self._cache.forget_tree(entry.path_lower)
+        else:
+            self._cache.apply(entry)
 
     def epoch(self) -> int:
         """Return the epoch that `created` wants, to be taken before the call."""

@@ -10,8 +10,6 @@ import copy
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 from cachetools import TTLCache
@@ -124,6 +122,10 @@ class Client:
         """Return the entry at a path (also "id:…" or "rev:…")."""
         return self._call(routes.GET_METADATA, {"path": path}, results.decode_present, path)
 
+    def find(self, path: str) -> FileEntry | FolderEntry | None:
+        """Return what is at a path, None where nothing is."""
+        return commits.find(self, path)
+
     def list_folder(
         self, path: str, *, recursive: bool = False, limit: int | None = None, include_deleted: bool = False
     ) -> Page:
@@ -226,8 +228,7 @@ class Client:
 
     def upload(self, commit: Commit, data: bytes) -> FileEntry:
         """Commit a small file in one call (at most 150 MiB)."""
-        if commit.strict_conflict and commit.client_modified is None:
-            commit = replace(commit, client_modified=datetime.now(UTC))  # tells our file from an equal one, see settle
+        commit = commit.marked()
         content_hash = ContentHash(data).hexdigest()
         return self._commit(
             routes.UPLOAD, {**commit.argument(), "content_hash": content_hash}, commit, data, len(data), content_hash
@@ -263,6 +264,7 @@ class Client:
         self, session_id: str, offset: int, commit: Commit, content_hash: str | None = None
     ) -> FileEntry:
         """Commit a closed session of `offset` bytes; `content_hash` is the whole file's, to settle a lost answer by."""
+        commit = commit.marked()
         argument = {"cursor": {"session_id": session_id, "offset": offset}, "commit": commit.argument()}
         return self._commit(routes.SESSION_FINISH, argument, commit, b"", offset, content_hash)
 
@@ -323,14 +325,15 @@ class Client:
         )
         return self._committed(entry)
 
-    def delete(self, path: str, *, parent_rev: str | None = None) -> Entry:
+    def delete(self, path: str, *, parent_rev: str | None = None, entry_id: str | None = None) -> Entry:
         """Delete a file, or a folder with all that it holds; with `parent_rev` only that revision of a file.
 
-        Returns what was deleted, or a DeletedEntry where the answer was lost and nothing is there any more.
+        Returns what was deleted, or a DeletedEntry where the answer was lost and it is there no more; `entry_id` then
+        tells it from what others have put in its place, which stays.
         """
 
         def settle() -> Entry | None:
-            return commits.settle_delete(self, path)
+            return commits.settle_delete(self, path, entry_id)
 
         argument = {"path": path, **({"parent_rev": parent_rev} if parent_rev else {})}
         try:
@@ -391,14 +394,16 @@ class Client:
                 settle=lambda: commits.settle_commit(self, commit, size, content_hash),
             )
         except ApiError as error:
-            if not commit.blame(error).lost_update:
+            done = None
+            if commit.blame(error).lost_update:
+                done = commits.unchanged(self, commit, size, content_hash)
+            elif error.was_repeated and error.tag[:1] == ("lookup_failed",):
+                # A session is finished once: it is gone because the first try took place.
+                done = commits.find_superseded(self, commit, size, content_hash)
+            if done is None:
                 commits.note_lock(self, error, commit.path)
                 raise
-            # Under strict_conflict, equal content is a conflict as well: then nothing is lost.
-            equal = commits.settle_commit(self, commit, size, content_hash)
-            if equal is None:
-                raise
-            entry = equal
+            entry = done
         return self._committed(entry)
 
     def _append(self, session_id: str, offset: int, data: bytes, close: bool) -> None:

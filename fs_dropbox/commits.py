@@ -6,12 +6,13 @@ Source of the rules: API facts, section 5, "Ambiguous commit".
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from fs_dropbox import paths
-from fs_dropbox.entries import DeletedEntry, FileEntry, FolderEntry
+from fs_dropbox.entries import DeletedEntry, FileEntry, FolderEntry, SupersededEntry
 from fs_dropbox.errors import ApiError, TransportError
 
 
@@ -24,6 +25,9 @@ class Update:
 
 # What a change of a file that somebody else has locked is answered with: the documentation does not tell which.
 _PERHAPS_LOCKED: Final = frozenset({"access_restricted", "no_write_permission", "locked"})
+
+# Changes of others between a lost answer and the look at what became of the call: they are seldom many.
+REVISIONS_LOOKED_AT: Final = 20
 
 Mode: TypeAlias = Literal["add", "overwrite"] | Update
 
@@ -45,6 +49,12 @@ class Commit:
     def is_exact(self) -> bool:
         """Whether the commit depends on what is there, so that repeating it does not settle a lost answer."""
         return self.strict_conflict or isinstance(self.mode, Update)
+
+    def marked(self) -> Commit:
+        """Return the same commit; an exact one with a time, which tells what it has made from equal content."""
+        if not self.is_exact or self.client_modified is not None:
+            return self
+        return replace(self, client_modified=datetime.now(UTC))
 
     def argument(self) -> dict[str, Any]:
         """Return the API's CommitInfo."""
@@ -68,6 +78,8 @@ class Lookup(Protocol):
 
     def get_metadata(self, path: str) -> FileEntry | FolderEntry: ...
 
+    def list_revisions(self, path: str, *, limit: int = ...) -> list[FileEntry]: ...
+
     def tree(self, path: str) -> dict[str, str | None]: ...
 
 
@@ -87,16 +99,53 @@ def find(lookup: Lookup, path: str) -> FileEntry | FolderEntry | None:
 
 
 def settle_commit(lookup: Lookup, commit: Commit, size: int, content_hash: str | None) -> FileEntry | None:
-    """Return the committed file where it is there. Exact creation also wants its own client_modified back."""
+    """Return the committed file where it is there. Exact commits also want their own client_modified back.
+
+    One of these that someone else's version has replaced since is found among the revisions.
+    """
+    if content_hash is None:
+        return None
     entry = find(lookup, commit.path)
-    if not isinstance(entry, FileEntry) or entry.size != size or content_hash is None:
+    if isinstance(entry, FileEntry) and _is_made_by(commit, entry, size, content_hash):
+        return entry
+    return find_superseded(lookup, commit, size, content_hash) if commit.is_exact else None
+
+
+def find_superseded(lookup: Lookup, commit: Commit, size: int, content_hash: str | None) -> FileEntry | None:
+    """Return what a commit has made where it is a revision now; an update took place right upon its base or nowhere."""
+    if content_hash is None:
         return None
-    if entry.content_hash != content_hash:
+    try:
+        revisions = lookup.list_revisions(commit.path, limit=REVISIONS_LOOKED_AT)
+    except ApiError as error:
+        if error.tag[-1:] == ("not_found",):
+            return None
+        raise
+    if isinstance(commit.mode, Update):
+        revisions = [newer for newer, older in pairwise(revisions) if older.rev == commit.mode.rev]
+    made = next((each for each in revisions if _is_made_by(commit, each, size, content_hash)), None)
+    return None if made is None else SupersededEntry(*made)
+
+
+def _is_made_by(commit: Commit, entry: FileEntry, size: int, content_hash: str) -> bool:
+    if (entry.size, entry.content_hash) != (size, content_hash):
+        return False
+    if isinstance(commit.mode, Update) and entry.rev == commit.mode.rev:
+        return False  # equal content, but it was there before
+    if not commit.is_exact or commit.client_modified is None:
+        return True
+    return entry.client_modified == commit.client_modified.astimezone(UTC).replace(microsecond=0)
+
+
+def unchanged(lookup: Lookup, commit: Commit, size: int, content_hash: str | None) -> FileEntry | None:
+    """Return the version that an update was to replace, where it is there and holds the very same content.
+
+    Dropbox calls that a conflict, since it makes no new version of equal content.
+    """
+    entry = find(lookup, commit.path)
+    if not isinstance(entry, FileEntry) or not isinstance(commit.mode, Update) or entry.rev != commit.mode.rev:
         return None
-    if commit.strict_conflict and commit.client_modified is not None:
-        ours = commit.client_modified.astimezone(UTC).replace(microsecond=0)
-        return entry if entry.client_modified == ours else None
-    return entry
+    return entry if (entry.size, entry.content_hash) == (size, content_hash) else None
 
 
 def settle_create_folder(lookup: Lookup, path: str) -> FolderEntry | None:
@@ -105,19 +154,22 @@ def settle_create_folder(lookup: Lookup, path: str) -> FolderEntry | None:
     return entry if isinstance(entry, FolderEntry) else None
 
 
-def settle_delete(lookup: Lookup, path: str) -> DeletedEntry | None:
-    """Return the absence where there is nothing any more."""
-    return None if find(lookup, path) is not None else DeletedEntry(paths.name(path), paths.key(path), path)
+def settle_delete(lookup: Lookup, path: str, entry_id: str | None) -> DeletedEntry | None:
+    """Return the absence where there is nothing any more, or something else than what was to go."""
+    entry = find(lookup, path)
+    if entry is not None and (entry_id is None or entry.id == entry_id):
+        return None
+    return DeletedEntry(paths.name(path), paths.key(path), path)
 
 
 def settle_move(lookup: Lookup, source: str, target: str, source_id: str | None) -> FileEntry | FolderEntry | None:
-    """Return the target where it is there and the source is not; with the same id where that is known."""
-    if find(lookup, source) is not None:
-        return None
+    """Return the target where it has the source's id; without an id, where it is there and the source is not."""
     entry = find(lookup, target)
     if entry is None:
         return None
-    return entry if source_id is None or entry.id == source_id else None
+    if source_id is not None:
+        return entry if entry.id == source_id else None
+    return entry if find(lookup, source) is None else None
 
 
 def settle_copy(lookup: Lookup, source: str, target: str) -> FileEntry | FolderEntry | None:

@@ -70,6 +70,12 @@ class FileEntry(NamedTuple):
     export: Export | None = None
 
 
+class SupersededEntry(FileEntry):
+    """A version that an own commit has made, and that someone else's has replaced since: not what is there now."""
+
+    __slots__ = ()
+
+
 class FolderEntry(NamedTuple):
     """A folder. path_lower is its lookup key, "" when it is not mounted in this root."""
 

@@ -42,6 +42,7 @@ TRANSPORT_REASONS: Final[dict[TransportKind, str]] = {
     "interrupted": "the operation was cancelled",
     "closed": "the connection to Dropbox was closed",
 }
+UNSETTLED: Final = "; whether it took place all the same is not known"
 # What to look at where a filesystem cannot be opened; where a file of an open one fails, the network was there before.
 _ADVICE: Final[dict[TransportKind, str]] = {
     "connect": "check the network, the firewall, and whether a proxy is needed (HTTPS_PROXY)",
@@ -101,6 +102,7 @@ class ApiError(Exception):
         self.root = ""  # the namespace that was asked for as the root
         self.holder = ""  # who has locked the file, in words for people, where that is why
         self.was_repeated = False  # set where an earlier try of the same call may have been carried out
+        self.is_unsettled = False  # set where it is not known whether it was
 
     @property
     def is_rate_limit(self) -> bool:
@@ -154,6 +156,7 @@ class TransportError(Exception):
         self.was_sent = was_sent
         self.status = status
         self.retry_after: float | None = None
+        self.is_unsettled = False  # set where a change may have been carried out all the same
 
     @property
     def is_transient(self) -> bool:
@@ -194,6 +197,10 @@ def tags(error: object) -> tuple[str, ...]:
 
 def reason(error: ApiError | TransportError) -> str:
     """Say what happened in words for people."""
+    return _reason(error) + (UNSETTLED if error.is_unsettled else "")
+
+
+def _reason(error: ApiError | TransportError) -> str:
     if isinstance(error, TransportError):
         details = ": ".join(detail for detail in (error.host, error.detail) if detail)
         return TRANSPORT_REASONS[error.kind] + (f" ({details})" if details else "")
@@ -206,9 +213,9 @@ def to_fs_error(error: ApiError | TransportError, path: str, target: str | None 
     kind: Any  # the constructors of PyFilesystem's errors agree on keywords only
     if isinstance(error, TransportError):
         kind = fs.errors.OperationTimeout if error.kind == "timeout" else fs.errors.RemoteConnectionError
-        text = reason(error)
     else:
-        kind, text = _explain(error)
+        kind, _ = _explain(error)
+    text = reason(error)
     converted: fs.errors.FSError = kind(path=failed_path, exc=error, msg="'{path}': {reason}")
     vars(converted)["reason"] = text
     return converted

@@ -267,22 +267,33 @@ class Retry:
                 pause = max(pause, problem.retry_after)
             left = deadline - self._clock.monotonic()
             last = not problem.is_transient or failures >= attempts or pause >= left
-            if not last and pause:
-                _logger.debug("%s; trying again in %.1f s", problem, pause)
-                waiter.wait(pause)
             if doubtful and not repeatable:
-                waiter.check()
+                problem.is_unsettled = True  # until it is looked up
                 try:
+                    if not last:
+                        self._pause(problem, pause, waiter)
+                    waiter.check()
                     settled = settle() if settle is not None else None
-                except (ApiError, TransportError):
-                    raise problem from None  # whether it was done is still unknown, and it must not be done twice
+                except (ApiError, TransportError) as error:
+                    if isinstance(error, TransportError) and error.kind in ("interrupted", "closed"):
+                        problem = TransportError(error.kind, route=route)
+                        problem.is_unsettled = True
+                    raise problem from None  # it must not be done twice
                 if settled is not None:
                     return settled
+                problem.is_unsettled = settle is None
                 last = last or settle is None
+            elif not last:
+                self._pause(problem, pause, waiter)
             if last:
                 if isinstance(problem, ApiError):
                     problem.was_repeated = doubtful
                 raise problem
+
+    def _pause(self, problem: Exception, seconds: float, waiter: Waiter) -> None:
+        if seconds:
+            _logger.debug("%s; trying again in %.1f s", problem, seconds)
+            waiter.wait(seconds)
 
     def _try(self, attempt: Callable[[float], T], traffic: Traffic, deadline: float) -> T:
         """Make an attempt that was admitted."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import fs.errors
 from fs.path import combine, dirname, isparent
@@ -13,10 +15,15 @@ from fs_dropbox import paths
 from fs_dropbox.cache import Present
 from fs_dropbox.catalog import Catalog
 from fs_dropbox.client import Client
-from fs_dropbox.entries import FileEntry, FolderEntry
+from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
 from fs_dropbox.errors import ApiError, TransportError, VersionConflict, fs_errors
 
 _ATTEMPTS = 3
+
+_logger = logging.getLogger(__name__)
+
+# Copies or moves what is at one path, and was known to be there, to another.
+Call: TypeAlias = Callable[[str, str, Present], Present]
 
 
 class ServerSide:
@@ -41,16 +48,17 @@ class ServerSide:
     def move_folder(self, source: str, target: str, *, create: bool) -> None:
         """Move the contents of a folder, and the folder with them."""
         if paths.key(source) == paths.key(target):
-            self._catalog.require_folder(source)
+            renamed = self._catalog.require_folder(source)
             if source != target:
-                self._change_case(source, target)
+                self._change_case(source, target, renamed)
             return
         self._transfer_folder(source, target, create=create, call=self._move)
         for _ in range(_ATTEMPTS):
-            if self._catalog.find(source) is None:
+            folder = self._catalog.find(source)
+            if folder is None:
                 return
             if not self._holds_files(source):
-                self._delete_tree(source)
+                self._delete_tree(source, folder)
                 return
             self._transfer_folder(source, target, create=True, call=self._move)  # what nobody here knew of
         raise fs.errors.DirectoryNotEmpty(source)
@@ -65,31 +73,35 @@ class ServerSide:
             if not isinstance(entry, FileEntry):
                 raise fs.errors.FileExpected(path)
             try:
-                self._client.delete(paths.to_api(path), parent_rev=entry.rev)
+                gone = self._client.delete(paths.to_api(path), parent_rev=entry.rev, entry_id=entry.id)
             except ApiError as error:
                 self._catalog.forget(path)
                 if "conflict" in error.tag and attempt + 1 < _ATTEMPTS:
                     continue  # another version is there now; it is to go as well
                 with fs_errors(path):
                     raise
-            self._catalog.removed(path)
+            except TransportError:
+                self._catalog.forget(path)
+                with fs_errors(path):
+                    raise
+            self._removed(path, gone)
             return
 
     def remove_folder(self, path: str) -> None:
         """Delete an empty folder. Dropbox deletes recursively, so what appears after the look goes too."""
-        self._catalog.require_folder(path)
+        folder = self._catalog.require_folder(path)
         if not self._catalog.is_empty(path):
             raise fs.errors.DirectoryNotEmpty(path)
-        self._delete_tree(path)
+        self._delete_tree(path, folder)
 
     def remove_tree(self, path: str) -> None:
         """Delete a folder with all that it holds in one call; of the root, what it holds."""
-        self._catalog.require_folder(path)
+        folder = self._catalog.require_folder(path)
         if path != "/":
-            self._delete_tree(path)
+            self._delete_tree(path, folder)
             return
         for child in self._catalog.children(path):
-            self._delete_tree(combine(path, child.name))
+            self._delete_tree(combine(path, child.name), child)
 
     def _holds_files(self, path: str) -> bool:
         """Tell whether files are below a folder; asks Dropbox: deletion is recursive, so the cache is no proof."""
@@ -104,22 +116,34 @@ class ServerSide:
                 folders.append(combine(folder, child.name))
         return False
 
-    def _delete_tree(self, path: str) -> None:
+    def _delete_tree(self, path: str, entry: Present) -> None:
         try:
-            self._client.delete(paths.to_api(path))
+            gone = self._client.delete(paths.to_api(path), entry_id=entry.id)
         except ApiError as error:
             self._catalog.forget(path)
             if "too_many_files" in error.tag:
                 for child in self._catalog.children(path):
-                    self._delete_tree(combine(path, child.name))
-                self._delete_tree(path)
+                    self._delete_tree(combine(path, child.name), child)
+                self._delete_tree(path, entry)
                 return
             if "not_found" not in error.tag:
                 with fs_errors(path):
                     raise
-        self._catalog.removed(path)
+            gone = entry
+        except TransportError:
+            self._catalog.forget(path)
+            with fs_errors(path):
+                raise
+        self._removed(path, gone)
 
-    def _transfer_file(self, source: str, target: str, *, overwrite: bool, call: Callable[[str, str], Present]) -> None:
+    def _removed(self, path: str, gone: Entry) -> None:
+        """Take over a removal; one that was only found to have taken place may have had a successor since."""
+        if isinstance(gone, DeletedEntry):
+            self._catalog.forget(path)
+        else:
+            self._catalog.removed(path)
+
+    def _transfer_file(self, source: str, target: str, *, overwrite: bool, call: Call) -> None:
         same = paths.key(source) == paths.key(target)
         renames = same and source != target and call == self._move
         entry = self._catalog.find(source)
@@ -131,9 +155,9 @@ class ServerSide:
         if not isinstance(entry, FileEntry):
             raise fs.errors.FileExpected(source)
         if renames:
-            self._change_case(source, target)
+            self._change_case(source, target, entry)
         elif not same:
-            self._put_at(target, existing, overwrite=overwrite, call=lambda: call(source, target))
+            self._put_at(target, existing, overwrite=overwrite, call=lambda: call(source, target, entry))
 
     def _put_at(
         self, target: str, existing: Present | None, *, overwrite: bool, call: Callable[[], object], attempt: int = 1
@@ -155,11 +179,11 @@ class ServerSide:
 
     def _replace(self, target: str, existing: FileEntry, call: Callable[[], object]) -> None:
         """Put something else where a file is. Dropbox's own calls never overwrite: the old one goes first, and comes
-        back where its successor cannot take the place. Users of the cache never see the gap."""
+        back where nothing could take its place. Users of the cache never see the gap."""
         with self._catalog.hold(target):
             with fs_errors(target):
                 try:
-                    self._client.delete(paths.to_api(target), parent_rev=existing.rev)
+                    self._client.delete(paths.to_api(target), parent_rev=existing.rev, entry_id=existing.id)
                 except ApiError as error:
                     self._catalog.forget(target)
                     if "not_found" not in error.tag:
@@ -168,15 +192,23 @@ class ServerSide:
                 call()
             except fs.errors.FSError:
                 self._catalog.forget(target)
-                with fs_errors(target):
-                    self._catalog.applied(self._client.restore(paths.to_api(target), existing.rev))
+                self._bring_back(target, existing)
                 raise
 
-    def _transfer_folder(self, source: str, target: str, *, create: bool, call: Callable[[str, str], Present]) -> None:
+    def _bring_back(self, target: str, existing: FileEntry) -> None:
+        """Restore a file where there is nothing now: what is there is its successor, or someone else's."""
+        path = paths.to_api(target)
+        try:
+            if self._client.find(path) is None:
+                self._catalog.applied(self._client.restore(path, existing.rev))
+        except (ApiError, TransportError) as error:
+            _logger.error("%s is gone and could not be brought back (%s): restore rev %s", target, error, existing.rev)
+
+    def _transfer_folder(self, source: str, target: str, *, create: bool, call: Call) -> None:
         existing = self._catalog.find(target)
         if existing is None and not create:
             raise fs.errors.ResourceNotFound(target)
-        self._catalog.require_folder(source)
+        folder = self._catalog.require_folder(source)
         if paths.key(source) == paths.key(target):
             return
         if isparent(paths.key(source) or "/", paths.key(target) or "/"):
@@ -186,7 +218,7 @@ class ServerSide:
         if existing is None and source != "/":
             self._catalog.require_parent(target)
             try:
-                call(source, target)
+                call(source, target, folder)
             except fs.errors.FSError as error:
                 if "too_many_files" not in getattr(error.__cause__, "tag", ()):
                     raise
@@ -202,32 +234,40 @@ class ServerSide:
             else:
                 self._transfer_file(below, onto, overwrite=True, call=call)
 
-    def _copy(self, source: str, target: str) -> Present:
+    def _copy(self, source: str, target: str, _: Present) -> Present:
         with self._forgetting(target), fs_errors(source, target=target):
             entry = self._client.copy(paths.to_api(source), paths.to_api(target))
         self._catalog.copied(entry)
         return entry
 
-    def _move(self, source: str, target: str) -> Present:
+    def _move(self, source: str, target: str, moved: Present) -> Present:
         with self._forgetting(source, target), fs_errors(source, target=target):
-            entry = self._client.move(paths.to_api(source), paths.to_api(target))
+            entry = self._client.move(paths.to_api(source), paths.to_api(target), source_id=moved.id)
         self._catalog.moved(source, entry)
         return entry
 
-    def _change_case(self, source: str, target: str) -> None:
+    def _change_case(self, source: str, target: str, moved: Present) -> None:
         """Rename to another spelling of the same name, which one move cannot do (API facts, section 7): two can."""
         between = combine(dirname(source), f".{secrets.token_hex(6)}.renaming")
         with self._catalog.hold(source, between):
             with self._forgetting(source), fs_errors(source):
-                self._client.move(paths.to_api(source), paths.to_api(between))
+                renamed = self._client.move(paths.to_api(source), paths.to_api(between), source_id=moved.id)
                 try:
-                    entry = self._client.move(paths.to_api(between), paths.to_api(target))
+                    entry = self._client.move(paths.to_api(between), paths.to_api(target), source_id=renamed.id)
                 except (ApiError, TransportError):
-                    self._client.move(paths.to_api(between), paths.to_api(source))
+                    self._move_back(between, source, renamed)
                     raise
             self._catalog.moved(source, entry)
         if entry.name != paths.name(target):
             raise fs.errors.OperationFailed(target, msg="'{path}': Dropbox keeps another spelling")
+
+    def _move_back(self, between: str, source: str, renamed: Present) -> None:
+        """Undo the first half of a rename, unless the second took place after all."""
+        try:
+            self._client.move(paths.to_api(between), paths.to_api(source), source_id=renamed.id)
+        except (ApiError, TransportError) as error:
+            if not isinstance(error, ApiError) or error.tag != ("from_lookup", "not_found"):
+                _logger.error("%s is at %s now, and could not be moved back (%s)", source, between, error)
 
     @contextmanager
     def _forgetting(self, *changed: str) -> Iterator[None]:

@@ -186,7 +186,7 @@ def test_the_environment_leads_to_a_stand_in(emulator: Emulator, way: str, bundl
 
 
 def test_a_bundle_that_is_not_there_is_named(make_client: Callable[..., Client], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="nowhere"):
+    with pytest.raises(TransportError, match="nowhere"):
         make_client(ca_certs=str(tmp_path / "nowhere.pem"))
 
 

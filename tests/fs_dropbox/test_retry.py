@@ -11,7 +11,17 @@ from typing import Any
 import pytest
 
 from fs_dropbox.errors import ApiError, TransportError
-from fs_dropbox.retry import FIRST_WRITERS, MOST_WRITERS, Governor, Retry, RetryPolicy, SystemClock, Traffic, Waiter
+from fs_dropbox.retry import (
+    FIRST_WRITERS,
+    LONGEST_FREEZE_SECONDS,
+    MOST_WRITERS,
+    Governor,
+    Retry,
+    RetryPolicy,
+    SystemClock,
+    Traffic,
+    Waiter,
+)
 
 
 class FakeClock:
@@ -281,3 +291,57 @@ def test_a_writer_that_gives_up_does_not_block_the_next() -> None:
         admitted = pool.submit(governor.admit, Traffic.WRITE, Waiter(SystemClock()), "r", time.monotonic() + 20)
         governor.release(Traffic.WRITE, success=True)
         admitted.result(timeout=10)
+
+
+def test_nobody_stays_frozen_for_ever(clock: FakeClock) -> None:
+    """Whatever answers in Dropbox's place may ask for a week: the account goes on after ten minutes."""
+    governor = Governor(clock)
+    with pytest.raises(ApiError) as caught:
+        run(clock, Script(busy(7 * 86400.0)), governor, traffic=Traffic.WRITE)
+    assert caught.value.retry_after == pytest.approx(LONGEST_FREEZE_SECONDS)
+    clock.now += LONGEST_FREEZE_SECONDS
+    assert run(clock, Script("written"), governor, traffic=Traffic.WRITE) == "written"
+
+
+def test_a_server_in_trouble_is_left_alone_as_long_as_it_asks(clock: FakeClock) -> None:
+    trouble = TransportError("server", status=503)
+    trouble.retry_after = 20.0
+    assert run(clock, Script(trouble, "done")) == "done"
+    assert clock.waits == [20.0]
+
+
+def test_where_nobody_is_found_the_policy_decides_how_often_to_look(clock: FakeClock) -> None:
+    attempt = Script(*[TransportError("connect", was_sent=False)] * 9)
+    with pytest.raises(TransportError):
+        run(clock, attempt, policy=RetryPolicy(connect_attempts=2, first_pause_seconds=0.25))
+    assert (attempt.tries, clock.waits) == (2, [0.25])
+
+
+def test_the_waiter_s_policy_comes_first(clock: FakeClock) -> None:
+    waiter = Waiter(clock)
+    waiter.policy = RetryPolicy(attempts=9, deadline_seconds=3.0)
+    attempt = Script(*[TransportError("timeout")] * 9)
+    with pytest.raises(TransportError):
+        run(clock, attempt, waiter=waiter)
+    assert clock.now <= 1003.0
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["not settled", "stopped"])
+def test_an_outcome_that_is_not_known_is_marked(clock: FakeClock, stopped: bool) -> None:
+    waiter = Waiter(clock)
+
+    def attempt(left: float) -> None:
+        if stopped:
+            waiter.interrupt(TransportError("closed"))
+        raise TransportError("reset")
+
+    def settle() -> None:
+        raise TransportError("connect", was_sent=False)
+
+    with pytest.raises(TransportError) as caught:
+        run(clock, attempt, waiter=waiter, repeatable=False, settle=settle)
+    assert caught.value.is_unsettled
+    assert caught.value.kind == ("closed" if stopped else "reset")
+    with pytest.raises(TransportError) as caught:
+        run(clock, Script(*[TransportError("reset")] * 9), repeatable=False, settle=lambda: None)
+    assert not caught.value.is_unsettled

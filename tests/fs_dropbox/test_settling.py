@@ -1,0 +1,359 @@
+"""Answers that are lost while someone else changes the same thing: nobody's work is lost, no credit is taken for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import fs.errors
+import pytest
+
+from fs_dropbox import DropboxFS
+from fs_dropbox.client import Client, Commit, Update
+from fs_dropbox.content_hash import ContentHash
+from fs_dropbox.emulator import Emulator
+from fs_dropbox.entries import DeletedEntry, FileEntry, SupersededEntry
+from fs_dropbox.errors import UNSETTLED, ApiError, TransportError
+from fs_dropbox.retry import RetryPolicy
+
+LANDED: dict[str, Any] = {"kind": "ambiguous"}
+NOT_DONE: dict[str, Any] = {"kind": "server_error", "status": 502}
+LONG_AGO = 1_500_000_000
+Meanwhile = Callable[[], object]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = RetryPolicy(attempts=3, deadline_seconds=20.0, first_pause_seconds=0.01)
+    monkeypatch.setattr("fs_dropbox.client.RetryPolicy", lambda: policy)
+
+
+def lose(emulator: Emulator, client: Client, route: str, fault: dict[str, Any], meanwhile: Meanwhile) -> None:
+    """Let the next call of a route fail, and something happen before the client looks what became of it."""
+    parameters = dict(fault)
+    struck = emulator.control.faults_struck
+    emulator.control.fault(route, parameters.pop("kind"), **parameters)
+    look = client.get_metadata
+
+    def look_later(path: str) -> Any:
+        if emulator.control.faults_struck > struck:
+            vars(client).pop("get_metadata")
+            meanwhile()
+        return look(path)
+
+    client.get_metadata = look_later  # type: ignore[method-assign]
+
+
+def rev_of(emulator: Emulator, path: str) -> str:
+    return str(emulator.control.metadata(path)["rev"])
+
+
+def contents_ever(client: Client, emulator: Emulator, path: str) -> list[bytes]:
+    """Return what the file at a path has held, oldest first."""
+    return [client.download(f"rev:{each.rev}", 0, each.size) for each in reversed(client.list_revisions(path))]
+
+
+def commit_small(client: Client, commit: Commit, data: bytes) -> FileEntry:
+    return client.upload(commit, data)
+
+
+def commit_session(client: Client, commit: Commit, data: bytes) -> FileEntry:
+    session = client.session_start(concurrent=True)
+    client.session_append(session, 0, data, True)
+    return client.session_finish(session, len(data), commit, ContentHash(data).hexdigest())
+
+
+by_route = pytest.mark.parametrize(
+    ("commit", "route"),
+    [(commit_small, "files/upload"), (commit_session, "files/upload_session/finish")],
+    ids=["upload", "session"],
+)
+CommitCall = Callable[[Client, Commit, bytes], FileEntry]
+
+
+@by_route
+@pytest.mark.parametrize("theirs", ["overwrite", "append", "delete", "folder"])
+def test_an_update_that_landed_and_was_replaced_is_done(
+    client: Client, emulator: Emulator, commit: CommitCall, route: str, theirs: str
+) -> None:
+    """To call it a conflict would let its writer append the same once more."""
+    emulator.control.write("/log", b"1")
+    base = rev_of(emulator, "/log")
+
+    def meanwhile() -> None:
+        if theirs in ("delete", "folder"):
+            emulator.control.delete("/log")
+        if theirs == "folder":
+            emulator.control.seed("/log")
+        if theirs in ("overwrite", "append"):
+            emulator.control.write("/log", b"theirs" if theirs == "overwrite" else b"123")
+
+    lose(emulator, client, route, LANDED, meanwhile)
+    if theirs == "folder":  # Dropbox lists no revisions of a folder: nobody can tell
+        with pytest.raises((ApiError, TransportError)) as caught:
+            commit(client, Commit("/log", Update(base)), b"12")
+        assert caught.value.is_unsettled
+        assert emulator.control.tree() == {"/log": None}
+        return
+    entry = commit(client, Commit("/log", Update(base)), b"12")
+    assert isinstance(entry, SupersededEntry)
+    assert client.download(f"rev:{entry.rev}", 0, 2) == b"12"
+    expected = {"overwrite": b"theirs", "append": b"123"}.get(theirs)
+    assert emulator.control.exists("/log") == (expected is not None)
+    if expected is not None:
+        assert emulator.control.read("/log") == expected
+        assert contents_ever(client, emulator, "/log") == [b"1", b"12", expected]
+
+
+@by_route
+@pytest.mark.parametrize("theirs", [b"theirs", b"12"], ids=["other content", "equal content"])
+def test_an_update_that_did_not_land_takes_no_credit_for_that_of_another(
+    client: Client, emulator: Emulator, commit: CommitCall, route: str, theirs: bytes
+) -> None:
+    """Two append the same line: there have to be two lines, or one of the writers has to know."""
+    emulator.control.write("/log", b"1")
+    base = rev_of(emulator, "/log")
+    lose(emulator, client, route, NOT_DONE, lambda: emulator.control.write("/log", theirs, LONG_AGO))
+    with pytest.raises(ApiError) as caught:
+        commit(client, Commit("/log", Update(base)), b"12")
+    assert caught.value.lost_update
+    assert contents_ever(client, emulator, "/log") == [b"1", theirs]
+
+
+@by_route
+def test_a_plain_conflict_with_equal_content_is_a_conflict(
+    client: Client, emulator: Emulator, commit: CommitCall, route: str
+) -> None:
+    emulator.control.write("/log", b"1")
+    base = rev_of(emulator, "/log")
+    emulator.control.write("/log", b"12")
+    with pytest.raises(ApiError) as caught:
+        commit(client, Commit("/log", Update(base)), b"12")
+    assert caught.value.lost_update
+    unchanged = commit(client, Commit("/log", Update(rev_of(emulator, "/log"))), b"12")
+    assert unchanged.rev == rev_of(emulator, "/log")
+
+
+@by_route
+def test_exact_creation_that_did_not_land_takes_no_credit(
+    client: Client, emulator: Emulator, commit: CommitCall, route: str
+) -> None:
+    lose(emulator, client, route, NOT_DONE, lambda: emulator.control.write("/lock", b"mine", LONG_AGO))
+    with pytest.raises(ApiError) as caught:
+        commit(client, Commit("/lock", "add", strict_conflict=True), b"mine")
+    assert caught.value.tag == ("path", "conflict", "file")
+    assert len(client.list_revisions("/lock")) == 1
+
+
+@by_route
+def test_exact_creation_that_landed_and_was_replaced_leaves_the_successor(
+    client: Client, emulator: Emulator, commit: CommitCall, route: str
+) -> None:
+    lose(emulator, client, route, LANDED, lambda: emulator.control.write("/lock", b"theirs"))
+    entry = commit(client, Commit("/lock", "add", strict_conflict=True), b"mine")
+    assert isinstance(entry, SupersededEntry)
+    assert contents_ever(client, emulator, "/lock") == [b"mine", b"theirs"]
+
+
+@by_route
+def test_exact_creation_that_landed_and_was_removed_is_not_made_again(
+    client: Client, emulator: Emulator, commit: CommitCall, route: str
+) -> None:
+    lose(emulator, client, route, LANDED, lambda: emulator.control.delete("/lock"))
+    assert isinstance(commit(client, Commit("/lock", "add", strict_conflict=True), b"mine"), SupersededEntry)
+    assert emulator.control.tree() == {}
+
+
+@by_route
+@pytest.mark.parametrize("fault", [LANDED, NOT_DONE], ids=["landed", "not done"])
+def test_an_overwrite_loses_no_version(
+    client: Client, emulator: Emulator, commit: CommitCall, route: str, fault: dict[str, Any]
+) -> None:
+    lose(emulator, client, route, fault, lambda: emulator.control.write("/file", b"theirs"))
+    entry = commit(client, Commit("/file", "overwrite"), b"mine")
+    if isinstance(entry, SupersededEntry):  # a session that was finished cannot be finished again
+        assert contents_ever(client, emulator, "/file") == [b"mine", b"theirs"]
+    else:
+        assert entry.rev == rev_of(emulator, "/file")
+        assert contents_ever(client, emulator, "/file")[-2:] == [b"theirs", b"mine"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_removal_that_landed_spares_the_successor(client: Client, emulator: Emulator, kind: str) -> None:
+    path = "/thing" if kind == "file" else "/thing/inner"
+    emulator.control.write(path, b"old")
+    before = client.get_metadata("/thing")
+
+    def meanwhile() -> None:
+        emulator.control.write(path, b"theirs")
+
+    lose(emulator, client, "files/delete_v2", LANDED, meanwhile)
+    rev = before.rev if isinstance(before, FileEntry) else None
+    assert isinstance(client.delete("/thing", parent_rev=rev, entry_id=before.id), DeletedEntry)
+    assert emulator.control.read(path) == b"theirs"
+
+
+def test_a_removal_that_did_not_land_is_made(client: Client, emulator: Emulator) -> None:
+    emulator.control.write("/folder/old", b"old")
+    before = client.get_metadata("/folder")
+    lose(emulator, client, "files/delete_v2", NOT_DONE, lambda: emulator.control.write("/folder/new", b"theirs"))
+    client.delete("/folder", entry_id=before.id)
+    assert emulator.control.tree() == {}
+
+
+def test_a_move_that_landed_is_done_whatever_takes_the_old_place(client: Client, emulator: Emulator) -> None:
+    emulator.control.write("/source", b"mine")
+    before = client.get_metadata("/source")
+    lose(emulator, client, "files/move_v2", LANDED, lambda: emulator.control.write("/source", b"theirs"))
+    assert client.move("/source", "/target", source_id=before.id).id == before.id
+    assert (emulator.control.read("/source"), emulator.control.read("/target")) == (b"theirs", b"mine")
+
+
+def test_a_move_takes_no_credit_for_what_is_there(client: Client, emulator: Emulator) -> None:
+    emulator.control.write("/source", b"mine")
+    before = client.get_metadata("/source")
+
+    def meanwhile() -> None:
+        emulator.control.delete("/source")
+        emulator.control.write("/target", b"theirs")
+
+    lose(emulator, client, "files/move_v2", NOT_DONE, meanwhile)
+    with pytest.raises(ApiError) as caught:
+        client.move("/source", "/target", source_id=before.id)
+    assert caught.value.tag == ("from_lookup", "not_found")
+    assert emulator.control.read("/target") == b"theirs"
+
+
+def test_a_move_that_landed_and_was_undone_is_not_made_again(client: Client, emulator: Emulator) -> None:
+    emulator.control.write("/source", b"mine")
+    before = client.get_metadata("/source")
+    lose(emulator, client, "files/move_v2", LANDED, lambda: emulator.control.delete("/target"))
+    with pytest.raises(ApiError) as caught:
+        client.move("/source", "/target", source_id=before.id)
+    assert caught.value.tag == ("from_lookup", "not_found")
+    assert emulator.control.tree() == {}
+
+
+@pytest.mark.parametrize("changed", ["/target", "/source"])
+def test_a_copy_that_landed_leaves_what_others_change(client: Client, emulator: Emulator, changed: str) -> None:
+    emulator.control.write("/source", b"mine")
+    lose(emulator, client, "files/copy_v2", LANDED, lambda: emulator.control.write(changed, b"theirs"))
+    with pytest.raises(ApiError) as caught:
+        client.copy("/source", "/target")
+    assert caught.value.tag[:2] == ("to", "conflict")
+    assert caught.value.was_repeated
+    assert emulator.control.read(changed) == b"theirs"
+
+
+def test_a_folder_that_was_made_and_removed_is_made(client: Client, emulator: Emulator) -> None:
+    lose(emulator, client, "files/create_folder_v2", LANDED, lambda: emulator.control.delete("/folder"))
+    client.create_folder("/folder")
+    assert emulator.control.tree() == {"/folder": None}
+
+
+def test_what_nobody_can_tell_is_said_to_be_unknown(client: Client, emulator: Emulator) -> None:
+    emulator.control.fault("files/upload", "ambiguous")
+    emulator.control.fault("files/get_metadata", "server_error", None)
+    with pytest.raises(TransportError) as caught:
+        client.upload(Commit("/file", "overwrite"), b"mine")
+    assert caught.value.is_unsettled
+    assert str(caught.value).endswith(UNSETTLED)
+    assert len(client.list_revisions("/file")) == 1
+    emulator.control.clear_faults()
+    emulator.control.fault("files/upload", "server_error", None)
+    with pytest.raises(TransportError) as caught:
+        client.upload(Commit("/other", "overwrite"), b"mine")
+    assert not caught.value.is_unsettled
+
+
+# Whole operations
+
+
+@pytest.mark.parametrize("size", [2, 9_000_000], ids=["small", "large"])
+def test_an_append_that_was_replaced_leaves_the_cache_right(
+    open_dropbox: Callable[..., DropboxFS], emulator: Emulator, size: int
+) -> None:
+    account = open_dropbox(cache_ttl_seconds=1000, change_feed=False)
+    emulator.control.write("/log", b"1")
+    route = "files/upload" if size == 2 else "files/upload_session/finish"
+    lose(emulator, account._client, route, LANDED, lambda: emulator.control.write("/log", b"theirs"))
+    account.appendbytes("log", b"+" * size)
+    assert account.readbytes("log") == b"theirs"
+    assert [info.get("details", "size") for info in account.versions("log")] == [6, size + 1, 1]
+
+
+def test_a_removed_file_that_is_back_is_seen(open_dropbox: Callable[..., DropboxFS], emulator: Emulator) -> None:
+    account = open_dropbox(cache_ttl_seconds=1000, change_feed=False)
+    for path in ("/file", "/folder/file"):
+        emulator.control.write(path, b"old")
+    assert sorted(account.listdir("/")) == ["file", "folder"]
+    lose(emulator, account._client, "files/delete_v2", LANDED, lambda: emulator.control.write("/file", b"theirs"))
+    account.remove("file")
+    assert account.readbytes("file") == b"theirs"
+    lose(emulator, account._client, "files/delete_v2", LANDED, lambda: emulator.control.write("/folder/new", b"theirs"))
+    account.removetree("folder")
+    assert account.listdir("folder") == ["new"]
+
+
+def test_a_replacing_move_that_landed_is_not_undone(open_dropbox: Callable[..., DropboxFS], emulator: Emulator) -> None:
+    """The old target must not come back over the moved file: its source is gone, so nothing else would have it."""
+    account = open_dropbox()
+    emulator.control.write("/source", b"new")
+    emulator.control.write("/target", b"old")
+    silence = lambda: emulator.control.fault("files/get_metadata", "server_error", 3)  # noqa: E731
+    lose(emulator, account._client, "files/move_v2", LANDED, silence)
+    with pytest.raises(fs.errors.RemoteConnectionError, match="not known"):
+        account.move("source", "target", overwrite=True)
+    assert emulator.control.tree() == {"/target": 3}
+    assert account.readbytes("target") == b"new"
+
+
+def test_what_could_not_be_replaced_comes_back_but_over_nobody(
+    open_dropbox: Callable[..., DropboxFS], emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = open_dropbox()
+    emulator.control.write("/source", b"new")
+    emulator.control.write("/target", b"old")
+    refusal = {".tag": "cant_move_into_vault", "cant_move_into_vault": {".tag": "is_shared_folder"}}
+    emulator.control.fault("files/move_v2", "error", error=refusal)
+    with pytest.raises(fs.errors.PermissionDenied):
+        account.move("source", "target", overwrite=True)
+    assert emulator.control.read("/target") == b"old"
+    emulator.control.fault("files/move_v2", "error", error=refusal)
+    delete = account._client.delete
+
+    def delete_and_more(path: str, **others: Any) -> Any:
+        entry = delete(path, **others)
+        emulator.control.write("/target", b"theirs")
+        return entry
+
+    monkeypatch.setattr(account._client, "delete", delete_and_more)
+    with pytest.raises(fs.errors.PermissionDenied):
+        account.move("source", "target", overwrite=True)
+    assert emulator.control.read("/target") == b"theirs"
+    assert account.readbytes("target") == b"theirs"
+    assert emulator.control.read("/source") == b"new"
+
+
+def test_a_rename_of_case_that_landed_is_not_undone(open_dropbox: Callable[..., DropboxFS], emulator: Emulator) -> None:
+    account = open_dropbox()
+    emulator.control.write("/name", b"1")
+    emulator.control.fault("files/move_v2", "ambiguous", after=1)
+    account.move("name", "NAME", overwrite=True)
+    assert list(emulator.control.tree()) == ["/NAME"]
+
+
+def test_two_that_append_the_same_line_make_two_lines_or_know(
+    open_dropbox: Callable[..., DropboxFS], emulator: Emulator
+) -> None:
+    emulator.control.write("/log", b"")
+    first, second = open_dropbox(), open_dropbox()
+    files = [each.openbin("log", "a") for each in (first, second)]
+    for file in files:
+        file.write(b"the same line\n")
+    files[0].close()
+    with pytest.raises(fs.errors.OperationFailed, match="changed by someone else"):
+        files[1].close()
+    assert emulator.control.read("/log") == b"the same line\n"
+    second.appendbytes("log", b"the same line\n")
+    assert emulator.control.read("/log") == b"the same line\n" * 2
