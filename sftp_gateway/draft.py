@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO, cast
 
 from fs.base import FS
-from fs.errors import FSError
+from fs.errors import FSError, OperationFailed
 
 from sftp_gateway.content import Content, fingerprint
 from sftp_gateway.spool import Spool
@@ -73,6 +73,7 @@ class Draft:
         self.dirty = base is None
         self.fresh = fresh  # no committed file has its name
         self.noted = 0  # bytes that a note on disk vouches for
+        self.resume: tuple[str, int] | None = None  # the checkpoint of an upload that was cut off
         self.end_reason = ""
         self._unstored: tuple[int, int, Exception] | None = None  # start, end, reason of WRITEs that failed
         self._closing = False
@@ -114,13 +115,13 @@ class Draft:
             self.touched = time.time()
             if self.spool.path is not None and self.lasting >= self.noted + NOTE_BYTES:
                 self._save_note(self)
+            if self._is_sent(offset):
+                self._forget_sent()
+                return True
             stream = self._stream
             if stream is None:
                 if self._streamable and self.spool.prefix >= STREAM_FROM_BYTES:
                     self._start_stream()
-                return True
-            if stream.touches(offset):
-                self._cancel_stream()
                 return True
             stream.extend(self.spool.prefix)
             return stream.lag <= LAG_BYTES
@@ -133,8 +134,8 @@ class Draft:
                 return
             self._check_growth(size)
             if size < self.size:
-                if self._stream is not None and self._stream.touches(size):
-                    self._cancel_stream()
+                if self._is_sent(size):
+                    self._forget_sent()
                 self.spool.truncate(size)
                 self._base_size = min(self._base_size, size)
             self.size = size
@@ -203,6 +204,7 @@ class Draft:
                 self._exclusive = exclusive
                 self.fresh = exclusive
             if self._stream is not None:  # its file is open under the old path
+                self.resume = self.checkpoint
                 self._cancel_stream()
                 self._streamable = self._atomic
 
@@ -237,10 +239,13 @@ class Draft:
             self.dirty = True
             raise
         finally:
+            self.resume = None
             if stream is not None:
                 self._stream_ended()
         self._exclusive = self.fresh = False
-        if self.handles:
+        with self._lock:
+            self._closing = len(self.handles) <= 1  # whose CLOSE this is: nobody joins any more
+        if not self._closing:
             self._start_over()
 
     def end(self, reason: str) -> None:
@@ -267,6 +272,13 @@ class Draft:
             return True
 
     @property
+    def checkpoint(self) -> tuple[str, int] | None:
+        """What the filesystem has for certain of a file that is not committed yet: a text to go on with, and bytes."""
+        with self._lock:
+            known = self._stream.checkpoint() if self._stream is not None else None
+            return known or self.resume
+
+    @property
     def lasting(self) -> int:
         """How many bytes could be continued if the upload ended now.
 
@@ -285,6 +297,7 @@ class Draft:
             size = self.lasting
             if self.state is not State.OPEN or not size:
                 return False
+            self.resume = self.checkpoint
             self._cancel_stream()
             self.spool.truncate(size)
             self.spool.to_disk()
@@ -302,7 +315,10 @@ class Draft:
         if self.state is State.ENDED:
             raise RefusedError(self.end_reason)
         if self._stream is not None and self._stream.error is not None:
-            raise self._stream.error
+            if not self._may_start_anew(self._stream.error):
+                raise self._stream.error
+            self._forget_sent()
+            self._streamable = self._atomic
 
     def _check_growth(self, size: int) -> None:
         """Refuse sizes that nobody could have sent: the zeros in between would be stored for days."""
@@ -332,9 +348,37 @@ class Draft:
             options["expected_version"] = self._expected_version
         if self.write_back:
             options["write_back"] = True
-        return self._filesystem.openbin(self.path, "xb" if self._exclusive else "wb", **options)
+        mode = "xb" if self._exclusive else "wb"
+        if self.resume is not None:
+            try:
+                return self._filesystem.openbin(self.path, mode, resume=self.resume[0], **options)
+            except FSError:  # it was forgotten, or is too old: everything is sent again
+                self.resume = None
+        return self._filesystem.openbin(self.path, mode, **options)
+
+    def _is_sent(self, offset: int) -> bool:
+        """Tell whether the filesystem was given the byte at `offset`, now or before the upload was cut off."""
+        is_touched = self._stream is not None and self._stream.touches(offset)
+        return is_touched or (self.resume is not None and offset < self.resume[1])
+
+    def _forget_sent(self) -> None:
+        self.resume = None
+        self._cancel_stream()
+
+    def _may_start_anew(self, error: Exception) -> bool:
+        """Tell whether an upload may have failed only because it went on with an earlier one."""
+        return self.resume is not None and type(error) is OperationFailed
 
     def _commit_atomically(self, stream: Stream | None) -> None:
+        try:
+            self._send_and_close(stream)
+        except OperationFailed as error:
+            if not self._may_start_anew(error):
+                raise
+            self.resume = None
+            self._send_and_close(None)
+
+    def _send_and_close(self, stream: Stream | None) -> None:
         file, done = stream.finish() if stream is not None else (self._open_file(), 0)
         try:
             for piece in self._pieces(done):
