@@ -14,6 +14,7 @@ from fs_dropbox.catalog import Catalog
 from fs_dropbox.changes import ChangeFeed
 from fs_dropbox.client import Account, Client
 from fs_dropbox.documents import Documents, Show, check_show
+from fs_dropbox.folders import Folders
 from fs_dropbox.history import History
 from fs_dropbox.links import Links
 from fs_dropbox.open_files import OpenFiles
@@ -47,6 +48,7 @@ class Parts:
     history: History
     shown: Shown
     links: Links
+    folders: Folders
 
     def close(self) -> None:
         """End every thread and request, then the connections. Idempotent."""
@@ -126,4 +128,5 @@ def assemble(
         history=history,
         shown=shown,
         links=Links(client.sharing, shown),
+        folders=Folders(client, catalog),
     )

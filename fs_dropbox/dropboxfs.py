@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -23,7 +24,7 @@ from fs_dropbox.changes import Subscriber
 from fs_dropbox.conventions import NoLock, as_given, path_error
 from fs_dropbox.documents import Show
 from fs_dropbox.entries import FileEntry, FolderEntry, to_info
-from fs_dropbox.errors import ApiError, fs_errors, opening
+from fs_dropbox.errors import fs_errors, opening
 from fs_dropbox.shown import Below
 from fs_dropbox.text_files import text_file
 from fs_dropbox.walker import DropboxWalker
@@ -129,7 +130,6 @@ class DropboxFS(FS):
                 views=views,
             )
         self._client = parts.client
-        self._catalog = parts.catalog
         self._feed = parts.feed
         self._server_side = parts.server_side
         self._shown = parts.shown
@@ -168,6 +168,9 @@ class DropboxFS(FS):
     def isfile(self, path: str) -> bool:
         return isinstance(self._shown.find(self._checked(path)), FileEntry)
 
+    def islink(self, path: str) -> bool:
+        return bool(self.getinfo(path, ("link",)).is_link)
+
     def gettype(self, path: str) -> ResourceType:
         return self.getinfo(path, ("details",)).type
 
@@ -180,8 +183,12 @@ class DropboxFS(FS):
         self, path: str, namespaces: Collection[str] | None = None, page: tuple[int, int] | None = None
     ) -> Iterator[Info]:
         _path = self._checked(path)
-        children = self._shown.children(_path)
-        return iter(self._shown.infos(_path, children[slice(*page)] if page else children, namespaces or ()))
+        if page:
+            return iter(self._shown.infos(_path, self._shown.children(_path)[slice(*page)], namespaces or ()))
+        pages = self._shown.pages(_path)
+        first = next(pages, [])  # what is wrong is told by this call; what follows is asked for when it is wanted
+        listed = itertools.chain((first,), pages)
+        return (info for entries in listed for info in self._shown.infos(_path, entries, namespaces or ()))
 
     def tree_below(self, path: str) -> Below:
         """Return what is below a directory, asked for with one recursive listing; raises nothing but for bad paths."""
@@ -274,7 +281,8 @@ class DropboxFS(FS):
         """Open a binary file.
 
         Options: `expected_version` commits only over that rev; `modified` (aware datetime) is the time to store;
-        `seekable=False` writes from the first byte to the last, without a copy on local disk.
+        `seekable=False` writes from the first byte to the last, without a copy on local disk; with it, `resume` (what
+        `checkpoint()` of an earlier file told) does not send again what Dropbox has: write all bytes once more.
         """
         _mode = Mode(mode)
         _mode.validate_bin()
@@ -311,42 +319,13 @@ class DropboxFS(FS):
 
     @as_given
     def makedir(self, path: str, permissions: Permissions | None = None, recreate: bool = False) -> SubFS[FS]:
-        _path = self._changeable(path)
-        existing = self._catalog.find(_path)
-        if existing is None:
-            self._catalog.require_parent(_path)
-            self._create_folder(_path, exist_ok=recreate)
-        elif not recreate or not isinstance(existing, FolderEntry):
-            raise fs.errors.DirectoryExists(path)
+        self._parts.folders.make(self._changeable(path), recreate=recreate)
         return self.opendir(path)
 
     @as_given
     def makedirs(self, path: str, permissions: Permissions | None = None, recreate: bool = False) -> SubFS[FS]:
-        _path = self._changeable(path)
-        existing = self._catalog.find(_path)
-        if isinstance(existing, FileEntry):
-            raise fs.errors.DirectoryExpected(path)
-        if existing is not None and not recreate:
-            raise fs.errors.DirectoryExists(path)
-        if existing is None:
-            self._create_folder(_path, exist_ok=recreate)  # Dropbox makes the folders above as well
+        self._parts.folders.make_all(self._changeable(path), recreate=recreate)
         return self.opendir(path)
-
-    def _create_folder(self, path: str, *, exist_ok: bool) -> None:
-        epoch = self._catalog.epoch()
-        try:
-            entry = self._client.create_folder(paths.to_api(path))
-        except ApiError as error:
-            self._catalog.forget(path)
-            if "file_ancestor" in error.tag:
-                raise fs.errors.DirectoryExpected(path) from error
-            if "conflict" in error.tag:
-                if exist_ok and isinstance(self._catalog.find(path), FolderEntry):
-                    return
-                raise fs.errors.DirectoryExists(path) from error
-            with fs_errors(path):
-                raise
-        self._catalog.created(entry, epoch)
 
     @as_given
     def remove(self, path: str) -> None:

@@ -161,11 +161,13 @@ def test_a_missing_scope_is_named_with_the_member_and_what_it_is_for(
     assert str(caught.value).startswith("'/Bob/new.txt': bob@example.com is not authorized to write files:")
     assert "the app lacks the scope files.content.write" in str(caught.value)
     assert "App Console" in str(caught.value)
-    with pytest.raises(fs.errors.PermissionDenied, match="not authorized to make shared links: .* scope sharing.write"):
+    with pytest.raises(
+        fs.errors.PermissionDenied, match=r"not authorized to make shared links: .* scope sharing.write"
+    ):
         member.geturl("/Bob/bob.txt", "share")
-    with pytest.raises(fs.errors.CreateFailed, match="act for members of the team: the app lacks .* team_data.member"):
+    with pytest.raises(fs.errors.CreateFailed, match=r"act for members of the team: the app lacks .* team_data.member"):
         open_team(["account_info.read", "members.read"], member=BOB)
-    with pytest.raises(fs.errors.CreateFailed, match="look up members of the team: .* members.read"):
+    with pytest.raises(fs.errors.CreateFailed, match=r"look up members of the team: .* members.read"):
         open_team(["account_info.read", "team_data.member"], member=BOB)
 
 
