@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 from cachetools import LRUCache
 
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
-from fs_dropbox.paths import parent
+from fs_dropbox.paths import ancestors, parent
 
 T = TypeVar("T")
 Present = FileEntry | FolderEntry
@@ -121,12 +121,23 @@ class MetadataCache:
             if not self._is_stale_locked(key, epoch):
                 self._remove_locked(key, epoch)
 
-    def put_listing(self, key: str, entries: Iterable[Present], epoch: int) -> None:
-        """Store the complete children of the folder `key`."""
+    @property
+    def remembers(self) -> bool:
+        """Whether what is stored now will be believed for any time."""
         with self._lock:
-            if self._is_stale_locked(key, epoch) or self._changed_children.get(key, 0) > epoch:
+            return self._trusted or self._ttl_seconds > 0
+
+    def put_listing(self, key: str, entries: Iterable[Present], epoch: int, *, age_seconds: float = 0.0) -> None:
+        """Store the complete children of the folder `key`, the first of which Dropbox told so many seconds ago.
+
+        What has changed of single children since `epoch` is newer, and stays as it is known.
+        """
+        with self._lock:
+            if self._is_stale_locked(key, epoch):
                 return
-            listing = _Listing({entry.path_lower: entry for entry in entries}, self._now(), epoch)
+            listing = _Listing({entry.path_lower: entry for entry in entries}, self._now() - age_seconds, epoch)
+            if self._changed_children.get(key, 0) > epoch and not self._update_locked(key, listing.children, epoch):
+                return
             if len(listing.children) < self._max_entries:
                 self._listings[key] = listing
                 for child in listing.children:
@@ -227,7 +238,7 @@ class MetadataCache:
         slot = self._slot_locked(key)
         if slot is not None:
             return slot.value
-        for above in _ancestors(key):
+        for above in ancestors(key):
             listing = self._listing_locked(parent(above))
             if listing is not None:
                 return ABSENT if above not in listing.children and above.isascii() else None
@@ -240,7 +251,7 @@ class MetadataCache:
         slot = self._slots.get(key)
         if slot is None:
             return None
-        if self._is_fresh_locked(slot) and not self._is_cut_off_locked((*_ancestors(key), ""), slot.epoch):
+        if self._is_fresh_locked(slot) and not self._is_cut_off_locked((*ancestors(key), ""), slot.epoch):
             return slot
         del self._slots[key]
         return None
@@ -249,7 +260,7 @@ class MetadataCache:
         listing = self._listings.get(key)
         if listing is None:
             return None
-        if self._is_fresh_locked(listing) and not self._is_cut_off_locked((key, *_ancestors(key), ""), listing.epoch):
+        if self._is_fresh_locked(listing) and not self._is_cut_off_locked((key, *ancestors(key), ""), listing.epoch):
             return listing
         del self._listings[key]
         return None
@@ -282,6 +293,21 @@ class MetadataCache:
         if listing is not None and listing.children.pop(key, None) is not None:
             self._resize_locked(parent(key), listing)
 
+    def _update_locked(self, key: str, children: dict[str, Present], epoch: int) -> bool:
+        """Bring what was asked for at `epoch` up to date; False where what has changed since is not known any more."""
+        for child in [each for each in self._changed if parent(each) == key and each != key]:
+            changed = self._changed.get(child, 0)
+            if changed <= epoch:
+                continue
+            slot = self._slot_locked(child)
+            if slot is None or slot.epoch < changed:
+                return False
+            if slot.value is ABSENT:
+                children.pop(child, None)
+            else:
+                children[child] = slot.value
+        return True
+
     def _resize_locked(self, key: str, listing: _Listing) -> None:
         """Let the table know the new size of a listing."""
         if len(listing.children) < self._max_entries:
@@ -291,7 +317,7 @@ class MetadataCache:
 
     def _revive_ancestors_locked(self, key: str) -> None:
         """Something exists at `key`, so every folder above does: forget what says otherwise."""
-        for above in _ancestors(key):
+        for above in ancestors(key):
             slot = self._slot_locked(above)
             if slot is not None and not isinstance(slot.value, FolderEntry):
                 self._bump_locked(above)
@@ -330,7 +356,7 @@ class MetadataCache:
     def _is_stale_locked(self, key: str, epoch: int) -> bool:
         if epoch < self._floor or self._changed.get(key, 0) > epoch:
             return True
-        return self._is_cut_off_locked((key, *_ancestors(key), ""), epoch)
+        return self._is_cut_off_locked((key, *ancestors(key), ""), epoch)
 
 
 def _is_same(known: Present | Absence | None, entry: Entry) -> bool:
@@ -340,14 +366,6 @@ def _is_same(known: Present | Absence | None, entry: Entry) -> bool:
     if isinstance(entry, FileEntry):
         return isinstance(known, FileEntry) and (known.rev, known.name) == (entry.rev, entry.name)
     return isinstance(known, FolderEntry) and (known.id, known.name) == (entry.id, entry.name)
-
-
-def _ancestors(key: str) -> Iterator[str]:
-    """Yield the folders above `key`, nearest first, without the root."""
-    above = parent(key)
-    while above:
-        yield above
-        above = parent(above)
 
 
 class SingleFlight:

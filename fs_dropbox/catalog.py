@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TypeVar
 
 import fs.errors
 from fs.path import dirname
 
 from fs_dropbox import paths
-from fs_dropbox.cache import ABSENT, MetadataCache, Present, SingleFlight
+from fs_dropbox.cache import ABSENT, Absence, MetadataCache, Present, SingleFlight
 from fs_dropbox.client import Client
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry, SupersededEntry
 from fs_dropbox.errors import ApiError, TransportError, fs_errors
+from fs_dropbox.listings import Listings
+from fs_dropbox.lookups import Lookups
 
 T = TypeVar("T")
 
 ROOT = FolderEntry("", "", "", "")
+# A listing whose cursor Dropbox gives up on begins anew.
+_ATTEMPTS = 3
 
 
 class Catalog:
@@ -33,24 +38,21 @@ class Catalog:
         self._client = client
         self._cache = cache
         self._flights = SingleFlight()
+        self._listings: Listings[Present] = Listings()
+        self._lookups = Lookups()
         self._on_use = on_use
 
     def find(self, path: str) -> Present | None:
-        """Return the entry at a path, None where there is nothing: no call where it is known, else one."""
-        key = paths.key(path)
-        if not key:
-            return ROOT
-        self._on_use()
-        known = self._cache.get(key)
-        if known is not None:
-            return None if known is ABSENT else known
-        epoch = self._cache.epoch()
-        return self._share(path, ("entry", key, epoch), lambda: self._fetch(path, key, epoch))
+        """Return the entry at a path, None where there is nothing: no call where it is known, else one.
+
+        After a few lookups in one folder that call is for the listing they are all in: see `Lookups`.
+        """
+        return self._find(path, may_list=self._cache.remembers)
 
     def find_latest(self, path: str) -> Present | None:
         """Return the entry at a path as `find` does, but never one that is believed by its age alone."""
         self._cache.doubt(paths.key(path))
-        return self.find(path)
+        return self._find(path, may_list=False)
 
     def known(self, path: str) -> Present | None:
         """Return the entry at a path if that is known without a call; raises ResourceNotFound where its absence is."""
@@ -101,8 +103,21 @@ class Catalog:
             return listing
         if self._cache.get(key) is ABSENT:
             raise fs.errors.ResourceNotFound(path)
-        epoch = self._cache.epoch()
-        return self._share(path, ("listing", key, epoch), lambda: self._fetch_listing(path, key, epoch))
+        with _call_errors(path):
+            return [entry for page in self._listing(path, key) for entry in page]
+
+    def pages(self, path: str) -> Iterator[list[Present]]:
+        """Yield all children of a folder as they become known; raises as `children` does, the iterator as well."""
+        key = paths.key(path)
+        self._on_use()
+        listing = self._cache.listing(key)
+        if listing is not None:
+            yield listing
+            return
+        if self._cache.get(key) is ABSENT:
+            raise fs.errors.ResourceNotFound(path)
+        with _call_errors(path):
+            yield from self._listing(path, key)
 
     def known_children(self, path: str) -> list[Present] | None:
         """Return what is in the folder of a path if that is known without a call."""
@@ -170,12 +185,45 @@ class Catalog:
         """Forget what is known at and below `path`, after a call whose outcome is not known."""
         self._cache.forget_tree(paths.key(path))
 
-    def _share(self, path: str, flight: object, work: Callable[[], T]) -> T:
+    def _find(self, path: str, *, may_list: bool) -> Present | None:
+        key = paths.key(path)
+        if not key:
+            return ROOT
+        self._on_use()
+        known = self._cache.get(key)
+        if known is None and may_list:
+            known = self._look_around(path, key)
+        if known is not None:
+            return None if known is ABSENT else known
+        epoch = self._cache.epoch()
+        return self._share(path, ("entry", key, epoch), lambda: self._fetch(path, key, epoch))
+
+    def _look_around(self, path: str, key: str) -> Present | Absence | None:
+        """Ask for the listing that a name is in, if that is worth it; return what it says of the name, else None."""
+        folder = paths.parent(key)
+        pages = self._lookups.note(folder, key)
+        if not pages:
+            return None
+        epoch = self._cache.epoch()
         try:
-            with fs_errors(path):
-                return self._flights.do(flight, work)
-        except TimeoutError as error:
-            raise fs.errors.OperationTimeout(path, exc=error) from error
+            entries, is_whole = self._share(
+                dirname(path),
+                ("beginning", folder, pages, epoch),
+                lambda: self._fetch_beginning(dirname(path), folder, pages, epoch),
+            )
+        except fs.errors.FSError as error:
+            if isinstance(error.__cause__, ApiError):
+                return None  # asking for the name itself tells more
+            raise
+        return entries.get(key, ABSENT if is_whole and key.isascii() else None)
+
+    def _share(self, path: str, flight: object, work: Callable[[], T]) -> T:
+        with _call_errors(path):
+            return self._flights.do(flight, work)
+
+    def _listing(self, path: str, key: str) -> Iterator[list[Present]]:
+        epoch = self._cache.epoch()
+        return iter(self._listings.join((key, epoch), lambda: self._fetch_listing(path, key, epoch)))
 
     def _fetch(self, path: str, key: str, epoch: int) -> Present | None:
         try:
@@ -188,34 +236,77 @@ class Catalog:
         self._cache.put(entry, epoch)
         return entry
 
-    def _fetch_listing(self, path: str, key: str, epoch: int) -> list[Present]:
-        children = [entry for entry in self._pages(path, recursive=False) if entry.path_lower != key]
-        self._cache.put_listing(key, children, epoch)
-        return children
+    def _fetch_listing(self, path: str, key: str, epoch: int) -> Iterator[list[Present]]:
+        """Yield the children of a folder that each page adds, and store them all in the end."""
+        began = time.monotonic()
+        children: dict[str, Present] = {}
+        for entries in self._pages(path, recursive=False):
+            told: dict[str, Present] = {}
+            _apply(told, entries)
+            told.pop(key, None)
+            new = [entry for child, entry in told.items() if child not in children]
+            _apply(children, entries)
+            if new:
+                yield new
+        children.pop(key, None)
+        self._cache.put_listing(key, children.values(), epoch, age_seconds=time.monotonic() - began)
+
+    def _fetch_beginning(self, path: str, key: str, most: int, epoch: int) -> tuple[Mapping[str, Present], bool]:
+        """Return the children of a folder that so many pages tell of, and whether these are all."""
+        children: dict[str, Present] = {}
+        page = self._client.list_folder(paths.to_api(path))
+        _apply(children, page.entries)
+        while page.has_more and most > 1:
+            most -= 1
+            page = self._client.list_folder_continue(page.cursor)
+            _apply(children, page.entries)
+        children.pop(key, None)
+        self._lookups.listed(key, is_whole=not page.has_more)
+        if page.has_more:
+            for entry in children.values():
+                self._cache.put(entry, epoch)
+        else:
+            self._cache.put_listing(key, children.values(), epoch)
+        return children, not page.has_more
 
     def _fetch_tree(self, path: str, key: str, epoch: int) -> Mapping[str, list[Present]]:
+        began = time.monotonic()
+        entries: dict[str, Present] = {}
+        gone: set[str] = set()
+        for page in self._pages(path, recursive=True):
+            _apply(entries, page)
+            gone.update(entry.path_lower for entry in page if isinstance(entry, DeletedEntry))
+        gone -= entries.keys()
+        if gone:
+            entries = {below: entry for below, entry in entries.items() if gone.isdisjoint(paths.ancestors(below))}
+        own = entries.pop(key, None)
+        if own is not None:
+            self._cache.put(own, epoch)
         listings: dict[str, list[Present]] = defaultdict(list)
         listings[key] = []
-        for entry in self._pages(path, recursive=True):
-            if entry.path_lower == key:
-                self._cache.put(entry, epoch)
-                continue
+        for entry in entries.values():
             listings[paths.parent(entry.path_lower)].append(entry)
             if isinstance(entry, FolderEntry):
                 listings[entry.path_lower]  # an empty folder has a listing too
+        age_seconds = time.monotonic() - began
         for folder, children in listings.items():
-            self._cache.put_listing(folder, children, epoch)
+            self._cache.put_listing(folder, children, epoch, age_seconds=age_seconds)
         return listings
 
-    def _pages(self, path: str, *, recursive: bool) -> Iterator[Present]:
-        page = self._client.list_folder(paths.to_api(path), recursive=recursive)
-        while True:
-            for entry in page.entries:
-                if not isinstance(entry, DeletedEntry):
-                    yield entry
-            if not page.has_more:
+    def _pages(self, path: str, *, recursive: bool) -> Iterator[list[Entry]]:
+        """Yield what each page of a listing tells; begin anew, and tell things twice, where Dropbox gives up."""
+        for attempt in range(_ATTEMPTS):
+            page = self._client.list_folder(paths.to_api(path), recursive=recursive)
+            try:
+                yield page.entries
+                while page.has_more:
+                    page = self._client.list_folder_continue(page.cursor)
+                    yield page.entries
+            except ApiError as error:
+                if error.tag[:1] != ("reset",) or attempt + 1 == _ATTEMPTS:
+                    raise
+            else:
                 return
-            page = self._client.list_folder_continue(page.cursor)
 
     def _is_known(self, key: str) -> bool:
         """Tell whether every listing from `key` down is in the cache."""
@@ -226,6 +317,25 @@ class Catalog:
                 return False
             folders += [entry.path_lower for entry in listing if isinstance(entry, FolderEntry)]
         return True
+
+
+@contextmanager
+def _call_errors(path: str) -> Iterator[None]:
+    """Turn what a shared call raises into `fs.errors`, the end of waiting for it included."""
+    try:
+        with fs_errors(path):
+            yield
+    except TimeoutError as error:
+        raise fs.errors.OperationTimeout(path, exc=error) from error
+
+
+def _apply(entries: dict[str, Present], page: Iterable[Entry]) -> None:
+    """Take over what a page tells, deletions included: a listing goes on with what happens meanwhile."""
+    for entry in page:
+        if isinstance(entry, (FileEntry, FolderEntry)):
+            entries[entry.path_lower] = entry
+        else:
+            entries.pop(entry.path_lower, None)
 
 
 class Tree:

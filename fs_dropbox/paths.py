@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterator
 from functools import lru_cache
 
 MAX_NAME_UTF16_UNITS = 255
@@ -45,6 +46,14 @@ def _lower(character: str) -> str:
 def parent(path: str) -> str:
     """Return the API path or key of the folder that holds an API path or key; the root is its own parent."""
     return path.rpartition("/")[0]
+
+
+def ancestors(path: str) -> Iterator[str]:
+    """Yield the folders above a path or key, nearest first, without the root."""
+    above = parent(path)
+    while above:
+        yield above
+        above = parent(above)
 
 
 def name(path: str) -> str:

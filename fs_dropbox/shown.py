@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Protocol
 
 import fs.errors
@@ -114,6 +114,19 @@ class Shown:
         with errors_at(path):
             return shown.children(inner)
 
+    def pages(self, path: str) -> Iterator[list[Present]]:
+        """Yield what is shown in a folder as it becomes known; raises as `children` does, the iterator as well."""
+        if self._place(path) is not None:
+            yield self.children(path)
+            return
+        everything: list[Present] = []
+        for page in self._catalog.pages(path):
+            everything += page
+            yield [entry for entry in page if not _is_document(entry)]
+        # How a document is shown depends on all the other names.
+        if any(map(_is_document, everything)):
+            yield [entry for entry in self._documents.listed(everything) if _is_document(entry)]
+
     def below(self, path: str) -> Below:
         """Return what is below a folder, from one recursive listing; in a view, from a listing of each folder."""
         if self._place(path) is not None:
@@ -189,6 +202,10 @@ class Shown:
 
     def _place(self, path: str) -> Place | None:
         return place_of(path) if self._views else None
+
+
+def _is_document(entry: Present) -> bool:
+    return isinstance(entry, FileEntry) and not entry.is_downloadable
 
 
 class _Listed:

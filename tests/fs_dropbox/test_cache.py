@@ -121,7 +121,39 @@ def test_the_epoch_rule_keeps_late_answers_out(cache: MetadataCache) -> None:
     cache.put_absent("/a", epoch)
     cache.put_listing("", [], epoch)
     assert cache.get("/a") == file("/a", "222222222")
-    assert cache.listing("") is None
+    assert cache.listing("") == [file("/a", "222222222")]
+
+
+def test_a_late_listing_is_brought_up_to_date(cache: MetadataCache) -> None:
+    """Otherwise nobody could list a folder that others write to all the time."""
+    epoch = cache.epoch()
+    cache.apply(file("/d/new"))
+    cache.apply(file("/d/changed", "222222222"))
+    cache.apply(gone("/d/gone"))
+    cache.apply(file("/other/x"))
+    cache.put_listing("/d", [file("/d/old"), file("/d/changed", "111111111"), file("/d/gone")], epoch)
+    assert cache.listing("/d") == [file("/d/old"), file("/d/changed", "222222222"), file("/d/new")]
+    assert cache.get("/d/gone") is ABSENT
+    assert cache.get("/d/never") is ABSENT
+
+
+def test_a_late_listing_is_not_stored_where_a_change_since_is_not_known(cache: MetadataCache) -> None:
+    epoch = cache.epoch()
+    cache.apply(file("/d/a"))
+    cache.forget("/d/a")
+    cache.put_listing("/d", [file("/d/a")], epoch)
+    assert cache.listing("/d") is None
+    assert cache.get("/d/a") is None
+
+
+def test_a_listing_that_took_long_is_as_old_as_its_beginning() -> None:
+    clock = Clock()
+    cache = MetadataCache(ttl_seconds=30, now=clock)
+    cache.put_listing("/d", [file("/d/a")], cache.epoch(), age_seconds=20)
+    clock.now += 9
+    assert cache.listing("/d") is not None
+    clock.now += 2
+    assert cache.listing("/d") is None
 
 
 def test_the_epoch_rule_holds_below_a_removed_folder(cache: MetadataCache) -> None:

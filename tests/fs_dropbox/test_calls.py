@@ -90,6 +90,111 @@ def test_a_listing_answers_for_its_children(account: DropboxFS, emulator: Emulat
     assert not warm
 
 
+def test_many_lookups_in_one_folder_are_one_listing(account: DropboxFS, emulator: Emulator) -> None:
+    for number in range(20):
+        emulator.control.seed(f"/folder/{number}", b"1")
+    with calls(emulator) as few:
+        assert [account.exists(f"folder/{number}") for number in (0, 1, 100)] == [True, True, False]
+    assert few == {"files/get_metadata": 3}
+    with calls(emulator) as more:
+        assert [number for number in range(200) if account.exists(f"folder/{number}")] == list(range(20))
+        assert account.getsize("folder/19") == 1
+        assert len(account.listdir("folder")) == 20
+    assert more == {"files/list_folder": 1}
+
+
+def test_a_thousand_files_into_a_folder_that_nobody_has_listed(account: DropboxFS, emulator: Emulator) -> None:
+    """What an SFTP client does: it asks for each name before it writes it."""
+    emulator.control.seed("/folder/old", b"1")
+    with calls(emulator) as counted:
+        for number in range(100):
+            assert not account.exists(f"folder/{number}")
+            account.writebytes(f"folder/{number}", b"1")
+            assert account.getsize(f"folder/{number}") == 1
+    assert counted.pop("files/upload") == 100
+    assert counted == {"files/get_metadata": 4, "files/list_folder": 1}  # of the folder itself as well
+
+
+def test_lookups_in_a_large_folder_list_little_of_it(
+    account: DropboxFS, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fs_dropbox.client.PAGE_ENTRIES", 5)
+    for number in range(60):
+        emulator.control.seed(f"/folder/{number:02}", b"1")
+    with calls(emulator) as counted:
+        assert not any(account.exists(f"folder/none {number}") for number in range(14))
+    # 3 lookups, then a page that does not answer the fourth, then 12 more before the next try
+    assert counted == {"files/get_metadata": 14, "files/list_folder": 1}
+    with calls(emulator) as known:
+        assert account.exists("folder/00")  # the page told of it
+    assert not known
+
+
+def test_without_cache_every_lookup_is_its_own(open_dropbox: Callable[..., DropboxFS], emulator: Emulator) -> None:
+    account = open_dropbox(cache=False)
+    emulator.control.seed("/folder")
+    with calls(emulator) as counted:
+        assert not any(account.exists(f"folder/{number}") for number in range(10))
+    assert counted == {"files/get_metadata": 10}
+
+
+def test_lookups_in_a_folder_that_is_not_there(account: DropboxFS, emulator: Emulator) -> None:
+    with calls(emulator) as counted:
+        assert not any(account.exists(f"folder/{number}") for number in range(10))
+    assert sum(counted.values()) <= 11
+
+
+def test_a_listing_begins_with_its_first_page(
+    account: DropboxFS, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fs_dropbox.client.PAGE_ENTRIES", 10)
+    for number in range(55):
+        emulator.control.seed(f"/folder/{number:02}", b"1")
+    with calls(emulator) as first:
+        listing = account.scandir("folder")
+        names = [next(listing).name for _ in range(5)]
+    assert first == {"files/list_folder": 1}
+    with calls(emulator) as rest:
+        names += [info.name for info in listing]
+    assert rest == {"files/list_folder/continue": 5}
+    assert sorted(names) == [f"{number:02}" for number in range(55)]
+    with calls(emulator) as known:
+        assert len(account.listdir("folder")) == 55
+        assert not account.exists("folder/55")
+    assert not known
+    with pytest.raises(fs.errors.ResourceNotFound):
+        account.scandir("missing")
+    with pytest.raises(fs.errors.DirectoryExpected):
+        account.scandir("folder/00")
+
+
+def test_a_listing_that_nobody_reads_to_its_end_is_not_fetched(
+    account: DropboxFS, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fs_dropbox.client.PAGE_ENTRIES", 10)
+    for number in range(55):
+        emulator.control.seed(f"/folder/{number:02}", b"1")
+    with calls(emulator) as counted:
+        listing = account.scandir("folder")
+        next(listing)
+        del listing
+    assert counted == {"files/list_folder": 1}
+    assert len(account.listdir("folder")) == 55
+
+
+@pytest.mark.parametrize("recursive", [False, True], ids=["listing", "walk"])
+def test_a_listing_whose_cursor_is_given_up_begins_anew(
+    account: DropboxFS, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, recursive: bool
+) -> None:
+    monkeypatch.setattr("fs_dropbox.client.PAGE_ENTRIES", 10)
+    for number in range(25):
+        emulator.control.seed(f"/folder/{number:02}", b"1")
+    emulator.control.fault("files/list_folder/continue", "error", error={".tag": "reset"}, after=1)
+    found = list(account.walk.files("folder")) if recursive else account.listdir("folder")
+    assert len(found) == len(set(found)) == 25
+    assert emulator.control.faults_struck == 1
+
+
 def test_twenty_threads_share_one_listing(account: DropboxFS, emulator: Emulator) -> None:
     emulator.control.seed("/folder/file", b"1")
     emulator.control.latency(delay_seconds=0.3)
@@ -154,7 +259,7 @@ def test_trees_are_changed_in_one_call(account: DropboxFS, emulator: Emulator) -
     for folder in range(5):
         for name in range(20):
             emulator.control.seed(f"/tree/{folder}/{name}", b"1")
-    looks = {"files/get_metadata"}
+    looks = {"files/get_metadata", "files/list_folder"}
     for change, route in (
         (lambda: account.copydir("tree", "copy", create=True), "files/copy_v2"),
         (lambda: account.movedir("tree", "moved", create=True), "files/move_v2"),
