@@ -99,8 +99,8 @@ class Buffer:
                 _write(self._file, data)
             self._length += len(data)
 
-    def take(self) -> bytes:
-        """Return everything and hold nothing any more."""
+    def take(self, size: int | None = None) -> bytes:
+        """Return everything, or the first bytes, and hold them no more."""
         with self._lock:
             if self._file is None:
                 data = bytes(self._memory)
@@ -108,7 +108,10 @@ class Buffer:
                 self._file.seek(0)
                 data = self._file.read(self._length)
             self._clear_locked()
-            return data
+        if size is not None and size < len(data):
+            self.append(memoryview(data)[size:])
+            data = data[:size]
+        return data
 
     def close(self) -> None:
         """Forget everything, and whatever is added later. Idempotent."""

@@ -69,12 +69,11 @@ class Uploader:
         """Start an upload session in a thread of the pool, which takes tasks in order: before its appends."""
         return self._run(lambda: self.client.session_start(concurrent=True))
 
-    def submit(self, upload: Upload, offset: int, block: Buffer) -> Future[None]:
-        """Append a block, which is empty then, in a thread of the pool; waits while too much is being sent."""
-        size = len(block)
+    def submit(self, upload: Upload, offset: int, block: Buffer, size: int) -> Future[None]:
+        """Append the beginning of a block in a thread of the pool; waits while too much is being sent."""
         self.sending.take(size)
         try:
-            data = block.take()
+            data = block.take(size)
             future = self._run(lambda: upload.append(offset, data))
         except BaseException:
             self.sending.give(size)
@@ -193,6 +192,9 @@ class Upload:
 
     def _finish(self, session: Future[str], commit: Commit) -> FileEntry:
         session_id = session.result()
+        ahead = (len(self._block) - 1) // BLOCK_SIZE * BLOCK_SIZE
+        if ahead > 0 and not all(append.done() for append in self._appends):
+            self._submit(ahead)  # beside the others, rather than after them with the tail
         while self._appends:
             self._settle_oldest()
         size = len(self._block)
@@ -210,8 +212,10 @@ class Upload:
             self._session = self._uploader.start_session()
         while self._appends and (self._appends[0].done() or len(self._appends) >= APPENDS_PER_UPLOAD):
             self._settle_oldest()
-        size = len(self._block)
-        self._appends.append(self._uploader.submit(self, self._sent, self._block))
+        self._submit(len(self._block))
+
+    def _submit(self, size: int) -> None:
+        self._appends.append(self._uploader.submit(self, self._sent, self._block, size))
         self._sent += size
 
     def _cancel(self) -> None:

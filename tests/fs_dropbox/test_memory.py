@@ -69,6 +69,19 @@ def test_a_buffer_gives_back_what_it_took() -> None:
         assert (len(buffer), allowance.taken_bytes) == (0, 0)
 
 
+def test_a_part_may_be_taken() -> None:
+    for total in (10_000_000, 1000):  # in memory, on disk
+        allowance = Allowance(total)
+        buffer = Buffer(allowance)
+        fill(buffer, DATA)
+        assert buffer.is_on_disk == (total == 1000)
+        assert buffer.take(1_000_000) == DATA[:1_000_000]
+        assert len(buffer) == len(DATA) - 1_000_000
+        buffer.append(memoryview(b"more"))
+        assert buffer.take(10**8) == DATA[1_000_000:] + b"more"
+        assert allowance.taken_bytes == 0
+
+
 def test_what_does_not_fit_waits_on_disk() -> None:
     allowance = Allowance(4_000_000)
     buffers = [Buffer(allowance) for _ in range(5)]

@@ -255,6 +255,19 @@ def test_many_uploads_share_the_slots(
     assert [emulator.control.read(f"/{number}") for number in range(6)] == [data] * 6
 
 
+def test_only_what_has_to_wait_is_sent_last(
+    emulator: Emulator, make_uploader: Callable[..., Uploader], client: Client
+) -> None:
+    """The append that closes the session follows all others, so it carries less than 4 MiB where others still run."""
+    emulator.control.latency(route_seconds={APPEND: 0.3})
+    data = content(5 * BLOCK_SIZE + 1000)
+    put(make_uploader(client, block_bytes=4 * BLOCK_SIZE), "/file", data, piece=len(data))
+    assert emulator.control.read("/file") == data
+    appends = [record for record in emulator.control.requests() if record.route == APPEND]
+    assert sorted(record.bytes_in for record in appends) == [1000, BLOCK_SIZE, 4 * BLOCK_SIZE]
+    assert appends[-1].argument["close"]
+
+
 def test_many_open_uploads_keep_within_the_memory_of_all(emulator: Emulator, uploader: Uploader) -> None:
     """What hundreds of writers collect goes to local disk rather than to memory, and gives back what it took."""
     uploader.collected = Allowance(4 * 2**20)
