@@ -8,7 +8,9 @@ import os
 import shutil
 import tempfile
 import time
+from base64 import b64encode
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
@@ -18,6 +20,7 @@ from .certificates import make_certificates
 from .control import Control
 from .control import table as control_table
 from .dispatch import Dispatcher
+from .http import Request
 from .options import Options
 from .routes import tables
 from .server import HTTPServer
@@ -74,10 +77,18 @@ class Emulator:
         self._add_default_account(service)
         self.control = Control(service)
         dispatcher = Dispatcher(service, [*tables(), control_table])
-        self._server = HTTPServer(dispatcher, tls, _accepts_tunnel, service.limits.connect)
+        self._server = HTTPServer(dispatcher, tls, self._tunnel_status, service.limits.connect)
         service.drop_connections = self._server.drop_connections
         self.port = self._server.start(self._address, self._port)
         self.host = f"[{self._address}]:{self.port}" if ":" in self._address else f"{self._address}:{self.port}"
+
+    def _tunnel_status(self, request: Request) -> int:
+        """Return what the CONNECT proxy answers."""
+        login = self.options.proxy_login
+        expected = f"Basic {b64encode(login.encode()).decode()}"
+        if login and request.headers.get("proxy-authorization") != expected:
+            return HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
+        return HTTPStatus.OK if _accepts_tunnel(request.path.rpartition(":")[0]) else HTTPStatus.FORBIDDEN
 
     def _take_folder(self, folder: Path) -> None:
         """Keep other emulators off the folder; the system lets go of it even when the process is killed."""

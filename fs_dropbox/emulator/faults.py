@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,8 @@ KINDS = frozenset(
         "cut_request",  # the connection closes before the work is done, at_byte=0 of the request's body
         "reset",  # the same with RST
         "cut_body",  # the answer ends at_byte (or in the middle) though Content-Length says more
+        "corrupt_body",  # one byte of the answer, at_byte or in the middle, is another than it was
+        "slow_body",  # the answer comes in pieces=8, with seconds=0.1 before each
         "stall",  # at="request"|"answer"|"body": waits until release() or seconds=…
         "ambiguous",  # the work is done, then status=… is answered or the connection drops
     }
@@ -85,6 +88,14 @@ class Faults:
     def stall(self, fault: Fault) -> None:
         """Wait until release(), the fault's seconds, or the end of the emulator."""
         self._released.wait(fault.get("seconds"))
+
+    def slow(self, fault: Fault, blocks: Iterable[bytes], length: int) -> Iterator[bytes]:
+        """Yield a body of this length in pieces, with a wait before each."""
+        size = max(length // int(fault.get("pieces", 8)), 1)
+        for block in blocks:
+            for start in range(0, len(block), size):
+                self._released.wait(fault.get("seconds", 0.1))
+                yield block[start : start + size]
 
     def release(self) -> None:
         """Let everything that stalls go on."""

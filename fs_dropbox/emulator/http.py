@@ -177,12 +177,12 @@ class Connection:
         sock: socket.socket,
         handler: Callable[[Request], Response],
         tls: ssl.SSLContext,
-        accepts_tunnel: Callable[[str], bool],
+        tunnel_status: Callable[[Request], int],
     ) -> None:
         self._socket = sock
         self._handler = handler
         self._tls = tls
-        self._accepts_tunnel = accepts_tunnel
+        self._tunnel_status = tunnel_status
         self._buffer = bytearray()
 
     def serve(self) -> None:
@@ -245,8 +245,10 @@ class Connection:
         return keep
 
     def _connect(self, request: Request) -> bool:
-        if not self._accepts_tunnel(request.path.rpartition(":")[0]):
-            self.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        status = self._tunnel_status(request)
+        if status != HTTPStatus.OK:
+            head = f"HTTP/1.1 {status} {_reason(status)}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            self.send(head.encode())
             return False
         self.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
         self._start_tls_if_asked()

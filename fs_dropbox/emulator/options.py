@@ -32,6 +32,8 @@ class Options:
     # The authorisation page without a person: "ask" shows the form.
     consent: Literal["ask", "approve", "deny"] = "ask"
 
+    proxy_login: str = ""  # "user:password" that the CONNECT proxy asks for
+
     max_calls_per_second: int | None = None  # of one token; more answer 429 too_many_requests
 
     # Listings

@@ -24,13 +24,13 @@ class HTTPServer:
         self,
         handler: Callable[[Request], Response],
         tls: ssl.SSLContext,
-        accepts_tunnel: Callable[[str], bool],
+        tunnel_status: Callable[[Request], int],
         on_connect: Callable[[], None],
     ) -> None:
         self._on_connect = on_connect  # called in the connection's own thread; may wait
         self._handler = handler
         self._tls = tls
-        self._accepts_tunnel = accepts_tunnel
+        self._tunnel_status = tunnel_status
         self._lock = threading.Lock()
         self._connections: dict[threading.Thread, Connection] = {}
         self._ending: list[threading.Thread] = []  # have nothing left to do, but must be joined
@@ -83,7 +83,7 @@ class HTTPServer:
                 threading.Event().wait(0.1)  # out of file descriptors: some will close
                 continue
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection = Connection(sock, self._handler, self._tls, self._accepts_tunnel)
+            connection = Connection(sock, self._handler, self._tls, self._tunnel_status)
             thread = threading.Thread(target=self._serve, args=(connection,), name="emulator-connection")
             with self._lock:
                 if self._stopping:

@@ -46,6 +46,25 @@ def test_a_fault_for_one_path(api: Api) -> None:
     assert [api.rpc(GET, {"path": p}).status_code for p in ("/a", "/b", "/b")] == [200, 500, 200]
 
 
+def test_a_body_may_be_wrong_or_slow(api: Api) -> None:
+    content = bytes(range(256)) * 4000
+    api.put("/a", content)
+    api.emulator.control.fault("files/download", "corrupt_body", at_byte=700_000)
+    received = api.download("files/download", {"path": "/a"}).content
+    assert [at for at in range(len(content)) if received[at] != content[at]] == [700_000]
+    api.emulator.control.fault(GET, "corrupt_body", at_byte=0)
+    assert api.rpc(GET, {"path": "/a"}).text[1:].startswith('".tag": "file"')
+    for route, call in (
+        ("files/download", lambda: api.download("files/download", {"path": "/a"}).content == content),
+        (GET, lambda: api.rpc(GET, {"path": "/a"}).json()["size"] == len(content)),
+    ):
+        api.emulator.control.fault(route, "slow_body", pieces=4, seconds=0.05)
+        began = time.monotonic()
+        assert call()
+        assert time.monotonic() - began >= 0.2
+    assert api.emulator.control.faults_struck == 4
+
+
 def test_a_cut_body_has_the_right_length_header(api: Api) -> None:
     api.put("/a", b"x" * 1000)
     api.emulator.control.fault("files/download", "cut_body")

@@ -237,6 +237,20 @@ def test_the_proxy_leads_to_the_emulator_and_nowhere_else(api: Api) -> None:
             session.get("https://example.com/", verify=ca, timeout=10)
 
 
+def test_the_proxy_may_ask_for_a_password(api: Api) -> None:
+    api.emulator.control.options(proxy_login="user:p@ss")
+    url = "https://api.dropboxapi.com/2/users/get_current_account"
+    for login, accepted in (("", False), ("user:wrong@", False), ("user:p%40ss@", True)):
+        with requests.Session() as session:
+            session.proxies = {"https": f"http://{login}{api.emulator.host}"}
+            headers, ca = {"Authorization": f"Bearer {api.token}"}, str(api.emulator.ca_file)
+            if accepted:
+                assert session.post(url, headers=headers, verify=ca, timeout=10).status_code == 200
+                continue
+            with pytest.raises(requests.exceptions.ProxyError, match="407"):
+                session.post(url, headers=headers, verify=ca, timeout=10)
+
+
 def test_expect_continue_and_pipelined_requests(api: Api) -> None:
     host, port = api.emulator.host.split(":")
     with socket.create_connection((host, int(port)), timeout=10) as sock:
