@@ -1,0 +1,306 @@
+"""Hooks: real receivers and real commands are told what happened, and nobody waits for them."""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import paramiko
+import pytest
+
+from sftp_gateway.config import ConfigError, HookConfig
+from sftp_gateway.hooks import DELIVERY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, Hooks
+
+from .conftest import PASSWORD, Connect, LogLines, StartGateway
+
+UPLOAD = {"session": "1", "from": "10.0.0.1", "user": "ann", "path": "/a b", "bytes": 3, "seconds": 0.1, "result": "ok"}
+
+
+def until(condition: Any, what: str) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+class Receiver:
+    """An HTTP server that keeps what it is sent, and answers with the statuses that it is given, then with 204."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[dict[str, str], bytes]] = []
+        self.statuses: list[int] = []
+        self.hold = threading.Event()
+        self.hold.set()
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.requests.append((dict(self.headers.items()), body))
+                receiver.hold.wait(20)
+                with contextlib.suppress(OSError):
+                    self.send_response(receiver.statuses.pop(0) if receiver.statuses else 204)
+                    self.send_header("Location", "http://192.0.2.1/")
+                    self.end_headers()
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = False
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/events?key=of-the-url"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    @property
+    def told(self) -> list[dict[str, Any]]:
+        return [json.loads(body) for _, body in self.requests]
+
+    def close(self) -> None:
+        self.hold.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
+
+
+@pytest.fixture
+def counted() -> list[tuple[str, str]]:
+    return []
+
+
+@contextlib.contextmanager
+def hooking(counted: list[tuple[str, str]], *hooks: HookConfig) -> Iterator[Hooks]:
+    made = Hooks(hooks, count=lambda *what: counted.append(what), backoff_seconds=0.01)
+    try:
+        yield made
+    finally:
+        assert made.close()
+
+
+# Webhooks.
+
+
+def test_a_webhook_is_signed_over_time_and_body(receiver: Receiver, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("of the file\n")
+    hook = HookConfig(events=("upload",), url=receiver.url, secret_file=str(tmp_path / "secret"))
+    with hooking([], hook) as hooks:
+        hooks.on_event("upload", UPLOAD)
+        until(lambda: receiver.requests, "nothing was posted")
+    headers, body = receiver.requests[0]
+    assert abs(int(headers[TIMESTAMP_HEADER]) - time.time()) < 60
+    signed = hmac.new(b"of the file", f"{headers[TIMESTAMP_HEADER]}.".encode() + body, "sha256").hexdigest()
+    assert headers[SIGNATURE_HEADER] == f"sha256={signed}"
+    told = json.loads(body)
+    assert {key: told[key] for key in UPLOAD} == UPLOAD
+    assert told["event"] == "upload"
+    assert told["id"] == headers[DELIVERY_HEADER]
+
+
+def test_what_can_pass_is_tried_again_with_the_same_id(receiver: Receiver, counted: list[tuple[str, str]]) -> None:
+    receiver.statuses = [500, 429]
+    with hooking(counted, HookConfig(events=("upload",), url=receiver.url)) as hooks:
+        hooks.on_event("upload", UPLOAD)
+        until(lambda: counted, "no attempt succeeded")
+    assert [result for _, result in counted] == ["delivered"]
+    assert len({told["id"] for told in receiver.told}) == 1
+    assert len(receiver.told) == 3
+
+
+@pytest.mark.parametrize("status", [400, 302])
+def test_what_cannot_pass_is_not_tried_again(
+    receiver: Receiver, counted: list[tuple[str, str]], log_lines: LogLines, status: int
+) -> None:
+    receiver.statuses = [status]
+    with hooking(counted, HookConfig(events=("upload",), url=receiver.url)) as hooks:
+        hooks.on_event("upload", UPLOAD)
+        until(lambda: counted, "nothing was attempted")
+    assert len(receiver.requests) == 1
+    (line,) = log_lines("hook_failed")
+    assert line["reason"] == f"answered {status}"
+    assert "of-the-url" not in str(line)
+
+
+def test_attempts_end(receiver: Receiver, counted: list[tuple[str, str]]) -> None:
+    receiver.statuses = [503] * 10
+    with hooking(counted, HookConfig(events=("upload",), url=receiver.url, attempts=3)) as hooks:
+        hooks.on_event("upload", UPLOAD)
+        until(lambda: counted, "it goes on for ever")
+    assert (len(receiver.requests), counted[0][1]) == (3, "failed")
+
+
+def test_an_attempt_has_a_time_limit(receiver: Receiver, counted: list[tuple[str, str]]) -> None:
+    receiver.hold.clear()
+    hook = HookConfig(events=("upload",), url=receiver.url, attempts=1, timeout_seconds=0.2)
+    with hooking(counted, hook) as hooks:
+        hooks.on_event("upload", UPLOAD)
+        until(lambda: counted, "it waits for ever")
+        receiver.hold.set()
+    assert counted[0][1] == "failed"
+
+
+def test_the_queue_is_bounded_and_nobody_waits(
+    receiver: Receiver, counted: list[tuple[str, str]], log_lines: LogLines
+) -> None:
+    receiver.hold.clear()
+    with hooking(counted, HookConfig(events=("upload",), url=receiver.url, queue=2)) as hooks:
+        hooks.on_event("upload", UPLOAD | {"path": "/0"})
+        until(lambda: receiver.requests, "nothing was posted")
+        started = time.monotonic()
+        for number in range(1, 500):
+            hooks.on_event("upload", UPLOAD | {"path": f"/{number}"})
+        assert time.monotonic() - started < 5
+        assert counted == [("http://127.0.0.1:" + receiver.url.split(":")[2].split("/")[0], "dropped")] * 497
+        receiver.hold.set()
+        until(lambda: len(receiver.requests) == 3, "what was queued was not posted")
+    assert [told["path"] for told in receiver.told] == ["/0", "/1", "/2"]
+    assert len(log_lines("hook_full")) == 1
+
+
+def test_the_end_waits_a_little_for_what_is_queued(receiver: Receiver, counted: list[tuple[str, str]]) -> None:
+    hooks = Hooks([HookConfig(events=("upload",), url=receiver.url)], count=lambda *what: counted.append(what))
+    for _ in range(20):
+        hooks.on_event("upload", UPLOAD)
+    assert hooks.close(20)
+    assert [result for _, result in counted] == ["delivered"] * 20
+
+
+def test_the_end_breaks_off_what_hangs(receiver: Receiver, counted: list[tuple[str, str]]) -> None:
+    receiver.hold.clear()
+    hooks = Hooks([HookConfig(events=("upload",), url=receiver.url)], count=lambda *what: counted.append(what))
+    for _ in range(3):
+        hooks.on_event("upload", UPLOAD)
+    until(lambda: receiver.requests, "nothing was posted")
+    assert hooks.close(0.1)
+    assert sorted(result for _, result in counted) == ["dropped", "dropped", "failed"]
+
+
+def test_only_what_was_asked_for(receiver: Receiver) -> None:
+    hook = HookConfig(events=("upload_failed", "rename"), url=receiver.url, users=("ann",))
+    with hooking([], hook) as hooks:
+        hooks.on_event("upload", UPLOAD)
+        hooks.on_event("rename", UPLOAD | {"user": "bob"})
+        hooks.on_event("upload", UPLOAD | {"result": "aborted"})
+        hooks.on_event("rename", UPLOAD)
+        until(lambda: len(receiver.requests) == 2, "too little was posted")
+    assert [told["event"] for told in receiver.told] == ["upload_failed", "rename"]
+
+
+def test_hooks_that_stay_keep_their_queue(receiver: Receiver) -> None:
+    receiver.hold.clear()
+    stays = HookConfig(events=("upload",), url=receiver.url)
+    with hooking([], stays, HookConfig(events=("upload",), url="http://127.0.0.1:1/", attempts=1)) as hooks:
+        for _ in range(3):
+            hooks.on_event("upload", UPLOAD)
+        hooks.replace([stays])
+        with pytest.raises(ConfigError, match="No such file"):
+            hooks.replace([HookConfig(events=("upload",), url=receiver.url, secret_file="/nowhere")])
+        receiver.hold.set()
+        hooks.on_event("upload", UPLOAD)
+        until(lambda: len(receiver.requests) == 4, "queued events were lost")
+
+
+# Commands.
+
+PROGRAM = """
+import json, os, sys
+told = json.load(sys.stdin)
+with open(sys.argv[1], "a") as file:
+    file.write(json.dumps({"told": told, "environment": dict(os.environ), "arguments": sys.argv[2:]}) + "\\n")
+"""
+
+
+def command(tmp_path: Path, *arguments: str) -> tuple[tuple[str, ...], Path]:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    return (sys.executable, "-I", str(program), str(tmp_path / "out"), *arguments), tmp_path / "out"
+
+
+def written(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+
+
+def test_a_command_gets_json_and_variables_and_no_shell(
+    tmp_path: Path, counted: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCANNER_URL", "dropbox://KEY~SECRET:TOKEN@/")
+    run, out = command(tmp_path, "$(touch /tmp/never)", "; exit 1")
+    path = "/$(id)\n`id`\0'\"\udcff"
+    with hooking(counted, HookConfig(events=("upload",), command=run)) as hooks:
+        hooks.on_event("upload", UPLOAD | {"path": path})
+        until(lambda: counted, "the command did not end")
+    assert counted == [(Path(sys.executable).name, "delivered")]
+    (call,) = written(out)
+    assert call["arguments"] == ["$(touch /tmp/never)", "; exit 1"]
+    assert call["told"]["path"] == path
+    assert call["environment"]["SFTP_EVENT"] == "upload"
+    assert call["environment"]["SFTP_USER"] == "ann"
+    assert call["environment"]["SFTP_PATH"] == path.replace("\0", "\ufffd")
+    assert "SCANNER_URL" not in call["environment"]
+    assert "TOKEN" not in json.dumps(call)
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ((sys.executable, "-c", "import sys; sys.exit(3)"), "exit status 3"),
+        (("/nowhere/program",), "cannot be started: No such file or directory"),
+        (("/bin/sh", "-c", "sleep 60 & wait"), "did not end within 0.5 s"),
+    ],
+)
+def test_a_command_that_fails_is_one_line(
+    counted: list[tuple[str, str]], log_lines: LogLines, program: tuple[str, ...], reason: str
+) -> None:
+    seconds = 0.5 if "sh" in program[0] else 20.0
+    with hooking(counted, HookConfig(events=("upload",), command=program, timeout_seconds=seconds)) as hooks:
+        hooks.on_event("upload", UPLOAD)
+        until(lambda: counted, "the command did not end")
+    assert counted[0][1] == "failed"
+    (line,) = log_lines("hook_failed")
+    assert (line["reason"], line["attempts"]) == (reason, 1)
+
+
+# A gateway with hooks.
+
+
+def test_a_gateway_tells_what_clients_do(
+    start_gateway: StartGateway, connect: Connect, receiver: Receiver, tmp_path: Path
+) -> None:
+    run, out = command(tmp_path)
+    wanted = ("login", "login_failed", "upload", "upload_failed", "remove", "rename")
+    hooks = (HookConfig(events=wanted, url=receiver.url), HookConfig(events=("upload",), command=run))  # type: ignore[arg-type]
+    gateway = start_gateway(hooks=hooks)
+    with contextlib.suppress(paramiko.AuthenticationException):
+        connect(gateway, "ann", "wrong password")
+    transport = connect(gateway, "ann", PASSWORD)
+    sftp = paramiko.SFTPClient.from_transport(transport)
+    assert sftp is not None
+    with sftp.open("/a", "w") as file:
+        file.write(b"12345")
+    sftp.rename("/a", "/b")
+    sftp.remove("/b")
+    unfinished = sftp.open("/cut off", "w")
+    transport.close()
+    until(lambda: len(receiver.requests) == 6 and written(out), "too little was told")
+    told = receiver.told
+    assert [one["event"] for one in told] == ["login_failed", "login", "upload", "rename", "remove", "upload_failed"]
+    assert [told[number].get("path") for number in range(6)] == [None, None, "/a", "/a", "/b", "/cut off"]
+    assert (told[2]["bytes"], told[2]["user"], told[2]["from"], told[3]["target"]) == (5, "ann", "127.0.0.1", "/b")
+    assert told[5]["result"] == "aborted"
+    del unfinished  # would close the file, were it not kept until now
+    assert PASSWORD not in str(receiver.requests)
+    assert [call["told"]["path"] for call in written(out)] == ["/a"]

@@ -1,0 +1,254 @@
+"""What /metrics and /healthz tell of a gateway at work."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import paramiko
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from sftp_gateway import GatewayError, SFTPGateway, UserConfig
+
+from .conftest import PASSWORD, PASSWORD_HASH, Connect, StartGateway
+from .test_cli import COMMAND, READY
+
+Sample = tuple[str, frozenset[tuple[str, str]]]
+
+
+def fetch(address: tuple[str, int], path: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection(*address, timeout=20)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+def scraped(address: tuple[str, int]) -> Callable[..., float]:
+    """Scrape once; return a function that looks a value up by name and labels."""
+    status, text = fetch(address, "/metrics")
+    assert status == 200
+    values = {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    return lambda name, **labels: values.get((f"sftp_gateway_{name}", frozenset(labels.items())), 0.0)
+
+
+def address(gateway: SFTPGateway) -> tuple[str, int]:
+    assert gateway.metrics_address is not None
+    return gateway.metrics_address
+
+
+def sftp_of(transport: paramiko.Transport) -> paramiko.SFTPClient:
+    client = paramiko.SFTPClient.from_transport(transport)
+    assert client is not None
+    return client
+
+
+def test_everything_that_clients_do_is_counted(start_gateway: StartGateway, connect: Connect) -> None:
+    gateway = start_gateway(metrics="127.0.0.1:0")
+    with contextlib.suppress(paramiko.AuthenticationException):
+        connect(gateway, "ann", "wrong password")
+    transport = connect(gateway, "ann", PASSWORD)
+    client = sftp_of(transport)
+    with client.open("/a", "wb") as file:
+        file.write(b"x" * 100_000)
+    with client.open("/a", "rb") as file:
+        assert len(file.read()) == 100_000
+        value = scraped(address(gateway))
+        assert value("handles") == 1
+    client.rename("/a", "/b")
+    client.remove("/b")
+    with pytest.raises(OSError, match="directory"):
+        client.rename("/missing", "/b")
+    value = scraped(address(gateway))
+    assert value("connections") >= 1
+    assert value("sessions") == 1
+    assert value("handles") == 0
+    assert value("logins_total", result="ok") == 1
+    assert value("logins_total", result="failed") == 1
+    assert value("transfers_total", direction="upload", result="ok") == 1
+    assert value("transfers_total", direction="download", result="ok") == 1
+    assert value("transferred_bytes_total", direction="upload") == 100_000
+    assert 100_000 < value("received_bytes_total") < 120_000
+    assert 100_000 < value("sent_bytes_total") < 120_000
+    assert value("request_seconds_count", type="open") == 2
+    assert value("request_seconds_bucket", type="open", le="+Inf") == 2
+    assert value("request_seconds_count", type="write") >= 3
+    assert value("request_seconds_sum", type="write") > 0
+    assert value("changes_total", operation="rename") == 1
+    assert value("changes_total", operation="remove") == 1
+    assert value("accounts") == 1
+    assert value("worker_threads") >= 1
+    assert value("draining") == 0
+
+
+def test_bans_and_refusals_are_counted(start_gateway: StartGateway, connect: Connect) -> None:
+    gateway = start_gateway(metrics="127.0.0.1:0", ban_failures=1, ban_exempt=())
+    with contextlib.suppress(paramiko.SSHException, EOFError):
+        connect(gateway, "ann", "wrong password")
+    with socket.create_connection(gateway.address, timeout=20) as sock:
+        assert sock.makefile("rb").readline() == b"banned after failed logins\r\n"
+    value = scraped(address(gateway))
+    assert value("bans_total") == 1
+    assert value("banned_addresses") == 1
+    assert value("refused_total", reason="banned after failed logins") == 1
+
+
+def test_users_are_told_apart_only_if_configured_and_asked_for(start_gateway: StartGateway, connect: Connect) -> None:
+    gateway = start_gateway(metrics="127.0.0.1:0", metrics_users=True)
+    connect(gateway, "ann", PASSWORD)
+    for number in range(3):
+        with contextlib.suppress(paramiko.AuthenticationException):
+            connect(gateway, f"invented{number}", "wrong password")
+    value = scraped(address(gateway))
+    assert value("logins_total", result="ok", user="ann") == 1
+    assert value("logins_total", result="failed", user="other") == 3
+    assert "invented" not in fetch(address(gateway), "/metrics")[1]
+
+
+def test_metrics_hold_no_secret(start_gateway: StartGateway, connect: Connect) -> None:
+    gateway = start_gateway(metrics="127.0.0.1:0", metrics_users=True, credential_url="mem://{user}:{password}@/")
+    sftp_of(connect(gateway, "KEY~SECRET", "TOKEN")).listdir("/")
+    text = fetch(address(gateway), "/metrics")[1]
+    assert 'result="ok",user="other"} 1.0' in text
+    assert not re.search("KEY|SECRET|TOKEN", text)
+
+
+def test_there_are_no_other_pages(start_gateway: StartGateway) -> None:
+    gateway = start_gateway(metrics="127.0.0.1:0")
+    assert fetch(address(gateway), "/")[0] == 404
+    assert fetch(address(gateway), "/healthz?verbose") == (200, "ok\n")
+
+
+def test_without_the_setting_there_is_none(start_gateway: StartGateway) -> None:
+    assert start_gateway().metrics_address is None
+
+
+def test_a_page_that_cannot_be_is_one_clear_line_and_leaves_nothing(start_gateway: StartGateway) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(GatewayError, match=f"cannot listen on 127.0.0.1:{port}: the port is in use"):
+            start_gateway(metrics=f"127.0.0.1:{port}")
+
+
+def test_a_silent_peer_delays_no_health_check(start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sftp_gateway.status_page._Handler.timeout", 1.0)
+    gateway = start_gateway(metrics="127.0.0.1:0")
+    with contextlib.ExitStack() as stack:
+        for _ in range(10):
+            stack.enter_context(socket.create_connection(address(gateway), timeout=20))
+        started = time.monotonic()
+        assert fetch(address(gateway), "/healthz")[0] == 200
+        assert time.monotonic() - started < 1.0
+
+
+def test_while_it_drains_it_is_not_healthy(start_gateway: StartGateway, connect: Connect) -> None:
+    gateway = start_gateway(
+        metrics="127.0.0.1:0", users=(UserConfig(name="a", password_hash=PASSWORD_HASH, url="mem://"),)
+    )
+    assert fetch(address(gateway), "/healthz") == (200, "ok\n")
+    client = sftp_of(connect(gateway, "a", PASSWORD))
+    working = threading.Event()
+    over = threading.Event()
+
+    def work() -> None:
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            while not over.is_set():
+                client.listdir("/")
+                working.set()
+
+    busy = threading.Thread(target=work)
+    busy.start()
+    assert working.wait(20)
+    stopping = threading.Thread(target=gateway.stop, args=(20.0,))
+    stopping.start()
+    try:
+        deadline = time.monotonic() + 10
+        while fetch(address(gateway), "/healthz") != (503, "draining\n"):
+            assert time.monotonic() < deadline
+        assert scraped(address(gateway))("draining") == 1
+    finally:
+        over.set()
+        busy.join()
+        stopping.join()
+
+
+# Several processes.
+
+
+@contextlib.contextmanager
+def several(tmp_path: Path) -> Iterator[tuple[int, tuple[str, int], Path]]:
+    """Run two processes; give their port, where their status page is, and their log."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        page = free.getsockname()
+    config = tmp_path / "gateway.toml"
+    config.write_text(
+        f'listen = "127.0.0.1:0"\nstate_folder = "state"\nprocesses = 2\nmetrics = "127.0.0.1:{page[1]}"\n'
+        f'log_level = "debug"\n[[users]]\nname = "ann"\npassword_hash = "{PASSWORD_HASH}"\nurl = "mem://"\n'
+    )
+    log = tmp_path / "log"
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            [*COMMAND, "serve", "--config", config], stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            ready = READY.fullmatch(process.stdout.readline())
+            assert ready is not None
+            yield int(ready[1]), page, log
+        finally:
+            process.terminate()
+            assert process.wait(30) == 0
+    assert not list((tmp_path / "state").glob("metrics-*"))
+
+
+def settled(page: tuple[str, int], wanted: Callable[[Callable[..., float]], bool]) -> Callable[..., float]:
+    """Scrape until the other process has told its gauges, which it does every second."""
+    deadline = time.monotonic() + 20
+    while True:
+        with contextlib.suppress(OSError):
+            value = scraped(page)
+            if wanted(value):
+                return value
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_the_metrics_of_several_processes_are_one_and_outlive_one(tmp_path: Path, connect: Connect) -> None:
+    with several(tmp_path) as (port, page, log):
+
+        class Gateway:
+            address = ("127.0.0.1", port)
+
+        for _ in range(6):
+            with sftp_of(connect(Gateway, "ann", PASSWORD)).open("/a", "wb") as file:  # type: ignore[arg-type]
+                file.write(b"x" * 1000)
+        numbers = [line.partition("session=")[2][0] for line in log.read_text().splitlines() if " login " in line]
+        assert set(numbers) == {"0", "1"}, "one process took all connections"
+        value = settled(page, lambda value: value("sessions") == 6)
+        assert value("logins_total", result="ok") == 6
+        assert value("transferred_bytes_total", direction="upload") == 6000
+        pid = re.search(r"process_started process=1 pid=(\d+)", log.read_text())
+        assert pid is not None
+        os.kill(int(pid[1]), signal.SIGKILL)
+        value = settled(page, lambda value: value("sessions") == numbers.count("0"))
+        assert value("logins_total", result="ok") == 6
+        assert value("transferred_bytes_total", direction="upload") == 6000
+        assert fetch(page, "/healthz") == (200, "ok\n")
