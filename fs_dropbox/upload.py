@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from fs_dropbox.content_hash import BLOCK_SIZE, ContentHash
 from fs_dropbox.errors import ApiError, TransportError
-from fs_dropbox.group_commit import GroupClient, GroupCommit
+from fs_dropbox.group_commit import SHARED_BYTES, GroupClient, GroupCommit
 from fs_dropbox.memory import Allowance, Buffer
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ APPENDS_PER_UPLOAD: Final = 8
 APPENDS_IN_ALL: Final = 16
 # What all uploads of a filesystem collect in memory before it is sent; what is more waits on local disk.
 COLLECTED_BYTES: Final = 64 * 2**20
+# What files of one block, and the last bytes of larger ones, take while they are committed: they wait for each other,
+# but never for the blocks of a large file on a slow line; and the smallest for nobody.
+COMMITTED_BYTES: Final = 64 * 2**20
 
 T = TypeVar("T")
 
@@ -48,7 +52,8 @@ class Uploader:
     """Opens uploads; owns the threads of their appends, and the memory of them all. Thread-safe.
 
     Owned by DropboxFS. No lock of its own. However many files are open, what they collect is bounded by
-    `COLLECTED_BYTES` and goes to local disk beyond, and what is being sent by `appends` blocks: more wait their turn.
+    `COLLECTED_BYTES` and goes to local disk beyond, and what is being sent by `appends` blocks and `COMMITTED_BYTES`:
+    more wait their turn.
     """
 
     def __init__(self, client: UploadClient, *, block_bytes: int = BLOCK_BYTES, appends: int = APPENDS_IN_ALL) -> None:
@@ -58,6 +63,7 @@ class Uploader:
         self.block_bytes = block_bytes
         self.collected = Allowance(COLLECTED_BYTES)
         self.sending = Allowance(appends * block_bytes)
+        self.committing = Allowance(COMMITTED_BYTES)
         self.small_files = GroupCommit(client)
         self._executor = ThreadPoolExecutor(appends, thread_name_prefix="fs-dropbox-append")
 
@@ -83,13 +89,21 @@ class Uploader:
         return future
 
     def commit_small(self, commit: Commit, block: Buffer) -> FileEntry:
-        """Commit a file of one block at most, which is empty then; waits while too much is being sent."""
-        size = len(block)
-        self.sending.take(size)
-        try:
+        """Commit a file of one block at most, which is empty then; waits while too much is being committed."""
+        with self.room(len(block)):
             return self.small_files.commit(commit, block.take())
+
+    @contextmanager
+    def room(self, size: int) -> Iterator[None]:
+        """Have memory for bytes that are being committed."""
+        if size <= SHARED_BYTES:
+            yield
+            return
+        self.committing.take(size)
+        try:
+            yield
         finally:
-            self.sending.give(size)
+            self.committing.give(size)
 
     def _run(self, task: Callable[[], T]) -> Future[T]:
         try:
@@ -198,12 +212,9 @@ class Upload:
         while self._appends:
             self._settle_oldest()
         size = len(self._block)
-        self._uploader.sending.take(size)
-        try:
+        with self._uploader.room(size):
             # Nothing may follow the append that closes, so it waits for the others, and carries the tail.
             self._client.session_append(session_id, self._sent, self._block.take(), True)
-        finally:
-            self._uploader.sending.give(size)
         return self._client.session_finish(session_id, self._sent + size, commit, self._hash.hexdigest())
 
     def _send(self) -> None:

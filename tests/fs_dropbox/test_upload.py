@@ -288,25 +288,36 @@ def test_many_open_uploads_keep_within_the_memory_of_all(emulator: Emulator, upl
     assert uploader.collected.taken_bytes == 0
 
 
-def test_small_files_wait_for_memory_like_large_ones(
+def test_medium_files_wait_for_memory(
     emulator: Emulator, make_uploader: Callable[..., Uploader], client: Client
 ) -> None:
     emulator.control.latency(delay_seconds=0.02)
-    uploader = make_uploader(client, appends=1)
+    uploader = make_uploader(client)
+    uploader.committing = Allowance(BLOCK_SIZE)
     data = content(3 * 2**20)
     peak: list[int] = []
     commit_group = uploader.small_files.commit
 
     def commit(commit: Commit, data: bytes) -> Any:
-        peak.append(uploader.sending.taken_bytes)
+        peak.append(uploader.committing.taken_bytes)
         return commit_group(commit, data)
 
     uploader.small_files.commit = commit  # type: ignore[method-assign]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: put(uploader, f"/{number}", data), range(8)))
     assert len(peak) == 8
-    assert max(peak) <= BLOCK_SIZE
+    assert 0 < max(peak) <= BLOCK_SIZE
     assert emulator.control.read("/7") == data
+
+
+def test_small_files_do_not_wait_for_large_ones(emulator: Emulator, uploader: Uploader) -> None:
+    """Neither those that are sent slowly, nor, when they are smallest, those that are committed."""
+    uploader.sending.take(10**9)
+    assert put(uploader, "/medium", content(3 * 2**20)).size == 3 * 2**20
+    uploader.committing.take(10**9)
+    assert put(uploader, "/small", content(100_000)).size == 100_000
+    uploader.sending.give(10**9)
+    uploader.committing.give(10**9)
 
 
 def test_abort_breaks_off_what_is_under_way(emulator: Emulator, uploader: Uploader) -> None:
