@@ -146,7 +146,7 @@ class Outgoing(io.RawIOBase):
         size = len(data)
         if self._through is None and self._local.size + size > self._looked_at:
             self._looked_at = self._local.size + size + PIECE_BYTES
-            if not self._owner.has_room(self._looked_at):
+            if not self._owner.has_room(self._local.size + size):
                 self._go_through()
         if self._through is not None:
             self._through.write(data)

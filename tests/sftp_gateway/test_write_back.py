@@ -1,0 +1,538 @@
+"""Write-back: what was acknowledged is visible, delivered in order, and never lost or dropped."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fs import errors
+
+from .conftest import LogLines
+from .write_back import BulkFS, WriteBack, get, put, until
+
+Start = Callable[..., WriteBack]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_sent_before_its_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sftp_gateway.delivery.QUIET_SECONDS", 1000.0)
+
+
+@pytest.fixture
+def filesystem() -> BulkFS:
+    return BulkFS()
+
+
+@pytest.fixture
+def start(filesystem: BulkFS, tmp_path: Path) -> Iterator[Start]:
+    with ExitStack() as stack:
+
+        def begin(**limits: Any) -> WriteBack:
+            serving = WriteBack(filesystem, tmp_path, **limits)
+            stack.callback(serving.close)
+            return serving
+
+        yield begin
+
+
+def contents(filesystem: BulkFS, path: str) -> bytes:
+    return filesystem.readbytes(path)
+
+
+def events(serving: WriteBack) -> list[tuple[str, ...]]:
+    return [event for session in serving.sessions for event in session.events.others]
+
+
+# -- acknowledging
+
+
+def test_close_is_answered_before_the_storage_has_the_file(filesystem: BulkFS, start: Start) -> None:
+    serving = start()
+    filesystem.reachable.clear()
+    client = serving.client()
+    put(client, "/f", b"content")
+    assert not filesystem.exists("/f")
+    assert [(pending.path, pending.size) for pending in serving.pending()] == [("/f", 7)]
+    filesystem.reachable.set()
+    serving.journal.hurry()
+    serving.settled()
+    assert contents(filesystem, "/f") == b"content"
+    assert serving.journal.totals().bytes == 0
+
+
+def test_a_user_without_write_back_waits_for_the_storage(filesystem: BulkFS, start: Start) -> None:
+    serving = start(delay_seconds=60.0)
+    put(serving.client(), "/f", b"acknowledged")
+    put(serving.client(write_back=False), "/f", b"stored")
+    assert contents(filesystem, "/f") == b"stored"
+    assert [path for path, _, _ in filesystem.commits] == ["/f", "/f"], "what was acknowledged before came before"
+    assert not serving.pending()
+
+
+@pytest.mark.parametrize("size", [0, 1, 64 * 1024, 64 * 1024 + 1, 9 * 2**20])
+def test_content_of_any_size_arrives(filesystem: BulkFS, start: Start, size: int) -> None:
+    content = os.urandom(size)
+    serving = start()
+    put(serving.client(), "/f", content)
+    serving.settled()
+    assert contents(filesystem, "/f") == content
+    assert not list(serving.journal.vault.folder.glob("*.content"))
+
+
+def test_many_small_files_share_their_calls(filesystem: BulkFS, start: Start) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    for number in range(100):
+        put(client, f"/{number}", b"x")
+    serving.journal.hurry()
+    serving.settled()
+    assert filesystem.happened("bulk") == ["100"]
+    assert len(filesystem.commits) == 100
+
+
+def test_without_bulk_uploads_files_go_one_by_one(tmp_path: Path) -> None:
+    filesystem = BulkFS(bulk=False)
+    serving = WriteBack(filesystem, tmp_path)
+    client = serving.client()
+    for number in range(20):
+        put(client, f"/{number}", b"x")
+    serving.settled()
+    serving.close()
+    assert sorted(path for path, _, _ in filesystem.commits) == sorted(f"/{number}" for number in range(20))
+
+
+def test_concurrent_closes_share_their_syncs(start: Start) -> None:
+    serving = start(delay_seconds=60.0)
+    until(lambda: serving.written_back._delivery.is_mine, "nobody delivers")
+    commits: list[int] = []
+    file = serving.journal._file
+    real = file._commit
+
+    def counted(batch: list[Any]) -> None:
+        commits.append(len(batch))
+        real(batch)
+
+    file._commit = counted  # type: ignore[method-assign]
+    outgoing = [serving.written_back.openbin(f"/{number}", "w", write_back=True) for number in range(64)]
+    threads = [threading.Thread(target=each.close) for each in outgoing]
+    with file._writing:  # as a slow disk does
+        for thread in threads:
+            thread.start()
+        until(lambda: len(file._queue) == 64, "not all wait")
+    for thread in threads:
+        thread.join()
+    assert commits == [64]
+    assert len(serving.pending()) == 64
+
+
+def test_the_journal_is_for_its_owner_alone(start: Start) -> None:
+    serving = start(delay_seconds=60.0)
+    put(serving.client(), "/large", bytes(100_000))
+    folder = serving.journal.vault.folder
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    names = {path.name for path in folder.iterdir()}
+    assert "journal.sqlite3" in names
+    assert any(name.endswith(".content") for name in names)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+
+
+def test_beyond_the_quota_files_go_through(filesystem: BulkFS, start: Start) -> None:
+    serving = start(quota=1000, delay_seconds=60.0)
+    client = serving.client()
+    put(client, "/first", bytes(900))
+    assert not filesystem.exists("/first")
+    put(client, "/second", bytes(200))
+    assert contents(filesystem, "/second") == bytes(200), "there was no room: CLOSE waits for the storage"
+    put(client, "/large", bytes(3 * 2**20))
+    assert contents(filesystem, "/large") == bytes(3 * 2**20)
+    assert not filesystem.exists("/first")
+    put(client, "/first", bytes(500))
+    assert [size for path, size, _ in filesystem.commits if path == "/first"] == [900, 500], "in order, though"
+
+
+# -- what others see
+
+
+def test_pending_files_are_seen_by_all_sessions_with_size_and_time(filesystem: BulkFS, start: Start) -> None:
+    serving = start(delay_seconds=60.0)
+    mine, other = serving.client(), serving.client(write_back=False)
+    filesystem.makedir("/d")
+    filesystem.writebytes("/d/old", b"committed")
+    with mine.open("/d/new", "w") as file:
+        file.write(b"12345")
+        file.utime((1_600_000_000, 1_600_000_001))
+    put(mine, "/d/OLD", b"pending")
+    for client in (mine, other):
+        assert client.stat("/d/new").st_size == 5
+        assert client.stat("/d/new").st_mtime == 1_600_000_001
+        assert {(each.filename, each.st_size) for each in client.listdir_attr("/d")} == {("new", 5), ("old", 7)}
+        assert get(client, "/d/new") == b"12345"
+        assert get(client, "/d/old") == b"pending"
+    before = mine.stat("/d/new").st_mtime
+    serving.journal.hurry()
+    serving.settled()
+    assert mine.stat("/d/new").st_mtime == before
+    assert not filesystem.happened("pread"), "it was read from local disk"
+
+
+def test_a_reader_goes_on_after_the_delivery(filesystem: BulkFS, start: Start) -> None:
+    for size in (1000, 300_000):
+        serving = start(delay_seconds=60.0)
+        client = serving.client()
+        content = os.urandom(size)
+        put(client, "/f", content)
+        with client.open("/f") as file:
+            serving.journal.hurry()
+            serving.settled()
+            put(client, "/f", b"later")
+            assert file.read() == content
+        serving.journal.hurry()
+        serving.settled()
+        serving.close()
+
+
+# -- order
+
+
+def test_each_version_of_a_path_arrives_in_order(filesystem: BulkFS, start: Start) -> None:
+    serving = start()
+    client = serving.client()
+    for number in range(1, 30):
+        put(client, "/f", bytes(number))
+        put(client, f"/other{number % 3}", bytes(number))
+    serving.settled()
+    assert [size for path, size, _ in filesystem.commits if path == "/f"] == list(range(1, 30))
+    assert contents(filesystem, "/other2") == bytes(29)
+
+
+# -- names
+
+
+def test_a_new_pending_file_is_renamed_without_the_storage(filesystem: BulkFS, start: Start) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    filesystem.writebytes("/target", b"old")
+    put(client, "/upload.part", b"new")
+    with pytest.raises(OSError, match="exists"):
+        client.rename("/upload.part", "/target")
+    client.posix_rename("/upload.part", "/target")
+    assert client.listdir("/") == ["target"]
+    assert get(client, "/target") == b"new"
+    assert contents(filesystem, "/target") == b"old"
+    serving.journal.hurry()
+    serving.settled()
+    assert contents(filesystem, "/target") == b"new"
+    assert [path for path, _, _ in filesystem.commits[1:]] == ["/target"], "nothing was ever at the first path"
+    assert not filesystem.happened("move")
+
+
+def test_a_renamed_file_comes_after_what_it_replaces(filesystem: BulkFS, start: Start) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    put(client, "/new", b"new!")
+    put(client, "/f", b"old")
+    client.posix_rename("/new", "/f")
+    put(client, "/new", b"again")
+    serving.journal.hurry()
+    serving.settled()
+    assert [(path, size) for path, size, _ in filesystem.commits if path == "/f"] == [("/f", 3), ("/f", 4)]
+    assert contents(filesystem, "/new") == b"again"
+
+
+def test_a_changed_file_is_delivered_before_it_is_renamed(filesystem: BulkFS, start: Start) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    filesystem.writebytes("/a", b"old")
+    put(client, "/a", b"changed")
+    client.rename("/a", "/b")
+    assert not filesystem.exists("/a")
+    assert contents(filesystem, "/b") == b"changed"
+    assert not serving.pending()
+
+
+def test_a_case_change_of_a_pending_file(filesystem: BulkFS, start: Start) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    put(client, "/readme", b"x")
+    client.rename("/readme", "/README")
+    assert client.listdir("/") == ["README"]
+    serving.journal.hurry()
+    serving.settled()
+    assert filesystem.listdir("/") == ["README"]
+
+
+def test_a_directory_above_a_pending_file_is_renamed(filesystem: BulkFS, start: Start) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    client.mkdir("/d")
+    client.mkdir("/d/e")
+    put(client, "/d/e/f", b"content")
+    client.rename("/d", "/g")
+    assert client.listdir("/g/e") == ["f"]
+    assert get(client, "/g/e/f") == b"content"
+    serving.settled()
+    assert contents(filesystem, "/g/e/f") == b"content"
+    assert not filesystem.exists("/d")
+
+
+def test_removing_a_pending_file(filesystem: BulkFS, start: Start) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    filesystem.writebytes("/old", b"old")
+    put(client, "/new", b"new")
+    put(client, "/old", b"newer")
+    for path in ("/new", "/old"):
+        client.remove(path)
+        with pytest.raises(FileNotFoundError):
+            client.stat(path)
+    serving.settled()
+    assert not filesystem.listdir("/")
+    assert ("arrival", "/new") not in filesystem.calls
+
+
+def test_a_file_that_is_just_being_sent_is_renamed_and_removed_after_that(filesystem: BulkFS, start: Start) -> None:
+    serving = start()
+    client = serving.client()
+    for count, act in enumerate((lambda: client.rename("/f", "/g"), lambda: client.remove("/f")), 1):
+        with filesystem.stalled("arrival", "/f"):
+            put(client, "/f", b"content")
+            until(lambda: len(filesystem.happened("arrival")) == count, "it was not sent")  # noqa: B023
+            thread = threading.Thread(target=act)
+            thread.start()
+            thread.join(0.3)
+            assert thread.is_alive()
+        thread.join(10)
+    assert filesystem.listdir("/") == ["g"]
+    assert not serving.pending()
+
+
+def test_directories_know_of_pending_files(filesystem: BulkFS, start: Start) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    client.mkdir("/d")
+    put(client, "/d/f", b"x")
+    with pytest.raises(OSError, match="not empty"):
+        client.rmdir("/d")
+    with pytest.raises(OSError, match="exists"):
+        client.mkdir("/d/f")
+    client.remove("/d/f")
+    client.rmdir("/d")
+    assert not filesystem.listdir("/")
+
+
+# -- changes in place
+
+
+def test_an_append_to_a_pending_file_takes_its_place(filesystem: BulkFS, start: Start) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    put(client, "/log", b"one")
+    for _ in range(3):
+        put(client, "/log", b" more", "a")
+    assert get(client, "/log") == b"one more more more"
+    serving.journal.hurry()
+    serving.settled()
+    assert contents(filesystem, "/log") == b"one more more more"
+    assert len(filesystem.commits) == 1
+
+
+def test_a_change_of_what_was_delivered_meanwhile(filesystem: BulkFS, start: Start) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    put(client, "/f", b"0123456789")
+    with client.open("/f", "r+") as file:
+        file.write(b"ab")
+        serving.journal.hurry()
+        serving.settled()
+    assert get(client, "/f") == b"ab23456789"
+    serving.journal.hurry()
+    serving.settled()
+    assert contents(filesystem, "/f") == b"ab23456789"
+
+
+def test_a_change_in_place_never_overwrites_a_foreign_one(
+    filesystem: BulkFS, start: Start, log_lines: LogLines
+) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    filesystem.commit("/f", b"0123456789")
+    with client.open("/f", "r+") as file:
+        file.write(b"ab")
+    filesystem.commit("/f", b"foreign")
+    serving.journal.hurry()
+    serving.settled()
+    assert contents(filesystem, "/f") == b"foreign"
+    assert [(pending.failed, pending.size) for pending in serving.pending()] == [(True, 10)], "kept"
+    assert get(client, "/f") == b"foreign"
+    assert log_lines("undeliverable", 1)[0]["path"] == "/f"
+    put(client, "/g", b"0123456789")
+    with client.open("/g", "r+") as file:
+        file.write(b"ab")
+        serving.journal.hurry()
+        serving.settled()
+        filesystem.commit("/g", b"foreign")
+    assert ("failure", "close", "/g", "/g: the file was changed by someone else meanwhile") in events(serving)
+    assert contents(filesystem, "/g") == b"foreign"
+
+
+def test_an_overwrite_replaces_what_is_there_by_then(filesystem: BulkFS, start: Start) -> None:
+    serving = start(delay_seconds=60.0)
+    put(serving.client(), "/f", b"mine")
+    filesystem.commit("/f", b"foreign")
+    serving.journal.hurry()
+    serving.settled()
+    assert contents(filesystem, "/f") == b"mine"
+
+
+def test_an_exclusive_creation_replaces_nothing(filesystem: BulkFS, start: Start) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    put(client, "/f", b"mine", "wx")
+    with pytest.raises(OSError, match="exists"):
+        client.open("/f", "wx")
+    filesystem.commit("/f", b"foreign")
+    serving.journal.hurry()
+    serving.settled()
+    assert contents(filesystem, "/f") == b"foreign"
+    assert [pending.failed for pending in serving.pending()] == [True]
+
+
+# -- what fails
+
+
+def test_a_refused_file_is_kept_shown_and_reported(filesystem: BulkFS, start: Start, log_lines: LogLines) -> None:
+    filesystem.refused["/bad"] = errors.InvalidPath("/bad", msg="the storage does not allow this name")
+    serving = start()
+    client = serving.client()
+    put(client, "/bad", b"content")
+    put(client, "/good", b"content")
+    serving.settled()
+    assert log_lines("undeliverable", 1)[0]["path"] == "/bad"
+    totals = serving.journal.totals()
+    assert (totals.waiting, totals.failed, totals.bytes) == (0, 1, 7)
+    assert sorted(client.listdir("/")) == ["bad", "good"], "it was acknowledged: it is here still"
+    assert get(client, "/bad") == b"content"
+    client.rename("/bad", "/better")
+    serving.settled()
+    assert contents(filesystem, "/better") == b"content", "with another name it is tried again"
+    assert not serving.pending()
+
+
+def test_one_refused_version_holds_up_no_later_one(filesystem: BulkFS, start: Start) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    put(client, "/f", b"first")
+    filesystem.refused["/f"] = errors.ResourceReadOnly("/f")
+    serving.journal.hurry()
+    serving.settled()
+    del filesystem.refused["/f"]
+    put(client, "/f", b"second")
+    assert get(client, "/f") == b"second"
+    serving.journal.hurry()
+    serving.settled()
+    assert contents(filesystem, "/f") == b"second"
+    failed = serving.pending()[0]
+    assert (failed.failed, failed.hidden) == (True, True)
+    assert not serving.journal.retry(failed.id, replace=False), "it would overwrite what came later"
+    client.remove("/f")
+    assert client.listdir("/") == []
+    assert serving.journal.retry(failed.id, replace=True)
+    serving.settled()
+    assert contents(filesystem, "/f") == b"first"
+
+
+def test_an_outage_is_waited_out(
+    filesystem: BulkFS, start: Start, monkeypatch: pytest.MonkeyPatch, log_lines: LogLines
+) -> None:
+    monkeypatch.setattr("sftp_gateway.delivery.MAX_BACKOFF_SECONDS", 0.05)
+    monkeypatch.setattr("sftp_gateway.delivery.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("sftp_gateway.delivery.MAX_ATTEMPTS", 3)
+    filesystem.reachable.clear()
+    serving = start()
+    client = serving.client()
+    put(client, "/f", b"content")
+    until(lambda: len(filesystem.happened("arrival")) > 10, "it was not tried again and again")
+    assert len(log_lines("delayed", 1)) == 1, "said once"
+    filesystem.reachable.set()
+    serving.settled()
+    assert contents(filesystem, "/f") == b"content"
+
+
+def test_what_needs_an_unreachable_storage_says_so(filesystem: BulkFS, start: Start) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    filesystem.writebytes("/f", b"old")
+    put(client, "/f", b"new")
+    filesystem.reachable.clear()
+    with pytest.raises(OSError, match="cannot be delivered yet: the storage cannot be reached"):
+        client.rename("/f", "/g")
+    assert get(client, "/f") == b"new"
+    filesystem.reachable.set()
+
+
+def test_a_removed_folder_is_made_again(filesystem: BulkFS, start: Start) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    client.mkdir("/d")
+    put(client, "/d/f", b"content")
+    filesystem.removedir("/d")
+    serving.journal.hurry()
+    serving.settled()
+    assert contents(filesystem, "/d/f") == b"content"
+
+
+def test_a_damaged_local_copy_fails_alone(filesystem: BulkFS, start: Start) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    put(client, "/large", bytes(100_000))
+    put(client, "/small", b"x")
+    for path in serving.journal.vault.folder.glob("*.content"):
+        path.write_bytes(b"short")
+    serving.journal.hurry()
+    serving.settled()
+    assert contents(filesystem, "/small") == b"x"
+    assert not filesystem.exists("/large")
+    assert "damaged" in serving.pending()[0].reason
+
+
+# -- the end, and after it
+
+
+def test_closing_drains_what_it_can(filesystem: BulkFS, start: Start) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    put(client, "/f", b"content")
+    assert serving.written_back.drain(10.0)
+    assert contents(filesystem, "/f") == b"content"
+    filesystem.reachable.clear()
+    put(client, "/g", b"content")
+    assert not serving.written_back.drain(0.1)
+    serving.close()
+    filesystem.reachable.set()
+    again = start()
+    again.settled()
+    assert contents(filesystem, "/g") == b"content"
+
+
+def test_of_two_processes_one_delivers_and_both_see(filesystem: BulkFS, start: Start) -> None:
+    """Two instances over one folder behave as two processes do: locks are those of open files."""
+    first = start(delay_seconds=60.0)
+    until(lambda: first.written_back._delivery.is_mine, "nobody delivers")
+    second = start(delay_seconds=60.0)
+    put(second.client(), "/f", b"content")
+    assert get(first.client(), "/f") == b"content"
+    assert first.client().listdir("/") == ["f"]
+    assert not second.written_back._delivery.is_mine
+    second.client().rename("/f", "/g")
+    assert first.client().listdir("/") == ["g"]
+    second.journal.hurry()
+    second.settled()
+    assert filesystem.happened("arrival") == ["/g"]
+    first.close()
+    until(lambda: second.written_back._delivery.is_mine, "nobody took over")

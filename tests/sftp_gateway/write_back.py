@@ -1,0 +1,119 @@
+"""What tests of write-back share: a filesystem with bulk uploads, a journal before it, sessions on both."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import paramiko
+from fs import errors
+
+from sftp_gateway.journal import Journal, Pending
+from sftp_gateway.tree import Rights
+from sftp_gateway.write_back import WriteBackFS, WriteBackLimits
+
+from .atomic_fs import AtomicFS
+from .serving import Serving, Session
+
+DEADLINE_SECONDS = 20.0
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = DEADLINE_SECONDS) -> None:
+    """Wait until something is so; a test fails where it never is."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+class BulkFS(AtomicFS):
+    """An `AtomicFS` that takes many files at once, refuses paths, and is unreachable when a test wants that."""
+
+    def __init__(self, *, bulk: bool = True) -> None:
+        super().__init__()
+        self._meta = {**self._meta, "bulk_uploads": bulk, "case_insensitive": True}
+        self.refused: dict[str, Exception] = {}
+        self.reachable = threading.Event()
+        self.reachable.set()
+
+    def upload_files(
+        self, files: Iterable[tuple[str, Callable[[], BinaryIO], int, datetime | None]]
+    ) -> Iterator[tuple[int, Exception | None]]:
+        files = list(files)
+        self.passes("bulk", str(len(files)))
+        for index, (path, open_file, size, modified) in enumerate(files):
+            with open_file() as file:
+                content = file.read()
+            assert len(content) == size
+            try:
+                self.commit(path, content, modified=modified)
+            except errors.FSError as error:
+                yield index, error
+            else:
+                yield index, None
+
+    def commit(self, path: str, content: bytes, **options: Any) -> None:
+        self.passes("arrival", path)
+        if not self.reachable.is_set():
+            raise errors.RemoteConnectionError(path, msg="the storage cannot be reached")
+        if path in self.refused:
+            raise self.refused[path]
+        super().commit(path, content, **options)
+
+
+class WriteBack(Serving):
+    """Sessions of a user with write-back over a filesystem; `kill` and a second one are a restart after kill -9."""
+
+    def __init__(self, filesystem: BulkFS, folder: Path, **limits: Any) -> None:
+        settings = {"delay_seconds": 0.0, "wait_seconds": 10.0, **limits}
+        self.journal = Journal(folder / "journal", fold=str.lower)
+        self.written_back = WriteBackFS(
+            _Unclosed(filesystem), self.journal, label="ann", limits=WriteBackLimits(**settings)
+        )
+        super().__init__(self.written_back, folder / "spool")
+        self._clients: list[paramiko.SFTPClient] = []
+
+    def session(self, root: str = "/", *, rights: Rights = Rights.READ_WRITE, write_back: bool = True) -> Session:
+        session = super().session(root, rights=rights)
+        session.view.write_back = write_back
+        return session
+
+    def client(self, *, write_back: bool = True) -> paramiko.SFTPClient:
+        return self.session(write_back=write_back).sftp()
+
+    def close(self) -> None:
+        super().close()
+        self.written_back.close()
+
+    def pending(self) -> list[Pending]:
+        return self.journal.all()
+
+    def settled(self) -> None:
+        until(lambda: not self.journal.is_live("/"), "what was acknowledged is not delivered")
+
+
+class _Unclosed:
+    """A filesystem that outlives who closes it."""
+
+    def __init__(self, filesystem: BulkFS) -> None:
+        self._filesystem = filesystem
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._filesystem, name)
+
+    def close(self) -> None:
+        pass
+
+
+def put(client: paramiko.SFTPClient, path: str, content: bytes, mode: str = "w") -> None:
+    with client.open(path, mode) as file:
+        file.write(content)
+
+
+def get(client: paramiko.SFTPClient, path: str) -> bytes:
+    with client.open(path, "r") as file:
+        return file.read()
