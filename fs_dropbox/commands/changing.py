@@ -104,16 +104,20 @@ def cp(session: Session, locations: tuple[str, ...], recursive: bool, force: boo
 
 @click.command()
 @click.argument("location")
-@click.argument("rev")
+@click.argument("rev", required=False)
 @connected()
-def restore(session: Session, location: str, rev: str) -> None:
-    """Bring back a revision of a file.
+def restore(session: Session, location: str, rev: str | None) -> None:
+    """Bring back a revision of a file, or what was deleted.
 
-    REV, as versions lists it, becomes the present one; the present one stays a revision.
+    REV, as versions lists it, becomes the present one; the present one stays a revision. Without REV, a file that was
+    deleted comes back as it was last, and so does all that was deleted in a folder, deleted itself or not.
     """
     place = session.place(location)
-    ability(place, "restore")(place.path, rev)
-    click.echo(f"restored {place.path} ({human_size(place.filesystem.getsize(place.path))})")
+    count = ability(place, "restore")(place.path, rev)
+    if place.filesystem.isfile(place.path):
+        click.echo(f"restored {place.path} ({human_size(place.filesystem.getsize(place.path))})")
+    else:
+        click.echo(f"restored {count} file{'s' * (count != 1)} in {place.path}")
 
 
 def _pairs(session: Session, locations: tuple[str, ...]) -> list[tuple[Place, Place]]:

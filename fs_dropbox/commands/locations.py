@@ -34,6 +34,8 @@ A LOCATION is one of
   /folder/file           in the default connection: the only one, or the one stored last
   :/folder/file          the same, where a plain path would mean a local one
   name:/folder/file      in that connection; an unmistakable beginning of its name will do
+  /folder/.deleted       what was deleted in a folder; /folder/.versions/file: its versions, as files;
+                         /.shared: folders that others share and that are not mounted
   dropbox://…@/folder    an FS URL (others may see it in the process list: prefer --url-env)
 """
 
@@ -125,9 +127,12 @@ def split_url(url: str) -> Location:
 
 def open_url(url: str, *, follow: bool) -> FS:
     """Open an FS URL; errors show no part of it that could be secret."""
-    if url.startswith("dropbox://") and not follow and "change_feed=" not in url:
-        # One command is over before foreign changes matter: no thread, no calls for them.
-        url += ("&" if "?" in url else "?") + "change_feed=false"
+    if url.startswith("dropbox://"):
+        # One command is over before foreign changes matter: no thread, no calls for them. Views are in nobody's way.
+        defaults = {"views": "on"} if follow else {"views": "on", "change_feed": "off"}
+        for name, value in defaults.items():
+            if f"{name}=" not in url:
+                url += f"{'&' if '?' in url else '?'}{name}={value}"
     try:
         return fs.open_fs(url)
     except ParseError:

@@ -70,7 +70,7 @@ def entry_json(path: str, info: Info) -> dict[str, Any]:
     result: dict[str, Any] = {"path": path, "name": info.name, "type": "folder" if info.is_dir else "file"}
     if not info.is_dir:
         result |= {"size": info.size, "modified": json_time(info.modified)}
-    for key in ("id", "rev", "content_hash"):
+    for key in ("id", "rev", "content_hash", "sharing", "lock", "export", "symlink_target"):
         value = info.get("dropbox", key)
         if value:
             result[key] = value

@@ -150,6 +150,33 @@ def test_a_deleted_file_is_brought_back(seeded: Emulator, cli: Cli) -> None:
     assert seeded.control.read("/Docs/a.txt") == b"alpha"
 
 
+def test_what_was_deleted_is_listed_read_and_brought_back(seeded: Emulator, cli: Cli) -> None:
+    cli("rm", "-r", "/Docs")
+    assert cli("ls", "/.deleted").out == "Docs/\nEmpty/\n"
+    assert cli("ls", "-R", "/.deleted/Docs").out == "a.txt\nSub/\nSub/B.bin\nSub/{c} ü.txt\n"
+    assert cli("cat", "/.deleted/Docs/a.txt").out == "alpha"
+    assert cli("restore", "/Docs/a.txt").out == "restored /Docs/a.txt (5 B)\n"
+    assert cli("restore", "/Docs").out == "restored 2 files in /Docs\n"
+    assert seeded.control.read("/Docs/Sub/B.bin") == bytes(2000)
+    assert cli("rm", "/.deleted/Docs/a.txt").code != 0
+    assert "/.deleted" not in cli("ls", "-R").out
+
+
+def test_versions_are_read_as_files(seeded: Emulator, cli: Cli) -> None:
+    seeded.control.advance(60)
+    seeded.control.write("/Docs/a.txt", b"beta and more")
+    names = cli("ls", "/.versions/Docs/a.txt").out.splitlines()
+    assert [cli("cat", f"/Docs/.versions/a.txt/{name}").out for name in names] == ["alpha", "beta and more"]
+
+
+def test_documents_are_read_as_exports(seeded: Emulator, cli: Cli) -> None:
+    seeded.control.make_paper("/Empty/Notes.paper", "# Notes")
+    assert cli("ls", "-l", "/Empty").out.split()[0] == "7"
+    assert cli("cat", "/Empty/Notes.paper.md").out == "# Notes"
+    (row,) = json.loads(cli("ls", "--json", "/Empty").out)
+    assert (row["name"], row["export"]["format"]) == ("Notes.paper.md", "html")
+
+
 def test_restoring_an_unknown_revision_is_an_error(seeded: Emulator, cli: Cli) -> None:
     done = cli("restore", "/Docs/a.txt", "0123456789abc")
     assert done.code in (1, 4)
