@@ -33,8 +33,10 @@ SESSION_SECONDS: Final = 3600.0
 # A commit that takes longer than this (a stalled call, a long wait after a 429) no longer holds up those behind it.
 PATIENCE_SECONDS: Final = 5.0
 # So long a group waits for the writers of the one before to come back with their next file, where there was one just
-# now; a call takes ten times as long.
+# now: a part of the time that the group before took, within bounds.
+GATHER_PART: Final = 0.25
 GATHER_SECONDS: Final = 0.02
+LONGEST_GATHER_SECONDS: Final = 0.2
 
 
 class GroupClient(Protocol):
@@ -87,6 +89,7 @@ class GroupCommit:
         self._sessions_since = 0.0
         self._last_group = 0  # writers of the last group, and when it ended, and who waited then
         self._last_end = 0.0
+        self._last_seconds = 0.0
         self._waiting = 0
 
     def commit(self, commit: Commit, data: bytes) -> FileEntry:
@@ -125,6 +128,7 @@ class GroupCommit:
         with self._changed:
             self._gather_locked()
             group = self._take_group_locked()
+        begin = time.monotonic()
         try:
             self._settle(group)
         finally:
@@ -133,6 +137,7 @@ class GroupCommit:
                     writer.settle(TransportError("interrupted"))
             with self._changed:
                 self._last_group, self._last_end = len(group), time.monotonic()
+                self._last_seconds = self._last_end - begin
                 self._waiting = len(self._queue)
                 if self._leader is leader and leader not in self._queue:
                     self._leader = self._queue[0] if self._queue else None
@@ -141,7 +146,8 @@ class GroupCommit:
     def _gather_locked(self) -> None:
         """Wait a moment for those who have just been served; a lone writer has nobody to wait for."""
         expected = min(self._last_group + self._waiting, GROUP_FILES)
-        deadline = self._last_end + GATHER_SECONDS
+        patience = min(max(GATHER_SECONDS, GATHER_PART * self._last_seconds), LONGEST_GATHER_SECONDS)
+        deadline = self._last_end + patience
         while len(self._queue) < expected and (left := deadline - time.monotonic()) > 0:
             self._arrived.wait(left)
 
