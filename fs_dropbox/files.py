@@ -263,6 +263,15 @@ class WriteFile(DropboxFile):
         """Nothing becomes visible before close()."""
         self._check_open()
 
+    def checkpoint(self) -> tuple[str, int] | None:
+        """Tell how many bytes Dropbox has for certain, and the text with which `openbin(resume=…)` goes on from there.
+
+        None where there is nothing to go on with. Never waits; also after `abort()`.
+        """
+        upload = self._upload
+        known = upload.checkpoint if upload is not None else None
+        return None if known is None else (str(known), known.sent)
+
     def abort(self, error: Exception | None = None) -> None:
         """Discard everything; the file in Dropbox stays as it was. Idempotent.
 

@@ -18,11 +18,12 @@ from fs_dropbox.catalog import Catalog
 from fs_dropbox.client import Client, Commit, Update
 from fs_dropbox.documents import Documents
 from fs_dropbox.entries import FileEntry, FolderEntry
+from fs_dropbox.errors import fs_errors
 from fs_dropbox.files import DropboxFile, ReadFile, WriteFile
 from fs_dropbox.integrity import CheckedFetch
 from fs_dropbox.permits import check_readable, check_writable
 from fs_dropbox.siblings import Siblings
-from fs_dropbox.upload import Uploader
+from fs_dropbox.upload import Checkpoint, Upload, Uploader
 
 
 class OpenFiles:
@@ -56,12 +57,13 @@ class OpenFiles:
         expected_version: str | None = None,
         modified: datetime | None = None,
         seekable: bool = True,
+        resume: str | None = None,
         **_: object,
     ) -> DropboxFile:
         """Open the file at a normalised path; raises `fs.errors` errors (docs/semantics.md, Writing)."""
         if not mode.writing:
             return self.read(path, self._catalog.require_file(path))
-        return self._noted(self._open_writing(path, mode, expected_version, modified, seekable))
+        return self._noted(self._open_writing(path, mode, expected_version, modified, seekable, resume))
 
     def read(self, path: str, entry: FileEntry) -> DropboxFile:
         """Open a revision for reading; `path` is what its reader calls it. A document is read as what it exports."""
@@ -100,7 +102,13 @@ class OpenFiles:
         return existing
 
     def _open_writing(
-        self, path: str, mode: Mode, expected_version: str | None, modified: datetime | None, seekable: bool
+        self,
+        path: str,
+        mode: Mode,
+        expected_version: str | None,
+        modified: datetime | None,
+        seekable: bool,
+        resume: str | None,
     ) -> WriteFile:
         in_place = not mode.truncate and not mode.exclusive
         existing = self._existing(path, latest=in_place)
@@ -116,10 +124,11 @@ class OpenFiles:
             check_writable(path, existing)
         base = existing if in_place else None
         commit = _commit(path, mode, base, expected_version)
+        resumed = [] if resume is None else [self._resumed(path, commit, resume)]
         return WriteFile(
             path,
             mode,
-            open_upload=lambda: self._uploader.open(commit),
+            open_upload=lambda: resumed.pop() if resumed else self._uploader.open(commit),
             on_commit=self._catalog.applied,
             on_failure=self._catalog.forget,
             on_close=self._forget,
@@ -127,6 +136,14 @@ class OpenFiles:
             modified=modified,
             seekable=seekable,
         )
+
+    def _resumed(self, path: str, commit: Commit, checkpoint: str) -> Upload:
+        """Go on with an upload; raises OperationFailed where Dropbox has forgotten it."""
+        with fs_errors(path):
+            try:
+                return self._uploader.open(commit, Checkpoint.parse(checkpoint))
+            except ValueError as error:
+                raise fs.errors.OperationFailed(path, msg=str(error)) from None
 
     def _blocks(self, path: str, entry: FileEntry) -> BlockReader:
         """Return a reader of this revision, whatever the path holds later."""

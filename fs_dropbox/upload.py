@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
@@ -32,6 +32,25 @@ COLLECTED_BYTES: Final = 64 * 2**20
 COMMITTED_BYTES: Final = 64 * 2**20
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What of a file an upload session has for certain: its first `sent` bytes. Sessions live for seven days."""
+
+    session_id: str
+    sent: int
+
+    def __str__(self) -> str:
+        return f"{self.sent}:{self.session_id}"
+
+    @classmethod
+    def parse(cls, text: str) -> Checkpoint:
+        """Read what `str` wrote; raises ValueError."""
+        sent, _, session_id = text.partition(":")
+        if not session_id or int(sent) % BLOCK_SIZE or int(sent) <= 0:
+            raise ValueError(f"not a checkpoint: {text!r}")
+        return cls(session_id, int(sent))
 
 
 class UploadClient(GroupClient, Protocol):
@@ -67,9 +86,15 @@ class Uploader:
         self.small_files = GroupCommit(client)
         self._executor = ThreadPoolExecutor(appends, thread_name_prefix="fs-dropbox-append")
 
-    def open(self, commit: Commit) -> Upload:
-        """Begin an upload; nothing is sent before there is more than one block, or a commit."""
-        return Upload(self, commit)
+    def open(self, commit: Commit, resumed: Checkpoint | None = None) -> Upload:
+        """Begin an upload; nothing is sent before there is more than one block, or a commit.
+
+        With `resumed` an earlier upload of the same bytes is gone on with, all of which are to be written again, and
+        are not sent again. Raises ApiError or TransportError where its session does not take any more.
+        """
+        if resumed is not None:
+            self.client.session_append(resumed.session_id, resumed.sent, b"", False)
+        return Upload(self, commit, resumed)
 
     def start_session(self) -> Future[str]:
         """Start an upload session in a thread of the pool, which takes tasks in order: before its appends."""
@@ -123,14 +148,15 @@ class Upload:
     `APPENDS_PER_UPLOAD` blocks are in flight, and one is being filled, whatever the file's size.
     """
 
-    def __init__(self, uploader: Uploader, commit: Commit) -> None:
+    def __init__(self, uploader: Uploader, commit: Commit, resumed: Checkpoint | None = None) -> None:
         self._uploader = uploader
         self._client = uploader.client
         self._commit = commit
         self._hash = ContentHash()
         self._block = Buffer(uploader.collected)
         self._session: Future[str] | None = None
-        self._sent = 0  # bytes handed to appends
+        self._resumed = 0  # bytes that the session has from an earlier upload
+        self._sent = 0  # bytes handed to appends, now or earlier
         self._appends: deque[Future[None]] = deque()
         self._ended = False
         self._error: Exception | None = None  # of an append; whatever follows raises it again
@@ -138,6 +164,12 @@ class Upload:
         # guarded by _lock, which append threads take too
         self._threads: set[int] = set()  # that send appends of this upload now
         self._aborted = False
+        self._arrived: dict[int, int] = {}  # blocks beyond `_certain` that Dropbox has: where they begin and end
+        self._certain = 0  # how far Dropbox has everything
+        if resumed is not None:
+            self._resumed = self._certain = resumed.sent
+            self._session = Future()
+            self._session.set_result(resumed.session_id)
 
     @property
     def bytes_written(self) -> int:
@@ -149,6 +181,9 @@ class Upload:
         self._check_open()
         self._hash.update(data)
         view = memoryview(data).cast("B")
+        known = min(len(view), max(0, self._resumed - self._sent))
+        self._sent += known
+        view = view[known:]
         while view:
             # A full block stays here until more follows: the last append is the one that closes the session.
             if len(self._block) == self._uploader.block_bytes:
@@ -157,6 +192,15 @@ class Upload:
             self._block.append(part)
             view = view[len(part) :]
 
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """What a later upload could go on with, in this process or another. Never waits."""
+        with self._lock:
+            session = self._session
+            if session is None or not self._certain or not session.done() or session.exception() is not None:
+                return None
+            return Checkpoint(session.result(), self._certain)
+
     def commit(self, *, client_modified: datetime | None = None) -> FileEntry:
         """Make the file visible and return it as Dropbox has it.
 
@@ -164,6 +208,8 @@ class Upload:
         which the error says. What Dropbox has is what was written, or the error is `content_hash_mismatch`.
         """
         self._check_open()
+        if self._sent < self._resumed:
+            raise ValueError("fewer bytes were written than the session has")
         self._ended = True
         commit = self._commit if client_modified is None else replace(self._commit, client_modified=client_modified)
         try:
@@ -200,6 +246,10 @@ class Upload:
             self._threads.add(thread)
         try:
             self._client.session_append(self._session.result(), offset, data, False)
+            with self._lock:
+                self._arrived[offset] = offset + len(data)
+                while self._certain in self._arrived:
+                    self._certain = self._arrived.pop(self._certain)
         finally:
             with self._lock:
                 self._threads.discard(thread)

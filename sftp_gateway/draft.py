@@ -74,7 +74,9 @@ class Draft:
         self.fresh = fresh  # no committed file has its name
         self.noted = 0  # bytes that a note on disk vouches for
         self.resume: tuple[str, int] | None = None  # the checkpoint of an upload that was cut off
+        self.noted_checkpoint: tuple[str, int] | None = None
         self.end_reason = ""
+        self.max_size: int | None = None  # what its user's quota leaves for it
         self._unstored: tuple[int, int, Exception] | None = None  # start, end, reason of WRITEs that failed
         self._closing = False
         self._base = base
@@ -322,6 +324,8 @@ class Draft:
 
     def _check_growth(self, size: int) -> None:
         """Refuse sizes that nobody could have sent: the zeros in between would be stored for days."""
+        if self.max_size is not None and size > max(self.max_size, self.size):
+            raise RefusedError(f"your quota is used up: no more than {self.max_size:,} bytes are left for this file")
         if size - self._base_size > self.spool.limit:
             raise RefusedError("the gateway's space for unfinished uploads would be used up")
 
@@ -448,6 +452,8 @@ class Draft:
 
     def _progress(self) -> None:
         with self._lock:
+            if self.noted and self._stream is not None and self.checkpoint != self.noted_checkpoint:
+                self._save_note(self)
             if self._stream is not None and self._stream.lag > LAG_BYTES:
                 return
             callbacks, self._caught_up = self._caught_up, []

@@ -46,7 +46,8 @@ class Partials:
             self.forget(draft)
             return
         draft.noted = size
-        note = {"path": draft.path, "size": size, "touched": draft.touched}
+        draft.noted_checkpoint = draft.checkpoint
+        note = {"path": draft.path, "size": size, "touched": draft.touched, "upload": draft.noted_checkpoint}
         target = draft.spool.path.with_suffix(NOTE_SUFFIX)
         fresh = target.with_suffix(".new")
         try:
@@ -61,6 +62,13 @@ class Partials:
         draft.noted = 0
         if draft.spool.path is not None:
             draft.spool.path.with_suffix(NOTE_SUFFIX).unlink(missing_ok=True)
+
+    def checkpoint(self, file: Path) -> tuple[str, int] | None:
+        """Return what the filesystem has of the partial in a spool file, if its note tells."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            text, sent = json.loads(file.with_suffix(NOTE_SUFFIX).read_text())["upload"]
+            return str(text), int(sent)
+        return None
 
     def may_differ(self, *, at_once: bool) -> bool:
         """Tell whether other processes may have left or taken partials since this last said so.

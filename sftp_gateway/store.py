@@ -11,9 +11,11 @@ from typing import Any
 
 from fs import errors
 from fs.base import FS
-from fs.path import basename, dirname
+from fs.info import Info
+from fs.path import basename, dirname, join
 
 from sftp_gateway import attributes
+from sftp_gateway.allowance import Allowance
 from sftp_gateway.content import Content
 from sftp_gateway.draft import Draft, State
 from sftp_gateway.overlay import Overlay
@@ -59,6 +61,7 @@ class Store:
         self.partials = Partials(spool_folder)
         self._spool_folder = spool_folder
         self._has_usage: bool | None = None
+        self._allowances: dict[tuple[str, tuple[int, int]], Allowance] = {}  # guarded by _following
         self._following = threading.Lock()  # one thread at a time compares the partials with the folder
         for path, size, touched, file in self.partials.load():
             self._revive(path, size, touched, file)
@@ -102,9 +105,7 @@ class Store:
         """Yield name and attributes of everything in a directory, what is being written included."""
         self.follow()
         drafts = self.overlay.children(path)
-        infos = self.filesystem.scandir(path, namespaces=["details"])
-        if self.local:  # MemoryFS holds its lock until its generator ends
-            infos = list(infos)
+        infos = self._local_infos(path) if self.local else self.filesystem.scandir(path, namespaces=["details"])
         for info in infos:
             name = info.name
             draft = drafts.pop(self.fold(name), None) if drafts else None
@@ -115,6 +116,17 @@ class Store:
         for draft in drafts.values():
             if draft.state is not State.ENDED:
                 yield basename(draft.path), _draft_attributes(draft)
+
+    def _local_infos(self, path: str) -> list[Info]:
+        """List a directory at once: MemoryFS holds its lock meanwhile, and one broken link fails all of OSFS's."""
+        try:
+            return list(self.filesystem.scandir(path, namespaces=["details"]))
+        except errors.FSError:
+            infos = []
+            for name in self.filesystem.listdir(path):
+                with contextlib.suppress(errors.FSError):
+                    infos.append(self.filesystem.getinfo(join(path, name), ["details"]))
+            return infos
 
     def has_usage(self) -> bool:
         """Tell whether the filesystem can say how full it is; asks it once."""
@@ -186,6 +198,31 @@ class Store:
             return self._new(path, session, handle, fresh=True)
         self.drop_partials(path)
         return self._new(path, session, handle, base=base)
+
+    def open_new(self, path: str, session: object, handle: object) -> Draft:
+        """Return the draft of a new file, which replaces nothing that is committed, now or when it is closed."""
+        self.filesystem.validatepath(path)
+        self.overlay.wait_settled(path)
+        self._sweep()
+        self.follow(at_once=True)
+        self._refuse_existing(path, None)
+        return self._new(path, session, handle, exclusive=True, fresh=True)
+
+    def allowance(self, root: str, quota: tuple[int, int]) -> Allowance | None:
+        """Return the quota of bytes and files of a folder, the same for all its sessions; None without one."""
+        if not any(quota):
+            return None
+        with self._following:
+            known = self._allowances.get((root, quota))
+            if known is None:
+                known = Allowance(self.filesystem, root, max_bytes=quota[0], max_files=quota[1])
+                self._allowances[root, quota] = known
+            return known
+
+    def drop(self, draft: Draft, handle: object) -> None:
+        """Let go of a draft that its handle gives up, if it still has it; nothing of it is kept."""
+        if handle in draft.handles and draft.leave(handle):
+            self.let_go(draft, "the file could not be stored")
 
     def commit(self, draft: Draft, handle: object) -> None:
         """Store what `handle` has written and let go of the draft, whatever happens."""
@@ -356,6 +393,7 @@ class Store:
             return
         draft = self._draft(path, spool, fresh=True)
         draft.size, draft.noted, draft.touched, draft.state = size, size, touched, State.PARTIAL
+        draft.resume = self.partials.checkpoint(file)
         if self.limits.shared:
             spool.share()
         self.overlay.add(draft)

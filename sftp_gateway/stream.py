@@ -49,6 +49,12 @@ class Stream:
         """Tell whether the byte at `offset` was carried already."""
         return offset < self._taken
 
+    def checkpoint(self) -> tuple[str, int] | None:
+        """Tell how much the filesystem has for certain, and by which text it goes on with that, if it can."""
+        tell = getattr(self._file, "checkpoint", None)
+        known: tuple[str, int] | None = tell() if tell is not None else None
+        return known
+
     def extend(self, end: int) -> None:
         """Say that the spool is gapless up to `end`."""
         with self._condition:

@@ -18,7 +18,7 @@ from fs_dropbox.content_hash import BLOCK_SIZE
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.errors import ApiError, TransportError, reason
 from fs_dropbox.memory import Allowance
-from fs_dropbox.upload import APPENDS_PER_UPLOAD, Uploader
+from fs_dropbox.upload import APPENDS_PER_UPLOAD, Checkpoint, Uploader
 
 START = "files/upload_session/start"
 APPEND = "files/upload_session/append_v2"
@@ -393,3 +393,51 @@ def test_what_dropbox_has_is_compared(uploader: Uploader, size: int) -> None:
     with pytest.raises(ApiError) as raised:
         upload.commit()
     assert raised.value.tag == ("content_hash_mismatch",)
+
+
+def test_an_upload_goes_on_where_another_stopped(emulator: Emulator, uploader: Uploader) -> None:
+    data = content(3 * BLOCK_SIZE + 17)
+    commit = Commit("/file", "overwrite")
+    first = uploader.open(commit)
+    assert first.checkpoint is None
+    first.write(data[: 2 * BLOCK_SIZE + 1])
+    deadline = time.monotonic() + 10
+    while first.checkpoint is None or first.checkpoint.sent < 2 * BLOCK_SIZE:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    first.abort()
+    known = Checkpoint.parse(str(first.checkpoint))
+    assert known.sent == 2 * BLOCK_SIZE
+    emulator.control.reset_counts()
+    second = uploader.open(commit, known)
+    second.write(data)
+    assert second.bytes_written == len(data)
+    second.commit()
+    assert emulator.control.read("/file") == data
+    assert emulator.control.bytes_in()[APPEND] == BLOCK_SIZE + 17
+    assert emulator.control.calls()[START] == 0
+
+
+def test_what_goes_on_must_be_the_same_content(emulator: Emulator, uploader: Uploader) -> None:
+    commit = Commit("/file", "overwrite")
+    first = uploader.open(commit)
+    first.write(bytes(BLOCK_SIZE + 1))
+    deadline = time.monotonic() + 10
+    while first.checkpoint is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    first.abort()
+    short = uploader.open(commit, first.checkpoint)
+    short.write(b"short")
+    with pytest.raises(ValueError, match="fewer"):
+        short.commit()
+    other = uploader.open(commit, first.checkpoint)
+    other.write(b"other" * BLOCK_SIZE)
+    with pytest.raises(ApiError, match="content_hash_mismatch"):
+        other.commit()
+
+
+@pytest.mark.parametrize("text", ["", "4194304", "x:id", "5:id", "-4194304:id", "0:id"])
+def test_what_is_no_checkpoint_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="checkpoint|invalid literal"):
+        Checkpoint.parse(text)

@@ -1,0 +1,130 @@
+"""What Dropbox has of an upload is not sent again, whatever broke it off and whichever client goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from tests.clients import client
+from tests.sftp_gateway.raw_client import C, W
+
+from .stack import KEY, MIB, PASSWORD, GatewayProcess, Stack, digest, run
+from .test_disconnect import cut, send, wait_until
+from .test_scenarios import raw
+
+pytestmark = pytest.mark.interop
+
+APPEND = "files/upload_session/append_v2"
+SIZE = 44 * MIB + 5
+CUT = 36 * MIB
+CERTAIN = 24 * MIB  # Dropbox has at least so much of it when the upload is broken off
+BLOCK = 8 * MIB
+
+
+def begin(stack: Stack, path: str = "/file", stop: Callable[[], object] | None = None) -> bytes:
+    """Send most of a file, break its upload off when Dropbox has the beginning, and count from there."""
+    content = stack.write("file", os.urandom(SIZE)).read_bytes()
+
+    def is_noted() -> bool:
+        notes = [json.loads(note.read_text()) for note in (stack.folder / "state").rglob("*.json")]
+        return any(note.get("upload") and note["upload"][1] >= CERTAIN for note in notes)
+
+    with stack.connection() as sftp:
+        file = send(sftp, path, content[:CUT])
+        wait_until(is_noted, "nothing is sent on")
+        if stop is None:
+            cut(sftp, reset=True)
+        else:
+            stop()
+        del file
+    stack.control.reset_counts()
+    return content
+
+
+def went_on(stack: Stack, content: bytes, path: str = "file") -> None:
+    assert stack.stored() == {path: digest(content)}
+    assert stack.control.bytes_in()[APPEND] <= SIZE - CERTAIN
+    assert stack.control.calls()["files/upload_session/start"] == 0
+
+
+def openssh(stack: Stack) -> None:
+    stack.sftp("reput file")
+
+
+def lftp(stack: Stack) -> None:
+    connect = f"set sftp:connect-program 'ssh -a -x -F {stack.ssh_config}'; set net:max-retries 1"
+    script = f"{connect}; open -u ann,x sftp://{KEY}; put -c file"
+    done = run([client("lftp"), "--norc", "-c", script], folder=stack.folder)
+    assert done.code == 0, done.err
+
+
+def curl(stack: Stack) -> None:
+    (stack.folder / "curlrc").write_text(f'user = "bob:{PASSWORD}"\ninsecure\nsilent\nshow-error\n')
+    where = f"sftp://127.0.0.1:{stack.port}/file"
+    done = run([client("curl"), "--config", "curlrc", "-C", "-", "-T", "file", where], folder=stack.folder)
+    assert done.code == 0, done.err
+
+
+def psftp(stack: Stack) -> None:
+    batch = ["-batch", "-hostkey", stack.fingerprint, "-P", str(stack.port), "-pw", PASSWORD, "-l", "bob", "127.0.0.1"]
+    done = run([client("psftp"), *batch], stdin="reput file\n", folder=stack.folder)
+    assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize("go_on", [openssh, lftp, curl, psftp], ids=lambda go_on: go_on.__name__)
+def test_a_client_goes_on_where_dropbox_stopped(stack: Stack, go_on: Callable[[Stack], None]) -> None:
+    content = begin(stack)
+    wait_until(lambda: str(CUT - 1) in stack.sftp("ls -ln"), "nothing is kept")
+    go_on(stack)
+    went_on(stack, content)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+def test_it_goes_on_after_the_gateway_was_stopped(
+    process: GatewayProcess, bare_stack: Stack, number: signal.Signals
+) -> None:
+    def stop() -> None:
+        process.send(number)
+        process.wait()
+
+    content = begin(bare_stack, stop=stop)
+    assert bare_stack.control.tree() == {}
+    process.start()
+    bare_stack.sftp("reput file")
+    went_on(bare_stack, content)
+
+
+def test_winscp_goes_on_under_another_name(stack: Stack) -> None:
+    content = begin(stack, "/file.filepart")
+    with raw(stack) as session:
+        wait_until(lambda: session.wait(session.lstat("/file.filepart")).attributes.size == CUT - 1, "nothing is kept")
+        handle = session.opened("/file.filepart", W | C)  # neither TRUNC nor APPEND
+        for offset in range(CUT - 1, SIZE, 32768):
+            session.write(handle, offset, content[offset : offset + 32768])
+        assert session.wait(session.close(handle)).ok
+        assert session.wait(session.rename("/file.filepart", "/file")).ok
+    went_on(stack, content)
+
+
+def test_who_rewrites_what_was_sent_sends_it_again(stack: Stack) -> None:
+    content = begin(stack)
+    with raw(stack) as session:
+        wait_until(lambda: session.wait(session.lstat("/file")).attributes.size == CUT - 1, "nothing is kept")
+        handle = session.opened("/file", W | C)
+        session.write(handle, 10, b"changed")
+        for offset in range(CUT - 1, SIZE, 32768):
+            session.write(handle, offset, content[offset : offset + 32768])
+        assert session.wait(session.close(handle)).ok
+    assert stack.stored() == {"file": digest(content[:10] + b"changed" + content[17:])}
+
+
+def test_what_dropbox_has_forgotten_is_sent_again(stack: Stack) -> None:
+    content = begin(stack)
+    stack.control.advance(8 * 24 * 3600)  # upload sessions live for seven days
+    stack.sftp("reput file")
+    assert stack.stored() == {"file": digest(content)}
+    assert stack.control.bytes_in()[APPEND] == SIZE
