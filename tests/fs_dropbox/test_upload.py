@@ -439,5 +439,5 @@ def test_what_goes_on_must_be_the_same_content(emulator: Emulator, uploader: Upl
 
 @pytest.mark.parametrize("text", ["", "4194304", "x:id", "5:id", "-4194304:id", "0:id"])
 def test_what_is_no_checkpoint_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="checkpoint|invalid literal"):
+    with pytest.raises(ValueError, match=r"checkpoint|invalid literal"):
         Checkpoint.parse(text)
