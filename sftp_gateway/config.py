@@ -60,9 +60,11 @@ class UserConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     create_root: Annotated[bool, Meta(description="Make that folder at a login when it is missing.")] = False
     rights: Annotated[
         Literal["read-write", "read-only", "write-only"],
-        Meta(description="read-write, read-only, or write-only (a drop box: nothing can be read or removed)."),
+        Meta(description="read-write, read-only, or write-only (a drop box: files can be left and no others seen)."),
     ] = "read-write"
     max_sessions: Annotated[int, Meta(description="Sessions at once; 0 for max_sessions_per_user.", ge=0)] = 0
+    quota_bytes: Annotated[int, Meta(description="The most that root may hold; 0 for no limit.", ge=0)] = 0
+    quota_files: Annotated[int, Meta(description="The most files below root; 0 for no limit.", ge=0)] = 0
     write_back: Annotated[
         bool, Meta(description="Answer when a file is on the gateway's own disk, and deliver it in the background.")
     ] = False

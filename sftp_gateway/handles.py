@@ -11,6 +11,7 @@ from typing import Literal
 from fs.errors import ResourceNotFound
 
 from sftp_gateway import attributes, packets
+from sftp_gateway.allowance import Allowance
 from sftp_gateway.content import Content
 from sftp_gateway.draft import Draft, State
 from sftp_gateway.events import Transfer
@@ -167,8 +168,19 @@ class ReadHandle(Handle):
 class WriteHandle(Handle):
     """A file that is written, and read where the client opened it for both. WRITEs come one after the other."""
 
-    def __init__(self, path: str, store: Store, session: object, *, append: bool, readable: bool) -> None:
+    def __init__(
+        self,
+        path: str,
+        store: Store,
+        session: object,
+        *,
+        append: bool,
+        readable: bool,
+        allowance: Allowance | None = None,
+    ) -> None:
+        """Write a file of `session`; `allowance` is the quota that its commit is charged to."""
         super().__init__(path)
+        self._allowance = allowance
         self.readable = readable
         self.draft: Draft
         self._store = store
@@ -178,7 +190,15 @@ class WriteHandle(Handle):
 
     def open(self, fs_path: str, flags: int) -> None:
         """Find or make the draft that this handle writes. Raises `fs.errors`, `RefusedError`."""
+        room = self._allowance.room(fs_path) if self._allowance is not None else None
         self.draft = self._store.open_for_writing(fs_path, flags, self._session, self)
+        self.draft.max_size = room
+
+    def open_new(self, fs_path: str) -> None:
+        """Begin a file that replaces nothing. Raises `fs.errors`, `RefusedError`."""
+        room = self._allowance.room(fs_path) if self._allowance is not None else None
+        self.draft = self._store.open_new(fs_path, self._session, self)
+        self.draft.max_size = room
 
     def write(self, offset: int, data: bytes | memoryview) -> bool:
         """Store `data`; tell whether the storage keeps up. Never waits. Raises `RefusedError`, `fs.errors`, OSError."""
@@ -240,7 +260,10 @@ class WriteHandle(Handle):
     def close(self) -> Transfer | None:
         """Commit. Raises what the storage refused."""
         self._check()
-        self._store.commit(self.draft, self)
+        if self._allowance is None:
+            self._store.commit(self.draft, self)
+        else:
+            self._commit_within(self._allowance)
         return self._transfer("upload", self._moved, "ok")
 
     def abort(self) -> Transfer | None:
@@ -255,6 +278,13 @@ class WriteHandle(Handle):
     def _check(self) -> None:
         if self not in self.draft.handles:
             raise RefusedError(self.draft.end_reason or "another session has opened the file and goes on with it")
+
+    def _commit_within(self, allowance: Allowance) -> None:
+        try:
+            with allowance.charging(self.draft.path, self.draft.size):
+                self._store.commit(self.draft, self)
+        finally:
+            self._store.drop(self.draft, self)  # where it was refused before it came to the commit
 
     def _check_readable(self) -> None:
         if not self.readable:

@@ -275,7 +275,9 @@ class Session(paramiko.ServerInterface):
         except AccountUnreachableError as error:
             self._turn_away(f"{login.storage} cannot be reached", error)
             return False
-        view = self._lease.tree.view(login.root, rights=Rights(login.rights), write_back=login.write_back)
+        view = self._lease.tree.view(
+            login.root, rights=Rights(login.rights), write_back=login.write_back, quota=login.quota
+        )
         sftp = SFTPChannel(channel, view, events=self.log, workers=self._services.workers, meter=self._services.meter)
         with self._lock:
             self._channels = [*(known for known in self._channels if not known.wait(0)), sftp]

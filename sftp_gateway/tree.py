@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from collections import deque
 from pathlib import Path
@@ -10,6 +11,7 @@ from fs import errors
 from fs.base import FS
 
 from sftp_gateway import attributes
+from sftp_gateway.confinement import Confinement
 from sftp_gateway.handles import FolderHandle, Handle, ReadHandle, WriteHandle
 from sftp_gateway.names import Names
 from sftp_gateway.packets import Attributes, OpenFlag, Status
@@ -27,7 +29,7 @@ class Rights(enum.Enum):
 
     READ_WRITE = "read-write"
     READ_ONLY = "read-only"
-    WRITE_ONLY = "write-only"  # a drop box: names are listed, contents not read; only what this session sent is renamed
+    WRITE_ONLY = "write-only"  # a drop box: only folders and what this session itself has sent are there
 
 
 class Tree:
@@ -41,12 +43,20 @@ class Tree:
     def __init__(self, filesystem: FS, *, spool_folder: Path, limits: TreeLimits | None = None) -> None:
         self.store = Store(filesystem, spool_folder=spool_folder, limits=limits or TreeLimits())
 
-    def view(self, root: str = "/", *, rights: Rights = Rights.READ_WRITE, write_back: bool = False) -> TreeView:
+    def view(
+        self,
+        root: str = "/",
+        *,
+        rights: Rights = Rights.READ_WRITE,
+        write_back: bool = False,
+        quota: tuple[int, int] = (0, 0),
+    ) -> TreeView:
         """Return what one session sees: the folder `root` as "/"; no client path leads out of it.
 
-        With `write_back` its files are committed when they are on local disk, where the filesystem has a journal.
+        `quota` is the most that it may hold, in bytes and files (0: no limit). With `write_back` its files are
+        committed when they are on local disk, where the filesystem has a journal.
         """
-        return TreeView(self.store, root, rights, write_back=write_back)
+        return TreeView(self.store, root, rights, write_back=write_back, quota=quota)
 
     def close(self) -> None:
         """Abort what is still being written. Idempotent."""
@@ -59,12 +69,16 @@ class TreeView:
     Its methods take the client's paths, apply the rights, and raise `fs.errors`, `RefusedError` and OSError.
     """
 
-    def __init__(self, store: Store, root: str, rights: Rights, *, write_back: bool = False) -> None:
+    def __init__(
+        self, store: Store, root: str, rights: Rights, *, write_back: bool = False, quota: tuple[int, int] = (0, 0)
+    ) -> None:
         self.store = store
         self.write_back = write_back
         self.rights = rights
         self._names = Names(store)
         self._root = "" if (root := normal(root)) == "/" else root
+        self._confinement = Confinement(store.filesystem, self._root)
+        self._allowance = store.allowance(self._root, quota)
         self._own: deque[str] = deque(maxlen=_REMEMBERED)  # paths that this session has written
         self._lost: deque[str] = deque(maxlen=_REMEMBERED)  # paths whose upload failed
 
@@ -73,7 +87,9 @@ class TreeView:
     def inner(self, path: str) -> str:
         """Return the filesystem's path for a client's path."""
         path = normal(path)
-        return self._root + path if path != "/" else self._root or "/"
+        inner = self._root + path if path != "/" else self._root or "/"
+        self._confinement.check(inner)
+        return inner
 
     def key(self, path: str) -> str:
         """Return what is equal for all spellings of a client's path."""
@@ -88,7 +104,7 @@ class TreeView:
         if path == "/":
             return attributes.folder_attributes()
         try:
-            return self.store.stat(self.inner(path))
+            return self._shown(path, self.store.stat(self.inner(path)))
         except errors.InvalidPath:  # no file can have such a name; Finder and Explorer ask for theirs everywhere
             raise errors.ResourceNotFound(path) from None
 
@@ -98,13 +114,19 @@ class TreeView:
         if path == "/":
             return attributes.folder_attributes()
         try:
-            return self.store.quick_stat(self.inner(path))
+            found = self.store.quick_stat(self.inner(path))
+            return None if found is None else self._shown(path, found)
         except errors.InvalidPath:
             raise errors.ResourceNotFound(path) from None
 
     def open_folder(self, path: str) -> FolderHandle:
         """Open a directory to be listed."""
-        return FolderHandle(normal(path), self.store.scan(self.inner(path)))
+        path = normal(path)
+        entries = self.store.scan(self.inner(path))
+        if self.rights is Rights.WRITE_ONLY:
+            within = path.rstrip("/") + "/"
+            entries = ((name, value) for name, value in entries if _is_folder(value) or self._is_own(within + name))
+        return FolderHandle(path, entries)
 
     # -- files
 
@@ -131,7 +153,9 @@ class TreeView:
         self._may_write()
         inner = self.inner(path)
         if wished.size is not None:
-            self.store.truncate(inner, wished.size, self)
+            self._may_change(path)
+            with self._charging(inner, wished.size):
+                self.store.truncate(inner, wished.size, self)
         if wished.mtime is not None and normal(path) != "/":
             self.store.set_modified(inner, wished.mtime)
         elif wished.size is None:
@@ -155,11 +179,15 @@ class TreeView:
 
     def remove(self, path: str) -> None:
         """Remove a file; one whose upload failed is gone already, which is no error."""
+        key = self.key(path)
+        if self.rights is Rights.WRITE_ONLY and key in self._lost and not self._is_own(path):
+            self._lost.remove(key)  # what it sent is gone, and what is there now is not its own
+            return
         self._may_change(path)
         try:
-            self._names.remove(self.inner(path))
+            with self._releasing(self.inner(path)):
+                self._names.remove(self.inner(path))
         except errors.ResourceNotFound:
-            key = self.key(path)
             if key not in self._lost:
                 raise
             self._lost.remove(key)
@@ -171,7 +199,8 @@ class TreeView:
             raise RefusedError("the root cannot be renamed")
         if self.rights is Rights.WRITE_ONLY:
             replace = replace and self.key(target) in self._own
-        self._names.rename(self.inner(source), self.inner(target), replace=replace)
+        with self._releasing(self.inner(target)) if self.key(source) != self.key(target) else contextlib.nullcontext():
+            self._names.rename(self.inner(source), self.inner(target), replace=replace)
         if self.key(source) in self._own:
             self._own.append(self.key(target))
 
@@ -197,11 +226,40 @@ class TreeView:
             self,
             append=bool(flags & OpenFlag.APPEND),
             readable=bool(flags & OpenFlag.READ),
+            allowance=self._allowance,
         )
-        handle.open(self.inner(path), flags)
+        if self.rights is not Rights.WRITE_ONLY or self._is_own(path):
+            handle.open(self.inner(path), flags)
+        elif flags & OpenFlag.CREAT:
+            handle.open_new(self.inner(path))
+        else:
+            raise errors.ResourceNotFound(path)
         if wished.mtime is not None:
             handle.set_modified(wished.mtime)
         return handle
+
+    # -- quota
+
+    def _charging(self, inner: str, size: int) -> contextlib.AbstractContextManager[None]:
+        return self._allowance.charging(inner, size) if self._allowance is not None else contextlib.nullcontext()
+
+    def _releasing(self, inner: str) -> contextlib.AbstractContextManager[None]:
+        return self._allowance.releasing(inner) if self._allowance is not None else contextlib.nullcontext()
+
+    # -- drop boxes
+
+    def _is_own(self, path: str) -> bool:
+        """Tell whether this session has written the file at `path`, or is writing it."""
+        if self.key(path) in self._own:
+            return True
+        draft = self.store.current(self.inner(path))
+        return draft is not None and draft.owner is self
+
+    def _shown(self, path: str, found: Attributes) -> Attributes:
+        """Return what is seen of an entry; raises `ResourceNotFound` for what a drop box hides."""
+        if self.rights is Rights.WRITE_ONLY and not _is_folder(found) and not self._is_own(path):
+            raise errors.ResourceNotFound(path)
+        return found
 
     def _may_read(self) -> None:
         if self.rights is Rights.WRITE_ONLY:
@@ -213,8 +271,12 @@ class TreeView:
 
     def _may_change(self, path: str | None = None) -> None:
         self._may_write()
-        if self.rights is Rights.WRITE_ONLY and (path is None or self.key(path) not in {*self._own, *self._lost}):
+        if self.rights is Rights.WRITE_ONLY and (path is None or not self._is_own(path)):
             raise RefusedError("this user may not change what is there", Status.PERMISSION_DENIED)
+
+
+def _is_folder(value: Attributes) -> bool:
+    return value.permissions == attributes.FOLDER_MODE
 
 
 def normal(path: str) -> str:

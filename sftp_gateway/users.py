@@ -52,6 +52,8 @@ class Login:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     """Texts that no log line may contain."""
     write_back: bool = False
+    quota: tuple[int, int] = (0, 0)
+    """The most bytes and files below the root; 0 for no limit."""
 
     @property
     def storage(self) -> str:
@@ -169,6 +171,7 @@ class Users:
             user.max_sessions,
             secrets=hidden,
             write_back=user.write_back,
+            quota=(user.quota_bytes, user.quota_files),
         )
 
 

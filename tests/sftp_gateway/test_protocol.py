@@ -569,6 +569,11 @@ def test_write_only(serving: Serving, filesystem: FS) -> None:
     assert client.wait(client.rename("/f.filepart", "/f")).ok
     assert client.wait(client.stat("/f")).attributes.size == 4
     assert client.wait(client.mkdir("/new")).ok
-    assert "theirs" in client.list("/")
+    assert set(client.list("/")) == {".", "..", "d", "new", "f"}
+    assert client.wait(client.stat("/theirs")).code == Status.NO_SUCH_FILE
+    assert client.wait(client.setstat("/theirs", size=0)).code == Status.PERMISSION_DENIED
+    for flags in (W, W | C, W | C | T, W | C | X):  # replaces nothing
+        assert client.wait(client.open("/theirs", flags)).code in (Status.FAILURE, Status.NO_SUCH_FILE)
+    client.put("/f", b"mine again")
     assert client.wait(client.remove("/f")).ok
     assert filesystem.readbytes("/theirs") == b"x"

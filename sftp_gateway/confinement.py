@@ -1,0 +1,35 @@
+"""`Confinement`: keeps paths of a local filesystem below a folder, whatever symbolic links are there."""
+
+from __future__ import annotations
+
+import os
+
+from fs import errors
+from fs.base import FS
+
+from sftp_gateway.packets import Status
+from sftp_gateway.status import RefusedError
+
+
+class Confinement:
+    """The folder of one view, where the filesystem is made of local files. Has no state; looks at links each time.
+
+    Clients cannot make links; whoever can, on the machine itself, could also change one after it was looked at.
+    """
+
+    def __init__(self, filesystem: FS, root: str) -> None:
+        self._filesystem = filesystem
+        self._root: str | None = None
+        if filesystem.hassyspath(root or "/"):
+            self._root = os.path.realpath(filesystem.getsyspath(root or "/"))
+
+    def check(self, path: str) -> None:
+        """Refuse a path (of the filesystem) that a symbolic link leads out of the folder."""
+        if self._root is None:
+            return
+        try:
+            real = os.path.realpath(self._filesystem.getsyspath(path))
+        except ValueError:  # a null character
+            raise errors.InvalidCharsInPath(path) from None
+        if real != self._root and not real.startswith(self._root.rstrip("/") + "/"):
+            raise RefusedError("leads out of the user's folder", Status.PERMISSION_DENIED)
