@@ -1,0 +1,229 @@
+"""Write-back and kill -9: a real gateway process dies at any moment; what it acknowledged arrives, once, in order."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import fs
+import paramiko
+import pytest
+
+from fs_dropbox.emulator import Emulator
+
+from .conftest import PASSWORD, PASSWORD_HASH
+from .test_cli import COMMAND, READY
+from .write_back import until
+
+Tree = dict[str, int | None]
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    with Emulator() as running:
+        yield running
+
+
+class Gateway:
+    """A gateway process with one write-back user, that is killed and started again."""
+
+    def __init__(self, emulator: Emulator, folder: Path, *, settings: str = "") -> None:
+        self.folder = folder
+        self.config = folder / "gateway.toml"
+        self.config.write_text(
+            f'listen = "127.0.0.1:0"\nstate_folder = "state"\nwrite_back_delay_seconds = 0.2\n{settings}\n'
+            f'[[users]]\nname = "ann"\npassword_hash = "{PASSWORD_HASH}"\n'
+            f'write_back = true\nurl = "{emulator.fs_url}"\n'
+        )
+        self.process: subprocess.Popen[str] | None = None
+        self.port = 0
+
+    def start(self) -> None:
+        with (self.folder / "log").open("a") as log:
+            self.process = subprocess.Popen(
+                [*COMMAND, "serve", "--config", str(self.config)], stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        assert self.process.stdout is not None
+        found = READY.search(self.process.stdout.readline())
+        assert found, (self.folder / "log").read_text()
+        self.port = int(found[1])
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        code = self.process.wait(60)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator[paramiko.SFTPClient]:
+        transport = paramiko.Transport(("127.0.0.1", self.port))
+        try:
+            transport.connect(username="ann", password=PASSWORD)
+            client = paramiko.SFTPClient.from_transport(transport)
+            assert client is not None
+            yield client
+        finally:
+            transport.close()
+            transport.join(10)
+
+
+@pytest.fixture
+def gateway(emulator: Emulator, tmp_path: Path) -> Iterator[Gateway]:
+    made = Gateway(emulator, tmp_path)
+    yield made
+    if made.process is not None and made.process.poll() is None:
+        made.kill()
+
+
+def content_of(size: int) -> bytes:
+    """The size tells the content."""
+    return random.Random(size).randbytes(size)
+
+
+class Worker:
+    """One client that changes things below a folder of its own, and knows what the gateway has acknowledged."""
+
+    sizes = iter(range(1, 10**9))  # no two files are alike
+
+    def __init__(self, root: str, seed: int) -> None:
+        self.root = root
+        self.random = random.Random(seed)
+        self.tree: Tree = {root: None}  # acknowledged
+        self.wished: Tree = self.tree  # what the request under way makes of it
+        self.versions: dict[str, list[int]] = {}  # of paths that were only ever written
+        self.putting: tuple[str, int] | None = None
+        self.count = 0
+
+    def work(self, gateway: Gateway) -> None:
+        """Go on until the connection breaks."""
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException), gateway.client() as client:
+            while True:
+                self.step(client)
+                self.count += 1
+
+    def step(self, client: paramiko.SFTPClient) -> None:
+        files = [path for path, size in self.tree.items() if size is not None]
+        folders = [path for path, size in self.tree.items() if size is None]
+        wished = dict(self.tree)
+        choice = self.random.random()
+        self.putting = None
+        if choice < 0.6 or not files:
+            path = self.random.choice(files) if files and choice < 0.2 else self.new(folders)
+            wished[path] = size = next(self.sizes)
+            self.wished, self.putting = wished, (path, size)
+            with client.open(path, "w") as file:
+                file.write(content_of(size))
+                client._request(0x04, file.handle)  # CLOSE; the file object's own close hides errors
+                file._closed = True
+            self.put_done(path, size)
+        elif choice < 0.75:
+            source, target = self.random.choice(files), self.new(folders)
+            wished[target] = wished.pop(source)
+            self.wished = wished
+            client.posix_rename(source, target)
+            self.forget(source, target)
+        elif choice < 0.85:
+            path = self.random.choice(files)
+            del wished[path]
+            self.wished = wished
+            client.remove(path)
+            self.forget(path)
+        elif choice < 0.95 or len(folders) < 2:
+            path = self.new(folders)
+            wished[path] = None
+            self.wished = wished
+            client.mkdir(path)
+        else:
+            source, target = self.random.choice(folders[1:]), f"{self.root}/{next(self.sizes)}"
+            wished = {moved(path, source, target): size for path, size in wished.items()}
+            self.wished = wished
+            client.rename(source, target)
+            self.forget(source, target)
+        self.tree = wished
+
+    def put_done(self, path: str, size: int) -> None:
+        if path in self.versions or path not in self.tree:
+            self.versions.setdefault(path, []).append(size)
+        self.putting = None
+
+    def new(self, folders: list[str]) -> str:
+        return f"{self.random.choice(folders)}/{next(self.sizes)}"
+
+    def forget(self, *paths: str) -> None:
+        """The history of what was renamed or removed is Dropbox's own affair."""
+        for known in list(self.versions):
+            if any(known == path or known.startswith(path + "/") for path in paths):
+                del self.versions[known]
+
+
+def moved(path: str, source: str, target: str) -> str:
+    return target + path[len(source) :] if path == source or path.startswith(source + "/") else path
+
+
+def below(tree: Tree, root: str) -> Tree:
+    return {path: size for path, size in tree.items() if path == root or path.startswith(root + "/")}
+
+
+def check(emulator: Emulator, worker: Worker) -> None:
+    """Wait until Dropbox has what was acknowledged, with or without what was under way; and no version twice."""
+    expected = [worker.tree, worker.wished]
+
+    def found() -> Tree:
+        return below(emulator.control.tree(), worker.root)
+
+    until(lambda: found() in expected, "what was acknowledged is not there", 60)
+    now = found()
+    if worker.putting is not None and now == worker.wished:
+        worker.put_done(*worker.putting)
+    worker.tree = worker.wished = now
+    worker.putting = None
+    for path, size in worker.tree.items():
+        if size is not None:
+            assert emulator.control.read(path) == content_of(size), path
+    with fs.open_fs(emulator.fs_url) as dropbox:
+        for path, sizes in worker.versions.items():
+            if worker.tree.get(path) is not None:
+                seen = [int(info.get("details", "size")) for info in dropbox.versions(path)][::-1]
+                assert seen == sizes, f"{path}: not each version once and in order"
+
+
+def crash_again_and_again(emulator: Emulator, gateway: Gateway, *, rounds: int, seed: int) -> int:
+    emulator.control.latency(delay_seconds=0.01, commit_seconds=0.02)
+    workers = [Worker(f"/c{number}", seed + number) for number in range(3)]
+    for worker in workers:
+        emulator.control.seed(worker.root, None)
+    chance = random.Random(seed)
+    for _ in range(rounds):
+        gateway.start()
+        for worker in workers:
+            check(emulator, worker)  # nobody has signed in since the start
+        threads = [threading.Thread(target=worker.work, args=(gateway,)) for worker in workers]
+        for thread in threads:
+            thread.start()
+        time.sleep(chance.uniform(0.5, 2.5))
+        gateway.kill()
+        for thread in threads:
+            thread.join(30)
+    gateway.start()
+    for worker in workers:
+        check(emulator, worker)
+    assert gateway.kill(signal.SIGTERM) == 0
+    return sum(worker.count for worker in workers)
+
+
+def test_what_was_acknowledged_outlives_kill_9(emulator: Emulator, gateway: Gateway) -> None:
+    assert crash_again_and_again(emulator, gateway, rounds=2, seed=11) > 10
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(5))
+def test_what_was_acknowledged_outlives_kill_9_at_length(emulator: Emulator, gateway: Gateway, seed: int) -> None:
+    assert crash_again_and_again(emulator, gateway, rounds=20, seed=100 * seed) > 100
