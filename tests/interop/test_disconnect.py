@@ -179,7 +179,7 @@ def fail_commits(stack: Stack, tag: str) -> None:
     ("tag", "error", "reason"),
     [
         ("insufficient_space", asyncssh.SFTPFailure, "the Dropbox is full"),
-        ("no_write_permission", asyncssh.SFTPPermissionDenied, "no permission to write"),
+        ("no_write_permission", asyncssh.SFTPPermissionDenied, "to write in this shared folder"),
         ("disallowed_name", asyncssh.SFTPFailure, "does not allow this name"),
     ],
 )
