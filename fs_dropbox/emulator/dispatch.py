@@ -9,7 +9,6 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .arguments import Arguments, as_union
@@ -17,7 +16,7 @@ from .authorize import authorize
 from .context import Context, Download
 from .errors import BadArgumentError, BadRequestError, CallError, PlainError, RateLimitError, RouteError, union
 from .faults import Fault
-from .http import ClosableBlocks, DroppedError, Request, Response
+from .http import DroppedError, Request, Response
 from .meter import Record
 from .registry import Attributes, PageFunction, RouteFunction, Table, load_attributes
 from .service import Service
@@ -188,39 +187,11 @@ class _Measured:
             if fault.kind == "stall":
                 response.before_cut = lambda: self.service.faults.stall(fault)
         elif fault.kind in ("corrupt_body", "slow_body"):
-            whole, length = response.body, _length(response)
-            blocks = [whole] if isinstance(whole, bytes) else whole
-            spoilt = (
-                self.service.faults.slow(fault, blocks, length)
-                if fault.kind == "slow_body"
-                else _corrupted(blocks, fault.get("at_byte", length // 2))
-            )
-            response.length = length if isinstance(whole, bytes) else response.length
-            response.body = _Spoilt(spoilt, whole)
+            length = _length(response)
+            if isinstance(response.body, bytes):
+                response.length = length
+            response.body = self.service.faults.spoil(fault, response.body, length)
         return response
-
-
-class _Spoilt:
-    """A body that a fault has changed on its way."""
-
-    def __init__(self, blocks: Iterator[bytes], whole: bytes | ClosableBlocks) -> None:
-        self._blocks = blocks
-        self._whole = whole
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._blocks
-
-    def close(self) -> None:
-        if not isinstance(self._whole, bytes):
-            self._whole.close()
-
-
-def _corrupted(blocks: Iterable[bytes], at_byte: int) -> Iterator[bytes]:
-    """Yield a body with one bit turned over."""
-    start = 0
-    for block in blocks:
-        at, start = at_byte - start, start + len(block)
-        yield block[:at] + bytes([block[at] ^ 1]) + block[at + 1 :] if 0 <= at < len(block) else block
 
 
 _DECLARED_ERRORS = {

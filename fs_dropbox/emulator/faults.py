@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from .http import ClosableBlocks
+
 KINDS = frozenset(
     {
         "rate_limit",  # 429: retry_after=1 (None: without the header), form="json"|"text", reason=…
@@ -89,8 +91,14 @@ class Faults:
         """Wait until release(), the fault's seconds, or the end of the emulator."""
         self._released.wait(fault.get("seconds"))
 
-    def slow(self, fault: Fault, blocks: Iterable[bytes], length: int) -> Iterator[bytes]:
-        """Yield a body of this length in pieces, with a wait before each."""
+    def spoil(self, fault: Fault, body: bytes | ClosableBlocks, length: int) -> ClosableBlocks:
+        """Return a body of this length as it arrives: wrong, or slowly."""
+        blocks = [body] if isinstance(body, bytes) else body
+        if fault.kind == "slow_body":
+            return _Spoilt(self._slow(fault, blocks, length), body)
+        return _Spoilt(_corrupted(blocks, fault.get("at_byte", length // 2)), body)
+
+    def _slow(self, fault: Fault, blocks: Iterable[bytes], length: int) -> Iterator[bytes]:
         size = max(length // int(fault.get("pieces", 8)), 1)
         for block in blocks:
             for start in range(0, len(block), size):
@@ -111,3 +119,26 @@ class Faults:
         """Return the declarations that have not been used up."""
         with self._lock:
             return list(self._faults)
+
+
+class _Spoilt:
+    """A body that a fault has changed on its way."""
+
+    def __init__(self, blocks: Iterator[bytes], whole: bytes | ClosableBlocks) -> None:
+        self._blocks = blocks
+        self._whole = whole
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._blocks
+
+    def close(self) -> None:
+        if not isinstance(self._whole, bytes):
+            self._whole.close()
+
+
+def _corrupted(blocks: Iterable[bytes], at_byte: int) -> Iterator[bytes]:
+    """Yield a body with one bit turned over."""
+    start = 0
+    for block in blocks:
+        at, start = at_byte - start, start + len(block)
+        yield block[:at] + bytes([block[at] ^ 1]) + block[at + 1 :] if 0 <= at < len(block) else block
