@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fs_dropbox.opener import PARAMETERS
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -43,3 +45,9 @@ def test_the_architecture_names_every_module_and_no_other() -> None:
         for path in (ROOT / package).glob("*.py"):
             if not path.name.startswith("_"):
                 assert f"`{path.name}`" in text, f"{package}/{path.name} is not in docs/architecture.md"
+
+
+def test_every_parameter_of_a_url_is_documented() -> None:
+    rows = [row for row in (ROOT / "docs/configuration.md").read_text().splitlines() if row.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert set(PARAMETERS) <= named

@@ -32,6 +32,9 @@ SECRET = "s3cr3tT0ken"
             {"root": "home", "cache": False, "timeout_seconds": 2.5, "api_host": "127.0.0.1:8443"},
         ),
         ("dropbox://key~:token@/?root=12345&change_feed=no", {"root": "12345", "change_feed": False}),
+        ("dropbox://key~:token@/?views=on&export=HTML,docx", {"views": True, "export": ("html", "docx")}),
+        ("dropbox://key~s~dbmid%3AAA-b_1:token@/?documents=hide", {"member": "dbmid:AA-b_1", "documents": "hide"}),
+        ("dropbox://key~s:token@/?admin=boss%40example.com", {"admin": "boss@example.com"}),
     ],
 )
 def test_what_a_url_means(url: str, expected: dict[str, Any]) -> None:
@@ -70,6 +73,10 @@ def test_the_folder(url: str, folder: str) -> None:
         (f"dropbox://key~:{SECRET}@/?timeout_seconds=-1", "above 0"),
         (f"dropbox://key~:{SECRET}@/?timeout_seconds=soon", "number of seconds"),
         (f"dropbox://key~:{SECRET}@/?api_host=http://x/", "host:port"),
+        ("dropbox://key~:token@/?documents=maybe", "one of export, as_is, hide"),
+        ("dropbox://key~:token@/?export=a/b", "formats with commas"),
+        ("dropbox://key~:token@/?admin=boss", "an e-mail address, or the id"),
+        ("dropbox://key~s~bob:token@/", "an e-mail address or an id"),
     ],
 )
 def test_what_is_said_of_malformed_urls(url: str, says: str) -> None:
