@@ -46,6 +46,17 @@ def test_one_client_puts_and_gets_hundreds_of_files(stack: Stack) -> None:
     assert told(stack, f"get -r of {FILES} files") <= FILES + 30
 
 
+def test_one_client_puts_files_into_a_folder_that_nobody_has_listed(stack: Stack) -> None:
+    """It asks for each name before; that must not cost a call each."""
+    make_files(stack.folder / "tree", FILES)
+    stack.control.seed("/there/old", b"1")
+    stack.sftp("pwd")
+    stack.control.reset_counts()
+    stack.sftp("put tree/*/* /there/")
+    assert len(stack.stored("/there")) == FILES + 1
+    assert told(stack, f"put of {FILES} files into an existing folder") <= FILES + 15
+
+
 def test_several_clients_at_once(stack: Stack) -> None:
     trees = [make_files(stack.folder / f"tree{number}", FILES // CLIENTS) for number in range(CLIENTS)]
     stack.control.latency(commit_seconds=0.03, patience_seconds=0.1)
