@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,7 +47,8 @@ def check_config(file: Path, as_json: bool) -> None:
     if config is not None:
         if not problems:
             warnings = list(risks(config, file))
-        problems += [Problem(str(file), text) for text in _problems(config)]
+        flawed = {problem.about for problem in problems}
+        problems += [Problem(str(file), text) for text in _problems(config, flawed)]
     if as_json:
         _print_check_as_json(config, problems, warnings)
     else:
@@ -60,9 +61,9 @@ def check_config(file: Path, as_json: bool) -> None:
     sys.exit(EXIT_UNUSABLE if problems else 0)
 
 
-def _problems(config: GatewayConfig) -> Iterator[str]:
-    """Yield what only the files and variables tell that the settings name."""
-    yield from Users(config.users).check_all()
+def _problems(config: GatewayConfig, flawed: Container[str]) -> Iterator[str]:
+    """Yield what only the files and variables tell that the settings name; nothing more about what is flawed anyway."""
+    yield from Users(user for user in config.users if f"user {user.name}" not in flawed).check_all()
     for hook in config.hooks:
         try:
             read_secret(hook)

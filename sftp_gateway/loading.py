@@ -52,6 +52,8 @@ class Problem:
     where: str
     text: str
     field: str = ""
+    about: str = ""
+    """The user or hook that it is about, such as "user ann"."""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.text}"
@@ -170,17 +172,19 @@ class _Examination:
         for key, value in given.items():
             where = self._source.place(key, table, index)
             if key not in fields:
-                problems.append(Problem(where, f"{name}: {_unknown(key, fields)}", f"{table}.{key}"))
+                problems.append(Problem(where, f"{name}: {_unknown(key, fields)}", f"{table}.{key}", name))
                 continue
             try:
                 values[key] = msgspec.convert(value, fields[key].type)
             except msgspec.ValidationError as error:
-                problems.append(Problem(where, f"{name}: {key}: {_mistake(error, fields[key])}", f"{table}.{key}"))
+                problems.append(
+                    Problem(where, f"{name}: {key}: {_mistake(error, fields[key])}", f"{table}.{key}", name)
+                )
         for key, field in fields.items():
             if default(field) is msgspec.NODEFAULT and key not in given:
                 where = self._source.place("", table, index)
                 text = f"{name}: {key} is missing; it is: {description(field)}"
-                problems.append(Problem(where, text, f"{table}.{key}"))
+                problems.append(Problem(where, text, f"{table}.{key}", name))
         self._mistakes[table] += problems
         if any(default(field) is msgspec.NODEFAULT and key not in values for key, field in fields.items()):
             return None
@@ -229,7 +233,7 @@ class _Examination:
         place = self._places.get(id(table))
         if place is not None:
             where = self._source.place(key, *place)
-            self._others.append(Problem(where, f"{name}: {text}", f"{place[0]}.{key}"))
+            self._others.append(Problem(where, f"{name}: {text}", f"{place[0]}.{key}", name))
 
 
 def _wrong_with_user(user: UserConfig) -> Iterator[tuple[str, str]]:

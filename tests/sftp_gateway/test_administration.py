@@ -1,0 +1,353 @@
+"""The commands that look at settings, users and the sessions of a running gateway, as processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import paramiko
+import pytest
+
+from sftp_gateway import UserConfig
+from sftp_gateway.control import ControlSocket, ask_all, socket_path
+
+from .conftest import PASSWORD, PASSWORD_HASH, Connect, StartGateway
+from .test_cli import COMMAND, READY, one_line, run
+
+USER = f'[[users]]\nname = "ann"\npassword_hash = "{PASSWORD_HASH}"\nurl = "mem://"\n'
+
+
+class Running:
+    """A gateway as a process, over `gateway.toml` in a folder of its own."""
+
+    def __init__(self, folder: Path, settings: str, users: str) -> None:
+        self.config = folder / "gateway.toml"
+        self.write(users, settings)
+        self.log = folder / "log"
+        with self.log.open("w") as errors:
+            self.process = subprocess.Popen(
+                [*COMMAND, "serve", "--config", self.config], stdout=subprocess.PIPE, stderr=errors, text=True
+            )
+        assert self.process.stdout is not None
+        ready = READY.fullmatch(self.process.stdout.readline())
+        assert ready is not None, self.log.read_text()
+        self.address = ("127.0.0.1", int(ready[1]))
+
+    def write(self, users: str, settings: str = "") -> None:
+        self.config.write_text(f'listen = "127.0.0.1:0"\nstate_folder = "state"\n{settings}\n{users}')
+        self.config.chmod(0o600)
+
+    def hang_up(self, expected: str) -> str:
+        """Send SIGHUP; return the log once it holds a text."""
+        self.process.send_signal(signal.SIGHUP)
+        return self.logged(expected)
+
+    def logged(self, expected: str) -> str:
+        deadline = time.monotonic() + 20
+        while expected not in (text := self.log.read_text()):
+            assert time.monotonic() < deadline, text
+            time.sleep(0.02)
+        return text
+
+
+@contextlib.contextmanager
+def running(folder: Path, settings: str = "", users: str = USER) -> Iterator[Running]:
+    made = Running(folder, settings, users)
+    try:
+        yield made
+    finally:
+        made.process.terminate()
+        assert made.process.stdout is not None
+        made.process.stdout.close()
+        assert made.process.wait(30) == 0
+
+
+def sftp_of(transport: paramiko.Transport) -> paramiko.SFTPClient:
+    client = paramiko.SFTPClient.from_transport(transport)
+    assert client is not None
+    return client
+
+
+# sessions
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_sessions_are_listed_and_ended(tmp_path: Path, connect: Connect, processes: int) -> None:
+    with running(tmp_path, f"processes = {processes}") as gateway:
+        assert run("sessions", "--config", gateway.config).stdout == "nobody is signed in\n"
+        transports = [connect(gateway, "ann", PASSWORD) for _ in range(3)]  # type: ignore[arg-type]
+        file = sftp_of(transports[0]).open("/report.csv", "w")
+        done = run("sessions", "--config", gateway.config)
+        assert len(done.stdout.splitlines()) == 4
+        assert "/report.csv (writing)" in done.stdout
+        rows = json.loads(run("sessions", "--config", gateway.config, "--json").stdout)
+        assert {row["user"] for row in rows} == {"ann"}
+        assert len({row["session"] for row in rows}) == 3
+        (busy,) = (row for row in rows if row["files"])
+        assert busy["from"] == "127.0.0.1"
+        assert busy["client"].startswith("paramiko")
+        done = run("sessions", "--config", gateway.config, "--kick", busy["session"])
+        assert done.stdout == f"ended: {busy['session']}\n"
+        transports[0].join(20)
+        assert not transports[0].is_active()
+        assert transports[1].is_active()
+        assert transports[2].is_active()
+        ended = json.loads(run("sessions", "--config", gateway.config, "--kick", "ann", "--json").stdout)["ended"]
+        assert sorted(ended) == sorted(row["session"] for row in rows if row is not busy)
+        assert "no session" in one_line(run("sessions", "--config", gateway.config, "--kick", "ann"))
+        assert 'reason="ended by the administrator"' in gateway.log.read_text()
+        with contextlib.suppress(OSError, EOFError):
+            file.close()
+    assert "no gateway that runs" in one_line(run("sessions", "--config", gateway.config))
+
+
+def test_the_control_socket_is_for_its_owner_alone(start_gateway: StartGateway, tmp_path: Path) -> None:
+    gateway = start_gateway()
+    path = socket_path(tmp_path / "state", gateway.address[1], 0)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert gateway.stop()
+    assert not path.exists()
+
+
+def test_a_long_path_and_a_stale_socket_do_not_matter(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+    path = socket_path(folder, 22, 0)
+    for _ in range(2):
+        control = ControlSocket(path, lambda request: {"seen": request["command"]})
+        assert ask_all(folder, {"command": "it"}) == [{"seen": "it"}]
+        control.close()
+        path.touch()  # as a crash leaves it
+    assert ask_all(folder, {"command": "it"}) == []
+
+
+def test_junk_at_the_control_socket_changes_nothing(tmp_path: Path) -> None:
+    path = socket_path(tmp_path, 22, 0)
+    control = ControlSocket(path, lambda request: {"answer": request["command"]})
+    try:
+        for junk in (b"\n", b"[]\n", b"{}\n", b"\xff\n", b"x" * 100_000):
+            with socket.socket(socket.AF_UNIX) as sock, contextlib.suppress(OSError):
+                sock.settimeout(20)
+                sock.connect(os.path.relpath(path))
+                sock.sendall(junk)
+                assert b"error" in sock.recv(1000)
+        assert ask_all(tmp_path, {"command": "it"}) == [{"answer": "it"}]
+    finally:
+        control.close()
+
+
+# users
+
+
+def test_users_are_listed_with_their_last_login(tmp_path: Path, connect: Connect) -> None:
+    second = (
+        '[[users]]\nname = "scanner"\npublic_keys = ["k"]\nurl = "mem://"\nroot = "/Scans"\nrights = "write-only"\n'
+    )
+    with running(tmp_path, users=USER + second) as gateway:
+        connect(gateway, "ann", PASSWORD)  # type: ignore[arg-type]
+        deadline = time.monotonic() + 20
+        while not (rows := json.loads(run("users", "--config", gateway.config, "--json").stdout))[0]["last_login"]:
+            assert time.monotonic() < deadline
+    assert rows[0]["last_login"]["from"] == "127.0.0.1"
+    assert rows[0]["last_login"]["method"] == "password"
+    assert rows[1]["last_login"] is None
+    assert (rows[1]["root"], rows[1]["rights"], rows[1]["signs_in_with"]) == ("/Scans", "write-only", ["public keys"])
+    shown = run("users", "--config", gateway.config).stdout.splitlines()
+    assert re.fullmatch(r"ann +/ +read-write +a password +20\S+ from 127\.0\.0\.1", shown[1])
+    assert re.fullmatch(r"scanner +/Scans +write-only +public keys +never", shown[2])
+
+
+# check-config
+
+
+def test_check_config_tells_all_mistakes_with_their_lines(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        'liste = "x"\n'
+        "max_connections = 0\n"
+        'ban_exempt = ["home"]\n'
+        "[[users]]\n"
+        'name = "ann"\n'
+        'rights = "all"\n'
+        "[[users]]\n"
+        "# no name\n"
+        'url = "mem://"\n'
+        "[[users]]\n"
+        'name = "bob"\n'
+        'password_hash = "secret"\n'
+        "[[hooks]]\n"
+        'events = ["upload", "explosion"]\n'
+        'url = "ftp://x"\n'
+    )
+    done = run("check-config", file)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    told = [line.removeprefix(f"sftp-gateway: {file}:") for line in done.stderr.splitlines()]
+    assert [re.sub(r"; it is: .*", "", line) for line in told] == [
+        "1: unknown key 'liste'; did you mean 'listen'?",
+        "2: max_connections: expected `int` >= 1",
+        "6: user ann: rights: invalid enum value 'all'",
+        "7: user number 2: name is missing",
+        "14: hook number 1: events: invalid enum value 'explosion'",
+        "3: ban_exempt: 'home' is not an address or network",
+        "11: user bob: no url is given; give one of url, url_env, url_file",
+        "12: user bob: password_hash: is not a hash; make one with: sftp-gateway hash-password",
+    ]
+    problems = json.loads(run("check-config", "--json", file).stdout)["problems"]
+    assert len(problems) == 8
+    assert problems[2]["where"] == f"{file}:6"
+    assert problems[2]["field"] == "users.rights"
+    assert run("serve", "--config", file).stderr.endswith("(and 7 more; `sftp-gateway check-config` tells all)\n")
+
+
+def test_check_config_finds_lines_beside_long_texts(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text('listen = """\\\nworkers = 0\n[[users]]\n"""\nworkers = 0\n')
+    assert f"{file}:5: workers:" in run("check-config", file).stderr
+
+
+def test_check_config_warns_of_what_is_risky(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("mem://")
+    (tmp_path / "url").chmod(0o644)
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        'metrics = "0.0.0.0:9322"\nban_failures = 0\nban_exempt = ["0.0.0.0/0"]\nproxy_protocol = ["::/0"]\n'
+        f'compatible_algorithms = true\nprocesses = 1000\n{USER}url_file = "url"\n'.replace('url = "mem://"\n', "")
+        + '[[hooks]]\nevents = ["upload"]\nurl = "http://example.com/x?key=of-the-url"\n'
+    )
+    file.chmod(0o644)
+    done = run("check-config", file)
+    assert done.returncode == 0
+    warned = done.stderr
+    for text in (
+        "holds secrets and can be read by other users",
+        "user ann: url_file: ",
+        "hook http://example.com: no secret",
+        "hook http://example.com: url: names and paths go over the network unencrypted",
+        "metrics: 0.0.0.0:9322 can be read by everybody",
+        "ban_failures: 0 lets everybody guess",
+        "ban_exempt: 0.0.0.0/0 is most of the world, and is never banned",
+        "proxy_protocol: ::/0 is most of the world, and may claim",
+        "compatible_algorithms: ",
+        "processes: 1000 processes share",
+    ):
+        assert text in warned
+    assert "of-the-url" not in done.stdout + warned
+
+
+def test_check_config_of_a_sound_file_warns_of_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(f"credential_logins = false\n{USER}")
+    file.chmod(0o600)
+    done = run("check-config", file)
+    assert (done.returncode, done.stderr) == (0, "")
+    checked = json.loads(run("check-config", "--json", file).stdout)
+    assert checked["problems"] == checked["warnings"] == []
+    assert checked["settings"]["credential_logins"] is False
+    assert PASSWORD_HASH not in str(checked)
+
+
+# Secrets in files of their own.
+
+
+def test_secrets_come_from_files_that_a_variable_leads_to(tmp_path: Path, connect: Connect) -> None:
+    """As with systemd's LoadCredential, which sets CREDENTIALS_DIRECTORY."""
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "hash").write_text(PASSWORD_HASH + "\n")
+    (credentials / "url").write_text("mem://\n")
+    config = tmp_path / "gateway.toml"
+    config.write_text(
+        'listen = "127.0.0.1:0"\nstate_folder = "state"\n[[users]]\nname = "ann"\n'
+        'password_hash_file = "$CREDENTIALS_DIRECTORY/hash"\nurl_file = "${CREDENTIALS_DIRECTORY}/url"\n'
+    )
+    assert str(tmp_path / "$CREDENTIALS_DIRECTORY") in one_line(run("check-config", config))
+    environment = {**os.environ, "CREDENTIALS_DIRECTORY": str(credentials)}
+    command = [*COMMAND, "serve", "--config", config]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        ready = READY.fullmatch(process.stdout.readline())
+        assert ready is not None
+
+        class Gateway:
+            address = ("127.0.0.1", int(ready[1]))
+
+        assert sftp_of(connect(Gateway, "ann", PASSWORD)).listdir("/") == []  # type: ignore[arg-type]
+        process.terminate()
+
+
+def test_an_empty_hash_file_lets_nobody_in(start_gateway: StartGateway, connect: Connect, tmp_path: Path) -> None:
+    (tmp_path / "hash").write_text("\n")
+    users = (UserConfig(name="ann", password_hash_file=str(tmp_path / "hash"), url="mem://"),)
+    gateway = start_gateway(users=users)
+    with pytest.raises((paramiko.SSHException, EOFError)):
+        connect(gateway, "ann", "")
+
+
+# Reloading.
+
+
+def test_sighup_takes_users_and_limits_over(tmp_path: Path, connect: Connect) -> None:
+    bob = USER.replace("ann", "bob")
+    eve = USER.replace("ann", "eve")
+    with running(tmp_path, users=USER + bob + eve) as gateway:
+        stays, removed, changed = (connect(gateway, name, PASSWORD) for name in ("ann", "bob", "eve"))  # type: ignore[arg-type]
+        file = sftp_of(stays).open("/under way", "w")
+        file.write(b"1")
+        eve = eve.replace("mem://", 'mem://"\nrights = "read-only').replace('read-only"', 'read-only"')
+        gateway.write(
+            USER + "max_sessions = 9\n" + eve + USER.replace("ann", "new"), "max_connections = 2\nworkers = 3"
+        )
+        log = gateway.hang_up("users=3 sessions_ended=2")
+        assert 'setting=workers reason="takes effect after a restart"' in log
+        for transport in (removed, changed):
+            transport.join(20)
+            assert not transport.is_active()
+        file.write(b"2")
+        file.close()
+        assert sftp_of(stays).stat("/under way").st_size == 2
+        connect(gateway, "new", PASSWORD)  # type: ignore[arg-type]
+        with socket.create_connection(gateway.address, timeout=20) as third:
+            assert third.recv(100) == b"too many connections\r\n"
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_bad_file_changes_nothing_and_is_said(tmp_path: Path, connect: Connect, processes: int) -> None:
+    with running(tmp_path, f"processes = {processes}") as gateway:
+        transport = connect(gateway, "ann", PASSWORD)  # type: ignore[arg-type]
+        gateway.write('[[users]]\nname = "bob"\n')
+        log = gateway.hang_up("reload_failed")
+        assert f"{gateway.config}:5: user bob: no url is given" in log
+        assert "everything stays as it was" in log
+        assert transport.is_active()
+        connect(gateway, "ann", PASSWORD)  # type: ignore[arg-type]
+        gateway.write(USER.replace("ann", "carl"), f"processes = {processes}")
+        gateway.hang_up("users=1 sessions_ended=")
+        transport.join(20)
+        assert not transport.is_active()
+
+
+def test_sighup_changes_hooks_and_the_log(tmp_path: Path, connect: Connect) -> None:
+    with running(tmp_path) as gateway:
+        hook = f'[[hooks]]\nevents = ["login"]\ncommand = ["/usr/bin/touch", "{tmp_path}/told"]\n'
+        gateway.write(USER + hook, 'log_file = "new.log"\nlog_format = "json"')
+        gateway.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 20
+        while '"sessions_ended": 0' not in (
+            (tmp_path / "new.log").read_text() if (tmp_path / "new.log").exists() else ""
+        ):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        connect(gateway, "ann", PASSWORD)  # type: ignore[arg-type]
+        while not (tmp_path / "told").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
