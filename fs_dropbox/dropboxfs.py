@@ -200,11 +200,15 @@ class DropboxFS(FS):
 
     def getmeta(self, namespace: str = "standard") -> Mapping[str, object]:
         """Return what is known of the filesystem: "standard"; "dropbox", whose account it is and how it is shown;
+        "state", whether Dropbox holds writers up ("throttled") and foreign changes are heard of ("followed");
         "usage" asks Dropbox for {"used": bytes, "total": bytes}."""
         if namespace == "usage":
             return self._get_usage()
         if namespace == "dropbox":
             return asdict(self._parts.account) | self._options
+        if namespace == "state":
+            throttled = self._parts.client.governor.throttled_until is not None
+            return {"throttled": throttled, "followed": self._feed is None or self._feed.is_live}
         return dict(self._meta) if namespace == "standard" else {}
 
     @as_given

@@ -28,6 +28,10 @@ class AccountRefusedError(Exception):
     """The storage refused the URL's credentials, or the URL is no good."""
 
 
+class RootMissingError(Exception):
+    """The folder that a user is to see as its root is not there."""
+
+
 class AccountUnreachableError(Exception):
     """The storage did not answer; the credentials may well be right."""
 
@@ -49,6 +53,25 @@ class Lease:
         self._release = release
         self.tree = account.tree
 
+    def require_folder(self, path: str, *, create: bool) -> None:
+        """Make sure that a folder is there, made if `create`; asks the storage once for each account and folder.
+
+        Raises `RootMissingError`, and `AccountUnreachableError` when the storage fails to tell.
+        """
+        account = self._account
+        if account is None or path in account.known_folders:
+            return
+        try:
+            if create:
+                account.filesystem.makedirs(path, recreate=True)
+            elif not account.filesystem.isdir(path):
+                raise RootMissingError(f"there is no folder {path}; make it, or set create_root")
+        except fs.errors.DirectoryExpected:
+            raise RootMissingError(f"{path} is a file") from None
+        except fs.errors.FSError as error:
+            raise AccountUnreachableError(str(error)) from None
+        account.known_folders.add(path)
+
     def release(self) -> None:
         account, self._account = self._account, None
         if account is not None:
@@ -61,6 +84,7 @@ class _Account:
     def __init__(self, filesystem: FS, tree: Tree, now: float) -> None:
         self.filesystem = filesystem
         self.tree = tree
+        self.known_folders: set[str] = set()  # of users' roots: there when somebody signed in
         self.sessions = 0
         self.retired = False
         """No longer in the table: closed by whoever retires it, or by the last session's release."""

@@ -21,7 +21,7 @@ from paramiko.common import (
 )
 from paramiko.server import InteractiveQuery
 
-from sftp_gateway.accounts import AccountRefusedError, Accounts, AccountUnreachableError, Lease
+from sftp_gateway.accounts import AccountRefusedError, Accounts, AccountUnreachableError, Lease, RootMissingError
 from sftp_gateway.channel import SFTPChannel
 from sftp_gateway.events import Listener, Meter
 from sftp_gateway.gatekeeper import Gatekeeper
@@ -269,8 +269,13 @@ class Session(paramiko.ServerInterface):
             return False
         try:
             self._lease = self._lease or self._services.accounts.acquire(login.url)
+            if login.root.strip("/"):
+                self._lease.require_folder(login.root, create=login.create_root)
         except AccountRefusedError as error:
             self._turn_away(f"{login.storage} refused the credentials of this user", error)
+            return False
+        except RootMissingError as error:
+            self._turn_away("the folder of this user is missing", error)
             return False
         except AccountUnreachableError as error:
             self._turn_away(f"{login.storage} cannot be reached", error)

@@ -52,6 +52,7 @@ class Login:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     """Texts that no log line may contain."""
     write_back: bool = False
+    create_root: bool = False
     quota: tuple[int, int] = (0, 0)
     """The most bytes and files below the root; 0 for no limit."""
 
@@ -171,6 +172,7 @@ class Users:
             user.max_sessions,
             secrets=hidden,
             write_back=user.write_back,
+            create_root=user.create_root,
             quota=(user.quota_bytes, user.quota_files),
         )
 
