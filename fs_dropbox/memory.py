@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 import threading
 from collections import deque
@@ -67,7 +68,7 @@ class Buffer:
         self._allowance = allowance
         self._lock = threading.Lock()
         # guarded by _lock
-        self._memory = bytearray()
+        self._memory = io.BytesIO()  # gives out what it holds without a copy
         self._allowed_bytes = 0
         self._file: IO[bytes] | None = None
         self._length = 0
@@ -91,10 +92,10 @@ class Buffer:
                 return
             if self._file is None and not self._fits_locked(self._length + len(data)):
                 self._file = tempfile.TemporaryFile(prefix="fs-dropbox-", buffering=0)  # noqa: SIM115 - see close
-                _write(self._file, self._memory)
+                _write(self._file, self._memory.getbuffer())
                 self._forget_memory_locked()
             if self._file is None:
-                self._memory += data
+                self._memory.write(data)
             else:
                 _write(self._file, data)
             self._length += len(data)
@@ -103,7 +104,7 @@ class Buffer:
         """Return everything, or the first bytes, and hold them no more."""
         with self._lock:
             if self._file is None:
-                data = bytes(self._memory)
+                data = self._memory.getvalue()
             else:
                 self._file.seek(0)
                 data = self._file.read(self._length)
@@ -138,12 +139,11 @@ class Buffer:
         return False
 
     def _forget_memory_locked(self) -> None:
-        self._memory = bytearray()
+        self._memory = io.BytesIO()
         allowed, self._allowed_bytes = self._allowed_bytes, 0
         self._allowance.give(allowed)
 
 
-def _write(file: IO[bytes], data: bytearray | memoryview) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
+def _write(file: IO[bytes], data: memoryview) -> None:
+    while data:
+        data = data[file.write(data) :]
