@@ -90,6 +90,11 @@ class Partials:
             self._seen = seen if abs(time.time_ns() - seen) > TICK_NANOSECONDS else 0
             return True
 
+    def doubt(self) -> None:
+        """Know that a partial is not as it was at the last look."""
+        with self._lock:
+            self._were_locked = True
+
     def load(self) -> Iterator[tuple[str, int, float, Path]]:
         """Yield path, size, time and spool file of every partial that no living process uses; clear the rest away."""
         if not self._folder.is_dir():

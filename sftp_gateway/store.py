@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -309,7 +310,8 @@ class Store:
     # -- within
 
     def fold(self, path: str) -> str:
-        return path.lower() if self.case_insensitive else path
+        """Return what is equal for all spellings of a path; macOS writes letters and their accents apart."""
+        return unicodedata.normalize("NFC", path).lower() if self.case_insensitive else path
 
     def follow(self, *, at_once: bool = False) -> None:
         """Know the partials that other processes have left, and forget those that they go on with."""
@@ -353,7 +355,10 @@ class Store:
 
     def _join(self, draft: Draft, session: object, handle: object) -> bool:
         draft.write_back = self._writes_back(session)
-        return draft.join(session, handle)
+        joined = draft.join(session, handle)
+        if not joined and draft.state is State.PARTIAL:  # another process has just taken it
+            self.partials.doubt()
+        return joined
 
     def _writes_back(self, session: object) -> bool:
         """Tell whether CLOSE is to be answered when the file is on local disk."""

@@ -104,6 +104,8 @@ def wait_until_refused(port: int) -> None:
             socket.create_connection(("127.0.0.1", port), timeout=5).close()
         except ConnectionRefusedError:
             return
+        except ConnectionResetError:
+            pass  # it came just when the port was closed
         assert time.monotonic() < deadline, "it still listens"
         time.sleep(0.01)
 
