@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
-from fs_dropbox.cache import MetadataCache
-from fs_dropbox.entries import Entry
+from fs_dropbox.cache import ABSENT, MetadataCache
+from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
 from fs_dropbox.errors import ApiError, AuthError, TransportError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 LONGPOLL_SECONDS: Final = 30  # the least that Dropbox takes; it adds up to 90 s of its own
 PAUSES_SECONDS: Final = (1.0, 2.0, 5.0, 15.0, 60.0)  # after failures in a row
 REST_SECONDS: Final = 1.0  # between two looks at the journal: every own change ends the longpoll, too
+OWN_RESTS: Final = 3  # of these after a look that told of own changes alone
 STOP_SECONDS: Final = 2.0
 
 _logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class ChangeFeed:
         self._cursor: str | None = None
         self._has_lost_changes = False
         self._looked_at = -REST_SECONDS
+        self._rests = 1
 
     @property
     def is_live(self) -> bool:
@@ -141,9 +143,10 @@ class ChangeFeed:
             self._drain()
             self._set_live(True)
         poll = self._client.longpoll(self._cursor, LONGPOLL_SECONDS, self._stop)
-        if poll.changes and not self._stop.wait(max(0.0, self._looked_at + REST_SECONDS - time.monotonic())):
+        rest = self._looked_at + self._rests * REST_SECONDS - time.monotonic()
+        if poll.changes and not self._stop.wait(max(0.0, rest)):
             self._looked_at = time.monotonic()
-            self._drain()
+            self._rests = 1 if self._drain() else OWN_RESTS
         if poll.backoff_seconds:
             self._stop.wait(poll.backoff_seconds)
 
@@ -156,18 +159,28 @@ class ChangeFeed:
             self._cache.trust(False)
             self._live.clear()
 
-    def _drain(self) -> None:
-        """Apply all that happened since the cursor."""
-        has_more = True
+    def _drain(self) -> bool:
+        """Apply all that happened since the cursor; tell whether anything of it was news."""
+        has_more, is_news = True, False
         while has_more and not self._stop.is_set() and self._cursor is not None:
             epoch = self._cache.epoch()
             page = self._client.list_folder_continue(self._cursor)
             for entry in page.entries:
+                is_news = is_news or self._is_news(entry)
                 self._cache.apply(entry, since=epoch)
             self._cursor = page.cursor
             if page.entries:  # an empty batch says that anything may have changed
                 self._notify(page.entries)
             has_more = page.has_more
+        return is_news
+
+    def _is_news(self, entry: Entry) -> bool:
+        known = self._cache.get(entry.path_lower)
+        if isinstance(entry, DeletedEntry):
+            return known is not ABSENT
+        if isinstance(entry, FileEntry):
+            return not isinstance(known, FileEntry) or known.rev != entry.rev
+        return not isinstance(known, FolderEntry)
 
     def _notify(self, entries: Sequence[Entry]) -> None:
         with self._lock:

@@ -87,6 +87,7 @@ class GroupCommit:
         self._leader: _Writer | None = None
         self._sessions: list[str] = []
         self._sessions_since = 0.0
+        self._ahead = 0  # how many were started ahead the last time
         self._last_group = 0  # writers of the last group, and when it ended, and who waited then
         self._last_end = 0.0
         self._last_seconds = 0.0
@@ -220,11 +221,12 @@ class GroupCommit:
         """Return closed-to-be sessions, from those started ahead where there are enough; each is given out once."""
         with self._changed:
             if self._now() - self._sessions_since > SESSION_SECONDS:
-                self._sessions = []
+                self._sessions, self._ahead = [], 0
             taken, self._sessions = self._sessions[:count], self._sessions[count:]
         if len(taken) < count:
-            # The first group of a burst starts a few ahead, a burst that goes on starts many.
-            ahead = min(SESSIONS_AHEAD, 8 * count)
+            # The first group of a burst starts a few ahead, a burst that goes on starts more each time.
+            with self._changed:
+                ahead = self._ahead = min(SESSIONS_AHEAD, max(8 * count, 2 * self._ahead))
             started = self._client.session_start_batch(count - len(taken) + ahead)
             taken, rest = taken + started[: count - len(taken)], started[count - len(taken) :]
             with self._changed:

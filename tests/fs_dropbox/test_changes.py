@@ -231,3 +231,22 @@ def test_own_changes_do_not_wake_it_more_than_its_rest_allows(
         time.sleep(0.01)
     eventually(lambda: cache.get("/19") == file("/19"))
     assert len(journal.polls) - before <= 4
+
+
+def test_it_rests_longer_after_own_changes_alone(
+    journal: Journal, cache: MetadataCache, feed: ChangeFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "REST_SECONDS", 0.4)
+
+    def seconds_between_looks(first: FileEntry, second: FileEntry) -> float:
+        for entry in (first, second):
+            polls = len(journal.polls)
+            journal.add(entry)
+            eventually(lambda polls=polls: len(journal.polls) > polls)  # type: ignore[misc]
+        return journal.polls[-1] - journal.polls[-2]
+
+    for name in ("/own", "/own too"):
+        cache.apply(file(name))
+    seconds_between_looks(file("/foreign"), file("/and another"))
+    assert seconds_between_looks(file("/own"), file("/own too")) >= 1.15
+    assert 0.35 <= seconds_between_looks(file("/third"), file("/fourth")) < 1.15
