@@ -7,6 +7,8 @@ import itertools
 import logging
 from collections.abc import Callable
 
+from fs.errors import InvalidPath, ResourceNotFound
+
 from sftp_gateway import packets
 from sftp_gateway.events import Events, Transfer
 from sftp_gateway.extensions import COPY_DATA, POSIX_RENAME, Extensions
@@ -21,6 +23,7 @@ logger = logging.getLogger(__name__)
 SMALL_COMMIT_BYTES = 2**20
 _QUIET = (Status.EOF, Status.NO_SUCH_FILE)
 _LOOKING = {Kind.STAT, Kind.LSTAT, Kind.OPENDIR, Kind.READLINK}
+_MAKING = {Kind.MKDIR, Kind.RENAME, Kind.EXTENDED}
 _NAMING = {Kind.MKDIR, Kind.RMDIR, Kind.REMOVE, Kind.RENAME}
 
 
@@ -118,6 +121,8 @@ class Operations:
         path = request.path
         if not path and request.handle in self.handles:
             path = self.handles[request.handle].path
+        if isinstance(error, InvalidPath) and not _makes(request):
+            error = ResourceNotFound(path)  # where none can have the name; Finder looks for its files everywhere
         code, text = status_of(error, path)
         if text.startswith("internal error") or ": internal error" in text:
             logger.error("%s of %s failed", _name(request.kind), path or "a handle", exc_info=error)
@@ -290,6 +295,11 @@ class Operations:
 
     def _is_settled(self, path: str) -> bool:
         return self._view.store.overlay.is_settled(self._view.inner(path))
+
+
+def _makes(request: Request) -> bool:
+    """Tell whether a request gives something a name."""
+    return request.kind in _MAKING or (request.kind == Kind.OPEN and bool(request.flags & ~OpenFlag.READ))
 
 
 def _name(kind: int) -> str:

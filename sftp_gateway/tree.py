@@ -93,8 +93,7 @@ class TreeView:
 
     def key(self, path: str) -> str:
         """Return what is equal for all spellings of a client's path."""
-        path = normal(path)
-        return path.lower() if self.store.case_insensitive else path
+        return self.store.fold(normal(path))
 
     # -- looking
 
@@ -103,21 +102,15 @@ class TreeView:
         path = normal(path)
         if path == "/":
             return attributes.folder_attributes()
-        try:
-            return self._shown(path, self.store.stat(self.inner(path)))
-        except errors.InvalidPath:  # no file can have such a name; Finder and Explorer ask for theirs everywhere
-            raise errors.ResourceNotFound(path) from None
+        return self._shown(path, self.store.stat(self.inner(path)))
 
     def quick_stat(self, path: str) -> Attributes | None:
         """Return the attributes if that is possible without waiting."""
         path = normal(path)
         if path == "/":
             return attributes.folder_attributes()
-        try:
-            found = self.store.quick_stat(self.inner(path))
-            return None if found is None else self._shown(path, found)
-        except errors.InvalidPath:
-            raise errors.ResourceNotFound(path) from None
+        found = self.store.quick_stat(self.inner(path))
+        return None if found is None else self._shown(path, found)
 
     def open_folder(self, path: str) -> FolderHandle:
         """Open a directory to be listed."""
