@@ -237,7 +237,7 @@ class Operations:
         self._view.stat(request.path)
         raise RefusedError("is no symbolic link")
 
-    def _symlink(self, request: Request) -> bytes:
+    def _symlink(self, _request: Request) -> bytes:
         raise RefusedError("the storage has no symbolic links", Status.OP_UNSUPPORTED)
 
     def _extended(self, request: Request) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 import paramiko
 import pytest
 
+from sftp_gateway.attributes import file_attributes, longname
 from sftp_gateway.packets import Kind, Status
 from tests.sftp_gateway.raw_client import A, C, R, RawClient, T, W, X, a
 
@@ -318,3 +320,100 @@ def test_many_connections_that_go_away_leave_nothing(process: GatewayProcess, ba
         threads = next(int(line.split()[1]) for line in status if line.startswith("Threads"))
     assert threads < 40
     assert bare_stack.control.tree() == {}
+
+
+def test_filezilla_shows_large_and_old_files(stack: Stack) -> None:
+    """It takes kind and size of an entry from the line of `ls -l`."""
+    stack.control.seed("/list/folder")
+    stack.control.seed("/list/empty", b"", 0)
+    stack.control.seed("/list/😀 京都", b"123", 1_000_000_000)
+    with raw(stack) as client:
+        first, again = list(client.listing("/list")), list(client.listing("/list"))
+        assert first == again
+        lines = {name: (line.split(maxsplit=8), attrs) for name, line, attrs in first}
+    assert {name: (fields[0], fields[4], fields[8]) for name, (fields, _) in lines.items() if name[0] != "."} == {
+        "folder": ("drwxr-xr-x", "0", "folder"),
+        "empty": ("-rw-r--r--", "0", "empty"),
+        "😀 京都": ("-rw-r--r--", "3", "😀 京都"),
+    }
+    assert lines["😀 京都"][0][5:8] == ["Sep", "9", "2001"]
+    assert {attrs.permissions for _, attrs in lines.values()} == {0o100644, 0o040755}
+    assert all(attrs.mtime for _, attrs in lines.values())
+    for size in (5 * 2**30, 2**41 - 2**22):
+        assert longname("f", file_attributes(size, 1), 0).split()[4] == str(size)
+
+
+def test_openssh_reads_with_64_requests_in_flight(stack: Stack) -> None:
+    content = os.urandom(40 * MIB + 7)
+    stack.control.write("/f", content)
+    piece = 261_120
+    with raw(stack) as client:
+        handle = client.opened("/f", R)
+        offsets = list(range(0, len(content), piece))
+        waiting: deque[int] = deque()
+        got = bytearray()
+        for offset in [*offsets, None, *[None] * 64]:
+            if offset is not None:
+                waiting.append(client.read(handle, offset, piece))
+            if waiting and (offset is None or len(waiting) == 64):
+                reply = client.wait(waiting.popleft())
+                assert len(reply.data) == min(piece, len(content) - len(got))  # full but for the last
+                got += reply.data
+        assert digest(bytes(got)) == digest(content)
+        assert client.wait(client.read(handle, len(content), piece)).code == Status.EOF
+        reads = [request for request in client.order if client.replies[request].kind == Kind.DATA]
+        assert reads == sorted(reads)
+    assert stack.control.bytes_out()["files/download"] == len(content)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "reason"),
+    [
+        ("restricted_content", Status.PERMISSION_DENIED, "restricted"),
+        ("not_file", Status.FAILURE, ""),
+        ("not_found", Status.NO_SUCH_FILE, ""),
+    ],
+)
+def test_content_that_dropbox_does_not_give_has_its_status(stack: Stack, fault: str, code: Status, reason: str) -> None:
+    stack.control.write("/f", b"content")
+    with raw(stack) as client:
+        stack.control.fault("files/download", "error", None, error={".tag": "path", "path": {".tag": fault}})
+        opened = client.wait(client.open("/f", R))
+        reply = client.wait(client.read(opened.handle, 0, 100)) if opened.kind == Kind.HANDLE else opened
+        assert reply.code == code, reply
+        assert reason in reply.text
+        assert client.wait(client.stat("/")).kind == Kind.ATTRS
+
+
+def test_a_revoked_authorisation_is_told_in_close(stack: Stack) -> None:
+    with raw(stack) as client:
+        handle = client.opened("/f", W | C | T)
+        assert client.wait(client.write(handle, 0, b"content")).ok
+        stack.control.revoke_tokens()
+        reply = client.wait(client.close(handle))
+        assert reply.code in (Status.FAILURE, Status.PERMISSION_DENIED)
+        assert "revoked" in reply.text or "authoris" in reply.text, reply.text
+        assert client.wait(client.stat("/")).kind == Kind.ATTRS  # the session lives on
+    assert not stack.control.exists("/f")
+
+
+def test_commits_that_collide_are_repeated_unseen(stack: Stack) -> None:
+    stack.control.fault("files/upload", "rate_limit", 3, retry_after=0, reason="too_many_write_operations")
+    with raw(stack) as client:
+        client.put("/f", b"content")
+    assert stack.control.read("/f") == b"content"
+
+
+def test_what_rsync_over_sshfs_sends(stack: Stack) -> None:
+    """A temporary name that begins with a dot, the time and mode before CLOSE, renamed over the old file."""
+    old = stack.control.write("/d/f", b"old")
+    with raw(stack) as client:
+        handle = client.opened("/d/.f.Ab3xYz", W | C | X)
+        assert client.wait(client.write(handle, 0, b"new content")).ok
+        assert client.wait(client.setstat("/d/.f.Ab3xYz", permissions=0o100644, mtime=1_500_000_000, atime=1)).ok
+        assert client.wait(client.close(handle)).ok
+        assert client.wait(client.setstat("/d/.f.Ab3xYz", uid=0, gid=0)).ok
+        assert client.wait(client.posix_rename("/d/.f.Ab3xYz", "/d/f")).ok
+        assert client.wait(client.lstat("/d/f")).attributes.mtime == 1_500_000_000
+    assert stack.control.tree("/d") == {"/d/f": 11}
+    assert stack.control.metadata("/d/f")["rev"] != old["rev"]
