@@ -23,9 +23,11 @@ from sftp_gateway.config import (
     settings_table,
 )
 from sftp_gateway.demo import default_folder, run_demo
+from sftp_gateway.journal_file import JournalError
 from sftp_gateway.listening import allow_many_files
 from sftp_gateway.loading import ENVIRONMENT_PREFIX, load_config
 from sftp_gateway.logs import log_event, set_up_logging
+from sftp_gateway.pending import pending
 from sftp_gateway.server import Crew, GatewayError, SFTPGateway, fingerprints, load_host_keys
 from sftp_gateway.signals import Signals
 from sftp_gateway.supervisor import Supervisor
@@ -41,7 +43,7 @@ def main() -> None:
     """Run the command line; a mistake of the user is one line and exit code 2."""
     try:
         cli.main(prog_name="sftp-gateway", standalone_mode=False)
-    except (ConfigError, GatewayError) as error:
+    except (ConfigError, GatewayError, JournalError) as error:
         _fail(str(error))
     except click.ClickException as error:
         error.show()
@@ -192,5 +194,5 @@ def settings() -> None:
     click.echo(settings_table())
 
 
-for _administrative in COMMANDS:
+for _administrative in (*COMMANDS, pending):
     cli.add_command(_administrative)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import io
 import itertools
 import logging
 import os
@@ -240,7 +239,7 @@ class Delivery:
     def _in_bulk(self, pending: Pending) -> tuple[str, Callable[[], BinaryIO], int, datetime]:
         return (
             pending.path,
-            functools.partial(self._open, pending),
+            functools.partial(self._journal.open, pending),
             pending.size,
             datetime.fromtimestamp(pending.modified, UTC),
         )
@@ -261,7 +260,7 @@ class Delivery:
         options: dict[str, Any] = {"seekable": False}
         if pending.expected is not None:
             options["expected_version"] = pending.expected
-        with self._open(pending) as content:
+        with self._journal.open(pending) as content:
             file = self._filesystem.openbin(pending.path, "xb" if pending.mode == "create" else "wb", **options)
             try:
                 while piece := content.read(PIECE_BYTES):
@@ -271,10 +270,6 @@ class Delivery:
                 abort(file)
                 raise
             file.close()
-
-    def _open(self, pending: Pending) -> BinaryIO:
-        content = self._journal.content(pending)
-        return io.BytesIO(content) if isinstance(content, bytes) else content
 
     def _outcome(self, pending: Pending, error: Exception | None) -> Outcome:
         """Decide what an error means: done all the same, to be tried again, or refused for good."""
@@ -298,7 +293,7 @@ class Delivery:
             with contextlib.closing(self._filesystem.openbin(pending.path, "r")) as there:
                 if pending.expected is not None and there.version == pending.expected:
                     return ""
-                with self._open(pending) as ours:
+                with self._journal.open(pending) as ours:
                     return "ours" if same_content(there, ours) else "another"
         except errors.ResourceNotFound:
             return "another" if pending.mode == "update" else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -105,7 +106,8 @@ class Journal:
 
     def totals(self) -> Totals:
         """Return how much there is."""
-        counted = f"SELECT coalesce(sum({LIVE}), 0), coalesce(sum(state = 'failed'), 0), min(acknowledged) FROM files"
+        counted = f"SELECT coalesce(sum({LIVE}), 0), coalesce(sum(state = 'failed'), 0)"
+        counted += f", min(CASE WHEN {LIVE} THEN acknowledged END) FROM files"
         waiting, failed, oldest = self._file.select(counted)[0]
         return Totals(waiting, failed, self.used, oldest)
 
@@ -122,6 +124,11 @@ class Journal:
         if not rows:
             raise FileNotFoundError(pending.path)
         return bytes(rows[0][0])
+
+    def open(self, pending: Pending) -> BinaryIO:
+        """Open the content for reading; raises FileNotFoundError as `content` does."""
+        content = self.content(pending)
+        return io.BytesIO(content) if isinstance(content, bytes) else content
 
     def is_whole(self, pending: Pending) -> bool:
         """Tell whether the content is there in its full size."""

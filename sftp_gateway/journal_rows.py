@@ -82,7 +82,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """How much is in a journal; `oldest` is when the oldest file was acknowledged."""
+    """How much is in a journal; `oldest` is when the oldest that waits was acknowledged."""
 
     waiting: int = 0
     failed: int = 0

@@ -1,0 +1,182 @@
+"""The command `pending`: files that were acknowledged and are not in the storage: list, retry, export, drop."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from sftp_gateway.journal import Journal, Pending
+from sftp_gateway.journal_file import FILE_NAME, JournalError
+from sftp_gateway.loading import ENVIRONMENT_PREFIX, load_config
+
+_HELP: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_SHORT = 8  # characters of a journal's name in what names a file
+
+
+@click.group(context_settings=_HELP, invoke_without_command=True)
+@click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    envvar=f"{ENVIRONMENT_PREFIX}CONFIG",
+    help="The TOML file of the gateway.",
+)
+@click.pass_context
+def pending(context: click.Context, file: Path | None) -> None:
+    """Show files of write-back users that are not in the storage yet, or that it has refused for good.
+
+    Works beside a running gateway and without one. Files are named as `list` shows them, such as 1f0c22ab-17.
+    """
+    context.obj = load_config(file).state_path / "journal"
+    if context.invoked_subcommand is None:
+        context.invoke(list_files)
+
+
+@pending.command("list", context_settings=_HELP)
+@click.option("--failed", is_flag=True, help="Only what the storage has refused for good.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def list_files(folder: Path, failed: bool, as_json: bool) -> None:
+    """List what is not delivered, and why; the exit code is 1 where a journal cannot be read."""
+    found: list[dict[str, Any]] = []
+    unreadable = []
+    for place in _folders(folder):
+        try:
+            with _opened(place) as journal:
+                users = journal.noted("users")
+                found += [_shown(place, users, each) for each in journal.all() if each.failed or not failed]
+        except JournalError as error:
+            unreadable.append(str(error))
+    if as_json:
+        click.echo(json.dumps({"files": found, "unreadable": unreadable}, indent=2, ensure_ascii=False))
+    else:
+        for each in found:
+            reason = f"  {each['reason']}" if each["reason"] else ""
+            path = json.dumps(each["path"], ensure_ascii=False)
+            start = f"{each['name']}  {each['state']:7}  {each['acknowledged']}  {each['bytes']:>12}"
+            click.echo(f"{start}  {each['users']}  {path}{reason}")
+        if not found and not unreadable:
+            click.echo("Nothing is pending.")
+    for text in unreadable:
+        click.echo(f"sftp-gateway: {text}; it is kept as it is", err=True)
+    if unreadable:
+        sys.exit(1)
+
+
+@pending.command(context_settings=_HELP)
+@click.argument("names", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All that have failed.")
+@click.option("--replace", is_flag=True, help="Over whatever the storage has at that path by now.")
+@click.pass_obj
+def retry(folder: Path, names: tuple[str, ...], every: bool, replace: bool) -> None:
+    """Deliver once more what has failed."""
+    for place, name in _named(folder, names, every=every):
+        with _opened(place) as journal:
+            for number in _numbers(journal, name):
+                if journal.retry(number, replace=replace):
+                    click.echo(f"{_name(place, number)}: is tried again")
+                elif not every:
+                    raise click.ClickException(
+                        f"{_name(place, number)}: has not failed, or a later version has taken its place: "
+                        "export it, or retry it with --replace"
+                    )
+
+
+@pending.command(context_settings=_HELP)
+@click.argument("name")
+@click.argument("target", type=click.Path(path_type=Path))
+@click.pass_obj
+def export(folder: Path, name: str, target: Path) -> None:
+    """Copy the content of a pending file to a new local file."""
+    for place, text in _named(folder, (name,), every=False):
+        with _opened(place) as journal:
+            found = journal.get(_numbers(journal, text)[0])
+            if found is None or not journal.is_whole(found):
+                raise click.ClickException(f"{name}: its content is damaged")
+            try:
+                _copy(journal, found, target)
+            except OSError as error:
+                raise click.ClickException(f"{target}: {error.strerror or error}") from error
+            click.echo(f"{found.path}: {found.size} bytes are in {target}")
+
+
+@pending.command(context_settings=_HELP)
+@click.argument("names", nargs=-1, required=True)
+@click.pass_obj
+def drop(folder: Path, names: tuple[str, ...]) -> None:
+    """Forget what has failed, content and all."""
+    for place, name in _named(folder, names, every=False):
+        with _opened(place) as journal:
+            for number in _numbers(journal, name):
+                if not journal.drop(number):
+                    raise click.ClickException(f"{_name(place, number)}: has not failed; it will be delivered")
+                click.echo(f"{_name(place, number)}: dropped")
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(file.parent for file in folder.glob(f"*/{FILE_NAME}"))
+
+
+@contextlib.contextmanager
+def _opened(place: Path) -> Iterator[Journal]:
+    journal = Journal(place, create=False)
+    try:
+        yield journal
+    except sqlite3.Error as error:
+        raise JournalError(f"{place / FILE_NAME}: {error}") from error
+    finally:
+        journal.close()
+
+
+def _name(place: Path, number: int) -> str:
+    return f"{place.name[:_SHORT]}-{number}"
+
+
+def _named(folder: Path, names: tuple[str, ...], *, every: bool) -> Iterator[tuple[Path, str]]:
+    """Yield the journal of each name; with `every`, all journals."""
+    places = _folders(folder)
+    if every:
+        yield from ((place, "") for place in places)
+    for name in names:
+        short, _, number = name.rpartition("-")
+        fitting = [place for place in places if short and place.name.startswith(short)]
+        if len(fitting) != 1 or not number.isdecimal():
+            raise click.ClickException(f"{name}: there is no such file; `sftp-gateway pending` lists them")
+        yield fitting[0], number
+
+
+def _numbers(journal: Journal, name: str) -> list[int]:
+    if not name:
+        return [each.id for each in journal.all() if each.failed]
+    if journal.get(int(name)) is None:
+        raise click.ClickException(f"{name}: there is no such file any more")
+    return [int(name)]
+
+
+def _shown(place: Path, users: str, each: Pending) -> dict[str, Any]:
+    return {
+        "name": _name(place, each.id),
+        "state": each.state,
+        "acknowledged": datetime.fromtimestamp(each.acknowledged, UTC).isoformat(timespec="seconds"),
+        "bytes": each.size,
+        "users": users,
+        "path": each.path,
+        "reason": each.reason,
+        "attempts": each.attempts,
+    }
+
+
+def _copy(journal: Journal, found: Pending, target: Path) -> None:
+    new = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(new, "wb") as file, journal.open(found) as content:
+        shutil.copyfileobj(content, file)
