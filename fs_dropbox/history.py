@@ -40,7 +40,9 @@ class History:
         # guarded by _lock
         # by key and by the catalog's epoch: own changes count at once
         self._last: TTLCache[tuple[str, int], Present | None] = TTLCache(_KEPT, KEPT_SECONDS)
-        self._below: TTLCache[tuple[str, int], list[str]] = TTLCache(_KEPT_DELETED, KEPT_SECONDS, getsizeof=_weight)
+        self._below: TTLCache[tuple[str, int], list[DeletedEntry]] = TTLCache(
+            _KEPT_DELETED, KEPT_SECONDS, getsizeof=_weight
+        )
         self._versions: TTLCache[tuple[str, str], list[FileEntry]] = TTLCache(_KEPT, KEPT_SECONDS)
 
     def versions(self, path: str) -> list[FileEntry]:
@@ -83,21 +85,33 @@ class History:
         """Return what was deleted in a folder that is there, or that was deleted itself."""
         if self._catalog.find(path) is not None:
             self._catalog.require_folder(path)
-            found = [entry.path_display for entry in self._listing(path, recursive=False)]
-        else:
-            if not isinstance(self.last(path), FolderEntry):
-                raise fs.errors.ResourceNotFound(path)
-            found = [each for each in self._deleted_below(path) if paths.parent(paths.key(each)) == paths.key(path)]
-        here = [combine(path, paths.name(each)) for each in found]
-        return [entry for entry in self._executor.map(self.last, here) if entry is not None]
+            here = self._listing(path, recursive=False)
+            return self._looked_up([combine(path, each.name) for each in here])
+        if not isinstance(self.last(path), FolderEntry):
+            raise fs.errors.ResourceNotFound(path)
+        key, below = paths.key(path), self._deleted_below(path)
+        folders = {paths.parent(each.path_lower) for each in below}
+        here = [each for each in below if paths.parent(each.path_lower) == key]
+        found: list[Present] = [
+            FolderEntry(each.name, each.path_lower, each.path_display, "")
+            for each in here
+            if each.path_lower in folders
+        ]
+        epoch = self._catalog.epoch()
+        with self._lock:
+            self._last.update({(each.path_lower, epoch): each for each in found})
+        return found + self._looked_up([combine(path, each.name) for each in here if each.path_lower not in folders])
 
     def deleted_below(self, path: str) -> Iterator[FileEntry]:
         """Yield every deleted file at any depth below a folder, from one listing and a call for each of them."""
         below = self._deleted_below(path)
-        folders = {paths.parent(paths.key(each)) for each in below}
-        for entry in self._executor.map(self.last, [each for each in below if paths.key(each) not in folders]):
+        folders = {paths.parent(each.path_lower) for each in below}
+        for entry in self._looked_up([each.path_display for each in below if each.path_lower not in folders]):
             if isinstance(entry, FileEntry):
                 yield entry
+
+    def _looked_up(self, deleted: list[str]) -> list[Present]:
+        return [entry for entry in self._executor.map(self.last, deleted) if entry is not None]
 
     def restore(self, path: str, rev: str | None = None) -> list[FileEntry]:
         """Make a revision of a file its present content; without one, bring back what was deleted at or below a path.
@@ -132,29 +146,35 @@ class History:
             self._below.clear()
             self._versions.clear()
 
-    def _deleted_below(self, path: str) -> list[str]:
-        """Return the deleted paths below a folder, present or deleted, as displayed."""
-        key = paths.key(path)
-        kept = key, self._catalog.epoch()
-        with self._lock:
-            known = self._below.get(kept)
-        if known is not None:
-            return known
+    def _deleted_below(self, path: str) -> list[DeletedEntry]:
+        """Return the deleted paths below a folder, present or deleted itself.
+
+        Dropbox lists what is there: a folder that was deleted is looked for in the nearest folder above that is not.
+        """
+        key, epoch = paths.key(path), self._catalog.epoch()
+        found = self._kept_below(key, epoch)
         start = path
-        while True:
+        while found is None:
             try:
-                listed = self._listing(start, recursive=True)
-                break
-            except fs.errors.ResourceNotFound:  # Dropbox lists what is there: from the nearest such folder down
+                found = self._listing(start, recursive=True)
+            except fs.errors.ResourceNotFound:
                 if start == "/":
                     raise
                 start = dirname(start)
-        inside = [each for each in listed if each.path_lower != key and paths.is_under(each.path_lower, key)]
-        found = [each.path_display for each in inside]
+            else:
+                with self._lock:
+                    if len(found) < _KEPT_DELETED:
+                        self._below[paths.key(start), epoch] = found
+        return [each for each in found if each.path_lower != key and paths.is_under(each.path_lower, key)]
+
+    def _kept_below(self, key: str, epoch: int) -> list[DeletedEntry] | None:
+        """Return what was deleted below a key, or below one above it, if that was listed moments ago."""
         with self._lock:
-            if len(found) < _KEPT_DELETED:
-                self._below[kept] = found
-        return found
+            while True:
+                found = self._below.get((key, epoch))
+                if found is not None or not key:
+                    return found
+                key = paths.parent(key)
 
     def _listing(self, path: str, *, recursive: bool) -> list[DeletedEntry]:
         deleted: dict[str, DeletedEntry] = {}
@@ -171,5 +191,5 @@ class History:
                 page = self._client.list_folder_continue(page.cursor)
 
 
-def _weight(found: list[str]) -> int:
+def _weight(found: list[DeletedEntry]) -> int:
     return len(found) + 1

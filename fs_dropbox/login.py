@@ -30,7 +30,7 @@ READ_SCOPES: Final[dict[str, str]] = {
 }
 NEEDED_SCOPES: Final[dict[str, str]] = READ_SCOPES | {"files.content.write": "to upload, move, copy and remove"}
 OPTIONAL_SCOPES: Final[dict[str, str]] = {
-    "sharing.read": "to find shared links",
+    "sharing.read": "to find shared links and folders",
     "sharing.write": "to make shared links",
 }
 TEAM_SCOPES: Final[dict[str, str]] = {

@@ -127,6 +127,20 @@ def test_deleted_files_as_files(history: Emulator, viewed: DropboxFS) -> None:
     assert viewed.readtext("/.deleted/old/deep/x.txt") == "x"
 
 
+def test_a_deleted_tree_is_listed_once_and_each_deleted_file_looked_up_once(
+    emulator: Emulator, viewed: DropboxFS
+) -> None:
+    for number in range(20):
+        emulator.control.write(f"/old/{number % 5}/{number % 4}/{number}.txt", b"x")
+    emulator.control.delete("/old")
+    emulator.control.reset_counts()
+    assert len(list(viewed.walk.files("/.deleted"))) == 20
+    calls = emulator.control.calls()
+    # The root as it is, its deleted names, what is below them; and the change feed's.
+    assert calls["files/list_folder"] <= 4, calls
+    assert calls["files/list_revisions"] <= 22, calls
+
+
 def test_every_folder_has_its_views_and_none_leads_out_of_it(history: Emulator, viewed: DropboxFS) -> None:
     below = viewed.opendir("/a")
     assert below.listdir("/") == ["report.txt"]
@@ -208,6 +222,9 @@ def test_new_versions_and_deletions_are_seen_at_once(history: Emulator, viewed: 
     viewed.writetext("/a/report.txt", "five")
     viewed.remove("/a/report.txt")
     assert viewed.readtext("/.deleted/a/report.txt") == "five"
+    viewed.writetext("/a/report.txt", "six")
+    viewed.remove("/a/report.txt")
+    assert viewed.readtext("/.deleted/a/report.txt") == "six"
 
 
 def test_documents_in_views(emulator: Emulator, viewed: DropboxFS) -> None:
