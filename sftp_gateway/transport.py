@@ -66,6 +66,7 @@ _COMPATIBLE_KEX = (
 _MAX_PROMPT_ANSWERS = 8
 _MAX_HELD_BACK = 10_000
 _USER_NAME = re.compile(r"(?<=username=).*", re.DOTALL)  # which can hold an app's secret
+_PARAMIKOS_PREFIX = re.compile(r"Exception \(server\): (?:Error reading SSH protocol banner)?")
 _FIRST_SERVICE_MESSAGE = 50  # RFC 4250: below are those of the transport itself
 
 _logger = logging.getLogger(__name__)
@@ -275,7 +276,7 @@ class BoundedTransport(wire.GatewayTransport):
     def _log(self, level: int, msg: Any, *args: Any) -> None:
         """Keep the last complaint for the one line that the gateway logs; paramiko's own text is for debugging."""
         if level >= logging.WARNING and isinstance(msg, str) and not msg.startswith("Traceback"):
-            self.last_problem = msg
+            self.last_problem = _PARAMIKOS_PREFIX.sub("", msg) or "no SSH banner"
         if _ssh_logger.isEnabledFor(logging.DEBUG):
             for line in msg if isinstance(msg, list) else [msg]:
                 _ssh_logger.debug(_USER_NAME.sub("***", str(line)), *args)
