@@ -68,9 +68,9 @@ class SFTPChannel:
         self._workers = workers
         self._events = events
         self._meter = meter
-        self._operations = Operations(view, events, max_handles=limits.handles)
-        self._handles = self._operations.handles
         self._stream = ChannelStream(channel, on_data=self._on_data, on_idle=self._on_idle, on_end=self._on_end)
+        self._operations = Operations(view, events, max_handles=limits.handles, tell=self._stream.aside)
+        self._handles = self._operations.handles
         self._ended = threading.Event()
         self._peer_gone = False
         self._parsing = threading.RLock()

@@ -29,6 +29,10 @@ REKEY_PAUSE_SECONDS: Final = 0.02
 
 _DATA_HEAD = struct.Struct(">BII")
 _CHANNEL_DATA = 94
+_ASIDE_HEAD = struct.Struct(">BIII")
+_CHANNEL_EXTENDED_DATA = 95
+_STDERR = 1
+MAX_ASIDES: Final = 20
 
 
 class _Payload:
@@ -98,6 +102,7 @@ class ChannelStream:
         self._lock = threading.Lock()
         # guarded by _lock
         self._out: deque[bytes] = deque()
+        self._asides: deque[bytes] = deque(maxlen=MAX_ASIDES)
         self._ended = False
         self.pending = 0  # bytes not sent yet
         # of the transport's thread
@@ -124,6 +129,17 @@ class ChannelStream:
             self._out.append(data)
             self.pending += len(data)
         self.transport.wake()
+
+    def aside(self, text: str) -> None:
+        """Show a line to the person at the client, if that is OpenSSH's, which prints what comes on stderr.
+
+        Never blocks. Goes ahead of what is sent after it; of many lines that the client does not take, some are lost.
+        """
+        if self.transport.remote_version.startswith("SSH-2.0-OpenSSH"):
+            printable = "".join(character if character.isprintable() else "?" for character in text)
+            with self._lock:
+                self._asides.append(f"{printable}\n".encode())
+            self.transport.wake()
 
     def consumed(self, count: int) -> None:
         """Let the client send `count` bytes more. In the transport's thread."""
@@ -208,12 +224,14 @@ class ChannelStream:
         self.transport.detach(self)
 
     def _flush(self) -> None:
-        if not self._out or not self._room():
+        if not (self._out or self._asides) or not self._room():
             return
         with self.transport.clear_to_send_lock:
             if not self.transport.clear_to_send.is_set():
                 return  # keys are being exchanged
             with self.transport.packetizer.corked():
+                while self._asides and len(self._asides[0]) <= self._room():
+                    self._send_aside(self._asides.popleft())
                 while self._out and (room := self._room()):
                     self._send_some(room)
 
@@ -222,6 +240,12 @@ class ChannelStream:
         if channel.closed or channel.eof_sent:
             return 0
         return int(min(channel.out_window_size, channel.out_max_packet_size - PACKET_OVERHEAD))
+
+    def _send_aside(self, line: bytes) -> None:
+        with self.channel.lock:
+            self.channel.out_window_size -= len(line)
+        head = _ASIDE_HEAD.pack(_CHANNEL_EXTENDED_DATA, self.channel.remote_chanid, _STDERR, len(line))
+        self.transport.packetizer.send_message(_Payload(head + line))  # type: ignore[arg-type]
 
     def _send_some(self, room: int) -> None:
         """Send one channel packet of at most `room` bytes."""

@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 SMALL_COMMIT_BYTES = 2**20
 _QUIET = (Status.EOF, Status.NO_SUCH_FILE)
 _LOOKING = {Kind.STAT, Kind.LSTAT, Kind.OPENDIR, Kind.READLINK}
+_TOLD = (Status.FAILURE, Status.PERMISSION_DENIED)
+_CHANGING = {Kind.OPEN, Kind.CLOSE, Kind.MKDIR, Kind.RMDIR, Kind.REMOVE, Kind.RENAME, Kind.EXTENDED, Kind.WRITE}
+_EXISTS = ": exists already"  # clients that make folders and files just in case do not mind
 _MAKING = {Kind.MKDIR, Kind.RENAME, Kind.EXTENDED}
 _NAMING = {Kind.MKDIR, Kind.RMDIR, Kind.REMOVE, Kind.RENAME}
 
@@ -33,7 +36,11 @@ class Operations:
     Owned by an `SFTPChannel`, which keeps the order. Thread-safe as far as that lets requests run at once.
     """
 
-    def __init__(self, view: TreeView, events: Events, *, max_handles: int) -> None:
+    def __init__(
+        self, view: TreeView, events: Events, *, max_handles: int, tell: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`tell` shows a line to the person at the client, where the client itself shows no reasons."""
+        self._tell = tell
         self._view = view
         self._events = events
         self._max_handles = max_handles
@@ -128,6 +135,8 @@ class Operations:
             logger.error("%s of %s failed", _name(request.kind), path or "a handle", exc_info=error)
         if code not in _QUIET:
             self._events.on_failure(_name(request.kind), path, text)
+            if code in _TOLD and request.kind in _CHANGING and not text.endswith(_EXISTS):
+                self._tell(f"sftp-gateway: {text}")
         return packets.status(request.id, code, text)
 
     def abort_all(self) -> None:

@@ -118,7 +118,7 @@ def test_ls_la_shows_names_sizes_times_and_kinds(stack: Stack) -> None:
     stack.control.seed("/folder")
     columns = {}
     for line in stack.sftp("ls -lan").splitlines()[1:]:
-        match = re.fullmatch(r"([-d][-rwx]{9}) +\S+ +\d+ +\d+ +(\d+) +(\w{3} +\d+ +[\d:]+) (.*)", line)
+        match = re.fullmatch(r"([-d][-rwx]{9}) +\S+ +\S+ +\S+ +(\d+) +(\w{3} +\d+ +[\d:]+) (.*)", line)
         assert match is not None, line
         columns[match[4]] = match[1], int(match[2]), match[3]
     assert set(columns) == {".", "..", "old file", "Grüße 🙂", "folder"}
@@ -202,3 +202,31 @@ def test_what_needs_a_shell_is_refused_at_once(stack: Stack, command: tuple[str,
     assert done.code != 0
     assert "SFTP only" in done.err + done.out
     assert time.monotonic() - started < 5
+
+
+def test_reasons_are_shown_although_the_client_drops_them(stack: Stack) -> None:
+    """It prints the status alone; what the gateway says on stderr stands beside it."""
+    stack.write("file", bytes(1000))
+    stack.control.set_quota(100)
+    done = stack.try_sftp("put file")
+    assert "close remote: Failure" in done.err
+    assert "sftp-gateway: /file: the Dropbox is full\n" in done.err
+    done = stack.ssh("scp", stack.folder / "file", f"{KEY}:desktop.ini")
+    assert "sftp-gateway: Dropbox reserves the name 'desktop.ini'\n" in done.err
+    done = stack.try_sftp("mkdir folder", "-mkdir folder", "-get missing", "-rm missing")
+    assert "sftp-gateway" not in done.err  # nothing that scripts do just in case, nothing that the client says itself
+
+
+def test_reasons_do_not_get_into_the_way_of_other_clients(stack: Stack) -> None:
+    with stack.connection() as sftp:
+        for _ in range(100):
+            with pytest.raises(OSError, match="reserves the name"):
+                sftp.open("/desktop.ini", "w")
+        channel = sftp.get_channel()
+        assert channel is not None
+        assert not channel.recv_stderr_ready()
+
+
+def test_names_cannot_write_to_the_terminal(stack: Stack) -> None:
+    done = stack.try_sftp('mkdir "a\x1b[31m\\\\b"')
+    assert "sftp-gateway: /a?[31m\\b: Dropbox does not allow a backslash in names\n" in done.err
