@@ -21,7 +21,7 @@ from fs_dropbox import bulk, paths
 from fs_dropbox.assembly import OPEN_SECONDS, assemble
 from fs_dropbox.auth import Credentials
 from fs_dropbox.changes import Subscriber
-from fs_dropbox.conventions import NoLock, as_given, path_error
+from fs_dropbox.conventions import NoLock, as_given, errors_at, path_error
 from fs_dropbox.documents import Show
 from fs_dropbox.entries import FileEntry, FolderEntry, to_info
 from fs_dropbox.errors import fs_errors, opening
@@ -295,7 +295,9 @@ class DropboxFS(FS):
             raise fs.errors.FileExpected(path)
         if not _mode.writing:
             return self._shown.open(_path)  # type: ignore[return-value]
-        return self._parts.files.open(self._shown.real(_path), _mode, **options)  # type: ignore[return-value]
+        real = self._shown.real(_path)
+        with errors_at(path):
+            return self._parts.files.open(real, _mode, **options)  # type: ignore[return-value]
 
     def open(
         self,
@@ -319,7 +321,9 @@ class DropboxFS(FS):
     @as_given
     def check_writable(self, path: str) -> None:
         """Raise what `openbin` would for whoever writes there, whatever the mode: a view, a document, a locked file."""
-        self._parts.files.check_writable(self._changeable(path))
+        _path = self._changeable(path)
+        with errors_at(path):
+            self._parts.files.check_writable(_path)
 
     @as_given
     def makedir(self, path: str, permissions: Permissions | None = None, recreate: bool = False) -> SubFS[FS]:
@@ -401,7 +405,11 @@ class DropboxFS(FS):
         failed may be tried again. Two files of one path are stored in their order. Closing the iterator early gives up
         what has not been sent.
         """
-        return self._parts.bulk.run(files, self._changeable)
+        return self._parts.bulk.run(files, lambda path: self._shown.replaceable(self._checked(path)))
+
+    def forget(self, path: str) -> None:
+        """Drop what is cached at and below a path, because another process has changed it."""
+        self._parts.catalog.forget(self._changeable(path))
 
     def download(self, path: str, file: BinaryIO, chunk_size: int | None = None, **options: Any) -> None:
         with self.openbin(path, "rb") as source:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
+import re
 import signal
 import subprocess
 import threading
@@ -208,7 +210,9 @@ def crash_again_and_again(emulator: Emulator, gateway: Gateway, *, rounds: int, 
         threads = [threading.Thread(target=worker.work, args=(gateway,)) for worker in workers]
         for thread in threads:
             thread.start()
-        time.sleep(chance.uniform(0.5, 2.5))
+        enough = sum(worker.count for worker in workers) + chance.randrange(5, 60)
+        until(lambda enough=enough: sum(worker.count for worker in workers) >= enough, "nobody works", 60)  # type: ignore[misc]
+        time.sleep(chance.uniform(0.0, 0.05))
         gateway.kill()
         for thread in threads:
             thread.join(30)
@@ -221,6 +225,73 @@ def crash_again_and_again(emulator: Emulator, gateway: Gateway, *, rounds: int, 
 
 def test_what_was_acknowledged_outlives_kill_9(emulator: Emulator, gateway: Gateway) -> None:
     assert crash_again_and_again(emulator, gateway, rounds=2, seed=11) > 10
+
+
+def test_processes_share_what_is_pending_and_one_takes_over(emulator: Emulator, tmp_path: Path) -> None:
+    gateway = Gateway(emulator, tmp_path, settings="processes = 2")
+    gateway.start()
+    try:
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(gateway.client()) for _ in range(4)]
+            assert processes_of_sessions(gateway) == {"0", "1"}
+            for client in clients:
+                assert client.listdir("/") == [], "from now on each process knows the folder"
+            for number in range(12):
+                put(clients[number % 4], f"/{number}", content_of(100 + number))
+                for client in clients:
+                    assert client.stat(f"/{number}").st_size == 100 + number
+                    assert len(client.listdir("/")) == number + 1
+                if number == 8:
+                    until(lambda: len(emulator.control.tree()) == 9, "not delivered")
+            for client in clients:
+                assert sorted(client.listdir("/")) == sorted(str(number) for number in range(12))
+        pids = worker_pids(gateway)
+        assert len(pids) == 2
+        for number, pid in enumerate(pids):  # whichever delivers, the other or a new one takes over
+            with gateway.client() as client:
+                put(client, f"/last{number}", b"last")
+                os.kill(pid, signal.SIGKILL)
+            until(lambda path=f"/last{number}": emulator.control.exists(path), "nobody took over")  # type: ignore[misc]
+        tree = emulator.control.tree()
+        assert tree == {f"/{number}": 100 + number for number in range(12)} | {"/last0": 4, "/last1": 4}
+    finally:
+        gateway.kill(signal.SIGTERM)
+
+
+def put(client: paramiko.SFTPClient, path: str, content: bytes) -> None:
+    with client.open(path, "w") as file:
+        file.write(content)
+
+
+def processes_of_sessions(gateway: Gateway) -> set[str]:
+    return set(re.findall(r" login session=(\d+)-", (gateway.folder / "log").read_text()))
+
+
+def worker_pids(gateway: Gateway) -> list[int]:
+    assert gateway.process is not None
+    pid = gateway.process.pid
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_sigterm_delivers_first(emulator: Emulator, gateway: Gateway) -> None:
+    gateway.start()
+    with gateway.client() as client:
+        for number in range(30):
+            put(client, f"/{number}", content_of(100 + number))
+    assert gateway.kill(signal.SIGTERM) == 0
+    assert len(emulator.control.tree()) == 30
+
+
+def test_secrets_are_in_no_file_of_the_gateway(emulator: Emulator, gateway: Gateway) -> None:
+    gateway.start()
+    emulator.control.latency(delay_seconds=0.2)
+    with gateway.client() as client:
+        put(client, "/f", b"content")
+        gateway.kill()
+    written = b"".join(path.read_bytes() for path in (gateway.folder / "state").rglob("*") if path.is_file())
+    assert b"content" in written, "the journal was looked into"
+    for secret in (emulator.refresh_token, emulator.app_secret, PASSWORD):
+        assert secret.encode() not in written
 
 
 @pytest.mark.soak
