@@ -8,7 +8,7 @@ from fs_dropbox import paths
 from fs_dropbox.catalog import Catalog
 from fs_dropbox.client import Client
 from fs_dropbox.entries import FileEntry, FolderEntry
-from fs_dropbox.errors import ApiError, fs_errors
+from fs_dropbox.errors import ApiError, TransportError, fs_errors
 
 
 class Folders:
@@ -49,6 +49,10 @@ class Folders:
                 if exist_ok and isinstance(self._catalog.find(path), FolderEntry):
                     return
                 raise fs.errors.DirectoryExists(path) from error
+            with fs_errors(path):
+                raise
+        except TransportError:
+            self._catalog.forget(path)
             with fs_errors(path):
                 raise
         self._catalog.created(entry, epoch)

@@ -190,19 +190,26 @@ class ServerSide:
                         raise
             try:
                 call()
-            except fs.errors.FSError:
+            except fs.errors.FSError as error:
                 self._catalog.forget(target)
-                self._bring_back(target, existing)
+                self._bring_back(target, existing, error)
                 raise
 
-    def _bring_back(self, target: str, existing: FileEntry) -> None:
-        """Restore a file where there is nothing now: what is there is its successor, or someone else's."""
+    def _bring_back(self, target: str, existing: FileEntry, problem: fs.errors.FSError) -> None:
+        """Restore a file where there is nothing now: what is there is its successor, or someone else's.
+
+        Raises OperationFailed, which tells how to, where Dropbox does not let it come back either.
+        """
         path = paths.to_api(target)
         try:
             if self._client.find(path) is None:
                 self._catalog.applied(self._client.restore(path, existing.rev))
         except (ApiError, TransportError) as error:
-            _logger.error("%s is gone and could not be brought back (%s): restore rev %s", target, error, existing.rev)
+            _logger.error("%s may be gone, and could not be brought back: %s", target, error)
+            reason = f"{problem}; if the file that was there is gone, restore its rev {existing.rev}"
+            failed = fs.errors.OperationFailed(path=target, exc=error, msg="'{path}': {reason}")
+            vars(failed)["reason"] = reason
+            raise failed from problem
 
     def _transfer_folder(self, source: str, target: str, *, create: bool, call: Call) -> None:
         existing = self._catalog.find(target)
