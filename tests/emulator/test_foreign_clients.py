@@ -101,6 +101,15 @@ def test_rclone(emulator: Emulator, rclone: Rclone, tmp_path: Path, batch_mode: 
 
 
 @pytest.mark.interop
+def test_rclone_from_the_root(emulator: Emulator, rclone: Rclone, tmp_path: Path) -> None:
+    """With its root as the remote, rclone names folders with two slashes when it lists them."""
+    emulator.control.write("/Top/Sub/a.txt", b"alpha")
+    assert rclone("lsf", "-R", "dropbox:").splitlines() == ["Top/", "Top/Sub/", "Top/Sub/a.txt"]
+    rclone("copy", "dropbox:", str(tmp_path / "all"))
+    assert (tmp_path / "all/Top/Sub/a.txt").read_bytes() == b"alpha"
+
+
+@pytest.mark.interop
 def test_rclone_gets_through_contention(emulator: Emulator, rclone: Rclone, tmp_path: Path) -> None:
     source = tmp_path / "source"
     files = make_tree(source)

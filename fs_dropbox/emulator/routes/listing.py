@@ -44,6 +44,9 @@ def _new_cursor(context: Context, arg: Arguments, *, listing: bool = True) -> Cu
     path = arg.path("path", "PathROrId", root=True)
     for name in ("include_media_info", "include_has_explicit_shared_members", "include_restorable_info"):
         arg.boolean(name)
+    if path.startswith("//"):
+        # Malformed for other routes, but not here: rclone lists what is below its root as "//folder".
+        path = f"/{path.lstrip('/')}"
     view = context.view
     folder = view.find(path)
     if not isinstance(folder, Folder):
