@@ -204,6 +204,11 @@ def is_document(entry: FileEntry) -> bool:
     return entry.export is not None and _kind(entry.name) is not None
 
 
+def is_document_name(path: str) -> bool:
+    """Tell whether a path ends like those of documents."""
+    return _kind(path) is not None
+
+
 def kind_of(entry: FileEntry) -> str:
     """Return what a file is that cannot be downloaded, in words for people."""
     return _kind(entry.path_display or entry.name) or "this kind of file"

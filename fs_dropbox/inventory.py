@@ -64,12 +64,12 @@ def take_inventory(place: Place, stop: threading.Event) -> Inventory:
     return inventory
 
 
-def node_of(path: str, info: Info) -> Node:
-    """Return the node of an info with the namespaces "details" and "dropbox"."""
+def node_of(path: str, info: Info, *, exports: bool = False) -> Node:
+    """Return the node of an info with the namespaces "details" and "dropbox"; `exports`: documents can be read."""
     if info.is_dir:
         return Node(path, is_folder=True)
     ignored = ""
-    if info.get("dropbox", "is_downloadable", True) is False:
+    if info.get("dropbox", "is_downloadable", True) is False and not (exports and info.get("dropbox", "export")):
         ignored = "an online document, which can only be exported"
     elif info.get("dropbox", "symlink_target"):
         ignored = "a symbolic link"
@@ -85,9 +85,10 @@ def node_of(path: str, info: Info) -> Node:
 
 def _walk(place: Place) -> Iterator[Node]:
     base = abspath(normpath(place.path))
+    exports = place.filesystem.getmeta("dropbox").get("documents") == "export"
     for path, info in place.filesystem.walk.info(base, namespaces=_NAMESPACES):
         relative = frombase(base, path) if isbase(base, path) else path
-        yield node_of(relative.lstrip("/"), info)
+        yield node_of(relative.lstrip("/"), info, exports=exports)
 
 
 def _local(root: str, shown: str, inventory: Inventory) -> Iterator[Node]:

@@ -12,7 +12,7 @@ from fs_dropbox import paths
 from fs_dropbox.cache import Present
 from fs_dropbox.catalog import Catalog
 from fs_dropbox.conventions import errors_at
-from fs_dropbox.documents import Documents
+from fs_dropbox.documents import Documents, is_document_name
 from fs_dropbox.entries import FileEntry, FolderEntry, root_info, to_info
 from fs_dropbox.files import DropboxFile
 from fs_dropbox.permits import read_only
@@ -184,6 +184,14 @@ class Shown:
         if original is None or self._catalog.find(path) is not None:
             return path
         return original if self._documents.is_shown_at(self._catalog.find(original), path) else path
+
+    def replaceable(self, path: str) -> str:
+        """Return the path in Dropbox of a file to replace unseen, whatever is there; raises ResourceReadOnly."""
+        real = self.real(path)
+        existing = self._catalog.find(real) if is_document_name(real) else None
+        if isinstance(existing, FileEntry) and not existing.is_downloadable:
+            raise read_only(path, existing)
+        return real
 
     def pair(self, source: str, target: str) -> tuple[str, str]:
         """Return the paths in Dropbox to copy or move a file from and to: a document keeps its own extension."""

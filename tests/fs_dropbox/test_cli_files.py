@@ -173,6 +173,10 @@ def test_documents_are_read_as_exports(seeded: Emulator, cli: Cli) -> None:
     seeded.control.make_paper("/Empty/Notes.paper", "# Notes")
     assert cli("ls", "-l", "/Empty").out.split()[0] == "7"
     assert cli("cat", "/Empty/Notes.paper.md").out == "# Notes"
+    for outcome in ("1 copied", "0 copied (0 B), 1 equal"):
+        done = cli("mirror", ":/Empty", "backup")
+        assert (done.code, done.out.startswith(outcome)) == (0, True), done
+    assert Path("backup/Notes.paper.md").read_text() == "# Notes"
     (row,) = json.loads(cli("ls", "--json", "/Empty").out)
     assert (row["name"], row["export"]["format"]) == ("Notes.paper.md", "html")
 

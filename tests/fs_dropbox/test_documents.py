@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 
 import fs.errors
@@ -111,10 +112,20 @@ def test_documents_cannot_be_written(documents: Emulator, dropbox_fs: DropboxFS,
     uploads = documents.control.calls()["files/upload"]
     with pytest.raises(fs.errors.ResourceReadOnly, match="Paper document can be edited in Dropbox only") as caught:
         dropbox_fs.openbin(path, mode)
+    assert caught.value.path == path
     assert "Paper" in caught.value.reason  # type: ignore[attr-defined]
     with pytest.raises(fs.errors.FileExists):
         dropbox_fs.openbin(path, "xb")
     assert documents.control.calls()["files/upload"] == uploads
+
+
+def test_documents_are_not_replaced_in_bulk(documents: Emulator, dropbox_fs: DropboxFS) -> None:
+    names = ["/d/Notes.paper.md", "/d/Notes.paper", "/d/new.txt"]
+    files = [(name, lambda: io.BytesIO(b"new"), 3, None) for name in names]
+    errors = dict(dropbox_fs.upload_files(files))
+    assert [isinstance(errors[number], fs.errors.ResourceReadOnly) for number in range(3)] == [True, True, False]
+    assert documents.control.read("/d/new.txt") == b"new"
+    assert dropbox_fs.readtext("/d/Notes.paper.md") == TEXT
 
 
 def test_documents_are_moved_copied_and_removed_by_the_name_that_is_shown(
