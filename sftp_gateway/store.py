@@ -86,7 +86,8 @@ class Store:
         try:
             return attributes.from_info(self.filesystem.getinfo(path, ["details"]))
         except errors.ResourceNotFound:
-            if draft is not None and draft.state is State.PARTIAL:
+            draft = draft or self.current(path, at_once=True)
+            if draft is not None and draft.state is not State.ENDED:
                 return _draft_attributes(draft)
             raise
 
@@ -99,12 +100,17 @@ class Store:
             return _draft_attributes(draft)
         if self._cached_info is None or draft is not None:
             return None
-        info = self._cached_info(path, ["details"])
+        try:
+            info = self._cached_info(path, ["details"])
+        except errors.ResourceNotFound:
+            if self.current(path, at_once=True) is not None:
+                return None
+            raise
         return None if info is None else attributes.from_info(info)
 
     def scan(self, path: str) -> Iterator[tuple[str, Attributes]]:
         """Yield name and attributes of everything in a directory, what is being written included."""
-        self.follow()
+        self.follow(at_once=True)
         drafts = self.overlay.children(path)
         infos = self._local_infos(path) if self.local else self.filesystem.scandir(path, namespaces=["details"])
         for info in infos:
@@ -328,8 +334,9 @@ class Store:
             for file, (path, size, touched) in found.items():
                 self._revive(path, size, touched, file)
 
-    def current(self, path: str) -> Draft | None:
-        self.follow()
+    def current(self, path: str, *, at_once: bool = False) -> Draft | None:
+        """Return the draft that counts at `path`; `at_once` also where another process has left it just now."""
+        self.follow(at_once=at_once)
         draft = self.overlay.top(path)
         return draft if draft is not None and draft.state is not State.ENDED else None
 

@@ -31,6 +31,7 @@ def emulator() -> Iterator[Emulator]:
 @pytest.fixture
 def gateway(emulator: Emulator, start_gateway: StartGateway) -> SFTPGateway:
     emulator.control.write("/stalled", BIG)
+    emulator.control.write("/slow/file", b"x")
     for number in range(TIMES * 10):
         emulator.control.write(f"/files/{number}", b"x" * 50_000)
         emulator.control.write(f"/folder {number}/file", b"x")
@@ -90,9 +91,8 @@ def stall_a_commit(emulator: Emulator, client: RawClient) -> list[int]:
 
 
 def stall_a_listing(emulator: Emulator, client: RawClient) -> list[int]:
-    emulator.control.write("/hangs/file", b"x")
-    emulator.control.fault("files/list_folder", "stall", None, path="/hangs")
-    return [client.path(Kind.OPENDIR, "/hangs")]
+    emulator.control.fault("files/list_folder", "stall", None, path="/slow")
+    return [client.path(Kind.OPENDIR, "/slow")]
 
 
 @pytest.mark.parametrize("stall", [stall_a_read, stall_a_commit, stall_a_listing])

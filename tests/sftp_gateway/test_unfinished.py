@@ -54,7 +54,7 @@ def test_a_file_of_which_a_write_failed_is_not_committed(serving: Serving, emula
     assert client.wait(client.write(handle, 0, b"x" * 60_000)).ok
     assert "used up" in client.wait(client.write(handle, 60_000, b"x" * 60_000)).text
     if then == "write_on":
-        assert client.wait(client.write(handle, 120_000, b"y")).ok
+        assert client.wait(client.write(handle, 80_000, b"y")).ok
     if then == "cut_back":
         client.wait(client.fsetstat(handle, size=60_000))
     reply = client.wait(client.close(handle))
