@@ -26,7 +26,7 @@ _LOOKING = {Kind.STAT, Kind.LSTAT, Kind.OPENDIR, Kind.READLINK}
 _TOLD = (Status.FAILURE, Status.PERMISSION_DENIED)
 _CHANGING = {Kind.OPEN, Kind.CLOSE, Kind.MKDIR, Kind.RMDIR, Kind.REMOVE, Kind.RENAME, Kind.EXTENDED, Kind.WRITE}
 _EXISTS = ": exists already"  # clients that make folders and files just in case do not mind
-_MAKING = {Kind.MKDIR, Kind.RENAME, Kind.EXTENDED}
+_MAKING = {Kind.MKDIR, Kind.RENAME, Kind.EXTENDED, Kind.CLOSE}
 _NAMING = {Kind.MKDIR, Kind.RMDIR, Kind.REMOVE, Kind.RENAME}
 
 
