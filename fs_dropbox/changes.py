@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from fs_dropbox.cache import ABSENT, MetadataCache
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
-from fs_dropbox.errors import ApiError, AuthError, TransportError
+from fs_dropbox.errors import ApiError, AuthError, TransportError, reason
 
 if TYPE_CHECKING:
     from fs_dropbox.client import Longpoll, Page
@@ -53,6 +53,7 @@ class ChangeFeed:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._subscribers: list[Subscriber] = []  # guarded by _lock
+        self._problem: str | None = None  # replaced by the feed's thread alone
         # of the feed's thread
         self._cursor: str | None = None
         self._has_lost_changes = False
@@ -63,6 +64,11 @@ class ChangeFeed:
     def is_live(self) -> bool:
         """Whether every foreign change up to a longpoll cycle ago has been applied."""
         return self._live.is_set()
+
+    @property
+    def problem(self) -> str | None:
+        """Why the feed is down, in words for people; None while it is not."""
+        return self._problem
 
     def start(self) -> None:
         """Start the thread, once; later calls do nothing."""
@@ -103,15 +109,22 @@ class ChangeFeed:
         return unsubscribe
 
     def _run(self) -> None:
+        try:
+            self._follow_for_ever()
+        finally:  # a feed that has ended, by whatever is no Exception, must not seem to be live
+            self._set_live(False)
+
+    def _follow_for_ever(self) -> None:
         failures = 0
         while not self._stop.is_set():
             try:
                 self._follow()
                 failures = 0
-            except Exception as error:  # noqa: BLE001 - whatever it is: a feed that has ended must not seem to be live
+            except Exception as error:  # noqa: BLE001 - whatever it is: the feed goes on
                 self._set_live(False)
                 if self._stop.is_set():
                     return
+                self._problem = reason(error) if isinstance(error, (ApiError, TransportError)) else repr(error)
                 self._stop.wait(self._note_failure(error, failures))
                 failures = min(failures + 1, len(PAUSES_SECONDS) - 1)
 
@@ -154,7 +167,8 @@ class ChangeFeed:
         if live and not self._stop.is_set():
             self._cache.trust(True)
             self._live.set()
-            _logger.debug("the change feed is live")
+            _logger.log(logging.INFO if self._problem else logging.DEBUG, "the change feed is live")
+            self._problem = None
         else:
             self._cache.trust(False)
             self._live.clear()
@@ -188,7 +202,7 @@ class ChangeFeed:
         for subscriber in subscribers:
             try:
                 subscriber(entries)
-            except Exception:
+            except (Exception, SystemExit):  # the latter would end this thread without a word
                 _logger.exception("a subscriber of the change feed failed")
 
 

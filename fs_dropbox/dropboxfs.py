@@ -278,6 +278,11 @@ class DropboxFS(FS):
         """Whether foreign changes are being followed right now."""
         return self._feed is not None and self._feed.is_live
 
+    @property
+    def feed_problem(self) -> str | None:
+        """Why foreign changes are not being followed although they should be: then metadata expires by age."""
+        return self._feed.problem if self._feed is not None else None
+
     # Opening
 
     @as_given

@@ -250,3 +250,59 @@ def test_it_rests_longer_after_own_changes_alone(
     seconds_between_looks(file("/foreign"), file("/and another"))
     assert seconds_between_looks(file("/own"), file("/own too")) >= 1.15
     assert 0.35 <= seconds_between_looks(file("/third"), file("/fourth")) < 1.15
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (TransportError("connect", "connection refused", host="notify.dropboxapi.com"), "connection refused"),
+        (AuthError("files/list_folder/longpoll", ("invalid_access_token",)), "fs-dropbox login"),
+        (RuntimeError("a bug"), "a bug"),
+    ],
+)
+def test_a_feed_that_is_down_says_why_until_it_is_back(
+    journal: Journal,
+    feed: ChangeFeed,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    told: str,
+) -> None:
+    caplog.set_level("INFO")
+    assert feed.problem is None
+    monkeypatch.setattr(changes, "PAUSES_SECONDS", (DEADLINE_SECONDS, DEADLINE_SECONDS))
+    journal.fail("latest", error)
+    journal.fail("longpoll", error)
+    eventually(lambda: feed.problem)
+    assert told in str(feed.problem)
+    assert not feed.is_live
+    assert "the change feed" in caplog.text
+    assert "is live" not in caplog.text
+
+
+def test_a_feed_that_is_back_says_so(journal: Journal, feed: ChangeFeed, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    journal.fail("longpoll", TransportError("timeout"))
+    eventually(lambda: "the change feed is live" in caplog.text)
+    assert feed.is_live
+    assert feed.problem is None
+
+
+def test_a_subscriber_that_wants_to_exit_does_not_end_the_feed(
+    journal: Journal, cache: MetadataCache, feed: ChangeFeed, caplog: pytest.LogCaptureFixture
+) -> None:
+    def leave(entries: object) -> None:
+        raise SystemExit
+
+    feed.subscribe(leave)
+    for path in ("/a", "/b"):
+        journal.add(file(path))
+        eventually(lambda path=path: cache.get(path) == file(path))
+    assert feed.is_live
+    assert "a subscriber of the change feed failed" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_feed_that_ends_does_not_seem_to_be_live(journal: Journal, feed: ChangeFeed) -> None:
+    journal.fail("longpoll", GeneratorExit())  # type: ignore[arg-type]
+    eventually(lambda: not feed.is_live)
