@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,7 +57,19 @@ def describe(session: Session) -> Mapping[str, Any] | None:
     }
 
 
-def is_meant(session: Session, request: Mapping[str, Any]) -> bool:
+def answer(
+    request: Mapping[str, Any], sessions: Iterable[Session], end: Callable[[Callable[[Session], bool], str], list[str]]
+) -> Mapping[str, Any]:
+    """Answer a request of the control socket: show sessions, or end some with `end`, which returns their names."""
+    if request.get("command") == "sessions":
+        described = [describe(session) for session in sessions]
+        return {"pid": os.getpid(), "sessions": [session for session in described if session is not None]}
+    if request.get("command") == "kick":
+        return {"ended": end(lambda session: _is_meant(session, request), "ended by the administrator")}
+    return {"error": "unknown command"}
+
+
+def _is_meant(session: Session, request: Mapping[str, Any]) -> bool:
     """Tell whether a request to end sessions, by name or by user, means this one."""
     login = session.login
     if login is None:

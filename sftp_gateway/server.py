@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import hmac
 import logging
-import os
 import select
 import selectors
 import socket
@@ -21,10 +21,9 @@ import paramiko
 from fs.base import FS
 
 from sftp_gateway import inspection
-from sftp_gateway.accounts import Accounts
 from sftp_gateway.config import ConfigError, GatewayConfig
-from sftp_gateway.gatekeeper import Gatekeeper, Register
-from sftp_gateway.hostkey import HostKeyError, create_private_file, load_host_key, load_or_create_host_key
+from sftp_gateway.gatekeeper import Register
+from sftp_gateway.hostkey import HostKeyError, load_host_key, load_or_create_host_key
 from sftp_gateway.journal import Totals
 from sftp_gateway.journals import Journals
 from sftp_gateway.keeper import Keeper
@@ -33,11 +32,10 @@ from sftp_gateway.logs import log_event
 from sftp_gateway.proxy_protocol import ProxyDoor
 from sftp_gateway.reloading import loses_its_place, merged, needing_restart
 from sftp_gateway.reporting import Reporting, StatusShare
-from sftp_gateway.session import Services, Session
+from sftp_gateway.services import change_services, load_account_secret, make_services
+from sftp_gateway.session import Session
 from sftp_gateway.transport import DISCONNECT_BY_APPLICATION, BoundedTransport, prepare_socket, shut_down
-from sftp_gateway.tree import TreeLimits
 from sftp_gateway.users import Users
-from sftp_gateway.workers import Workers
 from sftp_gateway.write_back import WriteBackLimits
 
 if TYPE_CHECKING:
@@ -124,6 +122,7 @@ class SFTPGateway:
             config.state_path / "journal",
             limits=WriteBackLimits(quota=config.write_back_quota_bytes, delay_seconds=config.write_back_delay_seconds),
             users_of=lambda wanted: [name for name, url in self._users().urls(write_back=True) if url == wanted],
+            digest=lambda text: hmac.new(secret, text.encode("utf-8", "surrogatepass"), "sha256").hexdigest(),
         )
         self._reporting = self._report()
         try:
@@ -132,26 +131,13 @@ class SFTPGateway:
             self._reporting.close()
             raise
         self._address: tuple[str, int] = self._listener.getsockname()[:2]
-        self._services = Services(
-            users=Users(config.users, **_credential_settings(config)),
-            accounts=Accounts(
-                open_filesystem=self._open_filesystem,
-                spool_folder=config.state_path / "spool",
-                secret=secret,
-                tree_limits=TreeLimits(
-                    spool_quota=config.spool_quota_bytes,
-                    partial_seconds=config.partial_seconds,
-                    shared=self._crew is not None,
-                ),
-                open_seconds=config.open_seconds,
-                idle_seconds=config.account_idle_seconds,
-                recheck_seconds=config.recheck_seconds,
-                wrap=self._journals.wrap,
-            ),
-            workers=Workers(config.workers),
-            gatekeeper=Gatekeeper(**_limits(config), register=self._crew.register if self._crew is not None else None),
-            listeners=self._reporting.listeners,
-            meter=self._reporting.meter,
+        self._services = make_services(
+            config,
+            self._reporting,
+            open_filesystem=self._open_filesystem,
+            secret=secret,
+            wrap=self._journals.wrap,
+            register=self._crew.register if self._crew is not None else None,
         )
         self._door = self._make_door()
         self._keeper = Keeper(self._services.accounts, self._journals, lambda: self._users().urls())
@@ -213,11 +199,7 @@ class SFTPGateway:
         for key in needing_restart(old, config):
             log_event("reload", level=logging.WARNING, setting=key, reason="takes effect after a restart")
         self._config = new = merged(old, config)
-        self._services.users.replace(new.users, **_credential_settings(new))
-        self._services.gatekeeper.limit(**_limits(new))
-        self._services.accounts.set_times(
-            open_seconds=new.open_seconds, idle_seconds=new.account_idle_seconds, recheck_seconds=new.recheck_seconds
-        )
+        change_services(self._services, new)
         if self._door is not None:
             self._door.trust(new.proxy_protocol)
         ended = self._end_where(
@@ -261,12 +243,8 @@ class SFTPGateway:
         return self._services.users
 
     def _load_secret(self) -> bytes:
-        """The key of the digests that name accounts: kept, so that partial uploads are found again after a restart."""
-        path = self._config.state_path / "account_secret"
         try:
-            if not path.exists():
-                create_private_file(path, os.urandom(32))
-            return path.read_bytes()
+            return load_account_secret(self._config)
         except (HostKeyError, OSError) as error:
             raise GatewayError(str(error)) from error
 
@@ -320,13 +298,7 @@ class SFTPGateway:
 
     def _answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """Answer a request of the control socket: show sessions, or end some."""
-        if request.get("command") == "sessions":
-            described = [inspection.describe(session) for session, _ in self._snapshot()]
-            return {"pid": os.getpid(), "sessions": [session for session in described if session is not None]}
-        if request.get("command") == "kick":
-            reason = "ended by the administrator"
-            return {"ended": self._end_where(lambda session: inspection.is_meant(session, request), reason)}
-        return {"error": "unknown command"}
+        return inspection.answer(request, [session for session, _ in self._snapshot()], self._end_where)
 
     def _end_where(self, meant: Callable[[Session], bool], reason: str) -> list[str]:
         """End sessions at once, and return their names."""
@@ -474,25 +446,6 @@ class SFTPGateway:
                 transport.join(max(0.0, deadline - time.monotonic()))
                 transport.close()
         return not self._snapshot()
-
-
-def _limits(config: GatewayConfig) -> dict[str, Any]:
-    """What the gatekeeper is told of a configuration."""
-    return {
-        "max_connections": config.max_connections,
-        "max_connections_per_address": config.max_connections_per_address,
-        "max_sessions_per_user": config.max_sessions_per_user,
-        "ban_failures": config.ban_failures,
-        "ban_seconds": config.ban_seconds,
-        "ban_exempt": config.ban_exempt,
-    }
-
-
-def _credential_settings(config: GatewayConfig) -> dict[str, Any]:
-    return {
-        "credential_url": config.credential_url if config.credential_logins else None,
-        "url_parameters": config.url_parameters,
-    }
 
 
 def _dismiss(sock: socket.socket, reason: str) -> None:
