@@ -147,7 +147,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = 10 * 2**30
     write_back_delay_seconds: Annotated[
         float, Meta(description="How long a file waits at most for others that can be delivered with it.", ge=0)
-    ] = 5.0
+    ] = 10.0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="The least that is logged.")
     ] = "info"

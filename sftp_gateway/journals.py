@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fs.base import FS
+from fs.opener.parse import parse_fs_url
 
 from sftp_gateway.delivery import LOCK_NAME
 from sftp_gateway.journal import Journal, Totals
@@ -25,11 +26,20 @@ class Journals:
     Each account has a folder under its key, a keyed digest of its FS URL: no secret is in a journal or in its name.
     """
 
-    def __init__(self, folder: Path, *, limits: WriteBackLimits, users_of: Callable[[str], list[str]]) -> None:
-        """`users_of` names the users with write-back whose FS URL is the given one."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        limits: WriteBackLimits,
+        users_of: Callable[[str], list[str]],
+        digest: Callable[[str], str],
+    ) -> None:
+        """`users_of` names the users with write-back whose FS URL is the given one; `digest` hides what it is given."""
         self._folder = folder
         self._limits = limits
         self._users_of = users_of
+        self._digest = digest
+        self._left_alone: set[str] = set()  # journals that no URL has, as far as was looked
         self._empty: dict[str, tuple[int, ...]] = {}  # journals that were empty, by key, and when they last changed
 
     def wrap(self, key: str, url: str, filesystem: FS) -> FS:
@@ -38,6 +48,8 @@ class Journals:
         folder = self._folder / key
         if not users and not self.waits(key):
             return filesystem
+        if users:
+            self._take_over(key, url, users)
         label = ", ".join(users) or "?"
         if not filesystem.getmeta().get("atomic_writes"):
             reason = "this kind of storage has no atomic writes"
@@ -52,6 +64,7 @@ class Journals:
             return filesystem
         if users:
             journal.note("users", label)
+            journal.note("kind", self._kind(url, users))
         return WriteBackFS(filesystem, journal, label=label, limits=self._limits)
 
     def waits(self, key: str) -> bool:
@@ -77,6 +90,38 @@ class Journals:
         finally:
             os.close(descriptor)
         return False
+
+    def adopt(self, urls: dict[str, str]) -> None:
+        """Give journals whose URL no user has any more to those with a new token for the same; `urls` by key."""
+        orphans = {folder.name for folder in self._folders()} - urls.keys()
+        if orphans <= self._left_alone:
+            return
+        for key, url in urls.items():
+            users = self._users_of(url)
+            if users:
+                self._take_over(key, url, users)
+        for key in orphans - self._left_alone:
+            totals = look_into(self._folder / key) if (self._folder / key).exists() else None
+            if totals is not None and totals.waiting:
+                reason = "no user has the URL any more under which they were acknowledged"
+                log_event("delayed", level=logging.WARNING, journal=key, files=totals.waiting, reason=reason)
+        self._left_alone = orphans
+
+    def _take_over(self, key: str, url: str, users: list[str]) -> None:
+        """Use the journal of the same users and the same URL but for its token, where this URL has none yet."""
+        if (self._folder / key).exists():
+            return
+        kind = self._kind(url, users)
+        for folder in self._folders():
+            if not self.is_attended(folder.name) and _noted(folder, "kind") == kind:
+                with contextlib.suppress(OSError):  # another process was quicker
+                    folder.rename(self._folder / key)
+                return
+
+    def _kind(self, url: str, users: list[str]) -> str:
+        """Return what stays the same when a URL gets another token."""
+        parts = parse_fs_url(url)
+        return self._digest(repr((users, parts.protocol, parts.username, parts.resource, parts.path, parts.params)))
 
     def exist(self) -> bool:
         """Tell whether there is any journal."""
@@ -107,6 +152,15 @@ def look_into(folder: Path) -> Totals | None:
     with contextlib.closing(journal), contextlib.suppress(sqlite3.Error):
         return journal.totals()
     return None
+
+
+def _noted(folder: Path, name: str) -> str:
+    try:
+        journal = Journal(folder, create=False)
+    except JournalError:
+        return ""
+    with contextlib.closing(journal):
+        return journal.noted(name)
 
 
 def _stamp(folder: Path) -> tuple[int, ...]:

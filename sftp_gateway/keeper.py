@@ -52,8 +52,9 @@ class Keeper:
             self._stopping.wait(KEEP_SECONDS)
 
     def _look(self) -> None:
-        for name, url in self._urls():
-            key = self._accounts.key(url)
+        urls = [(name, self._accounts.key(url), url) for name, url in self._urls()]
+        self._journals.adopt({key: url for _, key, url in urls})
+        for name, key, url in urls:
             pause, due = self._delays.get(key, (KEEP_SECONDS, 0.0))
             if self._stopping.is_set() or time.monotonic() < due:
                 continue

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import hmac
+import itertools
 import logging
 import select
 import selectors

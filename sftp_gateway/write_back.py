@@ -35,7 +35,7 @@ class WriteBackLimits:
     """Bounds of one account; sizes are bytes."""
 
     quota: int = 10 * 2**30  # of what waits for its delivery; beyond, files go through to the storage
-    delay_seconds: float = 5.0  # how long a file waits for others that could go along
+    delay_seconds: float = 10.0  # how long a file waits for others that could go along
     inline: int = 64 * 2**10  # files up to this size are kept in the journal itself
     wait_seconds: float = 120.0  # how long a request waits for the delivery of what it depends on
 

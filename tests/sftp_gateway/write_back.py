@@ -72,7 +72,7 @@ class WriteBack(Serving):
         settings = {"delay_seconds": 0.0, "wait_seconds": 10.0, **limits}
         self.journal = Journal(folder / "journal", fold=str.lower)
         self.written_back = WriteBackFS(
-            _Unclosed(filesystem), self.journal, label="ann", limits=WriteBackLimits(**settings)
+            Unclosed(filesystem), self.journal, label="ann", limits=WriteBackLimits(**settings)
         )
         super().__init__(self.written_back, folder / "spool")
         self._clients: list[paramiko.SFTPClient] = []
@@ -96,7 +96,7 @@ class WriteBack(Serving):
         until(lambda: not self.journal.is_live("/"), "what was acknowledged is not delivered")
 
 
-class _Unclosed:
+class Unclosed:
     """A filesystem that outlives who closes it."""
 
     def __init__(self, filesystem: BulkFS) -> None:

@@ -1,0 +1,100 @@
+"""Write-back over an emulated Dropbox: what it costs in calls, and whose journal is whose."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fs_dropbox.emulator import Emulator
+from sftp_gateway import SFTPGateway, UserConfig
+from sftp_gateway.journal import Totals
+
+from .conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
+from .write_back import BulkFS, Unclosed, put, until
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    with Emulator() as running:
+        yield running
+
+
+def user(url: str, name: str = "ann", *, write_back: bool = True) -> UserConfig:
+    return UserConfig(name=name, password_hash=PASSWORD_HASH, url=url, write_back=write_back)
+
+
+def delivered(gateway: SFTPGateway) -> None:
+    until(lambda: gateway.pending().waiting == 0, "not delivered", 60)
+
+
+def test_many_files_cost_few_calls(emulator: Emulator, start_gateway: StartGateway, connect: Connect) -> None:
+    gateway = start_gateway(users=(user(emulator.fs_url),), write_back_delay_seconds=60.0)
+    with connect(gateway, "ann", PASSWORD).open_sftp_client() as client:
+        emulator.control.reset_counts()
+        client.mkdir("/scans")
+        for number in range(300):
+            put(client, f"/scans/{number}", bytes(1000 + number))
+        delivered(gateway)
+        calls = emulator.control.calls()
+    assert len(emulator.control.tree("/scans")) == 300
+    assert sum(calls.values()) <= 20, calls
+    assert sum(count for route, count in calls.items() if "upload" in route) <= 10, calls
+
+
+def test_what_it_has_is_told(emulator: Emulator, start_gateway: StartGateway, connect: Connect) -> None:
+    gateway = start_gateway(users=(user(emulator.fs_url),))
+    assert gateway.pending() == Totals()
+    emulator.control.latency(delay_seconds=0.5)
+    with connect(gateway, "ann", PASSWORD).open_sftp_client() as client:
+        put(client, "/f", b"12345")
+        before = gateway.pending()
+        assert (before.waiting, before.failed, before.bytes) == (1, 0, 5)
+        assert before.oldest is not None
+        assert time.time() - before.oldest < 60
+        delivered(gateway)
+    assert gateway.pending() == Totals()
+
+
+def test_people_with_credentials_have_no_write_back(
+    emulator: Emulator, start_gateway: StartGateway, connect: Connect, tmp_path: Path
+) -> None:
+    gateway = start_gateway(users=(), url_parameters=emulator.fs_url.partition("?")[2])
+    name, secret = f"{emulator.app_key}~{emulator.app_secret}", emulator.refresh_token
+    with connect(gateway, name, secret).open_sftp_client() as client:
+        put(client, "/f", b"content")
+        assert emulator.control.exists("/f")
+    assert not (tmp_path / "state" / "journal").exists()
+
+
+def test_a_new_token_takes_over_what_waits(start_gateway: StartGateway, connect: Connect, log_lines: LogLines) -> None:
+    filesystem = BulkFS()
+    filesystem.reachable.clear()
+
+    def gateway(token: str, name: str = "ann", *, write_back: bool = True) -> SFTPGateway:
+        url = f"dropbox://key~secret:{token}@/"
+        return start_gateway(
+            users=(user(url, name, write_back=write_back),), open_filesystem=lambda _: Unclosed(filesystem)
+        )
+
+    first = gateway("token-1")
+    with connect(first, "ann", PASSWORD).open_sftp_client() as client:
+        put(client, "/f", b"content")
+    first.stop()
+    other = gateway("token-2", "bob")
+    assert log_lines("delayed", 1)
+    until(lambda: any("no user has the URL" in line["reason"] for line in log_lines("delayed")), "it was not told")
+    assert other.pending().waiting == 1, "another user is another account"
+    other.stop()
+    filesystem.reachable.set()
+    second = gateway("token-2")
+    until(lambda: filesystem.exists("/f"), "the new token did not take it over")
+    with connect(second, "ann", PASSWORD).open_sftp_client() as client:
+        filesystem.reachable.clear()
+        put(client, "/g", b"content")
+    second.stop()
+    filesystem.reachable.set()
+    gateway("token-2", write_back=False)  # delivered although nobody has write-back any more
+    until(lambda: filesystem.exists("/g"), "not delivered")
