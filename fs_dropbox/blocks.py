@@ -15,10 +15,10 @@ from typing import Final
 
 BLOCK_BYTES: Final = 256 * 1024
 SPAN_BLOCKS: Final = 16  # 4 MiB: the most that one fetch asks for, and what Dropbox's content hash is made of
-AHEAD_BYTES: Final = 48 * 2**20  # the most that is fetched ahead of a sequential reader
+AHEAD_BYTES: Final = 44 * 2**20  # the most that is fetched ahead of a sequential reader
 SMALL_BYTES: Final = 2**20  # contents up to this size are fetched in one piece
 NEAR_BYTES: Final = 2 * 2**20  # pipelined clients read a little out of order; that is still sequential
-READER_BYTES: Final = 64 * 2**20  # the most that one reader keeps
+READER_BYTES: Final = 60 * 2**20  # the most that one reader keeps: under 64 MB
 ALL_BYTES: Final = 192 * 2**20  # the most that all readers of a filesystem keep, or one block each
 IDLE_SECONDS: Final = 30.0  # who has not read for so long loses its blocks when others need the room
 WAIT_SECONDS: Final = 900.0  # above every deadline of a fetch: a bound, not a policy
