@@ -128,3 +128,13 @@ def test_what_dropbox_has_forgotten_is_sent_again(stack: Stack) -> None:
     stack.sftp("reput file")
     assert stack.stored() == {"file": digest(content)}
     assert stack.control.bytes_in()[APPEND] == SIZE
+
+
+@pytest.mark.parametrize("after", [1, 2], ids=["the first append", "the one that closes"])
+def test_an_upload_that_cannot_be_gone_on_with_after_all_is_sent_anew(stack: Stack, after: int) -> None:
+    content = begin(stack)
+    # the first append only asks whether the session is still there
+    stack.control.fault(APPEND, "error", 1, after, error={".tag": "not_found"})
+    stack.sftp("reput file")
+    assert stack.stored() == {"file": digest(content)}
+    assert stack.control.calls()["files/upload_session/start"] == 1
