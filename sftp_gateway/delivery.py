@@ -199,6 +199,8 @@ class Delivery:
         """Tell whether more files may come soon that could go along."""
         if len(due) >= BULK_FILES or sum(pending.size for pending in due) >= BULK_BYTES:
             return False
+        if any(pending.attempts for pending in due):  # these have waited
+            return False
         now = time.time()
         is_quiet = now - self._journal.latest() >= min(QUIET_SECONDS, self._delay_seconds)
         return not is_quiet and now - min(pending.acknowledged for pending in due) < self._delay_seconds

@@ -403,6 +403,53 @@ def test_an_exclusive_creation_replaces_nothing(filesystem: BulkFS, start: Start
     assert [pending.failed for pending in serving.pending()] == [True]
 
 
+def test_what_had_arrived_although_nobody_knew_is_no_conflict(filesystem: BulkFS, start: Start) -> None:
+    """As after a crash between the commit and the journal's note of it."""
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    filesystem.commit("/changed", b"0123456789")
+    put(client, "/new", b"content", "wx")
+    with client.open("/changed", "r+") as file:
+        file.write(b"ab")
+    filesystem.lost |= {"/new", "/changed"}
+    serving.journal.hurry()
+    serving.settled()
+    assert not serving.pending()
+    assert contents(filesystem, "/changed") == b"ab23456789"
+    assert len([path for path, _, _ in filesystem.commits if path == "/changed"]) == 2
+    assert len([path for path, _, _ in filesystem.commits if path == "/new"]) == 1
+
+
+def test_what_may_have_arrived_is_renamed_in_the_storage_too(
+    filesystem: BulkFS, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sftp_gateway.delivery.MAX_BACKOFF_SECONDS", 0.05)
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    put(client, "/f", b"content")
+    filesystem.lost.add("/f")
+    serving.journal.hurry()
+    until(lambda: bool(serving.journal.trouble("/")) or not serving.pending(), "it was not tried")
+    client.rename("/f", "/g")
+    serving.settled()
+    assert filesystem.listdir("/") == ["g"]
+
+
+def test_a_delivery_that_dies_is_taken_up(filesystem: BulkFS, start: Start) -> None:
+    first = start(delay_seconds=60.0)
+    put(first.client(), "/f", b"content")
+    put(first.client(), "/gone", b"content")
+    first.journal.send(first.pending())  # on their way, when the process is killed
+    filesystem.commit("/gone", b"content")
+    first.close()
+    second = start(delay_seconds=60.0)
+    client = second.client()
+    client.rename("/gone", "/h")
+    second.journal.hurry()
+    second.settled()
+    assert sorted(filesystem.listdir("/")) == ["f", "h"]
+
+
 # -- what fails
 
 

@@ -37,6 +37,7 @@ class BulkFS(AtomicFS):
         super().__init__()
         self._meta = {**self._meta, "bulk_uploads": bulk, "case_insensitive": True}
         self.refused: dict[str, Exception] = {}
+        self.lost: set[str] = set()  # paths whose next commit takes place although an error is told
         self.reachable = threading.Event()
         self.reachable.set()
 
@@ -63,6 +64,9 @@ class BulkFS(AtomicFS):
         if path in self.refused:
             raise self.refused[path]
         super().commit(path, content, **options)
+        if path in self.lost:
+            self.lost.remove(path)
+            raise errors.RemoteConnectionError(path, msg="the answer was lost")
 
 
 class WriteBack(Serving):
