@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from cachetools import TTLCache
 
-from fs_dropbox import commits, paths, results, routes
+from fs_dropbox import commits, exports, paths, results, routes
 from fs_dropbox.auth import Credentials
 from fs_dropbox.calls import Account, Caller
 from fs_dropbox.commits import Commit, Update
@@ -26,7 +26,6 @@ from fs_dropbox.results import Longpoll, Page, SpaceUsage
 from fs_dropbox.retry import Clock, Governor, RetryPolicy, Traffic
 from fs_dropbox.routes import Route
 from fs_dropbox.sharing import Sharing
-from fs_dropbox.transport import Answer
 
 __all__ = ["Account", "Client", "Commit", "Download", "Longpoll", "Page", "SpaceUsage", "Update"]
 
@@ -214,17 +213,9 @@ class Client:
         """Open the whole content for reading in order, pinned to the revision that it begins with."""
         return Download(self._caller, path, start)
 
-    def export(self, path: str, export_format: str | None = None) -> bytes:
-        """Return a file that cannot be downloaded in an exported form."""
-        argument = {"path": path, **({"export_format": export_format} if export_format else {})}
-
-        def receive(answer: Answer) -> bytes:
-            pieces = []
-            while piece := self._caller.read(routes.EXPORT, answer, 2**20):
-                pieces.append(piece)
-            return b"".join(pieces)
-
-        return self._caller.request(routes.EXPORT, argument, receive=receive)
+    def export(self, entry: FileEntry, export_format: str | None = None) -> bytes:
+        """Return what a document is exported as, in the format that Dropbox proposes unless one is given."""
+        return exports.export(self._caller, entry, export_format)
 
     def upload(self, commit: Commit, data: bytes) -> FileEntry:
         """Commit a small file in one call (at most 150 MiB)."""

@@ -17,7 +17,7 @@ from fs_dropbox.entries import FileEntry
 from fs_dropbox.errors import ApiError, fs_errors
 
 Show: TypeAlias = Literal["export", "as_is", "hide"]
-Export: TypeAlias = Callable[[str, str | None], bytes]
+Export: TypeAlias = Callable[[FileEntry, str | None], bytes]
 
 # What each kind of document is exported as unless its reader wants something else; others as Dropbox proposes.
 _DEFAULTS: Final = {"paper": "markdown", "papert": "markdown"}
@@ -48,7 +48,7 @@ class Documents:
         """Set up.
 
         Args:
-            export: gives the content of a path or "rev:…" in a format; raises ApiError or TransportError.
+            export: gives the content of a revision in a format; raises ApiError or TransportError.
             executor: where the documents of a folder are exported at once.
             show: "export"; "as_is" for their own names and sizes, unreadable; "hide" leaves them out of listings.
             formats: which to prefer, such as "html" or "docx", in this order; none for a default by kind.
@@ -171,7 +171,7 @@ class Documents:
             held = self._held.get(key)
         if held is not None:
             return held
-        content = self._flights.do(key, lambda: self._export(f"rev:{entry.rev}", key[1]))
+        content = self._flights.do(key, lambda: self._export(entry, key[1]))
         with self._lock:
             self._sizes[key] = len(content)
             if len(content) <= HELD_BYTES:

@@ -98,6 +98,7 @@ TABLE: Final[dict[Tags, Rule]] = {
     ("unsupported_file",): _NOT_DOWNLOADABLE,
     ("non_exportable",): (errors.Unsupported, "this file cannot be exported"),
     ("invalid_export_format",): (errors.Unsupported, "this file cannot be exported in that format"),
+    ("export_too_large",): (errors.Unsupported, "what it is exported as is larger than 256 MB"),
     ("retry_error",): (errors.OperationFailed, "Dropbox is still preparing the export; try again in a moment"),
     ("not_allowed",): (errors.PermissionDenied, "Dropbox does not allow a link to this file"),
     ("email_not_verified",): _EMAIL,

@@ -17,6 +17,7 @@ class Options:
     second_finish: Literal["not_found", "closed", "repeat"] = "not_found"  # finish of a finished upload session
     overwrite_name: Literal["keep", "change"] = "keep"  # the stored name when a write spells it in another case
     delete_lists_children: bool = False  # deltas report each child of a deleted folder
+    export_by_rev: bool = True  # False: documents are exported by path and by id only
     recursive_lists_root: bool = True  # a recursive listing of /x contains /x itself
     root_refusal: Literal["400", "malformed_path"] = "400"  # delete, move, create_folder of "/"
     locked_write: Literal["access_restricted", "no_write_permission"] = "access_restricted"  # upload onto a locked file

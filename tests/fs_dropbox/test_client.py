@@ -336,7 +336,9 @@ def test_export(emulator: Emulator, client: Client) -> None:
     assert not entry.is_downloadable
     with pytest.raises(ApiError, match="unsupported_file"):
         client.download("/doc.paper", 0, 1)
-    assert b"Title" in client.export("/doc.paper", "markdown")
+    entry = client.get_metadata("/doc.paper")
+    assert isinstance(entry, FileEntry)
+    assert b"Title" in client.export(entry, "markdown")
 
 
 def test_space_of_an_account_and_of_a_team(emulator: Emulator, client: Client) -> None:

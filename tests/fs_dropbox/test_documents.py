@@ -8,7 +8,7 @@ from collections.abc import Callable
 import fs.errors
 import pytest
 
-from fs_dropbox import DropboxFS
+from fs_dropbox import DropboxFS, exports
 from fs_dropbox.emulator import Emulator
 
 TEXT = "# Title\n\nText & more, ünïcode"
@@ -23,7 +23,7 @@ def documents(emulator: Emulator) -> Emulator:
     return emulator
 
 
-def exports(emulator: Emulator) -> int:
+def export_calls(emulator: Emulator) -> int:
     return emulator.control.calls()["files/export"]
 
 
@@ -43,7 +43,7 @@ def test_documents_are_shown_and_read_as_their_exports(documents: Emulator, drop
 
 def test_a_cold_stat_tells_the_exact_size_and_one_export_serves_all(documents: Emulator, dropbox_fs: DropboxFS) -> None:
     assert dropbox_fs.getsize("/d/Notes.paper.md") == len(TEXT.encode())
-    assert exports(documents) == 1
+    assert export_calls(documents) == 1
     assert dropbox_fs.getinfo("/d/Notes.paper.md", ["details"]).name == "Notes.paper.md"
     assert dropbox_fs.cached_info("/d/Notes.paper.md", ["details"]) is not None
     with dropbox_fs.openbin("/d/Notes.paper.md") as file:
@@ -51,7 +51,7 @@ def test_a_cold_stat_tells_the_exact_size_and_one_export_serves_all(documents: E
         assert file.version  # type: ignore[attr-defined]
         file.seek(2)
         assert file.read(5) == b"Title"
-    assert exports(documents) == 1
+    assert export_calls(documents) == 1
 
 
 def test_an_edited_document_is_exported_anew(documents: Emulator, open_dropbox: Callable[..., DropboxFS]) -> None:
@@ -60,7 +60,29 @@ def test_an_edited_document_is_exported_anew(documents: Emulator, open_dropbox: 
     documents.control.make_paper("/d/Notes.paper", "changed")
     assert dropbox_fs.getsize("/d/Notes.paper.md") == len("changed")
     assert dropbox_fs.readtext("/d/Notes.paper.md") == "changed"
-    assert exports(documents) == 2
+    assert export_calls(documents) == 2
+
+
+def test_a_document_is_exported_by_its_id_where_dropbox_takes_no_rev(
+    documents: Emulator, open_dropbox: Callable[..., DropboxFS]
+) -> None:
+    documents.control.options(export_by_rev=False)
+    dropbox_fs = open_dropbox(cache_ttl_seconds=300.0, change_feed=False)
+    assert dropbox_fs.readtext("/d/Plan.papert.md") == "a template"
+    assert dropbox_fs.exists("/d/Notes.paper.md")
+    documents.control.make_paper("/d/Notes.paper", "another revision than the one that is known")
+    with pytest.raises(fs.errors.ResourceNotFound):
+        dropbox_fs.readtext("/d/Notes.paper.md")
+
+
+def test_an_export_is_checked_and_bounded(
+    documents: Emulator, dropbox_fs: DropboxFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents.control.fault("files/export", "corrupt_body")
+    assert dropbox_fs.readtext("/d/Notes.paper.md") == TEXT
+    monkeypatch.setattr(exports, "LARGEST_BYTES", 5)
+    with pytest.raises(fs.errors.Unsupported, match="larger than"):
+        dropbox_fs.readbytes("/d/Letter.gdoc.docx")
 
 
 def test_names_alone_cost_no_export(documents: Emulator, dropbox_fs: DropboxFS) -> None:
@@ -70,7 +92,7 @@ def test_names_alone_cost_no_export(documents: Emulator, dropbox_fs: DropboxFS) 
     assert not dropbox_fs.exists("/d/Notes.paper.html")
     assert not dropbox_fs.exists("/d/Other.paper.md")
     assert dropbox_fs.cached_info("/d/Notes.paper.md", ["details"]) is None
-    assert exports(documents) == 0
+    assert export_calls(documents) == 0
 
 
 def test_the_own_name_works_too(documents: Emulator, dropbox_fs: DropboxFS) -> None:
@@ -92,7 +114,7 @@ def test_documents_as_they_are(documents: Emulator, open_dropbox: Callable[..., 
     with pytest.raises(fs.errors.Unsupported, match="cannot be downloaded"):
         as_is.openbin("/d/Notes.paper")
     assert as_is.getsize("/d/Notes.paper") == len(TEXT.encode())  # what Dropbox says, whatever that is
-    assert exports(documents) == 0
+    assert export_calls(documents) == 0
 
 
 def test_documents_can_be_hidden(documents: Emulator, open_dropbox: Callable[..., DropboxFS]) -> None:

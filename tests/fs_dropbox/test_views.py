@@ -236,6 +236,25 @@ def test_documents_in_views(emulator: Emulator, viewed: DropboxFS) -> None:
     assert viewed.readtext(path) == "# Notes"
 
 
+def test_deleted_documents_are_read_by_the_name_that_is_shown(
+    emulator: Emulator, viewed: DropboxFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The emulator forgets of deleted files that they were documents; the service need not."""
+    emulator.control.make_paper("/Notes.paper", "# Notes")
+    document = viewed._parts.client.get_metadata("/Notes.paper")
+    viewed.remove("/Notes.paper")
+    listed = viewed._parts.client.list_revisions
+    monkeypatch.setattr(
+        viewed._parts.client,
+        "list_revisions",
+        lambda path, **options: [document] if path == "/Notes.paper" else listed(path, **options),
+    )
+    monkeypatch.setattr(viewed._shown._documents, "_export", lambda *_: b"# Notes")
+    assert viewed.listdir("/.deleted") == ["Notes.paper.md"]
+    assert viewed.readtext("/.deleted/Notes.paper.md") == "# Notes"
+    assert not viewed.exists("/.deleted/Other.paper.md")
+
+
 # Shared folders
 
 

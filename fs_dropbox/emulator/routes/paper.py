@@ -26,7 +26,7 @@ def export(context: Context, arg: Arguments) -> Any:
     wanted = arg.string("export_format", None)
     with context.service.state.lock, nested():
         file, _ = context.view.find_file(path)
-        if file is None:
+        if file is None or (path.startswith("rev:") and not context.service.options.export_by_rev):
             raise PathLookupError("not_found")
         check_readable(file)
         made = paper.export(file, _source(context, file), wanted)
