@@ -36,8 +36,9 @@ _config = click.option(
 
 @click.command("check-config", context_settings=_HELP)
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("-q", "--quiet", is_flag=True, help="Print only what is wrong or risky.")
 @_json
-def check_config(file: Path, as_json: bool) -> None:
+def check_config(file: Path, quiet: bool, as_json: bool) -> None:
     """Print what is in effect with this TOML file and the environment, all that is wrong with it, and what is risky.
 
     The exit code is 0 when a gateway would start and every user could sign in, 2 otherwise.
@@ -52,7 +53,7 @@ def check_config(file: Path, as_json: bool) -> None:
     if as_json:
         _print_check_as_json(config, problems, warnings)
     else:
-        if config is not None and not problems:
+        if config is not None and not problems and not quiet:
             _print_settings(config)
         for problem in problems:
             click.echo(f"sftp-gateway: {problem}", err=True)

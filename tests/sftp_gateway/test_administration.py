@@ -250,6 +250,7 @@ def test_check_config_of_a_sound_file_warns_of_nothing(tmp_path: Path) -> None:
     file.chmod(0o600)
     done = run("check-config", file)
     assert (done.returncode, done.stderr) == (0, "")
+    assert run("check-config", "--quiet", file).stdout == ""
     checked = json.loads(run("check-config", "--json", file).stdout)
     assert checked["problems"] == checked["warnings"] == []
     assert checked["settings"]["credential_logins"] is False
