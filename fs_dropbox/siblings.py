@@ -15,9 +15,11 @@ from fs_dropbox.entries import FileEntry
 SMALL_BYTES: Final = 2**20  # larger files have a read-ahead of their own
 RUN_BYTES: Final = 8 * 2**20  # the most that is fetched ahead in one folder: what is wasted when its reader stops
 RUN_FILES: Final = 64
-RUNS: Final = 4  # folders that are read in order at the same time
+TOTAL_BYTES: Final = 32 * 2**20  # the most of all folders together
+RUNS: Final = 64  # folders that are read in order at the same time
 STEP_FILES: Final = 4  # several threads that share a folder open its files a little out of order
 IDLE_SECONDS: Final = 60.0
+LEFT_SECONDS: Final = 5.0  # a folder whose reader has paused for so long gives its bytes up to others
 LOOK_SECONDS: Final = 10.0  # between two looks for an order: in a large folder they take milliseconds
 
 Fetch = Callable[[FileEntry], bytes]
@@ -60,7 +62,7 @@ class Siblings:
     """Watches which small files are opened, and has the next ones fetched when there is an order in it.
 
     Thread-safe: one leaf lock over the runs; fetches run in other threads. Owned by DropboxFS. Content is known by its
-    rev, so that what was fetched ahead is never out of date. Bounded by `RUNS` times `RUN_BYTES`.
+    rev, so that what was fetched ahead is never out of date. Bounded by `TOTAL_BYTES` and `RUNS`.
     """
 
     def __init__(self, fetch: Fetch, submit: Submit, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -68,7 +70,9 @@ class Siblings:
         self._submit = submit
         self._now = now
         self._lock = threading.Lock()
-        self._runs: OrderedDict[str, _Run] = OrderedDict()  # guarded by _lock; folder key -> run, oldest use first
+        # guarded by _lock
+        self._runs: OrderedDict[str, _Run] = OrderedDict()  # folder key -> run, oldest use first
+        self._held_bytes = 0  # of all runs
 
     def opened(self, entry: FileEntry, folder: str, listing: Callable[[], Sequence[object] | None]) -> None:
         """Note that a file of the folder is opened for reading; `listing` gives what is in it, if that is known."""
@@ -96,9 +100,10 @@ class Siblings:
         with self._lock:
             run = self._runs.get(folder)
             held = run.held.pop(entry.rev, None) if run is not None else None
-        if held is None:
-            return None
-        future = held[0]
+            if held is None:
+                return None
+            future, size = held
+            self._held_bytes -= size
         if future.cancel():  # it has not even begun
             return None
         return future.result() if future.exception() is None else None
@@ -142,11 +147,24 @@ class Siblings:
         run.ahead = max(run.ahead, here + 1)
         end = min(len(order.files), here + 1 + min(RUN_FILES, 2 * run.length))
         held = sum(size for _, size in run.held.values())
-        while run.ahead < end and held + order.files[run.ahead].size <= RUN_BYTES:
+        while run.ahead < end:
             entry = order.files[run.ahead]
-            run.held[entry.rev] = self._start(entry), entry.size
-            held += entry.size
+            if held + entry.size > RUN_BYTES or not self._has_room_locked(entry.size, run):
+                break
+            if entry.rev not in run.held:
+                run.held[entry.rev] = self._start(entry), entry.size
+                held += entry.size
+                self._held_bytes += entry.size
             run.ahead += 1
+
+    def _has_room_locked(self, size: int, run: _Run) -> bool:
+        """Tell whether so much more may be held, if need be after forgetting what nobody came for."""
+        for other in self._runs.values():
+            if self._held_bytes + size <= TOTAL_BYTES:
+                return True
+            if other is not run and run.used - other.used > LEFT_SECONDS:
+                self._forget_held_locked(other)
+        return self._held_bytes + size <= TOTAL_BYTES
 
     def _start(self, entry: FileEntry) -> Future[bytes]:
         try:
@@ -160,8 +178,9 @@ class Siblings:
         self._forget_held_locked(self._runs.pop(folder))
 
     def _forget_held_locked(self, run: _Run) -> None:
-        for future, _ in run.held.values():
+        for future, size in run.held.values():
             future.cancel()
+            self._held_bytes -= size
         run.held.clear()
 
 

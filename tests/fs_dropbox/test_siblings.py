@@ -12,7 +12,16 @@ import pytest
 from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.entries import FileEntry, FolderEntry
-from fs_dropbox.siblings import IDLE_SECONDS, RUN_BYTES, RUN_FILES, RUNS, SMALL_BYTES, Siblings
+from fs_dropbox.siblings import (
+    IDLE_SECONDS,
+    LEFT_SECONDS,
+    RUN_BYTES,
+    RUN_FILES,
+    RUNS,
+    SMALL_BYTES,
+    TOTAL_BYTES,
+    Siblings,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -104,6 +113,38 @@ def test_what_is_wasted_is_bounded() -> None:
     assert len(large.fetched) <= 20 + RUN_BYTES // 900_000
     held = sum(size for run in large.siblings._runs.values() for _, size in run.held.values())
     assert 0 < held <= RUN_BYTES
+
+
+def test_folders_that_are_read_at_the_same_time_do_not_disturb_each_other() -> None:
+    entries = {f"/{path}": [file(f"{number}", folder=f"/{path}") for number in range(50)] for path in range(16)}
+    folder = Folder([])
+    answers = []
+    for number in range(50):
+        for path, listed in entries.items():
+            folder.siblings.opened(listed[number], path, lambda listed=listed: listed)  # type: ignore[misc]
+            folder.work()
+            answers.append(folder.siblings.take(listed[number], path))
+    assert sum(answer is not None for answer in answers) == 16 * 48
+    assert len(folder.fetched) == 16 * 48
+
+
+def test_all_folders_together_are_bounded_and_those_that_were_left_make_room() -> None:
+    folder = Folder([])
+
+    def read(path: int) -> int:
+        listed = [file(f"{number}", 900_000, folder=f"/{path}") for number in range(100)]
+        for entry in listed[:10]:
+            folder.siblings.opened(entry, f"/{path}", lambda: listed)
+            folder.siblings.take(entry, f"/{path}")
+        return len(folder.siblings._runs[f"/{path}"].held)
+
+    held = [read(path) for path in range(10)]
+    total = sum(size for run in folder.siblings._runs.values() for _, size in run.held.values())
+    assert 0.8 * TOTAL_BYTES < total <= TOTAL_BYTES
+    assert held[0] > 0
+    assert held[-1] == 0
+    folder.now += LEFT_SECONDS + 1
+    assert read(11) == held[0]
 
 
 def test_only_a_few_folders_are_watched_and_only_for_a_while() -> None:
