@@ -26,6 +26,7 @@ from fs_dropbox.documents import Show
 from fs_dropbox.entries import FileEntry, FolderEntry, to_info
 from fs_dropbox.errors import fs_errors, opening
 from fs_dropbox.shown import Below
+from fs_dropbox.subfolder import DropboxSubFS
 from fs_dropbox.text_files import text_file
 from fs_dropbox.walker import DropboxWalker
 
@@ -80,6 +81,7 @@ class DropboxFS(FS):
         "virtual": False,
     }
     walker_class = DropboxWalker
+    subfs_class = DropboxSubFS  # type: ignore[assignment]
 
     def __init__(
         self,

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fs.opener import Opener
 from fs.opener.errors import OpenerError
-from fs.subfs import ClosingSubFS
 
 from fs_dropbox.documents import SHOWS
 from fs_dropbox.dropboxfs import DropboxFS
+from fs_dropbox.subfolder import ClosingDropboxSubFS
 
 if TYPE_CHECKING:
     from fs.base import FS
@@ -118,7 +118,7 @@ class DropboxOpener(Opener):
         try:
             if create:
                 dropbox_fs.makedirs(folder, recreate=True)
-            opened: FS = dropbox_fs.opendir(folder, factory=ClosingSubFS)  # closes the account with it
+            opened: FS = dropbox_fs.opendir(folder, factory=ClosingDropboxSubFS)  # closes the account with it
         except BaseException:
             dropbox_fs.close()
             raise

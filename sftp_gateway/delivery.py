@@ -84,7 +84,7 @@ class Delivery:
         self._label = label
         self._delay_seconds = delay_seconds
         self._on_delivered = on_delivered
-        self._has_bulk = bool(filesystem.getmeta().get("bulk_uploads"))
+        self._has_bulk = bool(filesystem.getmeta().get("bulk_uploads")) and hasattr(filesystem, "upload_files")
         self._lock_path = journal.vault.folder / LOCK_NAME
         self._condition = threading.Condition()
         self._stopping = False  # guarded by _condition

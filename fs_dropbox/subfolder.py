@@ -1,0 +1,71 @@
+"""`DropboxSubFS`: a folder of the account as a filesystem of its own, with all that the whole one can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import fs.errors
+from fs.base import FS
+from fs.error_tools import unwrap_errors
+from fs.info import Info
+from fs.subfs import SubFS
+
+if TYPE_CHECKING:
+    from fs_dropbox.bulk import File
+
+
+class DropboxSubFS(SubFS[Any]):
+    """What `opendir` gives. PyFilesystem's own SubFS copies folders file by file, and hides what it does not know.
+
+    Owns nothing; as thread-safe as the filesystem that it is a folder of.
+    """
+
+    def cached_info(self, path: str, namespaces: Collection[str] | None = None) -> Info | None:
+        """Return what `getinfo` would, None where Dropbox would have to be asked; see `DropboxFS.cached_info`."""
+        self.check()
+        _fs, _path = self.delegate_path(path)
+        with unwrap_errors(path):
+            found: Info | None = _fs.cached_info(_path, namespaces)
+        return found
+
+    def upload_files(self, files: Iterable[File]) -> Iterator[tuple[int, Exception | None]]:
+        """Upload many files in few calls; see `DropboxFS.upload_files`."""
+        self.check()
+        given: dict[int, str] = {}  # of files that have no result yet
+
+        def delegated() -> Iterator[File]:
+            for index, (path, open_file, size, modified) in enumerate(files):
+                given[index] = path
+                yield self.delegate_path(path)[1], open_file, size, modified
+
+        for index, error in self.delegate_fs().upload_files(delegated()):
+            path = given.pop(index)
+            if isinstance(error, fs.errors.ResourceError):
+                error.path = path
+            yield index, error
+
+    def copy(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
+        self._transfer("copy", src_path, dst_path, overwrite=overwrite, preserve_time=preserve_time)
+
+    def copydir(self, src_path: str, dst_path: str, create: bool = False, preserve_time: bool = False) -> None:
+        self._transfer("copydir", src_path, dst_path, create=create, preserve_time=preserve_time)
+
+    def opendir(self, path: str, factory: Callable[..., SubFS[FS]] | None = None) -> SubFS[FS]:  # type: ignore[override]
+        opened: SubFS[FS] = super().opendir(path, factory=factory or DropboxSubFS)
+        return opened
+
+    def _transfer(self, method: str, source: str, target: str, **options: bool) -> None:
+        self.check()
+        _fs, _source = self.delegate_path(source)
+        _target = self.delegate_path(target)[1]
+        with unwrap_errors({_source: source, _target: target}):
+            getattr(_fs, method)(_source, _target, **options)
+
+
+class ClosingDropboxSubFS(DropboxSubFS):
+    """The same, which closes the account with itself."""
+
+    def close(self) -> None:
+        self.delegate_fs().close()
+        super().close()
