@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import subprocess
 import time
+from pathlib import Path
 
 import paramiko
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from sftp_gateway import SFTPGateway
 from sftp_gateway.proxy_protocol import SIGNATURE, HeaderError, HeaderReader
+from tests.clients import client
 
 from .conftest import PASSWORD, LogLines, StartGateway
 
@@ -185,3 +188,36 @@ def test_others_need_no_header(start_gateway: StartGateway) -> None:
     gateway = start_gateway(proxy_protocol=("10.0.0.0/8",))
     with connected(gateway, b"") as sock:
         assert sock.recv(100) == BANNER
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("version", ["send-proxy", "send-proxy-v2"])
+def test_haproxy_in_front(start_gateway: StartGateway, log_lines: LogLines, tmp_path: Path, version: str) -> None:
+    gateway = start_gateway(proxy_protocol=LOCAL_PROXY, metrics="127.0.0.1:0")
+    assert gateway.metrics_address is not None
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = tmp_path / "haproxy.cfg"
+    config.write_text(
+        f"defaults\n    mode tcp\n    timeout connect 5s\n    timeout client 60s\n    timeout server 60s\n"
+        f"frontend sftp\n    bind 127.0.0.1:{port}\n    default_backend gateways\n"
+        f"backend gateways\n    option httpchk GET /healthz\n    server one 127.0.0.1:{gateway.address[1]} {version} "
+        f"source 127.0.0.1 check no-check-send-proxy inter 200ms port {gateway.metrics_address[1]}\n"
+    )
+    with subprocess.Popen([client("haproxy"), "-db", "-q", "-f", config], stderr=subprocess.DEVNULL) as haproxy:
+        try:
+            deadline = time.monotonic() + 20
+            while True:
+                with (
+                    contextlib.suppress(OSError),
+                    socket.create_connection(("127.0.0.1", port), timeout=20, source_address=("127.0.0.99", 0)) as sock,
+                    paramiko.Transport(sock) as transport,
+                ):
+                    transport.connect(username="ann", password=PASSWORD)
+                    transport.close()
+                    transport.join(10)
+                    break
+                assert time.monotonic() < deadline
+            assert log_lines("login", 1)[0]["from"] == "127.0.0.99"
+        finally:
+            haproxy.terminate()
