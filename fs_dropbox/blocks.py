@@ -239,10 +239,10 @@ class BlockReader:
         """
         if self._submit is None or not self._run:
             return []
-        limit = self._limit_blocks
-        most = max(1, min(SPAN_BLOCKS, limit // 4))
+        room = self._limit_blocks * 3 // 4
+        most = max(1, min(SPAN_BLOCKS, (room + 1) // 2))
         growth = 2 if self._run < SMALL_BYTES else 4  # many look at the beginning of a file only
-        window = min(AHEAD_BYTES // BLOCK_BYTES, limit * 3 // 4, growth * self._run // BLOCK_BYTES)
+        window = min(AHEAD_BYTES // BLOCK_BYTES, room, growth * self._run // BLOCK_BYTES)
         end = min(self._end, last + window)
         if window >= most:
             end -= end % most if end < self._end else 0

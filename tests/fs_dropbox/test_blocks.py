@@ -260,6 +260,17 @@ def test_read_ahead_asks_for_whole_spans(executor: ThreadPoolExecutor) -> None:
     assert sorted(late) == [(at, min(at + span, len(CONTENT))) for at in range(span, len(CONTENT), span)]
 
 
+def test_with_little_memory_pieces_are_small_and_yet_not_single_blocks(executor: ThreadPoolExecutor) -> None:
+    origin = Origin()
+    reader = BlockReader(origin.fetch, len(CONTENT), submit=executor.submit, limit_bytes=8 * BLOCK_BYTES)
+    for offset in range(0, len(CONTENT), 100_000):
+        wait_until(lambda: not reader._spans)
+        assert reader.read(offset, 100_000) == CONTENT[offset : offset + 100_000]
+        assert held(reader) <= 8
+    assert origin.fetched == len(CONTENT)
+    assert len(origin.ranges) * BLOCK_BYTES < len(CONTENT) / 2
+
+
 def test_a_reader_that_is_closed_while_others_wait_for_its_blocks(executor: ThreadPoolExecutor) -> None:
     origin = Origin()
     origin.gate.clear()
