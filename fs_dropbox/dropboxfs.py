@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import IO, Any, BinaryIO, Final
 
 import fs.errors
@@ -18,19 +16,19 @@ from fs.permissions import Permissions
 from fs.subfs import SubFS
 
 from fs_dropbox import bulk, paths
+from fs_dropbox.about import ABILITIES, About
 from fs_dropbox.assembly import OPEN_SECONDS, assemble
 from fs_dropbox.auth import Credentials
 from fs_dropbox.changes import Subscriber
 from fs_dropbox.conventions import NoLock, as_given, errors_at, path_error
 from fs_dropbox.documents import Show
 from fs_dropbox.entries import FileEntry, FolderEntry, to_info
-from fs_dropbox.errors import fs_errors, opening
+from fs_dropbox.errors import opening
 from fs_dropbox.shown import Below
 from fs_dropbox.subfolder import DropboxSubFS
 from fs_dropbox.text_files import text_file
 from fs_dropbox.walker import DropboxWalker
 
-USAGE_SECONDS: Final = 60.0
 COPY_BYTES: Final = 4 * 2**20
 HISTORY_NAMESPACES: Final = ("details", "dropbox")
 
@@ -65,21 +63,7 @@ class DropboxFS(FS):
         fs.errors.RemoteConnectionError: Dropbox cannot be reached; its `reason` says where, why, and what to check.
     """
 
-    _meta = {
-        "atomic_writes": True,
-        "bulk_uploads": True,
-        "case_insensitive": True,
-        "invalid_path_chars": "\0\\\x7f",
-        "max_path_length": None,
-        "max_sys_path_length": None,
-        "network": True,
-        "read_only": False,
-        "supports_mtime": False,
-        "supports_rename": False,
-        "thread_safe": True,
-        "unicode_paths": True,
-        "virtual": False,
-    }
+    _meta = dict(ABILITIES)
     walker_class = DropboxWalker
     subfs_class = DropboxSubFS  # type: ignore[assignment]
 
@@ -107,8 +91,6 @@ class DropboxFS(FS):
     ) -> None:
         super().__init__()
         self._lock = NoLock()  # type: ignore[assignment]
-        self._usage: tuple[float, dict[str, int]] | None = None
-        self._options = {"member": member, "admin": admin, "root": root, "documents": documents, "views": views}
         with opening():
             self._parts = parts = assemble(
                 Credentials(
@@ -135,6 +117,8 @@ class DropboxFS(FS):
         self._feed = parts.feed
         self._server_side = parts.server_side
         self._shown = parts.shown
+        options = {"member": member, "admin": admin, "root": root, "documents": documents, "views": views}
+        self._about = About(parts.client, parts.account, parts.feed, options)
 
     def __repr__(self) -> str:
         return f"<DropboxFS {self._parts.account.email!r}{' closed' if self.isclosed() else ''}>"
@@ -204,14 +188,7 @@ class DropboxFS(FS):
         """Return what is known of the filesystem: "standard"; "dropbox", whose account it is and how it is shown;
         "state", whether Dropbox holds writers up ("throttled") and foreign changes are heard of ("followed");
         "usage" asks Dropbox for {"used": bytes, "total": bytes}."""
-        if namespace == "usage":
-            return self._get_usage()
-        if namespace == "dropbox":
-            return asdict(self._parts.account) | self._options
-        if namespace == "state":
-            throttled = self._parts.client.governor.throttled_until is not None
-            return {"throttled": throttled, "followed": self._feed is None or self._feed.is_live}
-        return dict(self._meta) if namespace == "standard" else {}
+        return self._about.meta(namespace)
 
     @as_given
     def geturl(self, path: str, purpose: str = "download") -> str:
@@ -429,11 +406,3 @@ class DropboxFS(FS):
     def _changeable(self, path: str) -> str:
         """Return the path in Dropbox of what is shown at a path; raises for what is in a view."""
         return self._shown.real(self.validatepath(path))
-
-    def _get_usage(self) -> dict[str, int]:
-        usage = self._usage
-        if usage is None or time.monotonic() - usage[0] > USAGE_SECONDS:
-            with fs_errors("/"):
-                space = self._client.space_usage()
-            usage = self._usage = (time.monotonic(), {"used": space.used, "total": space.allocated})
-        return dict(usage[1])

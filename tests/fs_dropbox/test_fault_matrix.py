@@ -125,7 +125,7 @@ def write_together(account: DropboxFS, base: str) -> None:
 
 
 def usage(account: DropboxFS, base: str) -> None:
-    account._usage = None  # it is remembered for a minute
+    account._about._usage = None  # it is remembered for a minute
     check(account.getmeta("usage")["total"])
 
 
