@@ -14,6 +14,7 @@ from fs_dropbox.errors import fs_errors
 USAGE_SECONDS: Final = 60.0
 ABILITIES: Final[Mapping[str, str | int | None]] = {
     "atomic_writes": True,
+    "bulk_uploads": True,
     "case_insensitive": True,
     "invalid_path_chars": "\0\\\x7f",
     "max_path_length": None,
