@@ -55,6 +55,28 @@ class DropboxSubFS(SubFS[Any]):
         opened: SubFS[FS] = super().opendir(path, factory=factory or DropboxSubFS)
         return opened
 
+    def check_writable(self, path: str) -> None:
+        """Raise what whoever writes there would meet; see `DropboxFS.check_writable`."""
+        self._delegated("check_writable", path)
+
+    def versions(self, path: str) -> list[Info]:
+        """Return the revisions of a file; see `DropboxFS.versions`."""
+        return list(self._delegated("versions", path))
+
+    def deleted(self, path: str = "/") -> list[Info]:
+        """Return what was deleted in a directory; see `DropboxFS.deleted`."""
+        return list(self._delegated("deleted", path))
+
+    def restore(self, path: str, rev: str | None = None) -> int:
+        """Bring back a revision, or what was deleted; see `DropboxFS.restore`."""
+        return int(self._delegated("restore", path, rev))
+
+    def _delegated(self, method: str, path: str, *arguments: object) -> Any:
+        self.check()
+        _fs, _path = self.delegate_path(path)
+        with unwrap_errors(path):
+            return getattr(_fs, method)(_path, *arguments)
+
     def _transfer(self, method: str, source: str, target: str, **options: bool) -> None:
         self.check()
         _fs, _source = self.delegate_path(source)
