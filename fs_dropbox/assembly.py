@@ -91,6 +91,7 @@ def assemble(
     ttl_seconds = -1.0 if cache_ttl_seconds is None else cache_ttl_seconds
     cache = MetadataCache(ttl_seconds=ttl_seconds)
     feed = ChangeFeed(client, cache) if change_feed and cache_ttl_seconds is not None else None
+    client.on_root_change(feed.renew if feed is not None else cache.clear)
     catalog = Catalog(client, cache, on_use=feed.start if feed is not None else lambda: None)
     uploader = Uploader(client)
     read_ahead = ThreadPoolExecutor(READ_AHEAD_THREADS, thread_name_prefix="fs-dropbox-read")

@@ -24,6 +24,9 @@ T = TypeVar("T")
 # Dropbox says `expired` of a token that it still remembers.
 _STALE_TOKEN: Final = (("expired_access_token",), ("invalid_access_token",))
 
+# One does, unless a call takes longer than a token lives.
+_RENEWALS: Final = 2
+
 # Clients of one account in one process share its brake.
 _governors: Final[weakref.WeakValueDictionary[str, Governor]] = weakref.WeakValueDictionary()
 _governors_lock: Final = threading.Lock()
@@ -71,6 +74,7 @@ class Caller:
         self._tokens = TokenSource(credentials, self._post_form, now=self._clock.monotonic)
         self.governor = _governor(f"{api_host} {credentials.fingerprint()}")
         self._retry = Retry(policy, self.governor, clock=self._clock)
+        self.on_root_change: Callable[[], None] = lambda: None  # called by the thread that learns of it
         self._current = threading.local()
         self._setup = threading.RLock()
         # guarded by _setup; replaced, never changed
@@ -206,7 +210,7 @@ class Caller:
         self, route: Route, text: str, data: bytes | None, headers: Mapping[str, str], waiter: Waiter, seconds: float
     ) -> Answer:
         """Send once; once more where only the token or the root was out of date."""
-        renewed = rerooted = False
+        renewals, rerooted = 0, False
         while True:
             token = self._tokens.token() if route.authorised else ""
             sent = {**headers, **self._headers_for(route), **({"Authorization": f"Bearer {token}"} if token else {})}
@@ -222,8 +226,8 @@ class Caller:
                     seconds=seconds,
                 )
             except ApiError as error:
-                if error.tag in _STALE_TOKEN and not renewed and self._tokens.renew(token):
-                    renewed = True
+                if error.tag in _STALE_TOKEN and renewals < _RENEWALS and self._tokens.renew(token):
+                    renewals += 1
                 elif error.tag[:1] == ("invalid_root",) and not rerooted and self._change_root(error):
                     rerooted = True
                 else:
@@ -288,6 +292,7 @@ class Caller:
         with self._setup:
             self._account = None
             self._headers = {**self._member_headers(), **_root_header(namespace_id)}
+        self.on_root_change()
         return True
 
     def _post_form(self, form: Mapping[str, str]) -> tuple[int, dict[str, Any]]:

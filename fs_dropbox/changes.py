@@ -50,6 +50,7 @@ class ChangeFeed:
         self._cache = cache
         self._stop = threading.Event()
         self._live = threading.Event()
+        self._is_outdated = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._subscribers: list[Subscriber] = []  # guarded by _lock
@@ -88,6 +89,16 @@ class ChangeFeed:
             self._client.interrupt(thread.ident)  # again and again: it may be on its way into the call
             thread.join(0.05)
 
+    def renew(self) -> None:
+        """Forget everything and begin anew: the cursor is of a tree that is no longer ours. Waits for nothing."""
+        self._is_outdated.set()
+        self._set_live(False)
+        self._cache.clear()
+        with self._lock:
+            thread = self._thread
+        if thread not in (None, threading.current_thread()):
+            self._client.interrupt(thread.ident)
+
     def wait_live(self, timeout_seconds: float) -> bool:
         """Wait until the feed is live; tell whether it is."""
         return self._live.wait(timeout_seconds)
@@ -124,6 +135,8 @@ class ChangeFeed:
                 self._set_live(False)
                 if self._stop.is_set():
                     return
+                if self._is_outdated.is_set():
+                    continue
                 self._problem = reason(error) if isinstance(error, (ApiError, TransportError)) else repr(error)
                 self._stop.wait(self._note_failure(error, failures))
                 failures = min(failures + 1, len(PAUSES_SECONDS) - 1)
@@ -144,6 +157,10 @@ class ChangeFeed:
 
     def _follow(self) -> None:
         """Go live, then poll and apply once."""
+        if self._is_outdated.is_set():
+            self._is_outdated.clear()
+            self._cursor = None
+            self._has_lost_changes = True
         if self._cursor is None:
             self._cursor = self._client.latest_cursor("")
             if self._has_lost_changes:
@@ -164,7 +181,7 @@ class ChangeFeed:
             self._stop.wait(poll.backoff_seconds)
 
     def _set_live(self, live: bool) -> None:
-        if live and not self._stop.is_set():
+        if live and not self._stop.is_set() and not self._is_outdated.is_set():
             self._cache.trust(True)
             self._live.set()
             _logger.log(logging.INFO if self._problem else logging.DEBUG, "the change feed is live")

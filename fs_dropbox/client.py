@@ -89,6 +89,10 @@ class Client:
         rooted.sharing = Sharing(rooted._caller)
         return rooted
 
+    def on_root_change(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called whenever paths have come to mean something else: the account has another root now."""
+        self._caller.on_root_change = callback
+
     def interrupt(self, thread_id: int | None) -> None:
         """End what a thread waits for here with TransportError("interrupted"); it may go on with new calls."""
         if thread_id is not None:
