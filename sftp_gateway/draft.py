@@ -14,14 +14,13 @@ from fs.base import FS
 from fs.errors import FSError, OperationFailed
 
 from sftp_gateway.content import Content, fingerprint
+from sftp_gateway.forwarding import Forwarding
 from sftp_gateway.spool import Spool
 from sftp_gateway.status import RefusedError
 from sftp_gateway.stream import Stream, abort
 
 PIECE_BYTES = 2**20
-STREAM_FROM_BYTES = 4 * 2**20  # smaller files are one upload at CLOSE
 NOTE_BYTES = 2**20  # the most of an upload that is lost when the process is killed
-LAG_BYTES = 32 * 2**20  # a client that is further ahead of the storage gets its answers later
 
 
 class State(enum.Enum):
@@ -56,8 +55,6 @@ class Draft:
     ) -> None:
         self._filesystem = filesystem
         self._atomic = atomic
-        self._may_stream = may_stream
-        self._stream_ended = stream_ended
         self._save_note = save_note
         self._lock = threading.RLock()
         # guarded by _lock
@@ -73,7 +70,6 @@ class Draft:
         self.dirty = base is None
         self.fresh = fresh  # no committed file has its name
         self.noted = 0  # bytes that a note on disk vouches for
-        self.resume: tuple[str, int] | None = None  # the checkpoint of an upload that was cut off
         self.noted_checkpoint: tuple[str, int] | None = None
         self.end_reason = ""
         self.max_size: int | None = None  # what its user's quota leaves for it
@@ -84,9 +80,15 @@ class Draft:
         self._expected_version = base.version if base is not None else None
         self._copy_of: str | None = None  # the path whose content `base` is, where that is not the draft's own
         self._exclusive = exclusive
-        self._stream: Stream | None = None
-        self._streamable = atomic
         self._caught_up: list[Callable[[], None]] = []
+        self.forwarding = Forwarding(
+            spool,
+            self._open_file,
+            atomic=atomic,
+            may_stream=may_stream,
+            stream_ended=stream_ended,
+            on_progress=self._progress,
+        )
 
     # -- what the client does
 
@@ -104,6 +106,7 @@ class Draft:
             end = offset + len(data)
             try:
                 self._check_growth(end)
+                self._rewrite(offset)
                 self.spool.write(offset, data)
             except (RefusedError, OSError) as error:
                 first, last, _ = self._unstored or (offset, end, error)
@@ -117,16 +120,8 @@ class Draft:
             self.touched = time.time()
             if self.spool.path is not None and self.lasting >= self.noted + NOTE_BYTES:
                 self._save_note(self)
-            if self._is_sent(offset):
-                self._forget_sent()
-                return True
-            stream = self._stream
-            if stream is None:
-                if self._streamable and self.spool.prefix >= STREAM_FROM_BYTES:
-                    self._start_stream()
-                return True
-            stream.extend(self.spool.prefix)
-            return stream.lag <= LAG_BYTES
+            self.forwarding.extend()
+            return not self.forwarding.is_behind
 
     def truncate(self, size: int) -> None:
         """Make the file `size` bytes long, filling up with zeros."""
@@ -136,8 +131,7 @@ class Draft:
                 return
             self._check_growth(size)
             if size < self.size:
-                if self._is_sent(size):
-                    self._forget_sent()
+                self._rewrite(size)
                 self.spool.truncate(size)
                 self._base_size = min(self._base_size, size)
             self.size = size
@@ -167,7 +161,7 @@ class Draft:
     def when_caught_up(self, callback: Callable[[], None]) -> None:
         """Call `callback` once, from any thread, when the storage has caught up or the stream is over."""
         with self._lock:
-            if self._stream is not None and self._stream.lag > LAG_BYTES:
+            if self.forwarding.is_behind:
                 self._caught_up.append(callback)
                 return
         callback()
@@ -184,7 +178,7 @@ class Draft:
                     return False
                 self.state = State.OPEN
                 self.dirty = True
-                self._streamable = self._atomic
+                self.forwarding.allow()
             if self.owner is not session:  # a session that lost its connection is overtaken by its successor
                 self.handles.clear()
                 self.owner = session
@@ -205,10 +199,7 @@ class Draft:
             if exclusive is not None:
                 self._exclusive = exclusive
                 self.fresh = exclusive
-            if self._stream is not None:  # its file is open under the old path
-                self.resume = self.checkpoint
-                self._cancel_stream()
-                self._streamable = self._atomic
+            self.forwarding.retarget()
 
     def become_copy(self, content: Content, path: str) -> bool:
         """Hold the whole of `content`, the committed file at `path`; tell whether this draft was empty and could."""
@@ -229,7 +220,7 @@ class Draft:
             if not self.dirty:
                 return
             self.dirty = False
-            stream, self._stream, self._streamable = self._stream, None, False
+            stream = self.forwarding.take()
         try:
             if self._is_plain_copy():
                 self._copy()
@@ -241,9 +232,7 @@ class Draft:
             self.dirty = True
             raise
         finally:
-            self.resume = None
-            if stream is not None:
-                self._stream_ended()
+            self.forwarding.done(stream)
         self._exclusive = self.fresh = False
         with self._lock:
             self._closing = len(self.handles) <= 1  # whose CLOSE this is: nobody joins any more
@@ -257,7 +246,7 @@ class Draft:
                 return
             self.state = State.ENDED
             self.end_reason = reason
-            self._cancel_stream()
+            self.forwarding.cancel()
             base, self._base = self._base, None
             self.spool.close()
         if base is not None:
@@ -277,8 +266,7 @@ class Draft:
     def checkpoint(self) -> tuple[str, int] | None:
         """What the filesystem has for certain of a file that is not committed yet: a text to go on with, and bytes."""
         with self._lock:
-            known = self._stream.checkpoint() if self._stream is not None else None
-            return known or self.resume
+            return self.forwarding.checkpoint
 
     @property
     def lasting(self) -> int:
@@ -299,8 +287,7 @@ class Draft:
             size = self.lasting
             if self.state is not State.OPEN or not size:
                 return False
-            self.resume = self.checkpoint
-            self._cancel_stream()
+            self.forwarding.suspend()
             self.spool.truncate(size)
             self.spool.to_disk()
             self.size = size
@@ -316,11 +303,12 @@ class Draft:
     def _check(self) -> None:
         if self.state is State.ENDED:
             raise RefusedError(self.end_reason)
-        if self._stream is not None and self._stream.error is not None:
-            if not self._may_start_anew(self._stream.error):
-                raise self._stream.error
-            self._forget_sent()
-            self._streamable = self._atomic
+        self.forwarding.check()
+
+    def _rewrite(self, offset: int) -> None:
+        """Note ahead of a change at `offset` that nothing may go on with what was sent of it; also on disk."""
+        if self.forwarding.rewrite(offset) and self.noted_checkpoint is not None:
+            self._save_note(self)
 
     def _check_growth(self, size: int) -> None:
         """Refuse sizes that nobody could have sent: the zeros in between would be stored for days."""
@@ -346,44 +334,27 @@ class Draft:
     def _modified_time(self) -> datetime | None:
         return None if self.modified is None else datetime.fromtimestamp(self.modified, UTC)
 
-    def _open_file(self) -> Any:
+    def _open_file(self, resume: str | None) -> Any:
         options: dict[str, Any] = {"seekable": False}
         if self._expected_version is not None:
             options["expected_version"] = self._expected_version
         if self.write_back:
             options["write_back"] = True
-        mode = "xb" if self._exclusive else "wb"
-        if self.resume is not None:
-            try:
-                return self._filesystem.openbin(self.path, mode, resume=self.resume[0], **options)
-            except FSError:  # it was forgotten, or is too old: everything is sent again
-                self.resume = None
-        return self._filesystem.openbin(self.path, mode, **options)
-
-    def _is_sent(self, offset: int) -> bool:
-        """Tell whether the filesystem was given the byte at `offset`, now or before the upload was cut off."""
-        is_touched = self._stream is not None and self._stream.touches(offset)
-        return is_touched or (self.resume is not None and offset < self.resume[1])
-
-    def _forget_sent(self) -> None:
-        self.resume = None
-        self._cancel_stream()
-
-    def _may_start_anew(self, error: Exception) -> bool:
-        """Tell whether an upload may have failed only because it went on with an earlier one."""
-        return self.resume is not None and type(error) is OperationFailed
+        if resume is not None:
+            options["resume"] = resume
+        return self._filesystem.openbin(self.path, "xb" if self._exclusive else "wb", **options)
 
     def _commit_atomically(self, stream: Stream | None) -> None:
         try:
             self._send_and_close(stream)
         except OperationFailed as error:
-            if not self._may_start_anew(error):
+            if not self.forwarding.may_start_anew(error):
                 raise
-            self.resume = None
+            self.forwarding.resume = None
             self._send_and_close(None)
 
     def _send_and_close(self, stream: Stream | None) -> None:
-        file, done = stream.finish() if stream is not None else (self._open_file(), 0)
+        file, done = self.forwarding.finish(stream)
         try:
             for piece in self._pieces(done):
                 file.write(piece)
@@ -437,24 +408,11 @@ class Draft:
             self._base, self._base_size, self._copy_of = base, min(base.size, self.size), None
             self._expected_version = base.version
 
-    def _start_stream(self) -> None:
-        self._streamable = False
-        if self._may_stream():
-            self._stream = Stream(self.spool, self._open_file, on_progress=self._progress)
-            self._stream.extend(self.spool.prefix)
-
-    def _cancel_stream(self) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.cancel()
-            self._stream_ended()
-        self._progress()
-
     def _progress(self) -> None:
         with self._lock:
-            if self.noted and self._stream is not None and self.checkpoint != self.noted_checkpoint:
+            if self.noted and self.state is State.OPEN and self.checkpoint not in (None, self.noted_checkpoint):
                 self._save_note(self)
-            if self._stream is not None and self._stream.lag > LAG_BYTES:
+            if self.forwarding.is_behind:
                 return
             callbacks, self._caught_up = self._caught_up, []
         for callback in callbacks:

@@ -405,7 +405,7 @@ class Store:
             return
         draft = self._draft(path, spool, fresh=True)
         draft.size, draft.noted, draft.touched, draft.state = size, size, touched, State.PARTIAL
-        draft.resume = self.partials.checkpoint(file)
+        draft.forwarding.resume = self.partials.checkpoint(file)
         if self.limits.shared:
             spool.share()
         self.overlay.add(draft)

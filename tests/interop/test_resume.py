@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 
 import pytest
+from paramiko import SFTPFile
 
 from tests.clients import client
 from tests.sftp_gateway.raw_client import C, W
@@ -25,7 +26,7 @@ CERTAIN = 24 * MIB  # Dropbox has at least so much of it when the upload is brok
 BLOCK = 8 * MIB
 
 
-def begin(stack: Stack, path: str = "/file", stop: Callable[[], object] | None = None) -> bytes:
+def begin(stack: Stack, path: str = "/file", stop: Callable[[SFTPFile], object] | None = None) -> bytes:
     """Send most of a file, break its upload off when Dropbox has the beginning, and count from there."""
     content = stack.write("file", os.urandom(SIZE)).read_bytes()
 
@@ -39,7 +40,7 @@ def begin(stack: Stack, path: str = "/file", stop: Callable[[], object] | None =
         if stop is None:
             cut(sftp, reset=True)
         else:
-            stop()
+            stop(file)
         del file
     stack.control.reset_counts()
     return content
@@ -87,7 +88,7 @@ def test_a_client_goes_on_where_dropbox_stopped(stack: Stack, go_on: Callable[[S
 def test_it_goes_on_after_the_gateway_was_stopped(
     process: GatewayProcess, bare_stack: Stack, number: signal.Signals
 ) -> None:
-    def stop() -> None:
+    def stop(_file: SFTPFile) -> None:
         process.send(number)
         process.wait()
 
@@ -120,6 +121,23 @@ def test_who_rewrites_what_was_sent_sends_it_again(stack: Stack) -> None:
             session.write(handle, offset, content[offset : offset + 32768])
         assert session.wait(session.close(handle)).ok
     assert stack.stored() == {"file": digest(content[:10] + b"changed" + content[17:])}
+
+
+def test_what_was_rewritten_before_a_crash_is_sent_again(process: GatewayProcess, bare_stack: Stack) -> None:
+    def stop(file: SFTPFile) -> None:
+        file.seek(10)
+        file.write(b"changed")
+        file.stat()  # answered after the write
+        process.send(signal.SIGKILL)
+        process.wait()
+
+    content = begin(bare_stack, stop=stop)
+    content = bare_stack.write("file", content[:10] + b"changed" + content[17:]).read_bytes()
+    process.start()
+    bare_stack.sftp("reput file")
+    assert bare_stack.stored() == {"file": digest(content)}
+    assert bare_stack.control.calls()["files/upload_session/finish"] == 1  # nothing wrong was ever visible
+    assert bare_stack.control.bytes_in()[APPEND] == SIZE
 
 
 def test_what_dropbox_has_forgotten_is_sent_again(stack: Stack) -> None:

@@ -10,7 +10,7 @@ from fs.memoryfs import MemoryFS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sftp_gateway import draft as draft_module
+from sftp_gateway import forwarding
 from sftp_gateway.packets import OpenFlag
 from sftp_gateway.store import Store, TreeLimits
 from tests.sftp_gateway.atomic_fs import AtomicFS
@@ -50,7 +50,7 @@ class Model:
 def test_a_draft_agrees_with_a_model(
     tmp_path: Path, kind: Any, base: bytes | None, moves: list[tuple[str, int, bytes]], stream_from: int
 ) -> None:
-    before, draft_module.STREAM_FROM_BYTES = draft_module.STREAM_FROM_BYTES, stream_from
+    before, forwarding.STREAM_FROM_BYTES = forwarding.STREAM_FROM_BYTES, stream_from
     try:
         filesystem = kind()
         if base is not None:
@@ -82,4 +82,4 @@ def test_a_draft_agrees_with_a_model(
         assert store.quota.used == 0
         assert list(tmp_path.iterdir()) == []
     finally:
-        draft_module.STREAM_FROM_BYTES = before
+        forwarding.STREAM_FROM_BYTES = before

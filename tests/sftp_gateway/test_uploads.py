@@ -12,7 +12,7 @@ import pytest
 from fs import errors
 from fs.memoryfs import MemoryFS
 
-from sftp_gateway import draft
+from sftp_gateway import forwarding
 from sftp_gateway.channel import ChannelLimits
 from sftp_gateway.packets import Kind, Status
 from sftp_gateway.tree import TreeLimits
@@ -240,7 +240,7 @@ def test_an_error_while_sending_on_is_told_early(client: RawClient, filesystem: 
 def test_a_client_that_is_faster_than_the_storage_is_slowed_down(
     client: RawClient, filesystem: AtomicFS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(draft, "LAG_BYTES", 6 * MIB)
+    monkeypatch.setattr(forwarding, "LAG_BYTES", 6 * MIB)
     piece = MIB // 4
     handle = client.opened("/f", W | C | T)
     with filesystem.stalled("write", "/f"):
