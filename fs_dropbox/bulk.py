@@ -100,19 +100,23 @@ class BulkUpload:
         window: list[_Item] = []
         refused: list[tuple[int, Exception | None]] = []
         keys: set[str] = set()
+        folders: set[str] = set()  # that are there
         for index, (path, open_file, size, modified) in enumerate(files):
             try:
                 checked = check(path)
                 if checked == "/":
                     raise fs.errors.FileExpected(path)
-                self._catalog.require_parent(checked)
+                folder = paths.parent(paths.key(checked))
+                if folder not in folders:
+                    self._catalog.require_parent(checked)
+                    folders.add(folder)
             except fs.errors.FSError as error:
                 refused.append((index, error))
                 continue
             key = paths.key(checked)
             if key in keys or len(window) == COMMIT_FILES:
                 yield window, refused
-                window, refused, keys = [], [], set()
+                window, refused, keys, folders = [], [], set(), set()
             keys.add(key)
             commit = Commit(paths.to_api(checked), "overwrite", modified)
             window.append(_Item(index, path, commit, open_file, size))

@@ -69,6 +69,18 @@ def test_a_thousand_files_cost_a_dozen_calls(emulator: Emulator, dropbox_fs: Dro
         assert emulator.control.read(path) == contents[path]
 
 
+def test_without_cache_each_folder_is_looked_at_once(
+    emulator: Emulator, open_dropbox: Callable[..., DropboxFS]
+) -> None:
+    dropbox_fs = open_dropbox(cache=False)
+    dropbox_fs.makedir("/in")
+    emulator.control.reset_counts()
+    assert _upload(dropbox_fs, {f"/in/{number}": b"x" for number in range(100)}) == [None] * 100
+    calls = _calls(emulator)
+    assert calls.pop("files/get_metadata") == 1
+    assert sum(calls.values()) <= 4
+
+
 def test_small_and_large_and_empty_together(emulator: Emulator, dropbox_fs: DropboxFS) -> None:
     contents = {f"/in/{size}": b"x" * size for size in (0, 1, 2, 10, 4 * 2**20, 4 * 2**20 + 1, 20_000_000)}
     assert _upload(dropbox_fs, contents) == [None] * len(contents)

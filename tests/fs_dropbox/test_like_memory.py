@@ -1,6 +1,6 @@
 """DropboxFS beside PyFilesystem's MemoryFS: any sequence of operations and foreign changes has the same outcome.
 
-What differs on purpose is in docs/semantics.md, section 14, and in `_outcome`, `_Memory`, `SAME` and `transfer` here.
+What differs on purpose is in docs/semantics.md, section 15, and in `_outcome`, `_Memory`, `SAME` and `transfer` here.
 """
 
 from __future__ import annotations
