@@ -270,7 +270,8 @@ class DropboxFS(FS):
 
         Options: `expected_version` commits only over that rev; `modified` (aware datetime) is the time to store;
         `seekable=False` writes from the first byte to the last, without a copy on local disk; with it, `resume` (what
-        `checkpoint()` of an earlier file told) does not send again what Dropbox has: write all bytes once more.
+        `checkpoint()` of an earlier file told) does not send again what Dropbox has: write all bytes once more;
+        `version` reads that rev of a file, present or deleted.
         """
         _mode = Mode(mode)
         _mode.validate_bin()
@@ -278,6 +279,9 @@ class DropboxFS(FS):
         if _path == "/":
             raise fs.errors.FileExpected(path)
         if not _mode.writing:
+            version = options.get("version")
+            if version:
+                return self._parts.files.read(_path, self._parts.history.version(_path, version))  # type: ignore[return-value]
             return self._shown.open(_path)  # type: ignore[return-value]
         real = self._shown.real(_path)
         with errors_at(path):

@@ -50,6 +50,13 @@ class History:
         with fs_errors(path):
             return self._client.list_revisions(paths.to_api(path))
 
+    def version(self, path: str, rev: str) -> FileEntry:
+        """Return a revision of a file; raises ResourceNotFound where the file has none of this name."""
+        for entry in self.versions(path):
+            if entry.rev == rev:
+                return entry
+        raise path_error(fs.errors.ResourceNotFound, path, f"the file has no revision {rev}")
+
     def known_versions(self, path: str, rev: str) -> list[FileEntry]:
         """Return what `versions` did moments ago, for as long as `rev` is the present one ("" of a deleted file)."""
         key = paths.key(path), rev

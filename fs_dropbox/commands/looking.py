@@ -132,12 +132,18 @@ def _branches(folder: str, children: dict[str, list[Info]], indent: str, folders
 
 @click.command()
 @click.argument("locations", metavar="LOCATION...", nargs=-1, required=True)
+@click.option("--rev", help="Of one file, this revision: fs-dropbox versions lists them.")
 @connected()
-def cat(session: Session, locations: tuple[str, ...]) -> None:
+def cat(session: Session, locations: tuple[str, ...], rev: str | None) -> None:
     """Write the content of files to standard output."""
+    if rev is not None and len(locations) > 1:
+        raise click.UsageError("a revision is of one file")
     for location in locations:
         place = session.place(location)
-        with place.filesystem.openbin(place.path) as file:
+        if rev is not None:
+            ability(place, "versions")
+        options: dict[str, Any] = {} if rev is None else {"version": rev}
+        with place.filesystem.openbin(place.path, **options) as file:
             while chunk := file.read(CHUNK_BYTES):
                 sys.stdout.buffer.write(chunk)
     sys.stdout.buffer.flush()

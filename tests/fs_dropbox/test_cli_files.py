@@ -142,6 +142,18 @@ def test_versions_and_restore(seeded: Emulator, cli: Cli) -> None:
     assert seeded.control.read("/Docs/a.txt") == b"alpha"
 
 
+def test_an_earlier_revision_is_printed(seeded: Emulator, cli: Cli) -> None:
+    seeded.control.write("/Docs/a.txt", b"beta")
+    revs = [row["rev"] for row in json.loads(cli("versions", "/Docs/a.txt", "--json").out)]
+    assert [cli("cat", "--rev", rev, "/docs/A.txt").out for rev in revs] == ["beta", "alpha"]
+    seeded.control.delete("/Docs/a.txt")
+    assert cli("cat", "/Docs/a.txt", "--rev", revs[1]).out == "alpha"
+    unknown = cli("cat", "/Docs/a.txt", "--rev", "0123456789abcdef")
+    assert (unknown.code, unknown.out) == (4, "")
+    assert "0123456789abcdef" in unknown.err
+    assert cli("cat", "/Docs/a.txt", "/Docs/Sub/B.bin", "--rev", revs[0]).code == 2
+
+
 def test_a_deleted_file_is_brought_back(seeded: Emulator, cli: Cli) -> None:
     cli("rm", "/Docs/a.txt")
     assert not seeded.control.exists("/Docs/a.txt")
