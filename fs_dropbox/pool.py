@@ -148,6 +148,9 @@ class _Adapter(requests.adapters.HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = self._pools
 
     def proxy_manager_for(self, proxy: str, **others: Any) -> Any:
+        if not proxy.lower().startswith(("http://", "https://")):
+            # SOCKS has connection classes of its own: with ours in their place, requests would go past the proxy.
+            raise requests.exceptions.InvalidProxyURL("only HTTP proxies are supported")
         manager = super().proxy_manager_for(proxy, ssl_context=self._context, **others)
         manager.pool_classes_by_scheme = self._pools
         return manager

@@ -280,7 +280,7 @@ def _detail(error: BaseException) -> str:
     """Say in words what happened, from the innermost cause that says anything."""
     causes = list(_causes(error))
     if any(isinstance(cause, _BAD_PROXIES) for cause in causes):
-        return "its address cannot be understood"
+        return "that is no address of an HTTP proxy"
     for cause in reversed(causes):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return cause.verify_message
