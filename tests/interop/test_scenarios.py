@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import paramiko
 import pytest
+from fs import open_fs
 
 from sftp_gateway.attributes import file_attributes, longname
 from sftp_gateway.packets import Kind, Status
@@ -61,6 +62,9 @@ def test_winscp_replaces_a_file_through_a_filepart(stack: Stack) -> None:
         assert client.wait(client.lstat("/f")).attributes.size == SIZE
     assert stack.stored() == {"f": digest(content)}
     assert stack.control.metadata("/f")["rev"] != old["rev"]
+    with open_fs(stack.emulator.fs_url) as account:  # the history of the path goes on
+        versions = account.versions("/f")  # type: ignore[attr-defined]
+        assert [info.raw["details"]["size"] for info in versions] == [SIZE, len(b"the old version")]
 
 
 def test_winscp_goes_on_after_its_connection_was_lost(stack: Stack) -> None:
