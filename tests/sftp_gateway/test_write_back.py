@@ -82,7 +82,7 @@ def test_content_of_any_size_arrives(filesystem: BulkFS, start: Start, size: int
     put(serving.client(), "/f", content)
     serving.settled()
     assert contents(filesystem, "/f") == content
-    assert not list(serving.journal.vault.folder.glob("*.content"))
+    until(lambda: not list(serving.journal.vault.folder.glob("*.content")), "content was left behind")
 
 
 def test_many_small_files_share_their_calls(filesystem: BulkFS, start: Start) -> None:
@@ -209,6 +209,24 @@ def test_each_version_of_a_path_arrives_in_order(filesystem: BulkFS, start: Star
     serving.settled()
     assert [size for path, size, _ in filesystem.commits if path == "/f"] == list(range(1, 30))
     assert contents(filesystem, "/other2") == bytes(29)
+
+
+def test_versions_are_in_order_where_several_threads_send(tmp_path: Path) -> None:
+    filesystem = BulkFS(bulk=False)
+    serving = WriteBack(filesystem, tmp_path, delay_seconds=60.0)
+    client = serving.client()
+    for number in range(1, 5):
+        put(client, "/f", bytes(number))
+    with filesystem.stalled("arrival", "/f"):
+        serving.journal.hurry()
+        until(lambda: bool(filesystem.happened("arrival")), "it was not sent")
+        put(client, "/other", b"x")
+        serving.journal.hurry()
+        until(lambda: "/other" in filesystem.happened("arrival"), "it waits for another path")
+        assert filesystem.happened("arrival").count("/f") == 1
+    serving.settled()
+    serving.close()
+    assert [size for path, size, _ in filesystem.commits if path == "/f"] == [1, 2, 3, 4]
 
 
 # -- names
@@ -379,6 +397,33 @@ def test_a_change_in_place_never_overwrites_a_foreign_one(
         filesystem.commit("/g", b"foreign")
     assert ("failure", "close", "/g", "/g: the file was changed by someone else meanwhile") in events(serving)
     assert contents(filesystem, "/g") == b"foreign"
+
+
+def test_a_change_in_place_never_overwrites_what_was_acknowledged_meanwhile(filesystem: BulkFS, start: Start) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    filesystem.commit("/f", b"0123456789")
+    with client.open("/f", "r+") as file:
+        file.write(b"ab")
+        put(serving.client(), "/f", b"of another session")
+    assert ("failure", "close", "/f", "/f: the file was changed by someone else meanwhile") in events(serving)
+    assert get(client, "/f") == b"of another session"
+
+
+def test_a_change_of_what_failed_never_overwrites_a_foreign_file(filesystem: BulkFS, start: Start) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    put(client, "/f", b"0123456789")
+    with client.open("/f", "r+") as file:
+        file.write(b"ab")
+        filesystem.refused["/f"] = errors.ResourceReadOnly("/f")
+        serving.journal.hurry()
+        serving.settled()
+        filesystem.refused.clear()
+        filesystem.commit("/f", b"foreign")
+    assert ("failure", "close", "/f", "/f: the file was changed by someone else meanwhile") in events(serving)
+    assert contents(filesystem, "/f") == b"foreign"
+    assert [pending.failed for pending in serving.pending()] == [True]
 
 
 def test_an_overwrite_replaces_what_is_there_by_then(filesystem: BulkFS, start: Start) -> None:
@@ -565,6 +610,24 @@ def test_closing_drains_what_it_can(filesystem: BulkFS, start: Start) -> None:
     again = start()
     again.settled()
     assert contents(filesystem, "/g") == b"content"
+
+
+def test_a_start_clears_away_what_belongs_to_nothing_alone(filesystem: BulkFS, start: Start) -> None:
+    first = start(delay_seconds=60.0)
+    put(first.client(), "/f", bytes(300_000))
+    folder = first.journal.vault.folder
+    (folder / "dead.content").write_bytes(b"left by a process that was killed before its CLOSE was answered")
+    unfinished = first.written_back.openbin("/g", "w", write_back=True)
+    unfinished.write(bytes(300_000))
+    first.journal.recover()
+    assert len(list(folder.glob("*.content"))) == 2, "what is pending, and what is being written"
+    unfinished.close()
+    first.close()
+    second = start(delay_seconds=60.0)
+    second.journal.hurry()
+    second.settled()
+    assert [len(contents(filesystem, path)) for path in ("/f", "/g")] == [300_000] * 2
+    until(lambda: not list(folder.glob("*.content")), "content was left behind")
 
 
 def test_of_two_processes_one_delivers_and_both_see(filesystem: BulkFS, start: Start) -> None:
