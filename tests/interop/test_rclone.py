@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
 import pytest
 
@@ -44,6 +45,19 @@ def test_a_second_sync_sends_only_what_changed(stack: Stack) -> None:
     rclone(stack, "sync", "--size-only", "tree", "box:there")
     assert stack.stored("/there") == digests(stack.folder / "tree")
     assert sum(stack.control.bytes_in()[route] for route in stack.control.bytes_in() if "upload" in route) < 10_000
+
+
+def test_update_leaves_alone_what_did_not_change(stack: Stack) -> None:
+    """rclone sets times after CLOSE, which changes nothing: without --update all of it would be sent again."""
+    for name in ("same", "changed"):
+        os.utime(stack.write(f"tree/{name}", b"old content"), (1_500_000_000, 1_500_000_000))
+    rclone(stack, "sync", "--update", "tree", "box:there")
+    changed = stack.write("tree/changed", b"new content")  # of the same size
+    os.utime(changed, (time.time() + 60, time.time() + 60))
+    stack.control.reset_counts()
+    rclone(stack, "sync", "--update", "tree", "box:there")
+    assert stack.stored("/there") == digests(stack.folder / "tree")
+    assert stack.control.calls()["files/upload"] == 1
 
 
 def test_about_shows_the_quota(stack: Stack) -> None:
