@@ -20,7 +20,7 @@ import pytest
 from sftp_gateway import UserConfig
 from sftp_gateway.control import ControlSocket, ask_all, socket_path
 
-from .conftest import PASSWORD, PASSWORD_HASH, Connect, StartGateway
+from .conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
 from .test_cli import COMMAND, READY, one_line, run
 
 USER = f'[[users]]\nname = "ann"\npassword_hash = "{PASSWORD_HASH}"\nurl = "mem://"\n'
@@ -286,12 +286,16 @@ def test_secrets_come_from_files_that_a_variable_leads_to(tmp_path: Path, connec
         process.terminate()
 
 
-def test_an_empty_hash_file_lets_nobody_in(start_gateway: StartGateway, connect: Connect, tmp_path: Path) -> None:
+def test_an_empty_hash_file_lets_nobody_in(
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines, tmp_path: Path
+) -> None:
     (tmp_path / "hash").write_text("\n")
     users = (UserConfig(name="ann", password_hash_file=str(tmp_path / "hash"), url="mem://"),)
     gateway = start_gateway(users=users)
     with pytest.raises((paramiko.SSHException, EOFError)):
         connect(gateway, "ann", "")
+    (line,) = log_lines("login_refused", 1)
+    assert line["reason"].endswith(f"{tmp_path}/hash: holds no hash")
 
 
 # Reloading.

@@ -200,10 +200,13 @@ def test_only_what_was_asked_for(receiver: Receiver) -> None:
     assert [told["event"] for told in receiver.told] == ["upload_failed", "rename"]
 
 
-def test_hooks_that_stay_keep_their_queue(receiver: Receiver) -> None:
+def test_hooks_that_stay_keep_their_queue_and_their_attempts(
+    receiver: Receiver, counted: list[tuple[str, str]]
+) -> None:
     receiver.hold.clear()
+    receiver.statuses = [500]
     stays = HookConfig(events=("upload",), url=receiver.url)
-    with hooking([], stays, HookConfig(events=("upload",), url="http://127.0.0.1:1/", attempts=1)) as hooks:
+    with hooking(counted, stays, HookConfig(events=("login",), url="http://127.0.0.1:1/")) as hooks:
         for _ in range(3):
             hooks.on_event("upload", UPLOAD)
         hooks.replace([stays])
@@ -211,7 +214,9 @@ def test_hooks_that_stay_keep_their_queue(receiver: Receiver) -> None:
             hooks.replace([HookConfig(events=("upload",), url=receiver.url, secret_file="/nowhere")])
         receiver.hold.set()
         hooks.on_event("upload", UPLOAD)
-        until(lambda: len(receiver.requests) == 4, "queued events were lost")
+        until(lambda: len(counted) == 4, "queued events were lost")
+    assert [result for _, result in counted] == ["delivered"] * 4
+    assert len(receiver.requests) == 5
 
 
 # Commands.
