@@ -81,12 +81,13 @@ class Metrics:
     def __init__(
         self,
         *,
-        users: Collection[str] = (),
+        users: Collection[str] | None = None,
         look: Callable[[], tuple[Gauges, SharedGauges]] = lambda: (Gauges(), SharedGauges()),
         folder: Path | None = None,
         process: int = 0,
     ) -> None:
-        self.users = frozenset(users)
+        """`users` are those that are told apart; None for a single number for all."""
+        self.users = users
         self._look = look
         self._folder = folder
         if folder is not None:
@@ -95,7 +96,7 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         if folder is None:
             prometheus_client.ProcessCollector(registry=registry)
-        label = ["user"] if users else []
+        label = ["user"] if users is not None else []
         self._refused = Counter("sftp_gateway_refused", "Connections refused at once.", ["reason"], registry=registry)
         self._logins = Counter(
             "sftp_gateway_logins",
@@ -193,9 +194,9 @@ class Metrics:
         return prometheus_client.generate_latest(registry)
 
     def _user(self, seen: Mapping[str, Any]) -> tuple[str, ...]:
-        if not self.users:
+        if self.users is None:
             return ()
-        name = seen.get("user")
+        name = seen.get("user", _OTHER)
         return (name if name in self.users else _OTHER,)
 
 

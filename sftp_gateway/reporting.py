@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import socket
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sftp_gateway.config import GatewayConfig, HookConfig, parse_address
+from sftp_gateway.config import GatewayConfig, parse_address
 from sftp_gateway.control import ControlSocket, socket_path
 from sftp_gateway.events import Listener, Meter
 from sftp_gateway.hooks import Hooks
@@ -103,9 +103,11 @@ class Reporting:
             self._metrics.refresh()
         self._write_logins()
 
-    def replace_hooks(self, hooks: Iterable[HookConfig]) -> None:
-        """Tell other hooks from now on; raises `ConfigError`, and then nothing has changed."""
-        self._hooks.replace(hooks)
+    def change(self, config: GatewayConfig) -> None:
+        """Tell other hooks and tell other users apart from now on; raises `ConfigError`, and changes nothing then."""
+        self._hooks.replace(config.hooks)
+        if self._metrics is not None and self._metrics.users is not None:
+            self._metrics.users = _names(config)
 
     def close(self) -> bool:
         """Answer nobody any more, tell hooks what is left to tell; tell whether all ended well. Idempotent."""
@@ -141,8 +143,12 @@ def _make_metrics(
         return None
     from sftp_gateway.metrics import Metrics
 
-    users = [user.name for user in config.users] if config.metrics_users else ()
+    users = _names(config) if config.metrics_users else None
     return Metrics(users=users, look=look, folder=shared.folder if shared is not None else None, process=process)
+
+
+def _names(config: GatewayConfig) -> frozenset[str]:
+    return frozenset(user.name for user in config.users)
 
 
 def listen_for_status(config: GatewayConfig) -> socket.socket | None:

@@ -195,7 +195,7 @@ class SFTPGateway:
         something else now, end at once; all others go on untouched.
         """
         old = self._config
-        self._reporting.replace_hooks(config.hooks)
+        self._reporting.change(config)
         for key in needing_restart(old, config):
             log_event("reload", level=logging.WARNING, setting=key, reason="takes effect after a restart")
         self._config = new = merged(old, config)

@@ -18,7 +18,7 @@ import paramiko
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sftp_gateway import GatewayError, SFTPGateway, UserConfig
+from sftp_gateway import GatewayConfig, GatewayError, SFTPGateway, UserConfig
 
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, StartGateway
 from .test_cli import COMMAND, READY
@@ -119,6 +119,10 @@ def test_users_are_told_apart_only_if_configured_and_asked_for(start_gateway: St
     assert value("logins_total", result="ok", user="ann") == 1
     assert value("logins_total", result="failed", user="other") == 3
     assert "invented" not in fetch(address(gateway), "/metrics")[1]
+    new = UserConfig(name="new", password_hash=PASSWORD_HASH, url="mem://")
+    gateway.reload(GatewayConfig(users=(new,)))
+    connect(gateway, "new", PASSWORD)
+    assert scraped(address(gateway))("logins_total", result="ok", user="new") == 1
 
 
 def test_metrics_hold_no_secret(start_gateway: StartGateway, connect: Connect) -> None:
