@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
+from fs_dropbox import retry
 from fs_dropbox.auth import Credentials
 from fs_dropbox.bulk import BulkUpload
 from fs_dropbox.cache import MetadataCache
@@ -27,8 +28,7 @@ from fs_dropbox.views import DELETED, VERSIONS, Deleted, Versions, View
 
 READ_AHEAD_THREADS: Final = 12
 SMALL_FILE_THREADS: Final = 16
-# Whoever opens a filesystem waits for it: long enough for Dropbox, which takes half a second, and a packet lost.
-OPEN_SECONDS: Final = 5.0
+OPEN_SECONDS: Final = retry.OPEN_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +82,7 @@ def assemble(
     check_show(documents)
     client = Client(credentials, api_host=api_host, ca_certs=ca_certs, root=root, timeout_seconds=timeout_seconds)
     try:
-        account = client.account(
-            RetryPolicy(attempts=4, connect_attempts=2, deadline_seconds=open_seconds, first_pause_seconds=0.25)
-        )
+        account = client.account(retry.opening_policy(open_seconds))
     except BaseException:
         client.close()
         raise

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 from fs_dropbox.auth import ROUTE, Credentials
 from fs_dropbox.client import Account, Client
 from fs_dropbox.errors import ApiError, reason
-from fs_dropbox.retry import SystemClock, Waiter
+from fs_dropbox.retry import SystemClock, Waiter, opening_policy
 from fs_dropbox.transport import Transport
 
 CONSOLE_URL: Final = "https://www.dropbox.com/developers/apps"
@@ -191,7 +191,7 @@ def _refused_token(token: str) -> str:
 def verify(credentials: Credentials, *, root: str = "auto") -> Account:
     """Return whose account the credentials open; raises `LoginError` or TransportError."""
     try:
-        client = Client(credentials, api_host=None, ca_certs=None, root=root, timeout_seconds=TIMEOUT_SECONDS)
+        client = Client(credentials, root=root, timeout_seconds=TIMEOUT_SECONDS, policy=opening_policy())
         try:
             return client.account()
         finally:

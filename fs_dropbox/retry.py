@@ -30,6 +30,10 @@ MOST_WRITERS: Final = 8
 SUCCESSES_FOR_ANOTHER_WRITER: Final = 16
 
 
+# Long enough for Dropbox, which takes half a second, and for a packet that is lost.
+OPEN_SECONDS: Final = 5.0
+
+
 class Traffic(Enum):
     """What a call is to Dropbox's limits."""
 
@@ -75,6 +79,11 @@ class RetryPolicy:
         """Return the pause after so many failures in a row: doubled each time, between half of it and all of it."""
         longest = min(self.first_pause_seconds * 2.0 ** (failures - 1), self.longest_pause_seconds)
         return longest * (0.5 + chance / 2)
+
+
+def opening_policy(seconds: float = OPEN_SECONDS) -> RetryPolicy:
+    """Return the policy of whoever waits for a first answer: soon over, and after one quick retry where nobody is."""
+    return RetryPolicy(attempts=4, connect_attempts=2, deadline_seconds=seconds, first_pause_seconds=0.25)
 
 
 class Waiter:

@@ -24,6 +24,7 @@ from fs_dropbox.connections import Connection, Connections
 from fs_dropbox.errors import ApiError
 from fs_dropbox.login import Grant, Login, LoginError
 from fs_dropbox.redirect import DEFAULT_PORT, Redirect
+from fs_dropbox.retry import OPEN_SECONDS, opening_policy
 
 KEY_VARIABLE: Final = "DROPBOX_APP_KEY"
 SECRET_VARIABLE: Final = "DROPBOX_APP_SECRET"
@@ -221,6 +222,7 @@ def check(session: Session, location: str, json_: bool) -> int:
         credentials,
         root=str(arguments.get("root", "auto")),
         timeout_seconds=float(arguments.get("timeout_seconds", logins.TIMEOUT_SECONDS)),
+        policy=opening_policy(float(arguments.get("open_seconds", OPEN_SECONDS))),
         **options,
     )
     try:
