@@ -232,8 +232,9 @@ class ServerSide:
             else:
                 return
         if existing is None:
+            epoch = self._catalog.epoch()
             with fs_errors(target):
-                self._catalog.applied(self._client.create_folder(paths.to_api(target)))
+                self._catalog.created(self._client.create_folder(paths.to_api(target)), epoch)
         for child in self._catalog.children(source):
             below, onto = combine(source, child.name), combine(target, child.name)
             if isinstance(child, FolderEntry):

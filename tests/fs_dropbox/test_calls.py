@@ -298,6 +298,44 @@ def test_trees_that_are_too_large_are_split(account: DropboxFS, emulator: Emulat
     assert account.listdir("/") == []
 
 
+def test_a_split_costs_a_call_for_each_part(account: DropboxFS, emulator: Emulator) -> None:
+    emulator.control.options(max_subtree_entries=15)
+    for name in range(30):
+        emulator.control.seed(f"/flat/{name}", b"1")
+    with calls(emulator) as copied:
+        account.copydir("flat", "copy", create=True)
+    assert copied["files/copy_v2"] == 31
+    assert sum(copied.values()) <= 31 + 5
+    with calls(emulator) as removed:
+        account.removetree("copy")
+    assert removed["files/delete_v2"] == 32
+    assert sum(removed.values()) <= 32 + 3
+
+
+@pytest.mark.parametrize("after", [1, 2, 4])
+def test_a_split_that_was_broken_off_goes_on_when_it_is_repeated(
+    account: DropboxFS, emulator: Emulator, after: int
+) -> None:
+    """Nothing is lost, nothing is there twice, and what others have added meanwhile comes along."""
+    emulator.control.options(max_subtree_entries=5)
+    for folder in range(3):
+        for name in range(4):
+            emulator.control.seed(f"/tree/{folder}/{name}", f"{folder}{name}".encode())
+    emulator.control.seed("/tree/file", b"1")
+    before = {path.removeprefix("/tree"): size for path, size in emulator.control.tree("/tree").items()}
+    emulator.control.fault("files/move_v2", "error", error={".tag": "insufficient_quota"}, after=after)
+    with pytest.raises(fs.errors.InsufficientStorage):
+        account.movedir("tree", "moved", create=True)
+    half = [*emulator.control.tree("/tree"), *emulator.control.tree("/moved")]
+    assert len([path for path in half if path.endswith(("/0/1", "/2/3", "/file"))]) == 3
+    emulator.control.seed("/tree/theirs", b"2")
+    account.movedir("tree", "moved", create=True)
+    moved = {path.removeprefix("/moved"): size for path, size in emulator.control.tree("/moved").items()}
+    assert moved == {**before, "/theirs": 1}
+    assert not emulator.control.exists("/tree")
+    assert sorted(account.listdir("moved")) == ["0", "1", "2", "file", "theirs"]
+
+
 def test_small_files_are_one_call(account: DropboxFS, emulator: Emulator) -> None:
     account.listdir("/")
     with calls(emulator) as write:

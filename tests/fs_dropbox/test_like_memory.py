@@ -17,6 +17,7 @@ import pytest
 from fs.base import FS
 from fs.info import Info
 from fs.memoryfs import MemoryFS
+from fs.path import dirname
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
@@ -25,6 +26,8 @@ from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.emulator.errors import CallError
 
+# Threads of the emulator and the client draw random numbers while hypothesis draws examples.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 SYNC_SECONDS = 20.0
 
 NAMES = st.sampled_from(["a", "b", "B", "Ä", "ä", "c.txt"])
@@ -55,12 +58,21 @@ def _outcome(work: Callable[[], Outcome]) -> Outcome:
 
 
 class _Memory(MemoryFS):
-    """MemoryFS, with the moves of PyFilesystem's base class: its own put things over folders, which are lost then."""
+    """MemoryFS, with the moves of PyFilesystem's base class: its own put things over folders, which are lost then.
+
+    Before anything is made, it looks whether all is there that has to be.
+    """
 
     move = FS.move
 
+    def copydir(self, src_path: str, dst_path: str, create: bool = False, preserve_time: bool = False) -> None:
+        self.opendir(src_path)
+        self.opendir(dirname(dst_path))
+        super().copydir(src_path, dst_path, create, preserve_time)
+
     def movedir(self, src_path: str, dst_path: str, create: bool = False, preserve_time: bool = False) -> None:
-        self.opendir(src_path)  # before anything is made
+        self.opendir(src_path)
+        self.opendir(dirname(dst_path))
         FS.movedir(self, src_path, dst_path, create, preserve_time)
 
 
