@@ -572,11 +572,13 @@ def test_a_removed_folder_is_made_again(filesystem: BulkFS, start: Start) -> Non
     serving = start(delay_seconds=60.0)
     client = serving.client()
     client.mkdir("/d")
-    put(client, "/d/f", b"content")
+    for path in ("/d/f", "/d/g"):
+        put(client, path, b"content")
     filesystem.removedir("/d")
     serving.journal.hurry()
     serving.settled()
-    assert contents(filesystem, "/d/f") == b"content"
+    assert len(filesystem.happened("bulk")) == 1
+    assert [contents(filesystem, path) for path in ("/d/f", "/d/g")] == [b"content"] * 2
 
 
 def test_a_damaged_local_copy_fails_alone(filesystem: BulkFS, start: Start) -> None:
