@@ -19,7 +19,6 @@ from fs_dropbox.folders import Folders
 from fs_dropbox.history import History
 from fs_dropbox.links import Links
 from fs_dropbox.open_files import OpenFiles
-from fs_dropbox.retry import RetryPolicy
 from fs_dropbox.serverside import ServerSide
 from fs_dropbox.shared_folders import SharedFolders
 from fs_dropbox.shown import Shown
