@@ -8,6 +8,7 @@ Larger files do not share the one connection of an append_batch: each sends its 
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections import deque
@@ -175,6 +176,7 @@ class GroupCommit:
         self._append([writer for writer in group if writer.session is None])
         ready = [(writer.session, writer) for writer in group if writer.session is not None]
         results: Sequence[FileEntry | ApiError]
+        is_lost = False
         try:
             results = (
                 self._client.session_finish_batch(
@@ -183,8 +185,9 @@ class GroupCommit:
                 if ready
                 else []
             )
-        except TransportError:
+        except TransportError as error:
             results = []  # unknown what became of it: repeating the same content settles that without a second revision
+            is_lost = error.is_ambiguous
         except ApiError as error:
             results = [error] * len(ready)
         for (_, writer), result in zip(ready, results, strict=False):
@@ -192,7 +195,7 @@ class GroupCommit:
                 writer.settle(result)
         for writer in group:
             if not writer.result.done():
-                self._upload(writer)
+                self._upload(writer, is_lost=is_lost)
 
     def _append(self, writers: list[_Writer]) -> None:
         """Send the content of some writers in one call: those that it went well for have a session then."""
@@ -211,11 +214,14 @@ class GroupCommit:
             if refused is None:
                 writer.session = session
 
-    def _upload(self, writer: _Writer) -> None:
+    def _upload(self, writer: _Writer, *, is_lost: bool = False) -> None:
+        """Commit one file; `is_lost` tells that an earlier commit of it may have taken place."""
         try:
             writer.settle(self._client.upload(writer.commit, writer.data))
         except (ApiError, TransportError) as error:
-            writer.settle(error)
+            told = copy.copy(error)  # others may have the same one
+            told.is_unsettled = error.is_unsettled or is_lost
+            writer.settle(told)
 
     def _take_sessions(self, count: int) -> list[str]:
         """Return closed-to-be sessions, from those started ahead where there are enough; each is given out once."""

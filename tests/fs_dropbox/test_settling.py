@@ -13,7 +13,8 @@ from fs_dropbox.client import Client, Commit, Update
 from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.entries import DeletedEntry, FileEntry, SupersededEntry
-from fs_dropbox.errors import UNSETTLED, ApiError, TransportError
+from fs_dropbox.errors import UNSETTLED, ApiError, TransportError, reason
+from fs_dropbox.group_commit import _Writer
 from fs_dropbox.retry import RetryPolicy
 
 LANDED: dict[str, Any] = {"kind": "ambiguous"}
@@ -341,6 +342,23 @@ def test_a_rename_of_case_that_landed_is_not_undone(open_dropbox: Callable[..., 
     emulator.control.fault("files/move_v2", "ambiguous", after=1)
     account.move("name", "NAME", overwrite=True)
     assert list(emulator.control.tree()) == ["/NAME"]
+
+
+def test_a_group_whose_answer_is_lost_says_so_where_it_cannot_be_settled(
+    open_dropbox: Callable[..., DropboxFS], emulator: Emulator
+) -> None:
+    account = open_dropbox(change_feed=False)
+    group = account._parts.uploader.small_files
+    emulator.control.fault("files/upload_session/finish_batch_v2", "ambiguous", None)
+    emulator.control.fault("files/upload", "rate_limit", None, retry_after=90)
+    writers = [_Writer(Commit(f"/{number}", "overwrite"), b"mine") for number in range(3)]
+    group._settle(writers)
+    assert set(emulator.control.tree()) == {"/0", "/1", "/2"}
+    for writer in writers:
+        error = writer.result.exception()
+        assert isinstance(error, ApiError)
+        assert error.is_unsettled
+        assert reason(error).endswith(UNSETTLED)
 
 
 def test_two_that_append_the_same_line_make_two_lines_or_know(
