@@ -121,6 +121,7 @@ def test_who_rewrites_what_was_sent_sends_it_again(stack: Stack) -> None:
             session.write(handle, offset, content[offset : offset + 32768])
         assert session.wait(session.close(handle)).ok
     assert stack.stored() == {"file": digest(content[:10] + b"changed" + content[17:])}
+    assert stack.control.calls()["files/upload_session/finish"] == 1  # nothing wrong was ever visible
 
 
 def test_what_was_rewritten_before_a_crash_is_sent_again(process: GatewayProcess, bare_stack: Stack) -> None:
