@@ -122,7 +122,7 @@ def test_users_are_told_apart_only_if_configured_and_asked_for(start_gateway: St
     new = UserConfig(name="new", password_hash=PASSWORD_HASH, url="mem://")
     gateway.reload(GatewayConfig(users=(new,)))
     connect(gateway, "new", PASSWORD)
-    assert scraped(address(gateway))("logins_total", result="ok", user="new") == 1
+    settled(address(gateway), lambda value: value("logins_total", result="ok", user="new") == 1)
 
 
 def test_metrics_hold_no_secret(start_gateway: StartGateway, connect: Connect) -> None:
@@ -224,7 +224,7 @@ def several(tmp_path: Path) -> Iterator[tuple[int, tuple[str, int], Path]]:
 
 
 def settled(page: tuple[str, int], wanted: Callable[[Callable[..., float]], bool]) -> Callable[..., float]:
-    """Scrape until the other process has told its gauges, which it does every second."""
+    """Scrape until it is as wanted: a login is counted just after its client knows, gauges of others each second."""
     deadline = time.monotonic() + 20
     while True:
         with contextlib.suppress(OSError):
