@@ -232,6 +232,11 @@ def _mirror_rclone(stage: Stage) -> None:
     run("down", "dropbox:peer", str(stage.scratch / "by rclone"))
 
 
+def _own_calls(results: Results) -> dict[str, int]:
+    """Return the calls but for those of the change feed, which may look at a change that came shortly before."""
+    return {route: count for route, count in results[OURS][""].calls.items() if route != "files/list_folder/continue"}
+
+
 def _refused(results: Results) -> float:
     return sum(line.refused for line in results[OURS].values())
 
@@ -306,7 +311,7 @@ ROWS: Final = (
         "write-one",
         "one file of 10 KB",
         _write_one,
-        targets=[Target("1 call", lambda r: r[OURS][""].all_calls == 1)],
+        targets=[Target("1 call, but for what follows changes", lambda r: _own_calls(r) == {"files/upload": 1})],
     ),
     Row(
         "mirror",
