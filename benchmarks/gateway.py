@@ -55,15 +55,19 @@ def _seed_small(stage: Stage) -> None:
 
 
 def _put_small(stage: Stage, start: Starter, name: str) -> None:
-    """Put a tree with one client, then its eight parts with a client each."""
-    source = stage.scratch / "small"
+    """Put a folder with one client, then the same files in eight folders with a client each."""
+    source, flat = stage.scratch / "small", stage.scratch / "flat"
+    if not flat.exists():
+        flat.mkdir()
+        for file in source.rglob("*.bin"):
+            (flat / file.name).hardlink_to(file)
     with start(stage) as server:
         server.run(stage.scratch, f"mkdir {name}", f"mkdir {name}-8")
         with stage.measured("1 client", process=server.process) as numbers:
             began = time.perf_counter()
-            server.run(stage.scratch, f"put -r {source} {name}/")
+            server.run(stage.scratch, f"put -r {flat} {name}/")
             numbers["seconds_of_the_client"] = time.perf_counter() - began
-            _wait_until_there(stage, f"/{name}/small", _count(stage))
+            _wait_until_there(stage, f"/{name}/flat", _count(stage))
         batches = [server.batch(stage.scratch, f"put -r {source}/part{part} {name}-8/") for part in range(8)]
         with stage.measured("8 clients", process=server.process) as numbers:
             began = time.perf_counter()
