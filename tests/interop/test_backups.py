@@ -48,9 +48,7 @@ def test_duplicity_backs_up_verifies_and_restores(stack: Stack, backend: str) ->
             path.unlink()
     shutil.rmtree(stack.folder / "tree" / "Grüße")
     where = f"{backend}://ann@127.0.0.1:{stack.port}//backup"
-    ssh = (
-        f"-oIdentityFile={stack.folder}/id -oUserKnownHostsFile={stack.folder}/known_hosts -oStrictHostKeyChecking=no"
-    )
+    ssh = f"-oIdentityFile={stack.folder}/id -oUserKnownHostsFile={stack.folder}/known_hosts -oStrictHostKeyChecking=no"
 
     def duplicity(*arguments: str) -> str:
         options = ["--no-encryption", "--volsize", "4", "--archive-dir", "archive", f"--ssh-options={ssh}"]
