@@ -354,7 +354,7 @@ def test_large_files_go_through_a_session(account: DropboxFS, emulator: Emulator
     with calls(emulator) as write:
         account.writebytes("file", bytes(50_000_000))
     assert write["files/upload_session/start"] == 1
-    assert write["files/upload_session/append_v2"] == 6
+    assert write["files/upload_session/append_v2"] in (6, 7)  # what is whole of the last part may go beside the others
     assert write["files/upload_session/finish"] == 1
     with calls(emulator) as read, account.openbin("file") as file:
         while file.read(65536):
