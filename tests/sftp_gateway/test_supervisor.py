@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -99,11 +100,12 @@ def crew(tmp_path: Path, *arguments: str, processes: int = 2) -> Iterator[Crew]:
             until(lambda: len(serving.pids()) == processes, "not all processes began")
             yield serving
         finally:
-            for transport in serving.transports:
-                transport.close()
-                transport.join(10)
             pids = serving.pids()
             process.kill()
+            for transport in serving.transports:
+                transport.close()
+                if transport.is_alive():
+                    transport.join(10)
             until(lambda: not any(map(is_alive, pids.values())), "processes outlive their supervisor")
 
 
@@ -203,17 +205,25 @@ def test_processes_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
         wait_until_refused(serving.port)
 
 
+def greeting(port: int) -> bytes:
+    """Return the first line that a new connection gets, and close it."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
+        return sock.makefile("rb").readline()
+
+
 def test_limits_hold_for_all_processes_together(tmp_path: Path) -> None:
     with crew(tmp_path, "--max-connections-per-address", "3", "--max-sessions-per-user", "2") as serving:
         assert {serving.sign_in()[1], serving.sign_in()[1]} == {0, 1}
         with pytest.raises((paramiko.SSHException, EOFError, OSError)):
             serving.sign_in()
         assert "too many sessions of this user" in serving.log.read_text()
-        fourth = [paramiko.Transport(("127.0.0.1", serving.port)) for _ in range(2)]
-        serving.transports += fourth
-        fourth[0].start_client(timeout=10)
-        with pytest.raises((paramiko.SSHException, EOFError)):
-            fourth[1].start_client(timeout=10)
+        with contextlib.ExitStack() as stack:
+            third = stack.enter_context(socket.create_connection(("127.0.0.1", serving.port), timeout=20))
+            deadline = time.monotonic() + DEADLINE_SECONDS
+            while not third.recv(100).startswith(b"SSH-2.0-"):  # until the one that was refused is gone
+                assert time.monotonic() < deadline, "its place stays taken"
+                third = stack.enter_context(socket.create_connection(("127.0.0.1", serving.port), timeout=20))
+            assert greeting(serving.port) == b"too many connections from one address\r\n"
 
 
 def test_one_port_for_two_gateways_is_one_clear_line(tmp_path: Path) -> None:
