@@ -31,7 +31,7 @@ SUCCESSES_FOR_ANOTHER_WRITER: Final = 16
 
 
 # Long enough for Dropbox, which takes half a second, and for a packet that is lost.
-OPEN_SECONDS: Final = 5.0
+OPEN_SECONDS: Final = 10.0
 
 
 class Traffic(Enum):

@@ -81,12 +81,12 @@ def test_out_of_reach_is_said_soon(
     assert "\n" not in text
 
 
-def test_without_being_told_opening_gives_up_after_five_seconds(open_dropbox: Callable[..., DropboxFS]) -> None:
+def test_without_being_told_opening_gives_up_after_ten_seconds(open_dropbox: Callable[..., DropboxFS]) -> None:
     with silent() as host:
         began = time.monotonic()
         with pytest.raises(fs.errors.RemoteConnectionError):
             open_dropbox(api_host=host)
-        assert 3.0 < time.monotonic() - began < 10.0
+        assert 8.0 < time.monotonic() - began < 20.0
 
 
 def test_a_resolver_that_hangs_holds_nobody_up(
