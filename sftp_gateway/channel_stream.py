@@ -107,6 +107,7 @@ class ChannelStream:
         self.pending = 0  # bytes not sent yet
         # of the transport's thread
         self.unconsumed = 0  # bytes received that were not taken in yet
+        self._grant = 0  # how many bytes more the client may send, which it has not been told yet
         self._head_sent = 0
         self._exit_status: int | None = None
 
@@ -142,20 +143,9 @@ class ChannelStream:
             self.transport.wake()
 
     def consumed(self, count: int) -> None:
-        """Let the client send `count` bytes more. In the transport's thread."""
+        """Let the client send `count` bytes more, soon. In the transport's thread."""
         self.unconsumed -= count
-        more = self.channel._check_add_window(count)
-        if more:
-            message = Message()
-            message.add_byte(cMSG_CHANNEL_WINDOW_ADJUST)
-            message.add_int(self.channel.remote_chanid)
-            message.add_int(more)
-            if self.transport.clear_to_send.is_set():
-                self.transport.packetizer.send_message(message)
-            else:  # keys are being exchanged: nothing may be sent, nothing may wait
-                with self.channel.lock:
-                    self.channel.in_window_sofar += more
-                self.transport.call_later(REKEY_PAUSE_SECONDS, lambda: self.consumed(0))
+        self._grant += self.channel._check_add_window(count)
 
     def finish(self, exit_status: int = 0) -> None:
         """Close the channel when everything is sent, or soon if the client does not take it."""
@@ -224,12 +214,14 @@ class ChannelStream:
         self.transport.detach(self)
 
     def _flush(self) -> None:
-        if not (self._out or self._asides) or not self._room():
+        if not self._grant and (not (self._out or self._asides) or not self._room()):
             return
         with self.transport.clear_to_send_lock:
             if not self.transport.clear_to_send.is_set():
                 return  # keys are being exchanged
             with self.transport.packetizer.corked():
+                if self._grant:
+                    self._send_grant()
                 while self._asides and len(self._asides[0]) <= self._room():
                     self._send_aside(self._asides.popleft())
                 while self._out and (room := self._room()):
@@ -240,6 +232,15 @@ class ChannelStream:
         if channel.closed or channel.eof_sent:
             return 0
         return int(min(channel.out_window_size, channel.out_max_packet_size - PACKET_OVERHEAD))
+
+    def _send_grant(self) -> None:
+        grant, self._grant = self._grant, 0
+        if not self.channel.closed:
+            message = Message()
+            message.add_byte(cMSG_CHANNEL_WINDOW_ADJUST)
+            message.add_int(self.channel.remote_chanid)
+            message.add_int(grant)
+            self.transport.packetizer.send_message(message)
 
     def _send_aside(self, line: bytes) -> None:
         with self.channel.lock:

@@ -52,7 +52,7 @@ class Partials:
         fresh = target.with_suffix(".new")
         try:
             with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                json.dump(note, file)
+                file.write(json.dumps(note))
             fresh.replace(target)
         except OSError as error:
             logger.warning("a cut-off upload cannot be continued after a restart: %s", error)

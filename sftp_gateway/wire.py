@@ -21,7 +21,8 @@ from typing import Any, Final, Protocol
 import paramiko
 from paramiko.packet import NeedRekeyException, Packetizer
 
-RECEIVE_BYTES: Final = 128 * 1024
+RECEIVE_BYTES: Final = (64 * 1024, 1024 * 1024)
+"""How much is received at once: more while there is more, so that uploads take fewer turns."""
 SEND_BYTES: Final = 256 * 1024
 IDLE_SECONDS: Final = 5.0
 """How long the transport's thread waits at most before it looks at keepalives and rekeying."""
@@ -48,6 +49,7 @@ class GatewayPacketizer(Packetizer):
         self._peer = sock
         self._received = bytearray()
         self._taken = 0  # bytes of _received that were handed out
+        self._receive_bytes = RECEIVE_BYTES[0]
         self._wake_lock = threading.Lock()
         self._wake_fds: tuple[int, int] | None = None  # guarded by _wake_lock
         self._woken = False
@@ -101,7 +103,7 @@ class GatewayPacketizer(Packetizer):
             private._Packetizer__remainder = b""
         while len(self._received) - self._taken < n:
             self._receive(may_rekey=check_rekey and len(self._received) == self._taken)
-        piece = bytes(self._received[self._taken : self._taken + n])
+        piece = bytes(memoryview(self._received)[self._taken : self._taken + n])
         self._taken += n
         if self._taken == len(self._received):
             self._received.clear()
@@ -118,7 +120,7 @@ class GatewayPacketizer(Packetizer):
                     raise NeedRekeyException
                 self._check_keepalive()  # type: ignore[attr-defined]
                 return
-            data = self._peer.recv(RECEIVE_BYTES)
+            data = self._peer.recv(self._receive_bytes)
         except TimeoutError:
             return
         except (OSError, ValueError) as error:  # ValueError: the descriptor is gone
@@ -129,6 +131,11 @@ class GatewayPacketizer(Packetizer):
             raise
         if not data:
             raise EOFError
+        least, most = RECEIVE_BYTES
+        if len(data) == self._receive_bytes:
+            self._receive_bytes = min(most, 2 * self._receive_bytes)
+        elif len(data) < self._receive_bytes // 4:
+            self._receive_bytes = least
         if self._taken:
             del self._received[: self._taken]
             self._taken = 0
