@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -22,7 +23,8 @@ def exchange(emulator: Emulator, data: bytes) -> bytes:
     """Send bytes, then nothing more, and return what comes back until the end."""
     with connect(emulator) as sock:
         sock.sendall(data)
-        sock.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # the other end may have gone already
+            sock.shutdown(socket.SHUT_WR)
         answer = b""
         try:
             while part := sock.recv(65536):

@@ -136,8 +136,9 @@ def test_a_deleted_tree_is_listed_once_and_each_deleted_file_looked_up_once(
     emulator.control.reset_counts()
     assert len(list(viewed.walk.files("/.deleted"))) == 20
     calls = emulator.control.calls()
-    # The root as it is, its deleted names, what is below them; and the change feed's.
-    assert calls["files/list_folder"] <= 4, calls
+    # The root as it is, its deleted names, what is below them. The change feed, going live meanwhile, has what is known
+    # asked for once more; without that each of the 26 folders would be listed.
+    assert calls["files/list_folder"] <= 8, calls
     assert calls["files/list_revisions"] <= 22, calls
 
 
