@@ -6,46 +6,157 @@ PyFilesystem's own memory filesystem would be most of what is measured.
 from __future__ import annotations
 
 import io
-from typing import Any, cast
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
 
 from fs import errors
 from fs.base import FS
-from fs.memoryfs import MemoryFS
+from fs.enums import ResourceType
+from fs.info import Info
 from fs.opener import Opener, registry
 from fs.opener.parse import ParseResult
-from fs.path import abspath, normpath
+from fs.path import abspath, basename, dirname, normpath
+from fs.subfs import SubFS
 
 from sftp_gateway.__main__ import main
 
 URL = "nothing://"
 
 
-class FreeFS(MemoryFS):
-    """Files as plain bytes, with what the gateway asks of a filesystem that it need not wait for."""
+class FreeFS(FS):
+    """Whole files and their `Info` in dictionaries, with what the gateway asks of a filesystem it need not wait for.
+
+    Thread-safe: one lock, held by whatever changes it.
+    """
+
+    _meta = {
+        "case_insensitive": False,
+        "invalid_path_chars": "\0",
+        "network": False,
+        "read_only": False,
+        "thread_safe": True,
+        "unicode_paths": True,
+        "virtual": False,
+        "supports_rename": False,
+        "atomic_writes": True,
+    }
 
     def __init__(self) -> None:
         super().__init__()
-        self._meta = {**MemoryFS._meta, "network": False, "atomic_writes": True}
-        self.contents: dict[str, bytearray] = {}
+        self._infos = {"/": _info("", None)}  # by path
+        self._folders: dict[str, dict[str, Info]] = {"/": {}}  # by path, then by name
+        self._contents: dict[str, bytearray] = {}
 
-    def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
-        path = abspath(normpath(path))
-        if "r" in mode:
-            if path not in self.contents:
+    def validatepath(self, path: str) -> str:
+        return path if path in self._infos else str(super().validatepath(path))
+
+    def getinfo(self, path: str, namespaces: Any = None) -> Info:
+        info = self._infos.get(path)  # as nearly all paths are normal
+        if info is None:
+            info = self._infos.get(abspath(normpath(path)))
+            if info is None:
                 raise errors.ResourceNotFound(path)
-            return _Read(self.contents[path])
-        return _Write(self, path)
-
-    def getinfo(self, path: str, namespaces: Any = None) -> Any:
-        info = super().getinfo(path, namespaces)
-        content = self.contents.get(abspath(normpath(path)))
-        if content is not None and "details" in info.raw:
-            cast(dict[str, Any], info.raw["details"])["size"] = len(content)
         return info
 
-    def scandir(self, path: str, namespaces: Any = None, page: Any = None) -> Any:
-        for name in self.listdir(path):
-            yield self.getinfo(f"{path.rstrip('/')}/{name}", namespaces)
+    def listdir(self, path: str) -> list[str]:
+        return list(self._folder(path))
+
+    def scandir(self, path: str, namespaces: Any = None, page: Any = None) -> Iterator[Info]:
+        infos = list(self._folder(path).values())
+        return iter(infos if page is None else infos[slice(*page)])
+
+    def setinfo(self, path: str, info: Any) -> None:
+        with self._lock:
+            path = self.validatepath(path)
+            old = self.getinfo(path)
+            modified = info.get("details", {}).get("modified", old.raw["details"]["modified"])
+            self._show(path, _info(old.name, self._contents.get(path), modified))
+
+    def makedir(self, path: str, permissions: Any = None, recreate: bool = False) -> SubFS[FS]:
+        with self._lock:
+            path = self.validatepath(path)
+            if path not in self._infos:
+                self._folder(dirname(path))
+                self._folders[path] = {}
+                self._show(path, _info(basename(path), None))
+            elif not recreate:
+                raise errors.DirectoryExists(path)
+            return self.opendir(path)
+
+    def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
+        path = self.validatepath(path)
+        if path in self._folders:
+            raise errors.FileExpected(path)
+        kind = mode.replace("b", "")
+        if kind == "r":
+            content = self._contents.get(path)
+            if content is None:
+                raise errors.ResourceNotFound(path)
+            return _Read(content)
+        if kind not in ("w", "x"):
+            raise errors.Unsupported("files are read, or written as a whole")
+        self._folder(dirname(path))
+        if kind == "x" and path in self._contents:
+            raise errors.FileExists(path)
+        return _Write(self, path)
+
+    def remove(self, path: str) -> None:
+        with self._lock:
+            path = self.validatepath(path)
+            if self.getinfo(path).is_dir:
+                raise errors.FileExpected(path)
+            del self._contents[path]
+            self._hide(path)
+
+    def removedir(self, path: str) -> None:
+        with self._lock:
+            path = self.validatepath(path)
+            if path == "/":
+                raise errors.RemoveRootError
+            if self._folder(path):
+                raise errors.DirectoryNotEmpty(path)
+            del self._folders[path]
+            self._hide(path)
+
+    def keep(self, path: str, content: bytearray, modified: datetime | None) -> None:
+        """Make `content` the file at a normal path."""
+        with self._lock:
+            self._folder(dirname(path))
+            self._contents[path] = content
+            self._show(path, _info(basename(path), content, modified.timestamp() if modified else None))
+
+    def _folder(self, path: str) -> dict[str, Info]:
+        """Return what is in a folder; raises as PyFilesystem wants it."""
+        found = self._folders.get(path)
+        if found is None:
+            found = self._folders.get(abspath(normpath(path)))
+            if found is None:
+                self.getinfo(path)
+                raise errors.DirectoryExpected(path)
+        return found
+
+    def _show(self, path: str, info: Info) -> None:
+        self._infos[path] = info
+        if path != "/":
+            self._folder(dirname(path))[info.name] = info
+
+    def _hide(self, path: str) -> None:
+        del self._infos[path]
+        del self._folder(dirname(path))[basename(path)]
+
+
+def _info(name: str, content: bytearray | None, modified: float | None = None) -> Info:
+    """Return the Info of a file, or of a folder if it has no content."""
+    is_folder = content is None
+    details = {
+        "_write": ["modified"],
+        "type": int(ResourceType.directory if is_folder else ResourceType.file),
+        "size": len(content or b""),
+        "modified": time.time() if modified is None else modified,
+    }
+    return Info({"basic": {"name": name, "is_dir": is_folder}, "details": details})
 
 
 class _Read(io.RawIOBase):
@@ -82,7 +193,7 @@ class _Read(io.RawIOBase):
 class _Write(io.RawIOBase):
     def __init__(self, filesystem: FreeFS, path: str) -> None:
         super().__init__()
-        self.modified = None
+        self.modified: datetime | None = None
         self._filesystem = filesystem
         self._path = path
         self._content: bytearray | None = bytearray()
@@ -100,8 +211,7 @@ class _Write(io.RawIOBase):
 
     def close(self) -> None:
         if not self.closed and self._content is not None:
-            with MemoryFS.openbin(self._filesystem, self._path, "wb"):
-                self._filesystem.contents[self._path] = self._content
+            self._filesystem.keep(self._path, self._content, self.modified)
         super().close()
 
 
