@@ -61,6 +61,9 @@ class Names:
             if draft is not None and draft.state is State.PARTIAL and not self._store.filesystem.exists(source):
                 raise RefusedError("its upload was cut off and is not finished")
             same = self._store.fold(source) == self._store.fold(target)
+            if self._store.fold(target).startswith(self._store.fold(source) + "/"):
+                self._store.stat(source)
+                raise RefusedError("a directory cannot be put into itself")
             if same and source == target and replace:
                 self._store.stat(source)
                 return

@@ -1,0 +1,55 @@
+"""Names over the filesystems that people put behind the gateway: memory, local folders, and ones without mercy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fs.base import FS
+from fs.memoryfs import MemoryFS
+from fs.osfs import OSFS
+from fs.tempfs import TempFS
+
+from sftp_gateway.packets import Status
+from tests.sftp_gateway.atomic_fs import AtomicFS
+from tests.sftp_gateway.raw_client import R, RawClient
+from tests.sftp_gateway.serving import Serving
+
+
+def _local(folder: Path) -> FS:
+    return OSFS(str(folder))
+
+
+@pytest.fixture(params=[lambda _: MemoryFS(), lambda _: AtomicFS(), lambda _: TempFS(), _local])
+def filesystem(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FS]:
+    make: Callable[[Path], FS] = request.param
+    (tmp_path / "files").mkdir()
+    with make(tmp_path / "files") as filesystem:
+        yield filesystem
+
+
+@pytest.fixture
+def client(filesystem: FS, tmp_path: Path) -> Iterator[RawClient]:
+    serving = Serving(filesystem, tmp_path / "spool")
+    yield serving.raw()
+    serving.close()
+
+
+@pytest.mark.parametrize("target", ["/a/new", "/a/sub", "/a/sub/deep", "/a/./x/../new"])
+def test_no_directory_is_put_into_itself(client: RawClient, filesystem: FS, target: str) -> None:
+    filesystem.makedirs("/a/sub")
+    filesystem.writetext("/a/file", "content")
+    for reply in client.all([client.rename("/a", target), client.posix_rename("/a", target)]):
+        assert (reply.code, "into itself" in reply.text) == (Status.FAILURE, True)
+    assert sorted(filesystem.walk.dirs("/")) == ["/a", "/a/sub"]
+    assert filesystem.readtext("/a/file") == "content"
+    assert client.wait(client.rename("/a", "/ab")).ok
+
+
+def test_the_end_is_the_end_however_far_behind_it(client: RawClient, filesystem: FS) -> None:
+    filesystem.writetext("/f", "content")
+    handle = client.opened("/f", R)
+    for offset in (7, 2**40, 2**62, 2**63, 2**64 - 1):
+        assert client.wait(client.read(handle, offset, 10)).code == Status.EOF
+    assert client.wait(client.read(handle, 0, 10)).data == b"content"
