@@ -107,6 +107,21 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_connections: Annotated[int, Meta(description="Connections at once.", ge=1)] = 500
     max_connections_per_address: Annotated[int, Meta(description="Connections at once from one address.", ge=1)] = 100
     max_sessions_per_user: Annotated[int, Meta(description="Signed-in connections at once of one user.", ge=1)] = 100
+    max_unauthenticated: Annotated[
+        int,
+        Meta(description="Connections at once that have not signed in; one address gets half of what is left.", ge=1),
+    ] = 200
+    connections_per_minute: Annotated[
+        float,
+        Meta(description="Connections a minute from one address that do not sign in; 0 for no limit.", ge=0),
+    ] = 120.0
+    connection_burst: Annotated[
+        int, Meta(description="How many of them may come at once before that rate holds.", ge=1)
+    ] = 100
+    rate_exempt: Annotated[tuple[str, ...], Meta(description="Addresses and networks that may come at any rate.")] = (
+        "127.0.0.0/8",
+        "::1/128",
+    )
     login_seconds: Annotated[float, Meta(description="Time to sign in before the connection is closed.", gt=0)] = 60.0
     open_seconds: Annotated[float, Meta(description="Time for the storage to answer at a login.", gt=0)] = 20.0
     channel_seconds: Annotated[float, Meta(description="Time to ask for SFTP after signing in.", gt=0)] = 60.0

@@ -1,4 +1,4 @@
-"""Who may connect now: limits in all, for one address and for one user, and bans after failed logins."""
+"""Who may connect now: limits in all, for one address and for one user, in number and in rate; bans."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ from pathlib import Path
 
 _MAX_REMEMBERED = 10_000
 _BUSY_SECONDS = 10.0
+_ROUNDING = 1e-6
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS connections (process INTEGER, place TEXT, number INTEGER, PRIMARY KEY (process, place));
+CREATE TABLE IF NOT EXISTS connections (
+    process INTEGER, place TEXT, number INTEGER, strangers INTEGER, PRIMARY KEY (process, place)
+);
+CREATE TABLE IF NOT EXISTS rates (place TEXT PRIMARY KEY, settled REAL);
 CREATE TABLE IF NOT EXISTS sessions (process INTEGER, user TEXT, number INTEGER, PRIMARY KEY (process, user));
 CREATE TABLE IF NOT EXISTS failures (place TEXT, attempt BLOB, at REAL, PRIMARY KEY (place, attempt));
 CREATE TABLE IF NOT EXISTS bans (place TEXT PRIMARY KEY, until REAL);
@@ -51,7 +55,8 @@ class Gatekeeper:
     """Count connections, sessions and failed logins. Thread-safe: one leaf lock; owned by `SFTPGateway`.
 
     Only different failures count towards a ban: a scanner that repeats one outdated password is a nuisance, no attack.
-    A successful login clears the failures of its address, so parallel logins of a good client never add up.
+    A successful login clears the failures of its address, so parallel logins of a good client never add up; it also
+    gives back what its connection took of the rate that an address has, which so bounds connections without a login.
     Processes with one register share limits, failures and bans; what a process that died had counted goes when its
     successor starts.
     """
@@ -65,6 +70,10 @@ class Gatekeeper:
         ban_failures: int,
         ban_seconds: float,
         ban_exempt: Iterable[str] = (),
+        max_unauthenticated: int = 200,
+        connections_per_minute: float = 0,
+        connection_burst: int = 1,
+        rate_exempt: Iterable[str] = (),
         register: Register | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -75,6 +84,10 @@ class Gatekeeper:
             ban_failures=ban_failures,
             ban_seconds=ban_seconds,
             ban_exempt=ban_exempt,
+            max_unauthenticated=max_unauthenticated,
+            connections_per_minute=connections_per_minute,
+            connection_burst=connection_burst,
+            rate_exempt=rate_exempt,
         )
         self._clock = clock
         self._register = register or Register()
@@ -99,14 +112,25 @@ class Gatekeeper:
         ban_failures: int,
         ban_seconds: float,
         ban_exempt: Iterable[str] = (),
+        max_unauthenticated: int = 200,
+        connections_per_minute: float = 0,
+        connection_burst: int = 1,
+        rate_exempt: Iterable[str] = (),
     ) -> None:
-        """Hold everybody who comes from now on to these limits; who is here stays."""
+        """Hold everybody who comes from now on to these limits; who is here stays.
+
+        The rate is of connections from one address that do not sign in, after a burst of so many; 0 is no limit.
+        """
         self._max_connections = max_connections
         self._max_connections_per_address = max_connections_per_address
         self._max_sessions_per_user = max_sessions_per_user
         self._ban_failures = ban_failures
         self._ban_seconds = ban_seconds
         self._ban_exempt = [ipaddress.ip_network(network, strict=False) for network in ban_exempt]
+        self._max_unauthenticated = max_unauthenticated
+        self._seconds_each = 60.0 / connections_per_minute if connections_per_minute else 0.0
+        self._burst_seconds = self._seconds_each * connection_burst
+        self._rate_exempt = [ipaddress.ip_network(network, strict=False) for network in rate_exempt]
 
     @property
     def bans(self) -> int:
@@ -126,30 +150,30 @@ class Gatekeeper:
         """Count a new connection and return None, or return why there may be none."""
         place = _place(address)
         with self._change() as table:
-            if table.execute("SELECT 1 FROM bans WHERE place = ? AND until > ?", (place, self._clock())).fetchone():
-                return "banned after failed logins"
-            if _sum(table, "SELECT sum(number) FROM connections") >= self._max_connections:
-                return "too many connections"
-            here = _sum(table, "SELECT sum(number) FROM connections WHERE place = ?", place)
-            if here >= self._max_connections_per_address:
-                return "too many connections from one address"
-            table.execute(
-                "INSERT INTO connections VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET number = number + 1",
-                (self._register.process, place),
-            )
-        return None
+            refusal = self._refusal(table, address, place)
+            if refusal is None:
+                table.execute(
+                    "INSERT INTO connections VALUES (?, ?, 1, 1)"
+                    " ON CONFLICT DO UPDATE SET number = number + 1, strangers = strangers + 1",
+                    (self._register.process, place),
+                )
+        return refusal
 
-    def disconnect(self, address: str) -> None:
-        """Stop counting a connection that `connect` counted."""
+    def disconnect(self, address: str, *, signed_in: bool = False) -> None:
+        """Stop counting a connection that `connect` counted, and tell whether `sign_in` let it in."""
         mine = (self._register.process, _place(address))
         with self._change() as table:
-            table.execute("UPDATE connections SET number = number - 1 WHERE process = ? AND place = ?", mine)
+            table.execute(
+                "UPDATE connections SET number = number - 1, strangers = strangers - ? WHERE process = ? AND place = ?",
+                (not signed_in, *mine),
+            )
             table.execute("DELETE FROM connections WHERE process = ? AND place = ? AND number <= 0", mine)
 
     def sign_in(self, user: str, address: str, *, maximum: int = 0) -> bool:
         """Count a session of this user, up to `maximum` where it is not 0; forgive what failed from its address."""
+        place = _place(address)
         with self._change() as table:
-            table.execute("DELETE FROM failures WHERE place = ?", (_place(address),))
+            table.execute("DELETE FROM failures WHERE place = ?", (place,))
             known = self._hidden(user)
             sessions = _sum(table, "SELECT sum(number) FROM sessions WHERE user = ?", known)
             if sessions >= (maximum or self._max_sessions_per_user):
@@ -158,6 +182,11 @@ class Gatekeeper:
                 "INSERT INTO sessions VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET number = number + 1",
                 (self._register.process, known),
             )
+            table.execute(
+                "UPDATE connections SET strangers = strangers - 1 WHERE process = ? AND place = ?",
+                (self._register.process, place),
+            )
+            table.execute("UPDATE rates SET settled = settled - ? WHERE place = ?", (self._seconds_each, place))
         return True
 
     def sign_out(self, user: str) -> None:
@@ -169,7 +198,7 @@ class Gatekeeper:
 
     def fail(self, address: str, attempt: bytes) -> bool:
         """Note a failed login, told apart by a digest of what was tried; return True when that bans the address."""
-        if not self._ban_failures or self._is_exempt(address):
+        if not self._ban_failures or _is_in(self._ban_exempt, address):
             return False
         place, now = _place(address), self._clock()
         with self._change() as table:
@@ -180,11 +209,43 @@ class Gatekeeper:
             if failures >= self._ban_failures:
                 table.execute("DELETE FROM failures WHERE place = ?", (place,))
                 table.execute("INSERT OR REPLACE INTO bans VALUES (?, ?)", (place, now + self._ban_seconds))
-            for name, column in (("failures", "at"), ("bans", "until")):
-                span = f"SELECT (SELECT max(rowid) FROM {name}) - (SELECT min(rowid) FROM {name})"
-                if _sum(table, span) >= _MAX_REMEMBERED:
-                    self._forget_oldest(name, column, now)
+            self._forget_oldest(table, "failures", "at", 0.0)
+            self._forget_oldest(table, "bans", "until", now)
         return failures >= self._ban_failures
+
+    def _refusal(self, table: sqlite3.Connection, address: str, place: str) -> str | None:
+        """Why there may be no connection from here; None, and less is left of the rate, if there may be one."""
+        now = self._clock()
+        if table.execute("SELECT 1 FROM bans WHERE place = ? AND until > ?", (place, now)).fetchone():
+            return "banned after failed logins"
+        count = "SELECT total(number), total(strangers) FROM connections"
+        everybody, strangers = table.execute(count).fetchone()
+        here, strangers_here = table.execute(f"{count} WHERE place = ?", (place,)).fetchone()
+        if everybody >= self._max_connections:
+            return "too many connections"
+        if here >= self._max_connections_per_address:
+            return "too many connections from one address"
+        is_exempt = _is_in(self._rate_exempt, address)
+        # One address has at most half of the room that the others leave: there always is some for one more address.
+        if strangers >= self._max_unauthenticated or (
+            strangers_here
+            and not is_exempt
+            and (2 * strangers_here >= self._max_unauthenticated - (strangers - strangers_here))
+        ):
+            return "too many connections that have not signed in"
+        return None if is_exempt else self._slow_down(table, place, now)
+
+    def _slow_down(self, table: sqlite3.Connection, place: str, now: float) -> str | None:
+        """Count one connection towards the rate of a place: a row holds when all that it took will be made up for."""
+        if not self._seconds_each:
+            return None
+        (known,) = table.execute("SELECT total(settled) FROM rates WHERE place = ?", (place,)).fetchone()
+        settled = max(now, known) + self._seconds_each
+        if settled - now > self._burst_seconds + _ROUNDING:
+            return "too many connections in a short time"
+        table.execute("INSERT OR REPLACE INTO rates VALUES (?, ?)", (place, settled))
+        self._forget_oldest(table, "rates", "settled", now)
+        return None
 
     def is_ahead(self) -> bool:
         """Tell whether another process has clearly fewer connections: it should take the next one."""
@@ -200,10 +261,12 @@ class Gatekeeper:
     def _others(self) -> Iterable[int]:
         return (number for number in range(self._register.processes) if number != self._register.process)
 
-    def _forget_oldest(self, name: str, column: str, now: float) -> None:
-        if name == "bans":
-            self._table.execute("DELETE FROM bans WHERE until <= ?", (now,))
-        self._table.execute(
+    def _forget_oldest(self, table: sqlite3.Connection, name: str, column: str, past: float) -> None:
+        """Make room where there are too many rows: without those that are past, and half of what remains."""
+        if _sum(table, f"SELECT count(*) FROM {name}") < _MAX_REMEMBERED:
+            return
+        table.execute(f"DELETE FROM {name} WHERE {column} <= ?", (past,))
+        table.execute(
             f"DELETE FROM {name} WHERE rowid NOT IN (SELECT rowid FROM {name} ORDER BY {column} DESC LIMIT ?)",
             (_MAX_REMEMBERED // 2,),
         )
@@ -222,15 +285,16 @@ class Gatekeeper:
             finally:
                 self._table.execute("COMMIT")
 
-    def _is_exempt(self, address: str) -> bool:
-        host = _host(address)
-        return any(host in network for network in self._ban_exempt)
-
 
 def _host(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     host = ipaddress.ip_address(address.partition("%")[0])
     mapped = host.ipv4_mapped if isinstance(host, ipaddress.IPv6Address) else None
     return mapped or host
+
+
+def _is_in(networks: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network], address: str) -> bool:
+    host = _host(address)
+    return any(host in network for network in networks)
 
 
 def _place(address: str) -> str:

@@ -204,7 +204,7 @@ class _Examination:
                     parse_address(text)
                 except ValueError as error:
                     self._complain(key, str(error))
-        for key in ("ban_exempt", "proxy_protocol"):
+        for key in ("ban_exempt", "rate_exempt", "proxy_protocol"):
             for network in getattr(config, key):
                 try:
                     ipaddress.ip_network(network, strict=False)

@@ -28,9 +28,12 @@ def risks(config: GatewayConfig, file: Path | None = None) -> Iterator[str]:
         yield f"metrics: {config.metrics} can be read by everybody who reaches it; there is no password"
     if not config.ban_failures:
         yield "ban_failures: 0 lets everybody guess passwords for ever"
-    for key, networks in (("ban_exempt", config.ban_exempt), ("proxy_protocol", config.proxy_protocol)):
+    for key, networks, meaning in (
+        ("ban_exempt", config.ban_exempt, "is never banned"),
+        ("rate_exempt", config.rate_exempt, "may connect at any rate"),
+        ("proxy_protocol", config.proxy_protocol, "may claim to be any address"),
+    ):
         for network in _vast(networks):
-            meaning = "is never banned" if key == "ban_exempt" else "may claim to be any address"
             yield f"{key}: {network} is most of the world, and {meaning}"
     if config.compatible_algorithms:
         yield "compatible_algorithms: offers NIST curves and 2048-bit groups to every client; keep it to old devices"

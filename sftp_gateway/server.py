@@ -391,7 +391,7 @@ class SFTPGateway:
         try:
             session.ended()
         finally:
-            self._services.gatekeeper.disconnect(session.address)
+            self._services.gatekeeper.disconnect(session.address, signed_in=session.signed_in_at is not None)
             with self._lock:
                 del self._connections[session]
 

@@ -122,6 +122,95 @@ def test_memory_of_failures_is_bounded(clock: Clock) -> None:
     assert 5_000 <= remembered <= 10_000
 
 
+# Connections that do not sign in.
+
+
+def connections(gate: Gatekeeper, address: str, number: int) -> int:
+    """Connect so many times and leave at once; return how many times that was possible."""
+    answers = [gate.connect(address) for _ in range(number)]
+    for answer in answers:
+        if answer is None:
+            gate.disconnect(address)
+    assert {*answers} <= {None, "too many connections in a short time"}
+    return answers.count(None)
+
+
+def unlimited(clock: Clock, **settings: Any) -> Gatekeeper:
+    return keeper(clock, max_connections=10_000, max_connections_per_address=10_000, **settings)
+
+
+def test_a_rate_holds_after_a_burst(clock: Clock) -> None:
+    gate = unlimited(clock, connections_per_minute=60, connection_burst=20, max_unauthenticated=1000)
+    assert connections(gate, "10.0.0.1", 50) == 20
+    assert connections(gate, "10.0.0.2", 50) == 20
+    clock.now += 3
+    assert connections(gate, "10.0.0.1", 50) == 3
+    clock.now += 1000
+    assert connections(gate, "10.0.0.1", 50) == 20
+
+
+def test_a_64_bit_network_has_one_rate(clock: Clock) -> None:
+    gate = unlimited(clock, connections_per_minute=60, connection_burst=3, max_unauthenticated=1000)
+    assert [connections(gate, f"2001:db8::{number}", 1) for number in range(5)] == [1, 1, 1, 0, 0]
+    assert connections(gate, "2001:db8:0:1::1", 1) == 1
+
+
+def test_who_signs_in_is_not_held_to_the_rate(clock: Clock) -> None:
+    """A backup tool: fifty connections at once, then a thousand in a minute."""
+    gate = unlimited(clock, connections_per_minute=60, connection_burst=60, max_sessions_per_user=100)
+    for _ in range(20):
+        for _ in range(50):
+            assert gate.connect("10.0.0.1") is None
+        for _ in range(50):
+            assert gate.sign_in("ann", "10.0.0.1")
+        for _ in range(50):
+            gate.sign_out("ann")
+            gate.disconnect("10.0.0.1", signed_in=True)
+        clock.now += 3
+    assert connections(gate, "10.0.0.1", 100) == 60
+
+
+def test_exempt_networks_have_no_rate(clock: Clock) -> None:
+    gate = unlimited(clock, connections_per_minute=1, rate_exempt=["10.0.0.0/8"])
+    assert connections(gate, "10.1.2.3", 190) == 190
+    assert connections(gate, "::ffff:10.1.2.3", 190) == 190
+    assert connections(gate, "192.0.2.1", 10) == 1
+    assert connections(unlimited(clock, connections_per_minute=0), "192.0.2.1", 90) == 90
+
+
+def test_memory_of_rates_is_bounded(clock: Clock) -> None:
+    gate = unlimited(clock, connections_per_minute=60, connection_burst=2)
+    assert connections(gate, "192.0.2.1", 5) == 2
+    for number in range(12_000):
+        clock.now += 0.00001
+        assert connections(gate, f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", 1) == 1
+    (remembered,) = gate._table.execute("SELECT count(*) FROM rates").fetchone()
+    assert 1_000 <= remembered <= 10_000
+    assert connections(gate, "192.0.2.1", 5) == 0  # who took most is remembered
+
+
+def test_connections_that_have_not_signed_in_leave_room_for_others(clock: Clock) -> None:
+    gate = unlimited(clock, max_unauthenticated=16)
+    taken = {
+        address: [gate.connect(address) for _ in range(20)].count(None)
+        for address in ("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6")
+    }
+    assert list(taken.values()) == [8, 4, 2, 1, 1, 0]
+    assert gate.connect("10.0.0.7") == "too many connections that have not signed in"
+    assert gate.sign_in("ann", "10.0.0.1")
+    assert gate.connect("10.0.0.7") is None
+    assert gate.connect("10.0.0.8") is not None
+    gate.disconnect("10.0.0.1", signed_in=True)
+    assert gate.connect("10.0.0.8") is not None
+    gate.disconnect("10.0.0.2")
+    assert gate.connect("10.0.0.8") is None
+
+
+def test_an_exempt_address_may_have_all_that_have_not_signed_in(clock: Clock) -> None:
+    gate = unlimited(clock, max_unauthenticated=16, rate_exempt=["10.0.0.1"])
+    assert [gate.connect("10.0.0.1") for _ in range(20)].count(None) == 16
+
+
 # Several processes.
 
 
@@ -144,6 +233,21 @@ def test_processes_share_limits_and_bans(two: tuple[Gatekeeper, Gatekeeper]) -> 
     assert not first.sign_in("ann", "10.0.0.1")
     assert [gate.fail("10.0.0.2", attempt) for gate, attempt in ((first, b"a"), (second, b"b"), (first, b"c"))][2]
     assert second.connect("10.0.0.2") == "banned after failed logins"
+
+
+def test_processes_share_rates_and_room_for_strangers(two: tuple[Gatekeeper, Gatekeeper]) -> None:
+    limits: dict[str, Any] = {"max_connections": 50, "max_connections_per_address": 50, "max_sessions_per_user": 50}
+    for gate in two:
+        gate.limit(**limits, ban_failures=0, ban_seconds=1, max_unauthenticated=8, connections_per_minute=6,
+                   connection_burst=6)  # fmt: skip
+    first, second = two
+    assert [gate.connect("10.0.0.1") for gate in (first, second, first, second)] == [None] * 4
+    assert first.connect("10.0.0.1") == second.connect("10.0.0.1") == "too many connections that have not signed in"
+    second.disconnect("10.0.0.1")
+    second.disconnect("10.0.0.1")
+    assert [connections(gate, "10.0.0.1", 1) for gate in (first, second, first, second)] == [1, 1, 0, 0]
+    assert first.sign_in("ann", "10.0.0.1")
+    assert connections(second, "10.0.0.1", 5) == 1
 
 
 def test_what_a_dead_process_counted_goes_with_its_successor(
