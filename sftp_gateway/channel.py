@@ -134,7 +134,7 @@ class SFTPChannel:
 
     # -- called by the stream
 
-    def _on_data(self, data: bytes) -> None:
+    def _on_data(self, data: bytes | memoryview) -> None:
         self.last_activity = time.monotonic()
         if self._meter is not None:
             self._meter.received(len(data))

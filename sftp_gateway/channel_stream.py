@@ -14,10 +14,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import paramiko
-from paramiko.common import cMSG_CHANNEL_WINDOW_ADJUST
-from paramiko.message import Message
 from paramiko.ssh_exception import SSHException
 
+from sftp_gateway.sealing import Piece
 from sftp_gateway.wire import GatewayTransport
 
 logger = logging.getLogger(__name__)
@@ -29,22 +28,12 @@ REKEY_PAUSE_SECONDS: Final = 0.02
 
 _DATA_HEAD = struct.Struct(">BII")
 _CHANNEL_DATA = 94
+_ADJUST = struct.Struct(">BII")
+_CHANNEL_WINDOW_ADJUST = 93
 _ASIDE_HEAD = struct.Struct(">BIII")
 _CHANNEL_EXTENDED_DATA = 95
 _STDERR = 1
 MAX_ASIDES: Final = 20
-
-
-class _Payload:
-    """The one method of a Message that a packetizer calls."""
-
-    __slots__ = ("_data",)
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def asbytes(self) -> bytes:
-        return self._data
 
 
 class _Inlet:
@@ -53,7 +42,7 @@ class _Inlet:
     def __init__(self, stream: ChannelStream) -> None:
         self._stream = stream
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: Piece) -> None:
         self._stream.received(data)
 
     def close(self) -> None:
@@ -87,7 +76,7 @@ class ChannelStream:
         self,
         channel: paramiko.Channel,
         *,
-        on_data: Callable[[bytes], None],
+        on_data: Callable[[Piece], None],
         on_idle: Callable[[], None],
         on_end: Callable[[], None],
     ) -> None:
@@ -101,7 +90,7 @@ class ChannelStream:
         self._on_end = on_end
         self._lock = threading.Lock()
         # guarded by _lock
-        self._out: deque[bytes] = deque()
+        self._out: deque[Piece] = deque()
         self._asides: deque[bytes] = deque(maxlen=MAX_ASIDES)
         self._ended = False
         self.pending = 0  # bytes not sent yet
@@ -122,13 +111,14 @@ class ChannelStream:
         if self.channel.eof_received or self.channel.closed:
             self.ended()
 
-    def send(self, data: bytes) -> None:
-        """Send `data` in order, soon; never blocks. What cannot be sent any more is dropped."""
+    def send(self, *pieces: Piece) -> None:
+        """Send `pieces` one after the other, soon; never blocks. What cannot be sent any more is dropped."""
         with self._lock:
             if self._ended and self.channel.closed:
                 return
-            self._out.append(data)
-            self.pending += len(data)
+            for piece in pieces:
+                self._out.append(piece)
+                self.pending += len(piece)
         self.transport.wake()
 
     def aside(self, text: str) -> None:
@@ -166,9 +156,11 @@ class ChannelStream:
 
     # -- called by the transport
 
-    def received(self, data: bytes) -> None:
-        """Pass on what came in."""
+    def received(self, data: Piece) -> None:
+        """Pass on what came in; raises SSHException where that is more than the client was allowed to send."""
         self.unconsumed += len(data)
+        if self.unconsumed > self.channel.in_window_size:
+            raise SSHException("the client sent more than its window allows")
         try:
             self._on_data(data)
         except Exception:
@@ -219,13 +211,17 @@ class ChannelStream:
         with self.transport.clear_to_send_lock:
             if not self.transport.clear_to_send.is_set():
                 return  # keys are being exchanged
-            with self.transport.packetizer.corked():
+            packetizer = self.transport.packetizer
+            packetizer.cork()
+            try:
                 if self._grant:
                     self._send_grant()
                 while self._asides and len(self._asides[0]) <= self._room():
                     self._send_aside(self._asides.popleft())
                 while self._out and (room := self._room()):
                     self._send_some(room)
+            finally:
+                packetizer.uncork()
 
     def _room(self) -> int:
         channel = self.channel
@@ -236,21 +232,18 @@ class ChannelStream:
     def _send_grant(self) -> None:
         grant, self._grant = self._grant, 0
         if not self.channel.closed:
-            message = Message()
-            message.add_byte(cMSG_CHANNEL_WINDOW_ADJUST)
-            message.add_int(self.channel.remote_chanid)
-            message.add_int(grant)
-            self.transport.packetizer.send_message(message)
+            adjust = _ADJUST.pack(_CHANNEL_WINDOW_ADJUST, self.channel.remote_chanid, grant)
+            self.transport.packetizer.send_pieces((adjust,), len(adjust))
 
     def _send_aside(self, line: bytes) -> None:
         with self.channel.lock:
             self.channel.out_window_size -= len(line)
         head = _ASIDE_HEAD.pack(_CHANNEL_EXTENDED_DATA, self.channel.remote_chanid, _STDERR, len(line))
-        self.transport.packetizer.send_message(_Payload(head + line))  # type: ignore[arg-type]
+        self.transport.packetizer.send_pieces((head, line), len(head) + len(line))
 
     def _send_some(self, room: int) -> None:
         """Send one channel packet of at most `room` bytes."""
-        pieces: list[bytes | memoryview] = []
+        pieces: list[Piece] = [b""]
         size = 0
         out = self._out
         while out and size < room:
@@ -269,5 +262,5 @@ class ChannelStream:
             self.channel.out_window_size -= size
         with self._lock:
             self.pending -= size
-        packet = _DATA_HEAD.pack(_CHANNEL_DATA, self.channel.remote_chanid, size) + b"".join(pieces)
-        self.transport.packetizer.send_message(_Payload(packet))  # type: ignore[arg-type]
+        pieces[0] = _DATA_HEAD.pack(_CHANNEL_DATA, self.channel.remote_chanid, size)
+        self.transport.packetizer.send_pieces(pieces, _DATA_HEAD.size + size)

@@ -11,7 +11,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import paramiko
@@ -30,8 +30,10 @@ from paramiko.kex_curve25519 import KexCurve25519
 from paramiko.message import Message
 from paramiko.ssh_exception import SSHException
 
-from sftp_gateway import wire
+from sftp_gateway.packetizer import GatewayPacketizer
 from sftp_gateway.proxy_protocol import SIGNATURE
+from sftp_gateway.sealing import Piece
+from sftp_gateway.wire import GatewayTransport
 
 WINDOW_BYTES: Final = 2 * 1024 * 1024
 """Receive window of a channel: below 256 KiB uploads crawl, above 2 MiB nothing is gained."""
@@ -85,7 +87,7 @@ def _available(kex: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in kex if name in _KEX_INFO)
 
 
-class BoundedPacketizer(wire.GatewayPacketizer):
+class BoundedPacketizer(GatewayPacketizer):
     """Refuse packets that only an attacker sends, and say goodbye when the connection closes.
 
     Owned by one `BoundedTransport`; reading belongs to the transport's thread, writing to any.
@@ -100,19 +102,18 @@ class BoundedPacketizer(wire.GatewayPacketizer):
         self._sock = sock
         self._banner_bytes = 0
 
-    def read_all(self, n: int, check_rekey: bool = False) -> bytes:
-        if n > MAX_PACKET_BYTES:
-            raise SSHException(f"packet of {n} bytes, more than {MAX_PACKET_BYTES}")
+    def _admit(self, size: int) -> None:
+        if size > MAX_PACKET_BYTES:
+            raise SSHException(f"packet of {size} bytes, more than {MAX_PACKET_BYTES}")
         if self.farewell is not None:
             raise EOFError
-        return super().read_all(n, check_rekey)
 
-    def send_message(self, data: Message) -> None:
+    def send_pieces(self, pieces: Sequence[Piece], size: int) -> None:
         if self.farewell is None:
-            super().send_message(data)
+            super().send_pieces(pieces, size)
 
     def _read_timeout(self, timeout: float) -> bytes:
-        piece: bytes = super()._read_timeout(timeout)  # type: ignore[misc]
+        piece = super()._read_timeout(timeout)
         self._banner_bytes += len(piece)
         if self._banner_bytes > MAX_BANNER_BYTES:
             raise SSHException("no SSH banner")
@@ -186,7 +187,7 @@ class UnusableKey(paramiko.PKey):
         return False
 
 
-class BoundedTransport(wire.GatewayTransport):
+class BoundedTransport(GatewayTransport):
     """One SSH connection of the gateway, in server mode.
 
     Owned by `SFTPGateway`; runs on its own thread from `start_server(event=…)` until the connection ends. On that
