@@ -1,12 +1,10 @@
-"""`SFTPGateway`: listens, accepts, watches deadlines and limits, ends in good order. Knows no SFTP."""
+"""`SFTPGateway`: listens, makes sessions, watches deadlines, ends in good order. Knows no SFTP."""
 
 from __future__ import annotations
 
 import hmac
 import itertools
 import logging
-import select
-import selectors
 import socket
 import threading
 import time
@@ -21,6 +19,7 @@ import paramiko
 from fs.base import FS
 
 from sftp_gateway import inspection
+from sftp_gateway.accepting import Acceptor
 from sftp_gateway.config import ConfigError, GatewayConfig
 from sftp_gateway.gatekeeper import Register
 from sftp_gateway.hostkey import HostKeyError, load_host_key, load_or_create_host_key
@@ -29,12 +28,11 @@ from sftp_gateway.journals import Journals
 from sftp_gateway.keeper import Keeper
 from sftp_gateway.listening import ListenError, listen
 from sftp_gateway.logs import log_event
-from sftp_gateway.proxy_protocol import ProxyDoor
 from sftp_gateway.reloading import loses_its_place, merged, needing_restart
 from sftp_gateway.reporting import Reporting, StatusShare
 from sftp_gateway.services import change_services, load_account_secret, make_services
 from sftp_gateway.session import Session
-from sftp_gateway.transport import DISCONNECT_BY_APPLICATION, BoundedTransport, prepare_socket, shut_down
+from sftp_gateway.transport import DISCONNECT_BY_APPLICATION, BoundedTransport, prepare_socket
 from sftp_gateway.users import Users
 from sftp_gateway.write_back import WriteBackLimits
 
@@ -44,9 +42,6 @@ if TYPE_CHECKING:
 _WATCH_SECONDS = 1.0
 _GOODBYE_SECONDS = 10.0
 """How long a connection that was told to end may take before it is cut."""
-
-_COURTESY_TRIES = 5
-_COURTESY_SECONDS = 0.001
 
 _logger = logging.getLogger(__name__)
 
@@ -85,8 +80,7 @@ class SFTPGateway:
     """An SFTP server over PyFilesystems.
 
     `start` returns when it listens, `stop` when nothing of it is left; also a context manager. Thread-safe. Owns the
-    listening socket, a thread that accepts, one that watches deadlines, and one transport for each connection, which
-    has a thread of its own.
+    acceptor, a thread that watches deadlines, and one transport for each connection, which has a thread of its own.
     """
 
     def __init__(
@@ -100,9 +94,7 @@ class SFTPGateway:
         self._crew = crew
         self._open_filesystem = open_filesystem
         self._listener: socket.socket | None = None
-        self._wake_receiver: socket.socket
-        self._wake_sender: socket.socket
-        self._threads: list[threading.Thread] = []
+        self._watcher: threading.Thread | None = None
         self._stopping = threading.Event()
         self._numbers = itertools.count(1)  # of sessions
         self._lock = threading.Lock()
@@ -139,14 +131,19 @@ class SFTPGateway:
             wrap=self._journals.wrap,
             register=self._crew.register if self._crew is not None else None,
         )
-        self._door = self._make_door()
         self._keeper = Keeper(self._services.accounts, self._journals, lambda: self._users().urls())
         self._keeper.start()
-        self._wake_receiver, self._wake_sender = socket.socketpair()
-        for work in (self._accept_all, self._watch):
-            thread = threading.Thread(target=work, name=f"sftp-gateway-{work.__name__.strip('_')}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        self._acceptor = Acceptor(
+            self._listener,
+            self._services.gatekeeper,
+            admit=self._admit,
+            refused=self._reporting.refused,
+            proxies=config.proxy_protocol,
+            max_waiting=config.max_connections,
+        )
+        self._acceptor.start()
+        self._watcher = threading.Thread(target=self._watch, name="sftp-gateway-watch", daemon=True)
+        self._watcher.start()
         self._reporting.open(config, self._address[1], answer=self._answer, healthy=self._is_open)
 
     def stop(self, drain_seconds: float | None = None) -> bool:
@@ -157,13 +154,12 @@ class SFTPGateway:
         with self._lock:
             again = self._stopping.is_set()
             self._stopping.set()
-        if again or not self._threads:
-            return not any(thread.is_alive() for thread in self._threads)
-        self._wake_sender.send(b"x")
-        for thread in self._threads:
-            thread.join()
-        if self._door is not None:
-            self._door.close()
+        if self._watcher is None:
+            return True
+        if again:
+            return not self._watcher.is_alive()
+        self._acceptor.close()
+        self._watcher.join()
         drain = self._config.drain_seconds if drain_seconds is None else drain_seconds
         deadline = time.monotonic() + drain
         clean = self._end_sessions(drain)
@@ -174,9 +170,6 @@ class SFTPGateway:
         clean = self._reporting.close() and clean
         if not self._snapshot():
             self._services.gatekeeper.close()
-        for sock in (self._listener, self._wake_receiver, self._wake_sender):
-            if sock is not None:
-                sock.close()
         return clean
 
     def __enter__(self) -> Self:
@@ -200,8 +193,7 @@ class SFTPGateway:
             log_event("reload", level=logging.WARNING, setting=key, reason="takes effect after a restart")
         self._config = new = merged(old, config)
         change_services(self._services, new)
-        if self._door is not None:
-            self._door.trust(new.proxy_protocol)
+        self._acceptor.trust(new.proxy_protocol)
         ended = self._end_where(
             lambda session: session.login is not None and loses_its_place(session.login, old, new),
             "signing in here has changed",
@@ -268,14 +260,6 @@ class SFTPGateway:
         except (ConfigError, ListenError) as error:
             raise GatewayError(str(error)) from error
 
-    def _make_door(self) -> ProxyDoor | None:
-        config = self._config
-        if not config.proxy_protocol:
-            return None
-        return ProxyDoor(
-            config.proxy_protocol, self._accept_safely, self._reporting.refused, limit=config.max_connections
-        )
-
     # Questions.
 
     def _is_open(self) -> bool:
@@ -310,56 +294,10 @@ class SFTPGateway:
                 ended.append(session.name)
         return ended
 
-    # Accept.
+    # Connections.
 
-    def _accept_all(self) -> None:
-        assert self._listener is not None
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._listener, selectors.EVENT_READ)
-            selector.register(self._wake_receiver, selectors.EVENT_READ)
-            while not self._stopping.is_set():
-                selector.select()
-                if self._stopping.is_set() or self._leave_it_to_others():
-                    continue
-                try:
-                    sock, peer = self._listener.accept()
-                except (BlockingIOError, ConnectionError):
-                    continue
-                except OSError as error:  # out of file descriptors, mostly: serve those who are here, try again
-                    _logger.error("a connection cannot be accepted: %s", error.strerror or error)
-                    self._stopping.wait(1.0)
-                    continue
-                if self._door is not None and self._door.is_proxy(peer[0]):
-                    self._door.enter(sock, peer[0])
-                else:
-                    self._accept_safely(sock, peer[0])
-        self._listener.close()
-
-    def _accept_safely(self, sock: socket.socket, address: str) -> None:
-        try:
-            self._accept(sock, address)
-        except Exception:
-            _logger.exception("a connection could not be served")
-            sock.close()
-
-    def _leave_it_to_others(self) -> bool:
-        """Give a process with fewer connections the time to take the next one; tell whether one did."""
-        waiting = select.poll()
-        waiting.register(self._listener or -1, select.POLLIN)
-        for _ in range(_COURTESY_TRIES):
-            if not self._services.gatekeeper.is_ahead():
-                return False
-            if self._stopping.wait(_COURTESY_SECONDS) or not waiting.poll(0):
-                return True
-        return False
-
-    def _accept(self, sock: socket.socket, address: str) -> None:
-        refusal = self._services.gatekeeper.connect(address)
-        if refusal is not None:
-            log_event("refused", level=logging.DEBUG, reason=refusal, **{"from": address})
-            self._reporting.refused(address, refusal)
-            _dismiss(sock, refusal)
-            return
+    def _admit(self, sock: socket.socket, address: str) -> None:
+        """Make a session of a connection that the gatekeeper has counted."""
         name = f"{next(self._numbers):x}"
         if self._crew is not None:
             name = f"{self._crew.register.process}-{name}"
@@ -446,14 +384,3 @@ class SFTPGateway:
                 transport.join(max(0.0, deadline - time.monotonic()))
                 transport.close()
         return not self._snapshot()
-
-
-def _dismiss(sock: socket.socket, reason: str) -> None:
-    """Tell a client before the SSH banner, where RFC 4253 allows lines of text, and close; never waits."""
-    try:
-        sock.setblocking(False)
-        sock.send(f"{reason}\r\n".encode())
-    except OSError:
-        _logger.debug("a refused client was gone already")
-    shut_down(sock)
-    sock.close()
