@@ -15,7 +15,7 @@ import pytest
 from fs.memoryfs import MemoryFS
 from paramiko.message import Message
 
-from sftp_gateway import SFTPGateway, wire
+from sftp_gateway import SFTPGateway, packetizer
 from sftp_gateway.channel import ChannelLimits
 from sftp_gateway.packets import MAX_PACKET, Kind, OpenFlag
 from sftp_gateway.session import MAX_CHANNELS
@@ -305,8 +305,8 @@ def test_a_client_that_pauses_goes_on_and_one_that_is_gone_is_let_go(
     start_gateway: StartGateway, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a suspended laptop or Ctrl-Z does; in minutes there, in seconds here."""
-    assert wire.STALL_SECONDS >= 600
-    monkeypatch.setattr(wire, "STALL_SECONDS", 3.0)
+    assert packetizer.STALL_SECONDS >= 600
+    monkeypatch.setattr(packetizer, "STALL_SECONDS", 3.0)
     gateway = start_gateway()
     transport = connect(gateway, "ann", PASSWORD)
     pause = threading.Event()

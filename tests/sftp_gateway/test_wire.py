@@ -1,4 +1,4 @@
-"""The private parts of paramiko that wire.py and channel_stream.py use are where they were, and do what they did."""
+"""The private parts of paramiko that packetizer.py, wire.py and channel_stream.py use are still what they were."""
 
 from __future__ import annotations
 
@@ -33,15 +33,21 @@ def serving(tmp_path: Path) -> Iterator[Serving]:
 def test_paramiko_still_has_what_is_used() -> None:
     ours, theirs = socket.socketpair()
     packetizer = Packetizer(ours)
-    for name in ("_Packetizer__remainder", "_Packetizer__write_lock", "_Packetizer__keepalive_last"):
+    for name in (
+        "remainder", "write_lock", "keepalive_last", "aead_in", "aead_out", "block_engine_in", "block_engine_out",
+        "iv_in", "iv_out", "sequence_number_in", "sequence_number_out", "received_bytes", "received_packets",
+        "received_bytes_overflow", "received_packets_overflow", "sent_bytes", "sent_packets",
+    ):  # fmt: skip
+        assert hasattr(packetizer, f"_Packetizer__{name}"), f"paramiko {paramiko.__version__}: {name} moved"
+    for name in ("_trigger_rekey", "_check_keepalive", "_initial_kex_done"):
         assert hasattr(packetizer, name), f"paramiko {paramiko.__version__}: {name} moved"
     transport = paramiko.Transport(theirs)
-    for name in ("clear_to_send", "clear_to_send_lock", "packetizer", "lock"):
+    for name in ("clear_to_send", "clear_to_send_lock", "packetizer", "lock", "active", "_expected_packet"):
         assert hasattr(transport, name), f"paramiko {paramiko.__version__}: Transport.{name} moved"
     channel = paramiko.Channel(1)
     for name in (
         "in_buffer", "lock", "out_window_size", "out_max_packet_size", "in_window_sofar", "remote_chanid",
-        "eof_received", "eof_sent", "closed", "_check_add_window", "_feed",
+        "eof_received", "eof_sent", "closed", "_check_add_window", "_feed", "in_window_size",
     ):  # fmt: skip
         assert hasattr(channel, name), f"paramiko {paramiko.__version__}: Channel.{name} moved"
     expected = {"send_message": ["data"], "read_all": ["n", "check_rekey"], "write_all": ["out"], "read_message": []}
