@@ -19,7 +19,7 @@ from fs import errors
 from fs.base import FS
 from fs.path import dirname
 
-from sftp_gateway.journal import Journal, Outcome, Pending
+from sftp_gateway.journal import Journal, Outcome, Outlook, Pending
 from sftp_gateway.logs import log_event
 from sftp_gateway.status import status_of
 from sftp_gateway.stream import abort
@@ -29,8 +29,8 @@ BULK_FILES = 1000
 BULK_BYTES = 64 * 2**20
 SMALL_BYTES = 4 * 2**20  # larger files are no part of a bulk
 QUIET_SECONDS = 1.0  # without a new file, after which what is there is sent
-LOOK_SECONDS = 0.25  # how often the process that delivers looks for new files
-LOCK_SECONDS = 1.0  # how often another looks whether that one is gone
+LOOK_SECONDS = 30.0  # how long the process that delivers sleeps at most where nobody wakes it
+LOCK_SECONDS = 2.0  # how often another looks whether that one is gone
 TIDY_SECONDS = 10.0
 MAX_BACKOFF_SECONDS = 300.0
 MAX_ATTEMPTS = 20  # for what the storage refuses without saying that it is for good
@@ -65,9 +65,9 @@ _PASSING = (
 class Delivery:
     """The threads that deliver one account's files; of several processes, those of one are at work.
 
-    Owned by a `WriteBackFS`. Thread-safe: one lock, held over the journal while a thread chooses what to send, and one
-    condition, a leaf, on which the threads sleep. The process that delivers holds a lock on a file in the journal's
-    folder; when it dies, another takes that over.
+    Owned by a `WriteBackFS`. Thread-safe. One thread at a time leads: it sleeps until the journal's bell rings or its
+    own reckoning says that something is due, chooses what to send, and hands the lead on before it sends that. The
+    process that delivers holds a lock on a file in the journal's folder; when it dies, another takes that over.
     """
 
     def __init__(
@@ -86,14 +86,16 @@ class Delivery:
         self._on_delivered = on_delivered
         self._has_bulk = bool(filesystem.getmeta().get("bulk_uploads")) and hasattr(filesystem, "upload_files")
         self._lock_path = journal.vault.folder / LOCK_NAME
-        self._condition = threading.Condition()
-        self._stopping = False  # guarded by _condition
-        self._choosing = threading.Lock()
-        # guarded by _choosing
+        self._stopping = threading.Event()
+        self._leading = threading.Lock()
+        # guarded by _leading
         self._lock_descriptor = -1
+        self._is_untidy = True
+        self._tidied_at = time.monotonic()
+        self._lock = threading.Lock()  # a leaf
+        # guarded by _lock
         self._bulk_is_under_way = False
         self._trouble = ""
-        self._tidied_at = time.monotonic()
         self._threads = [
             threading.Thread(target=self._serve, name=f"sftp-delivery-{number}", daemon=True) for number in range(LANES)
         ]
@@ -105,24 +107,17 @@ class Delivery:
 
     def stop(self, seconds: float) -> bool:
         """Begin nothing more, and wait for what is under way; tell whether all has ended. Idempotent."""
-        with self._condition:
-            self._stopping = True
-            self._condition.notify_all()
+        self._stopping.set()
+        self._journal.bell.ring(urgent=True)
         deadline = time.monotonic() + seconds
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(max(0.0, deadline - time.monotonic()))
         ended = not any(thread.is_alive() for thread in self._threads)
-        with self._choosing:
-            if ended and self._lock_descriptor >= 0:
-                os.close(self._lock_descriptor)
-                self._lock_descriptor = -1
+        if ended and self._lock_descriptor >= 0:
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = -1
         return ended
-
-    def wake(self) -> None:
-        """Look again what there is to do."""
-        with self._condition:
-            self._condition.notify_all()
 
     @property
     def is_mine(self) -> bool:
@@ -132,37 +127,50 @@ class Delivery:
     # -- within
 
     def _serve(self) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
+            with self._leading:  # for as long as there is nothing to do
+                sending = self._lead()
+            if not sending:
+                return
             try:
-                wait = self._take_turn()
+                self._deliver(sending)
+            except Exception:
+                _logger.exception("whether files of %s were delivered is not known", self._label)
+                self._put_back(sending)
+            if self._is_bulk(sending[0]):
+                with self._lock:
+                    self._bulk_is_under_way = False
+            self._journal.bell.ring(urgent=True)  # what has the same paths may go now
+
+    def _lead(self) -> list[Pending]:
+        """Wait until something is to be sent, and return it; nothing at the end."""
+        while not self._stopping.is_set():
+            try:
+                if not self._is_in_charge():
+                    self._stopping.wait(LOCK_SECONDS)
+                    continue
+                chosen, seconds, is_settled = self._choose()
+                if chosen and (sending := self._journal.send(chosen)):
+                    with self._lock:
+                        self._bulk_is_under_way |= self._is_bulk(sending[0])
+                    self._is_untidy = True
+                    return sending
+                if not chosen:
+                    self._journal.bell.wait(min(seconds, self._tidy()), urgent=is_settled)
             except sqlite3.Error as error:
                 _logger.error("the journal of %s fails: %s", self._label, error)
-                wait = MAX_BACKOFF_SECONDS
+                self._journal.bell.wait(MAX_BACKOFF_SECONDS)
             except Exception:
-                _logger.exception("a file of %s could not be delivered", self._label)
-                wait = QUIET_SECONDS
-            with self._condition:
-                if wait > 0 and not self._stopping:
-                    self._condition.wait(wait)
+                _logger.exception("what of %s is to be delivered is not known", self._label)
+                self._stopping.wait(QUIET_SECONDS)
+        return []
 
-    def _take_turn(self) -> float:
-        """Deliver what is due; return for how long there is nothing to do."""
-        with self._choosing:
-            if not self._is_in_charge():
-                return LOCK_SECONDS
-            chosen, wait = self._choose()
-            if not chosen:
-                self._tidy()
-                return wait
-            is_bulk = self._has_bulk and _is_small(chosen[0])
-            self._bulk_is_under_way |= is_bulk
-        try:
-            self._deliver(self._journal.send(chosen))
-        finally:
-            if is_bulk:
-                with self._choosing:
-                    self._bulk_is_under_way = False
-        return 0.0
+    def _put_back(self, sending: list[Pending]) -> None:
+        """Have files delivered once more of which nobody knows whether they were."""
+        while not self._stopping.wait(QUIET_SECONDS):  # else the next start does it
+            with contextlib.suppress(sqlite3.Error):
+                self._journal.put_back(sending)
+                return
 
     def _is_in_charge(self) -> bool:
         if self._lock_descriptor >= 0:
@@ -170,6 +178,7 @@ class Delivery:
         descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._journal.bell.listen()  # before the first look: nothing is missed
             self._journal.recover()
         except BlockingIOError:
             os.close(descriptor)
@@ -180,30 +189,36 @@ class Delivery:
         self._lock_descriptor = descriptor
         return True
 
-    def _choose(self) -> tuple[list[Pending], float]:
-        """Return what is to be sent now; or nothing, and how long to wait."""
-        due, hurried = self._journal.due(BULK_FILES)
-        if self._bulk_is_under_way:
-            due = [pending for pending in due if not _is_small(pending)]
+    def _choose(self) -> tuple[list[Pending], float, bool]:
+        """Return what is to be sent now; or nothing, how long to wait, and whether new files make no difference."""
+        now = time.time()
+        with self._lock:
+            passed_over = SMALL_BYTES if self._bulk_is_under_way else -1
+        outlook = self._journal.outlook(now, passed_over)
+        seconds = self._worth_waiting(outlook, now)
+        if seconds > 0:
+            return [], min(seconds, LOOK_SECONDS), True
+        due = self._journal.due(now, passed_over, limit=BULK_FILES) if outlook.count else []
         if not due:
-            return [], LOOK_SECONDS
-        if not hurried and self._is_worth_waiting(due):
-            return [], LOOK_SECONDS
-        if not self._has_bulk or not _is_small(due[0]):
-            return due[:1], 0.0
+            until = now + LOOK_SECONDS if outlook.retry is None else min(now + LOOK_SECONDS, outlook.retry)
+            return [], until - now, False
+        if not self._is_bulk(due[0]):
+            return due[:1], 0.0, False
         small = [pending for pending in due if _is_small(pending)]
         sizes = itertools.accumulate(pending.size for pending in small)
-        return [pending for pending, size in zip(small, sizes, strict=True) if size <= BULK_BYTES], 0.0
+        return [pending for pending, size in zip(small, sizes, strict=True) if size <= BULK_BYTES], 0.0, False
 
-    def _is_worth_waiting(self, due: list[Pending]) -> bool:
-        """Tell whether more files may come soon that could go along."""
-        if len(due) >= BULK_FILES or sum(pending.size for pending in due) >= BULK_BYTES:
-            return False
-        if any(pending.attempts for pending in due):  # these have waited
-            return False
-        now = time.time()
-        is_quiet = now - self._journal.latest() >= min(QUIET_SECONDS, self._delay_seconds)
-        return not is_quiet and now - min(pending.acknowledged for pending in due) < self._delay_seconds
+    def _is_bulk(self, first: Pending) -> bool:
+        return self._has_bulk and _is_small(first)
+
+    def _worth_waiting(self, outlook: Outlook, now: float) -> float:
+        """Return for how many seconds more files may come that could go along."""
+        if not outlook.count or outlook.is_hurried or outlook.attempts:  # these have waited
+            return 0.0
+        if outlook.count >= BULK_FILES or outlook.size >= BULK_BYTES:
+            return 0.0
+        quiet = outlook.latest + min(QUIET_SECONDS, self._delay_seconds)
+        return min(quiet, outlook.oldest + self._delay_seconds) - now
 
     def _deliver(self, sending: list[Pending]) -> None:
         if not sending:
@@ -323,16 +338,21 @@ class Delivery:
                 )
         delayed = [outcome for outcome in outcomes if outcome.reason and not outcome.permanent]
         trouble = delayed[0].reason if delayed else ""
-        with self._choosing:
+        with self._lock:
             is_news, self._trouble = bool(trouble) and trouble != self._trouble, trouble
         if is_news:
             log_event("delayed", level=logging.WARNING, user=self._label, files=len(delayed), reason=trouble)
 
-    def _tidy(self) -> None:
-        """Keep the journal's file small, now and then."""
-        if time.monotonic() - self._tidied_at >= TIDY_SECONDS:
-            self._tidied_at = time.monotonic()
-            self._journal.tidy()
+    def _tidy(self) -> float:
+        """Keep the journal's file small, now and then; return when to do that next."""
+        if not self._is_untidy:
+            return LOOK_SECONDS
+        left = self._tidied_at + TIDY_SECONDS - time.monotonic()
+        if left > 0:
+            return left
+        self._tidied_at, self._is_untidy = time.monotonic(), False
+        self._journal.tidy()
+        return LOOK_SECONDS
 
 
 def same_content(one: Any, other: Any) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from sftp_gateway.bell import Bell
 from sftp_gateway.journal_file import JournalFile
 from sftp_gateway.journal_rows import (
     AT_OR_BELOW,
@@ -21,6 +22,7 @@ from sftp_gateway.journal_rows import (
     NewFile,
     NoRoomError,
     Outcome,
+    Outlook,
     Pending,
     Totals,
     alone,
@@ -43,6 +45,7 @@ __all__ = [
     "NewFile",
     "NoRoomError",
     "Outcome",
+    "Outlook",
     "Pending",
     "Totals",
 ]
@@ -59,10 +62,15 @@ class Journal:
         """Open the journal in `folder`, or begin it; raises `JournalError`."""
         self.vault = Vault(folder)
         self._fold = fold
+        self.bell = Bell(folder)  # rings for whoever delivers
         self._file = JournalFile(folder, create=create)
-        self.close = self._file.close
         self.wait = self._file.wait
         self.pause = self._file.pause
+
+    def close(self) -> None:
+        """Let go of the files. Idempotent."""
+        self._file.close()
+        self.bell.close()
 
     # -- looking
 
@@ -180,6 +188,7 @@ class Journal:
             return int(cursor.lastrowid or 0), dropped
 
         number, dropped = self._file.change(work)
+        self.bell.ring()
         content.release()
         self.vault.remove(dropped)
         return number
@@ -210,7 +219,9 @@ class Journal:
                 )
             return True
 
-        return self._file.change(work)
+        done = self._file.change(work)
+        self.bell.ring()
+        return done
 
     def discard(self, path: str, *, committed: bool) -> bool:
         """Drop what is pending at `path`, if the storage has no part in that; tell whether. Raises `BeingSentError`."""
@@ -246,6 +257,7 @@ class Journal:
         """Have what is at or below `path` delivered without delay, whatever came of it before."""
         statement = f"UPDATE files SET hurried = 1, not_before = 0, attempts = 0 WHERE {AT_OR_BELOW} AND {LIVE}"
         self._execute(statement, *self._at_or_below(path))
+        self.bell.ring(urgent=True)
 
     # -- what the delivery does, in one process at a time
 
@@ -254,26 +266,30 @@ class Journal:
         self._execute("UPDATE files SET state = 'pending', fresh = 0 WHERE state = 'sending'")
         self.vault.clear(lambda name: bool(self._select("file = ? LIMIT 1", name)))
 
-    def due(self, limit: int) -> tuple[list[Pending], bool]:
-        """Return the first of each path that may be sent now, in order, and whether somebody waits for one of them."""
-        where = (
-            "state = 'pending' AND not_before <= ? AND NOT EXISTS (SELECT 1 FROM files AS earlier WHERE"
-            f" earlier.key = files.key AND earlier.turn < files.turn AND earlier.{LIVE})"
+    def put_back(self, sending: Iterable[Pending]) -> None:
+        """Have what is on its way sent once more: it may have arrived, or not."""
+        numbers = [(pending.id,) for pending in sending]
+        again = "UPDATE files SET state = 'pending', fresh = 0 WHERE state = 'sending' AND id = ?"
+        self._file.change(lambda db: db.executemany(again, numbers).rowcount)
+
+    def outlook(self, now: float, passed_over: int) -> Outlook:
+        """Tell what there is to send, due or behind what is; replacements up to `passed_over` bytes do not count."""
+        due = "state = 'pending' AND not_before <= ?1 AND NOT (mode = 'replace' AND size <= ?2)"
+        counted = "count(*), coalesce(sum(size), 0), coalesce(min(acknowledged), 0), coalesce(max(acknowledged), 0)"
+        counted += ", coalesce(max(attempts), 0), coalesce(max(hurried), 0)"
+        retry = "SELECT min(not_before) FROM files WHERE state = 'pending' AND not_before > ?1"
+        row = self._file.select(f"SELECT {counted}, ({retry}) FROM files WHERE {due}", now, passed_over)[0]
+        count, size, oldest, latest, attempts, hurried, retry_at = row
+        return Outlook(count, size, oldest, latest, attempts, bool(hurried), retry_at)
+
+    def due(self, now: float, passed_over: int, *, limit: int) -> list[Pending]:
+        """Return the first of each path that may be sent now, in order."""
+        return self._select(
+            "state = 'pending' AND not_before <= ? AND NOT (mode = 'replace' AND size <= ?) AND NOT EXISTS (SELECT 1"
+            f" FROM files AS earlier WHERE earlier.key = files.key AND earlier.turn < files.turn AND earlier.{LIVE})"
+            " ORDER BY turn LIMIT ?",
+            *(now, passed_over, limit),
         )
-        now = time.time()
-        found = self._select(f"{where} ORDER BY turn LIMIT ?", now, limit)
-        hurried = found and self._file.select("SELECT 1 FROM files WHERE hurried = 1 AND state = 'pending' LIMIT 1")
-        return found, bool(hurried)
-
-    def next_retry(self) -> float | None:
-        """Return when the next file may be tried again; None where nothing waits."""
-        moment = self._file.select("SELECT min(not_before) FROM files WHERE state = 'pending'")[0][0]
-        return None if moment is None else float(moment)
-
-    def latest(self) -> float:
-        """Return when the latest file was acknowledged."""
-        rows = self._file.select("SELECT acknowledged FROM files ORDER BY id DESC LIMIT 1")
-        return float(rows[0][0]) if rows else 0.0
 
     def send(self, chosen: Sequence[Pending]) -> list[Pending]:
         """Note that these are on their way; return those of them that are still there, unchanged."""
@@ -322,7 +338,9 @@ class Journal:
             )
             return True
 
-        return self._file.change(work)
+        done = self._file.change(work)
+        self.bell.ring(urgent=True)
+        return done
 
     def drop(self, number: int) -> bool:
         """Forget what has failed, content and all; tell whether there was such a file."""

@@ -81,6 +81,19 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Outlook:
+    """What may be sent now, together; and when the next of what failed may be tried again."""
+
+    count: int
+    size: int
+    oldest: float  # when it was acknowledged
+    latest: float
+    attempts: int
+    is_hurried: bool  # somebody waits for one of them
+    retry: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Totals:
     """How much is in a journal; `oldest` is when the oldest that waits was acknowledged."""
 

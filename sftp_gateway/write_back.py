@@ -90,7 +90,7 @@ class WriteBackFS(FS):
         """Deliver what can be delivered within `seconds`; tell whether that was all."""
         if not self.journal.is_live("/"):
             return True
-        self._hurry("/")
+        self.journal.hurry("/")
         self.journal.wait(lambda: not self.journal.is_live("/"), seconds)
         return not self.journal.is_live("/")
 
@@ -141,6 +141,7 @@ class WriteBackFS(FS):
         return iter(list(pages)[page[0] : page[1]]) if page is not None else pages
 
     def _scan(self, path: str, namespaces: Collection[str] | None) -> Iterator[Info]:
+        self._refuse_file(path)
         prefix = self._fold(path).rstrip("/") + "/"
         for seen in [seen for key, seen in list(self._seen.items()) if key.startswith(prefix)]:
             self._find(seen)
@@ -194,6 +195,7 @@ class WriteBackFS(FS):
         return self.opendir(path)
 
     def removedir(self, path: str) -> None:
+        self._refuse_file(path)
         if self.journal.is_shown_below(path):
             raise errors.DirectoryNotEmpty(path)
         self._inner.removedir(path)
@@ -262,7 +264,7 @@ class WriteBackFS(FS):
         """
         if not self.journal.is_live(path):
             return
-        self._hurry(path)
+        self.journal.hurry(path)
         done = self.journal.wait(
             lambda: not self.journal.is_live(path) or self.journal.trouble(path), self.limits.wait_seconds
         )
@@ -332,10 +334,6 @@ class WriteBackFS(FS):
         for pending in delivered:
             self._seen.pop(pending.key, None)
 
-    def _hurry(self, path: str) -> None:
-        self.journal.hurry(path)
-        self._delivery.wake()
-
     def _is_committed(self, path: str) -> bool:
         return not self.is_absent(path)
 
@@ -349,6 +347,11 @@ class WriteBackFS(FS):
                 if time.monotonic() > deadline:
                     raise RefusedError("the file is still on its way to the storage; try again later") from None
             self.journal.pause()
+
+    def _refuse_file(self, path: str) -> None:
+        pending = self._find(path)
+        if pending is not None and not pending.failed:
+            raise errors.DirectoryExpected(path)
 
     def _find(self, path: str) -> Pending | None:
         """Return what is pending at `path`; what another process has delivered is asked for anew."""

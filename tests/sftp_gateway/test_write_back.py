@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fs import errors
+
+from sftp_gateway.bell import Bell
+from sftp_gateway.delivery import LOOK_SECONDS
+from sftp_gateway.journal import Outcome
 
 from .conftest import LogLines
 from .write_back import BulkFS, WriteBack, get, put, until
@@ -543,7 +549,6 @@ def test_an_outage_is_waited_out(
     filesystem: BulkFS, start: Start, monkeypatch: pytest.MonkeyPatch, log_lines: LogLines
 ) -> None:
     monkeypatch.setattr("sftp_gateway.delivery.MAX_BACKOFF_SECONDS", 0.05)
-    monkeypatch.setattr("sftp_gateway.delivery.LOOK_SECONDS", 0.01)
     monkeypatch.setattr("sftp_gateway.delivery.MAX_ATTEMPTS", 3)
     filesystem.reachable.clear()
     serving = start()
@@ -553,6 +558,48 @@ def test_an_outage_is_waited_out(
     assert len(log_lines("delayed", 1)) == 1, "said once"
     filesystem.reachable.set()
     serving.settled()
+    assert contents(filesystem, "/f") == b"content"
+
+
+def test_who_has_nothing_to_deliver_sleeps(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    sleeps: list[float] = []
+    real = Bell.wait
+
+    def wait(bell: Bell, seconds: float, *, urgent: bool = False) -> bool:
+        sleeps.append(seconds)
+        return real(bell, seconds, urgent=urgent)
+
+    monkeypatch.setattr(Bell, "wait", wait)
+    monkeypatch.setattr("sftp_gateway.delivery.TIDY_SECONDS", 0.0)
+    serving = start()
+    client = serving.client()
+    put(client, "/f", b"content")
+    serving.settled()
+    until(lambda: sleeps[-1:] == [LOOK_SECONDS], "it does not come to rest")
+    before = len(sleeps)
+    time.sleep(0.5)
+    assert len(sleeps) == before, "it woke for nothing"
+    put(client, "/g", b"content")
+    serving.settled()
+
+
+def test_a_failed_record_of_a_delivery_loses_nothing(
+    filesystem: BulkFS, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sftp_gateway.delivery.QUIET_SECONDS", 0.01)
+    serving = start()
+    real = serving.journal.settle
+    failures = [sqlite3.OperationalError("disk I/O error")]
+
+    def settle(outcomes: Iterable[Outcome]) -> None:
+        if failures:
+            raise failures.pop()
+        real(outcomes)
+
+    monkeypatch.setattr(serving.journal, "settle", settle)
+    put(serving.client(), "/f", b"content")
+    serving.settled()
+    assert not failures
     assert contents(filesystem, "/f") == b"content"
 
 

@@ -1,0 +1,109 @@
+"""`Bell`: wakes the process that delivers an account's files, from any thread of any process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+FILE_NAME: Final = "delivery.bell"
+_SILENCE, _NEWS, _URGENT = range(3)
+_READ_BYTES = 4096
+
+
+class Bell:
+    """A named pipe in a journal's folder; who listens sleeps until it rings, however long that is.
+
+    Owned by a journal. One process listens, with one thread at a time. Ringing costs next to nothing while the listener
+    is awake or sleeps through it, and where nobody listens: who begins to listen looks by himself. Thread-safe: one
+    lock, a leaf.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / FILE_NAME
+        self._lock = threading.Lock()
+        # guarded by _lock
+        self._listening = -1
+        self._ringing = -1
+        self._rung = _SILENCE  # the loudest that the listener of this process has not heard yet
+        self._wakes = _URGENT + 1  # from what on it wakes the listener of this process
+        self._closed = False
+
+    def listen(self) -> None:
+        """Hear it from now on in this process. Raises OSError."""
+        with contextlib.suppress(FileExistsError):
+            os.mkfifo(self._path, 0o600)
+        with self._lock:
+            if self._listening < 0 and not self._closed:
+                # For both: a pipe without a writer is at its end again and again.
+                self._listening = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def ring(self, *, urgent: bool = False) -> None:
+        """Have the listener look what is new, at once if `urgent`. Never waits, never fails."""
+        sound = _URGENT if urgent else _NEWS
+        with self._lock:
+            if self._closed:
+                return
+            if self._listening < 0:
+                self._ring_elsewhere(sound)
+                return
+            self._rung = max(self._rung, sound)
+            if sound >= self._wakes:
+                self._wakes = _URGENT + 1
+                _write(self._listening, sound)
+
+    def wait(self, seconds: float, *, urgent: bool = False) -> bool:
+        """Sleep until it rings, or for so long; with `urgent` through what is not. Tell whether it rang."""
+        deadline = time.monotonic() + seconds
+        while True:
+            left = deadline - time.monotonic()
+            with self._lock:
+                rung, self._rung = self._rung, _SILENCE
+                is_over = rung >= (_URGENT if urgent else _NEWS) or left <= 0 or self._listening < 0
+                self._wakes = _URGENT + 1 if is_over else _URGENT if urgent else _NEWS
+                descriptor = self._listening
+            if is_over:
+                return rung > _SILENCE
+            poller = select.poll()
+            poller.register(descriptor, select.POLLIN)
+            if poller.poll(left * 1000):
+                self._hear(descriptor)
+
+    def close(self) -> None:
+        """Let go of the pipe; nobody may be waiting any more. Idempotent."""
+        with self._lock:
+            self._closed = True
+            for descriptor in (self._listening, self._ringing):
+                if descriptor >= 0:
+                    os.close(descriptor)
+            self._listening = self._ringing = -1
+
+    def _hear(self, descriptor: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            sounds = os.read(descriptor, _READ_BYTES)
+            with self._lock:
+                self._rung = max(self._rung, *sounds)
+
+    def _ring_elsewhere(self, sound: int) -> None:
+        """Ring in another process, if one listens."""
+        for _ in range(2):
+            try:
+                if self._ringing < 0:
+                    self._ringing = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                _write(self._ringing, sound)
+            except BrokenPipeError:  # who listened has gone; perhaps another does by now
+                os.close(self._ringing)
+                self._ringing = -1
+            except OSError:
+                return  # nobody listens
+            else:
+                return
+
+
+def _write(descriptor: int, sound: int) -> None:
+    with contextlib.suppress(BlockingIOError):  # it is full: it rings already
+        os.write(descriptor, bytes([sound]))
