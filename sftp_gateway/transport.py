@@ -30,6 +30,7 @@ from paramiko.kex_curve25519 import KexCurve25519
 from paramiko.message import Message
 from paramiko.ssh_exception import SSHException
 
+from sftp_gateway.key_exchange import Group14, Group16
 from sftp_gateway.packetizer import GatewayPacketizer
 from sftp_gateway.proxy_protocol import SIGNATURE
 from sftp_gateway.sealing import Piece
@@ -79,6 +80,8 @@ _ssh_logger = logging.getLogger("sftp_gateway.ssh")
 _KEX_INFO: Final[dict[str, Any]] = {
     **paramiko.Transport._kex_info,  # type: ignore[attr-defined]
     "curve25519-sha256": KexCurve25519,
+    Group14.name: Group14,
+    Group16.name: Group16,
 }
 
 

@@ -15,6 +15,7 @@ import pytest
 from paramiko.message import Message
 
 from sftp_gateway import ConfigError, SFTPGateway
+from sftp_gateway.key_exchange import Group14, Group16
 from sftp_gateway.loading import load_config
 from tests.clients import client
 
@@ -67,10 +68,19 @@ def test_an_audit_finds_only_what_older_clients_need(start_gateway: StartGateway
     assert next(iter(report["kex"])) == "mlkem768x25519-sha256"
 
 
-@pytest.mark.parametrize("kex", ["mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org"])
+@pytest.mark.parametrize(
+    "kex",
+    [
+        "mlkem768x25519-sha256",
+        "curve25519-sha256",
+        "curve25519-sha256@libssh.org",
+        "diffie-hellman-group16-sha512",
+        "diffie-hellman-group14-sha256",
+    ],
+)
 def test_another_implementation_agrees_on_the_keys(start_gateway: StartGateway, kex: str) -> None:
     """asyncssh derives its keys by code of its own: a wrong shared secret would end the handshake."""
-    gateway = start_gateway()
+    gateway = start_gateway(compatible_algorithms=kex == "diffie-hellman-group14-sha256")
     host, port = gateway.address
 
     async def look() -> Any:
@@ -86,6 +96,16 @@ def test_another_implementation_agrees_on_the_keys(start_gateway: StartGateway, 
             return (await sftp.stat("/file")).size
 
     assert asyncio.run(look()) == 500_000
+
+
+@pytest.mark.parametrize("kind", [Group14, Group16])
+def test_older_exchanges_are_as_cheap_as_is_safe(kind: type[Group14]) -> None:
+    """Clients can ask for them without computing anything: see CVE-2002-20001."""
+    exchanges = [kind(None) for _ in range(20)]
+    for exchange in exchanges:
+        exchange._generate_x()
+    assert {exchange.x.bit_length() for exchange in exchanges} == {512}
+    assert len({exchange.x for exchange in exchanges}) == 20
 
 
 @contextlib.contextmanager
