@@ -28,6 +28,7 @@ class Names:
         self._store.filesystem.validatepath(path)
         if self._store.overlay.top(path) is not None:
             raise RefusedError(_EXISTS)
+        self._check_parent(path)
         try:
             self._store.filesystem.makedir(path)
         except errors.ResourceNotFound:
@@ -70,10 +71,11 @@ class Names:
             if not same or source == target:
                 self._refuse_target(source, target, replace=replace)
             is_new = draft is not None and draft.state is State.OPEN and draft.fresh
-            if not is_new:
-                self._move(source, target, replace=replace or same)
-            else:
+            if is_new:
                 self._store.check_parent(target)
+            else:
+                self._check_parent(target)
+                self._move(source, target, replace=replace or same)
             if not same:
                 self._store.drop_partials(target)
             self._retarget(source, target, exclusive=(not replace) if is_new else None)
@@ -94,6 +96,11 @@ class Names:
             raise RefusedError("the target is not a directory")
         for draft in self._store.overlay.at(target):
             self._store.let_go(draft, "the file was replaced while it was being written")
+
+    def _check_parent(self, path: str) -> None:
+        """Refuse what some filesystems do not: MemoryFS puts files into files, and fails where no name is."""
+        if self._store.local:
+            self._store.check_parent(path)
 
     def _move(self, source: str, target: str, *, replace: bool) -> None:
         if attributes.is_folder(self._store.filesystem.getinfo(source)):

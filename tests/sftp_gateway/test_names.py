@@ -1,4 +1,4 @@
-"""Names over the filesystems that people put behind the gateway: memory, local folders, and ones without mercy."""
+"""Names over the filesystems that people put behind the gateway: memory and local folders."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from fs.memoryfs import MemoryFS
 from fs.osfs import OSFS
 from fs.tempfs import TempFS
 
-from sftp_gateway.packets import Status
-from tests.sftp_gateway.atomic_fs import AtomicFS
-from tests.sftp_gateway.raw_client import R, RawClient
+from sftp_gateway.packets import Kind, Status
+from tests.sftp_gateway.raw_client import C, R, RawClient, T, W, X
 from tests.sftp_gateway.serving import Serving
 
 
@@ -21,7 +20,7 @@ def _local(folder: Path) -> FS:
     return OSFS(str(folder))
 
 
-@pytest.fixture(params=[lambda _: MemoryFS(), lambda _: AtomicFS(), lambda _: TempFS(), _local])
+@pytest.fixture(params=[lambda _: MemoryFS(), lambda _: TempFS(), _local])
 def filesystem(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FS]:
     make: Callable[[Path], FS] = request.param
     (tmp_path / "files").mkdir()
@@ -53,3 +52,22 @@ def test_the_end_is_the_end_however_far_behind_it(client: RawClient, filesystem:
     for offset in (7, 2**40, 2**62, 2**63, 2**64 - 1):
         assert client.wait(client.read(handle, offset, 10)).code == Status.EOF
     assert client.wait(client.read(handle, 0, 10)).data == b"content"
+
+
+def test_nothing_is_put_into_a_file(client: RawClient, filesystem: FS) -> None:
+    filesystem.writetext("/f", "content")
+    filesystem.writetext("/g", "other")
+    filesystem.makedir("/d")
+    for request in (
+        client.rename("/g", "/f/g"),
+        client.posix_rename("/g", "/f/g"),
+        client.rename("/d", "/f/d"),
+        client.mkdir("/f/d"),
+        client.open("/f/g", W | C | T),
+        client.open("/f/g", W | C | X),
+    ):
+        reply = client.wait(request)
+        assert (reply.kind, "internal" in reply.text) == (Kind.STATUS, False), reply
+        assert reply.code in (Status.FAILURE, Status.NO_SUCH_FILE)
+    assert (filesystem.readtext("/f"), filesystem.readtext("/g")) == ("content", "other")
+    assert sorted(filesystem.listdir("/")) == ["d", "f", "g"]
