@@ -345,6 +345,9 @@ def test_directories_know_of_pending_files(filesystem: BulkFS, start: Start) -> 
         client.rmdir("/d")
     with pytest.raises(OSError, match="exists"):
         client.mkdir("/d/f")
+    for is_no_directory in (client.listdir, client.rmdir):
+        with pytest.raises(OSError, match="not a directory"):
+            is_no_directory("/d/f")
     client.remove("/d/f")
     client.rmdir("/d")
     assert not filesystem.listdir("/")
