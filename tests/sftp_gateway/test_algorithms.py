@@ -68,6 +68,7 @@ def test_an_audit_finds_only_what_older_clients_need(start_gateway: StartGateway
     assert next(iter(report["kex"])) == "mlkem768x25519-sha256"
 
 
+@pytest.mark.filterwarnings("ignore:Diffie-Hellman over finite fields")  # of cryptography, in the client
 @pytest.mark.parametrize(
     "kex",
     [
@@ -101,7 +102,7 @@ def test_another_implementation_agrees_on_the_keys(start_gateway: StartGateway, 
 @pytest.mark.parametrize("kind", [Group14, Group16])
 def test_older_exchanges_are_as_cheap_as_is_safe(kind: type[Group14]) -> None:
     """Clients can ask for them without computing anything: see CVE-2002-20001."""
-    exchanges = [kind(None) for _ in range(20)]
+    exchanges = [object.__new__(kind) for _ in range(20)]
     for exchange in exchanges:
         exchange._generate_x()
     assert {exchange.x.bit_length() for exchange in exchanges} == {512}
