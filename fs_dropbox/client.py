@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import copy
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from cachetools import TTLCache
-
-from fs_dropbox import commits, exports, paths, results, routes
+from fs_dropbox import commits, exports, results, routes
 from fs_dropbox.auth import Credentials
+from fs_dropbox.batch_calls import BatchCalls
 from fs_dropbox.calls import Account, Caller
 from fs_dropbox.commits import Commit, Update
 from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.downloads import Download, range_header, read_range
 from fs_dropbox.entries import Entry, FileEntry, FolderEntry, decode_file, decode_folder
 from fs_dropbox.errors import ApiError, TransportError
+from fs_dropbox.fresh import Fresh
 from fs_dropbox.results import Longpoll, Page, SpaceUsage
 from fs_dropbox.retry import Clock, Governor, RetryPolicy, Traffic
 from fs_dropbox.routes import Route
@@ -36,13 +35,10 @@ RANGE_PIECE_BYTES: Final = 2**20
 # The service adds up to 90 s to a longpoll's timeout.
 LONGPOLL_SLACK_SECONDS: Final = 100.0
 REVISIONS_PER_PAGE: Final = 100
-# For moments after a commit, moves and copies may not find what was committed (API facts, section 4, Consistency).
-FRESH_SECONDS: Final = 10.0
-FRESH_PAUSES_SECONDS: Final = (0.25, 0.5, 1.0, 2.0)
 
 
 class Client:
-    """One account's API. Thread-safe; owned by DropboxFS; owns the HTTP pool. Its one lock is a leaf.
+    """One account's API. Thread-safe, lock-free; owned by DropboxFS; owns the HTTP pool.
 
     No network before the first call. `api_host` ("127.0.0.1:8443") takes the place of all of Dropbox's hosts,
     `ca_certs` names a PEM file or folder to trust; `root` is "auto", "home" or a namespace id.
@@ -73,9 +69,8 @@ class Client:
             clock=clock,
         )
         self.sharing = Sharing(self._caller)
-        self._fresh_lock = threading.Lock()
-        # guarded by _fresh_lock: keys that were committed moments ago
-        self._fresh: TTLCache[str, None] = TTLCache(1000, FRESH_SECONDS, timer=time.monotonic)
+        self._fresh = Fresh()
+        self.batches = BatchCalls(self._caller, self._fresh)
 
     @property
     def governor(self) -> Governor:
@@ -87,6 +82,7 @@ class Client:
         rooted = copy.copy(self)
         rooted._caller = self._caller.rooted(namespace_id)
         rooted.sharing = Sharing(rooted._caller)
+        rooted.batches = BatchCalls(rooted._caller, rooted._fresh)
         return rooted
 
     def on_root_change(self, callback: Callable[[], None]) -> None:
@@ -169,18 +165,6 @@ class Client:
             if error.kind == "interrupted" and stop.is_set():
                 return Longpoll(False, 0.0)
             raise
-
-    def tree(self, path: str) -> dict[str, str | None]:
-        """Return all that is below a folder: keys relative to it, content hashes of files, None for folders."""
-        key, found = paths.key(path), {}
-        page = self.list_folder(path, recursive=True)
-        while True:
-            for entry in page.entries:
-                if entry.path_lower != key:
-                    found[entry.path_lower[len(key) :]] = entry.content_hash if isinstance(entry, FileEntry) else None
-            if not page.has_more:
-                return found
-            page = self.list_folder_continue(page.cursor)
 
     def list_revisions(self, path: str, *, limit: int = REVISIONS_PER_PAGE) -> list[FileEntry]:
         """Return the latest revisions of a file, present or deleted, newest first."""
@@ -300,7 +284,7 @@ class Client:
             outcomes: list[FileEntry | ApiError] = []
             for entry, (_, _, commit) in zip(result["entries"], finished, strict=True):
                 failure = results.failure(routes.SESSION_FINISH_BATCH.name, entry)
-                outcomes.append(commit.blame(failure) if failure else self._committed(decode_file(entry)))
+                outcomes.append(commit.blame(failure) if failure else self._fresh.note(decode_file(entry)))
             return outcomes
 
         outcomes = self._caller.call(routes.SESSION_FINISH_BATCH, {"entries": entries}, decode=decode_entries)
@@ -310,15 +294,14 @@ class Client:
 
     def create_folder(self, path: str) -> FolderEntry:
         """Create a folder and the parents that it lacks; raises ApiError ("path", "conflict", …) where something is."""
-
-        def settle() -> FolderEntry | None:
-            return commits.settle_create_folder(self, path)
-
-        argument = {"path": path, "autorename": False}
         entry = self._call(
-            routes.CREATE_FOLDER, argument, lambda result: decode_folder(result["metadata"]), path, settle=settle
+            routes.CREATE_FOLDER,
+            {"path": path, "autorename": False},
+            lambda result: decode_folder(result["metadata"]),
+            path,
+            settle=lambda: commits.settle_create_folder(self, path),
         )
-        return self._committed(entry)
+        return self._fresh.note(entry)
 
     def delete(self, path: str, *, parent_rev: str | None = None, entry_id: str | None = None) -> Entry:
         """Delete a file, or a folder with all that it holds; with `parent_rev` only that revision of a file.
@@ -339,24 +322,21 @@ class Client:
 
     def move(self, source: str, target: str, *, source_id: str | None = None) -> FileEntry | FolderEntry:
         """Move a file or folder; never overwrites. `source_id` makes exact how a lost answer is settled."""
-
-        def settle() -> FileEntry | FolderEntry | None:
-            return commits.settle_move(self, source, target, source_id)
-
-        return self._relocate(routes.MOVE, source, target, settle)
+        # Ownership: into a shared folder of someone else, too; whoever asks for the move means it.
+        argument = {"from_path": source, "to_path": target, "autorename": False, "allow_ownership_transfer": True}
+        return self._relocate(
+            routes.MOVE, argument, source, lambda: commits.settle_move(self, source, target, source_id)
+        )
 
     def copy(self, source: str, target: str) -> FileEntry | FolderEntry:
         """Copy a file or folder; never overwrites."""
-
-        def settle() -> FileEntry | FolderEntry | None:
-            return commits.settle_copy(self, source, target)
-
-        return self._relocate(routes.COPY, source, target, settle)
+        argument = {"from_path": source, "to_path": target, "autorename": False}
+        return self._relocate(routes.COPY, argument, source, lambda: commits.settle_copy(self, source, target))
 
     def restore(self, path: str, rev: str) -> FileEntry:
         """Make a revision of a file, present or deleted, its present content."""
         argument = {"path": path, "rev": rev}
-        return self._committed(self._call(routes.RESTORE, argument, decode_file, path))
+        return self._fresh.note(self._call(routes.RESTORE, argument, decode_file, path))
 
     # Helpers
 
@@ -399,7 +379,7 @@ class Client:
                 commits.note_lock(self, error, commit.path)
                 raise
             entry = done
-        return self._committed(entry)
+        return self._fresh.note(entry)
 
     def _append(self, session_id: str, offset: int, data: bytes, close: bool) -> None:
         argument = {
@@ -410,29 +390,9 @@ class Client:
         self._caller.call(routes.SESSION_APPEND, argument, data=data, decode=lambda _: None)
 
     def _relocate(
-        self, route: Route, source: str, target: str, settle: Callable[[], FileEntry | FolderEntry | None]
+        self, route: Route, argument: Any, source: str, settle: Callable[[], FileEntry | FolderEntry | None]
     ) -> FileEntry | FolderEntry:
-        argument = {"from_path": source, "to_path": target, "autorename": False}
-        if route is routes.MOVE:
-            # Into a shared folder of someone else: whoever asks for the move means it.
-            argument["allow_ownership_transfer"] = True
-        for pause in (*FRESH_PAUSES_SECONDS, None):
-            try:
-                return self._committed(self._call(route, argument, results.decode_result, source, settle=settle))
-            except ApiError as error:
-                if error.tag != ("from_lookup", "not_found") or pause is None or not self._is_fresh(source):
-                    raise
-            self._caller.pause(pause)
-        raise AssertionError("unreachable")
+        def call() -> FileEntry | FolderEntry:
+            return self._call(route, argument, results.decode_result, source, settle=settle)
 
-    def _committed(self, entry: T) -> T:
-        """Note that an entry was committed just now."""
-        if isinstance(entry, (FileEntry, FolderEntry)):
-            with self._fresh_lock:
-                self._fresh[entry.path_lower] = None
-        return entry
-
-    def _is_fresh(self, path: str) -> bool:
-        key = paths.key(path)
-        with self._fresh_lock:
-            return any(paths.is_under(key, each) or paths.is_under(each, key) for each in self._fresh)
+        return self._fresh.relocate(source, call, self._caller.pause)

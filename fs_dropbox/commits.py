@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 from fs_dropbox import paths
 from fs_dropbox.entries import DeletedEntry, FileEntry, FolderEntry, SupersededEntry
 from fs_dropbox.errors import ApiError, TransportError
+from fs_dropbox.results import Page
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,9 @@ class Lookup(Protocol):
 
     def list_revisions(self, path: str, *, limit: int = ...) -> list[FileEntry]: ...
 
-    def tree(self, path: str) -> dict[str, str | None]: ...
+    def list_folder(self, path: str, *, recursive: bool = ...) -> Page: ...
+
+    def list_folder_continue(self, cursor: str) -> Page: ...
 
 
 def timestamp(moment: datetime) -> str:
@@ -172,6 +175,19 @@ def settle_move(lookup: Lookup, source: str, target: str, source_id: str | None)
     return entry if find(lookup, source) is None else None
 
 
+def tree(lookup: Lookup, path: str) -> dict[str, str | None]:
+    """Return all that is below a folder: keys relative to it, content hashes of files, None for folders."""
+    key, found = paths.key(path), {}
+    page = lookup.list_folder(path, recursive=True)
+    while True:
+        for entry in page.entries:
+            if entry.path_lower != key:
+                found[entry.path_lower[len(key) :]] = entry.content_hash if isinstance(entry, FileEntry) else None
+        if not page.has_more:
+            return found
+        page = lookup.list_folder_continue(page.cursor)
+
+
 def settle_copy(lookup: Lookup, source: str, target: str) -> FileEntry | FolderEntry | None:
     """Return the target where it holds what the source holds, names and content hashes."""
     entry = find(lookup, target)
@@ -183,7 +199,7 @@ def settle_copy(lookup: Lookup, source: str, target: str) -> FileEntry | FolderE
         return entry if same and isinstance(original, FileEntry) and original.size == entry.size else None
     if not isinstance(original, FolderEntry):
         return None
-    return entry if lookup.tree(source) == lookup.tree(target) else None
+    return entry if tree(lookup, source) == tree(lookup, target) else None
 
 
 def note_lock(lookup: Lookup, error: ApiError, path: str) -> ApiError:

@@ -6,12 +6,14 @@ import logging
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import TypeAlias
 
 import fs.errors
 from fs.path import combine, dirname, isparent
 
 from fs_dropbox import paths
+from fs_dropbox.batches import LEAST_CHILDREN, Batches, Children, groups
 from fs_dropbox.cache import Present
 from fs_dropbox.catalog import Catalog
 from fs_dropbox.client import Client
@@ -32,6 +34,7 @@ class ServerSide:
     def __init__(self, client: Client, catalog: Catalog) -> None:
         self._client = client
         self._catalog = catalog
+        self._batches = Batches(client, catalog)
 
     def copy_file(self, source: str, target: str, *, overwrite: bool) -> None:
         """Copy one file."""
@@ -42,7 +45,7 @@ class ServerSide:
         self._transfer_file(source, target, overwrite=overwrite, call=self._move)
 
     def copy_folder(self, source: str, target: str, *, create: bool) -> None:
-        """Copy the contents of a folder: one call where the target is new, else one for each child that is."""
+        """Copy the contents of a folder: one call where the target is new, else a few for the children that are."""
         self._transfer_folder(source, target, create=create, call=self._copy)
 
     def move_folder(self, source: str, target: str, *, create: bool) -> None:
@@ -100,8 +103,17 @@ class ServerSide:
         if path != "/":
             self._delete_tree(path, folder)
             return
-        for child in self._catalog.children(path):
+        self._empty(path)
+
+    def _empty(self, path: str) -> None:
+        """Delete what a folder holds."""
+        for child in self._in_batches(self._catalog.children(path), lambda group: self._batches.remove(path, group)):
             self._delete_tree(combine(path, child.name), child)
+
+    def _in_batches(self, children: Children, change: Callable[[Children], Children]) -> Iterator[Present]:
+        """Change children in groups that are worth a batch; yield those that have to be changed one by one."""
+        for group in groups(children):
+            yield from change(group) if len(group) >= LEAST_CHILDREN else group
 
     def _holds_files(self, path: str) -> bool:
         """Tell whether files are below a folder; asks Dropbox: deletion is recursive, so the cache is no proof."""
@@ -122,8 +134,7 @@ class ServerSide:
         except ApiError as error:
             self._catalog.forget(path)
             if "too_many_files" in error.tag:
-                for child in self._catalog.children(path):
-                    self._delete_tree(combine(path, child.name), child)
+                self._empty(path)
                 self._delete_tree(path, entry)
                 return
             if "not_found" not in error.tag:
@@ -235,7 +246,14 @@ class ServerSide:
             epoch = self._catalog.epoch()
             with fs_errors(target):
                 self._catalog.created(self._client.create_folder(paths.to_api(target)), epoch)
-        for child in self._catalog.children(source):
+        children = self._catalog.children(source)
+        taken: set[str] = set()
+        if len(children) >= LEAST_CHILDREN:
+            taken = {paths.key(child.name) for child in self._catalog.children(target)}
+        new = [child for child in children if paths.key(child.name) not in taken]
+        together = self._batches.copy if call == self._copy else self._batches.move
+        left = self._in_batches(new, lambda group: together(source, target, group))
+        for child in chain(left, (child for child in children if paths.key(child.name) in taken)):
             below, onto = combine(source, child.name), combine(target, child.name)
             if isinstance(child, FolderEntry):
                 self._transfer_folder(below, onto, create=True, call=call)
