@@ -14,7 +14,7 @@ from sftp_gateway.events import Events, Transfer
 from sftp_gateway.extensions import COPY_DATA, POSIX_RENAME, Extensions
 from sftp_gateway.handles import FolderHandle, Handle, ReadHandle, WriteHandle
 from sftp_gateway.ordering import Claims, Level
-from sftp_gateway.packets import Kind, OpenFlag, Request, Status
+from sftp_gateway.packets import Attributes, Kind, OpenFlag, Request, Status
 from sftp_gateway.status import RefusedError, status_of
 from sftp_gateway.tree import TreeView, normal
 
@@ -211,6 +211,8 @@ class Operations:
                 handle.set_modified(wished.mtime)
         elif wished.size is not None:
             raise RefusedError("the file is open for reading only")
+        elif wished.mtime is not None and isinstance(handle, ReadHandle):
+            self._view.set_attributes(handle.path, Attributes(mtime=wished.mtime))
         return packets.status(request.id, Status.OK)
 
     def _readdir(self, request: Request) -> bytes:

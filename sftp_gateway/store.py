@@ -239,7 +239,10 @@ class Store:
                 with self.overlay.turn(path):
                     if draft.path != path:
                         continue  # renamed while this waited
+                    is_changed = draft.dirty
                     draft.commit()
+                    if not is_changed and draft.modified is not None:
+                        self._set_committed_time(path, draft.modified)
                     self.partials.forget(draft)
                     if draft.leave(handle):
                         self.let_go(draft, "the file was closed")
@@ -300,9 +303,7 @@ class Store:
             draft.modified = modified
             return
         if draft is None:
-            raw = self.filesystem.getinfo(path, ["details"]).raw
-            if "modified" in (raw.get("details") or {}).get("_write", ()):
-                self.filesystem.setinfo(path, {"details": {"modified": modified}})
+            self._set_committed_time(path, modified)
             return
         self.stat(path)
 
@@ -314,6 +315,11 @@ class Store:
             raise RefusedError("the file was changed by someone else meanwhile")
 
     # -- within
+
+    def _set_committed_time(self, path: str, modified: float) -> None:
+        raw = self.filesystem.getinfo(path, ["details"]).raw
+        if "modified" in (raw.get("details") or {}).get("_write", ()):
+            self.filesystem.setinfo(path, {"details": {"modified": modified}})
 
     def fold(self, path: str) -> str:
         """Return what is equal for all spellings of a path; macOS writes letters and their accents apart."""

@@ -71,3 +71,15 @@ def test_nothing_is_put_into_a_file(client: RawClient, filesystem: FS) -> None:
         assert reply.code in (Status.FAILURE, Status.NO_SUCH_FILE)
     assert (filesystem.readtext("/f"), filesystem.readtext("/g")) == ("content", "other")
     assert sorted(filesystem.listdir("/")) == ["d", "f", "g"]
+
+
+@pytest.mark.parametrize("flags", [R, W, W | R, W | C])
+def test_touch_sets_the_time_through_a_handle_where_it_can_be_set(
+    client: RawClient, filesystem: FS, flags: int
+) -> None:
+    filesystem.writetext("/f", "content")
+    handle = client.opened("/f", flags)
+    assert client.wait(client.fsetstat(handle, mtime=1_500_000_000, atime=1_500_000_000)).ok
+    assert client.wait(client.close(handle)).ok
+    assert client.wait(client.stat("/f")).attributes.mtime == 1_500_000_000
+    assert filesystem.readtext("/f") == "content"
