@@ -66,6 +66,7 @@ _COMPATIBLE_KEX = (
     "ecdh-sha2-nistp521",
     "diffie-hellman-group14-sha256",
 )
+_UNASKED = ("SSH-2.0-OpenSSH", "SSH-2.0-paramiko")  # which prefer ciphers that cost Python dearly, but have others
 _MAX_PROMPT_ANSWERS = 8
 _MAX_HELD_BACK = 10_000
 _USER_NAME = re.compile(r"(?<=username=).*", re.DOTALL)  # which can hold an app's secret
@@ -304,9 +305,9 @@ class BoundedTransport(GatewayTransport):
             self._send_message(data)
 
     def _send_kex_init(self) -> None:
-        """Let OpenSSH speak first: it sends its lists unasked, and `_negotiate_keys` chooses ours by them."""
+        """Let clients speak first that send their lists unasked; `_negotiate_keys` chooses ours by them."""
         first = not self.initial_kex_done and not self._kex_init_deferred
-        if first and self.remote_version.startswith("SSH-2.0-OpenSSH"):
+        if first and self.remote_version.startswith(_UNASKED):
             self._kex_init_deferred = True
             return
         super()._send_kex_init()  # type: ignore[misc]

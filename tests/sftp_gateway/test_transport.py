@@ -53,7 +53,7 @@ def lists_offered(gateway: SFTPGateway, version: bytes) -> list[list[str]]:
     with socket.create_connection(gateway.address, timeout=20) as sock, sock.makefile("rb") as stream:
         sock.sendall(version + b"\r\n")
         assert stream.readline() == b"SSH-2.0-SFTPGateway\r\n"
-        if version.startswith(b"SSH-2.0-OpenSSH"):
+        if version.startswith((b"SSH-2.0-OpenSSH", b"SSH-2.0-paramiko")):
             sock.sendall(kex_init(("aes128-ctr", "aes256-gcm@openssh.com")))
         length, padding = struct.unpack(">IB", stream.read(5))
         payload = stream.read(length - 1)[: length - 1 - padding]
@@ -94,8 +94,9 @@ def test_older_devices_can_be_let_in(start_gateway: StartGateway) -> None:
     assert not [name for name in (*kex, *macs) if "sha1" in name or "md5" in name]
 
 
-def test_openssh_gets_aes_gcm_although_it_prefers_others(start_gateway: StartGateway) -> None:
-    ciphers = lists_offered(start_gateway(), b"SSH-2.0-OpenSSH_9.2p1")[2]
+@pytest.mark.parametrize("version", [b"SSH-2.0-OpenSSH_9.2p1", b"SSH-2.0-paramiko_3.5.0"])
+def test_clients_with_aes_gcm_get_it_although_they_prefer_others(start_gateway: StartGateway, version: bytes) -> None:
+    ciphers = lists_offered(start_gateway(), version)[2]
     assert ciphers == ["aes256-gcm@openssh.com", "aes128-gcm@openssh.com"]
 
 
