@@ -296,7 +296,7 @@ class Operations:
         if isinstance(handle, FolderHandle):
             return kind == Kind.CLOSE or (kind == Kind.READDIR and (self._view.store.local or handle.at_end))
         if not self._view.store.local or kind not in self._methods:
-            return False
+            return kind == Kind.OPEN and self._view.makes_at_once(request.path, request.flags)
         if kind == Kind.CLOSE:
             is_small = not isinstance(handle, WriteHandle) or handle.draft.size <= SMALL_COMMIT_BYTES
             return is_small and (handle is None or self._is_settled(handle.path))

@@ -108,11 +108,25 @@ class Store:
             raise
         return None if info is None else attributes.from_info(info)
 
+    def is_known_to_be_new(self, path: str) -> bool:
+        """Tell, without waiting, whether nothing is at `path` or happens there, and its parent is a folder."""
+        if self._cached_info is None or not self.overlay.is_settled(path) or self.overlay.top(path) is not None:
+            return False
+        try:
+            self._cached_info(path)
+        except errors.ResourceNotFound:
+            with contextlib.suppress(errors.FSError):
+                parent = self._cached_info(dirname(path))
+                return parent is not None and attributes.is_folder(parent)
+        except errors.FSError:  # whatever is wrong, it is told where it may take its time
+            pass
+        return False
+
     def scan(self, path: str) -> Iterator[tuple[str, Attributes]]:
         """Yield name and attributes of everything in a directory, what is being written included."""
         self.follow(at_once=True)
         drafts = self.overlay.children(path)
-        infos = self._local_infos(path) if self.local else self.filesystem.scandir(path, namespaces=["details"])
+        infos = self.filesystem.scandir(path, namespaces=["details"]) if self.atomic else self._all_infos(path)
         for info in infos:
             name = info.name
             draft = drafts.pop(self.fold(name), None) if drafts else None
@@ -124,8 +138,8 @@ class Store:
             if draft.state is not State.ENDED:
                 yield basename(draft.path), _draft_attributes(draft)
 
-    def _local_infos(self, path: str) -> list[Info]:
-        """List a directory at once: MemoryFS holds its lock meanwhile, and one broken link fails all of OSFS's."""
+    def _all_infos(self, path: str) -> list[Info]:
+        """List a directory at once: many hold a thread's lock meanwhile, and one broken link fails all of OSFS's."""
         try:
             return list(self.filesystem.scandir(path, namespaces=["details"]))
         except errors.FSError:

@@ -132,6 +132,11 @@ class TreeView:
         source = self.store.open_for_reading(inner, self)
         return ReadHandle(normal(path), source, lambda: self.store.stat(inner), inner, self.store.open_committed)
 
+    def makes_at_once(self, path: str, flags: int) -> bool:
+        """Tell whether `open` would begin a new file without waiting for anything."""
+        is_plain = flags & OpenFlag.CREAT and not flags & OpenFlag.READ and self._allowance is None
+        return bool(is_plain) and self.store.is_known_to_be_new(self.inner(path))
+
     def close(self, handle: Handle) -> None:
         """Note what became of a file that was written and closed."""
         if isinstance(handle, WriteHandle):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from urllib.parse import quote
 
+import fs
 import paramiko
 import pytest
 
@@ -14,6 +17,7 @@ from fs_dropbox.emulator import Emulator
 from sftp_gateway import SFTPGateway
 
 from .conftest import Connect, LogLines, StartGateway
+from .serving import Serving
 
 
 @pytest.fixture
@@ -80,6 +84,35 @@ def test_an_account_that_nobody_uses_is_given_back(
     assert dropbox_threads()
     transport.close()
     wait_for_no_dropbox_threads(gateway)
+
+
+def test_a_new_file_in_a_known_folder_is_opened_without_changing_threads(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator.control.seed("/old", b"x")
+    with fs.open_fs(emulator.fs_url) as dropbox:
+        serving = Serving(dropbox, tmp_path)
+        try:
+            client = serving.session().sftp()
+            assert client.listdir("/") == ["old"]
+            handed_over: list[object] = []
+            submit = serving.workers.submit
+
+            def count(work: Callable[[], None], *, urgent: bool = False) -> None:
+                handed_over.append(work)
+                submit(work, urgent=urgent)
+
+            monkeypatch.setattr(serving.workers, "submit", count)
+            new = client.open("/new", "w")
+            assert not handed_over
+            for path in ("/old", "/nowhere/new", "/old/new", "/new"):
+                before = len(handed_over)
+                with contextlib.suppress(OSError):
+                    client.open(path, "w").close()
+                assert len(handed_over) > before, f"{path}: that may take its time"
+            new.close()
+        finally:
+            serving.close()
 
 
 def dropbox_threads() -> list[str]:
