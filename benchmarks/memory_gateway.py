@@ -203,6 +203,10 @@ class _Write(io.RawIOBase):
         self._content += data
         return len(data)
 
+    def write_now(self, data: Any) -> bool:
+        self.write(data)
+        return True
+
     def writable(self) -> bool:
         return True
 

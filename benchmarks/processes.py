@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -31,5 +32,6 @@ def family(process: int) -> list[int]:
     found = [process]
     for parent in found:
         for thread in Path(f"/proc/{parent}/task").iterdir():
-            found += [int(child) for child in (thread / "children").read_text().split()]
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+                found += [int(child) for child in (thread / "children").read_text().split()]
     return found

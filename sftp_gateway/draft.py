@@ -15,12 +15,12 @@ from fs.errors import FSError, OperationFailed
 
 from sftp_gateway.content import Content, fingerprint
 from sftp_gateway.forwarding import Forwarding
+from sftp_gateway.notes import Note
 from sftp_gateway.spool import Spool
 from sftp_gateway.status import RefusedError
 from sftp_gateway.stream import Stream, abort
 
 PIECE_BYTES = 2**20
-NOTE_BYTES = 2**20  # the most of an upload that is lost when the process is killed
 
 
 class State(enum.Enum):
@@ -51,11 +51,10 @@ class Draft:
         atomic: bool = False,
         may_stream: Callable[[], bool] = lambda: False,
         stream_ended: Callable[[], None] = lambda: None,
-        save_note: Callable[[Draft], None] = lambda _: None,
+        save_note: Callable[[Draft, bool], None] = lambda _draft, _grows: None,
     ) -> None:
         self._filesystem = filesystem
         self._atomic = atomic
-        self._save_note = save_note
         self._lock = threading.RLock()
         # guarded by _lock
         self.path = path
@@ -69,8 +68,7 @@ class Draft:
         self.touched = time.time()
         self.dirty = base is None
         self.fresh = fresh  # no committed file has its name
-        self.noted = 0  # bytes that a note on disk vouches for
-        self.noted_checkpoint: tuple[str, int] | None = None
+        self.note = Note(self, save_note)
         self.end_reason = ""
         self.max_size: int | None = None  # what its user's quota leaves for it
         self._unstored: tuple[int, int, Exception] | None = None  # start, end, reason of WRITEs that failed
@@ -107,6 +105,7 @@ class Draft:
             try:
                 self._check_growth(end)
                 self._rewrite(offset)
+                self.note.before_write(offset)
                 self.spool.write(offset, data)
             except (RefusedError, OSError) as error:
                 first, last, _ = self._unstored or (offset, end, error)
@@ -118,9 +117,8 @@ class Draft:
                 self.size = end
             self.dirty = True
             self.touched = time.time()
-            if self.spool.path is not None and self.lasting >= self.noted + NOTE_BYTES:
-                self._save_note(self)
-            self.forwarding.extend()
+            self.forwarding.extend(offset, data)
+            self.note.after_write(end)
             return not self.forwarding.is_behind
 
     def truncate(self, size: int) -> None:
@@ -137,8 +135,7 @@ class Draft:
             self.size = size
             self.dirty = True
             self.touched = time.time()
-            if self.noted > self.lasting:
-                self._save_note(self)
+            self.note.after_truncate()
 
     def read(self, offset: int, size: int) -> bytes:
         """Return what the file holds now at `offset`; may fetch old content. Raises `fs.errors`, OSError."""
@@ -307,8 +304,8 @@ class Draft:
 
     def _rewrite(self, offset: int) -> None:
         """Note ahead of a change at `offset` that nothing may go on with what was sent of it; also on disk."""
-        if self.forwarding.rewrite(offset) and self.noted_checkpoint is not None:
-            self._save_note(self)
+        if self.forwarding.rewrite(offset):
+            self.note.after_rewrite()
 
     def _check_growth(self, size: int) -> None:
         """Refuse sizes that nobody could have sent: the zeros in between would be stored for days."""
@@ -410,8 +407,8 @@ class Draft:
 
     def _progress(self) -> None:
         with self._lock:
-            if self.noted and self.state is State.OPEN and self.checkpoint not in (None, self.noted_checkpoint):
-                self._save_note(self)
+            if self.state is State.OPEN:
+                self.note.look_again()
             if self.forwarding.is_behind:
                 return
             callbacks, self._caught_up = self._caught_up, []

@@ -44,7 +44,12 @@ class Forwarding:
     @property
     def is_behind(self) -> bool:
         """Whether the client is too far ahead of the storage."""
-        return self._stream is not None and self._stream.lag > LAG_BYTES
+        return self.lag > LAG_BYTES
+
+    @property
+    def lag(self) -> int:
+        """How many bytes that could be sent on wait for the storage to take them."""
+        return self._stream.lag if self._stream is not None else 0
 
     @property
     def checkpoint(self) -> tuple[str, int] | None:
@@ -65,8 +70,8 @@ class Forwarding:
         """Let a stream begin, once more if there was one."""
         self._may_begin = self._atomic
 
-    def extend(self) -> None:
-        """Send on what the spool has without a gap."""
+    def extend(self, offset: int, data: bytes | memoryview) -> None:
+        """Send on what the spool has without a gap; the last that came is `data` at `offset`."""
         if self._stream is None:
             if not self._may_begin or self._spool.prefix < STREAM_FROM_BYTES:
                 return
@@ -74,7 +79,7 @@ class Forwarding:
             if not self._may_stream():
                 return
             self._stream = Stream(self._spool, self._open, on_progress=self._on_progress)
-        self._stream.extend(self._spool.prefix)
+        self._stream.extend(self._spool.prefix, offset, data)
 
     def rewrite(self, offset: int) -> bool:
         """Note that the bytes from `offset` change; tell whether such were sent, which is of no use any more then."""

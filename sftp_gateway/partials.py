@@ -27,8 +27,9 @@ SPOOL_SUFFIX = ".spool"
 class Partials:
     """One small JSON file beside each kept spool file: path, size and time. Owned by a store; calls may come at once.
 
-    A file that is being written gets one as it grows, in case the process is killed. A spool file that nobody has
-    locked and that has no note was left by a process that died early: it is removed.
+    A file that is being written gets one, in case the process is killed. As long as it is written in order, that note
+    says so, and need not be written again: the spool file's own size tells how much there is. A spool file that nobody
+    has locked and that has no note was left by a process that died early: it is removed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,15 +40,18 @@ class Partials:
         self._looked_at = 0.0
         self._were_locked = False
 
-    def save(self, draft: Draft) -> None:
-        """Note how much of a draft can be continued; without a note it lasts as long as this process."""
+    def save(self, draft: Draft, grows: bool = False) -> None:
+        """Note how much of a draft can be continued, now or, if it `grows`, ever as much as its spool file holds.
+
+        Without a note it lasts as long as this process.
+        """
         size = draft.lasting
         if draft.spool.path is None or size <= 0:
             self.forget(draft)
             return
-        draft.noted = size
-        draft.noted_checkpoint = draft.checkpoint
-        note = {"path": draft.path, "size": size, "touched": draft.touched, "upload": draft.noted_checkpoint}
+        checkpoint = draft.checkpoint
+        draft.note.written(size, checkpoint, grows=grows)
+        note = {"path": draft.path, "size": size, "grows": grows, "touched": draft.touched, "upload": checkpoint}
         target = draft.spool.path.with_suffix(NOTE_SUFFIX)
         fresh = target.with_suffix(".new")
         try:
@@ -59,7 +63,7 @@ class Partials:
 
     def forget(self, draft: Draft) -> None:
         """Drop the note of a draft. Idempotent."""
-        draft.noted = 0
+        draft.note.written(0, None, grows=False)
         if draft.spool.path is not None:
             draft.spool.path.with_suffix(NOTE_SUFFIX).unlink(missing_ok=True)
 
@@ -106,9 +110,13 @@ class Partials:
                 continue
             note = file.with_suffix(NOTE_SUFFIX)
             try:
+                there = file.stat().st_size  # before the note is read: `save` comes before the file is cut
                 content = json.loads(note.read_text())
-                partial = str(content["path"]), int(content["size"]), float(content["touched"]), file
-            except (OSError, ValueError, KeyError, TypeError):
+                size = there - 1 if content.get("grows") else int(content["size"])  # see `Draft.lasting`
+                partial = str(content["path"]), size, float(content["touched"]), file
+                if size <= 0:
+                    raise ValueError("there is nothing of it")
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 file.unlink(missing_ok=True)
                 note.unlink(missing_ok=True)
                 continue

@@ -149,6 +149,11 @@ class Spool:
         return self._written.prefix
 
     @property
+    def is_gapless(self) -> bool:
+        """Whether all that was written follows from position 0 on without a gap."""
+        return self._written.prefix == self._written.total
+
+    @property
     def end(self) -> int:
         """One past the last position that was written."""
         with self._lock:
@@ -211,17 +216,16 @@ class Spool:
     def adopt(self, path: Path, ranges: list[tuple[int, int]]) -> None:
         """Take over a spool file that an earlier process left, with what it says is written.
 
-        Only for a new spool; raises BlockingIOError where another process uses the file.
+        Only for a new spool; raises BlockingIOError where another process uses the file. What is there beyond the
+        ranges stays until `truncate`.
         """
         with self._lock:
             total = sum(end - start for start, end in ranges)
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                last = max((end for _, end in ranges), default=0)
-                if os.fstat(fd).st_size < last:
+                if os.fstat(fd).st_size < max((end for _, end in ranges), default=0):
                     raise OSError(errno.EIO, "shorter than noted", str(path))
-                os.ftruncate(fd, last)
                 self._quota.take(total)
             except BaseException:
                 os.close(fd)

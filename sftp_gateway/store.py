@@ -393,8 +393,8 @@ class Store:
 
     def note_again(self, draft: Draft) -> None:
         """Note the new path of a draft that has a note, unless another process has taken it over."""
-        if draft.noted and draft.spool.reclaim():
-            self.partials.save(draft)
+        if draft.note.size and draft.spool.reclaim():
+            self.partials.save(draft, draft.note.grows)
             if self.limits.shared and draft.state is State.PARTIAL:
                 draft.spool.share()
 
@@ -424,8 +424,10 @@ class Store:
             file.unlink(missing_ok=True)
             return
         draft = self._draft(path, spool, fresh=True)
-        draft.size, draft.noted, draft.touched, draft.state = size, size, touched, State.PARTIAL
+        draft.size, draft.touched, draft.state = size, touched, State.PARTIAL
         draft.forwarding.resume = self.partials.checkpoint(file)
+        self.partials.save(draft)  # before the file is cut, from whose size its note may have told how much there is
+        spool.truncate(size)
         if self.limits.shared:
             spool.share()
         self.overlay.add(draft)

@@ -20,8 +20,12 @@ FINISH_SECONDS = 600.0
 class Stream:
     """Carries a spool's gapless beginning into a file of the filesystem, in a thread of its own.
 
-    Owned by a draft. Thread-safe: one condition, never held over the filesystem. What was carried cannot be changed any
-    more: a draft whose client rewrites it cancels the stream and uploads everything at the end.
+    Once that has caught up, what comes next is handed to the file by who brings it, as long as the file takes it
+    without waiting (`write_now`): no thread is woken, and nothing is read from the spool again. What the file does not
+    take is carried by the thread, and all that comes after it until that has caught up once more.
+    Owned by a draft. Thread-safe: one condition, held over `write_now` and over nothing else of the filesystem. What
+    was carried cannot be changed any more: a draft whose client rewrites it cancels the stream and uploads everything
+    at the end.
     """
 
     def __init__(self, spool: Spool, open_file: Callable[[], Any], *, on_progress: Callable[[], None]) -> None:
@@ -36,6 +40,7 @@ class Stream:
         self._stop = False
         self._cancelled = False
         self._file: Any = None
+        self._write_now: Callable[[bytes | memoryview], bool] | None = None  # of the file, if it has that
         self.error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="sftp-stream", daemon=True)
         self._thread.start()
@@ -55,12 +60,26 @@ class Stream:
         known: tuple[str, int] | None = tell() if tell is not None else None
         return known
 
-    def extend(self, end: int) -> None:
-        """Say that the spool is gapless up to `end`."""
+    def extend(self, end: int, offset: int = 0, data: bytes | memoryview = b"") -> None:
+        """Say that the spool is gapless up to `end`, and what was written to it last, which is not kept."""
         with self._condition:
-            if end > self._end:
-                self._end = end
+            if end <= self._end:
+                return
+            if offset == self._done == self._end and offset + len(data) == end and self._take(data):
+                self._taken = self._done = end
+            self._end = end
+            if self._done < end:
                 self._condition.notify_all()
+
+    def _take(self, data: bytes | memoryview) -> bool:
+        """Give the file at once what it is to have next; tell whether it took that. The thread is idle meanwhile."""
+        if self._write_now is None or self._stop or self._cancelled or self.error is not None:
+            return False
+        try:
+            return self._write_now(data)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the draft's owner is told
+            self.error = error
+            return False
 
     def cancel(self) -> None:
         """Discard what was carried; returns at once."""
@@ -86,7 +105,10 @@ class Stream:
 
     def _run(self) -> None:
         try:
-            self._file = self._open_file()
+            file = self._open_file()
+            with self._condition:
+                self._file = file
+                self._write_now = getattr(file, "write_now", None)
             self._carry()
         except Exception as error:  # noqa: BLE001 - whatever it is, the draft's owner is told
             self.error = error
@@ -97,9 +119,9 @@ class Stream:
     def _carry(self) -> None:
         while True:
             with self._condition:
-                while not (self._stop or self._cancelled or self._end > self._taken):
+                while not (self._is_over() or self._end > self._taken):
                     self._condition.wait()
-                if self._stop or self._cancelled:
+                if self._is_over():
                     return
                 start = self._taken
                 self._taken = end = min(self._end, start + CHUNK_BYTES)
@@ -107,6 +129,9 @@ class Stream:
             with self._condition:
                 self._done = end
             self._on_progress()
+
+    def _is_over(self) -> bool:
+        return self._stop or self._cancelled or self.error is not None
 
 
 def abort(file: Any) -> None:

@@ -12,7 +12,7 @@ import pytest
 from fs import errors
 from fs.memoryfs import MemoryFS
 
-from sftp_gateway import forwarding
+from sftp_gateway import forwarding, notes
 from sftp_gateway.channel import ChannelLimits
 from sftp_gateway.packets import Kind, Status
 from sftp_gateway.tree import TreeLimits
@@ -657,15 +657,49 @@ def test_a_file_that_is_being_written_outlives_kill_9(filesystem: AtomicFS, tmp_
     handle = client.opened("/f", W | C | T)
     for offset in range(0, len(content), MIB // 4):
         client.wait(client.write(handle, offset, content[offset : offset + MIB // 4]))
+    assert left("written") == {"/f": 3 * MIB - 1}, "all but the last byte"
+    noted = {file: file.stat().st_mtime_ns for file in (tmp_path / "spool").glob("*.json")}
+    client.wait(client.write(handle, len(content), b"more"))
+    content += b"more"
+    assert left("written_on") == {"/f": 3 * MIB + 3}
+    assert {file: file.stat().st_mtime_ns for file in noted} == noted, "a note in order is written once"
+    assert client.wait(client.fsetstat(handle, size=3 * MIB)).ok
     client.wait(client.write(handle, 5 * MIB, b"after a gap"))
-    size = left("written")["/f"]
-    assert 2 * MIB <= size < 3 * MIB
+    assert left("with_a_gap") == {"/f": 3 * MIB - 1}
     assert client.wait(client.rename("/f", "/g")).ok
     assert left("renamed") == {"/g": 3 * MIB - 1}
     assert client.wait(client.fsetstat(handle, size=MIB)).ok
     assert left("truncated") == {"/g": MIB - 1}
     assert client.wait(client.close(handle)).ok
     assert list((tmp_path / "spool").iterdir()) == []
+    serving.close()
+
+
+def test_what_is_not_written_in_order_outlives_kill_9(
+    filesystem: AtomicFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notes, "NOTE_SECONDS", 0.0)
+    content = os.urandom(6 * MIB)
+    piece = MIB // 4
+    serving = Serving(filesystem, tmp_path / "spool")
+    client = serving.raw()
+    handle = client.opened("/f", W | C | T)
+    for offset in range(0, len(content), 2 * piece):
+        for start in (offset + piece, offset):  # each two pieces the wrong way round
+            assert client.wait(client.write(handle, start, content[start : start + piece])).ok
+            if offset < MIB:
+                continue  # in memory only
+            shutil.copytree(tmp_path / "spool", tmp_path / "killed")
+            later = Serving(AtomicFS(), tmp_path / "killed")
+            for partial in later.tree.store.overlay.all():
+                assert partial.read(0, partial.size) == content[: partial.size]
+                assert partial.size < offset + 2 * piece, "the last byte is not there"
+            if start == offset >= 3 * MIB:
+                assert next(partial.size for partial in later.tree.store.overlay.all()) >= offset - MIB
+            later.close()
+            shutil.rmtree(tmp_path / "killed")
+    assert client.wait(client.close(handle)).ok
+    assert filesystem.readbytes("/f") == content
     serving.close()
 
 
