@@ -12,12 +12,13 @@ import fs.errors
 from fs.path import dirname
 
 from fs_dropbox import paths
-from fs_dropbox.cache import ABSENT, Absence, MetadataCache, Present, SingleFlight
+from fs_dropbox.cache import ABSENT, Absence, MetadataCache, Present
 from fs_dropbox.client import Client
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry, SupersededEntry
 from fs_dropbox.errors import ApiError, TransportError, fs_errors
 from fs_dropbox.listings import Listings
 from fs_dropbox.lookups import Lookups
+from fs_dropbox.single_flight import SingleFlight
 
 T = TypeVar("T")
 

@@ -11,10 +11,11 @@ import fs.errors
 from cachetools import LRUCache
 
 from fs_dropbox import paths
-from fs_dropbox.cache import Present, SingleFlight
+from fs_dropbox.cache import Present
 from fs_dropbox.conventions import path_error
 from fs_dropbox.entries import FileEntry
 from fs_dropbox.errors import ApiError, fs_errors
+from fs_dropbox.single_flight import SingleFlight
 
 Show: TypeAlias = Literal["export", "as_is", "hide"]
 Export: TypeAlias = Callable[[FileEntry, str | None], bytes]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import IO, Any, BinaryIO, Final
 
 import fs.errors
@@ -15,25 +15,23 @@ from fs.path import abspath, normpath
 from fs.permissions import Permissions
 from fs.subfs import SubFS
 
-from fs_dropbox import bulk, paths
+from fs_dropbox import paths
 from fs_dropbox.about import ABILITIES, About
 from fs_dropbox.assembly import OPEN_SECONDS, assemble
 from fs_dropbox.auth import Credentials
-from fs_dropbox.changes import Subscriber
+from fs_dropbox.beyond import Beyond
 from fs_dropbox.conventions import NoLock, as_given, errors_at, path_error
 from fs_dropbox.documents import Show
-from fs_dropbox.entries import FileEntry, FolderEntry, to_info
+from fs_dropbox.entries import FileEntry, FolderEntry
 from fs_dropbox.errors import opening
-from fs_dropbox.shown import Below
 from fs_dropbox.subfolder import DropboxSubFS
 from fs_dropbox.text_files import text_file
 from fs_dropbox.walker import DropboxWalker
 
 COPY_BYTES: Final = 4 * 2**20
-HISTORY_NAMESPACES: Final = ("details", "dropbox")
 
 
-class DropboxFS(FS):
+class DropboxFS(Beyond):
     """A Dropbox account, or what an app may see of it.
 
     Thread-safe, and no lock is held over a request. Close it: it owns threads and connections.
@@ -141,10 +139,6 @@ class DropboxFS(FS):
     def getinfo(self, path: str, namespaces: Collection[str] | None = None) -> Info:
         return self._shown.info(self._checked(path), namespaces or ())
 
-    def cached_info(self, path: str, namespaces: Collection[str] | None = None) -> Info | None:
-        """Return what `getinfo` would, None where Dropbox would have to be asked; never waits."""
-        return self._shown.known_info(self._checked(path), namespaces or ())
-
     def exists(self, path: str) -> bool:
         return self._shown.find(self._checked(path)) is not None
 
@@ -175,14 +169,6 @@ class DropboxFS(FS):
         first = next(pages, [])  # what is wrong is told by this call; what follows is asked for when it is wanted
         listed = itertools.chain((first,), pages)
         return (info for entries in listed for info in self._shown.infos(_path, entries, namespaces or ()))
-
-    def tree_below(self, path: str) -> Below:
-        """Return what is below a directory, asked for with one recursive listing; raises nothing but for bad paths."""
-        return self._shown.below(self._checked(path))
-
-    def infos(self, path: str, entries: Iterable[FileEntry | FolderEntry], namespaces: Collection[str]) -> list[Info]:
-        """Return what is asked for of entries that `tree_below` gave for a directory."""
-        return self._shown.infos(path, entries, namespaces)
 
     def getmeta(self, namespace: str = "standard") -> Mapping[str, object]:
         """Return what is known of the filesystem: "standard"; "dropbox", whose account it is and how it is shown;
@@ -223,44 +209,6 @@ class DropboxFS(FS):
             invalid = any(character in _path for character in "\0\\\x7f")
             raise path_error(fs.errors.InvalidCharsInPath if invalid else fs.errors.InvalidPath, path, reason)
         return str(_path)
-
-    @as_given
-    def versions(self, path: str) -> list[Info]:
-        """Return the revisions of a file, present or deleted, newest first, with the namespaces details and dropbox."""
-        found = self._parts.history.versions(self._changeable(path))
-        return [to_info(entry, HISTORY_NAMESPACES) for entry in found]
-
-    @as_given
-    def deleted(self, path: str = "/") -> list[Info]:
-        """Return what was deleted in a directory, as it was last, with the namespaces details and dropbox."""
-        found = self._parts.history.deleted(self._changeable(path))
-        return [to_info(entry, HISTORY_NAMESPACES) for entry in found]
-
-    @as_given
-    def restore(self, path: str, rev: str | None = None) -> int:
-        """Make a revision of a file the present one; without one, bring back all that was deleted at or below a path.
-
-        Returns how many files have come back.
-        """
-        return len(self._parts.history.restore(self._changeable(path), rev))
-
-    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Call `subscriber` with each batch of changes, see `ChangeFeed.subscribe`; return what ends that."""
-        self.check()
-        if self._feed is None:
-            raise fs.errors.Unsupported(msg="the change feed is off")
-        self._feed.start()
-        return self._feed.subscribe(subscriber)
-
-    @property
-    def feed_is_live(self) -> bool:
-        """Whether foreign changes are being followed right now."""
-        return self._feed is not None and self._feed.is_live
-
-    @property
-    def feed_problem(self) -> str | None:
-        """Why foreign changes are not being followed although they should be: then metadata expires by age."""
-        return self._feed.problem if self._feed is not None else None
 
     # Opening
 
@@ -305,13 +253,6 @@ class DropboxFS(FS):
         return text_file(binary, _mode, encoding=encoding or "utf-8", errors=errors, newline=newline)
 
     # Changing
-
-    @as_given
-    def check_writable(self, path: str) -> None:
-        """Raise what `openbin` would for whoever writes there, whatever the mode: a view, a document, a locked file."""
-        _path = self._changeable(path)
-        with errors_at(path):
-            self._parts.files.check_writable(_path)
 
     @as_given
     def makedir(self, path: str, permissions: Permissions | None = None, recreate: bool = False) -> SubFS[FS]:
@@ -384,29 +325,7 @@ class DropboxFS(FS):
             while data := file.read(chunk_size or COPY_BYTES):
                 target.write(data)
 
-    def upload_files(self, files: Iterable[bulk.File]) -> Iterator[tuple[int, Exception | None]]:
-        """Upload many files in few calls; each replaces what is there, as `openbin(path, "wb")` and `close()` would.
-
-        `files` yields (path, function that opens the content for reading, size in bytes, aware time to store or None).
-        Yields (position in `files`, None or the error) for each once, as they become known: an `fs.errors` error, or
-        what reading the content raised. Equal content over the same path makes no second revision, so that whatever
-        failed may be tried again. Two files of one path are stored in their order. Closing the iterator early gives up
-        what has not been sent.
-        """
-        return self._parts.bulk.run(files, lambda path: self._shown.replaceable(self._checked(path)))
-
-    def forget(self, path: str) -> None:
-        """Drop what is cached at and below a path, because another process has changed it."""
-        self._parts.catalog.forget(self._changeable(path))
-
     def download(self, path: str, file: BinaryIO, chunk_size: int | None = None, **options: Any) -> None:
         with self.openbin(path, "rb") as source:
             while data := source.read(chunk_size or COPY_BYTES):
                 file.write(data)
-
-    def _checked(self, path: str) -> str:
-        return self.validatepath(path)
-
-    def _changeable(self, path: str) -> str:
-        """Return the path in Dropbox of what is shown at a path; raises for what is in a view."""
-        return self._shown.real(self.validatepath(path))

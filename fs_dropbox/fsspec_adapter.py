@@ -25,12 +25,12 @@ from fsspec.compression import compr
 from fsspec.core import get_compression
 from fsspec.spec import AbstractFileSystem
 
-from fs_dropbox.cache import SingleFlight
 from fs_dropbox.connections import Connections, ConnectionsError
 from fs_dropbox.dropboxfs import DropboxFS
 from fs_dropbox.fsspec_files import CompressedFile, DropboxFile
 from fs_dropbox.opener import arguments, folder_of
 from fs_dropbox.os_errors import os_errors
+from fs_dropbox.single_flight import SingleFlight
 from fs_dropbox.text_files import text_file
 
 _NAMESPACES: Final = ("basic", "details", "dropbox")

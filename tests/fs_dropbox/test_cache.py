@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from fs_dropbox.cache import ABSENT, MetadataCache, SingleFlight
+from fs_dropbox.cache import ABSENT, MetadataCache
 from fs_dropbox.entries import DeletedEntry, FileEntry, FolderEntry
+from fs_dropbox.single_flight import SingleFlight
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

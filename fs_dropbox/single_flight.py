@@ -1,0 +1,48 @@
+"""`SingleFlight`: equal calls that are under way at the same time share one. Knows nothing of the project."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class SingleFlight:
+    """Equal calls that are under way at the same time share one. Thread-safe; one lock over the table, a leaf."""
+
+    def __init__(self, *, wait_seconds: float = 300.0) -> None:
+        self._wait_seconds = wait_seconds
+        self._lock = threading.Lock()
+        self._calls: dict[object, Future[object]] = {}  # guarded by _lock
+
+    def do(self, key: object, work: Callable[[], T]) -> T:
+        """Return or raise what `work()` does, or the same call under way; TimeoutError after the bound."""
+        with self._lock:
+            future = self._calls.get(key)
+            leads = future is None
+            if future is None:
+                future = self._calls[key] = Future()
+        if not leads:
+            try:
+                return future.result(self._wait_seconds)  # type: ignore[return-value]
+            except FutureTimeoutError:
+                if future.done():
+                    raise
+                raise TimeoutError(f"no answer within {self._wait_seconds:g} s") from None
+        try:
+            result = work()
+        except BaseException as error:
+            self._end(key)
+            future.set_exception(error)
+            raise
+        self._end(key)
+        future.set_result(result)
+        return result
+
+    def _end(self, key: object) -> None:
+        with self._lock:
+            del self._calls[key]
