@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import shutil
+import tempfile
 import threading
 from typing import Any
 
 from fs.base import FS
+
+_COPY_MEMORY_BYTES = 2**20
 
 
 class Content:
@@ -19,7 +23,7 @@ class Content:
 
     def __init__(self, filesystem: FS, path: str, *, local: bool) -> None:
         """Open `path`; `local` says that its reads never wait for a network. Raises `fs.errors`."""
-        self._file: Any = filesystem.openbin(path, "r")
+        self._file: Any = _seekable(filesystem.openbin(path, "r"))
         self._local = local
         self._lock = threading.Lock()
         self._pread = getattr(self._file, "pread", None)
@@ -80,6 +84,20 @@ class Content:
         with self._lock:
             self._file.seek(offset)
             return self._file.read(size) or b""
+
+
+def _seekable(file: Any) -> Any:
+    """Return a file that can be read at any position: itself, or a local copy of one that only goes forward."""
+    if not hasattr(file, "seekable") or file.seekable():
+        return file
+    copy = tempfile.SpooledTemporaryFile(max_size=_COPY_MEMORY_BYTES)  # noqa: SIM115 - Content closes it
+    try:
+        with file:
+            shutil.copyfileobj(file, copy, _COPY_MEMORY_BYTES)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
 
 
 def fingerprint(filesystem: FS, path: str) -> tuple[int, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fs import errors
-from fs.path import basename
+from fs.path import basename, join
 
 from sftp_gateway import attributes
 from sftp_gateway.draft import State
@@ -104,7 +104,10 @@ class Names:
 
     def _move(self, source: str, target: str, *, replace: bool) -> None:
         if attributes.is_folder(self._store.filesystem.getinfo(source)):
-            self._store.filesystem.movedir(source, target, create=True)
+            try:
+                self._store.filesystem.movedir(source, target, create=True)
+            except errors.ResourceReadOnly:  # PyFilesystem takes what does not say that it can be changed for read-only
+                self._move_piecemeal(source, target)
             return
         try:
             self._store.filesystem.move(source, target, overwrite=replace)
@@ -112,6 +115,17 @@ class Names:
             if self._store.filesystem.exists(source):
                 raise RefusedError("the target's directory does not exist", Status.NO_SUCH_FILE) from None
             raise
+
+    def _move_piecemeal(self, source: str, target: str) -> None:
+        """Move a directory with what every filesystem can do; raises `ResourceReadOnly` where that is nothing."""
+        self._store.filesystem.makedir(target, recreate=True)
+        for name in self._store.filesystem.listdir(source):
+            path = join(source, name)
+            if self._store.filesystem.isdir(path):
+                self._move_piecemeal(path, join(target, name))
+            else:
+                self._store.filesystem.move(path, join(target, name))
+        self._store.filesystem.removedir(source)
 
     def _retarget(self, source: str, target: str, *, exclusive: bool | None) -> None:
         for draft in self._store.overlay.at(source):
