@@ -153,7 +153,7 @@ class Store:
         """Tell whether the filesystem can say how full it is; asks it once."""
         if self._has_usage is None:
             try:
-                self._has_usage = bool(self.filesystem.getmeta("usage"))
+                self._has_usage = {"total", "used"} <= set(self.filesystem.getmeta("usage"))
             except errors.FSError:
                 return False
         return self._has_usage

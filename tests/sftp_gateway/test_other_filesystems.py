@@ -12,8 +12,10 @@ from fs.base import FS
 from fs.memoryfs import MemoryFS
 from fs.mountfs import MountFS
 from fs.multifs import MultiFS
+from fs.wrap import read_only
 from fs.wrapfs import WrapFS
 
+from sftp_gateway.packets import Status
 from tests.sftp_gateway.raw_client import R, RawClient, W, s
 from tests.sftp_gateway.serving import Serving
 
@@ -128,3 +130,13 @@ def test_listings_do_not_hold_anybody_up(client: RawClient) -> None:
     client.put("/one/more", b"content")
     assert len({name for name, _, _ in client.wait(client.send(12, s(directories[0]))).names}) == 7
     assert client.get("/one/more") == b"content"
+
+
+def test_a_wrapper_that_answers_every_question_does_not_tell_how_full_it_is(tmp_path: Path) -> None:
+    with read_only(MemoryFS()) as filesystem:
+        serving = Serving(filesystem, tmp_path / "spool")
+        client = serving.raw()
+        assert "statvfs@openssh.com" not in client.extensions
+        assert client.wait(client.extended("statvfs@openssh.com", s("/"))).code == Status.OP_UNSUPPORTED
+        assert client.wait(client.mkdir("/d")).code == Status.PERMISSION_DENIED
+        serving.close()
