@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import threading
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import paramiko
 import pytest
 from fs.memoryfs import MemoryFS
+from paramiko.message import Message
 
 from sftp_gateway import GatewayConfig, GatewayError, SFTPGateway, UserConfig
 
@@ -130,6 +132,62 @@ def test_connections_in_all(start_gateway: StartGateway, connect: Connect) -> No
     gateway = start_gateway(max_connections=1)
     connect(gateway)
     assert first_line(gateway) == b"too many connections\r\n"
+
+
+def test_connections_without_a_login_have_a_rate(
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines
+) -> None:
+    gateway = start_gateway(rate_exempt=(), connections_per_minute=1, connection_burst=3)
+    for number in range(6):
+        connect(gateway, "ann", PASSWORD)
+        log_lines("login", number + 1)
+    greetings = [first_line(gateway) for _ in range(5)]
+    assert [greeting[:8] for greeting in greetings[:3]] == [b"SSH-2.0-"] * 3
+    assert greetings[3:] == [b"too many connections in a short time\r\n"] * 2
+    assert log_lines("refused", 2)[0] == {"from": "127.0.0.1", "reason": "too many connections in a short time"}
+    with socket.create_connection(gateway.address, timeout=20, source_address=("127.0.0.2", 0)) as other:
+        assert other.recv(8) == b"SSH-2.0-"
+
+
+def test_a_flood_of_dear_key_exchanges_is_cut_short(start_gateway: StartGateway, connect: Connect) -> None:
+    """CVE-2002-20001: clients that compute nothing and let the server compute, one connection after the other."""
+    gateway = start_gateway(rate_exempt=("127.0.0.1",), connections_per_minute=6, connection_burst=10)
+    lists = Message()
+    lists.add_bytes(b"\x14" + bytes(16))
+    for names in (
+        ["diffie-hellman-group16-sha512"], ["ssh-ed25519"], *[["aes256-ctr"]] * 2, *[["hmac-sha2-256"]] * 2,
+        *[["none"]] * 2, [], [],
+    ):  # fmt: skip
+        lists.add_list(names)
+    lists.add_bytes(bytes(5))
+    share = Message()
+    share.add_byte(b"\x1e")
+    share.add_mpint(2**4000 + 1)
+    hello = b"SSH-2.0-flood\r\n" + b"".join(map(packet, (lists.asbytes(), share.asbytes())))
+    client = sftp(connect(gateway, "ann", PASSWORD))
+    served = 0
+    for _ in range(30):
+        with socket.create_connection(gateway.address, timeout=20, source_address=("127.0.0.2", 0)) as flood:
+            flood.sendall(hello)
+            served += flood.makefile("rb").readline().startswith(b"SSH-2.0-")
+            assert client.listdir("/") == []
+    assert 10 <= served <= 12
+    assert connect(gateway, "ann", PASSWORD).is_authenticated()
+
+
+def packet(payload: bytes) -> bytes:
+    """Wrap a payload as it travels before there are keys."""
+    padding = 12 - (len(payload) + 1) % 8
+    return struct.pack(">IB", 1 + len(payload) + padding, padding) + payload + bytes(padding)
+
+
+def test_connections_that_have_not_signed_in_are_bounded(start_gateway: StartGateway, connect: Connect) -> None:
+    gateway = start_gateway(max_unauthenticated=2)
+    first, _ = connect(gateway), connect(gateway)
+    assert first_line(gateway) == b"too many connections that have not signed in\r\n"
+    first.auth_password("ann", PASSWORD)
+    sftp(first)
+    assert first_line(gateway).startswith(b"SSH-2.0-")
 
 
 def test_sessions_of_one_user(start_gateway: StartGateway, connect: Connect, log_lines: LogLines) -> None:
