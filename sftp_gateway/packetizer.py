@@ -21,7 +21,7 @@ from paramiko.ssh_exception import SSHException
 from sftp_gateway.sealing import LENGTH_BYTES, Piece, Sealer, Unsealer
 from sftp_gateway.turns import Turn
 
-RECEIVE_BYTES: Final = (64 * 1024, 1024 * 1024)
+RECEIVE_BYTES: Final = (16 * 1024, 1024 * 1024)
 """How much is received at once: more while there is more, so that uploads take fewer turns."""
 SEND_BYTES: Final = 256 * 1024
 _JOIN_BYTES: Final = 16 * 1024
@@ -192,9 +192,12 @@ class GatewayPacketizer(Packetizer):
             self._turn.give()
             if self.closed or self.handshake_timed_out():
                 raise EOFError
-            if not self._more and not self._wait(seconds):
-                self._look_around(may_rekey=may_rekey)
-                return
+            if not self._more:
+                if len(self._buffer) <= RECEIVE_BYTES[0]:
+                    self._drop_buffer()
+                if not self._wait(seconds):
+                    self._look_around(may_rekey=may_rekey)
+                    return
             self._make_room(needed)
             with memoryview(self._buffer) as buffer, buffer[self._end :] as room:
                 size = len(room)
@@ -218,11 +221,15 @@ class GatewayPacketizer(Packetizer):
         self._turn.take()
 
     def _look_around(self, *, may_rekey: bool) -> None:
-        if self._start == self._end:  # it sleeps: it needs no memory meanwhile
-            self._buffer, self._start, self._end = bytearray(), 0, 0
+        self._drop_buffer()
         if may_rekey and self.need_rekey():
             raise NeedRekeyException
         self._check_keepalive()  # type: ignore[attr-defined]
+
+    def _drop_buffer(self) -> None:
+        """Need no memory while nothing comes."""
+        if self._start == self._end:
+            self._buffer, self._start, self._end = bytearray(), 0, 0
 
     def _make_room(self, needed: int) -> None:
         """Have room behind what was received for at least `needed` bytes in a row."""
