@@ -26,8 +26,12 @@ GROUP_NAME = "group"
 FOLDER_TIME = 946_684_800  # 2000-01-01, where a filesystem knows no time: constant, so that nothing looks changed
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_HALF_YEAR_SECONDS = 365 * 24 * 60 * 60 // 2
+_HALF_YEAR_MINUTES = 365 * 24 * 60 // 2
 _MAX_TIME = 2**32 - 1
+_FOLDER_TYPE = int(ResourceType.directory)
+_NOTHING: Mapping[str, Any] = {}
+_OWNED = f"    1 {OWNER_NAME:<8} {GROUP_NAME:<8}".encode()
+_FILE_LINE, _FOLDER_LINE = b"-rw-r--r--" + _OWNED + b" %8d %b ", b"drwxr-xr-x" + _OWNED + b" %8d %b "
 
 
 def file_attributes(size: int, modified: float | None) -> Attributes:
@@ -44,35 +48,39 @@ def folder_attributes(modified: float | None = None) -> Attributes:
 
 def from_info(info: Info) -> Attributes:
     """Return the attributes for an Info that has the details namespace (basic alone gives size 0)."""
-    details: Mapping[str, Any] = info.raw.get("details") or {}
-    modified = details.get("modified")
+    details: Mapping[str, Any] = info.raw.get("details") or _NOTHING
     if is_folder(info):
-        return folder_attributes(modified)
-    return file_attributes(max(0, int(details.get("size") or 0)), modified)
+        return folder_attributes(details.get("modified"))
+    return file_attributes(max(0, int(details.get("size") or 0)), details.get("modified"))
 
 
 def is_folder(info: Info) -> bool:
     """Tell whether an Info is of a folder."""
-    if info.raw.get("basic", {}).get("is_dir"):
-        return True
-    return bool((info.raw.get("details") or {}).get("type") == int(ResourceType.directory))
+    raw = info.raw
+    return (
+        bool(raw.get("basic", _NOTHING).get("is_dir")) or (raw.get("details") or _NOTHING).get("type") == _FOLDER_TYPE
+    )
+
+
+def line(attributes: Attributes, now_minutes: int) -> bytes:
+    """Return what `ls -l` would print ahead of a name at that time (minutes since 1970)."""
+    size, _, _, permissions, _, moment = attributes
+    layout = _FOLDER_LINE if stat.S_ISDIR(permissions or 0) else _FILE_LINE
+    return layout % (size or 0, _date((moment or 0) // 60, now_minutes))
 
 
 def longname(name: str, attributes: Attributes, now: float) -> str:
     """Return the line that `ls -l` would print at `now` (seconds since 1970)."""
-    mode = "drwxr-xr-x" if stat.S_ISDIR(attributes.permissions or 0) else "-rw-r--r--"
-    date = _date(attributes.mtime or 0, int(now) // 60)
-    return f"{mode}    1 {OWNER_NAME:<8} {GROUP_NAME:<8} {attributes.size or 0:8d} {date} {name}"
+    return line(attributes, int(now) // 60).decode() + name
 
 
-@lru_cache(maxsize=4096)
-def _date(moment: int, now_minutes: int) -> str:
-    now = now_minutes * 60 + 59
-    when = time.gmtime(moment)
+@lru_cache(maxsize=16384)
+def _date(minutes: int, now_minutes: int) -> bytes:
+    when = time.gmtime(minutes * 60)
     day = f"{_MONTHS[when.tm_mon - 1]} {when.tm_mday:2d}"
-    if now - _HALF_YEAR_SECONDS < moment <= now:
-        return f"{day} {when.tm_hour:02d}:{when.tm_min:02d}"
-    return f"{day}  {when.tm_year}"
+    if now_minutes - _HALF_YEAR_MINUTES < minutes <= now_minutes:
+        return f"{day} {when.tm_hour:02d}:{when.tm_min:02d}".encode()
+    return f"{day}  {when.tm_year}".encode()
 
 
 def _clamp(moment: float | None) -> int:

@@ -17,21 +17,23 @@ from sftp_gateway.channel_stream import ChannelStream
 from sftp_gateway.events import Events, Meter
 from sftp_gateway.handles import Handle, WriteHandle
 from sftp_gateway.operations import Operations
-from sftp_gateway.ordering import Ordering, Task
-from sftp_gateway.packets import Kind, PacketError, Request, Status, UndecodableNameError
+from sftp_gateway.ordering import Claims, Ordering, Task
+from sftp_gateway.packets import Kind, Status
+from sftp_gateway.parsing import PacketError, Request, UndecodableNameError, parse
+from sftp_gateway.replies import Replies
 from sftp_gateway.tree import TreeView
 from sftp_gateway.workers import Workers
 
 logger = logging.getLogger(__name__)
 
-HOLD_SECONDS = 5.0
-"""How long the answer to a WRITE waits at most for the storage: clients give up after 15 seconds of silence."""
-
 _LENGTH = struct.Struct(">I")
 _READ = struct.Struct(">II4sQI")  # id, length of the handle, handle, offset, size
 _WRITE_KIND = int(Kind.WRITE)
 _READ_KIND = int(Kind.READ)
+_CLOSE_KIND = int(Kind.CLOSE)
 _OK = int(Status.OK)
+
+Bytes = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class SFTPChannel:
         self._events = events
         self._meter = meter
         self._stream = ChannelStream(channel, on_data=self._on_data, on_idle=self._on_idle, on_end=self._on_end)
+        self._replies = Replies(self._stream)
         self._operations = Operations(view, events, max_handles=limits.handles, tell=self._stream.aside)
         self._handles = self._operations.handles
         self._ended = threading.Event()
@@ -86,7 +89,6 @@ class SFTPChannel:
         self._reads: dict[bytes, deque[Task]] = {}  # unanswered, by handle, in order
         self._unanswered = 0
         self._running = 0
-        self._held = 0
         self._drained = False
         self._cleaned = False
         self._abandoned = False  # what has not begun yet is refused
@@ -139,16 +141,22 @@ class SFTPChannel:
         if self._meter is not None:
             self._meter.received(len(data))
         with self._parsing:
-            if not self._deaf:
+            if self._deaf:
+                return
+            if self._buffer:
                 self._buffer += data
-                self._parse()
+                self._parse_buffer()
+            else:
+                taken = self._parse(data, 0)
+                if taken < len(data) and not self._deaf:
+                    self._buffer += data[taken:]
 
     def _on_idle(self) -> None:
         if self._ready:
             self._start_ready()
         if self._stalled:
             with self._parsing:
-                self._parse()
+                self._parse_buffer()
 
     def _on_end(self) -> None:
         self._peer_gone = True
@@ -158,54 +166,56 @@ class SFTPChannel:
 
     def _is_full(self) -> bool:
         return (
-            self._unanswered + self._held >= self._limits.in_flight or self._stream.pending > self._limits.output_bytes
+            self._unanswered + self._replies.held >= self._limits.in_flight
+            or self._stream.pending > self._limits.output_bytes
         )
 
-    def _parse(self, *, bounded: bool = True) -> None:
-        """Take in what is complete, as far as the limits allow."""
+    def _parse_buffer(self, *, bounded: bool = True) -> None:
+        """Take in what is complete of what was kept."""
         buffer = self._buffer
-        begin = start = self._position
+        self._position = self._parse(buffer, self._position, bounded=bounded)
+        if self._position >= len(buffer):
+            buffer.clear()
+            self._position = 0
+        elif self._position > packets.MAX_PACKET:
+            del buffer[: self._position]
+            self._position = 0
+
+    def _parse(self, data: Bytes, begin: int, *, bounded: bool = True) -> int:
+        """Take in the complete packets of `data` from `begin` on, as far as the limits allow; return where they end."""
+        start = begin
+        size = len(data)
         self._stalled = False
-        while True:
-            available = len(buffer) - start
-            if available < 4:
-                break
+        while size - start >= 4:
             if bounded and self._is_full():
                 self._stalled = True
                 break
-            length: int = _LENGTH.unpack_from(buffer, start)[0]
+            length: int = _LENGTH.unpack_from(data, start)[0]
             if not 5 <= length <= packets.MAX_PACKET:
                 self._give_up(f"a packet of {length} bytes")
-                return
-            end = start + 4 + length
-            if len(buffer) < end:
                 break
-            kind = buffer[start + 4]
+            end = start + 4 + length
+            if size < end:
+                break
+            kind = data[start + 4]
             if not (
-                (kind == _WRITE_KIND and self._write_fast(start + 5, end))
-                or (kind == _READ_KIND and length == 25 and self._read_fast(start + 5))
+                (kind == _WRITE_KIND and self._write_fast(data, start + 5, end))
+                or (kind == _READ_KIND and length == 25 and self._read_fast(data, start + 5))
             ):
-                self._take(bytes(buffer[start + 4 : end]))
+                self._take(bytes(data[start + 4 : end]))
                 if self._deaf:
-                    return
+                    break
             start = end
-        self._position = start
-        if start == len(buffer):
-            buffer.clear()
-            self._position = 0
-        elif start > packets.MAX_PACKET:
-            del buffer[:start]
-            self._position = 0
         if start > begin:
             self._stream.consumed(start - begin)
+        return start
 
-    def _write_fast(self, start: int, end: int) -> bool:
+    def _write_fast(self, packet: Bytes, start: int, end: int) -> bool:
         """Answer a WRITE at once if it is an ordinary one; tell whether it was."""
-        buffer = self._buffer
         if end - start < 24:
             return False
-        since = time.monotonic()
-        request_id, handle_length, handle_id, offset, size = _READ.unpack_from(buffer, start)
+        since = self._now()
+        request_id, handle_length, handle_id, offset, size = _READ.unpack_from(packet, start)
         handle = self._handles.get(handle_id)
         if handle_length != 4 or start + 24 + size > end or not isinstance(handle, WriteHandle):
             return False
@@ -213,23 +223,23 @@ class SFTPChannel:
             return False
         keeps_up = True
         try:
-            with memoryview(buffer) as view, view[start + 24 : start + 24 + size] as data:
+            with memoryview(packet) as view, view[start + 24 : start + 24 + size] as data:
                 keeps_up = handle.write(offset, data)
         except Exception as error:  # noqa: BLE001 - whatever fails, the client gets a status
             reply = self._operations.failure(Request(_WRITE_KIND, request_id, handle=handle_id), error)
         else:
             reply = packets.status(request_id, _OK)
-        if keeps_up and not handle.held:
-            self._stream.send(reply)
+        if keeps_up:
+            self._replies.send(handle, reply)
         else:
-            self._hold(handle, reply)
+            self._replies.hold(handle, reply)
         self._measure(_WRITE_KIND, since, reply)
         return True
 
-    def _read_fast(self, start: int) -> bool:
+    def _read_fast(self, packet: Bytes, start: int) -> bool:
         """Answer a READ at once if its bytes are at hand; tell whether they were."""
-        since = time.monotonic()
-        request_id, handle_length, handle_id, offset, size = _READ.unpack_from(self._buffer, start)
+        since = self._now()
+        request_id, handle_length, handle_id, offset, size = _READ.unpack_from(packet, start)
         if handle_length != 4 or (self._unanswered and not self._is_free_handle(handle_id)):
             return False
         try:
@@ -238,9 +248,13 @@ class SFTPChannel:
             reply = self._operations.failure(Request(_READ_KIND, request_id, handle=handle_id), error)
         if reply is None:
             return False
-        self._deliver(handle_id, reply)
+        self._replies.send(self._handles.get(handle_id), reply)
         self._measure(_READ_KIND, since, reply)
         return True
+
+    def _now(self) -> float:
+        """The time, if anybody measures."""
+        return 0.0 if self._meter is None else time.monotonic()
 
     def _measure(self, kind: int, since: float, reply: bytes) -> None:
         if self._meter is not None:
@@ -252,9 +266,9 @@ class SFTPChannel:
 
     def _take(self, packet: bytes) -> None:
         """Take in one request: answer it at once, or leave it to the workers."""
-        since = time.monotonic()
+        since = self._now()
         try:
-            request = packets.parse(packet)
+            request = parse(packet)
         except PacketError as error:
             if error.request_id is None:
                 self._give_up(error.reason)
@@ -263,17 +277,21 @@ class SFTPChannel:
             self._events.on_failure("request", "", error.reason)
             self._stream.send(packets.status(error.request_id, code, error.reason))
             return
-        if request.kind == Kind.CLOSE:
-            self._release(self._handles.get(request.handle))
-        claims = self._operations.claims(request)
-        with self._lock:
-            is_free = self._ordering.is_free(claims)
-        if is_free:
+        handle = self._handles.get(request.handle) if request.handle else None
+        if request.kind == _CLOSE_KIND and handle is not None:
+            self._replies.release(handle)
+        claims: Claims | None = None
+        if self._unanswered:
+            claims = self._operations.claims(request)
+            with self._lock:
+                is_free = self._ordering.is_free(claims)
+        if claims is None or is_free:
             reply = self._operations.answer_now(request)
             if reply is not None:
-                self._deliver(request.handle, reply)
+                self._replies.send(handle, reply)
                 self._measure(request.kind, since, reply)
                 return
+        claims = claims or self._operations.claims(request)
         task = Task(request, claims, since)
         with self._lock:
             self._unanswered += 1
@@ -331,11 +349,11 @@ class SFTPChannel:
             if task.claims.shared:
                 waiting = self._reads[handle_id]
                 while waiting and waiting[0].reply is not None:
-                    self._deliver_locked(handle_id, waiting.popleft().reply or b"")
+                    self._replies.send(self._handles.get(handle_id), waiting.popleft().reply or b"")
                 if not waiting:
                     del self._reads[handle_id]
             else:
-                self._deliver_locked(handle_id, reply)
+                self._replies.send(self._handles.get(handle_id), reply)
             self._ready.extend(self._ordering.done(task))
             self._unanswered -= 1
             self._running -= 1
@@ -347,53 +365,13 @@ class SFTPChannel:
             self._start_ready()
         return following
 
-    # -- replies
-
-    def _deliver(self, handle_id: bytes, reply: bytes) -> None:
-        """Send a reply, behind those of its handle that are held back."""
-        handle = self._handles.get(handle_id)
-        if handle is not None and handle.held:
-            self._hold(handle, reply)
-        else:
-            self._stream.send(reply)
-
-    def _deliver_locked(self, handle_id: bytes, reply: bytes) -> None:
-        handle = self._handles.get(handle_id)
-        if handle is not None and handle.held:
-            handle.held.append(reply)
-            self._held += 1
-        else:
-            self._stream.send(reply)
-
-    def _hold(self, handle: Handle, reply: bytes) -> None:
-        """Keep a reply back until the storage has caught up, but not for long."""
-        with self._lock:
-            handle.held.append(reply)
-            self._held += 1
-            first = len(handle.held) == 1
-        if first:
-            release = partial(self._release, handle)
-            self._stream.transport.call_later(HOLD_SECONDS, release)
-            if isinstance(handle, WriteHandle):
-                handle.draft.when_caught_up(release)
-
-    def _release(self, handle: Handle | None) -> None:
-        if handle is None or not handle.held:
-            return
-        with self._lock:
-            while handle.held:
-                self._stream.send(handle.held[0])
-                handle.held.popleft()  # only now may others send for this handle by themselves
-                self._held -= 1
-        self._stream.wake()
-
     # -- the end
 
     def _drain(self) -> None:
         """Take in what had arrived completely: a CLOSE that was sent counts, even if its sender is gone."""
         with self._parsing:
             if not self._deaf:
-                self._parse(bounded=False)
+                self._parse_buffer(bounded=False)
             self._deaf = True
             self._buffer.clear()
             self._position = 0
@@ -409,7 +387,7 @@ class SFTPChannel:
                 return
             self._cleaned = True
         for handle in list(self._handles.values()):
-            self._release(handle)
+            self._replies.release(handle)
         self._operations.abort_all()
         self._stream.finish()
         self._ended.set()

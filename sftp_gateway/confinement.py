@@ -23,6 +23,11 @@ class Confinement:
         if filesystem.hassyspath(root or "/"):
             self._root = os.path.realpath(filesystem.getsyspath(root or "/"))
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether there can be links at all."""
+        return self._root is not None
+
     def check(self, path: str) -> None:
         """Refuse a path (of the filesystem) that a symbolic link leads out of the folder."""
         if self._root is None:

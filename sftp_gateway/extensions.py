@@ -6,9 +6,10 @@ import struct
 from collections.abc import Callable
 
 from sftp_gateway import packets
-from sftp_gateway.attributes import GROUP_ID, GROUP_NAME, OWNER_ID, OWNER_NAME, longname
+from sftp_gateway.attributes import GROUP_ID, GROUP_NAME, OWNER_ID, OWNER_NAME, line
 from sftp_gateway.handles import MAX_READ, Handle, ReadHandle, WriteHandle
-from sftp_gateway.packets import Name, Request, Status
+from sftp_gateway.packets import NO_ATTRIBUTES, Status
+from sftp_gateway.parsing import Request
 from sftp_gateway.status import EndOfDataError, RefusedError
 from sftp_gateway.tree import Rights, TreeView, normal
 
@@ -27,6 +28,7 @@ ADVERTISED_DATA = ADVERTISED_PACKET - 1024  # what OpenSSH takes off for the res
 BLOCK_BYTES = 4096
 _READ_ONLY_FLAG = 1
 _MAX_NAME = 255
+_LINE = line(NO_ATTRIBUTES, 0)  # what stands before a path alone in its long form
 
 
 class Extensions:
@@ -59,7 +61,7 @@ class Extensions:
             (COPY_DATA, "1"),
             (USERS_GROUPS, "1"),
         ]
-        if self._view.store.has_usage():
+        if self._view.store.looking.has_usage():
             offered[1:1] = [(STATVFS, "2"), (FSTATVFS, "2")]
         return packets.version(offered)
 
@@ -75,9 +77,9 @@ class Extensions:
         return packets.status(request.id, Status.OK)
 
     def _statvfs(self, request: Request) -> bytes:
-        if not self._view.store.has_usage():
+        if not self._view.store.looking.has_usage():
             raise RefusedError("the filesystem does not tell how full it is", Status.OP_UNSUPPORTED)
-        total, used = self._view.store.usage()
+        total, used = self._view.store.looking.usage()
         free = max(0, total - used) // BLOCK_BYTES
         flag = _READ_ONLY_FLAG if self._view.rights is Rights.READ_ONLY else 0
         values = (BLOCK_BYTES, BLOCK_BYTES, total // BLOCK_BYTES, free, free, 0, 0, 0, 0, flag, _MAX_NAME)
@@ -142,9 +144,7 @@ class Extensions:
     @staticmethod
     def one_name(request_id: int, path: str) -> bytes:
         """Build the NAME reply that carries one path."""
-        nothing = packets.Attributes()
-        entry = packets.name_entry(Name(path, longname(path, nothing, 0), nothing))
-        return packets.names(request_id, [entry])
+        return packets.names(request_id, [packets.name_entry(path.encode("utf-8", "replace"), _LINE, NO_ATTRIBUTES)])
 
 
 def _names_of(ids: bytes, known: int, name: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import deque
@@ -297,35 +298,28 @@ class FolderHandle(Handle):
     def __init__(self, path: str, entries: Iterator[tuple[str, Attributes]]) -> None:
         """Take the first entry already, so that a directory that cannot be listed raises here."""
         super().__init__(path)
-        self._entries = entries
-        self._ahead = next(entries, None)
-        self._begun = False
+        here = attributes.folder_attributes()
+        first = next(entries, None)
+        self._entries = itertools.chain([(".", here), ("..", here)], [first] if first is not None else (), entries)
+        self.at_end = False  # whether every name was given, and this is known
 
     def next_batch(self) -> list[bytes]:
         """Return the next encoded names, at least one; raises `EndOfDataError` at the end, again and again."""
         batch: list[bytes] = []
-        now = time.time()
-        if not self._begun:
-            self._begun = True
-            here = attributes.folder_attributes()
-            batch += [_entry(name, here, now) for name in (".", "..")]
         size = 0
+        now_minutes = int(time.time()) // 60
         until = time.monotonic() + BATCH_SECONDS
-        while self._ahead is not None and size < BATCH_BYTES and len(batch) < BATCH_NAMES:
-            encoded = _entry(*self._ahead, now)
-            size += len(encoded)
-            batch.append(encoded)
-            self._ahead = next(self._entries, None)
-            if time.monotonic() > until:
+        for name, value in self._entries:
+            entry = packets.name_entry(name.encode("utf-8", "replace"), attributes.line(value, now_minutes), value)
+            batch.append(entry)
+            size += len(entry)
+            if size >= BATCH_BYTES or len(batch) >= BATCH_NAMES or time.monotonic() > until:
                 break
+        else:
+            self.at_end = True
         if not batch:
             raise EndOfDataError
         return batch
-
-    @property
-    def at_end(self) -> bool:
-        """Whether every name was given."""
-        return self._begun and self._ahead is None
 
     def attributes(self) -> Attributes:
         """Answer FSTAT."""
@@ -333,11 +327,7 @@ class FolderHandle(Handle):
 
     def close(self) -> Transfer | None:
         """Drop the listing."""
-        self._entries, self._ahead = iter(()), None
+        self._entries = itertools.chain()
         return None
 
     abort = close
-
-
-def _entry(name: str, value: Attributes, now: float) -> bytes:
-    return packets.name_entry(packets.Name(name, attributes.longname(name, value, now), value))

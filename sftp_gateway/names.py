@@ -58,15 +58,15 @@ class Names:
         """Give a file or a directory another path; a target that exists is replaced or refused."""
         self._store.filesystem.validatepath(target)
         with self._store.overlay.turn(source, target):
-            draft = self._store.current(source)
+            draft = self._store.looking.current(source)
             if draft is not None and draft.state is State.PARTIAL and not self._store.filesystem.exists(source):
                 raise RefusedError("its upload was cut off and is not finished")
             same = self._store.fold(source) == self._store.fold(target)
             if self._store.fold(target).startswith(self._store.fold(source) + "/"):
-                self._store.stat(source)
+                self._store.looking.stat(source)
                 raise RefusedError("a directory cannot be put into itself")
             if same and source == target and replace:
-                self._store.stat(source)
+                self._store.looking.stat(source)
                 return
             if not same or source == target:
                 self._refuse_target(source, target, replace=replace)
@@ -83,16 +83,16 @@ class Names:
     def _refuse_target(self, source: str, target: str, *, replace: bool) -> None:
         """Refuse a rename onto something that exists, unless it is to be replaced and can be."""
         try:
-            there: Attributes | None = self._store.stat(target)
+            there: Attributes | None = self._store.looking.stat(target)
         except errors.ResourceNotFound:
             return
         if not replace:
             raise RefusedError(f"the target {basename(target)} exists already")
         if _is_folder(there):
-            if not _is_folder(self._store.stat(source)):
+            if not _is_folder(self._store.looking.stat(source)):
                 raise RefusedError("the target is a directory")
             self._store.filesystem.removedir(target)  # refuses one that is not empty
-        elif _is_folder(self._store.stat(source)):
+        elif _is_folder(self._store.looking.stat(source)):
             raise RefusedError("the target is not a directory")
         for draft in self._store.overlay.at(target):
             self._store.let_go(draft, "the file was replaced while it was being written")

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from fs.errors import InvalidPath, ResourceNotFound
 
@@ -14,8 +15,9 @@ from sftp_gateway.events import Events, Transfer
 from sftp_gateway.extensions import COPY_DATA, POSIX_RENAME, Extensions
 from sftp_gateway.handles import FolderHandle, Handle, ReadHandle, WriteHandle
 from sftp_gateway.ordering import Claims, Level
-from sftp_gateway.packets import Attributes, Kind, OpenFlag, Request, Status
-from sftp_gateway.status import RefusedError, status_of
+from sftp_gateway.packets import Attributes, Kind, OpenFlag, Status
+from sftp_gateway.parsing import Request
+from sftp_gateway.status import EndOfDataError, RefusedError, status_of
 from sftp_gateway.tree import TreeView, normal
 
 logger = logging.getLogger(__name__)
@@ -28,6 +30,7 @@ _CHANGING = {Kind.OPEN, Kind.CLOSE, Kind.MKDIR, Kind.RMDIR, Kind.REMOVE, Kind.RE
 _EXISTS = ": exists already"  # clients that make folders and files just in case do not mind
 _MAKING = {Kind.MKDIR, Kind.RENAME, Kind.EXTENDED, Kind.CLOSE}
 _NAMING = {Kind.MKDIR, Kind.RMDIR, Kind.REMOVE, Kind.RENAME}
+_SETTLED = {Kind.OPEN, Kind.OPENDIR, Kind.SETSTAT, *_NAMING}
 
 
 class Operations:
@@ -69,6 +72,7 @@ class Operations:
             Kind.SYMLINK: self._symlink,
             Kind.EXTENDED: self._extended,
         }
+        self._at_once = self._table_at_once()
 
     def claims(self, request: Request) -> Claims:
         """Return what a request needs to have to itself."""
@@ -103,17 +107,13 @@ class Operations:
 
     def answer_now(self, request: Request) -> bytes | None:
         """Return the reply if it can be had without waiting."""
+        method = self._at_once.get(request.kind)
+        if method is None:
+            return None
         try:
-            if self._is_quick(request):
-                return self._methods[request.kind](request)
-            if request.kind in (Kind.STAT, Kind.LSTAT):
-                found = self._view.quick_stat(request.path)
-                return None if found is None else packets.attrs(request.id, found)
-            if request.kind == Kind.READ:
-                return self.read_now(request.id, request.handle, request.offset, request.size)
+            return method(request)
         except Exception as error:  # noqa: BLE001 - as in `answer`
             return self.failure(request, error)
-        return None
 
     def read_now(self, request_id: int, handle_id: bytes, offset: int, size: int) -> bytes | None:
         """Return the DATA reply if the bytes are at hand; raises as the handle's `read`."""
@@ -125,6 +125,8 @@ class Operations:
 
     def failure(self, request: Request, error: BaseException) -> bytes:
         """Return the STATUS reply for an error, and note it."""
+        if isinstance(error, EndOfDataError):
+            return packets.status(request.id, Status.EOF, "end of file")
         path = request.path
         if not path and request.handle in self.handles:
             path = self.handles[request.handle].path
@@ -285,27 +287,63 @@ class Operations:
         if transfer is not None:
             self._events.on_transfer(transfer)
 
-    def _is_quick(self, request: Request) -> bool:
-        """Tell whether a request, READ and STAT apart, is answered without waiting for anything."""
-        kind = request.kind
-        if kind in (Kind.REALPATH, Kind.WRITE):
-            return True
-        handle = self.handles.get(request.handle)
-        if kind in (Kind.FSTAT, Kind.FSETSTAT):
-            return handle is None or isinstance(handle, (WriteHandle, FolderHandle))
-        if isinstance(handle, FolderHandle):
-            return kind == Kind.CLOSE or (kind == Kind.READDIR and (self._view.store.local or handle.at_end))
-        if not self._view.store.local or kind not in self._methods:
-            return kind == Kind.OPEN and self._view.makes_at_once(request.path, request.flags)
-        if kind == Kind.CLOSE:
-            is_small = not isinstance(handle, WriteHandle) or handle.draft.size <= SMALL_COMMIT_BYTES
-            return is_small and (handle is None or self._is_settled(handle.path))
-        if kind in (Kind.OPEN, Kind.OPENDIR, Kind.SETSTAT) or kind in _NAMING:
-            return self._is_settled(request.path) and (not request.target or self._is_settled(request.target))
-        return False
+    # -- requests that are answered without waiting for anything, or not yet
 
-    def _is_settled(self, path: str) -> bool:
-        return self._view.store.overlay.is_settled(self._view.inner(path))
+    def _table_at_once(self) -> dict[int, Callable[[Request], bytes | None]]:
+        table: dict[int, Callable[[Request], bytes | None]] = {
+            Kind.REALPATH: self._realpath,
+            Kind.WRITE: self._write,
+            Kind.STAT: self._stat_now,
+            Kind.LSTAT: self._stat_now,
+            Kind.READ: self._read_now,
+            Kind.FSTAT: self._fstat_now,
+            Kind.FSETSTAT: self._fsetstat_now,
+            Kind.READDIR: self._readdir_now,
+            Kind.CLOSE: self._close_now,
+        }
+        if self._view.store.local:
+            table |= {kind: partial(self._settled_now, self._methods[kind]) for kind in _SETTLED}
+        else:
+            table[Kind.OPEN] = self._open_new_now
+        return table
+
+    def _stat_now(self, request: Request) -> bytes | None:
+        found = self._view.quick_stat(request.path)
+        return None if found is None else packets.attrs(request.id, found)
+
+    def _read_now(self, request: Request) -> bytes | None:
+        return self.read_now(request.id, request.handle, request.offset, request.size)
+
+    def _open_new_now(self, request: Request) -> bytes | None:
+        return self._open(request) if self._view.makes_at_once(request.path, request.flags) else None
+
+    def _fstat_now(self, request: Request) -> bytes | None:
+        return None if isinstance(self.handles.get(request.handle), ReadHandle) else self._fstat(request)
+
+    def _fsetstat_now(self, request: Request) -> bytes | None:
+        return None if isinstance(self.handles.get(request.handle), ReadHandle) else self._fsetstat(request)
+
+    def _readdir_now(self, request: Request) -> bytes | None:
+        handle = self.handles.get(request.handle)
+        is_here = self._view.store.local or (isinstance(handle, FolderHandle) and handle.at_end)
+        return self._readdir(request) if is_here else None
+
+    def _close_now(self, request: Request) -> bytes | None:
+        handle = self.handles.get(request.handle)
+        if not isinstance(handle, FolderHandle):
+            if not self._view.store.local:
+                return None
+            if isinstance(handle, WriteHandle) and handle.draft.size > SMALL_COMMIT_BYTES:
+                return None
+            if handle is not None and not self._view.is_settled(handle.path):
+                return None
+        return self._close(request)
+
+    def _settled_now(self, method: Callable[[Request], bytes], request: Request) -> bytes | None:
+        """Answer unless one of the paths is being changed by somebody else."""
+        if not self._view.is_settled(request.path) or (request.target and not self._view.is_settled(request.target)):
+            return None
+        return method(request)
 
 
 def _makes(request: Request) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from sftp_gateway.packets import Request
+from sftp_gateway.parsing import Request
 
 READS_AT_ONCE = 4  # of one handle
 

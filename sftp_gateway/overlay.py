@@ -39,10 +39,17 @@ class Overlay:
 
     def wait_settled(self, path: str) -> None:
         """Wait until nothing at or above `path` is being changed; raises `RefusedError` after a long wait."""
+        if self.is_settled(path):
+            return
         keys = (self.fold(path),)
         with self._condition:
             if not self._condition.wait_for(lambda: not self._is_taken(keys), self._wait_seconds):
                 raise RefusedError("the file is still being stored")
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no path at all is being changed."""
+        return not self._turns
 
     def is_settled(self, path: str) -> bool:
         """Tell whether nothing at or above `path` is being changed."""
@@ -78,6 +85,8 @@ class Overlay:
 
     def at(self, path: str) -> list[Draft]:
         """Return all drafts at `path`."""
+        if not self._drafts:
+            return []
         with self._condition:
             return list(self._drafts.get(self.fold(path), ()))
 
@@ -89,6 +98,8 @@ class Overlay:
 
     def children(self, folder: str) -> dict[str, Draft]:
         """Return the drafts directly in `folder` that count, by folded name."""
+        if not self._drafts:
+            return {}
         prefix = self.fold(folder).rstrip("/") + "/"
         found = {}
         with self._condition:
@@ -105,6 +116,8 @@ class Overlay:
 
     def partials(self, older_than: float | None = None) -> list[Draft]:
         """Return the partials, the oldest first; only those untouched for `older_than` seconds if given."""
+        if not self._drafts:
+            return []
         limit = None if older_than is None else time.time() - older_than
         found = [draft for draft in self.all() if draft.state is State.PARTIAL]
         return sorted(

@@ -5,22 +5,21 @@ from __future__ import annotations
 import contextlib
 import threading
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fs import errors
 from fs.base import FS
-from fs.info import Info
-from fs.path import basename, dirname, join
+from fs.path import dirname
 
 from sftp_gateway import attributes
 from sftp_gateway.allowance import Allowance
 from sftp_gateway.content import Content
 from sftp_gateway.draft import Draft, State
+from sftp_gateway.looking import Looking
 from sftp_gateway.overlay import Overlay
-from sftp_gateway.packets import Attributes, OpenFlag, Status
+from sftp_gateway.packets import OpenFlag, Status
 from sftp_gateway.partials import Partials
 from sftp_gateway.spool import Quota, Spool
 from sftp_gateway.status import RefusedError
@@ -54,14 +53,19 @@ class Store:
         self.local = meta.get("network") is False  # its calls may be made where nothing may wait
         self.case_insensitive = bool(meta.get("case_insensitive"))
         self._has_journal = bool(meta.get("write_back"))
-        self._cached_info = getattr(filesystem, "cached_info", None)
         self._check_writable = getattr(filesystem, "check_writable", None)
         self.quota = Quota(limits.spool_quota)
         self.overlay = Overlay(self.fold, wait_seconds=limits.commit_wait_seconds)
+        self.looking = Looking(
+            filesystem,
+            self.overlay,
+            local=self.local,
+            atomic=self.atomic,
+            follow=self.follow if limits.shared else None,
+        )
         self._streams = threading.BoundedSemaphore(limits.streams)
         self.partials = Partials(spool_folder)
         self._spool_folder = spool_folder
-        self._has_usage: bool | None = None
         self._allowances: dict[tuple[str, tuple[int, int]], Allowance] = {}  # guarded by _following
         self._following = threading.Lock()  # one thread at a time compares the partials with the folder
         for path, size, touched, file in self.partials.load():
@@ -76,99 +80,12 @@ class Store:
                 draft.spool.release()
             self.let_go(draft, "the server is ending")
 
-    # -- looking
-
-    def stat(self, path: str) -> Attributes:
-        """Return the attributes of what is at `path`, written or being written."""
-        draft = self.current(path)
-        if draft is not None and draft.state is State.OPEN:
-            return _draft_attributes(draft)
-        try:
-            return attributes.from_info(self.filesystem.getinfo(path, ["details"]))
-        except errors.ResourceNotFound:
-            draft = draft or self.current(path, at_once=True)
-            if draft is not None and draft.state is not State.ENDED:
-                return _draft_attributes(draft)
-            raise
-
-    def quick_stat(self, path: str) -> Attributes | None:
-        """Return the attributes if that is possible without waiting."""
-        if self.local:
-            return self.stat(path)
-        draft = self.current(path)
-        if draft is not None and draft.state is State.OPEN:
-            return _draft_attributes(draft)
-        if self._cached_info is None or draft is not None:
-            return None
-        try:
-            info = self._cached_info(path, ["details"])
-        except errors.ResourceNotFound:
-            if self.current(path, at_once=True) is not None:
-                return None
-            raise
-        return None if info is None else attributes.from_info(info)
-
-    def is_known_to_be_new(self, path: str) -> bool:
-        """Tell, without waiting, whether nothing is at `path` or happens there, and its parent is a folder."""
-        if self._cached_info is None or not self.overlay.is_settled(path) or self.overlay.top(path) is not None:
-            return False
-        try:
-            self._cached_info(path)
-        except errors.ResourceNotFound:
-            with contextlib.suppress(errors.FSError):
-                parent = self._cached_info(dirname(path))
-                return parent is not None and attributes.is_folder(parent)
-        except errors.FSError:  # whatever is wrong, it is told where it may take its time
-            pass
-        return False
-
-    def scan(self, path: str) -> Iterator[tuple[str, Attributes]]:
-        """Yield name and attributes of everything in a directory, what is being written included."""
-        self.follow(at_once=True)
-        drafts = self.overlay.children(path)
-        infos = self.filesystem.scandir(path, namespaces=["details"]) if self.atomic else self._all_infos(path)
-        for info in infos:
-            name = info.name
-            draft = drafts.pop(self.fold(name), None) if drafts else None
-            if draft is not None and draft.state is State.OPEN:
-                yield name, _draft_attributes(draft)
-            else:
-                yield name, attributes.from_info(info)
-        for draft in drafts.values():
-            if draft.state is not State.ENDED:
-                yield basename(draft.path), _draft_attributes(draft)
-
-    def _all_infos(self, path: str) -> list[Info]:
-        """List a directory at once: many hold a thread's lock meanwhile, and one broken link fails all of OSFS's."""
-        try:
-            return list(self.filesystem.scandir(path, namespaces=["details"]))
-        except errors.FSError:
-            infos = []
-            for name in self.filesystem.listdir(path):
-                with contextlib.suppress(errors.FSError):
-                    infos.append(self.filesystem.getinfo(join(path, name), ["details"]))
-            return infos
-
-    def has_usage(self) -> bool:
-        """Tell whether the filesystem can say how full it is; asks it once."""
-        if self._has_usage is None:
-            try:
-                self._has_usage = {"total", "used"} <= set(self.filesystem.getmeta("usage"))
-            except errors.FSError:
-                return False
-        return self._has_usage
-
-    def usage(self) -> tuple[int, int]:
-        """Return total and used bytes of the account."""
-        usage = self.filesystem.getmeta("usage")
-        return int(usage["total"]), int(usage["used"])
-
     # -- reading and writing
 
     def open_for_reading(self, path: str, session: object) -> Content | Draft:
         """Open what is at `path`: a committed version, or what this session itself is writing there."""
         self.overlay.wait_settled(path)
-        draft = self.current(path)
+        draft = self.looking.current(path)
         if draft is not None and draft.state is State.OPEN and draft.owner is session:
             return draft
         try:
@@ -199,7 +116,7 @@ class Store:
 
     def _open_for_writing(self, path: str, flags: int, session: object, handle: object) -> Draft | None:
         """Do it, or return None if a draft ended just then."""
-        draft = self.current(path)
+        draft = self.looking.current(path)
         if flags & OpenFlag.CREAT and flags & OpenFlag.EXCL:
             self._refuse_existing(path, draft)
             return self._new(path, session, handle, exclusive=True, fresh=True)
@@ -292,11 +209,11 @@ class Store:
 
     def truncate(self, path: str, size: int, session: object) -> None:
         """Set the size of the file at `path`."""
-        draft = self.current(path)
+        draft = self.looking.current(path)
         if draft is not None and draft.state is State.OPEN:
             draft.truncate(size)
             return
-        if self.stat(path).size == size:
+        if self.looking.stat(path).size == size:
             return
         if size and draft is not None and not self.filesystem.exists(path):
             raise RefusedError("its upload was cut off and is not finished")
@@ -312,14 +229,14 @@ class Store:
 
     def set_modified(self, path: str, modified: float) -> None:
         """Set the time of the file at `path` where the filesystem can; else only check that it is there."""
-        draft = self.current(path)
+        draft = self.looking.current(path)
         if draft is not None and draft.state is State.OPEN:
             draft.modified = modified
             return
         if draft is None:
             self._set_committed_time(path, modified)
             return
-        self.stat(path)
+        self.looking.stat(path)
 
     def copy_onto(self, draft: Draft, source: str, version: Content | Draft) -> None:
         """Make an empty draft a copy of the committed file at `source`, which must still be at `version`."""
@@ -337,7 +254,9 @@ class Store:
 
     def fold(self, path: str) -> str:
         """Return what is equal for all spellings of a path; macOS writes letters and their accents apart."""
-        return unicodedata.normalize("NFC", path).lower() if self.case_insensitive else path
+        if not self.case_insensitive:
+            return path
+        return path.lower() if path.isascii() else unicodedata.normalize("NFC", path).lower()
 
     def follow(self, *, at_once: bool = False) -> None:
         """Know the partials that other processes have left, and forget those that they go on with."""
@@ -353,12 +272,6 @@ class Store:
                     self.overlay.remove(draft)
             for file, (path, size, touched) in found.items():
                 self._revive(path, size, touched, file)
-
-    def current(self, path: str, *, at_once: bool = False) -> Draft | None:
-        """Return the draft that counts at `path`; `at_once` also where another process has left it just now."""
-        self.follow(at_once=at_once)
-        draft = self.overlay.top(path)
-        return draft if draft is not None and draft.state is not State.ENDED else None
 
     def _new(
         self,
@@ -476,8 +389,3 @@ class Store:
             raise RefusedError("the parent directory does not exist", Status.NO_SUCH_FILE) from None
         if not attributes.is_folder(info):
             raise RefusedError("its parent is not a directory", Status.NO_SUCH_FILE)
-
-
-def _draft_attributes(draft: Draft) -> Attributes:
-    modified = draft.modified if draft.modified is not None else draft.touched
-    return attributes.file_attributes(draft.size, modified)

@@ -73,6 +73,7 @@ class TreeView:
         self, store: Store, root: str, rights: Rights, *, write_back: bool = False, quota: tuple[int, int] = (0, 0)
     ) -> None:
         self.store = store
+        self._looking = store.looking
         self.write_back = write_back
         self.rights = rights
         self._names = Names(store)
@@ -88,8 +89,14 @@ class TreeView:
         """Return the filesystem's path for a client's path."""
         path = normal(path)
         inner = self._root + path if path != "/" else self._root or "/"
-        self._confinement.check(inner)
+        if self._confinement.is_needed:
+            self._confinement.check(inner)
         return inner
+
+    def is_settled(self, path: str) -> bool:
+        """Tell whether nothing at or above a client's path is being changed, so that nobody waits for it."""
+        overlay = self.store.overlay
+        return overlay.is_quiet or overlay.is_settled(self.inner(path))
 
     def key(self, path: str) -> str:
         """Return what is equal for all spellings of a client's path."""
@@ -102,20 +109,22 @@ class TreeView:
         path = normal(path)
         if path == "/":
             return attributes.folder_attributes()
-        return self._shown(path, self.store.stat(self.inner(path)))
+        return self._shown(path, self._looking.stat(self.inner(path)))
 
     def quick_stat(self, path: str) -> Attributes | None:
         """Return the attributes if that is possible without waiting."""
         path = normal(path)
         if path == "/":
             return attributes.folder_attributes()
-        found = self.store.quick_stat(self.inner(path))
-        return None if found is None else self._shown(path, found)
+        found = self._looking.quick_stat(self.inner(path))
+        if found is None or self.rights is not Rights.WRITE_ONLY:
+            return found
+        return self._shown(path, found)
 
     def open_folder(self, path: str) -> FolderHandle:
         """Open a directory to be listed."""
         path = normal(path)
-        entries = self.store.scan(self.inner(path))
+        entries = self._looking.scan(self.inner(path))
         if self.rights is Rights.WRITE_ONLY:
             within = path.rstrip("/") + "/"
             entries = ((name, value) for name, value in entries if _is_folder(value) or self._is_own(within + name))
@@ -130,12 +139,12 @@ class TreeView:
         self._may_read()
         inner = self.inner(path)
         source = self.store.open_for_reading(inner, self)
-        return ReadHandle(normal(path), source, lambda: self.store.stat(inner), inner, self.store.open_committed)
+        return ReadHandle(normal(path), source, lambda: self._looking.stat(inner), inner, self.store.open_committed)
 
     def makes_at_once(self, path: str, flags: int) -> bool:
         """Tell whether `open` would begin a new file without waiting for anything."""
         is_plain = flags & OpenFlag.CREAT and not flags & OpenFlag.READ and self._allowance is None
-        return bool(is_plain) and self.store.is_known_to_be_new(self.inner(path))
+        return bool(is_plain) and self._looking.is_known_to_be_new(self.inner(path))
 
     def close(self, handle: Handle) -> None:
         """Note what became of a file that was written and closed."""
@@ -250,7 +259,7 @@ class TreeView:
         """Tell whether this session has written the file at `path`, or is writing it."""
         if self.key(path) in self._own:
             return True
-        draft = self.store.current(self.inner(path))
+        draft = self._looking.current(self.inner(path))
         return draft is not None and draft.owner is self
 
     def _shown(self, path: str, found: Attributes) -> Attributes:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import paramiko
 
-from sftp_gateway.packets import Attributes, Cursor, Kind, OpenFlag, attributes
+from sftp_gateway.packets import Attributes, Kind, OpenFlag, attributes
+from sftp_gateway.parsing import Cursor
 
 DEADLINE_SECONDS = 20.0
 

@@ -15,7 +15,8 @@ import pytest
 from fs.memoryfs import MemoryFS
 
 from sftp_gateway import SFTPGateway
-from sftp_gateway.packets import Kind, PacketError, parse
+from sftp_gateway.packets import Kind
+from sftp_gateway.parsing import PacketError, parse
 from sftp_gateway.tree import TreeLimits
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import RawClient, s

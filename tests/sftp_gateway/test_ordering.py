@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sftp_gateway.ordering import READS_AT_ONCE, Claims, Level, Ordering, Task
-from sftp_gateway.packets import Request
+from sftp_gateway.parsing import Request
 
 LOOK, WRITE, NAME = Level.LOOK, Level.WRITE, Level.NAME
 

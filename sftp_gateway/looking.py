@@ -1,0 +1,136 @@
+"""`Looking`: what is seen at a path: committed files, and what is being written in their place."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from fs import errors
+from fs.info import Info
+from fs.path import basename, dirname, join
+
+from sftp_gateway import attributes
+from sftp_gateway.draft import Draft, State
+from sftp_gateway.overlay import Overlay
+from sftp_gateway.packets import Attributes
+
+
+class Looking:
+    """Attributes, listings and drafts by path, in the filesystem's own paths. Owned by a `Store`. Thread-safe.
+
+    Every method raises `fs.errors`.
+    """
+
+    def __init__(
+        self, filesystem: Any, overlay: Overlay, *, local: bool, atomic: bool, follow: Callable[..., None] | None
+    ) -> None:
+        """Look at `filesystem`, which waits for nothing if it is `local`; if it is `atomic`, it lists by and by.
+
+        `follow` has the overlay know of other processes' drafts; with `at_once` it looks in any case.
+        """
+        self._filesystem = filesystem
+        self._cached_info = getattr(filesystem, "cached_info", None)
+        self._overlay = overlay
+        self._local = local
+        self._atomic = atomic
+        self._follow = follow
+        self._has_usage: bool | None = None
+
+    def current(self, path: str, *, at_once: bool = False) -> Draft | None:
+        """Return the draft that counts at `path`; `at_once` also where another process has left it just now."""
+        if self._follow is not None:
+            self._follow(at_once=at_once)
+        draft = self._overlay.top(path)
+        return draft if draft is not None and draft.state is not State.ENDED else None
+
+    def stat(self, path: str) -> Attributes:
+        """Return the attributes of what is at `path`, written or being written."""
+        draft = self.current(path)
+        if draft is not None and draft.state is State.OPEN:
+            return _of_draft(draft)
+        try:
+            return attributes.from_info(self._filesystem.getinfo(path, ["details"]))
+        except errors.ResourceNotFound:
+            draft = draft or self.current(path, at_once=True)
+            if draft is not None and draft.state is not State.ENDED:
+                return _of_draft(draft)
+            raise
+
+    def quick_stat(self, path: str) -> Attributes | None:
+        """Return the attributes if that is possible without waiting."""
+        if self._local:
+            return self.stat(path)
+        draft = self.current(path)
+        if draft is not None and draft.state is State.OPEN:
+            return _of_draft(draft)
+        if self._cached_info is None or draft is not None:
+            return None
+        try:
+            info = self._cached_info(path, ["details"])
+        except errors.ResourceNotFound:
+            if self.current(path, at_once=True) is not None:
+                return None
+            raise
+        return None if info is None else attributes.from_info(info)
+
+    def is_known_to_be_new(self, path: str) -> bool:
+        """Tell, without waiting, whether nothing is at `path` or happens there, and its parent is a folder."""
+        if self._cached_info is None or not self._overlay.is_settled(path) or self._overlay.top(path) is not None:
+            return False
+        try:
+            self._cached_info(path)
+        except errors.ResourceNotFound:
+            with contextlib.suppress(errors.FSError):
+                parent = self._cached_info(dirname(path))
+                return parent is not None and attributes.is_folder(parent)
+        except errors.FSError:  # whatever is wrong, it is told where it may take its time
+            pass
+        return False
+
+    def scan(self, path: str) -> Iterator[tuple[str, Attributes]]:
+        """Yield name and attributes of everything in a directory, what is being written included."""
+        if self._follow is not None:
+            self._follow(at_once=True)
+        drafts = self._overlay.children(path)
+        infos = self._filesystem.scandir(path, namespaces=["details"]) if self._atomic else self._all_infos(path)
+        for info in infos:
+            name = info.name
+            draft = drafts.pop(self._overlay.fold(name), None) if drafts else None
+            if draft is not None and draft.state is State.OPEN:
+                yield name, _of_draft(draft)
+            else:
+                yield name, attributes.from_info(info)
+        for draft in drafts.values():
+            if draft.state is not State.ENDED:
+                yield basename(draft.path), _of_draft(draft)
+
+    def has_usage(self) -> bool:
+        """Tell whether the filesystem can say how full it is; asks it once."""
+        if self._has_usage is None:
+            try:
+                self._has_usage = {"total", "used"} <= set(self._filesystem.getmeta("usage"))
+            except errors.FSError:
+                return False
+        return self._has_usage
+
+    def usage(self) -> tuple[int, int]:
+        """Return total and used bytes of the account."""
+        usage = self._filesystem.getmeta("usage")
+        return int(usage["total"]), int(usage["used"])
+
+    def _all_infos(self, path: str) -> list[Info]:
+        """List a directory at once: many hold a thread's lock meanwhile, and one broken link fails all of OSFS's."""
+        try:
+            return list(self._filesystem.scandir(path, namespaces=["details"]))
+        except errors.FSError:
+            infos = []
+            for name in self._filesystem.listdir(path):
+                with contextlib.suppress(errors.FSError):
+                    infos.append(self._filesystem.getinfo(join(path, name), ["details"]))
+            return infos
+
+
+def _of_draft(draft: Draft) -> Attributes:
+    modified = draft.modified if draft.modified is not None else draft.touched
+    return attributes.file_attributes(draft.size, modified)
