@@ -97,6 +97,7 @@ def check_name(name: str) -> str | None:
     return None
 
 
+@lru_cache(maxsize=1024)  # the same path is checked for each question about it
 def check_path(path: str) -> str | None:
     """Return why Dropbox refuses a normalised absolute path; None when it accepts it."""
     if path in ("", "/"):

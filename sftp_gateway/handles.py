@@ -189,10 +189,13 @@ class WriteHandle(Handle):
         self._append = append
         self._moved = 0
 
-    def open(self, fs_path: str, flags: int) -> None:
-        """Find or make the draft that this handle writes. Raises `fs.errors`, `RefusedError`."""
+    def open(self, fs_path: str, flags: int, *, is_new: bool = False) -> None:
+        """Find or make the draft that this handle writes; `is_new`: it is known that nothing is there.
+
+        Raises `fs.errors`, `RefusedError`.
+        """
         room = self._allowance.room(fs_path) if self._allowance is not None else None
-        self.draft = self._store.open_for_writing(fs_path, flags, self._session, self)
+        self.draft = self._store.open_for_writing(fs_path, flags, self._session, self, is_new=is_new)
         self.draft.max_size = room
 
     def open_new(self, fs_path: str) -> None:

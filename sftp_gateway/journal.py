@@ -27,12 +27,12 @@ from sftp_gateway.journal_rows import (
     Totals,
     alone,
     delete,
-    fact,
     fail,
     from_row,
     next_turn,
     replaceable,
     select,
+    take_turn,
 )
 from sftp_gateway.vault import LocalBytes, Vault
 
@@ -161,7 +161,8 @@ class Journal:
         def work(db: sqlite3.Connection) -> tuple[int, list[str]]:
             mode, expected, fresh = new.mode, new.expected, new.fresh
             dropped: list[str] = []
-            live = select(db, f"key = ? AND {LIVE} ORDER BY turn", key)
+            known = select(db, "key = ? ORDER BY turn", key)
+            live = [pending for pending in known if not pending.failed]
             if new.replaces is not None:
                 old = replaceable(db, new.replaces, key)
                 live = [pending for pending in live if pending.id != old.id]
@@ -172,14 +173,16 @@ class Journal:
                     mode, expected, fresh = old.mode, old.expected, old.fresh
             elif live and mode != "replace":
                 raise ConflictError
-            if fact(db, "bytes") + content.size > quota:
+            turn, used = take_turn(db)
+            if used + content.size > quota:
                 raise NoRoomError
-            db.execute("UPDATE files SET hidden = 1 WHERE key = ? AND state = 'failed'", (key,))
+            if len(live) < len(known):
+                db.execute("UPDATE files SET hidden = 1 WHERE key = ? AND state = 'failed'", (key,))
             cursor = db.execute(
                 "INSERT INTO files (turn, key, path, size, modified, mode, expected, fresh, file, acknowledged)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    *(next_turn(db), key, new.path, content.size, new.modified),
+                    *(turn, key, new.path, content.size, new.modified),
                     *(mode, expected, fresh and not live, content.name, time.time()),
                 ),
             )

@@ -163,8 +163,11 @@ class JournalFile:
     def _commit(self, batch: list[_Change[Any]]) -> None:
         try:
             with _transaction(self._writer):
-                for change in batch:
-                    _carry_out(self._writer, change)
+                if len(batch) == 1:
+                    batch[0].result = batch[0].work(self._writer)
+                else:
+                    for change in batch:
+                        _carry_out(self._writer, change)
         except BaseException as error:  # noqa: BLE001 - each of them learns that nothing was stored
             for change in batch:
                 change.error = change.error or error
@@ -235,7 +238,7 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 
 def _carry_out(db: sqlite3.Connection, change: _Change[Any]) -> None:
-    """Do one change of a transaction; one that fails is undone and leaves the others alone."""
+    """Do one of several changes of a transaction; one that fails is undone and leaves the others alone."""
     db.execute("SAVEPOINT change")
     try:
         change.result = change.work(db)

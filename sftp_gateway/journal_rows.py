@@ -120,15 +120,16 @@ def select(db: sqlite3.Connection, where: str, *values: object) -> list[Pending]
     return [from_row(row) for row in db.execute(f"SELECT {COLUMNS} FROM files WHERE {where}", values)]
 
 
-def fact(db: sqlite3.Connection, name: str) -> int:
-    """Return a number that is kept about the journal as a whole."""
-    return int(db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()[0])
+def take_turn(db: sqlite3.Connection) -> tuple[int, int]:
+    """Return a place in the order of delivery, behind all others; and the size of everything together."""
+    db.execute("UPDATE facts SET value = value + 1 WHERE name = 'turn'")
+    (_, used), (_, turn) = db.execute("SELECT name, value FROM facts WHERE name IN ('bytes', 'turn') ORDER BY name")
+    return int(turn), int(used)
 
 
 def next_turn(db: sqlite3.Connection) -> int:
     """Return a place in the order of delivery, behind all others."""
-    db.execute("UPDATE facts SET value = value + 1 WHERE name = 'turn'")
-    return fact(db, "turn")
+    return take_turn(db)[0]
 
 
 def replaceable(db: sqlite3.Connection, number: int, key: str) -> Pending:

@@ -315,7 +315,9 @@ class Operations:
         return self.read_now(request.id, request.handle, request.offset, request.size)
 
     def _open_new_now(self, request: Request) -> bytes | None:
-        return self._open(request) if self._view.makes_at_once(request.path, request.flags) else None
+        self._check_room()
+        handle = self._view.open_new_at_once(request.path, request.flags, request.attributes)
+        return None if handle is None else self._keep(request.id, handle)
 
     def _fstat_now(self, request: Request) -> bytes | None:
         return None if isinstance(self.handles.get(request.handle), ReadHandle) else self._fstat(request)

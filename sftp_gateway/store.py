@@ -101,8 +101,18 @@ class Store:
         """Open the committed version at `path`."""
         return Content(self.filesystem, path, local=self.local)
 
-    def open_for_writing(self, path: str, flags: int, session: object, handle: object) -> Draft:
-        """Return the draft that `handle` of `session` may write: a new one, or one that goes on."""
+    def open_for_writing(
+        self, path: str, flags: int, session: object, handle: object, *, is_new: bool = False
+    ) -> Draft:
+        """Return the draft that `handle` of `session` may write: a new one, or one that goes on.
+
+        `is_new`: it is known that nothing is at `path` and that there can be something.
+        """
+        if is_new:
+            if self._check_writable is not None:
+                self._check_writable(path)
+            self._sweep()
+            return self._new(path, session, handle, exclusive=bool(flags & OpenFlag.EXCL), fresh=True)
         self.filesystem.validatepath(path)
         if self._check_writable is not None:
             self._check_writable(path)

@@ -22,6 +22,7 @@ __all__ = ["Rights", "Tree", "TreeLimits", "TreeView"]
 
 _WRITING = OpenFlag.WRITE | OpenFlag.APPEND | OpenFlag.CREAT | OpenFlag.TRUNC
 _REMEMBERED = 1000
+_READ, _CREAT = int(OpenFlag.READ), int(OpenFlag.CREAT)
 
 
 class Rights(enum.Enum):
@@ -141,10 +142,13 @@ class TreeView:
         source = self.store.open_for_reading(inner, self)
         return ReadHandle(normal(path), source, lambda: self._looking.stat(inner), inner, self.store.open_committed)
 
-    def makes_at_once(self, path: str, flags: int) -> bool:
-        """Tell whether `open` would begin a new file without waiting for anything."""
-        is_plain = flags & OpenFlag.CREAT and not flags & OpenFlag.READ and self._allowance is None
-        return bool(is_plain) and self._looking.is_known_to_be_new(self.inner(path))
+    def open_new_at_once(self, path: str, flags: int, wished: Attributes) -> Handle | None:
+        """Begin a new file if nothing has to be waited for, because it is known that nothing is there; else None."""
+        if not flags & _CREAT or flags & _READ or self._allowance is not None:
+            return None
+        if not self._looking.is_known_to_be_new(self.inner(path)):
+            return None
+        return self._open_for_writing(path, flags, wished, is_new=True)
 
     def close(self, handle: Handle) -> None:
         """Note what became of a file that was written and closed."""
@@ -217,7 +221,7 @@ class TreeView:
 
     # -- rights
 
-    def _open_for_writing(self, path: str, flags: int, wished: Attributes) -> WriteHandle:
+    def _open_for_writing(self, path: str, flags: int, wished: Attributes, *, is_new: bool = False) -> WriteHandle:
         self._may_write()
         if flags & OpenFlag.READ:
             self._may_read()
@@ -236,7 +240,7 @@ class TreeView:
             allowance=self._allowance,
         )
         if self.rights is not Rights.WRITE_ONLY or self._is_own(path):
-            handle.open(self.inner(path), flags)
+            handle.open(self.inner(path), flags, is_new=is_new)
         elif flags & OpenFlag.CREAT:
             handle.open_new(self.inner(path))
         else:

@@ -292,12 +292,9 @@ class WriteBackFS(FS):
     def is_absent(self, path: str) -> bool:
         """Tell whether the storage certainly has nothing at `path`."""
         try:
-            self._inner.getinfo(path)
-        except errors.ResourceNotFound:
-            return True
+            return not self._inner.exists(path)
         except errors.FSError:
             return False
-        return False
 
     def open_through(self, path: str, options: dict[str, Any], *, exclusive: bool) -> Any:
         """Open the storage's own file, for a commit that waits for nothing."""
