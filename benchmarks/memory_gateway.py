@@ -50,10 +50,15 @@ class FreeFS(FS):
         self._contents: dict[str, bytearray] = {}
 
     def validatepath(self, path: str) -> str:
-        return path if path in self._infos else str(super().validatepath(path))
+        if path in self._infos:  # as nearly all are
+            return path
+        self.check()
+        if "\0" in path:
+            raise errors.InvalidCharsInPath(path)
+        return str(abspath(normpath(path)))
 
     def getinfo(self, path: str, namespaces: Any = None) -> Info:
-        info = self._infos.get(path)  # as nearly all paths are normal
+        info = self._infos.get(path)
         if info is None:
             info = self._infos.get(abspath(normpath(path)))
             if info is None:

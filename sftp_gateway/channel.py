@@ -31,7 +31,6 @@ _READ = struct.Struct(">II4sQI")  # id, length of the handle, handle, offset, si
 _WRITE_KIND = int(Kind.WRITE)
 _READ_KIND = int(Kind.READ)
 _CLOSE_KIND = int(Kind.CLOSE)
-_OK = int(Status.OK)
 
 Bytes = bytes | bytearray | memoryview
 
@@ -228,7 +227,7 @@ class SFTPChannel:
         except Exception as error:  # noqa: BLE001 - whatever fails, the client gets a status
             reply = self._operations.failure(Request(_WRITE_KIND, request_id, handle=handle_id), error)
         else:
-            reply = packets.status(request_id, _OK)
+            reply = packets.ok(request_id)
         if keeps_up:
             self._replies.send(handle, reply)
         else:

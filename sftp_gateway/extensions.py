@@ -74,7 +74,7 @@ class Extensions:
 
     def _posix_rename(self, request: Request) -> bytes:
         self._view.rename(request.path, request.target, replace=True)
-        return packets.status(request.id, Status.OK)
+        return packets.ok(request.id)
 
     def _statvfs(self, request: Request) -> bytes:
         if not self._view.store.looking.has_usage():
@@ -93,7 +93,7 @@ class Extensions:
         handle = self._find(request.handle)
         if isinstance(handle, WriteHandle):
             handle.sync()
-        return packets.status(request.id, Status.OK)
+        return packets.ok(request.id)
 
     def _expand_path(self, request: Request) -> bytes:
         path = request.path
@@ -122,11 +122,11 @@ class Extensions:
             try:
                 if request.size == 0 or request.size >= source.size:
                     self._view.copy(source, target)
-                    return packets.status(request.id, Status.OK)
+                    return packets.ok(request.id)
             except RefusedError:
                 pass  # changed meanwhile: what the handle has open is copied through the spool
         self._copy_through(source, target, request)
-        return packets.status(request.id, Status.OK)
+        return packets.ok(request.id)
 
     @staticmethod
     def _copy_through(source: ReadHandle | WriteHandle, target: WriteHandle, request: Request) -> None:

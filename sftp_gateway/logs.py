@@ -49,6 +49,8 @@ class SessionLog:
 
     def log(self, event: str, *, level: int = logging.INFO, **fields: Any) -> None:
         """Log an event of this session."""
+        if not self._listeners and not _logger.isEnabledFor(level):
+            return
         struck = {key: self._strike(value) for key, value in fields.items() if value is not None}
         told = self._fields | struck
         log_event(event, level=level, **told)

@@ -180,7 +180,7 @@ class Operations:
             raise
         self._view.close(handle)
         self._log(transfer)
-        return packets.status(request.id, Status.OK)
+        return packets.ok(request.id)
 
     def _read(self, request: Request) -> bytes:
         handle = self._find(request.handle)
@@ -191,7 +191,7 @@ class Operations:
     def _write(self, request: Request) -> bytes:
         handle = self.writable(request.handle)
         handle.write(request.offset, request.data)
-        return packets.status(request.id, Status.OK)
+        return packets.ok(request.id)
 
     def _stat(self, request: Request) -> bytes:
         return packets.attrs(request.id, self._view.stat(request.path))
@@ -201,7 +201,7 @@ class Operations:
 
     def _setstat(self, request: Request) -> bytes:
         self._view.set_attributes(request.path, request.attributes)
-        return packets.status(request.id, Status.OK)
+        return packets.ok(request.id)
 
     def _fsetstat(self, request: Request) -> bytes:
         handle = self._find(request.handle)
@@ -215,7 +215,7 @@ class Operations:
             raise RefusedError("the file is open for reading only")
         elif wished.mtime is not None and isinstance(handle, ReadHandle):
             self._view.set_attributes(handle.path, Attributes(mtime=wished.mtime))
-        return packets.status(request.id, Status.OK)
+        return packets.ok(request.id)
 
     def _readdir(self, request: Request) -> bytes:
         handle = self._find(request.handle)
@@ -226,17 +226,17 @@ class Operations:
     def _remove(self, request: Request) -> bytes:
         self._view.remove(request.path)
         self._events.on_remove(normal(request.path), directory=False)
-        return packets.status(request.id, Status.OK)
+        return packets.ok(request.id)
 
     def _mkdir(self, request: Request) -> bytes:
         self._view.mkdir(request.path)
         self._events.on_mkdir(normal(request.path))
-        return packets.status(request.id, Status.OK)
+        return packets.ok(request.id)
 
     def _rmdir(self, request: Request) -> bytes:
         self._view.rmdir(request.path)
         self._events.on_remove(normal(request.path), directory=True)
-        return packets.status(request.id, Status.OK)
+        return packets.ok(request.id)
 
     def _realpath(self, request: Request) -> bytes:
         return self._extensions.one_name(request.id, normal(request.path))
@@ -244,7 +244,7 @@ class Operations:
     def _rename(self, request: Request) -> bytes:
         self._view.rename(request.path, request.target, replace=False)
         self._events.on_rename(normal(request.path), normal(request.target))
-        return packets.status(request.id, Status.OK)
+        return packets.ok(request.id)
 
     def _readlink(self, request: Request) -> bytes:
         self._view.stat(request.path)

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from sftp_gateway.draft import Draft, State
 from sftp_gateway.status import RefusedError
+
+
+class Turn:
+    """Somebody's right to change paths, as a context."""
+
+    __slots__ = ("_keys", "_overlay")
+
+    def __init__(self, overlay: Overlay, keys: tuple[str, ...]) -> None:
+        self._overlay = overlay
+        self._keys = keys
+
+    def __enter__(self) -> None:
+        self._overlay.begin(self._keys)
+
+    def __exit__(self, *_: object) -> None:
+        self._overlay.end(self._keys)
 
 
 class Overlay:
@@ -22,20 +37,12 @@ class Overlay:
         self._drafts: dict[str, list[Draft]] = {}  # the latest last
         self._turns: list[tuple[str, ...]] = []
 
-    @contextlib.contextmanager
-    def turn(self, *paths: str) -> Iterator[None]:
-        """Hold the right to change these paths and everything below them; raises `RefusedError` after a long wait."""
-        keys = tuple(self.fold(path) for path in paths)
-        with self._condition:
-            if not self._condition.wait_for(lambda: not self._is_taken(keys), self._wait_seconds):
-                raise RefusedError("another operation on the same path is still running")
-            self._turns.append(keys)
-        try:
-            yield
-        finally:
-            with self._condition:
-                self._turns.remove(keys)
-                self._condition.notify_all()
+    def turn(self, *paths: str) -> Turn:
+        """Return a context that holds the right to change these paths and everything below them.
+
+        Entering it raises `RefusedError` after a long wait.
+        """
+        return Turn(self, tuple(self.fold(path) for path in paths))
 
     def wait_settled(self, path: str) -> None:
         """Wait until nothing at or above `path` is being changed; raises `RefusedError` after a long wait."""
@@ -123,6 +130,19 @@ class Overlay:
         return sorted(
             (draft for draft in found if limit is None or draft.touched < limit), key=lambda draft: draft.touched
         )
+
+    def begin(self, keys: tuple[str, ...]) -> None:
+        """Take the turn for these folded paths; raises `RefusedError` after a long wait."""
+        with self._condition:
+            if self._turns and not self._condition.wait_for(lambda: not self._is_taken(keys), self._wait_seconds):
+                raise RefusedError("another operation on the same path is still running")
+            self._turns.append(keys)
+
+    def end(self, keys: tuple[str, ...]) -> None:
+        """Give the turn back."""
+        with self._condition:
+            self._turns.remove(keys)
+            self._condition.notify_all()
 
     def _remove(self, draft: Draft) -> bool:
         key = self.fold(draft.path)

@@ -118,9 +118,14 @@ def version(extensions: Iterable[tuple[str, str]]) -> bytes:
 _OK_TAIL = string(b"OK") + string(b"en")
 
 
-def status(request_id: int, code: int, text: str = "") -> bytes:
+def ok(request_id: int) -> bytes:
+    """Build the STATUS reply that says that all went well."""
+    return _HEAD_NUMBER.pack(9 + len(_OK_TAIL), _STATUS_KIND, request_id, 0) + _OK_TAIL
+
+
+def status(request_id: int, code: int, text: str) -> bytes:
     """Build a STATUS reply; `text` is shown to people."""
-    tail = _OK_TAIL if not text else string(text.encode("utf-8", "replace")) + string(b"en")
+    tail = string(text.encode("utf-8", "replace")) + string(b"en")
     return _HEAD_NUMBER.pack(9 + len(tail), _STATUS_KIND, request_id, code) + tail
 
 
