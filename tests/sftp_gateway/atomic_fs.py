@@ -76,7 +76,9 @@ class AtomicFS(MemoryFS):
     def scandir(self, path: str, namespaces: Any = None, page: Any = None) -> Any:
         self.passes("scandir", path)
         for name in self.listdir(path):
-            yield super().getinfo(f"{path.rstrip('/')}/{name}", namespaces)
+            with contextlib.suppress(errors.ResourceNotFound):  # removed meanwhile
+                info = super().getinfo(f"{path.rstrip('/')}/{name}", namespaces)
+                yield info
 
     def makedir(self, path: str, permissions: Any = None, recreate: bool = False) -> Any:
         self.passes("makedir", path)
