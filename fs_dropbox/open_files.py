@@ -19,11 +19,12 @@ from fs_dropbox.client import Client, Commit, Update
 from fs_dropbox.documents import Documents
 from fs_dropbox.entries import FileEntry, FolderEntry
 from fs_dropbox.errors import fs_errors
-from fs_dropbox.files import DropboxFile, ReadFile, WriteFile
+from fs_dropbox.files import DropboxFile, ReadFile
 from fs_dropbox.integrity import CheckedFetch
 from fs_dropbox.permits import check_readable, check_writable
 from fs_dropbox.siblings import Siblings
 from fs_dropbox.upload import Checkpoint, Upload, Uploader
+from fs_dropbox.write_file import WriteFile
 
 
 class OpenFiles:

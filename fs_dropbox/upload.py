@@ -100,9 +100,13 @@ class Uploader:
         """Start an upload session in a thread of the pool, which takes tasks in order: before its appends."""
         return self._run(lambda: self.client.session_start(concurrent=True))
 
-    def submit(self, upload: Upload, offset: int, block: Buffer, size: int) -> Future[None]:
-        """Append the beginning of a block in a thread of the pool; waits while too much is being sent."""
-        self.sending.take(size)
+    def submit(self, upload: Upload, offset: int, block: Buffer, size: int, *, allowed: bool = False) -> Future[None]:
+        """Append the beginning of a block in a thread of the pool; waits while too much is being sent.
+
+        With `allowed` its size was taken from `sending` before.
+        """
+        if not allowed:
+            self.sending.take(size)
         try:
             data = block.take(size)
             future = self._run(lambda: upload.append(offset, data))
@@ -158,6 +162,7 @@ class Upload:
         self._resumed = 0  # bytes that the session has from an earlier upload
         self._sent = 0  # bytes handed to appends, now or earlier
         self._appends: deque[Future[None]] = deque()
+        self._allowed = False  # the next block need not wait: its size is taken from `sending` already
         self._ended = False
         self._error: Exception | None = None  # of an append; whatever follows raises it again
         self._lock = threading.Lock()
@@ -179,8 +184,8 @@ class Upload:
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes, and wait while too many are in flight; raises what an earlier append raised."""
         self._check_open()
-        self._hash.update(data)
         view = memoryview(data).cast("B")
+        self._hash.update(view)
         known = min(len(view), max(0, self._resumed - self._sent))
         self._sent += known
         view = view[known:]
@@ -191,6 +196,24 @@ class Upload:
             part = view[: self._uploader.block_bytes - len(self._block)]
             self._block.append(part)
             view = view[len(part) :]
+
+    def write_now(self, data: bytes | bytearray | memoryview) -> bool:
+        """Take all of the bytes if nothing has to be waited for, and tell whether; what is wrong is left to `write`."""
+        view = memoryview(data).cast("B")
+        block_bytes = self._uploader.block_bytes
+        beyond = len(self._block) + len(view) - block_bytes  # what is for the next block
+        if self._error is not None or self._ended or self._sent < self._resumed or beyond > block_bytes:
+            return False
+        self._allowed = beyond > 0 and self._may_append() and self._uploader.sending.try_take(block_bytes)
+        if beyond > 0 and not self._allowed:
+            return False
+        try:
+            self.write(view)
+        finally:
+            if self._allowed:
+                self._allowed = False
+                self._uploader.sending.give(block_bytes)
+        return True
 
     @property
     def checkpoint(self) -> Checkpoint | None:
@@ -275,8 +298,17 @@ class Upload:
             self._settle_oldest()
         self._submit(len(self._block))
 
+    def _may_append(self) -> bool:
+        """Tell whether one more append may begin now, and none before it has failed."""
+        while self._appends and self._appends[0].done():
+            if self._appends[0].cancelled() or self._appends[0].exception() is not None:
+                return False
+            self._appends.popleft()
+        return len(self._appends) < APPENDS_PER_UPLOAD
+
     def _submit(self, size: int) -> None:
-        self._appends.append(self._uploader.submit(self, self._sent, self._block, size))
+        allowed, self._allowed = self._allowed, False
+        self._appends.append(self._uploader.submit(self, self._sent, self._block, size, allowed=allowed))
         self._sent += size
 
     def _cancel(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import fs.errors
 import pytest
@@ -134,6 +135,40 @@ def test_a_stream_keeps_no_copy_and_takes_no_seeks(dropbox_fs: DropboxFS) -> Non
         with pytest.raises(OSError, match="first byte to the last"):
             file.truncate(2)
     assert dropbox_fs.readbytes("file") == b"01234567"
+
+
+def test_a_stream_takes_at_once_what_follows(dropbox_fs: DropboxFS) -> None:
+    with dropbox_fs.openbin("file", "w", seekable=False) as file:
+        assert file.write_now(b"0123")
+        file.write(b"4567")
+        assert file.write_now(memoryview(b"89"))
+        assert file.tell() == 10
+        file.seek(3)
+        assert not file.write_now(b"x"), "it does not follow"
+        file.seek(10)
+    assert dropbox_fs.readbytes("file") == b"0123456789"
+    with pytest.raises(ValueError, match="closed"):
+        file.write_now(b"x")
+    with dropbox_fs.openbin("empty", "w", seekable=False) as file:
+        assert file.write_now(b"")
+    assert dropbox_fs.readbytes("empty") == b""
+
+
+def test_who_may_seek_is_not_taken_from_at_once(dropbox_fs: DropboxFS) -> None:
+    with dropbox_fs.openbin("file", "w") as file:
+        assert not file.write_now(b"0123")
+        file.write(b"ab")
+    assert dropbox_fs.readbytes("file") == b"ab"
+
+
+def test_a_busy_or_aborted_file_takes_nothing_at_once(dropbox_fs: DropboxFS) -> None:
+    file = dropbox_fs.openbin("file", "w", seekable=False)
+    with ThreadPoolExecutor(1) as pool, file._lock:
+        assert not pool.submit(file.write_now, b"x").result(10), "it does not wait for who writes"
+    file.abort()
+    assert not file.write_now(b"x")
+    file.close()
+    assert not dropbox_fs.exists("file")
 
 
 def test_text(dropbox_fs: DropboxFS) -> None:

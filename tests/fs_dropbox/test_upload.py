@@ -18,7 +18,7 @@ from fs_dropbox.content_hash import BLOCK_SIZE
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.errors import ApiError, TransportError, reason
 from fs_dropbox.memory import Allowance
-from fs_dropbox.upload import APPENDS_PER_UPLOAD, Checkpoint, Uploader
+from fs_dropbox.upload import APPENDS_PER_UPLOAD, Checkpoint, Upload, Uploader
 
 START = "files/upload_session/start"
 APPEND = "files/upload_session/append_v2"
@@ -441,3 +441,89 @@ def test_what_goes_on_must_be_the_same_content(emulator: Emulator, uploader: Upl
 def test_what_is_no_checkpoint_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"checkpoint|invalid literal"):
         Checkpoint.parse(text)
+
+
+def given_at_once(upload: Upload, data: bytes, piece: int = BLOCK_SIZE // 4) -> int:
+    """Write pieces as long as they are taken at once; return how many bytes that were."""
+    for start in range(0, len(data), piece):
+        before = upload.bytes_written
+        if not upload.write_now(memoryview(data)[start : start + piece]):
+            assert upload.bytes_written == before, "nothing of it was taken"
+            return start
+    return len(data)
+
+
+def test_what_need_not_wait_is_taken_at_once(emulator: Emulator, uploader: Uploader) -> None:
+    data = content((APPENDS_PER_UPLOAD + 5) * BLOCK_SIZE + 17)
+    emulator.control.fault(APPEND, "stall", count=None)
+    upload = uploader.open(Commit("/file", "add"))
+    taken = given_at_once(upload, data)
+    assert taken == (APPENDS_PER_UPLOAD + 1) * BLOCK_SIZE, "as many as are sent at once, and one that is filled"
+    emulator.control.clear_faults()
+    wait_until(lambda: upload.checkpoint is not None and upload.checkpoint.sent == APPENDS_PER_UPLOAD * BLOCK_SIZE)
+    assert taken + given_at_once(upload, data[taken:], 300_001) == len(data)
+    upload.commit()
+    assert emulator.control.read("/file") == data
+    wait_until(lambda: uploader.sending.taken_bytes == 0)
+
+
+def test_what_is_not_taken_at_once_is_written_then(
+    emulator: Emulator, make_uploader: Callable[..., Uploader], client: Client
+) -> None:
+    uploader = make_uploader(client, appends=1)
+    data = content(6 * BLOCK_SIZE + 17)
+    upload = uploader.open(Commit("/file", "add"))
+    refused = 0
+    for start in range(0, len(data), 300_001):
+        piece = data[start : start + 300_001]
+        if not upload.write_now(piece):
+            refused += 1
+            upload.write(piece)
+    upload.commit()
+    assert refused > 0
+    assert emulator.control.read("/file") == data
+    wait_until(lambda: uploader.sending.taken_bytes == 0)
+
+
+def test_more_than_a_block_is_not_taken_at_once(uploader: Uploader) -> None:
+    upload = uploader.open(Commit("/file", "add"))
+    assert not upload.write_now(bytes(2 * BLOCK_SIZE + 1))
+    assert upload.bytes_written == 0
+    upload.abort()
+
+
+def test_a_failed_append_is_told_by_the_next_write(emulator: Emulator, uploader: Uploader) -> None:
+    emulator.control.fault(APPEND, "error", error={".tag": "too_large"})
+    upload = uploader.open(Commit("/file", "overwrite"))
+    assert given_at_once(upload, bytes(BLOCK_SIZE + 1)) == BLOCK_SIZE + 1
+    wait_until(lambda: emulator.control.faults_struck == 1 and uploader.sending.taken_bytes == 0)
+    assert given_at_once(upload, bytes(BLOCK_SIZE)) < BLOCK_SIZE
+    with pytest.raises(ApiError, match="too_large"):
+        upload.write(bytes(BLOCK_SIZE))
+    assert not upload.write_now(b"x")
+    upload.abort()
+    assert not upload.write_now(b"x")
+
+
+def test_what_goes_wrong_at_once_keeps_no_memory(uploader: Uploader) -> None:
+    upload = uploader.open(Commit("/file", "overwrite"))
+    assert upload.write_now(bytes(BLOCK_SIZE))
+    uploader.close()
+    with pytest.raises(TransportError, match="closed"):
+        upload.write_now(b"x")
+    upload.abort()
+    assert uploader.sending.taken_bytes == uploader.collected.taken_bytes == 0
+
+
+def test_what_a_session_has_is_not_taken_at_once(emulator: Emulator, uploader: Uploader) -> None:
+    data = content(2 * BLOCK_SIZE + 17)
+    first = uploader.open(Commit("/file", "add"))
+    first.write(data)
+    wait_until(lambda: first.checkpoint is not None and first.checkpoint.sent == 2 * BLOCK_SIZE)
+    first.abort()
+    second = uploader.open(Commit("/file", "add"), first.checkpoint)
+    assert not second.write_now(data[:1000])
+    second.write(data[: 2 * BLOCK_SIZE])
+    assert second.write_now(data[2 * BLOCK_SIZE :])
+    second.commit()
+    assert emulator.control.read("/file") == data
