@@ -44,20 +44,25 @@ class BatchCalls:
     def copy(self, pairs: Sequence[tuple[str, str]]) -> list[Outcome]:
         """Copy from one path to another, each pair; never overwrites."""
         entries = [{"from_path": source, "to_path": target} for source, target in pairs]
-        outcomes = self._run(routes.COPY_BATCH, routes.COPY_BATCH_CHECK, {"entries": entries, "autorename": False})
-        return [self._fresh.note(each) for each in outcomes]
+        argument = {"entries": entries, "autorename": False}
+        return self._made(pairs, self._run(routes.COPY_BATCH, routes.COPY_BATCH_CHECK, argument))
 
     def move(self, pairs: Sequence[tuple[str, str]]) -> list[Outcome]:
         """Move from one path to another, each pair; never overwrites."""
         entries = [{"from_path": source, "to_path": target} for source, target in pairs]
         argument = {"entries": entries, "autorename": False, "allow_ownership_transfer": True}
-        outcomes = self._run(routes.MOVE_BATCH, routes.MOVE_BATCH_CHECK, argument)
-        return [self._fresh.note(each) for each in outcomes]
+        return self._made(pairs, self._run(routes.MOVE_BATCH, routes.MOVE_BATCH_CHECK, argument))
 
     def delete(self, paths: Sequence[str]) -> list[Outcome]:
         """Delete files, and folders with all that they hold."""
         argument = {"entries": [{"path": path} for path in paths]}
         return self._run(routes.DELETE_BATCH, routes.DELETE_BATCH_CHECK, argument)
+
+    def _made(self, pairs: Sequence[tuple[str, str]], outcomes: list[Outcome]) -> list[Outcome]:
+        return [
+            each if isinstance(each, ApiError) else self._fresh.note(results.placed(each, target))
+            for each, (_, target) in zip(outcomes, pairs, strict=True)
+        ]
 
     def _run(self, route: Route, check: Route, argument: dict[str, Any]) -> list[Outcome]:
         count = len(argument["entries"])

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from fs_dropbox import commits, exports, results, routes
+from fs_dropbox import commits, exports, longpolls, results, routes
 from fs_dropbox.auth import Credentials
 from fs_dropbox.batch_calls import BatchCalls
 from fs_dropbox.calls import Account, Caller
@@ -19,7 +19,7 @@ from fs_dropbox.commits import Commit, Update
 from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.downloads import Download, range_header, read_range
 from fs_dropbox.entries import Entry, FileEntry, FolderEntry, decode_file, decode_folder
-from fs_dropbox.errors import ApiError, TransportError
+from fs_dropbox.errors import ApiError
 from fs_dropbox.fresh import Fresh
 from fs_dropbox.results import Longpoll, Page, SpaceUsage
 from fs_dropbox.retry import Clock, Governor, RetryPolicy, Traffic
@@ -32,8 +32,6 @@ T = TypeVar("T")
 
 PAGE_ENTRIES: Final = 2000
 RANGE_PIECE_BYTES: Final = 2**20
-# The service adds up to 90 s to a longpoll's timeout.
-LONGPOLL_SLACK_SECONDS: Final = 100.0
 REVISIONS_PER_PAGE: Final = 100
 
 
@@ -119,7 +117,8 @@ class Client:
 
     def get_metadata(self, path: str) -> FileEntry | FolderEntry:
         """Return the entry at a path (also "id:…" or "rev:…")."""
-        return self._call(routes.GET_METADATA, {"path": path}, results.decode_present, path)
+        found = self._call(routes.GET_METADATA, {"path": path}, results.decode_present, path)
+        return results.placed(found, path)
 
     def find(self, path: str) -> FileEntry | FolderEntry | None:
         """Return what is at a path, None where nothing is."""
@@ -151,20 +150,7 @@ class Client:
 
         To end it, set `stop` and `interrupt` the thread: it then says that there are no changes.
         """
-        try:
-            with self._caller.waiter():
-                if stop.is_set():  # looked at only now: from here on an interruption is not lost
-                    return Longpoll(False, 0.0)
-                return self._caller.request(
-                    routes.LONGPOLL,
-                    {"cursor": cursor, "timeout": timeout_seconds},
-                    receive=lambda answer: results.decode_longpoll(answer.result),
-                    seconds=timeout_seconds + LONGPOLL_SLACK_SECONDS,
-                )
-        except TransportError as error:
-            if error.kind == "interrupted" and stop.is_set():
-                return Longpoll(False, 0.0)
-            raise
+        return longpolls.longpoll(self._caller, cursor, timeout_seconds, stop)
 
     def list_revisions(self, path: str, *, limit: int = REVISIONS_PER_PAGE) -> list[FileEntry]:
         """Return the latest revisions of a file, present or deleted, newest first."""
@@ -284,7 +270,8 @@ class Client:
             outcomes: list[FileEntry | ApiError] = []
             for entry, (_, _, commit) in zip(result["entries"], finished, strict=True):
                 failure = results.failure(routes.SESSION_FINISH_BATCH.name, entry)
-                outcomes.append(commit.blame(failure) if failure else self._fresh.note(decode_file(entry)))
+                made = commit.blame(failure) if failure else results.placed(decode_file(entry), commit.path)
+                outcomes.append(self._fresh.note(made))
             return outcomes
 
         outcomes = self._caller.call(routes.SESSION_FINISH_BATCH, {"entries": entries}, decode=decode_entries)
@@ -297,7 +284,7 @@ class Client:
         entry = self._call(
             routes.CREATE_FOLDER,
             {"path": path, "autorename": False},
-            lambda result: decode_folder(result["metadata"]),
+            lambda result: results.placed(decode_folder(result["metadata"]), path),
             path,
             settle=lambda: commits.settle_create_folder(self, path),
         )
@@ -336,7 +323,7 @@ class Client:
     def restore(self, path: str, rev: str) -> FileEntry:
         """Make a revision of a file, present or deleted, its present content."""
         argument = {"path": path, "rev": rev}
-        return self._fresh.note(self._call(routes.RESTORE, argument, decode_file, path))
+        return self._fresh.note(results.placed(self._call(routes.RESTORE, argument, decode_file, path), path))
 
     # Helpers
 
@@ -379,7 +366,7 @@ class Client:
                 commits.note_lock(self, error, commit.path)
                 raise
             entry = done
-        return self._fresh.note(entry)
+        return self._fresh.note(results.placed(entry, commit.path))
 
     def _append(self, session_id: str, offset: int, data: bytes, close: bool) -> None:
         argument = {
@@ -393,6 +380,7 @@ class Client:
         self, route: Route, argument: Any, source: str, settle: Callable[[], FileEntry | FolderEntry | None]
     ) -> FileEntry | FolderEntry:
         def call() -> FileEntry | FolderEntry:
-            return self._call(route, argument, results.decode_result, source, settle=settle)
+            done = self._call(route, argument, results.decode_result, source, settle=settle)
+            return results.placed(done, argument["to_path"])
 
         return self._fresh.relocate(source, call, self._caller.pause)

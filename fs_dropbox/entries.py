@@ -5,6 +5,7 @@ The values are named tuples because they decode twice as fast as frozen dataclas
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeAlias
@@ -108,7 +109,7 @@ def decode(metadata: dict[str, Any]) -> Entry:
     if tag == "folder":
         return decode_folder(metadata)
     if tag == "deleted":
-        path = metadata.get("path_lower") or ""
+        path = _key(metadata.get("path_lower") or "")
         return DeletedEntry(metadata["name"], path, metadata.get("path_display") or path)
     raise ValueError(f"unknown kind of metadata: {tag!r}")
 
@@ -117,6 +118,8 @@ def decode_file(metadata: dict[str, Any], parse_time: Any = datetime.fromisoform
     """Return the entry of a file's metadata, with or without `.tag`."""
     get = metadata.get
     path = get("path_lower") or ""
+    if not path.isascii():
+        path = _key(path)
     client_modified, server_modified = metadata["client_modified"], metadata["server_modified"]
     modified = parse_time(client_modified)
     sharing, lock = get("sharing_info"), get("file_lock_info")
@@ -131,7 +134,7 @@ def decode_file(metadata: dict[str, Any], parse_time: Any = datetime.fromisoform
         modified,
         modified if server_modified == client_modified else parse_time(server_modified),
         get("content_hash"),
-        get("is_downloadable", True),
+        get("is_downloadable") is not False,
         _sharing(sharing) if sharing else None,
         _lock(lock) if lock else None,
         symlink["target"] if symlink else None,
@@ -142,9 +145,14 @@ def decode_file(metadata: dict[str, Any], parse_time: Any = datetime.fromisoform
 def decode_folder(metadata: dict[str, Any]) -> FolderEntry:
     """Return the entry of a folder's metadata, with or without `.tag`."""
     get = metadata.get
-    path, sharing = get("path_lower") or "", get("sharing_info")
+    path, sharing = _key(get("path_lower") or ""), get("sharing_info")
     shared = _sharing(sharing) if sharing else None
     return FolderEntry(metadata["name"], path, get("path_display") or path, metadata["id"], shared)
+
+
+def _key(path_lower: str) -> str:
+    """Return the lookup key that a path is found by: in NFC, as Dropbox stores it, whatever tells of it."""
+    return path_lower if path_lower.isascii() else unicodedata.normalize("NFC", path_lower)
 
 
 def _sharing(sharing: dict[str, Any]) -> Sharing:

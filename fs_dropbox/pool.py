@@ -26,6 +26,10 @@ HTTPS_PORT: Final = 443
 CA_VARIABLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
 
+# Dropbox has answered with the second now and then; what is in front of it adds a charset.
+JSON_TYPES: Final = ("application/json", "text/javascript")
+
+
 class Activity(threading.local):
     """What the current thread is doing: its call, where it connected to last, whether its request has left, and the
     last answer."""
@@ -205,6 +209,8 @@ class Session(requests.Session):
         activity.was_sent = False
         others["allow_redirects"] = False
         response = activity.response = super().request(method, url, **others)
+        if response.headers.get("content-type", "").partition(";")[0].strip().lower() in JSON_TYPES:
+            response.headers["content-type"] = JSON_TYPES[0]  # the SDK takes this spelling alone
         return response
 
 

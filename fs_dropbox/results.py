@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, TypeVar
 
+from fs_dropbox import paths
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry, decode, decode_file
 from fs_dropbox.errors import ApiError, tags
+
+KINDS: Final = frozenset({"file", "folder", "deleted"})
+
+Placeable = TypeVar("Placeable", FileEntry, FolderEntry, FileEntry | FolderEntry, Entry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +55,28 @@ def decode_present(metadata: dict[str, Any]) -> FileEntry | FolderEntry:
     return entry
 
 
+def placed(entry: Placeable, path: str) -> Placeable:
+    """Return an entry that is at an API path, with that path where Dropbox tells none: it does not for what is not
+    mounted in the root that it takes the paths to begin in."""
+    if entry.path_lower or not path.startswith("/"):
+        return entry
+    return entry._replace(path_lower=paths.key(path), path_display=path)
+
+
 def decode_result(result: dict[str, Any]) -> FileEntry | FolderEntry:
     """Return the entry that a change's result wraps."""
     return decode_present(result["metadata"])
 
 
 def decode_page(result: dict[str, Any]) -> Page:
-    """Return a page of a listing or of the journal."""
-    return Page([decode(entry) for entry in result["entries"]], result["cursor"], result["has_more"])
+    """Return a page of a listing or of the journal, without kinds of entries that Dropbox may come to have."""
+    entries = [decode(entry) for entry in result["entries"] if entry[".tag"] in KINDS]
+    return Page(entries, result["cursor"], result["has_more"])
 
 
 def decode_longpoll(result: dict[str, Any]) -> Longpoll:
     """Return the result of a longpoll."""
-    return Longpoll(bool(result["changes"]), float(result.get("backoff", 0)))
+    return Longpoll(bool(result["changes"]), float(result.get("backoff") or 0))
 
 
 def decode_revisions(result: dict[str, Any]) -> tuple[list[FileEntry], bool]:
