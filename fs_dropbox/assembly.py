@@ -89,10 +89,10 @@ def assemble(
     cache = MetadataCache(ttl_seconds=ttl_seconds)
     feed = ChangeFeed(client, cache) if change_feed and cache_ttl_seconds is not None else None
     client.on_root_change(feed.renew if feed is not None else cache.clear)
-    catalog = Catalog(client, cache, on_use=feed.start if feed is not None else lambda: None)
     uploader = Uploader(client)
     read_ahead = ThreadPoolExecutor(READ_AHEAD_THREADS, thread_name_prefix="fs-dropbox-read")
     small = ThreadPoolExecutor(SMALL_FILE_THREADS, thread_name_prefix="fs-dropbox-small")
+    catalog = Catalog(client, cache, on_use=feed.start if feed is not None else lambda: None, submit=small.submit)
 
     def layers(client: Client, catalog: Catalog) -> tuple[Documents, OpenFiles]:
         shown_as = Documents(client.export, small, show=documents, formats=export)
@@ -100,7 +100,7 @@ def assemble(
 
     def open_root(namespace_id: str) -> Shown:
         rooted = client.rooted(namespace_id)
-        catalog = Catalog(rooted, MetadataCache(ttl_seconds=ttl_seconds))
+        catalog = Catalog(rooted, MetadataCache(ttl_seconds=ttl_seconds), submit=small.submit)
         shown_as, files = layers(rooted, catalog)
         return Shown(catalog, shown_as, files.read, views={}, shared=None)
 

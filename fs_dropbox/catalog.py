@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from typing import TypeVar
 
 import fs.errors
@@ -18,8 +19,8 @@ from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry, Supe
 from fs_dropbox.errors import ApiError, TransportError, fs_errors
 from fs_dropbox.listings import Listings
 from fs_dropbox.lookups import Lookups
-from fs_dropbox.results import placed
 from fs_dropbox.single_flight import SingleFlight
+from fs_dropbox.subtrees import Subtrees
 
 T = TypeVar("T")
 
@@ -36,12 +37,22 @@ class Catalog:
     gets an answer from before.
     """
 
-    def __init__(self, client: Client, cache: MetadataCache, *, on_use: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        cache: MetadataCache,
+        *,
+        on_use: Callable[[], None] = lambda: None,
+        submit: Callable[[Callable[[], None]], object] | None = None,
+    ) -> None:
+        """`submit` has work done in another thread: trees are listed ahead of those who walk them."""
         self._client = client
         self._cache = cache
         self._flights = SingleFlight()
         self._listings: Listings[Present] = Listings()
         self._lookups = Lookups()
+        self._subtrees = Subtrees()
+        self._submit = submit
         self._on_use = on_use
 
     def find(self, path: str) -> Present | None:
@@ -145,7 +156,7 @@ class Catalog:
         if not self._is_known(key):
             epoch = self._cache.epoch()
             with suppress(ApiError, TransportError, TimeoutError):
-                listings = self._flights.do(("tree", key, epoch), lambda: self._fetch_tree(path, key, epoch))
+                listings = self._flights.do(("tree", key, epoch), lambda: self._fetch_tree(path, key, epoch) or {})
         return Tree(self, self._cache, listings)
 
     def applied(self, entry: Entry) -> None:
@@ -240,6 +251,7 @@ class Catalog:
 
     def _fetch_listing(self, path: str, key: str, epoch: int) -> Iterator[list[Present]]:
         """Yield the children of a folder that each page adds, and store them all in the end."""
+        self._list_ahead(key)
         began = time.monotonic()
         children: dict[str, Present] = {}
         for entries in self._pages(path, recursive=False):
@@ -257,11 +269,11 @@ class Catalog:
         """Return the children of a folder that so many pages tell of, and whether these are all."""
         children: dict[str, Present] = {}
         page = self._client.list_folder(paths.to_api(path))
-        _apply(children, _placed(page.entries, path))
+        _apply(children, page.entries)
         while page.has_more and most > 1:
             most -= 1
             page = self._client.list_folder_continue(page.cursor)
-            _apply(children, _placed(page.entries, path))
+            _apply(children, page.entries)
         children.pop(key, None)
         self._lookups.listed(key, is_whole=not page.has_more)
         if page.has_more:
@@ -271,11 +283,34 @@ class Catalog:
             self._cache.put_listing(key, children.values(), epoch)
         return children, not page.has_more
 
-    def _fetch_tree(self, path: str, key: str, epoch: int) -> Mapping[str, list[Present]]:
+    def _list_ahead(self, key: str) -> None:
+        """Have a whole tree listed if the folder of this key is one of many in it that are being listed."""
+        if self._submit is None or not self._cache.remembers:
+            return
+        wanted = self._subtrees.note(key)
+        if wanted is not None:
+            with suppress(RuntimeError):  # the executor has ended, with its filesystem
+                self._submit(partial(self._fetch_ahead, *wanted))
+
+    def _fetch_ahead(self, key: str, pages: int) -> None:
+        is_whole = False
+        try:
+            is_whole = self._fetch_tree(key, key, self._cache.epoch(), pages=pages) is not None
+        except (ApiError, TransportError):
+            pass  # whoever walks the tree goes on without
+        finally:
+            self._subtrees.listed(key, is_whole=is_whole)
+
+    def _fetch_tree(
+        self, path: str, key: str, epoch: int, *, pages: int | None = None
+    ) -> Mapping[str, list[Present]] | None:
+        """Return what is in each folder of a tree, and store it; None where it has more `pages` than that."""
         began = time.monotonic()
         entries: dict[str, Present] = {}
         gone: set[str] = set()
-        for page in self._pages(path, recursive=True):
+        for number, page in enumerate(self._pages(path, recursive=True)):
+            if number == pages:
+                return None
             _apply(entries, page)
             gone.update(entry.path_lower for entry in page if isinstance(entry, DeletedEntry))
         gone -= entries.keys()
@@ -300,10 +335,10 @@ class Catalog:
         for attempt in range(_ATTEMPTS):
             page = self._client.list_folder(paths.to_api(path), recursive=recursive)
             try:
-                yield _placed(page.entries, path, recursive=recursive)
+                yield page.entries
                 while page.has_more:
                     page = self._client.list_folder_continue(page.cursor)
-                    yield _placed(page.entries, path, recursive=recursive)
+                    yield page.entries
             except ApiError as error:
                 if error.tag[:1] != ("reset",) or attempt + 1 == _ATTEMPTS:
                     raise
@@ -329,18 +364,6 @@ def _call_errors(path: str) -> Iterator[None]:
             yield
     except TimeoutError as error:
         raise fs.errors.OperationTimeout(path, exc=error) from error
-
-
-def _placed(entries: list[Entry], folder: str, *, recursive: bool = False) -> list[Entry]:
-    """Return what a listing of a folder tells, with paths where Dropbox tells none.
-
-    Raises TransportError where they are not to be known: of a recursive listing, which can do without.
-    """
-    if all(entry.path_lower for entry in entries):
-        return entries
-    if recursive:
-        raise TransportError("protocol", "entries without paths")
-    return [placed(entry, paths.join(paths.to_api(folder), entry.name)) for entry in entries]
 
 
 def _apply(entries: dict[str, Present], page: Iterable[Entry]) -> None:
