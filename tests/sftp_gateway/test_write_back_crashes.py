@@ -295,6 +295,7 @@ def test_secrets_are_in_no_file_of_the_gateway(emulator: Emulator, gateway: Gate
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", range(5))
 def test_what_was_acknowledged_outlives_kill_9_at_length(emulator: Emulator, gateway: Gateway, seed: int) -> None:
     assert crash_again_and_again(emulator, gateway, rounds=20, seed=100 * seed) > 100
