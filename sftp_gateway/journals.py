@@ -14,6 +14,7 @@ from fs.base import FS
 from fs.opener.parse import parse_fs_url
 
 from sftp_gateway.delivery import LOCK_NAME
+from sftp_gateway.folding import fold_path
 from sftp_gateway.journal import Journal, Totals
 from sftp_gateway.journal_file import FILE_NAME, JournalError
 from sftp_gateway.logs import log_event
@@ -55,7 +56,7 @@ class Journals:
             reason = "this kind of storage has no atomic writes"
             log_event("write_through", level=logging.WARNING, user=label, reason=reason)
             return filesystem
-        fold = str.lower if filesystem.getmeta().get("case_insensitive") else str
+        fold = fold_path if filesystem.getmeta().get("case_insensitive") else str
         try:
             journal = Journal(folder, fold=fold)
         except JournalError as error:

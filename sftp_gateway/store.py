@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from sftp_gateway import attributes
 from sftp_gateway.allowance import Allowance
 from sftp_gateway.content import Content
 from sftp_gateway.draft import Draft, State
+from sftp_gateway.folding import fold_path
 from sftp_gateway.looking import Looking
 from sftp_gateway.overlay import Overlay
 from sftp_gateway.packets import OpenFlag, Status
@@ -263,10 +263,8 @@ class Store:
             self.filesystem.setinfo(path, {"details": {"modified": modified}})
 
     def fold(self, path: str) -> str:
-        """Return what is equal for all spellings of a path; macOS writes letters and their accents apart."""
-        if not self.case_insensitive:
-            return path
-        return path.lower() if path.isascii() else unicodedata.normalize("NFC", path).lower()
+        """Return what is equal for all spellings of a path."""
+        return fold_path(path) if self.case_insensitive else path
 
     def follow(self, *, at_once: bool = False) -> None:
         """Know the partials that other processes have left, and forget those that they go on with."""

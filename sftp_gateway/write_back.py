@@ -13,11 +13,12 @@ from fs import errors
 from fs.base import FS
 from fs.enums import ResourceType
 from fs.info import Info
-from fs.path import basename, dirname
+from fs.path import dirname
 from fs.permissions import Permissions
 from fs.subfs import SubFS
 
 from sftp_gateway.delivery import Delivery, same_content
+from sftp_gateway.folding import shown_name
 from sftp_gateway.journal import BeingSentError, ConflictError, Journal, NewFile, Pending
 from sftp_gateway.pending_files import Outgoing, PendingReader
 from sftp_gateway.status import RefusedError
@@ -368,7 +369,7 @@ class WriteBackFS(FS):
 def _info(pending: Pending, name: str | None = None) -> Info:
     return Info(
         {
-            "basic": {"name": name or basename(pending.path), "is_dir": False},
+            "basic": {"name": name or shown_name(pending.path), "is_dir": False},
             "details": {
                 "type": int(ResourceType.file),
                 "size": pending.size,

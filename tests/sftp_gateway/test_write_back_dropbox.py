@@ -58,6 +58,23 @@ def test_what_it_has_is_told(emulator: Emulator, start_gateway: StartGateway, co
     assert gateway.pending() == Totals()
 
 
+def test_accents_of_pending_names_are_one_however_they_are_written(
+    emulator: Emulator, start_gateway: StartGateway, connect: Connect
+) -> None:
+    composed, apart = "Café", "Cafe\u0301"
+    gateway = start_gateway(users=(user(emulator.fs_url),), write_back_delay_seconds=60.0)
+    with connect(gateway, "ann", PASSWORD).open_sftp_client() as client:
+        put(client, f"/{apart}", b"from macOS")
+        assert client.listdir("/") == [composed]
+        assert client.stat(f"/{composed.upper()}").st_size == 10
+        put(client, f"/{composed}", b"again")
+        assert client.listdir("/") == [composed]
+        client.rename(f"/{apart}", "/renamed")
+        assert client.listdir("/") == ["renamed"]
+        delivered(gateway)
+    assert emulator.control.tree() == {"/renamed": 5}
+
+
 def test_people_with_credentials_have_no_write_back(
     emulator: Emulator, start_gateway: StartGateway, connect: Connect, tmp_path: Path
 ) -> None:

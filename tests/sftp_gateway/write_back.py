@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import paramiko
 from fs import errors
 
+from sftp_gateway.folding import fold_path
 from sftp_gateway.journal import Journal, Pending
 from sftp_gateway.tree import Rights
 from sftp_gateway.write_back import WriteBackFS, WriteBackLimits
@@ -74,7 +75,7 @@ class WriteBack(Serving):
 
     def __init__(self, filesystem: BulkFS, folder: Path, **limits: Any) -> None:
         settings = {"delay_seconds": 0.0, "wait_seconds": 10.0, **limits}
-        self.journal = Journal(folder / "journal", fold=str.lower)
+        self.journal = Journal(folder / "journal", fold=fold_path)
         self.written_back = WriteBackFS(
             Unclosed(filesystem), self.journal, label="ann", limits=WriteBackLimits(**settings)
         )
