@@ -232,7 +232,7 @@ class SFTPChannel:
             self._replies.send(handle, reply)
         else:
             self._replies.hold(handle, reply)
-        self._measure(_WRITE_KIND, since, reply)
+        self._measure(_WRITE_KIND, since, len(reply))
         return True
 
     def _read_fast(self, packet: Bytes, start: int) -> bool:
@@ -241,23 +241,26 @@ class SFTPChannel:
         request_id, handle_length, handle_id, offset, size = _READ.unpack_from(packet, start)
         if handle_length != 4 or (self._unanswered and not self._is_free_handle(handle_id)):
             return False
+        content = b""
         try:
-            reply = self._operations.read_now(request_id, handle_id, offset, size)
+            found = self._operations.content_now(handle_id, offset, size)
         except Exception as error:  # noqa: BLE001 - whatever fails, the client gets a status
             reply = self._operations.failure(Request(_READ_KIND, request_id, handle=handle_id), error)
-        if reply is None:
-            return False
-        self._replies.send(self._handles.get(handle_id), reply)
-        self._measure(_READ_KIND, since, reply)
+        else:
+            if found is None:
+                return False
+            content, reply = found, packets.data_head(request_id, len(found))
+        self._replies.send(self._handles.get(handle_id), reply, content)
+        self._measure(_READ_KIND, since, len(reply) + len(content))
         return True
 
     def _now(self) -> float:
         """The time, if anybody measures."""
         return 0.0 if self._meter is None else time.monotonic()
 
-    def _measure(self, kind: int, since: float, reply: bytes) -> None:
+    def _measure(self, kind: int, since: float, size: int) -> None:
         if self._meter is not None:
-            self._meter.answered(kind, time.monotonic() - since, len(reply))
+            self._meter.answered(kind, time.monotonic() - since, size)
 
     def _is_free_handle(self, handle_id: bytes) -> bool:
         with self._lock:
@@ -288,7 +291,7 @@ class SFTPChannel:
             reply = self._operations.answer_now(request)
             if reply is not None:
                 self._replies.send(handle, reply)
-                self._measure(request.kind, since, reply)
+                self._measure(request.kind, since, len(reply))
                 return
         claims = claims or self._operations.claims(request)
         task = Task(request, claims, since)
@@ -332,7 +335,7 @@ class SFTPChannel:
         following: Task | None = task
         while following is not None:
             reply = self._refuse(following) if self._abandoned else self._operations.answer(following.request)
-            self._measure(following.request.kind, following.since, reply)
+            self._measure(following.request.kind, following.since, len(reply))
             following = self._finish(following, reply)
             self._stream.wake()
         self._clean_up_if_done()

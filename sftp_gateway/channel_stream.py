@@ -146,7 +146,7 @@ class ChannelStream:
     def close(self) -> None:
         """Close the channel at once."""
         with self._lock:
-            self._out.clear()
+            self._out = deque()  # another, as the transport's thread may be sending from this one
             self.pending = 0
         self.finish()
 
@@ -172,7 +172,7 @@ class ChannelStream:
         with self._lock:
             first, self._ended = not self._ended, True
             if self.channel.closed:
-                self._out.clear()
+                self._out = deque()
                 self.pending = 0
         if first:
             self._on_end()
@@ -218,8 +218,8 @@ class ChannelStream:
                     self._send_grant()
                 while self._asides and len(self._asides[0]) <= self._room():
                     self._send_aside(self._asides.popleft())
-                while self._out and (room := self._room()):
-                    self._send_some(room)
+                if self._out:
+                    self._send_data()
             finally:
                 packetizer.uncork()
 
@@ -241,26 +241,37 @@ class ChannelStream:
         head = _ASIDE_HEAD.pack(_CHANNEL_EXTENDED_DATA, self.channel.remote_chanid, _STDERR, len(line))
         self.transport.packetizer.send_pieces((head, line), len(head) + len(line))
 
-    def _send_some(self, room: int) -> None:
-        """Send one channel packet of at most `room` bytes."""
-        pieces: list[Piece] = [b""]
-        size = 0
-        out = self._out
-        while out and size < room:
-            head = out[0]
-            left = len(head) - self._head_sent
-            if left <= room - size:
-                pieces.append(memoryview(head)[self._head_sent :] if self._head_sent else head)
-                size += left
-                self._head_sent = 0
-                out.popleft()
-            else:
-                pieces.append(memoryview(head)[self._head_sent : self._head_sent + room - size])
-                self._head_sent += room - size
-                size = room
-        with self.channel.lock:
-            self.channel.out_window_size -= size
-        with self._lock:
-            self.pending -= size
-        pieces[0] = _DATA_HEAD.pack(_CHANNEL_DATA, self.channel.remote_chanid, size)
-        self.transport.packetizer.send_pieces(pieces, _DATA_HEAD.size + size)
+    def _send_data(self) -> None:
+        """Send what the client's window has room for, in channel packets as large as it takes them."""
+        channel, out = self.channel, self._out
+        window = 0 if channel.closed or channel.eof_sent else channel.out_window_size
+        largest = channel.out_max_packet_size - PACKET_OVERHEAD
+        sent = 0
+        try:
+            while out and sent < window:
+                size = 0
+                room = min(largest, window - sent)
+                pieces: list[Piece] = [b""]
+                while out and size < room:
+                    piece = out[0]
+                    if self._head_sent:
+                        piece = memoryview(piece)[self._head_sent :]
+                    if len(piece) <= room - size:
+                        self._head_sent = 0
+                        out.popleft()
+                    else:
+                        piece = memoryview(piece)[: room - size]
+                        self._head_sent += room - size
+                    pieces.append(piece)
+                    size += len(piece)
+                sent += size
+                pieces[0] = _DATA_HEAD.pack(_CHANNEL_DATA, channel.remote_chanid, size)
+                self.transport.packetizer.send_pieces(pieces, _DATA_HEAD.size + size)
+        finally:
+            with channel.lock:
+                channel.out_window_size -= sent
+            with self._lock:
+                if out is self._out:
+                    self.pending -= sent
+                else:  # what it held is of no use any more
+                    self._head_sent = 0

@@ -115,13 +115,12 @@ class Operations:
         except Exception as error:  # noqa: BLE001 - as in `answer`
             return self.failure(request, error)
 
-    def read_now(self, request_id: int, handle_id: bytes, offset: int, size: int) -> bytes | None:
-        """Return the DATA reply if the bytes are at hand; raises as the handle's `read`."""
+    def content_now(self, handle_id: bytes, offset: int, size: int) -> bytes | None:
+        """Return what a READ asks for if the bytes are at hand; raises as the handle's `read`."""
         handle = self._find(handle_id)
         if not isinstance(handle, (ReadHandle, WriteHandle)):
             raise RefusedError("not a handle of a file")
-        piece = handle.read_now(offset, size)
-        return None if piece is None else packets.data(request_id, piece)
+        return handle.read_now(offset, size)
 
     def failure(self, request: Request, error: BaseException) -> bytes:
         """Return the STATUS reply for an error, and note it."""
@@ -312,7 +311,8 @@ class Operations:
         return None if found is None else packets.attrs(request.id, found)
 
     def _read_now(self, request: Request) -> bytes | None:
-        return self.read_now(request.id, request.handle, request.offset, request.size)
+        content = self.content_now(request.handle, request.offset, request.size)
+        return None if content is None else packets.data(request.id, content)
 
     def _open_new_now(self, request: Request) -> bytes | None:
         self._check_room()

@@ -23,12 +23,12 @@ class Replies:
         self._lock = threading.Lock()
         self.held = 0  # how many replies are held back; changed under _lock
 
-    def send(self, handle: Handle | None, reply: bytes) -> None:
-        """Send a reply that concerns a handle, if any."""
+    def send(self, handle: Handle | None, *reply: bytes) -> None:
+        """Send a reply, perhaps in pieces, that concerns a handle, if any."""
         if handle is not None and handle.held:
-            self.hold(handle, reply)
+            self.hold(handle, b"".join(reply))
         else:
-            self._stream.send(reply)
+            self._stream.send(*reply)
 
     def hold(self, handle: Handle, reply: bytes) -> None:
         """Keep a reply back until the storage has caught up, but not for long."""
