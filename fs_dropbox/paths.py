@@ -88,7 +88,7 @@ def check_name(name: str) -> str | None:
             return f"Dropbox does not allow {meaning} in names"
     if name.endswith(" "):
         return "Dropbox does not allow names that end with a space"
-    if any("\ud800" <= character <= "\udfff" for character in name):
+    if not name.isascii() and any("\ud800" <= character <= "\udfff" for character in name):
         return "the name is not valid Unicode"
     if len(name) * 2 > MAX_NAME_UTF16_UNITS and len(name.encode("utf-16-le")) // 2 > MAX_NAME_UTF16_UNITS:
         return f"Dropbox does not allow names longer than {MAX_NAME_UTF16_UNITS} characters"

@@ -97,7 +97,8 @@ class Looking:
         drafts = self._overlay.children(path)
         infos = self._filesystem.scandir(path, namespaces=["details"]) if self._atomic else self._all_infos(path)
         for info in infos:
-            name = info.name
+            raw: Any = info.raw
+            name: str = raw["basic"]["name"]
             draft = drafts.pop(self._overlay.fold(name), None) if drafts else None
             if draft is not None and draft.state is State.OPEN:
                 yield name, _of_draft(draft)

@@ -320,7 +320,8 @@ class Operations:
         return None if handle is None else self._keep(request.id, handle)
 
     def _fstat_now(self, request: Request) -> bytes | None:
-        return None if isinstance(self.handles.get(request.handle), ReadHandle) else self._fstat(request)
+        may_wait = isinstance(self.handles.get(request.handle), ReadHandle) and not self._view.store.local
+        return None if may_wait else self._fstat(request)
 
     def _fsetstat_now(self, request: Request) -> bytes | None:
         return None if isinstance(self.handles.get(request.handle), ReadHandle) else self._fsetstat(request)

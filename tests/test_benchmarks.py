@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from fs import errors
 
 from benchmarks import table
 from benchmarks.__main__ import main
 from benchmarks.harness import OURS, Measured, Row, Stage, Target
+from benchmarks.memory_gateway import FreeFS
 from tests.clients import client
 
 
@@ -35,6 +37,36 @@ def test_rows_are_measured_beside_their_peers(tmp_path: Path, capsys: pytest.Cap
     table_lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in table_lines}) == 1
     assert table_lines[-1].rstrip(" |").endswith("x")
+
+
+def test_files_that_cost_nothing_are_files_all_the_same() -> None:
+    with FreeFS() as free:
+        free.makedirs("/d/e")
+        free.writebytes("/d/f", b"first")
+        with pytest.raises(errors.FileExists):
+            free.openbin("/d/f", "xb")
+        with pytest.raises(errors.ResourceNotFound):
+            free.openbin("/none/f", "wb")
+        with pytest.raises(errors.FileExpected):
+            free.openbin("/d/e", "r")
+        unfinished = free.openbin("/d/f", "wb")
+        unfinished.write(b"never seen")
+        unfinished.abort()
+        unfinished.close()
+        assert free.readbytes("/d/./f") == b"first"
+        free.setinfo("/d/f", {"details": {"modified": 1_500_000_000}})
+        free.move("/d/f", "/d/e/g")
+        assert [(info.name, info.is_dir) for info in free.scandir("/d")] == [("e", True)]
+        assert [info.name for info in free.scandir("/d/e")] == free.listdir("/d/e") == ["g"]
+        assert free.getinfo("/d/e/g", ["details"]).size == 5
+        with pytest.raises(errors.DirectoryNotEmpty):
+            free.removedir("/d/e")
+        with pytest.raises(errors.DirectoryExpected):
+            free.listdir("/d/e/g")
+        free.remove("/d/e/g")
+        free.removedir("/d/e")
+        assert free.isempty("/d")
+        assert not free.exists("/d/e/g")
 
 
 @pytest.mark.soak

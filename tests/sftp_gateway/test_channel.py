@@ -1,0 +1,50 @@
+"""Bytes in, replies out: however the client's bytes are cut, and while others of a handle are held back."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fs.memoryfs import MemoryFS
+
+from sftp_gateway.packets import Kind, Status
+
+from .raw_client import C, R, RawClient, W, s
+from .serving import Serving
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[RawClient]:
+    with MemoryFS() as filesystem:
+        serving = Serving(filesystem, tmp_path)
+        yield serving.raw()
+        serving.close()
+
+
+@pytest.mark.parametrize("size", [3, 29, 1000, 30_000])
+def test_requests_come_in_pieces_of_any_size(client: RawClient, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Complete packets are taken in where they came, the others are put together first."""
+    content = bytes(range(256)) * 2
+    sent: list[bytes] = []
+    handle = client.opened("/f", R | W | C)
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "send_packet", lambda body: sent.append(struct.pack(">I", len(body)) + body))
+        numbers = [client.path(Kind.MKDIR, "/ä"), client.path(Kind.STAT, "/ä"), client.path(Kind.STAT, "/none")]
+        numbers += [client.write(handle, 512 * number, content) for number in range(8)]
+        numbers += [client.read(handle, 512 * number, 512) for number in range(9)]
+        numbers += [client.fstat(handle), client.path(Kind.REALPATH, "/ä/../f"), client.close(handle)]
+        numbers += [client.send(Kind.READDIR, s(handle)), client.lstat("/f")]
+    stream = b"".join(sent)
+    for start in range(0, len(stream), size):
+        client.channel.sendall(stream[start : start + size])
+    replies = client.all(numbers)
+    assert [replies[0].code, replies[1].kind, replies[2].code] == [Status.OK, Kind.ATTRS, Status.NO_SUCH_FILE]
+    assert [reply.code for reply in replies[3:11]] == [Status.OK] * 8
+    assert [reply.data for reply in replies[11:19]] == [content] * 8
+    assert (replies[19].code, replies[19].text) == (Status.EOF, "end of file")
+    assert replies[20].attributes.size == 4096
+    assert [name for name, _, _ in replies[21].names] == ["/f"]
+    assert [replies[22].code, replies[23].code] == [Status.OK, Status.FAILURE]
+    assert replies[24].attributes.size == 4096
