@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -19,6 +20,7 @@ OFF: Final = "rclone off"
 WRITES: Final = "rclone writes"
 WRITE_BACK: Final = "write-back"
 DELIVERY_SECONDS: Final = 900.0
+ROUNDS: Final = 5
 _PEERS: Final = (OFF, WRITES)
 
 Starter = Callable[[Stage], AbstractContextManager[Server]]
@@ -44,8 +46,21 @@ def _count(stage: Stage) -> int:
     return stage.size(1000, 16)
 
 
+def _few(stage: Stage) -> int:
+    """How many files there are where each costs a peer a second."""
+    return stage.size(200, 16)
+
+
 def _make_small(stage: Stage) -> None:
-    for number in range(_count(stage)):
+    _make(stage, _count(stage))
+
+
+def _make_few(stage: Stage) -> None:
+    _make(stage, _few(stage))
+
+
+def _make(stage: Stage, count: int) -> None:
+    for number in range(count):
         write_random(stage.scratch / "small" / f"part{number % 8}" / f"{number:04}.bin", SMALL_BYTES)
 
 
@@ -54,26 +69,51 @@ def _seed_small(stage: Stage) -> None:
     stage.account.control("seed_from", folder=str(stage.scratch / "small"), path="/small")
 
 
-def _put_small(stage: Stage, start: Starter, name: str) -> None:
-    """Put a folder with one client, then the same files in eight folders with a client each."""
-    source, flat = stage.scratch / "small", stage.scratch / "flat"
+def _flat(stage: Stage) -> Path:
+    """Return one folder with all the files."""
+    flat = stage.scratch / "flat"
     if not flat.exists():
         flat.mkdir()
-        for file in source.rglob("*.bin"):
+        for file in (stage.scratch / "small").rglob("*.bin"):
             (flat / file.name).hardlink_to(file)
+    return flat
+
+
+def _put_small(stage: Stage, start: Starter, name: str) -> None:
+    """Put a folder with one client, then the same files in eight folders with a client each."""
+    source, flat = stage.scratch / "small", _flat(stage)
+    count = len(list(flat.iterdir()))
     with start(stage) as server:
         server.run(stage.scratch, f"mkdir {name}", f"mkdir {name}-8")
         with stage.measured("1 client", process=server.process) as numbers:
             began = time.perf_counter()
             server.run(stage.scratch, f"put -r {flat} {name}/")
             numbers["seconds_of_the_client"] = time.perf_counter() - began
-            _wait_until_there(stage, f"/{name}/flat", _count(stage))
+            _wait_until_there(stage, f"/{name}/flat", count)
         batches = [server.batch(stage.scratch, f"put -r {source}/part{part} {name}-8/") for part in range(8)]
         with stage.measured("8 clients", process=server.process) as numbers:
             began = time.perf_counter()
             server.run_together(batches)
             numbers["seconds_of_the_clients"] = time.perf_counter() - began
-            _wait_until_there(stage, f"/{name}-8", _count(stage))
+            _wait_until_there(stage, f"/{name}-8", count)
+
+
+def acknowledge(stage: Stage) -> None:
+    """Put a folder to OpenSSH's own server on the same disk, then to the gateway; again and again: disks vary."""
+    flat = _flat(stage)
+    with _ours_write_back(stage) as server, servers.openssh(stage.scratch) as local:
+        for number in range(ROUNDS):
+            server.run(stage.scratch, f"mkdir {number}")
+            local.run(stage.scratch, f"mkdir {{root}}/{number}")
+            began = time.perf_counter()
+            local.run(stage.scratch, f"put -r {flat} {{root}}/{number}/")
+            there = time.perf_counter() - began
+            with stage.measured(f"round {number + 1}", process=server.process) as numbers:
+                began = time.perf_counter()
+                server.run(stage.scratch, f"put -r {flat} {number}/")
+                here = time.perf_counter() - began
+                numbers |= {"seconds_of_OpenSSH": there, "times_as_long": here / there}
+            _wait_until_there(stage, f"/{number}/flat", _count(stage))
 
 
 def _wait_until_there(stage: Stage, folder: str, count: int) -> None:
@@ -217,6 +257,10 @@ def _ahead(label: str) -> Target:
     return Target(f"{label}: ahead of rclone serve sftp", is_met)
 
 
+def _is_twice_as_long_at_most(results: Results) -> bool:
+    return statistics.median(line.numbers["times_as_long"] for line in results[OURS].values()) <= 2.0
+
+
 def _calls(label: str, most: int) -> Target:
     return Target(f"{label}: at most {most} calls", lambda results: results[OURS][label].all_calls <= most)
 
@@ -224,19 +268,26 @@ def _calls(label: str, most: int) -> Target:
 ROWS: Final = (
     Row(
         "gateway-put-small",
-        "put -r of 1,000 files of 10 KB, until Dropbox has them",
+        "put -r of 200 files of 10 KB, until Dropbox has them",
         put_small_ours,
         [(OFF, put_small_off)],
-        prepare=_make_small,
+        prepare=_make_few,
         targets=[_ahead("1 client"), _ahead("8 clients")],
     ),
     Row(
         "gateway-put-small-write-back",
-        "the same in write-back mode, beside rclone with its cache for writes",
+        "put -r of 1,000 such files in write-back mode, beside rclone with its cache for writes",
         put_small_write_back,
         [(WRITES, put_small_writes)],
         prepare=_make_small,
         targets=[_ahead("1 client"), _ahead("8 clients"), _calls("1 client", 20)],
+    ),
+    Row(
+        "gateway-acknowledge",
+        "put -r of 1,000 files of 10 KB in write-back mode, until the client is done, beside OpenSSH on the same disk",
+        acknowledge,
+        prepare=_make_small,
+        targets=[Target("in the middle at most twice as long as OpenSSH", _is_twice_as_long_at_most)],
     ),
     Row(
         "gateway-get-small",

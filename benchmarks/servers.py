@@ -119,7 +119,7 @@ def gateway(folder: Path, url: str, *, program: str = "sftp_gateway", **user: ob
 
 @contextmanager
 def openssh(folder: Path) -> Iterator[Server]:
-    """Run sshd with its sftp-server over a folder in memory."""
+    """Run sshd with its sftp-server over a folder in `folder`."""
     key, port, home = _key(folder), _free_port(), _home(folder, "openssh")
     files = home / "files"
     files.mkdir()
