@@ -91,6 +91,7 @@ def _given(flags: dict[str, Any]) -> dict[str, Any]:
 
 
 @click.group(context_settings=_HELP)
+@click.version_option(package_name="fs-dropbox", message="%(prog)s %(version)s")
 def cli() -> None:
     """Serve Dropbox, or any other PyFilesystem, over SFTP."""
 

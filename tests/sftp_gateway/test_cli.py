@@ -133,6 +133,12 @@ def test_a_mistake_in_a_flag_is_one_line(arguments: list[str], said: str) -> Non
     assert said in one_line(run("serve", *arguments))
 
 
+def test_it_tells_its_version() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"sftp-gateway \d+\.\d+\S*\n", done.stdout)
+
+
 def test_an_unknown_flag_is_said(tmp_path: Path) -> None:
     done = run("serve", "--liste", "x")
     assert done.returncode == 2
