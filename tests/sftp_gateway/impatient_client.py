@@ -23,6 +23,7 @@ LARGE = (300_000, 2_000_000, 5_000_000)
 WINDOWS = (64 * 1024, 256 * 1024, 2 * 2**20)
 PIECE = 32_768
 MOST_IN_FLIGHT = 48
+LEAST_STEPS = 5
 
 
 class Session:
@@ -51,7 +52,7 @@ class Session:
             self._client = RawClient(channel).init()
             self._client.wait(self._client.mkdir(self._folder), seconds=self._patience)
             self._put(self._random.choice(SMALL))
-            while time.monotonic() < until:
+            while time.monotonic() < until or self.done.total() < LEAST_STEPS:
                 step = self._random.choice(
                     ("small", "small", "large", "get", "get", "stall", "scatter", "list", "stats")
                 )
