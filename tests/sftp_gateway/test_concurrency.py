@@ -92,7 +92,13 @@ def stall_a_commit(emulator: Emulator, client: RawClient) -> list[int]:
 
 def stall_a_listing(emulator: Emulator, client: RawClient) -> list[int]:
     emulator.control.fault("files/list_folder", "stall", None, path="/slow")
-    return [client.path(Kind.OPENDIR, "/slow")]
+    emulator.control.reset_cursors()  # the tree has been listed as a whole: that is forgotten when the feed hears of it
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        asked = client.path(Kind.OPENDIR, "/slow")
+        if not client.is_answered(asked, within=0.5):
+            return [asked]
+    raise AssertionError("the listing is known for ever")
 
 
 @pytest.mark.parametrize("stall", [stall_a_read, stall_a_commit, stall_a_listing])
