@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from fs.base import FS
-from fs.errors import FSError, OperationFailed
+from fs.errors import OperationFailed
 
-from sftp_gateway.content import Content, fingerprint
+from sftp_gateway import plain_upload
+from sftp_gateway.base import Base
+from sftp_gateway.content import Content
 from sftp_gateway.forwarding import Forwarding
 from sftp_gateway.notes import Note
+from sftp_gateway.plain_upload import PIECE_BYTES
 from sftp_gateway.spool import Spool
 from sftp_gateway.status import RefusedError
 from sftp_gateway.stream import Stream, abort
-
-PIECE_BYTES = 2**20
 
 
 class State(enum.Enum):
@@ -73,10 +73,7 @@ class Draft:
         self.max_size: int | None = None  # what its user's quota leaves for it
         self._unstored: tuple[int, int, Exception] | None = None  # start, end, reason of WRITEs that failed
         self._closing = False
-        self._base = base
-        self._base_size = self.size
-        self._expected_version = base.version if base is not None else None
-        self._copy_of: str | None = None  # the path whose content `base` is, where that is not the draft's own
+        self._base = Base(base)
         self._exclusive = exclusive
         self._caught_up: list[Callable[[], None]] = []
         self.forwarding = Forwarding(
@@ -103,8 +100,10 @@ class Draft:
                 return True
             end = offset + len(data)
             try:
-                self._check_growth(end)
-                self._rewrite(offset)
+                if end > self.size:
+                    self._check_growth(end)
+                if offset < self.size or self.forwarding.resume is not None:  # of the rest, nothing was sent yet
+                    self._rewrite(offset)
                 self.note.before_write(offset)
                 self.spool.write(offset, data)
             except (RefusedError, OSError) as error:
@@ -131,7 +130,7 @@ class Draft:
             if size < self.size:
                 self._rewrite(size)
                 self.spool.truncate(size)
-                self._base_size = min(self._base_size, size)
+                self._base.cut(size)
             self.size = size
             self.dirty = True
             self.touched = time.time()
@@ -141,18 +140,23 @@ class Draft:
         """Return what the file holds now at `offset`; may fetch old content. Raises `fs.errors`, OSError."""
         with self._lock:
             end = min(offset + size, self.size)
-            base_size = self._base_size
-            gaps = self.spool.missing(offset, end) if end > offset else []
-            piece = bytearray(self.spool.pread(offset, end - offset)) if end > offset else bytearray()
+            base, base_size = self._base, self._base.size
+            if end <= offset:
+                return b""
+            gaps = self.spool.missing(offset, end)
+            whole = self.spool.pread(offset, end - offset)
+            if not gaps:
+                return whole
+        piece = bytearray(whole)
         for start, stop in gaps:
-            old = self._base_bytes(start, min(stop, base_size))
+            old = base.pread(start, min(stop, base_size))
             piece[start - offset : stop - offset] = old + bytes(stop - start - len(old))
         return bytes(piece)
 
     def needs_base(self, offset: int, size: int) -> bool:
         """Tell whether `read` would have to fetch old content."""
         with self._lock:
-            end = min(offset + size, self._base_size)
+            end = min(offset + size, self._base.size)
             return end > offset and bool(self.spool.missing(offset, end))
 
     def when_caught_up(self, callback: Callable[[], None]) -> None:
@@ -202,10 +206,10 @@ class Draft:
         """Hold the whole of `content`, the committed file at `path`; tell whether this draft was empty and could."""
         with self._lock:
             self._check()
-            if self.size or self._base is not None:
+            if self.size or self._base.is_there:
                 return False
-            self._base, self._copy_of, self.dirty = content, path, True
-            self.size = self._base_size = content.size
+            self._base, self.dirty = Base(content, copy_of=path), True
+            self.size = content.size
             return True
 
     def commit(self) -> None:
@@ -219,8 +223,9 @@ class Draft:
             self.dirty = False
             stream = self.forwarding.take()
         try:
-            if self._is_plain_copy():
-                self._copy()
+            source = self._base.copy_of
+            if source is not None and self._is_plain_copy():  # without moving a byte
+                self._filesystem.copy(source, self.path, overwrite=not self._exclusive)
             elif self._atomic:
                 self._commit_atomically(stream)
             else:
@@ -244,10 +249,9 @@ class Draft:
             self.state = State.ENDED
             self.end_reason = reason
             self.forwarding.cancel()
-            base, self._base = self._base, None
+            base, self._base = self._base, Base(None)
             self.spool.close()
-        if base is not None:
-            base.close()
+        base.close()
 
     def yield_up(self) -> bool:
         """End as a partial that another process goes on with, or has dropped; tell whether this was one."""
@@ -274,7 +278,7 @@ class Draft:
         with self._lock:
             if self.state is State.PARTIAL:
                 return self.size
-            if self.state is State.ENDED or not self.fresh or self._base is not None:
+            if self.state is State.ENDED or not self.fresh or self._base.is_there:
                 return 0
             return max(0, min(self.spool.prefix, self.size) - 1)
 
@@ -311,14 +315,8 @@ class Draft:
         """Refuse sizes that nobody could have sent: the zeros in between would be stored for days."""
         if self.max_size is not None and size > max(self.max_size, self.size):
             raise RefusedError(f"your quota is used up: no more than {self.max_size:,} bytes are left for this file")
-        if size - self._base_size > self.spool.limit:
+        if size - self._base.size > self.spool.limit:
             raise RefusedError("the gateway's space for unfinished uploads would be used up")
-
-    def _base_bytes(self, start: int, end: int) -> bytes:
-        base = self._base
-        if base is None or start >= end:
-            return b""
-        return base.pread(start, end - start)
 
     def _pieces(self, offset: int) -> Iterator[bytes]:
         while offset < self.size:
@@ -333,8 +331,8 @@ class Draft:
 
     def _open_file(self, resume: str | None) -> Any:
         options: dict[str, Any] = {"seekable": False}
-        if self._expected_version is not None:
-            options["expected_version"] = self._expected_version
+        if self._base.version is not None:
+            options["expected_version"] = self._base.version
         if self.write_back:
             options["write_back"] = True
         if resume is not None:
@@ -364,46 +362,30 @@ class Draft:
         file.close()
 
     def _is_plain_copy(self) -> bool:
-        base = self._base
-        if self._copy_of is None or base is None or self.spool.used or not self.size == self._base_size == base.size:
-            return False
-        now = Content(self._filesystem, self._copy_of, local=False)
-        now.close()
-        return now.is_same(base)
-
-    def _copy(self) -> None:
-        """Commit a copy of another file without moving a byte."""
-        assert self._copy_of is not None
-        self._filesystem.copy(self._copy_of, self.path, overwrite=not self._exclusive)
+        return not self.spool.used and self.size == self._base.size and self._base.may_be_copied(self._filesystem)
 
     def _upload(self) -> None:
         """Commit to a filesystem without atomic writes: from the spool alone, as the old content goes away."""
         base = self._base
-        if base is not None:
-            if self._copy_of is None and fingerprint(self._filesystem, self.path) != base.fingerprint:
-                raise RefusedError("the file was changed by someone else meanwhile")
-            for start, stop in self.spool.missing(0, self._base_size):
+        if base.is_there:
+            base.check_unchanged(self._filesystem, self.path)
+            for start, stop in self.spool.missing(0, base.size):
                 for position in range(start, stop, PIECE_BYTES):
-                    piece = self._base_bytes(position, min(stop, position + PIECE_BYTES))
+                    piece = base.pread(position, min(stop, position + PIECE_BYTES))
                     with self._lock:
                         self.spool.write(position, piece)
             base.close()
         elif self._exclusive and self._filesystem.exists(self.path):
             raise RefusedError("exists already")
-        self._filesystem.upload(self.path, cast(BinaryIO, _Reader(self)), chunk_size=PIECE_BYTES)
-        if self.modified is not None:
-            with contextlib.suppress(FSError):
-                self._filesystem.setinfo(self.path, {"details": {"modified": self.modified}})
+        plain_upload.upload(self._filesystem, self.path, self.read, self.size, self.modified)
 
     def _start_over(self) -> None:
         """Write on over what was just committed, for the handles that are still open."""
-        base, self._base = self._base, None
-        if base is not None:
-            base.close()
-        base = Content(self._filesystem, self.path, local=False)
+        self._base.close()
+        base = Base(Content(self._filesystem, self.path, local=False))
         with self._lock:
-            self._base, self._base_size, self._copy_of = base, min(base.size, self.size), None
-            self._expected_version = base.version
+            base.cut(self.size)
+            self._base = base
 
     def _progress(self) -> None:
         with self._lock:
@@ -414,16 +396,3 @@ class Draft:
             callbacks, self._caught_up = self._caught_up, []
         for callback in callbacks:
             callback()
-
-
-class _Reader:
-    """A draft's content as the readable file that `FS.upload` wants."""
-
-    def __init__(self, draft: Draft) -> None:
-        self._draft = draft
-        self._position = 0
-
-    def read(self, size: int = -1) -> bytes:
-        piece = self._draft.read(self._position, size if size >= 0 else self._draft.size - self._position)
-        self._position += len(piece)
-        return piece

@@ -144,15 +144,23 @@ class Outgoing(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         size = len(data)
-        if self._through is None and self._local.size + size > self._looked_at:
-            self._looked_at = self._local.size + size + PIECE_BYTES
-            if not self._owner.has_room(self._local.size + size):
-                self._go_through()
+        if self._through is None and not self._has_room(size):
+            self._go_through()
         if self._through is not None:
             self._through.write(data)
         else:
             self._local.write(data)
         return size
+
+    def write_now(self, data: Any) -> bool:
+        """Write if nothing has to be waited for but the local disk; tell whether."""
+        if self._through is not None:
+            write_now = getattr(self._through, "write_now", None)
+            return write_now is not None and bool(write_now(data))
+        if self._over or not self._has_room(len(data)):
+            return False
+        self._local.write(data)
+        return True
 
     def abort(self) -> None:
         """Discard what was written. Idempotent."""
@@ -176,6 +184,15 @@ class Outgoing(io.RawIOBase):
         except BaseException:
             self._local.discard()
             raise
+
+    def _has_room(self, size: int) -> bool:
+        """Tell whether `size` more bytes may wait on local disk."""
+        size += self._local.size
+        if size > self._looked_at:
+            if not self._owner.has_room(size):
+                return False
+            self._looked_at = size + PIECE_BYTES
+        return True
 
     def _record(self) -> None:
         """Put the file into the journal, or what of it can only go through."""

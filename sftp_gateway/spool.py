@@ -42,6 +42,11 @@ class Intervals:
             ends[-1] = end
             self.total += end - start
             return end - start
+        if not ends:
+            self._starts.append(start)
+            ends.append(end)
+            self.total = end - start
+            return self.total
         first = bisect_left(ends, start)  # the first range that touches or follows
         last = bisect_right(self._starts, end)  # one past the last range that touches
         before = self.total
@@ -53,6 +58,12 @@ class Intervals:
         ends[first:last] = [end]
         self.total += end - start
         return self.total - before
+
+    def count_missing(self, start: int, end: int) -> int:
+        """Return how many of the positions [start, end) are not there."""
+        if not self._ends or start >= self._ends[-1]:
+            return end - start
+        return sum(last - first for first, last in self.missing(start, end))
 
     def missing(self, start: int, end: int) -> list[tuple[int, int]]:
         """Return the gaps within [start, end), in order."""
@@ -170,7 +181,7 @@ class Spool:
         end = offset + len(data)
         with self._lock:
             self._check_open()
-            new = sum(last - first for first, last in self._written.missing(offset, end))
+            new = self._written.count_missing(offset, end)
             if new:
                 self._quota.take(new)
             try:
@@ -270,7 +281,8 @@ class Spool:
         with self._lock:
             self._check_open()
             if self._memory is not None:
-                piece = bytes(self._memory[offset : offset + size])
+                with memoryview(self._memory) as view:
+                    piece = bytes(view[offset : offset + size])
             else:
                 piece = os.pread(self._fd, size, offset)
                 while len(piece) < size:

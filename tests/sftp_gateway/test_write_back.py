@@ -162,6 +162,25 @@ def test_beyond_the_quota_files_go_through(filesystem: BulkFS, start: Start) -> 
     assert [size for path, size, _ in filesystem.commits if path == "/first"] == [900, 500], "in order, though"
 
 
+def test_local_disk_takes_at_once_what_there_is_room_for(filesystem: BulkFS, start: Start) -> None:
+    serving = start(quota=3 * 2**20, delay_seconds=0.0)
+    content = os.urandom(6 * 2**20)
+    file = serving.written_back.openbin("/f", "w", write_back=True, seekable=False)
+    taken = 0
+    while file.write_now(memoryview(content)[taken : taken + 2**18]):
+        taken += 2**18
+    assert 2 * 2**20 <= taken <= 4 * 2**20, "asked for once for each mebibyte"
+    assert not filesystem.happened("write"), "nothing went to the storage"
+    file.write(content[taken : taken + 2**18])
+    assert not file.write_now(b"x"), "the storage's own file takes nothing at once"
+    file.write(content[taken + 2**18 :])
+    file.close()
+    assert contents(filesystem, "/f") == content
+    discarded = serving.written_back.openbin("/g", "w", write_back=True, seekable=False)
+    discarded.abort()
+    assert not discarded.write_now(b"x")
+
+
 # -- what others see
 
 

@@ -1,0 +1,52 @@
+"""`Base`: the committed content that a draft is written over."""
+
+from __future__ import annotations
+
+from fs.base import FS
+
+from sftp_gateway.content import Content, fingerprint
+from sftp_gateway.status import RefusedError
+
+
+class Base:
+    """Old content as far as it still counts; of a new file, none. Owned by a draft, which closes it.
+
+    Where it is the content of another file, `copy_of` is that file's path. `size` and `cut` are under the draft's lock;
+    `pread` may be called from any thread. Its methods raise `fs.errors`.
+    """
+
+    def __init__(self, content: Content | None, copy_of: str | None = None) -> None:
+        self._content = content
+        self.copy_of = copy_of
+        self.size = content.size if content is not None else 0  # how much of it counts
+        self.is_there = content is not None
+        # what the commit may replace, where the filesystem tells versions apart
+        self.version = content.version if content is not None and copy_of is None else None
+
+    def cut(self, size: int) -> None:
+        """Let only the first `size` bytes count from now on."""
+        self.size = min(self.size, size)
+
+    def pread(self, start: int, end: int) -> bytes:
+        """Return the bytes from `start` to `end`, which both count."""
+        return self._content.pread(start, end - start) if self._content is not None and start < end else b""
+
+    def may_be_copied(self, filesystem: FS) -> bool:
+        """Tell whether this is the whole of another file, which is still the same."""
+        if self.copy_of is None or self._content is None or self.size != self._content.size:
+            return False
+        now = Content(filesystem, self.copy_of, local=False)
+        now.close()
+        return now.is_same(self._content)
+
+    def check_unchanged(self, filesystem: FS, path: str) -> None:
+        """Raise `RefusedError` where the file at `path`, whose content this is, has been changed by someone else."""
+        if self._content is None or self.copy_of is not None:
+            return
+        if fingerprint(filesystem, path) != self._content.fingerprint:
+            raise RefusedError("the file was changed by someone else meanwhile")
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        if self._content is not None:
+            self._content.close()
