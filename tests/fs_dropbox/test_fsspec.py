@@ -139,6 +139,16 @@ def test_errors_are_built_in_ones(dropbox: DropboxFileSystem) -> None:
         dropbox.rm("/folder")
 
 
+def test_opening_for_writing_makes_the_folders_above(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
+    for mode in ("wb", "xb", "ab"):
+        with dropbox.open(f"/new/{mode}/deep/file", mode) as file:
+            file.write(b"content")
+        assert emulator.control.read(f"/new/{mode}/deep/file") == b"content"
+    with pytest.raises(FileNotFoundError):
+        dropbox.open("/elsewhere/file", "rb")
+    assert not emulator.control.exists("/elsewhere")
+
+
 def test_absence_is_not_what_a_failure_looks_like(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
     assert dropbox.exists("/")
     assert not dropbox.exists("/absent")
