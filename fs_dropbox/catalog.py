@@ -15,7 +15,7 @@ from fs.path import dirname
 from fs_dropbox import paths
 from fs_dropbox.cache import ABSENT, Absence, MetadataCache, Present
 from fs_dropbox.client import Client
-from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry, SupersededEntry
+from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry, FoundFolder, SupersededEntry
 from fs_dropbox.errors import ApiError, TransportError, fs_errors
 from fs_dropbox.listings import Listings
 from fs_dropbox.lookups import Lookups
@@ -172,8 +172,11 @@ class Catalog:
         return self._cache.epoch()
 
     def created(self, entry: FolderEntry, epoch: int) -> None:
-        """Take over that an own call sent at `epoch` has made a folder, which is empty."""
-        self._cache.apply_created(entry, epoch)
+        """Take over that an own call sent at `epoch` has made a folder, which is empty unless it was only found."""
+        if isinstance(entry, FoundFolder):
+            self.copied(entry)
+        else:
+            self._cache.apply_created(entry, epoch)
 
     def removed(self, path: str) -> None:
         """Take over that nothing is at `path` any more."""

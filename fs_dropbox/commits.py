@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from fs_dropbox import paths
-from fs_dropbox.entries import DeletedEntry, FileEntry, FolderEntry, SupersededEntry
+from fs_dropbox.entries import DeletedEntry, FileEntry, FolderEntry, FoundFolder, SupersededEntry
 from fs_dropbox.errors import ApiError, TransportError
 from fs_dropbox.results import Page
 
@@ -152,9 +152,9 @@ def unchanged(lookup: Lookup, commit: Commit, size: int, content_hash: str | Non
 
 
 def settle_create_folder(lookup: Lookup, path: str) -> FolderEntry | None:
-    """Return the folder where it is there."""
+    """Return the folder where it is there, whoever made it."""
     entry = find(lookup, path)
-    return entry if isinstance(entry, FolderEntry) else None
+    return FoundFolder(*entry) if isinstance(entry, FolderEntry) else None
 
 
 def settle_delete(lookup: Lookup, path: str, entry_id: str | None) -> DeletedEntry | None:

@@ -87,6 +87,12 @@ class FolderEntry(NamedTuple):
     sharing: Sharing | None = None
 
 
+class FoundFolder(FolderEntry):
+    """A folder that is there after the answer to its making was lost: perhaps someone else's, and not empty."""
+
+    __slots__ = ()
+
+
 class DeletedEntry(NamedTuple):
     """A path at which something was deleted: a file, or a folder with all that it held."""
 

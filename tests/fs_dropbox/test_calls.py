@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import fs.copy
 import fs.errors
+import fs.mirror
 import pytest
+from fs.memoryfs import MemoryFS
 
 from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
@@ -336,6 +339,26 @@ def test_a_split_that_was_broken_off_goes_on_when_it_is_repeated(
     assert moved == {**before, "/theirs": 1}
     assert not emulator.control.exists("/tree")
     assert sorted(account.listdir("moved")) == ["0", "1", "2", "file", "theirs"]
+
+
+@pytest.mark.parametrize("copy", [fs.copy.copy_fs, fs.mirror.mirror], ids=["copy_fs", "mirror"])
+def test_copies_by_many_workers_share_their_calls(
+    account: DropboxFS, emulator: Emulator, copy: Callable[..., None]
+) -> None:
+    """PyFilesystem's own functions for whole filesystems: their worker threads commit together."""
+    source = MemoryFS()
+    source.makedirs("one/two")
+    for number in range(80):
+        source.writetext(f"one/two/{number}", f"{number}")
+    target = account.makedir("target")
+    emulator.control.latency(route_seconds={"files/upload_session/finish_batch_v2": 0.05})
+    with calls(emulator) as counted:
+        copy(source, target, workers=16)
+    assert sum(counted.values()) <= 40  # 80 one by one
+    assert counted["files/get_metadata"] + counted["files/list_folder"] <= 2
+    assert {path: account.readtext(f"target{path}") for path in source.walk.files()} == {
+        path: source.readtext(path) for path in source.walk.files()
+    }
 
 
 def test_small_files_are_one_call(account: DropboxFS, emulator: Emulator) -> None:

@@ -252,6 +252,23 @@ def test_a_folder_that_was_made_and_removed_is_made(client: Client, emulator: Em
     assert emulator.control.tree() == {"/folder": None}
 
 
+@pytest.mark.parametrize("fault", [LANDED, NOT_DONE], ids=["landed", "not done"])
+def test_a_folder_counts_as_made_when_it_is_there_whoever_made_it(
+    open_dropbox: Callable[..., DropboxFS], emulator: Emulator, fault: dict[str, Any]
+) -> None:
+    """Dropbox tells neither when a folder was made nor by whom; only without a lost answer is it sure to be ours."""
+    account = open_dropbox(change_feed=False)
+    assert not account.exists("folder")
+    lose(
+        emulator, account._client, "files/create_folder_v2", fault, lambda: emulator.control.write("/folder/file", b"1")
+    )
+    account.makedir("folder")
+    assert account.listdir("folder") == ["file"]  # that it is empty is believed only where it was an answer
+    emulator.control.write("/other/file", b"1")
+    with pytest.raises(fs.errors.DirectoryExists):
+        account.makedir("other")
+
+
 def test_what_nobody_can_tell_is_said_to_be_unknown(client: Client, emulator: Emulator) -> None:
     emulator.control.fault("files/upload", "ambiguous")
     emulator.control.fault("files/get_metadata", "server_error", None)
