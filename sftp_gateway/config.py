@@ -110,7 +110,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_unauthenticated: Annotated[
         int,
         Meta(description="Connections at once that have not signed in; one address gets half of what is left.", ge=1),
-    ] = 200
+    ] = 300
     connections_per_minute: Annotated[
         float,
         Meta(description="Connections a minute from one address that do not sign in; 0 for no limit.", ge=0),
