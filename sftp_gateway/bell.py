@@ -19,28 +19,36 @@ class Bell:
     """A named pipe in a journal's folder; who listens sleeps until it rings, however long that is.
 
     Owned by a journal. One process listens, with one thread at a time. Ringing costs next to nothing while the listener
-    is awake or sleeps through it, and where nobody listens: who begins to listen looks by himself. Thread-safe: one
-    lock, a leaf.
+    is awake or sleeps through it, and where nobody listens: who begins to listen looks by himself. On a disk that has
+    no named pipes it rings within one process alone: whoever listens should look now and then. Thread-safe: one lock,
+    a leaf.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE_NAME
         self._lock = threading.Lock()
         # guarded by _lock
-        self._listening = -1
-        self._ringing = -1
+        self._listening = -1  # to be read where this process listens
+        self._within = -1  # to be written there
+        self._elsewhere = -1  # to be written where another one does
         self._rung = _SILENCE  # the loudest that the listener of this process has not heard yet
         self._wakes = _URGENT + 1  # from what on it wakes the listener of this process
         self._closed = False
 
     def listen(self) -> None:
         """Hear it from now on in this process. Raises OSError."""
-        with contextlib.suppress(FileExistsError):
-            os.mkfifo(self._path, 0o600)
         with self._lock:
-            if self._listening < 0 and not self._closed:
+            if self._listening >= 0 or self._closed:
+                return
+            try:
+                with contextlib.suppress(FileExistsError):
+                    os.mkfifo(self._path, 0o600)
                 # For both: a pipe without a writer is at its end again and again.
-                self._listening = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+                self._listening = self._within = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError:
+                self._listening, self._within = os.pipe()
+                os.set_blocking(self._listening, False)
+                os.set_blocking(self._within, False)
 
     def ring(self, *, urgent: bool = False) -> None:
         """Have the listener look what is new, at once if `urgent`. Never waits, never fails."""
@@ -54,7 +62,7 @@ class Bell:
             self._rung = max(self._rung, sound)
             if sound >= self._wakes:
                 self._wakes = _URGENT + 1
-                _write(self._listening, sound)
+                _write(self._within, sound)
 
     def wait(self, seconds: float, *, urgent: bool = False) -> bool:
         """Sleep until it rings, or for so long; with `urgent` through what is not. Tell whether it rang."""
@@ -77,10 +85,9 @@ class Bell:
         """Let go of the pipe; nobody may be waiting any more. Idempotent."""
         with self._lock:
             self._closed = True
-            for descriptor in (self._listening, self._ringing):
-                if descriptor >= 0:
-                    os.close(descriptor)
-            self._listening = self._ringing = -1
+            for descriptor in {self._listening, self._within, self._elsewhere} - {-1}:
+                os.close(descriptor)
+            self._listening = self._within = self._elsewhere = -1
 
     def _hear(self, descriptor: int) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -92,12 +99,12 @@ class Bell:
         """Ring in another process, if one listens."""
         for _ in range(2):
             try:
-                if self._ringing < 0:
-                    self._ringing = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-                _write(self._ringing, sound)
+                if self._elsewhere < 0:
+                    self._elsewhere = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                _write(self._elsewhere, sound)
             except BrokenPipeError:  # who listened has gone; perhaps another does by now
-                os.close(self._ringing)
-                self._ringing = -1
+                os.close(self._elsewhere)
+                self._elsewhere = -1
             except OSError:
                 return  # nobody listens
             else:

@@ -73,6 +73,27 @@ def test_ringing_where_nobody_listens_is_nothing(bells: list[Bell], tmp_path: Pa
     Bell(tmp_path / "nowhere").ring()
 
 
+def test_without_named_pipes_it_rings_within_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("mkfifo")
+
+    monkeypatch.setattr("os.mkfifo", refuse)
+    with ExitStack() as stack:
+        bell = Bell(tmp_path)
+        stack.callback(bell.close)
+        bell.listen()
+        bell.listen()
+        sleeper = threading.Thread(target=bell.wait, args=(LONG_SECONDS,))
+        began = time.monotonic()
+        sleeper.start()
+        while bell._wakes > 2:
+            time.sleep(0.001)
+        bell.ring()
+        sleeper.join()
+        assert time.monotonic() - began < LONG_SECONDS / 2
+        bell.close()
+
+
 def test_it_can_be_rung_without_end(bells: list[Bell]) -> None:
     for _ in range(100_000):  # more than a pipe holds
         bells[1].ring()
