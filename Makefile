@@ -12,7 +12,7 @@ help:
 	@echo "make demo    an SFTP server over a local Dropbox on 127.0.0.1:2222, no account needed"
 	@echo "make test    set up and run the whole test suite"
 	@echo "make soak    fuzzing, load and endurance, for an hour or so"
-	@echo "make bench   how fast it is beside rclone, for a quarter of an hour; BENCH=--help shows the options"
+	@echo "make bench   how fast it is beside rclone, for about an hour; BENCH=--help shows the options"
 	@echo "make check   ruff, mypy --strict"
 	@echo "make clean   remove the virtual environment and what the tools left"
 
