@@ -1,8 +1,9 @@
-"""`Confinement`: keeps paths of a local filesystem below a folder, whatever symbolic links are there."""
+"""`Confinement`: keeps paths of a local filesystem below a folder, whatever links and special files are there."""
 
 from __future__ import annotations
 
 import os
+import stat
 
 from fs import errors
 from fs.base import FS
@@ -38,3 +39,14 @@ class Confinement:
             raise errors.InvalidCharsInPath(path) from None
         if real != self._root and not real.startswith(self._root.rstrip("/") + "/"):
             raise RefusedError("leads out of the user's folder", Status.PERMISSION_DENIED)
+
+    def check_openable(self, path: str) -> None:
+        """Refuse to open a pipe, a socket or a device: who opens one may wait for ever."""
+        if self._root is None:
+            return
+        try:
+            kind = stat.S_IFMT(os.stat(self._filesystem.getsyspath(path)).st_mode)
+        except OSError:  # told by who opens it
+            return
+        if kind not in (stat.S_IFREG, stat.S_IFDIR):
+            raise RefusedError("is no regular file")

@@ -135,6 +135,7 @@ class TreeView:
 
     def open(self, path: str, flags: int, wished: Attributes) -> Handle:
         """Open a file with the flags of SFTP version 3; `wished.size` is a mere announcement."""
+        self._confinement.check_openable(self.inner(path))
         if flags & _WRITING:
             return self._open_for_writing(path, flags, wished)
         self._may_read()

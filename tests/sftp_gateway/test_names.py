@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from fs.osfs import OSFS
 from fs.tempfs import TempFS
 
 from sftp_gateway.packets import Kind, Status
-from tests.sftp_gateway.raw_client import C, R, RawClient, T, W, X
+from tests.sftp_gateway.raw_client import A, C, R, RawClient, T, W, X
 from tests.sftp_gateway.serving import Serving
 
 
@@ -83,3 +84,18 @@ def test_touch_sets_the_time_through_a_handle_where_it_can_be_set(
     assert client.wait(client.close(handle)).ok
     assert client.wait(client.stat("/f")).attributes.mtime == 1_500_000_000
     assert filesystem.readtext("/f") == "content"
+
+
+@pytest.mark.parametrize("flags", [R, W | C | T, W, W | C | A])
+def test_pipes_are_not_opened(tmp_path: Path, flags: int) -> None:
+    (tmp_path / "files").mkdir()
+    os.mkfifo(tmp_path / "files" / "pipe")
+    os.symlink("pipe", tmp_path / "files" / "link")
+    with OSFS(str(tmp_path / "files")) as filesystem:
+        serving = Serving(filesystem, tmp_path / "spool")
+        client = serving.raw()
+        for name in ("/pipe", "/link"):
+            reply = client.wait(client.open(name, flags))
+            assert (reply.code, "no regular file" in reply.text) == (Status.FAILURE, True)
+        assert "pipe" in client.list("/")
+        serving.close()
