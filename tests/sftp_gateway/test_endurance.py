@@ -59,6 +59,9 @@ def command(tmp_path: Path, url: str) -> Iterator[tuple[int, int]]:
             ready = READY.fullmatch(process.stdout.readline())
             assert ready is not None, (tmp_path / "log").read_text()
             yield process.pid, int(ready[1])
+        except Exception as error:
+            error.add_note((tmp_path / "log").read_text()[-3000:])
+            raise
         finally:
             process.terminate()
             assert process.wait(60) == 0, (tmp_path / "log").read_text()[-3000:]
