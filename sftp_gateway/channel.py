@@ -156,6 +156,9 @@ class SFTPChannel:
         if self._stalled:
             with self._parsing:
                 self._parse_buffer()
+        with self._parsing:
+            if not self._unanswered:  # so that no other thread is at a handle
+                self._operations.look_ahead()
 
     def _on_end(self) -> None:
         self._peer_gone = True

@@ -304,10 +304,27 @@ class FolderHandle(Handle):
         here = attributes.folder_attributes()
         first = next(entries, None)
         self._entries = itertools.chain([(".", here), ("..", here)], [first] if first is not None else (), entries)
-        self.at_end = False  # whether every name was given, and this is known
+        self.at_end = False  # whether every name was given or collected, and this is known
+        self._ahead: list[bytes] = []
+        self._trouble: Exception | None = None  # with what comes after `_ahead`
 
     def next_batch(self) -> list[bytes]:
         """Return the next encoded names, at least one; raises `EndOfDataError` at the end, again and again."""
+        if self._trouble is not None:
+            raise self._trouble
+        batch, self._ahead = self._ahead or self._collect(), []
+        if not batch:
+            raise EndOfDataError
+        return batch
+
+    def look_ahead(self) -> None:
+        """Collect the next batch already; what is wrong with it is raised when it is asked for."""
+        try:
+            self._ahead = self._ahead or self._collect()
+        except Exception as error:  # noqa: BLE001 - it is the client's to hear of
+            self._trouble = error
+
+    def _collect(self) -> list[bytes]:
         batch: list[bytes] = []
         size = 0
         now_minutes = int(time.time()) // 60
@@ -320,8 +337,6 @@ class FolderHandle(Handle):
                 break
         else:
             self.at_end = True
-        if not batch:
-            raise EndOfDataError
         return batch
 
     def attributes(self) -> Attributes:
@@ -330,7 +345,7 @@ class FolderHandle(Handle):
 
     def close(self) -> Transfer | None:
         """Drop the listing."""
-        self._entries = itertools.chain()
+        self._entries, self._ahead = itertools.chain(), []
         return None
 
     abort = close

@@ -73,6 +73,7 @@ class Operations:
             Kind.EXTENDED: self._extended,
         }
         self._at_once = self._table_at_once()
+        self._listed: Handle | None = None  # what was listed last, by nobody but the thread that takes requests in
 
     def claims(self, request: Request) -> Claims:
         """Return what a request needs to have to itself."""
@@ -121,6 +122,12 @@ class Operations:
         if not isinstance(handle, (ReadHandle, WriteHandle)):
             raise RefusedError("not a handle of a file")
         return handle.read_now(offset, size)
+
+    def look_ahead(self) -> None:
+        """Prepare, while the client is busy with its last answer, what it will ask for next."""
+        listed, self._listed = self._listed, None
+        if isinstance(listed, FolderHandle):
+            listed.look_ahead()
 
     def failure(self, request: Request, error: BaseException) -> bytes:
         """Return the STATUS reply for an error, and note it."""
@@ -328,8 +335,10 @@ class Operations:
 
     def _readdir_now(self, request: Request) -> bytes | None:
         handle = self.handles.get(request.handle)
-        is_here = self._view.store.local or (isinstance(handle, FolderHandle) and handle.at_end)
-        return self._readdir(request) if is_here else None
+        if self._view.store.local:
+            self._listed = handle
+            return self._readdir(request)
+        return self._readdir(request) if isinstance(handle, FolderHandle) and handle.at_end else None
 
     def _close_now(self, request: Request) -> bytes | None:
         handle = self.handles.get(request.handle)

@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fs.errors import OperationFailed
 from fs.memoryfs import MemoryFS
 
-from sftp_gateway.packets import Kind, Status
+from sftp_gateway.attributes import file_attributes
+from sftp_gateway.handles import FolderHandle
+from sftp_gateway.packets import Attributes, Kind, Status
+from sftp_gateway.status import EndOfDataError
 
 from .raw_client import C, R, RawClient, W, s
 from .serving import Serving
@@ -48,3 +52,30 @@ def test_requests_come_in_pieces_of_any_size(client: RawClient, monkeypatch: pyt
     assert [name for name, _, _ in replies[21].names] == ["/f"]
     assert [replies[22].code, replies[23].code] == [Status.OK, Status.FAILURE]
     assert replies[24].attributes.size == 4096
+
+
+def test_a_listing_that_breaks_tells_so_after_what_came_before() -> None:
+    def entries() -> Iterator[tuple[str, Attributes]]:
+        for number in range(1500):
+            yield f"{number:04}", file_attributes(number, 0)
+        raise OperationFailed("/d")
+
+    handle = FolderHandle("/d", entries())
+    assert len(handle.next_batch()) == 1000
+    handle.look_ahead()
+    for _ in range(2):
+        with pytest.raises(OperationFailed):
+            handle.next_batch()
+
+
+def test_what_was_looked_up_ahead_is_given_once() -> None:
+    handle = FolderHandle("/d", iter([(f"{number:04}", file_attributes(number, 0)) for number in range(2500)]))
+    given = []
+    for _ in range(3):
+        handle.look_ahead()
+        handle.look_ahead()
+        given += handle.next_batch()
+    assert [entry[4 : 4 + entry[3]] for entry in given] == [b".", b"..", *(b"%04d" % number for number in range(2500))]
+    handle.look_ahead()
+    with pytest.raises(EndOfDataError):
+        handle.next_batch()
