@@ -174,6 +174,17 @@ def below(tree: Tree, root: str) -> Tree:
     return {path: size for path, size in tree.items() if path == root or path.startswith(root + "/")}
 
 
+def differences(expected: list[Tree], found: Tree) -> list[tuple[list[str], list[str]]]:
+    """Return what is missing and what is too much, compared with each of the trees that may be expected."""
+    return [
+        (
+            sorted(str(item) for item in tree.items() - found.items()),
+            sorted(str(i) for i in found.items() - tree.items()),
+        )
+        for tree in expected
+    ]
+
+
 def check(emulator: Emulator, worker: Worker) -> None:
     """Wait until Dropbox has what was acknowledged, with or without what was under way; and no version twice."""
     expected = [worker.tree, worker.wished]
@@ -181,7 +192,9 @@ def check(emulator: Emulator, worker: Worker) -> None:
     def found() -> Tree:
         return below(emulator.control.tree(), worker.root)
 
-    until(lambda: found() in expected, "what was acknowledged is not there", 60)
+    until(
+        lambda: found() in expected, lambda: f"what was acknowledged is not there: {differences(expected, found())}", 60
+    )
     now = found()
     if worker.putting is not None and now == worker.wished:
         worker.put_done(*worker.putting)

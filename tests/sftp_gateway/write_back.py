@@ -23,11 +23,11 @@ from .serving import Serving, Session
 DEADLINE_SECONDS = 20.0
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = DEADLINE_SECONDS) -> None:
-    """Wait until something is so; a test fails where it never is."""
+def until(condition: Callable[[], bool], what: str | Callable[[], str], seconds: float = DEADLINE_SECONDS) -> None:
+    """Wait until something is so; a test fails where it never is, and says `what`."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, what
+        assert time.monotonic() < deadline, what if isinstance(what, str) else what()
         time.sleep(0.02)
 
 
