@@ -28,6 +28,8 @@ def risks(config: GatewayConfig, file: Path | None = None) -> Iterator[str]:
         yield f"metrics: {config.metrics} can be read by everybody who reaches it; there is no password"
     if not config.ban_failures:
         yield "ban_failures: 0 lets everybody guess passwords for ever"
+    if not config.connections_per_minute:
+        yield "connections_per_minute: 0 lets everybody ask for key exchanges, which cost the server most, without end"
     for key, networks, meaning in (
         ("ban_exempt", config.ban_exempt, "is never banned"),
         ("rate_exempt", config.rate_exempt, "may connect at any rate"),

@@ -221,6 +221,7 @@ def test_check_config_warns_of_what_is_risky(tmp_path: Path) -> None:
     file = tmp_path / "gateway.toml"
     file.write_text(
         'metrics = "0.0.0.0:9322"\nban_failures = 0\nban_exempt = ["0.0.0.0/0"]\nproxy_protocol = ["::/0"]\n'
+        'connections_per_minute = 0\nrate_exempt = ["::/1"]\n'
         f'compatible_algorithms = true\nprocesses = 1000\n{USER}url_file = "url"\n'.replace('url = "mem://"\n', "")
         + '[[hooks]]\nevents = ["upload"]\nurl = "http://example.com/x?key=of-the-url"\n'
     )
@@ -236,6 +237,8 @@ def test_check_config_warns_of_what_is_risky(tmp_path: Path) -> None:
         "metrics: 0.0.0.0:9322 can be read by everybody",
         "ban_failures: 0 lets everybody guess",
         "ban_exempt: 0.0.0.0/0 is most of the world, and is never banned",
+        "connections_per_minute: 0 lets everybody",
+        "rate_exempt: ::/1 is most of the world, and may connect at any rate",
         "proxy_protocol: ::/0 is most of the world, and may claim",
         "compatible_algorithms: ",
         "processes: 1000 processes share",
