@@ -35,7 +35,8 @@ def gateway(emulator: Emulator, start_gateway: StartGateway) -> SFTPGateway:
     for number in range(TIMES * 10):
         emulator.control.write(f"/files/{number}", b"x" * 50_000)
         emulator.control.write(f"/folder {number}/file", b"x")
-    return start_gateway(users=(UserConfig(name="ann", password_hash=PASSWORD_HASH, url=emulator.fs_url),))
+    url = f"{emulator.fs_url}&cache=off"  # else the tree is listed as a whole once some of its directories were
+    return start_gateway(users=(UserConfig(name="ann", password_hash=PASSWORD_HASH, url=url),))
 
 
 def client(transport: paramiko.Transport) -> RawClient:
@@ -92,13 +93,7 @@ def stall_a_commit(emulator: Emulator, client: RawClient) -> list[int]:
 
 def stall_a_listing(emulator: Emulator, client: RawClient) -> list[int]:
     emulator.control.fault("files/list_folder", "stall", None, path="/slow")
-    emulator.control.reset_cursors()  # the tree has been listed as a whole: that is forgotten when the feed hears of it
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        asked = client.path(Kind.OPENDIR, "/slow")
-        if not client.is_answered(asked, within=0.5):
-            return [asked]
-    raise AssertionError("the listing is known for ever")
+    return [client.path(Kind.OPENDIR, "/slow")]
 
 
 @pytest.mark.parametrize("stall", [stall_a_read, stall_a_commit, stall_a_listing])
