@@ -44,6 +44,9 @@ class OddServer:
         self.calls = count(1)
         self.answers = count(1)
         self.struck = 0
+        self.hit: set[str] = (
+            set()
+        )  # routes that failed the last time: whoever tries again is not to be unlucky for ever
         self.routes: list[str] = []
         self.chance = random.Random(5)
 
@@ -71,6 +74,12 @@ class OddServer:
                 del self.tree[key]
             self.journal.append(self.key(path))
             self.changed.notify_all()
+
+    def may_hit(self, route: str) -> bool:
+        """Tell whether a call may fail: not twice in a row of a route."""
+        with self.lock:
+            self.hit ^= {route}
+            return route in self.hit
 
     def key(self, path: str) -> str:
         return unicodedata.normalize("NFC", path).lower()
@@ -251,7 +260,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if route == "oauth2/token":
             self.reply(200, {"access_token": f"sl.{number}", "expires_in": 14400, "token_type": "bearer"})
             return
-        if self.strike(odd, number):
+        if self.strike(odd, route, number):
             return
         arg = json.loads(text)
         if route == "files/download":
@@ -264,7 +273,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 409, {"error": refused.args[0], **({} if "strange" in odd.quirks else {"error_summary": "x/.."})}
             )
             return
-        if "lost" in odd.quirks and number % 3 == 0:
+        if "lost" in odd.quirks and number % 3 == 0 and odd.may_hit(route):
             self.close_connection = True  # the work is done, and nobody is told
             return
         self.reply(200, result)
@@ -272,16 +281,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def body(self) -> bytes:
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
-    def strike(self, odd: OddServer, number: int) -> bool:
+    def strike(self, odd: OddServer, route: str, number: int) -> bool:
         """Fail now and then, as the quirks say."""
         if "429" in odd.quirks and number in (3, 6):
             self.send(429, b"" if number == 3 else b"Too many requests", {"Content-Type": "text/plain"})
         elif "429 both" in odd.quirks and number in (3, 6, 9):
             reason = {"reason": {".tag": "too_many_write_operations"}, "retry_after": 1}
             self.send(429, json.dumps({"error": reason}).encode(), {"Retry-After": "0"})
-        elif "503" in odd.quirks and number % 4 == 0:
+        elif "503" in odd.quirks and number % 4 == 0 and odd.may_hit(route):
             self.send(503, HTML, {"Content-Type": "text/html"})
-        elif "502 cut" in odd.quirks and number % 4 == 0:
+        elif "502 cut" in odd.quirks and number % 4 == 0 and odd.may_hit(route):
             self.send(502, HTML, {"Content-Type": "text/html", "Content-Length": "5000"})
             self.close_connection = True
         else:
