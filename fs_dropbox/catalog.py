@@ -19,7 +19,7 @@ from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry, Foun
 from fs_dropbox.errors import ApiError, TransportError, fs_errors
 from fs_dropbox.listings import Listings
 from fs_dropbox.lookups import Lookups
-from fs_dropbox.results import placed
+from fs_dropbox.results import all_placed
 from fs_dropbox.single_flight import SingleFlight
 from fs_dropbox.subtrees import Subtrees
 
@@ -273,11 +273,11 @@ class Catalog:
         """Return the children of a folder that so many pages tell of, and whether these are all."""
         children: dict[str, Present] = {}
         page = self._client.list_folder(paths.to_api(path))
-        _apply(children, _placed(page.entries, path))
+        _apply(children, all_placed(page.entries, path))
         while page.has_more and most > 1:
             most -= 1
             page = self._client.list_folder_continue(page.cursor)
-            _apply(children, _placed(page.entries, path))
+            _apply(children, all_placed(page.entries, path))
         children.pop(key, None)
         self._lookups.listed(key, is_whole=not page.has_more)
         if page.has_more:
@@ -339,10 +339,10 @@ class Catalog:
         for attempt in range(_ATTEMPTS):
             page = self._client.list_folder(paths.to_api(path), recursive=recursive)
             try:
-                yield _placed(page.entries, path, recursive=recursive)
+                yield all_placed(page.entries, path, recursive=recursive)
                 while page.has_more:
                     page = self._client.list_folder_continue(page.cursor)
-                    yield _placed(page.entries, path, recursive=recursive)
+                    yield all_placed(page.entries, path, recursive=recursive)
             except ApiError as error:
                 if error.tag[:1] != ("reset",) or attempt + 1 == _ATTEMPTS:
                     raise
@@ -368,18 +368,6 @@ def _call_errors(path: str) -> Iterator[None]:
             yield
     except TimeoutError as error:
         raise fs.errors.OperationTimeout(path, exc=error) from error
-
-
-def _placed(entries: list[Entry], folder: str, *, recursive: bool = False) -> list[Entry]:
-    """Return what a listing of a folder tells, with paths where Dropbox tells none.
-
-    Raises TransportError where they are not to be known: of a recursive listing, which can do without.
-    """
-    if all(entry.path_lower for entry in entries):
-        return entries
-    if recursive:
-        raise TransportError("protocol", "entries without paths")
-    return [placed(entry, paths.join(paths.to_api(folder), entry.name)) for entry in entries]
 
 
 def _apply(entries: dict[str, Present], page: Iterable[Entry]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 from fs_dropbox import paths
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry, decode, decode_file
-from fs_dropbox.errors import ApiError, tags
+from fs_dropbox.errors import ApiError, TransportError, tags
 
 KINDS: Final = frozenset({"file", "folder", "deleted"})
 
@@ -61,6 +61,18 @@ def placed(entry: Placeable, path: str) -> Placeable:
     if entry.path_lower or not path.startswith("/"):
         return entry
     return entry._replace(path_lower=paths.key(path), path_display=path)
+
+
+def all_placed(entries: list[Entry], folder: str, *, recursive: bool = False) -> list[Entry]:
+    """Return what a listing of a folder tells, with paths where Dropbox tells none.
+
+    Raises TransportError where they are not to be known: of a recursive listing, which can do without.
+    """
+    if all(entry.path_lower for entry in entries):
+        return entries
+    if recursive:
+        raise TransportError("protocol", "entries without paths")
+    return [placed(entry, paths.join(paths.to_api(folder), entry.name)) for entry in entries]
 
 
 def decode_result(result: dict[str, Any]) -> FileEntry | FolderEntry:
