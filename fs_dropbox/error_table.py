@@ -112,6 +112,10 @@ TABLE: Final[dict[Tags, Rule]] = {
     ("insufficient_quota",): _FULL,
     ("team_folder_insufficient_quota",): (errors.InsufficientStorage, "the team folder is full"),
     ("member_folder_insufficient_quota",): (errors.InsufficientStorage, "the member's folder is full"),
+    ("invalid_async_job_id",): (
+        errors.RemoteConnectionError,
+        "Dropbox has forgotten what it was doing; look whether it was done",
+    ),
     ("internal_error",): (errors.RemoteConnectionError, "Dropbox has an internal problem; look whether it was done"),
     ("cant_move_shared_folder",): (errors.PermissionDenied, "this shared folder cannot be moved there"),
     ("cant_move_into_vault", "is_shared_folder"): (errors.PermissionDenied, "a shared folder cannot be put into Vault"),
