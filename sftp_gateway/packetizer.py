@@ -32,6 +32,7 @@ STALL_SECONDS = 900.0
 """A peer that takes no byte for so long is gone. Suspended clients come back within minutes, and little waits here."""
 
 _CHANNEL_DATA: Final = 94
+_MOST_SEQUENCE: Final = 2**32 - 1
 
 
 class _Payload:
@@ -67,11 +68,13 @@ class GatewayPacketizer(Packetizer):
         self._more = False  # the last receive filled the buffer
         self._poll: select.poll | None = None
         self._unsealer: Unsealer | None = None
+        self._in_bytes = self._in_packets = 0  # under the keys of _unsealer
         self._wake_lock = threading.Lock()
         self._wake_fds: tuple[int, int] | None = None  # guarded by _wake_lock
         self._woken = False
         # guarded by paramiko's write lock
         self._sealer: Sealer | None = None
+        self._out_bytes = self._out_packets = 0  # under the keys of _sealer
         self._corked = 0
         self._outbox: list[bytes] = []
         self._outbox_bytes = 0
@@ -84,6 +87,7 @@ class GatewayPacketizer(Packetizer):
         private: Any = self
         with private._Packetizer__write_lock:
             self._sealer = None
+            self._out_bytes = self._out_packets = 0
             if private._Packetizer__aead_out:
                 self._sealer = Sealer(private._Packetizer__block_engine_out, private._Packetizer__iv_out)
 
@@ -92,6 +96,7 @@ class GatewayPacketizer(Packetizer):
         super().set_inbound_cipher(*args, **options)
         private: Any = self
         self._unsealer = None
+        self._in_bytes = self._in_packets = 0
         if private._Packetizer__aead_in:
             self._unsealer = Unsealer(private._Packetizer__block_engine_in, private._Packetizer__iv_in)
 
@@ -139,12 +144,13 @@ class GatewayPacketizer(Packetizer):
 
     def read_message(self) -> tuple[int, Message]:
         """Return the next message that `deliver` does not take; see paramiko's method for the errors."""
+        private: Any = self
         while self._unsealer is not None:
             payload = self._next_payload(self._unsealer)
             if payload[0] == _CHANNEL_DATA and self.deliver(payload):
                 continue
             message = Message(bytes(payload[1:]))
-            message.seqno = (self._sequence_in - 1) & 0xFFFF_FFFF
+            message.seqno = (private._Packetizer__sequence_number_in - 1) & _MOST_SEQUENCE
             return payload[0], message
         found: tuple[int, Message] = super().read_message()
         return found
@@ -337,55 +343,31 @@ class GatewayPacketizer(Packetizer):
             poll.register(self._peer, select.POLLOUT)
             poll.poll(100)
 
-    # -- what paramiko counts, to number packets and to exchange keys in time
-
-    @property
-    def _sequence_in(self) -> int:
-        private: Any = self
-        number: int = private._Packetizer__sequence_number_in
-        return number
+    # -- what is counted, to number packets and to exchange keys in time
 
     def _count_in(self, size: int) -> None:
         private: Any = self
-        private._Packetizer__sequence_number_in = self._following(private._Packetizer__sequence_number_in)
-        private._Packetizer__received_bytes += size
-        private._Packetizer__received_packets += 1
-        if self.need_rekey():
-            private._Packetizer__received_bytes_overflow += size
-            private._Packetizer__received_packets_overflow += 1
-            if (
-                private._Packetizer__received_packets_overflow >= self.REKEY_PACKETS_OVERFLOW_MAX
-                or private._Packetizer__received_bytes_overflow >= self.REKEY_BYTES_OVERFLOW_MAX
-            ):
-                raise SSHException("the client does not exchange keys when asked to")
+        private._Packetizer__sequence_number_in = (private._Packetizer__sequence_number_in + 1) & _MOST_SEQUENCE
+        self._in_bytes += size
+        self._in_packets += 1
+        if self._in_bytes < self.REKEY_BYTES and self._in_packets < self.REKEY_PACKETS:
+            return
+        if not self.need_rekey():
+            private._trigger_rekey()
         elif (
-            private._Packetizer__received_bytes >= self.REKEY_BYTES
-            or private._Packetizer__received_packets >= self.REKEY_PACKETS
+            self._in_bytes >= self.REKEY_BYTES + self.REKEY_BYTES_OVERFLOW_MAX
+            or self._in_packets >= self.REKEY_PACKETS + self.REKEY_PACKETS_OVERFLOW_MAX
         ):
-            self._ask_for_keys()
+            raise SSHException("the client does not exchange keys when asked to")
 
     def _count_out(self, size: int) -> None:
         private: Any = self
-        private._Packetizer__sequence_number_out = self._following(private._Packetizer__sequence_number_out)
-        private._Packetizer__sent_bytes += size
-        private._Packetizer__sent_packets += 1
-        if (
-            private._Packetizer__sent_bytes >= self.REKEY_BYTES
-            or private._Packetizer__sent_packets >= self.REKEY_PACKETS
-        ) and not self.need_rekey():
-            self._ask_for_keys()
-
-    def _ask_for_keys(self) -> None:
-        private: Any = self
-        private._Packetizer__received_bytes_overflow = 0
-        private._Packetizer__received_packets_overflow = 0
-        private._trigger_rekey()
-
-    def _following(self, number: int) -> int:
-        number = (number + 1) & 0xFFFF_FFFF
-        if not number and not self._initial_kex_done:  # type: ignore[attr-defined]
-            raise SSHException("the numbers of packets began anew before the first key exchange was over")
-        return number
+        private._Packetizer__sequence_number_out = (private._Packetizer__sequence_number_out + 1) & _MOST_SEQUENCE
+        self._out_bytes += size
+        self._out_packets += 1
+        too_much = self._out_bytes >= self.REKEY_BYTES or self._out_packets >= self.REKEY_PACKETS
+        if too_much and not self.need_rekey():
+            private._trigger_rekey()
 
 
 def _without(pieces: list[Piece], sent: int) -> list[Piece]:

@@ -16,10 +16,10 @@ TAG_BYTES: Final = 16
 LENGTH_BYTES: Final = 4
 _BLOCK_BYTES: Final = 16
 _LEAST_PADDING: Final = 4
-_FIXED_BYTES: Final = 4  # of the nonce; the rest counts the packets
 _RANDOM_BYTES: Final = 4096
 _HEAD: Final = struct.Struct(">IB")
-_NONCE: Final = struct.Struct(">4sQ")
+_NONCE: Final = struct.Struct(">4sQ")  # RFC 5647, section 7.1: what stays, and a number that counts packets
+_MOST_COUNT: Final = 2**64 - 1
 _LENGTH: Final = struct.Struct(">I")
 
 Piece = bytes | memoryview
@@ -35,29 +35,14 @@ class Engine(Protocol):
         """Return the data; raises where the tag is wrong."""
 
 
-class _Nonces:
-    """The nonces of one direction under one key: RFC 5647, section 7.1."""
-
-    __slots__ = ("_count", "_fixed")
-
-    def __init__(self, first: bytes) -> None:
-        self._fixed = first[:_FIXED_BYTES]
-        self._count = int.from_bytes(first[_FIXED_BYTES:], "big")
-
-    def next(self) -> bytes:
-        nonce = _NONCE.pack(self._fixed, self._count)
-        self._count = (self._count + 1) & 0xFFFF_FFFF_FFFF_FFFF
-        return nonce
-
-
 class Sealer:
     """Makes packets out of payloads, under one key. Not thread-safe."""
 
-    __slots__ = ("_engine", "_nonces", "_random", "_taken")
+    __slots__ = ("_count", "_engine", "_fixed", "_random", "_taken")
 
     def __init__(self, engine: Engine, first_nonce: bytes) -> None:
         self._engine = engine
-        self._nonces = _Nonces(first_nonce)
+        self._fixed, self._count = _NONCE.unpack(first_nonce)
         self._random = b""
         self._taken = 0
 
@@ -69,7 +54,9 @@ class Sealer:
         head = _HEAD.pack(1 + size + padding, padding)
         length = head[:LENGTH_BYTES]
         plain = b"".join((head[LENGTH_BYTES:], *pieces, self._pad(padding)))
-        return length, self._engine.encrypt(self._nonces.next(), plain, length)
+        nonce = _NONCE.pack(self._fixed, self._count)
+        self._count = (self._count + 1) & _MOST_COUNT
+        return length, self._engine.encrypt(nonce, plain, length)
 
     def _pad(self, count: int) -> bytes:
         """Return random bytes; asking the system for so few each time would be dear."""
@@ -83,11 +70,11 @@ class Sealer:
 class Unsealer:
     """Takes payloads out of packets, under one key. Not thread-safe."""
 
-    __slots__ = ("_engine", "_nonces")
+    __slots__ = ("_count", "_engine", "_fixed")
 
     def __init__(self, engine: Engine, first_nonce: bytes) -> None:
         self._engine = engine
-        self._nonces = _Nonces(first_nonce)
+        self._fixed, self._count = _NONCE.unpack(first_nonce)
 
     @staticmethod
     def size(received: bytearray, start: int) -> int:
@@ -97,8 +84,10 @@ class Unsealer:
 
     def unseal(self, packet: memoryview) -> memoryview:
         """Return the payload of a whole packet; raises ValueError where it was tampered with or makes no sense."""
+        nonce = _NONCE.pack(self._fixed, self._count)
+        self._count = (self._count + 1) & _MOST_COUNT
         try:
-            plain = self._engine.decrypt(self._nonces.next(), packet[LENGTH_BYTES:], packet[:LENGTH_BYTES])
+            plain = self._engine.decrypt(nonce, packet[LENGTH_BYTES:], packet[:LENGTH_BYTES])
         except InvalidTag:
             raise ValueError("a packet was tampered with") from None
         padding = plain[0]

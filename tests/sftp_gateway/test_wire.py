@@ -35,8 +35,7 @@ def test_paramiko_still_has_what_is_used() -> None:
     packetizer = Packetizer(ours)
     for name in (
         "remainder", "write_lock", "keepalive_last", "aead_in", "aead_out", "block_engine_in", "block_engine_out",
-        "iv_in", "iv_out", "sequence_number_in", "sequence_number_out", "received_bytes", "received_packets",
-        "received_bytes_overflow", "received_packets_overflow", "sent_bytes", "sent_packets",
+        "iv_in", "iv_out", "sequence_number_in", "sequence_number_out",
     ):  # fmt: skip
         assert hasattr(packetizer, f"_Packetizer__{name}"), f"paramiko {paramiko.__version__}: {name} moved"
     for name in ("_trigger_rekey", "_check_keepalive", "_initial_kex_done"):
