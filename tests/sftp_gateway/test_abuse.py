@@ -218,16 +218,17 @@ def test_more_than_the_window_allows_ends_the_connection(
 ) -> None:
     gateway = start_gateway()
     transport = connect(gateway, "ann", PASSWORD)
-    channel = transport.open_session(timeout=10)
+    channel = transport.open_session(timeout=10, window_size=32_768)
+    piece = bytes(32_000)
     if subsystem:
         channel.invoke_subsystem("sftp")
-        # A WRITE that is never complete: nothing of it is taken in.
-        transport._send_message(channel_data(channel, struct.pack(">IB", MAX_PACKET, 6)))
+        body = struct.pack(">BI", Kind.REALPATH, 1) + s(b"/" + b"x" * 1000)
+        piece = 30 * (struct.pack(">I", len(body)) + body)  # the answers are never read: soon no more is taken in
     sent = 0
     with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
         while transport.is_active() and sent < 20 * WINDOW_BYTES:
-            transport._send_message(channel_data(channel, bytes(32_000)))
-            sent += 32_000
+            transport._send_message(channel_data(channel, piece))
+            sent += len(piece)
     transport.join(20)
     assert not transport.is_active()
     wait_for_no_connection(gateway)
