@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import paramiko
+from paramiko.common import MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA, MSG_CHANNEL_WINDOW_ADJUST
 from paramiko.ssh_exception import SSHException
 
 from sftp_gateway.sealing import Piece
@@ -27,11 +28,8 @@ PACKET_OVERHEAD: Final = 64
 REKEY_PAUSE_SECONDS: Final = 0.02
 
 _DATA_HEAD = struct.Struct(">BII")
-_CHANNEL_DATA = 94
 _ADJUST = struct.Struct(">BII")
-_CHANNEL_WINDOW_ADJUST = 93
 _ASIDE_HEAD = struct.Struct(">BIII")
-_CHANNEL_EXTENDED_DATA = 95
 _STDERR = 1
 MAX_ASIDES: Final = 20
 
@@ -97,7 +95,6 @@ class ChannelStream:
         # of the transport's thread
         self.unconsumed = 0  # bytes received that were not taken in yet
         self._grant = 0  # how many bytes more the client may send, which it has not been told yet
-        self._head_sent = 0
         self._exit_status: int | None = None
 
     def start(self) -> None:
@@ -232,19 +229,19 @@ class ChannelStream:
     def _send_grant(self) -> None:
         grant, self._grant = self._grant, 0
         if not self.channel.closed:
-            adjust = _ADJUST.pack(_CHANNEL_WINDOW_ADJUST, self.channel.remote_chanid, grant)
+            adjust = _ADJUST.pack(MSG_CHANNEL_WINDOW_ADJUST, self.channel.remote_chanid, grant)
             self.transport.packetizer.send_pieces((adjust,), len(adjust))
 
     def _send_aside(self, line: bytes) -> None:
         with self.channel.lock:
             self.channel.out_window_size -= len(line)
-        head = _ASIDE_HEAD.pack(_CHANNEL_EXTENDED_DATA, self.channel.remote_chanid, _STDERR, len(line))
+        head = _ASIDE_HEAD.pack(MSG_CHANNEL_EXTENDED_DATA, self.channel.remote_chanid, _STDERR, len(line))
         self.transport.packetizer.send_pieces((head, line), len(head) + len(line))
 
     def _send_data(self) -> None:
         """Send what the client's window has room for, in channel packets as large as it takes them."""
         channel, out = self.channel, self._out
-        window = 0 if channel.closed or channel.eof_sent else channel.out_window_size
+        window = channel.out_window_size if self._room() else 0
         largest = channel.out_max_packet_size - PACKET_OVERHEAD
         sent = 0
         try:
@@ -253,25 +250,18 @@ class ChannelStream:
                 room = min(largest, window - sent)
                 pieces: list[Piece] = [b""]
                 while out and size < room:
-                    piece = out[0]
-                    if self._head_sent:
-                        piece = memoryview(piece)[self._head_sent :]
-                    if len(piece) <= room - size:
-                        self._head_sent = 0
-                        out.popleft()
-                    else:
+                    piece = out.popleft()
+                    if len(piece) > room - size:
+                        out.appendleft(memoryview(piece)[room - size :])
                         piece = memoryview(piece)[: room - size]
-                        self._head_sent += room - size
                     pieces.append(piece)
                     size += len(piece)
                 sent += size
-                pieces[0] = _DATA_HEAD.pack(_CHANNEL_DATA, channel.remote_chanid, size)
+                pieces[0] = _DATA_HEAD.pack(MSG_CHANNEL_DATA, channel.remote_chanid, size)
                 self.transport.packetizer.send_pieces(pieces, _DATA_HEAD.size + size)
         finally:
             with channel.lock:
                 channel.out_window_size -= sent
             with self._lock:
-                if out is self._out:
+                if out is self._out:  # else what it held is of no use any more
                     self.pending -= sent
-                else:  # what it held is of no use any more
-                    self._head_sent = 0

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from paramiko.common import MSG_CHANNEL_DATA
 from paramiko.message import Message
 from paramiko.packet import NeedRekeyException, Packetizer
 from paramiko.ssh_exception import SSHException
@@ -31,7 +32,6 @@ IDLE_SECONDS: Final = 5.0
 STALL_SECONDS = 900.0
 """A peer that takes no byte for so long is gone. Suspended clients come back within minutes, and little waits here."""
 
-_CHANNEL_DATA: Final = 94
 _MOST_SEQUENCE: Final = 2**32 - 1
 
 
@@ -147,7 +147,7 @@ class GatewayPacketizer(Packetizer):
         private: Any = self
         while self._unsealer is not None:
             payload = self._next_payload(self._unsealer)
-            if payload[0] == _CHANNEL_DATA and self.deliver(payload):
+            if payload[0] == MSG_CHANNEL_DATA and self.deliver(payload):
                 continue
             message = Message(bytes(payload[1:]))
             message.seqno = (private._Packetizer__sequence_number_in - 1) & _MOST_SEQUENCE
@@ -281,20 +281,11 @@ class GatewayPacketizer(Packetizer):
                 return
             length, sealed = sealer.seal(pieces, size)
             self._count_out(LENGTH_BYTES + len(sealed))
-            self._outbox += (length, sealed)
-            self._outbox_bytes += LENGTH_BYTES + len(sealed)
-            if not self._corked:
-                self._empty_outbox()
-            elif self._outbox_bytes >= SEND_BYTES:
-                self._empty_outbox()
-                self._turn.take()
+            self._put(length, sealed)
 
     def write_all(self, out: bytes) -> None:  # type: ignore[override]
         """Send `out`, or keep it where `cork` is active; raises EOFError when the peer is gone or takes nothing."""
-        self._outbox.append(out)
-        self._outbox_bytes += len(out)
-        if not self._corked or self._outbox_bytes >= SEND_BYTES:
-            self._empty_outbox()
+        self._put(out)
 
     def cork(self) -> None:
         """Collect what is sent from now on and send it in few writes. By the thread that reads; others wait."""
@@ -312,6 +303,15 @@ class GatewayPacketizer(Packetizer):
                 self._empty_outbox()
         finally:
             private._Packetizer__write_lock.release()
+
+    def _put(self, *parts: bytes) -> None:
+        self._outbox += parts
+        self._outbox_bytes += sum(map(len, parts))
+        if not self._corked:
+            self._empty_outbox()
+        elif self._outbox_bytes >= SEND_BYTES:
+            self._empty_outbox()
+            self._turn.take()  # whoever has corked goes on working
 
     def _empty_outbox(self) -> None:
         """Send what is in the outbox. Under the write lock: messages stay in order; others' turn comes meanwhile."""
