@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 DEADLINE_SECONDS = 30.0  # the machine may be busy with other tests
+PAUSES_SECONDS = 0.002, 0.05
+
+Result = TypeVar("Result")
 
 
 def eventually(
-    condition: Callable[[], object], what: str = "it did not come true in time", seconds: float = DEADLINE_SECONDS
-) -> None:
-    """Wait until a condition holds; fail with `what` where it does not within `seconds`."""
+    condition: Callable[[], Result],
+    what: str | Callable[[], str] = "it did not come true in time",
+    seconds: float = DEADLINE_SECONDS,
+) -> Result:
+    """Wait until a condition holds and return what it came to; fail with `what` where it does not within `seconds`."""
     deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.005)
+    pause, longest = PAUSES_SECONDS
+    while not (result := condition()):
+        assert time.monotonic() < deadline, what if isinstance(what, str) else what()
+        time.sleep(pause)
+        pause = min(1.5 * pause, longest)
+    return result

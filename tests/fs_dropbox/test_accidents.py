@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import fs.errors
 import pytest
@@ -21,17 +20,11 @@ import pytest
 from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.retry import SystemClock
+from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 30.0
 LARGE = bytes(range(256)) * 160_000
-
-
-def eventually(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
 
 
 def python(emulator: Emulator, program: str) -> subprocess.Popen[str]:

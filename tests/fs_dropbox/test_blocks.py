@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from fs_dropbox.blocks import ALL_BYTES, BLOCK_BYTES, IDLE_SECONDS, SPAN_BLOCKS, BlockBudget, BlockReader
+from tests.waiting import eventually
 
 CONTENT = random.Random(1).randbytes(20 * 2**20 + 12_345)
 
@@ -46,13 +46,6 @@ class Origin:
 def executor() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(4) as pool:
         yield pool
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def read_all(reader: BlockReader, size: int) -> bytes:
@@ -212,7 +205,7 @@ def test_hundreds_of_readers_keep_within_the_budget(executor: ThreadPoolExecutor
     for offset in range(0, 12 * BLOCK_BYTES, 5 * BLOCK_BYTES // 2):
         for reader in readers:
             assert reader.read(offset, 600_000) == CONTENT[offset : offset + 600_000]
-    wait_until(lambda: not any(reader._spans for reader in readers))
+    eventually(lambda: not any(reader._spans for reader in readers))
     assert 0 < held(*readers) * BLOCK_BYTES <= ALL_BYTES
     for reader in readers:
         reader.close()
@@ -244,7 +237,7 @@ def test_what_was_fetched_ahead_is_not_dropped_before_it_is_read(executor: Threa
     origin = Origin()
     reader = BlockReader(origin.fetch, len(CONTENT), submit=executor.submit, limit_bytes=8 * 2**20)
     for offset in range(0, len(CONTENT), 100_000):
-        wait_until(lambda: not reader._spans)  # whatever is asked for is here before the next read
+        eventually(lambda: not reader._spans)  # whatever is asked for is here before the next read
         assert reader.read(offset, 100_000) == CONTENT[offset : offset + 100_000]
         assert held(reader) * BLOCK_BYTES <= 8 * 2**20
     assert origin.fetched == len(CONTENT)
@@ -264,7 +257,7 @@ def test_with_little_memory_pieces_are_small_and_yet_not_single_blocks(executor:
     origin = Origin()
     reader = BlockReader(origin.fetch, len(CONTENT), submit=executor.submit, limit_bytes=8 * BLOCK_BYTES)
     for offset in range(0, len(CONTENT), 100_000):
-        wait_until(lambda: not reader._spans)
+        eventually(lambda: not reader._spans)
         assert reader.read(offset, 100_000) == CONTENT[offset : offset + 100_000]
         assert held(reader) <= 8
     assert origin.fetched == len(CONTENT)
@@ -276,7 +269,7 @@ def test_a_reader_that_is_closed_while_others_wait_for_its_blocks(executor: Thre
     origin.gate.clear()
     reader = BlockReader(origin.fetch, len(CONTENT), submit=executor.submit)
     reads = [executor.submit(reader.read, 0, 100) for _ in range(3)]
-    wait_until(lambda: bool(origin.ranges))
+    eventually(lambda: bool(origin.ranges))
     reader.close()
     origin.gate.set()
     outcomes = [read.exception(10) for read in reads]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -16,6 +16,7 @@ from fs_dropbox.changes import ChangeFeed
 from fs_dropbox.client import Longpoll, Page
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry
 from fs_dropbox.errors import ApiError, AuthError, TransportError
+from tests.waiting import eventually
 
 DEADLINE_SECONDS = 10.0
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -100,14 +101,6 @@ def feed(journal: Journal, cache: MetadataCache) -> Iterator[ChangeFeed]:
     assert feed.wait_live(DEADLINE_SECONDS)
     yield feed
     feed.stop()
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.005)
 
 
 def test_changes_reach_the_cache_in_order_over_all_pages(

@@ -10,8 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ import pytest
 from fs_dropbox.connections import Connection, Connections
 from fs_dropbox.emulator import Emulator
 from tests.fs_dropbox.command_line import COMMAND, ROOT, environment, run, start
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -33,13 +32,6 @@ def store(env: dict[str, str], emulator: Emulator) -> Connections:
     plain = emulator.fs_url.partition("?")[0]
     connections.put(Connection("Dropbox (Ann Example)", plain, account="Ann Example", email="ann@example.com"))
     return connections
-
-
-def _wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 # Without its library
@@ -146,7 +138,7 @@ def test_interrupting_a_transfer_leaves_nothing_half_written(
         (tmp_path / "up" / str(number)).write_bytes(os.urandom(4_000_000))
     emulator.control.latency(upload_bytes_per_second=500_000)
     with start("mirror", str(tmp_path / "up"), ":/up", env=env) as process:
-        _wait_until(lambda: any("upload" in record.route for record in emulator.control.requests()))
+        eventually(lambda: any("upload" in record.route for record in emulator.control.requests()))
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 130

@@ -14,19 +14,13 @@ import pytest
 
 from fs_dropbox import DropboxFS, dialing
 from fs_dropbox.emulator import Emulator
+from tests.waiting import eventually
 
 CLOSE_SECONDS = 2.0
 DEADLINE_SECONDS = 20.0
 LARGE = bytes(20_000_000)
 OURS = "fs-dropbox"
 State = Callable[[DropboxFS, Emulator], list[Callable[[], object]]]
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.005)
 
 
 def struck_by(route: str, kind: str, **parameters: object) -> Callable[[Emulator], None]:

@@ -17,17 +17,10 @@ from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.entries import FileEntry
 from fs_dropbox.retry import RetryPolicy
+from tests.waiting import eventually
 
 DEADLINE_SECONDS = 20.0
 LARGE = bytes(range(256)) * 80_000  # several upload blocks
-
-
-def eventually(condition: Callable[[], Any]) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
 
 
 @pytest.fixture

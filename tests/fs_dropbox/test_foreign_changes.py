@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
 
 import fs.errors
 import pytest
@@ -21,16 +20,9 @@ from fs_dropbox.emulator import Emulator
 from fs_dropbox.emulator.errors import CallError
 from fs_dropbox.entries import DeletedEntry, Entry
 from fs_dropbox.errors import VersionConflict
+from tests.waiting import eventually
 
 DEADLINE_SECONDS = 20.0
-
-
-def eventually(condition: Callable[[], Any]) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
 
 
 def live(account: DropboxFS) -> DropboxFS:

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import random
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from fs_dropbox.memory import Allowance, Buffer
+from tests.waiting import eventually
 
 DATA = random.Random(5).randbytes(3_000_000)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def fill(buffer: Buffer, data: bytes, piece: int = 70_000) -> None:
@@ -40,7 +32,7 @@ def test_an_allowance_is_kept_to_and_waiters_go_in_turn() -> None:
     for size in (90, 5):
         threads.append(threading.Thread(target=take, args=(size,)))
         threads[-1].start()
-        wait_until(lambda: len(allowance._queue) == len(threads))
+        eventually(lambda: len(allowance._queue) == len(threads))
     allowance.give(20)
     assert not allowance.try_take(1)  # others came first
     assert order == []

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import fs.errors
@@ -12,6 +10,7 @@ import pytest
 
 from fs_dropbox import DropboxFS
 from fs_dropbox.errors import VersionConflict
+from tests.waiting import eventually
 
 from .odd_server import OddServer, serving
 
@@ -111,13 +110,13 @@ def test_changes_of_others_are_heard(tmp_path: Path, quirks: tuple[str, ...]) ->
     with serving(odd, tmp_path) as arguments, DropboxFS(**arguments, cache_ttl_seconds=3600) as account:
         odd.put("/folder/old", b"old")
         assert account.listdir("folder") == ["old"]
-        wait_for(lambda: account.feed_is_live)
+        eventually(lambda: account.feed_is_live)
         assert account.listdir("folder") == ["old"]
         odd.put("/folder/new", b"new")
         odd.drop("/folder/old")
-        wait_for(lambda: account.listdir("folder") == ["new"])
+        eventually(lambda: account.listdir("folder") == ["new"])
         odd.put("/folder/new", b"newer")
-        wait_for(lambda: account.readtext("folder/new") == "newer")
+        eventually(lambda: account.readtext("folder/new") == "newer")
 
 
 def test_an_update_of_what_others_have_changed(tmp_path: Path) -> None:
@@ -130,10 +129,3 @@ def test_an_update_of_what_others_have_changed(tmp_path: Path) -> None:
         with pytest.raises(VersionConflict):
             file.close()
         assert odd.tree["/file"][2] == b"theirs"
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

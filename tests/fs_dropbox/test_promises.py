@@ -16,14 +16,7 @@ from fs_dropbox.content_hash import BLOCK_SIZE, ContentHash
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.errors import ApiError
 from fs_dropbox.upload import APPENDS_IN_ALL, Uploader
-
-
-def until(condition: Callable[[], Any]) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + 20.0
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
+from tests.waiting import eventually
 
 
 def arguments(emulator: Emulator, route: str) -> list[dict[str, Any]]:
@@ -75,15 +68,15 @@ def test_after_a_reset_nothing_known_before_is_believed(
 ) -> None:
     account = open_dropbox(cache_ttl_seconds=3600)
     account.exists("anything")
-    until(lambda: account.feed_is_live)
+    eventually(lambda: account.feed_is_live)
     told: list[int] = []
     account.subscribe(lambda entries: told.append(len(entries)))
     emulator.control.write("/file", b"one")
-    until(lambda: told == [1])  # or the deletion might be told together with it, and nobody would meet the reset
+    eventually(lambda: told == [1])  # or the deletion might be told together with it, and nobody would meet the reset
     assert account.listdir("/") == ["file"]
     emulator.control.fault("files/list_folder/continue", "cursor_reset")
     emulator.control.delete("/file")
-    until(lambda: told == [1, 0] and account.feed_is_live)
+    eventually(lambda: told == [1, 0] and account.feed_is_live)
     assert account.listdir("/") == []
     assert not account.exists("/file")
 
@@ -104,7 +97,7 @@ def test_appends_of_all_uploads_together_are_bounded(make_client: Callable[..., 
     try:
         with ThreadPoolExecutor(len(uploads)) as writers:
             running = [writers.submit(write, number) for number in range(len(uploads))]
-            until(lambda: sum(written) >= APPENDS_IN_ALL)
+            eventually(lambda: sum(written) >= APPENDS_IN_ALL)
             time.sleep(0.3)  # what must not happen has no end to wait for
             # Each upload also holds the block that it fills.
             assert sum(written) <= APPENDS_IN_ALL + len(uploads)

@@ -19,6 +19,7 @@ from fs_dropbox.emulator import Emulator
 from fs_dropbox.errors import ApiError, TransportError, reason
 from fs_dropbox.memory import Allowance
 from fs_dropbox.upload import APPENDS_PER_UPLOAD, Checkpoint, Upload, Uploader
+from tests.waiting import eventually
 
 START = "files/upload_session/start"
 APPEND = "files/upload_session/append_v2"
@@ -168,13 +169,6 @@ def test_faults_go_unnoticed(
     assert len(uploader.client.list_revisions("/file")) == 1  # type: ignore[attr-defined]
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_a_failed_append_fails_the_commit(emulator: Emulator, uploader: Uploader) -> None:
     emulator.control.write("/file", b"old")
     emulator.control.fault(APPEND, "error", count=None, error={".tag": "too_large"})
@@ -191,7 +185,7 @@ def test_a_failed_append_fails_the_writes_that_follow(emulator: Emulator, upload
     emulator.control.fault(APPEND, "error", count=None, error={".tag": "too_large"})
     upload = uploader.open(Commit("/file", "overwrite"))
     upload.write(content(2 * BLOCK_SIZE))
-    wait_until(lambda: emulator.control.faults_struck == 1)
+    eventually(lambda: emulator.control.faults_struck == 1)
     with pytest.raises(ApiError, match="too_large"):
         upload.write(content((APPENDS_PER_UPLOAD + 3) * BLOCK_SIZE))
     for use in (lambda: upload.write(b"x"), upload.commit):
@@ -204,7 +198,7 @@ def test_a_failed_append_fails_the_writes_that_follow(emulator: Emulator, upload
 def test_a_session_that_dropbox_has_forgotten_is_a_clear_error(emulator: Emulator, uploader: Uploader) -> None:
     upload = uploader.open(Commit("/file", "add"))
     upload.write(content(2 * BLOCK_SIZE))
-    wait_until(lambda: emulator.control.calls()[APPEND] == 1)
+    eventually(lambda: emulator.control.calls()[APPEND] == 1)
     emulator.control.advance(8 * 86400)
     with pytest.raises(ApiError) as caught:
         upload.commit()
@@ -216,7 +210,7 @@ def test_the_token_may_expire_in_the_middle(emulator: Emulator, uploader: Upload
     data = content(4 * BLOCK_SIZE)
     upload = uploader.open(Commit("/file", "add"))
     upload.write(data[: 2 * BLOCK_SIZE])
-    wait_until(lambda: emulator.control.calls()[APPEND] == 1)
+    eventually(lambda: emulator.control.calls()[APPEND] == 1)
     emulator.control.expire_tokens()
     upload.write(data[2 * BLOCK_SIZE :])
     upload.commit()
@@ -284,7 +278,7 @@ def test_many_open_uploads_keep_within_the_memory_of_all(emulator: Emulator, upl
         list(pool.map(lambda file: file.commit(), files[:10]))
     assert [emulator.control.read(f"/{number}") == data for number in range(10)] == [True] * 10
     assert not emulator.control.exists("/10")
-    wait_until(lambda: not uploader.sending.taken_bytes)
+    eventually(lambda: not uploader.sending.taken_bytes)
     assert uploader.collected.taken_bytes == 0
 
 
@@ -324,7 +318,7 @@ def test_abort_breaks_off_what_is_under_way(emulator: Emulator, uploader: Upload
     emulator.control.fault(APPEND, "stall", count=None, at="answer")
     upload = uploader.open(Commit("/file", "add"))
     upload.write(content(3 * BLOCK_SIZE))
-    wait_until(lambda: emulator.control.faults_struck == 2)
+    eventually(lambda: emulator.control.faults_struck == 2)
     began = time.monotonic()
     upload.abort()
     while any(thread.name.startswith("fs-dropbox-append") for thread in threading.enumerate()):
@@ -337,7 +331,7 @@ def test_closing_the_client_ends_uploads(emulator: Emulator, uploader: Uploader,
     emulator.control.fault(APPEND, "stall", count=None, at="answer")
     upload = uploader.open(Commit("/file", "add"))
     upload.write(content(3 * BLOCK_SIZE))
-    wait_until(lambda: emulator.control.faults_struck > 0)
+    eventually(lambda: emulator.control.faults_struck > 0)
     began = time.monotonic()
     client.close()
     uploader.close()
@@ -460,11 +454,11 @@ def test_what_need_not_wait_is_taken_at_once(emulator: Emulator, uploader: Uploa
     taken = given_at_once(upload, data)
     assert taken == (APPENDS_PER_UPLOAD + 1) * BLOCK_SIZE, "as many as are sent at once, and one that is filled"
     emulator.control.clear_faults()
-    wait_until(lambda: upload.checkpoint is not None and upload.checkpoint.sent == APPENDS_PER_UPLOAD * BLOCK_SIZE)
+    eventually(lambda: upload.checkpoint is not None and upload.checkpoint.sent == APPENDS_PER_UPLOAD * BLOCK_SIZE)
     assert taken + given_at_once(upload, data[taken:], 300_001) == len(data)
     upload.commit()
     assert emulator.control.read("/file") == data
-    wait_until(lambda: uploader.sending.taken_bytes == 0)
+    eventually(lambda: uploader.sending.taken_bytes == 0)
 
 
 def test_what_is_not_taken_at_once_is_written_then(
@@ -482,7 +476,7 @@ def test_what_is_not_taken_at_once_is_written_then(
     upload.commit()
     assert refused > 0
     assert emulator.control.read("/file") == data
-    wait_until(lambda: uploader.sending.taken_bytes == 0)
+    eventually(lambda: uploader.sending.taken_bytes == 0)
 
 
 def test_more_than_a_block_is_not_taken_at_once(uploader: Uploader) -> None:
@@ -496,7 +490,7 @@ def test_a_failed_append_is_told_by_the_next_write(emulator: Emulator, uploader:
     emulator.control.fault(APPEND, "error", error={".tag": "too_large"})
     upload = uploader.open(Commit("/file", "overwrite"))
     assert given_at_once(upload, bytes(BLOCK_SIZE + 1)) == BLOCK_SIZE + 1
-    wait_until(lambda: emulator.control.faults_struck == 1 and uploader.sending.taken_bytes == 0)
+    eventually(lambda: emulator.control.faults_struck == 1 and uploader.sending.taken_bytes == 0)
     assert given_at_once(upload, bytes(BLOCK_SIZE)) < BLOCK_SIZE
     with pytest.raises(ApiError, match="too_large"):
         upload.write(bytes(BLOCK_SIZE))
@@ -519,7 +513,7 @@ def test_what_a_session_has_is_not_taken_at_once(emulator: Emulator, uploader: U
     data = content(2 * BLOCK_SIZE + 17)
     first = uploader.open(Commit("/file", "add"))
     first.write(data)
-    wait_until(lambda: first.checkpoint is not None and first.checkpoint.sent == 2 * BLOCK_SIZE)
+    eventually(lambda: first.checkpoint is not None and first.checkpoint.sent == 2 * BLOCK_SIZE)
     first.abort()
     second = uploader.open(Commit("/file", "add"), first.checkpoint)
     assert not second.write_now(data[:1000])

@@ -7,12 +7,12 @@ import os
 import signal
 import socket
 import struct
-import time
-from collections.abc import Callable
 
 import asyncssh
 import paramiko
 import pytest
+
+from tests.waiting import eventually
 
 from .conftest import LogLines
 from .stack import MIB, GatewayProcess, Stack, digest, start
@@ -21,13 +21,6 @@ pytestmark = pytest.mark.interop
 
 SIZE = 10 * MIB
 OLD = b"the old version"
-
-
-def wait_until(happened: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 def cut(sftp: paramiko.SFTPClient, *, reset: bool) -> None:
@@ -94,7 +87,7 @@ def test_a_killed_client_goes_on(stack: Stack, log_lines: LogLines) -> None:
         assert sftp.stdin is not None
         sftp.stdin.write("put file\n")
         sftp.stdin.flush()
-        wait_until(lambda: "file" in watcher.listdir() and watcher.stat("file").st_size > MIB, "nothing is sent")
+        eventually(lambda: "file" in watcher.listdir() and watcher.stat("file").st_size > MIB, "nothing is sent")
         os.killpg(sftp.pid, signal.SIGKILL)
         log_lines("upload", 1)
         assert stack.control.tree() == {}
@@ -156,7 +149,7 @@ def test_a_client_is_not_cut_off_by_sigterm_while_it_sends(bare_stack: Stack) ->
                 assert sftp.stdin is not None
                 sftp.stdin.write("put file\n")
                 sftp.stdin.flush()
-                wait_until(lambda: "file" in watcher.listdir() and watcher.stat("file").st_size > MIB, "nothing sent")
+                eventually(lambda: "file" in watcher.listdir() and watcher.stat("file").st_size > MIB, "nothing sent")
             gateway.send(signal.SIGTERM)
             _, errors = sftp.communicate(timeout=60)
             assert sftp.returncode == 0, errors

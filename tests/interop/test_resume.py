@@ -12,9 +12,10 @@ from paramiko import SFTPFile
 
 from tests.clients import client
 from tests.sftp_gateway.raw_client import C, W
+from tests.waiting import eventually
 
 from .stack import KEY, MIB, PASSWORD, GatewayProcess, Stack, digest, run
-from .test_disconnect import cut, send, wait_until
+from .test_disconnect import cut, send
 from .test_scenarios import raw
 
 pytestmark = pytest.mark.interop
@@ -36,7 +37,7 @@ def begin(stack: Stack, path: str = "/file", stop: Callable[[SFTPFile], object] 
 
     with stack.connection() as sftp:
         file = send(sftp, path, content[:CUT])
-        wait_until(is_noted, "nothing is sent on")
+        eventually(is_noted, "nothing is sent on")
         if stop is None:
             cut(sftp, reset=True)
         else:
@@ -79,7 +80,7 @@ def psftp(stack: Stack) -> None:
 @pytest.mark.parametrize("go_on", [openssh, lftp, curl, psftp], ids=lambda go_on: go_on.__name__)
 def test_a_client_goes_on_where_dropbox_stopped(stack: Stack, go_on: Callable[[Stack], None]) -> None:
     content = begin(stack)
-    wait_until(lambda: str(CUT - 1) in stack.sftp("ls -ln"), "nothing is kept")
+    eventually(lambda: str(CUT - 1) in stack.sftp("ls -ln"), "nothing is kept")
     go_on(stack)
     went_on(stack, content)
 
@@ -102,7 +103,7 @@ def test_it_goes_on_after_the_gateway_was_stopped(
 def test_winscp_goes_on_under_another_name(stack: Stack) -> None:
     content = begin(stack, "/file.filepart")
     with raw(stack) as session:
-        wait_until(lambda: session.wait(session.lstat("/file.filepart")).attributes.size == CUT - 1, "nothing is kept")
+        eventually(lambda: session.wait(session.lstat("/file.filepart")).attributes.size == CUT - 1, "nothing is kept")
         handle = session.opened("/file.filepart", W | C)  # neither TRUNC nor APPEND
         for offset in range(CUT - 1, SIZE, 32768):
             session.write(handle, offset, content[offset : offset + 32768])
@@ -114,7 +115,7 @@ def test_winscp_goes_on_under_another_name(stack: Stack) -> None:
 def test_who_rewrites_what_was_sent_sends_it_again(stack: Stack) -> None:
     content = begin(stack)
     with raw(stack) as session:
-        wait_until(lambda: session.wait(session.lstat("/file")).attributes.size == CUT - 1, "nothing is kept")
+        eventually(lambda: session.wait(session.lstat("/file")).attributes.size == CUT - 1, "nothing is kept")
         handle = session.opened("/file", W | C)
         session.write(handle, 10, b"changed")
         for offset in range(CUT - 1, SIZE, 32768):

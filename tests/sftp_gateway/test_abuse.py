@@ -23,6 +23,7 @@ from sftp_gateway.transport import WINDOW_BYTES
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import R, RawClient, s
 from tests.sftp_gateway.serving import Serving, Session
+from tests.waiting import eventually
 
 from .conftest import PASSWORD, Connect, StartGateway
 from .test_transport import wait_for_no_connection
@@ -36,13 +37,6 @@ def serving(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Serving]
     serving = Serving(request.param(), tmp_path / "spool")
     yield serving
     serving.close()
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 def steady(value: Callable[[], int]) -> int:
@@ -282,7 +276,7 @@ def test_channels_are_bounded_and_not_remembered(start_gateway: StartGateway, co
     for _ in range(200):
         transport.open_session(timeout=10).close()
     (served,) = gateway._connections.values()
-    until(lambda: served.open_channels == 0, "channels stay open")
+    eventually(lambda: served.open_channels == 0, "channels stay open")
     assert len(served.server_accepts) <= MAX_CHANNELS + 1
 
 
@@ -299,7 +293,7 @@ def test_clients_that_drip_take_nothing_from_others(start_gateway: StartGateway,
             with contextlib.suppress(OSError):
                 while sock.recv(65536):
                     pass
-    until(lambda: gateway.connections <= 1, "they stay")
+    eventually(lambda: gateway.connections <= 1, "they stay")
 
 
 def test_a_client_that_pauses_goes_on_and_one_that_is_gone_is_let_go(

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 
 import pytest
 
 from fs_dropbox.dropboxfs import DropboxFS
 from fs_dropbox.emulator import Emulator
 from sftp_gateway import UserConfig
+from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, StartGateway
 from .test_metrics import address, scraped, sftp_of
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("write_back", [False, True])
@@ -46,13 +38,13 @@ def test_throttled_and_unfollowed_accounts_are_counted(
         gateway = start_gateway(users=(user,), metrics="127.0.0.1:0", open_filesystem=open_filesystem)
         client = sftp_of(connect(gateway, "ann", PASSWORD))
         client.listdir("/")
-        until(lambda: scraped(address(gateway))("accounts_unfollowed") == 0)
+        eventually(lambda: scraped(address(gateway))("accounts_unfollowed") == 0)
         assert scraped(address(gateway))("accounts") == 1
         assert scraped(address(gateway))("accounts_throttled") == 0
         emulator.control.fault("files/create_folder_v2", "rate_limit", retry_after=3)
         throttled = threading.Thread(target=client.mkdir, args=("/d",))
         throttled.start()
-        until(lambda: scraped(address(gateway))("accounts_throttled") == 1)
+        eventually(lambda: scraped(address(gateway))("accounts_throttled") == 1)
         throttled.join()
-        until(lambda: scraped(address(gateway))("accounts_throttled") == 0)
+        eventually(lambda: scraped(address(gateway))("accounts_throttled") == 0)
         gateway.stop()

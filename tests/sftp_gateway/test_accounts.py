@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +16,7 @@ from fs.memoryfs import MemoryFS
 
 from sftp_gateway.accounts import AccountRefusedError, Accounts, AccountUnreachableError
 from sftp_gateway.tree import TreeLimits
+from tests.waiting import eventually
 
 URL = "dropbox://KEY~SECRET:TOKEN@/"
 MakeAccounts = Callable[..., Accounts]
@@ -64,13 +64,6 @@ def make(storage: Storage, tmp_path: Path) -> Iterator[MakeAccounts]:
         yield make
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
-
-
 def test_parallel_logins_open_once_and_share(make: MakeAccounts, storage: Storage) -> None:
     accounts = make()
     storage.gate.clear()
@@ -105,7 +98,7 @@ def test_an_account_is_closed_when_its_last_session_has_left_for_a_while(make: M
     assert not storage.opened[0].isclosed()
     two.release()
     accounts.close_idle()
-    until(storage.opened[0].isclosed)
+    eventually(storage.opened[0].isclosed)
     accounts.acquire(URL).release()
     assert len(storage.opened) == 2
 
@@ -127,7 +120,7 @@ def test_a_revoked_token_is_noticed_at_the_next_login(make: MakeAccounts, storag
         accounts.acquire(URL)
     assert not storage.opened[0].isclosed()
     lease.release()
-    until(storage.opened[0].isclosed)
+    eventually(storage.opened[0].isclosed)
 
 
 def test_asking_again_keeps_the_open_filesystem(make: MakeAccounts, storage: Storage) -> None:
@@ -178,7 +171,7 @@ def test_a_storage_that_does_not_answer_is_waited_for_only_so_long(make: MakeAcc
     with pytest.raises(AccountUnreachableError, match=r"no answer within 0\.05 s"):
         accounts.acquire(URL)
     storage.gate.set()
-    until(lambda: len(storage.opened) == 1)
+    eventually(lambda: len(storage.opened) == 1)
 
 
 def test_closing_closes_what_is_open_and_waits_for_openings(make: MakeAccounts, storage: Storage) -> None:

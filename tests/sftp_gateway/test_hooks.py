@@ -18,17 +18,11 @@ import pytest
 
 from sftp_gateway.config import ConfigError, HookConfig
 from sftp_gateway.hooks import DELIVERY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, Hooks
+from tests.waiting import eventually
 
 from .conftest import PASSWORD, Connect, LogLines, StartGateway
 
 UPLOAD = {"session": "1", "from": "10.0.0.1", "user": "ann", "path": "/a b", "bytes": 3, "seconds": 0.1, "result": "ok"}
-
-
-def until(condition: Any, what: str) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 class Receiver:
@@ -100,7 +94,7 @@ def test_a_webhook_is_signed_over_time_and_body(receiver: Receiver, tmp_path: Pa
     hook = HookConfig(events=("upload",), url=receiver.url, secret_file=str(tmp_path / "secret"))
     with hooking([], hook) as hooks:
         hooks.on_event("upload", UPLOAD)
-        until(lambda: receiver.requests, "nothing was posted")
+        eventually(lambda: receiver.requests, "nothing was posted")
     headers, body = receiver.requests[0]
     assert abs(int(headers[TIMESTAMP_HEADER]) - time.time()) < 60
     signed = hmac.new(b"of the file", f"{headers[TIMESTAMP_HEADER]}.".encode() + body, "sha256").hexdigest()
@@ -115,7 +109,7 @@ def test_what_can_pass_is_tried_again_with_the_same_id(receiver: Receiver, count
     receiver.statuses = [500, 429]
     with hooking(counted, HookConfig(events=("upload",), url=receiver.url)) as hooks:
         hooks.on_event("upload", UPLOAD)
-        until(lambda: counted, "no attempt succeeded")
+        eventually(lambda: counted, "no attempt succeeded")
     assert [result for _, result in counted] == ["delivered"]
     assert len({told["id"] for told in receiver.told}) == 1
     assert len(receiver.told) == 3
@@ -128,7 +122,7 @@ def test_what_cannot_pass_is_not_tried_again(
     receiver.statuses = [status]
     with hooking(counted, HookConfig(events=("upload",), url=receiver.url)) as hooks:
         hooks.on_event("upload", UPLOAD)
-        until(lambda: counted, "nothing was attempted")
+        eventually(lambda: counted, "nothing was attempted")
     assert len(receiver.requests) == 1
     (line,) = log_lines("hook_failed")
     assert line["reason"] == f"answered {status}"
@@ -139,7 +133,7 @@ def test_attempts_end(receiver: Receiver, counted: list[tuple[str, str]]) -> Non
     receiver.statuses = [503] * 10
     with hooking(counted, HookConfig(events=("upload",), url=receiver.url, attempts=3)) as hooks:
         hooks.on_event("upload", UPLOAD)
-        until(lambda: counted, "it goes on for ever")
+        eventually(lambda: counted, "it goes on for ever")
     assert (len(receiver.requests), counted[0][1]) == (3, "failed")
 
 
@@ -148,7 +142,7 @@ def test_an_attempt_has_a_time_limit(receiver: Receiver, counted: list[tuple[str
     hook = HookConfig(events=("upload",), url=receiver.url, attempts=1, timeout_seconds=0.2)
     with hooking(counted, hook) as hooks:
         hooks.on_event("upload", UPLOAD)
-        until(lambda: counted, "it waits for ever")
+        eventually(lambda: counted, "it waits for ever")
         receiver.hold.set()
     assert counted[0][1] == "failed"
 
@@ -159,14 +153,14 @@ def test_the_queue_is_bounded_and_nobody_waits(
     receiver.hold.clear()
     with hooking(counted, HookConfig(events=("upload",), url=receiver.url, queue=2)) as hooks:
         hooks.on_event("upload", UPLOAD | {"path": "/0"})
-        until(lambda: receiver.requests, "nothing was posted")
+        eventually(lambda: receiver.requests, "nothing was posted")
         started = time.monotonic()
         for number in range(1, 500):
             hooks.on_event("upload", UPLOAD | {"path": f"/{number}"})
         assert time.monotonic() - started < 5
         assert counted == [("http://127.0.0.1:" + receiver.url.split(":")[2].split("/")[0], "dropped")] * 497
         receiver.hold.set()
-        until(lambda: len(receiver.requests) == 3, "what was queued was not posted")
+        eventually(lambda: len(receiver.requests) == 3, "what was queued was not posted")
     assert [told["path"] for told in receiver.told] == ["/0", "/1", "/2"]
     assert len(log_lines("hook_full")) == 1
 
@@ -184,7 +178,7 @@ def test_the_end_breaks_off_what_hangs(receiver: Receiver, counted: list[tuple[s
     hooks = Hooks([HookConfig(events=("upload",), url=receiver.url)], count=lambda *what: counted.append(what))
     for _ in range(3):
         hooks.on_event("upload", UPLOAD)
-    until(lambda: receiver.requests, "nothing was posted")
+    eventually(lambda: receiver.requests, "nothing was posted")
     assert hooks.close(0.1)
     assert sorted(result for _, result in counted) == ["dropped", "dropped", "failed"]
 
@@ -196,7 +190,7 @@ def test_only_what_was_asked_for(receiver: Receiver) -> None:
         hooks.on_event("rename", UPLOAD | {"user": "bob"})
         hooks.on_event("upload", UPLOAD | {"result": "aborted"})
         hooks.on_event("rename", UPLOAD)
-        until(lambda: len(receiver.requests) == 2, "too little was posted")
+        eventually(lambda: len(receiver.requests) == 2, "too little was posted")
     assert [told["event"] for told in receiver.told] == ["upload_failed", "rename"]
 
 
@@ -214,7 +208,7 @@ def test_hooks_that_stay_keep_their_queue_and_their_attempts(
             hooks.replace([HookConfig(events=("upload",), url=receiver.url, secret_file="/nowhere")])
         receiver.hold.set()
         hooks.on_event("upload", UPLOAD)
-        until(lambda: len(counted) == 4, "queued events were lost")
+        eventually(lambda: len(counted) == 4, "queued events were lost")
     assert [result for _, result in counted] == ["delivered"] * 4
     assert len(receiver.requests) == 5
 
@@ -247,7 +241,7 @@ def test_a_command_gets_json_and_variables_and_no_shell(
     path = "/$(id)\n`id`\0'\"\udcff"
     with hooking(counted, HookConfig(events=("upload",), command=run)) as hooks:
         hooks.on_event("upload", UPLOAD | {"path": path})
-        until(lambda: counted, "the command did not end")
+        eventually(lambda: counted, "the command did not end")
     assert counted == [(Path(sys.executable).name, "delivered")]
     (call,) = written(out)
     assert call["arguments"] == ["$(touch /tmp/never)", "; exit 1"]
@@ -273,7 +267,7 @@ def test_a_command_that_fails_is_one_line(
     seconds = 0.5 if "sh" in program[0] else 20.0
     with hooking(counted, HookConfig(events=("upload",), command=program, timeout_seconds=seconds)) as hooks:
         hooks.on_event("upload", UPLOAD)
-        until(lambda: counted, "the command did not end")
+        eventually(lambda: counted, "the command did not end")
     assert counted[0][1] == "failed"
     (line,) = log_lines("hook_failed")
     assert (line["reason"], line["attempts"]) == (reason, 1)
@@ -300,7 +294,7 @@ def test_a_gateway_tells_what_clients_do(
     sftp.remove("/b")
     unfinished = sftp.open("/cut off", "w")
     transport.close()
-    until(lambda: len(receiver.requests) == 6 and written(out), "too little was told")
+    eventually(lambda: len(receiver.requests) == 6 and written(out), "too little was told")
     told = receiver.told
     assert [one["event"] for one in told] == ["login_failed", "login", "upload", "rename", "remove", "upload_failed"]
     assert [told[number].get("path") for number in range(6)] == [None, None, "/a", "/a", "/b", "/cut off"]

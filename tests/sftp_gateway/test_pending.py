@@ -13,9 +13,10 @@ from sftp_gateway import SFTPGateway, UserConfig
 from sftp_gateway.cli import cli
 from sftp_gateway.journal import Journal, NewFile, Outcome
 from sftp_gateway.journal_file import FILE_NAME
+from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
-from .write_back import BulkFS, get, put, until
+from .write_back import BulkFS, get, put
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_without_a_usable_journal_close_waits_for_the_storage(
     first = gateway()
     with connect(first, "ann", PASSWORD).open_sftp_client() as client:
         put(client, "/f", b"x")
-    until(lambda: filesystem.exists("/f"), "not delivered")
+    eventually(lambda: filesystem.exists("/f"), "not delivered")
     first.stop()
     folder = next((tmp_path / "state" / "journal").iterdir())
     before = broken(folder, how)

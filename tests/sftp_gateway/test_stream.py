@@ -6,7 +6,6 @@ import io
 import os
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,10 @@ from sftp_gateway.spool import Quota, Spool
 from sftp_gateway.store import Store, TreeLimits
 from sftp_gateway.stream import Stream
 from tests.sftp_gateway.atomic_fs import AtomicFS, PendingFile
+from tests.waiting import eventually
 
 PIECE = 1000
 NEW = OpenFlag.WRITE | OpenFlag.CREAT | OpenFlag.TRUNC
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.001)
 
 
 class Target:
@@ -93,7 +86,7 @@ class Sending:
         self.target.takes = takes
 
     def catch_up(self) -> None:
-        until(lambda: self.stream.lag == 0, "the stream has caught up")
+        eventually(lambda: self.stream.lag == 0, "never: the stream has caught up")
 
     def finish(self) -> None:
         """Do what a commit does."""
@@ -183,7 +176,7 @@ def test_what_the_file_refuses_at_once_is_told_and_discarded(sending: Sending, t
     assert sending.stream.error is target.fault
     target.fault = None
     sending.send(b"c" * PIECE)
-    until(lambda: target.is_aborted, "the file is discarded")
+    eventually(lambda: target.is_aborted, "never: the file is discarded")
     assert target.content == b"a" * PIECE, "nothing follows what is missing"
     with pytest.raises(errors.InsufficientStorage):
         sending.stream.finish()
@@ -193,7 +186,7 @@ def test_nothing_is_handed_on_after_the_end(sending: Sending, target: Target) ->
     sending.begin(b"a" * PIECE)
     sending.stream.cancel()
     sending.send(b"b" * PIECE)
-    until(lambda: target.is_aborted, "the file is discarded")
+    eventually(lambda: target.is_aborted, "never: the file is discarded")
     assert target.content == b"a" * PIECE
 
 
@@ -262,7 +255,7 @@ def test_a_large_upload_goes_on_at_once(store: Store, filesystem: EagerFS) -> No
     handle = object()
     draft = store.open_for_writing("/f", NEW, "session", handle)
     draft.write(0, content[: 5 * MIB])
-    until(lambda: filesystem.bytes_written == 5 * MIB and not draft.forwarding.lag, "it is sent on")
+    eventually(lambda: filesystem.bytes_written == 5 * MIB and not draft.forwarding.lag, "never: it is sent on")
     before = filesystem.taken_now
     for offset in range(5 * MIB, len(content), MIB // 4):
         assert draft.write(offset, memoryview(content)[offset : offset + MIB // 4])
@@ -277,7 +270,7 @@ def test_what_was_handed_on_can_still_be_changed(store: Store, filesystem: Eager
     handle = object()
     draft = store.open_for_writing("/f", NEW, "session", handle)
     draft.write(0, content[: 5 * MIB])
-    until(lambda: filesystem.bytes_written == 5 * MIB and not draft.forwarding.lag, "it is sent on")
+    eventually(lambda: filesystem.bytes_written == 5 * MIB and not draft.forwarding.lag, "never: it is sent on")
     before = filesystem.taken_now
     draft.write(5 * MIB, content[5 * MIB :])
     assert filesystem.taken_now == before + MIB
@@ -293,7 +286,7 @@ def test_an_upload_that_fails_at_once_fails(store: Store, filesystem: EagerFS) -
     handle = object()
     draft = store.open_for_writing("/f", NEW, "session", handle)
     draft.write(0, bytes(5 * MIB))
-    until(lambda: filesystem.bytes_written == 5 * MIB and not draft.forwarding.lag, "it is sent on")
+    eventually(lambda: filesystem.bytes_written == 5 * MIB and not draft.forwarding.lag, "never: it is sent on")
     filesystem.fault_at = 5 * MIB
     draft.write(5 * MIB, b"x")
     filesystem.fault_at = None
@@ -302,4 +295,4 @@ def test_an_upload_that_fails_at_once_fails(store: Store, filesystem: EagerFS) -
     with pytest.raises(errors.InsufficientStorage):
         store.commit(draft, handle)
     assert MemoryFS.readbytes(filesystem, "/f") == b"old"
-    until(lambda: filesystem.happened("abort") == ["/f"], "what was sent is discarded")
+    eventually(lambda: filesystem.happened("abort") == ["/f"], "never: what was sent is discarded")

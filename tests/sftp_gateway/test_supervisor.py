@@ -11,23 +11,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import paramiko
 import pytest
 
+from tests.waiting import eventually
+
 from .conftest import PASSWORD, PASSWORD_HASH
 from .test_cli import COMMAND, READY, wait_until_refused
 
 DEADLINE_SECONDS = 20.0
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def is_alive(pid: int) -> bool:
@@ -61,7 +56,7 @@ class Crew:
         transport.connect(username="ann", password=PASSWORD)
         client = paramiko.SFTPClient.from_transport(transport)
         assert client is not None
-        until(lambda: len(self.logins()) > before, "no login was logged")
+        eventually(lambda: len(self.logins()) > before, "no login was logged")
         return client, self.logins()[-1]
 
     def logins(self) -> list[int]:
@@ -73,7 +68,7 @@ class Crew:
         number = self.log.read_text().count(" logout session=")
         transport.close()
         transport.join(10)
-        until(lambda: self.log.read_text().count(" logout session=") > number, "no logout was logged")
+        eventually(lambda: self.log.read_text().count(" logout session=") > number, "no logout was logged")
 
     def sign_in_at(self, number: int) -> paramiko.SFTPClient:
         """Sign in until the process of this number serves it."""
@@ -105,7 +100,7 @@ def crew(tmp_path: Path, *arguments: str, processes: int = 2) -> Iterator[Crew]:
         assert ready is not None, log.read_text()
         serving = Crew(process, int(ready[1]), log, home)
         try:
-            until(lambda: len(serving.pids()) == processes, "not all processes began")
+            eventually(lambda: len(serving.pids()) == processes, "not all processes began")
             yield serving
         finally:
             pids = serving.pids()
@@ -114,7 +109,7 @@ def crew(tmp_path: Path, *arguments: str, processes: int = 2) -> Iterator[Crew]:
                 transport.close()
                 if transport.is_alive():
                     transport.join(10)
-            until(lambda: not any(map(is_alive, pids.values())), "processes outlive their supervisor")
+            eventually(lambda: not any(map(is_alive, pids.values())), "processes outlive their supervisor")
 
 
 def test_all_processes_serve(tmp_path: Path) -> None:
@@ -133,12 +128,12 @@ def test_a_process_that_dies_is_replaced_and_takes_nothing_with_it(tmp_path: Pat
         half.set_pipelined(True)
         for _ in range(100):
             half.write(b"x" * 32768)
-        until(lambda: lucky.stat("/").st_mode is not None and bool(notes(tmp_path)), "nothing was noted")
+        eventually(lambda: lucky.stat("/").st_mode is not None and bool(notes(tmp_path)), "nothing was noted")
         kept = lucky.open("/kept", "wb")
         kept.write(b"a" * 32768)
         first = serving.pids()
         os.kill(first[0], signal.SIGKILL)
-        until(lambda: serving.pids()[0] != first[0], "it was not replaced")
+        eventually(lambda: serving.pids()[0] != first[0], "it was not replaced")
         kept.write(b"b" * 32768)
         kept.close()
         assert (serving.home / "kept").read_bytes() == b"a" * 32768 + b"b" * 32768
@@ -164,7 +159,7 @@ def test_an_upload_cut_off_in_one_process_goes_on_in_another(tmp_path: Path) -> 
         file = one.open("/file", "wb")
         file.write(b"x" * 10_001)
         one.get_channel().get_transport().sock.close()
-        until(lambda: "file" in other.listdir("/"), "it is not seen")
+        eventually(lambda: "file" in other.listdir("/"), "it is not seen")
         assert other.stat("/file").st_size == 10_000
         with other.open("/file", "r+b") as again:
             again.seek(10_000)
@@ -210,7 +205,7 @@ def test_processes_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
         serving.sign_in()
         pids = serving.pids()
         serving.process.kill()
-        until(lambda: not any(map(is_alive, pids.values())), "they go on")
+        eventually(lambda: not any(map(is_alive, pids.values())), "they go on")
         wait_until_refused(serving.port)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from fs_dropbox.emulator import Emulator
 from sftp_gateway.tree import TreeLimits
 from tests.sftp_gateway.raw_client import C, R, T, W
 from tests.sftp_gateway.serving import Serving
+from tests.waiting import eventually
 
 QUOTA = 100_000
 
@@ -37,13 +37,6 @@ def serving(emulator: Emulator, tmp_path: Path) -> Iterator[Serving]:
         serving = Serving(filesystem, tmp_path / "spool", limits=TreeLimits(spool_quota=QUOTA))
         yield serving
         serving.close()
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("then", ["close", "write_on", "cut_back"])
@@ -84,7 +77,7 @@ def test_setting_the_size_of_a_cut_off_upload_does_not_commit_it(serving: Servin
     assert client.wait(client.write(handle, 0, b"x" * 1000)).ok
     session.cut()
     client = serving.raw()
-    until(lambda: client.wait(client.stat("/f")).attributes.size == 999, "the upload is kept")
+    eventually(lambda: client.wait(client.stat("/f")).attributes.size == 999, "never: the upload is kept")
     assert "not finished" in client.wait(client.setstat("/f", size=500)).text
     assert not emulator.control.exists("/f")
     assert client.wait(client.stat("/f")).attributes.size == 999
@@ -130,7 +123,7 @@ def test_a_cut_off_upload_is_kept_for_its_time_only(emulator: Emulator, tmp_path
         assert client.wait(client.write(handle, 0, b"x" * 1000)).ok
         session.cut()
         client = serving.raw()
-        until(lambda: client.wait(client.stat("/f")).attributes.size == 999, "the upload is kept")
+        eventually(lambda: client.wait(client.stat("/f")).attributes.size == 999, "never: the upload is kept")
         client.put("/other", b"")
         assert not client.wait(client.stat("/f")).attributes.size
         assert list(tmp_path.iterdir()) == []
@@ -146,7 +139,7 @@ def test_nobody_else_may_read_what_is_kept(serving: Serving, tmp_path: Path) -> 
         assert client.wait(client.write(handle, 0, b"x" * 1000)).ok
         session.cut()
         client = serving.raw()
-        until(lambda: len(list((tmp_path / "spool").iterdir())) == 2, "the upload and its note are kept")
+        eventually(lambda: len(list((tmp_path / "spool").iterdir())) == 2, "never: the upload and its note are kept")
     finally:
         os.umask(mask)
     modes = {path.suffix: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "spool").iterdir()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from sftp_gateway.tree import TreeLimits
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import A, C, R, RawClient, T, W, X, a, s
 from tests.sftp_gateway.serving import Serving
+from tests.waiting import eventually
 
 MIB = 2**20
 
@@ -38,13 +39,6 @@ def serving(filesystem: AtomicFS, tmp_path: Path) -> Iterator[Serving]:
 @pytest.fixture
 def client(serving: Serving) -> RawClient:
     return serving.raw()
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.005)
 
 
 def spool_files(serving: Serving) -> list[Path]:
@@ -190,7 +184,7 @@ def test_a_large_upload_is_sent_on_while_it_arrives(client: RawClient, filesyste
     handle = client.opened("/f", W | C | T)
     for offset in range(0, len(content), 256 * 1024):
         assert client.wait(client.write(handle, offset, content[offset : offset + 256 * 1024])).ok
-    until(lambda: filesystem.bytes_written == len(content), "everything was sent on before CLOSE")
+    eventually(lambda: filesystem.bytes_written == len(content), "never: everything was sent on before CLOSE")
     assert not MemoryFS.exists(filesystem, "/f")
     assert client.wait(client.fsetstat(handle, atime=1, mtime=1_400_000_000)).ok
     assert client.wait(client.close(handle)).ok
@@ -208,7 +202,7 @@ def test_what_was_sent_on_already_can_still_be_changed(client: RawClient, filesy
     handle = client.opened("/f", W | C | T)
     for offset in range(0, len(content), MIB // 4):
         client.wait(client.write(handle, offset, bytes(content[offset : offset + MIB // 4])))
-    until(lambda: filesystem.bytes_written == len(content), "all sent on")
+    eventually(lambda: filesystem.bytes_written == len(content), "never: all sent on")
     name = "/f"
     if change == "rewrite":
         content[10:14] = b"HEAD"
@@ -221,7 +215,7 @@ def test_what_was_sent_on_already_can_still_be_changed(client: RawClient, filesy
         assert client.wait(client.rename("/f", "/g")).ok
     assert client.wait(client.close(handle)).ok
     assert filesystem.readbytes(name) == content
-    until(lambda: len(filesystem.happened("abort")) == 1, "what was sent in vain is discarded")
+    eventually(lambda: len(filesystem.happened("abort")) == 1, "never: what was sent in vain is discarded")
     assert [path for path, _, _ in filesystem.commits] == [name]
 
 
@@ -230,7 +224,7 @@ def test_an_error_while_sending_on_is_told_early(client: RawClient, filesystem: 
     handle = client.opened("/f", W | C | T)
     for offset in range(0, 5 * MIB, MIB // 4):
         client.wait(client.write(handle, offset, bytes(MIB // 4)))
-    until(lambda: not client.wait(client.write(handle, 5 * MIB, b"x")).ok, "a WRITE fails")
+    eventually(lambda: not client.wait(client.write(handle, 5 * MIB, b"x")).ok, "never: a WRITE fails")
     reply = client.wait(client.close(handle))
     assert reply.code == Status.FAILURE
     assert "quota exceeded" in reply.text
@@ -311,7 +305,7 @@ def test_open_for_reading_waits_for_the_commit(serving: Serving, filesystem: Ato
     writer.wait(writer.write(handle, 0, b"new!"))
     with filesystem.stalled("commit", "/f"):
         closing, opening = writer.close(handle), writer.open("/f", R)
-        until(lambda: filesystem.happened("commit") == ["/f"], "the commit runs")
+        eventually(lambda: filesystem.happened("commit") == ["/f"], "never: the commit runs")
         foreign = reader.open("/f", R)
         assert not reader.is_answered(foreign, within=0.1)
         assert not writer.is_answered(opening, within=0.05)
@@ -405,7 +399,7 @@ def test_a_client_that_sends_too_much_is_not_read_any_more(filesystem: AtomicFS,
     with filesystem.stalled("pread", "/f"):
         requests = [client.read(handle, 0, 10) for _ in range(200)]
         channel = serving.sessions[0].channels[0]
-        until(lambda: channel._unanswered == 16, "requests are taken in up to the limit")
+        eventually(lambda: channel._unanswered == 16, "never: requests are taken in up to the limit")
         assert channel._unanswered == 16
     assert all(reply.data == b"x" * 10 for reply in client.all(requests))
     serving.close()
@@ -516,9 +510,9 @@ def test_a_close_that_was_sent_counts_even_if_the_client_is_gone(serving: Servin
     with filesystem.stalled("commit", "/f"):
         client.write(handle, 0, b"content")
         client.close(handle)
-        until(lambda: filesystem.happened("commit") == ["/f"], "the commit runs")
+        eventually(lambda: filesystem.happened("commit") == ["/f"], "never: the commit runs")
         session.socket.close()  # type: ignore[union-attr]
-    until(lambda: len(filesystem.commits) == 1, "the commit is carried out")
+    eventually(lambda: len(filesystem.commits) == 1, "never: the commit is carried out")
     assert filesystem.readbytes("/f") == b"content"
 
 
@@ -721,7 +715,7 @@ def test_stop_lets_a_commit_end(serving: Serving, filesystem: AtomicFS) -> None:
     handle = client.opened("/f", W | C | T)
     with filesystem.stalled("commit", "/f"):
         client.close(handle)
-        until(lambda: filesystem.happened("commit") == ["/f"], "the commit runs")
+        eventually(lambda: filesystem.happened("commit") == ["/f"], "never: the commit runs")
         assert not session.channels[0].stop(0.05)
     assert session.channels[0].wait(20)
     assert filesystem.readbytes("/f") == b""

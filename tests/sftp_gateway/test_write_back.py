@@ -18,9 +18,10 @@ from fs import errors
 from sftp_gateway.bell import Bell
 from sftp_gateway.delivery import LOOK_SECONDS
 from sftp_gateway.journal import Outcome
+from tests.waiting import eventually
 
 from .conftest import LogLines
-from .write_back import BulkFS, WriteBack, get, put, until
+from .write_back import BulkFS, WriteBack, get, put
 
 Start = Callable[..., WriteBack]
 
@@ -88,7 +89,7 @@ def test_content_of_any_size_arrives(filesystem: BulkFS, start: Start, size: int
     put(serving.client(), "/f", content)
     serving.settled()
     assert contents(filesystem, "/f") == content
-    until(lambda: not list(serving.journal.vault.folder.glob("*.content")), "content was left behind")
+    eventually(lambda: not list(serving.journal.vault.folder.glob("*.content")), "content was left behind")
 
 
 def test_many_small_files_share_their_calls(filesystem: BulkFS, start: Start) -> None:
@@ -115,7 +116,7 @@ def test_without_bulk_uploads_files_go_one_by_one(tmp_path: Path) -> None:
 
 def test_concurrent_closes_share_their_syncs(start: Start) -> None:
     serving = start(delay_seconds=60.0)
-    until(lambda: serving.written_back._delivery.is_mine, "nobody delivers")
+    eventually(lambda: serving.written_back._delivery.is_mine, "nobody delivers")
     commits: list[int] = []
     file = serving.journal._file
     real = file._commit
@@ -130,7 +131,7 @@ def test_concurrent_closes_share_their_syncs(start: Start) -> None:
     with file._writing:  # as a slow disk does
         for thread in threads:
             thread.start()
-        until(lambda: len(file._queue) == 64, "not all wait")
+        eventually(lambda: len(file._queue) == 64, "not all wait")
     for thread in threads:
         thread.join()
     assert commits == [64]
@@ -244,10 +245,10 @@ def test_versions_are_in_order_where_several_threads_send(tmp_path: Path) -> Non
         put(client, "/f", bytes(number))
     with filesystem.stalled("arrival", "/f"):
         serving.journal.hurry()
-        until(lambda: bool(filesystem.happened("arrival")), "it was not sent")
+        eventually(lambda: bool(filesystem.happened("arrival")), "it was not sent")
         put(client, "/other", b"x")
         serving.journal.hurry()
-        until(lambda: "/other" in filesystem.happened("arrival"), "it waits for another path")
+        eventually(lambda: "/other" in filesystem.happened("arrival"), "it waits for another path")
         assert filesystem.happened("arrival").count("/f") == 1
     serving.settled()
     serving.close()
@@ -345,7 +346,7 @@ def test_a_file_that_is_just_being_sent_is_renamed_and_removed_after_that(filesy
     for count, act in enumerate((lambda: client.rename("/f", "/g"), lambda: client.remove("/f")), 1):
         with filesystem.stalled("arrival", "/f"):
             put(client, "/f", b"content")
-            until(lambda: len(filesystem.happened("arrival")) == count, "it was not sent")  # noqa: B023
+            eventually(lambda: len(filesystem.happened("arrival")) == count, "it was not sent")  # noqa: B023
             thread = threading.Thread(target=act)
             thread.start()
             thread.join(0.3)
@@ -502,7 +503,7 @@ def test_what_may_have_arrived_is_renamed_in_the_storage_too(
     put(client, "/f", b"content")
     filesystem.lost.add("/f")
     serving.journal.hurry()
-    until(lambda: bool(serving.journal.trouble("/")) or not serving.pending(), "it was not tried")
+    eventually(lambda: bool(serving.journal.trouble("/")) or not serving.pending(), "it was not tried")
     client.rename("/f", "/g")
     serving.settled()
     assert filesystem.listdir("/") == ["g"]
@@ -576,7 +577,7 @@ def test_an_outage_is_waited_out(
     serving = start()
     client = serving.client()
     put(client, "/f", b"content")
-    until(lambda: len(filesystem.happened("arrival")) > 10, "it was not tried again and again")
+    eventually(lambda: len(filesystem.happened("arrival")) > 10, "it was not tried again and again")
     assert len(log_lines("delayed", 1)) == 1, "said once"
     filesystem.reachable.set()
     serving.settled()
@@ -597,7 +598,7 @@ def test_who_has_nothing_to_deliver_sleeps(start: Start, monkeypatch: pytest.Mon
     client = serving.client()
     put(client, "/f", b"content")
     serving.settled()
-    until(lambda: sleeps[-1:] == [LOOK_SECONDS], "it does not come to rest")
+    eventually(lambda: sleeps[-1:] == [LOOK_SECONDS], "it does not come to rest")
     before = len(sleeps)
     time.sleep(0.5)
     assert len(sleeps) == before, "it woke for nothing"
@@ -698,13 +699,13 @@ def test_a_start_clears_away_what_belongs_to_nothing_alone(filesystem: BulkFS, s
     second.journal.hurry()
     second.settled()
     assert [len(contents(filesystem, path)) for path in ("/f", "/g")] == [300_000] * 2
-    until(lambda: not list(folder.glob("*.content")), "content was left behind")
+    eventually(lambda: not list(folder.glob("*.content")), "content was left behind")
 
 
 def test_of_two_processes_one_delivers_and_both_see(filesystem: BulkFS, start: Start) -> None:
     """Two instances over one folder behave as two processes do: locks are those of open files."""
     first = start(delay_seconds=60.0)
-    until(lambda: first.written_back._delivery.is_mine, "nobody delivers")
+    eventually(lambda: first.written_back._delivery.is_mine, "nobody delivers")
     second = start(delay_seconds=60.0)
     put(second.client(), "/f", b"content")
     assert get(first.client(), "/f") == b"content"
@@ -716,4 +717,4 @@ def test_of_two_processes_one_delivers_and_both_see(filesystem: BulkFS, start: S
     second.settled()
     assert filesystem.happened("arrival") == ["/g"]
     first.close()
-    until(lambda: second.written_back._delivery.is_mine, "nobody took over")
+    eventually(lambda: second.written_back._delivery.is_mine, "nobody took over")

@@ -18,10 +18,10 @@ import paramiko
 import pytest
 
 from fs_dropbox.emulator import Emulator
+from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH
 from .test_cli import COMMAND, READY
-from .write_back import until
 
 Tree = dict[str, int | None]
 
@@ -192,7 +192,7 @@ def check(emulator: Emulator, worker: Worker) -> None:
     def found() -> Tree:
         return below(emulator.control.tree(), worker.root)
 
-    until(
+    eventually(
         lambda: found() in expected, lambda: f"what was acknowledged is not there: {differences(expected, found())}", 60
     )
     now = found()
@@ -224,7 +224,7 @@ def crash_again_and_again(emulator: Emulator, gateway: Gateway, *, rounds: int, 
         for thread in threads:
             thread.start()
         enough = sum(worker.count for worker in workers) + chance.randrange(5, 60)
-        until(lambda enough=enough: sum(worker.count for worker in workers) >= enough, "nobody works", 60)  # type: ignore[misc]
+        eventually(lambda enough=enough: sum(worker.count for worker in workers) >= enough, "nobody works", 60)  # type: ignore[misc]
         time.sleep(chance.uniform(0.0, 0.05))
         gateway.kill()
         for thread in threads:
@@ -255,7 +255,7 @@ def test_processes_share_what_is_pending_and_one_takes_over(emulator: Emulator, 
                     assert client.stat(f"/{number}").st_size == 100 + number
                     assert len(client.listdir("/")) == number + 1
                 if number == 8:
-                    until(lambda: len(emulator.control.tree()) == 9, "not delivered")
+                    eventually(lambda: len(emulator.control.tree()) == 9, "not delivered")
             for client in clients:
                 assert sorted(client.listdir("/")) == sorted(str(number) for number in range(12))
         pids = worker_pids(gateway)
@@ -264,7 +264,7 @@ def test_processes_share_what_is_pending_and_one_takes_over(emulator: Emulator, 
             with gateway.client() as client:
                 put(client, f"/last{number}", b"last")
                 os.kill(pid, signal.SIGKILL)
-            until(lambda path=f"/last{number}": emulator.control.exists(path), "nobody took over")  # type: ignore[misc]
+            eventually(lambda path=f"/last{number}": emulator.control.exists(path), "nobody took over")  # type: ignore[misc]
         tree = emulator.control.tree()
         assert tree == {f"/{number}": 100 + number for number in range(12)} | {"/last0": 4, "/last1": 4}
     finally:

@@ -11,9 +11,10 @@ import pytest
 from fs_dropbox.emulator import Emulator
 from sftp_gateway import SFTPGateway, UserConfig
 from sftp_gateway.journal import Totals
+from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
-from .write_back import BulkFS, Unclosed, put, until
+from .write_back import BulkFS, Unclosed, put
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def user(url: str, name: str = "ann", *, write_back: bool = True) -> UserConfig:
 
 
 def delivered(gateway: SFTPGateway) -> None:
-    until(lambda: gateway.pending().waiting == 0, "not delivered", 60)
+    eventually(lambda: gateway.pending().waiting == 0, "not delivered", 60)
 
 
 def test_many_files_cost_few_calls(emulator: Emulator, start_gateway: StartGateway, connect: Connect) -> None:
@@ -102,16 +103,16 @@ def test_a_new_token_takes_over_what_waits(start_gateway: StartGateway, connect:
     first.stop()
     other = gateway("token-2", "bob")
     assert log_lines("delayed", 1)
-    until(lambda: any("no user has the URL" in line["reason"] for line in log_lines("delayed")), "it was not told")
+    eventually(lambda: any("no user has the URL" in line["reason"] for line in log_lines("delayed")), "it was not told")
     assert other.pending().waiting == 1, "another user is another account"
     other.stop()
     filesystem.reachable.set()
     second = gateway("token-2")
-    until(lambda: filesystem.exists("/f"), "the new token did not take it over")
+    eventually(lambda: filesystem.exists("/f"), "the new token did not take it over")
     with connect(second, "ann", PASSWORD).open_sftp_client() as client:
         filesystem.reachable.clear()
         put(client, "/g", b"content")
     second.stop()
     filesystem.reachable.set()
     gateway("token-2", write_back=False)  # delivered although nobody has write-back any more
-    until(lambda: filesystem.exists("/g"), "not delivered")
+    eventually(lambda: filesystem.exists("/g"), "not delivered")

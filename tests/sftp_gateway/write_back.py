@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -16,19 +15,12 @@ from sftp_gateway.folding import fold_path
 from sftp_gateway.journal import Journal, Pending
 from sftp_gateway.tree import Rights
 from sftp_gateway.write_back import WriteBackFS, WriteBackLimits
+from tests.waiting import eventually
 
 from .atomic_fs import AtomicFS
 from .serving import Serving, Session
 
 DEADLINE_SECONDS = 20.0
-
-
-def until(condition: Callable[[], bool], what: str | Callable[[], str], seconds: float = DEADLINE_SECONDS) -> None:
-    """Wait until something is so; a test fails where it never is, and says `what`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what if isinstance(what, str) else what()
-        time.sleep(0.02)
 
 
 class BulkFS(AtomicFS):
@@ -98,7 +90,7 @@ class WriteBack(Serving):
         return self.journal.all()
 
     def settled(self) -> None:
-        until(lambda: not self.journal.is_live("/"), "what was acknowledged is not delivered")
+        eventually(lambda: not self.journal.is_live("/"), "what was acknowledged is not delivered")
 
 
 class Unclosed:
