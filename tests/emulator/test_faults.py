@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from fs_dropbox.emulator import Emulator
+from tests.waiting import eventually
 
 from .conftest import Api, bare, error_of
 
@@ -99,8 +100,7 @@ def test_a_stall_holds_until_released(api: Api) -> None:
     api.emulator.control.fault("users/get_current_account", "stall")
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(api.rpc, "users/get_current_account")
-        while not api.emulator.control.faults_struck:
-            time.sleep(0.01)
+        eventually(lambda: api.emulator.control.faults_struck)
         assert not answer.done()
         api.emulator.control.release()
         assert answer.result(10).status_code == 200
@@ -113,8 +113,7 @@ def test_a_stall_ends_with_the_emulator(at: str) -> None:
         emulator.control.fault("users/get_current_account", "stall", at=at)
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(api.rpc, "users/get_current_account")
-            while not emulator.control.faults_struck:
-                time.sleep(0.01)
+            eventually(lambda: emulator.control.faults_struck)
             emulator.stop()
             assert answer.exception(10) is not None or answer.result().status_code == 200
         api.http.close()
@@ -188,8 +187,7 @@ def test_reads_do_not_wait_for_commits(api: Api) -> None:
     api.emulator.control.latency(commit_seconds=30)
     with ThreadPoolExecutor(1) as pool:
         upload = pool.submit(api.put, "/b", b"2")
-        while api.emulator.control.calls()["files/upload"] < 2:
-            time.sleep(0.01)
+        eventually(lambda: api.emulator.control.calls()["files/upload"] == 2)
         assert api.rpc(GET, {"path": "/a"}).status_code == 200
         assert api.rpc(GET, {"path": "/b"}).status_code == 409
         assert not upload.done()
@@ -224,8 +222,7 @@ def test_stop_does_not_wait_for_who_waits_for_a_commit() -> None:
         api = Api(emulator)
         with ThreadPoolExecutor(2) as pool:
             uploads = [pool.submit(api.upload, "files/upload", {"path": f"/{n}"}, b"x") for n in range(2)]
-            while emulator.control.peak_concurrency("files/upload") < 2:
-                time.sleep(0.01)
+            eventually(lambda: emulator.control.peak_concurrency("files/upload") == 2)
             begin = time.monotonic()
             emulator.stop()
             assert time.monotonic() - begin < 5

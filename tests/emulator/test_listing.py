@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import eventually
+
 from .conftest import Api, bare, error_of
 
 
@@ -168,8 +170,7 @@ def test_longpoll_wakes_with_a_change_of_its_folder(api: Api) -> None:
     thread = threading.Thread(target=poll)
     begin = time.monotonic()
     thread.start()
-    while api.emulator.control.calls()["files/list_folder/longpoll"] == 0:
-        time.sleep(0.01)
+    eventually(lambda: api.emulator.control.calls()["files/list_folder/longpoll"])
     api.emulator.control.write("/elsewhere", b"1")
     thread.join(0.3)
     assert thread.is_alive()

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from fs_dropbox.emulator import Emulator
+from tests.waiting import eventually
 
 from .conftest import Api
 
@@ -75,11 +76,8 @@ def test_a_client_that_goes_away_leaves_nothing(api: Api) -> None:
         '{"path":"/a"}\r\nContent-Type: application/octet-stream\r\nContent-Length: 5000000\r\n\r\n'
     )
     assert exchange(api.emulator, head.encode() + bytes(3_000_000)) == b""
-    deadline = time.monotonic() + 10
     incoming = api.emulator.service.state.contents.incoming
-    while list(incoming.iterdir()) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert list(incoming.iterdir()) == []
+    eventually(lambda: not list(incoming.iterdir()))
     assert not api.emulator.control.exists("/a")
 
 
@@ -105,8 +103,7 @@ def test_stop_ends_everything() -> None:
             + f"Content-Length: {len(body)}\r\n\r\n".encode()
             + body
         )
-        while not emulator.control.calls()["files/list_folder/longpoll"]:
-            time.sleep(0.01)
+        eventually(lambda: emulator.control.calls()["files/list_folder/longpoll"])
         begin = time.monotonic()
         emulator.stop()
         assert time.monotonic() - begin < 5

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import Any
 
 import dropbox
@@ -11,6 +10,7 @@ import pytest
 from dropbox import sharing
 
 from fs_dropbox.emulator import Emulator
+from tests.waiting import eventually
 
 from .conftest import Api, bare, error_of
 from .people import api_of, rooted
@@ -339,9 +339,7 @@ def test_a_longpoll_hears_of_others_in_a_shared_folder(api: Api, bob: Api) -> No
         target=lambda: answers.append(bob.rpc("files/list_folder/longpoll", {"cursor": cursor, "timeout": 30}).json())
     )
     waiting.start()
-    deadline = time.monotonic() + 10
-    while api.emulator.control.peak_concurrency("files/list_folder/longpoll") == 0 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    eventually(lambda: api.emulator.control.peak_concurrency("files/list_folder/longpoll"))
     api.put("/Shared/new", b"1")
     waiting.join(timeout=20)
     assert answers == [{"changes": True}]

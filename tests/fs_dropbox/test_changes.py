@@ -16,9 +16,8 @@ from fs_dropbox.changes import ChangeFeed
 from fs_dropbox.client import Longpoll, Page
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry
 from fs_dropbox.errors import ApiError, AuthError, TransportError
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_SECONDS, eventually
 
-DEADLINE_SECONDS = 10.0
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 

@@ -20,6 +20,7 @@ from fs_dropbox.emulator import Emulator
 from fs_dropbox.entries import DeletedEntry, FileEntry, FolderEntry
 from fs_dropbox.errors import ApiError, AuthError, TransportError
 from fs_dropbox.retry import RetryPolicy, Traffic
+from tests.waiting import eventually
 
 MIB = 2**20
 numbers = itertools.count()
@@ -316,10 +317,7 @@ def test_a_429_stops_writers_and_no_readers(emulator: Emulator, client: Client, 
     emulator.control.reset_counts()
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(write, 0)
-        deadline = time.monotonic() + 10
-        while client.governor.throttled_until is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        eventually(lambda: client.governor.throttled_until is not None)
         thaw = time.monotonic() + 1.9
         others = [pool.submit(write, number) for number in range(1, 8)]
         assert client.get_metadata(f"{folder}/file.txt").name == "file.txt"
@@ -415,10 +413,7 @@ def test_close_ends_what_is_under_way(emulator: Emulator, make_client: Callable[
             pool.submit(kind, lambda: client.upload(Commit(f"{folder}/x", "add"), b"x")),
             pool.submit(kind, lambda: client.longpoll(cursor, 30, threading.Event())),
         ]
-        deadline = time.monotonic() + 10
-        while emulator.control.faults_struck < struck + 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        eventually(lambda: emulator.control.faults_struck >= struck + 2)
         began = time.monotonic()
         client.close()
         assert [call.result(timeout=2) for call in calls] == ["closed"] * 3

@@ -72,7 +72,7 @@ def test_the_folder(url: str, folder: str) -> None:
         (f"dropbox://key~:{SECRET}@/?cache=maybe", "on or off"),
         (f"dropbox://key~:{SECRET}@/?timeout_seconds=-1", "above 0"),
         (f"dropbox://key~:{SECRET}@/?timeout_seconds=soon", "number of seconds"),
-        (f"dropbox://key~:{SECRET}@/?api_host=http://x/", "host:port"),
+        (f"dropbox://key~:{SECRET}@/?api_host=ftp://x", "host:port"),
         ("dropbox://key~:token@/?documents=maybe", "one of export, as_is, hide"),
         ("dropbox://key~:token@/?export=a/b", "formats with commas"),
         ("dropbox://key~:token@/?admin=boss", "an e-mail address, or the id"),

@@ -15,6 +15,7 @@ import pytest
 
 from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
+from tests.waiting import eventually
 
 PASSWORD = "pr0xy p@ss/word"
 QUOTED = "pr0xy%20p%40ss%2Fword"
@@ -61,10 +62,7 @@ def test_everything_goes_through_the_proxy(
     account.writebytes("large", DATA)
     assert account.readbytes("large") == DATA
     assert sorted(account.listdir("/")) == ["large", "small"]
-    deadline = time.monotonic() + 20
-    while not account.feed_is_live:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    eventually(lambda: account.feed_is_live)
     assert no_password(caplog.text)
     assert no_password(repr(account))
     account.close()

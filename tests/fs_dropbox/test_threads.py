@@ -16,6 +16,7 @@ import pytest
 
 from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
+from tests.waiting import eventually
 
 DEADLINE_SECONDS = 30.0
 
@@ -97,11 +98,8 @@ def test_one_file_object_in_many_threads(dropbox_fs: DropboxFS) -> None:
 def test_a_rename_over_a_file_never_shows_absence(dropbox_fs: DropboxFS, emulator: Emulator) -> None:
     """The editor's way of saving: write beside, rename over. Readers of the same filesystem always find something."""
     dropbox_fs.writetext("file", "0")
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not dropbox_fs.feed_is_live:
-        assert time.monotonic() < deadline
-        dropbox_fs.exists("file")
-        time.sleep(0.01)
+    dropbox_fs.exists("file")
+    eventually(lambda: dropbox_fs.feed_is_live)
     emulator.control.latency(delay_seconds=0.02, route_seconds={"files/move_v2": 0.4})
     dropbox_fs.listdir("/")
     done = threading.Event()
@@ -144,10 +142,7 @@ def test_a_slow_call_delays_no_other(dropbox_fs: DropboxFS, emulator: Emulator) 
             pool.submit(dropbox_fs.exists, "slow/thing"),
             pool.submit(dropbox_fs.appendtext, "known", "2"),
         ]
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while emulator.control.faults_struck < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        eventually(lambda: emulator.control.faults_struck == 2)
         started = time.monotonic()
         assert dropbox_fs.getsize("known") == 1
         assert dropbox_fs.readtext("known") == "1"

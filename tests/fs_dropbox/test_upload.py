@@ -395,10 +395,7 @@ def test_an_upload_goes_on_where_another_stopped(emulator: Emulator, uploader: U
     first = uploader.open(commit)
     assert first.checkpoint is None
     first.write(data[: 2 * BLOCK_SIZE + 1])
-    deadline = time.monotonic() + 10
-    while first.checkpoint is None or first.checkpoint.sent < 2 * BLOCK_SIZE:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    eventually(lambda: first.checkpoint is not None and first.checkpoint.sent >= 2 * BLOCK_SIZE)
     first.abort()
     known = Checkpoint.parse(str(first.checkpoint))
     assert known.sent == 2 * BLOCK_SIZE
@@ -416,10 +413,7 @@ def test_what_goes_on_must_be_the_same_content(emulator: Emulator, uploader: Upl
     commit = Commit("/file", "overwrite")
     first = uploader.open(commit)
     first.write(bytes(BLOCK_SIZE + 1))
-    deadline = time.monotonic() + 10
-    while first.checkpoint is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    eventually(lambda: first.checkpoint is not None)
     first.abort()
     short = uploader.open(commit, first.checkpoint)
     short.write(b"short")

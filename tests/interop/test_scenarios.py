@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -16,6 +16,7 @@ from fs import open_fs
 from sftp_gateway.attributes import file_attributes, longname
 from sftp_gateway.packets import Kind, Status
 from tests.sftp_gateway.raw_client import A, C, R, RawClient, T, W, X, a
+from tests.waiting import eventually
 
 from .stack import KEY, MIB, GatewayProcess, Stack, digest, run
 
@@ -33,15 +34,6 @@ def raw(stack: Stack) -> Iterator[RawClient]:
         session = channel.get_transport().open_session()
         session.invoke_subsystem("sftp")
         yield RawClient(session).init()
-
-
-def soon(happened: Callable[[], bool], seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def test_winscp_replaces_a_file_through_a_filepart(stack: Stack) -> None:
@@ -75,7 +67,7 @@ def test_winscp_goes_on_after_its_connection_was_lost(stack: Stack) -> None:
             assert client.wait(client.write(handle, offset, content[offset : offset + 32768])).ok
         client.channel.get_transport().sock.close()
     with raw(stack) as client:
-        assert soon(lambda: client.wait(client.lstat("/f.filepart")).attributes.size == MIB - 1)
+        eventually(lambda: client.wait(client.lstat("/f.filepart")).attributes.size == MIB - 1)
         size = MIB - 1
         handle = client.opened("/f.filepart", W | C)  # neither TRUNC nor APPEND
         for offset in range(size, SIZE, 32768):
@@ -217,7 +209,7 @@ def test_reads_go_on_while_dropbox_refuses_writes(stack: Stack) -> None:
         handle = writer.opened("/new", W | C | T)
         writer.wait(writer.write(handle, 0, b"new"))
         closing = writer.close(handle)
-        assert soon(lambda: stack.control.calls()["files/upload"] == 1)
+        eventually(lambda: stack.control.calls()["files/upload"] == 1)
         started = time.monotonic()
         assert reader.get("/there") == content
         assert "there" in reader.list("/")
@@ -269,11 +261,11 @@ def test_changes_by_others_are_seen_within_seconds(stack: Stack) -> None:
     with raw(stack) as client:
         assert set(client.list("/folder")) == {".", "..", "one", "two"}
         stack.control.write("/folder/one", b"replaced")
-        assert soon(lambda: client.wait(client.stat("/folder/one")).attributes.size == 8)
+        eventually(lambda: client.wait(client.stat("/folder/one")).attributes.size == 8)
         stack.control.delete("/folder/two")
-        assert soon(lambda: client.wait(client.stat("/folder/two")).code == Status.NO_SUCH_FILE)
+        eventually(lambda: client.wait(client.stat("/folder/two")).code == Status.NO_SUCH_FILE)
         stack.control.move("/folder", "/Ordner")
-        assert soon(lambda: set(client.list("/")) == {".", "..", "Ordner"})
+        eventually(lambda: set(client.list("/")) == {".", "..", "Ordner"})
         assert client.wait(client.stat("/ordner/ONE")).attributes.size == 8
 
 
@@ -284,7 +276,7 @@ def test_a_reader_never_gets_a_mix_of_two_versions(stack: Stack) -> None:
         handle = client.opened("/f", R)
         assert client.wait(client.read(handle, 0, 32768)).data == old[:32768]
         stack.control.write("/f", new)
-        assert soon(lambda: client.get("/f", piece=262144)[:10] == new[:10])
+        eventually(lambda: client.get("/f", piece=262144)[:10] == new[:10])
         for offset in range(0, len(old), 4 * MIB):
             reply = client.wait(client.read(handle, offset, 32768))
             assert reply.kind == Kind.STATUS or reply.data == old[:32768]
@@ -319,7 +311,7 @@ def test_many_connections_that_go_away_leave_nothing(process: GatewayProcess, ba
     before = descriptors()
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(vanish, range(40)))
-    assert soon(lambda: descriptors() <= before + 30, 20), (before, descriptors())
+    eventually(lambda: descriptors() <= before + 30, lambda: f"{before} became {descriptors()}")
     with open(f"/proc/{process.pid}/status") as status:
         threads = next(int(line.split()[1]) for line in status if line.startswith("Threads"))
     assert threads < 40

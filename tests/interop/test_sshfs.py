@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients import client
+from tests.waiting import eventually
 
 from .stack import KEY, MIB, GatewayProcess, Stack, digest, run, start
 
@@ -36,12 +37,13 @@ class Mount:
 
     def settled(self, path: str, content: bytes) -> None:
         """Wait until Dropbox has this content: sshfs does not wait for the answer to its CLOSE."""
-        deadline = time.monotonic() + 10
-        while not (self.control.exists(path) and self.control.read(path) == content):
-            if time.monotonic() > deadline:
-                found = self.control.read(path) if self.control.exists(path) else None
-                raise AssertionError(f"{path}: {found if found is None else (len(found), found[:60])}")
-            time.sleep(0.02)
+
+        def found() -> bytes | None:
+            return self.control.read(path) if self.control.exists(path) else None
+
+        eventually(
+            lambda: found() == content, lambda: f"{path}: {len(found() or b'')} bytes, {(found() or b'')[:60]!r}"
+        )
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from sftp_gateway import GatewayConfig, SFTPGateway, UserConfig
 from sftp_gateway.users import hash_password
+from tests.waiting import eventually
 
 PASSWORD = "correct horse"
 PASSWORD_HASH = hash_password(PASSWORD)
@@ -72,12 +72,10 @@ def log_lines(caplog: pytest.LogCaptureFixture) -> LogLines:
     logging.getLogger("sftp_gateway.ssh").setLevel(logging.CRITICAL)
 
     def lines(event: str, at_least: int = 0) -> list[dict[str, Any]]:
-        deadline = time.monotonic() + 10
-        while True:
-            found = [record.__dict__["fields"] for record in caplog.records if record.__dict__.get("event") == event]
-            if len(found) >= at_least:
-                return found
-            assert time.monotonic() < deadline, f"{event} was not logged"
-            time.sleep(0.01)
+        def found() -> list[dict[str, Any]]:
+            return [record.__dict__["fields"] for record in caplog.records if record.__dict__.get("event") == event]
+
+        eventually(lambda: len(found()) >= at_least, f"{event} was not logged")
+        return found()
 
     return lines

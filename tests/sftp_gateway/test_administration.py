@@ -19,6 +19,7 @@ import pytest
 
 from sftp_gateway import UserConfig
 from sftp_gateway.control import ControlSocket, ask_all, socket_path
+from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
 from .test_cli import COMMAND, READY, one_line, run
@@ -52,11 +53,8 @@ class Running:
         return self.logged(expected)
 
     def logged(self, expected: str) -> str:
-        deadline = time.monotonic() + 20
-        while expected not in (text := self.log.read_text()):
-            assert time.monotonic() < deadline, text
-            time.sleep(0.02)
-        return text
+        eventually(lambda: self.log.exists() and expected in self.log.read_text(), self.log.read_text)
+        return self.log.read_text()
 
 
 @contextlib.contextmanager
@@ -349,13 +347,7 @@ def test_sighup_changes_hooks_and_the_log(tmp_path: Path, connect: Connect) -> N
         hook = f'[[hooks]]\nevents = ["login"]\ncommand = ["/usr/bin/touch", "{tmp_path}/told"]\n'
         gateway.write(USER + hook, 'log_file = "new.log"\nlog_format = "json"')
         gateway.process.send_signal(signal.SIGHUP)
-        deadline = time.monotonic() + 20
-        while '"sessions_ended": 0' not in (
-            (tmp_path / "new.log").read_text() if (tmp_path / "new.log").exists() else ""
-        ):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        gateway.log = tmp_path / "new.log"
+        gateway.logged('"sessions_ended": 0')
         connect(gateway, "ann", PASSWORD)  # type: ignore[arg-type]
-        while not (tmp_path / "told").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        eventually((tmp_path / "told").exists)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sftp_gateway.bell import Bell
+from tests.waiting import eventually
 
 LONG_SECONDS = 20.0
 
@@ -34,8 +35,7 @@ def test_it_wakes_who_sleeps(bells: list[Bell], who: int, urgent: bool) -> None:
     heard: list[bool] = []
     sleeper = threading.Thread(target=lambda: heard.append(bells[0].wait(LONG_SECONDS, urgent=urgent)))
     sleeper.start()
-    while bells[0]._wakes > 2:
-        time.sleep(0.001)
+    eventually(lambda: bells[0]._wakes <= 2)
     began = time.monotonic()
     bells[who].ring(urgent=urgent)
     sleeper.join()
@@ -86,8 +86,7 @@ def test_without_named_pipes_it_rings_within_its_process(tmp_path: Path, monkeyp
         sleeper = threading.Thread(target=bell.wait, args=(LONG_SECONDS,))
         began = time.monotonic()
         sleeper.start()
-        while bell._wakes > 2:
-            time.sleep(0.001)
+        eventually(lambda: bell._wakes <= 2)
         bell.ring()
         sleeper.join()
         assert time.monotonic() - began < LONG_SECONDS / 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from fs_dropbox.emulator import Emulator
 from sftp_gateway.packets import Status
 from tests.sftp_gateway.raw_client import C, R, RawClient, T, W, X
 from tests.sftp_gateway.serving import Serving
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -69,10 +69,7 @@ def test_requests_in_another_spelling_keep_their_place_behind_a_close(client: Ra
     closing = client.close(handle)
     renaming = client.rename("/report.txt", "/Final.txt")
     looking = client.stat("/FINAL.TXT")
-    deadline = time.monotonic() + 20
-    while not emulator.control.faults_struck:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    eventually(lambda: emulator.control.faults_struck)
     assert not client.is_answered(renaming, within=0.1)
     emulator.control.release()
     assert [client.wait(request).ok for request in (closing, renaming)] == [True, True]

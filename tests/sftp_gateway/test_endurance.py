@@ -19,6 +19,7 @@ from fs_dropbox.emulator import Emulator
 from sftp_gateway import SFTPGateway, UserConfig
 from sftp_gateway.transport import BoundedPacketizer
 from tests.clients import client
+from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH, StartGateway
 from .test_cli import COMMAND, READY
@@ -120,10 +121,11 @@ def shown(sample: tuple[int, int, int]) -> str:
 
 def settle(pid: int, most_threads: int, most_files: int) -> None:
     """Wait until what sessions had is given back: idle worker threads end after ten seconds."""
-    deadline = time.monotonic() + 60
-    while threads(pid) > most_threads or descriptors(pid) > most_files:
-        assert time.monotonic() < deadline, f"left behind: {threads(pid)} threads, {descriptors(pid)} descriptors"
-        time.sleep(0.1)
+    eventually(
+        lambda: threads(pid) <= most_threads and descriptors(pid) <= most_files,
+        lambda: f"left behind: {threads(pid)} threads, {descriptors(pid)} descriptors",
+        60,
+    )
 
 
 def test_sessions_at_once(tmp_path: Path) -> None:

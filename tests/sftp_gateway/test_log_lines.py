@@ -6,13 +6,13 @@ import json
 import re
 import socket
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.clients import client
+from tests.waiting import eventually
 
 from .conftest import PASSWORD_HASH
 from .test_administration import Running, running
@@ -125,10 +125,7 @@ def test_a_cut_off_upload_says_so(tmp_path: Path) -> None:
             process.stdin.write(b"put big\n")
             process.stdin.flush()
             gateway.logged('"event": "login"')
-            deadline = time.monotonic() + 20
-            while not list((tmp_path / "state").glob("spool/*/*")):
-                assert time.monotonic() < deadline, "the upload did not begin"
-                time.sleep(0.02)
+            eventually(lambda: list((tmp_path / "state").glob("spool/*/*")), "the upload did not begin")
             process.kill()
         upload = next(event for event in lines(gateway, "upload") if event["event"] == "upload")
     assert (upload["result"], upload["level"], upload["path"]) == ("aborted", "warning", "/big")
@@ -142,10 +139,7 @@ def test_a_renamed_log_file_is_made_anew(tmp_path: Path) -> None:
         assert [event["event"] for event in lines(gateway, "logout")] == ["login", "logout"]
         gateway.log.rename(tmp_path / "gateway.log.1")
         sftp(gateway, "ann", tmp_path, "mkdir d")
-        deadline = time.monotonic() + 20
-        while not gateway.log.exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        eventually(gateway.log.exists)
         assert [event["event"] for event in lines(gateway, "logout")] == ["login", "mkdir", "logout"]
         assert gateway.log.stat().st_mode & 0o777 == 0o640
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -15,6 +14,7 @@ import pytest
 
 from fs_dropbox.emulator import Emulator
 from sftp_gateway import SFTPGateway
+from tests.waiting import eventually
 
 from .conftest import Connect, LogLines, StartGateway
 from .serving import Serving
@@ -120,8 +120,5 @@ def dropbox_threads() -> list[str]:
 
 
 def wait_for_no_dropbox_threads(gateway: SFTPGateway) -> None:
-    deadline = time.monotonic() + 20
-    while dropbox_threads():
-        assert time.monotonic() < deadline, dropbox_threads()
-        time.sleep(0.02)
+    eventually(lambda: not dropbox_threads(), lambda: str(dropbox_threads()))
     assert gateway.connections == 0

@@ -16,6 +16,7 @@ from fs.memoryfs import MemoryFS
 from paramiko.message import Message
 
 from sftp_gateway import GatewayConfig, GatewayError, SFTPGateway, UserConfig
+from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
 from .test_transport import wait_for_no_connection
@@ -121,10 +122,7 @@ def test_connections_of_one_address(start_gateway: StartGateway, connect: Connec
     connect(gateway)
     assert first_line(gateway) == b"too many connections from one address\r\n"
     first.close()
-    deadline = time.monotonic() + 10
-    while gateway.connections > 1:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    eventually(lambda: gateway.connections <= 1)
     assert first_line(gateway).startswith(b"SSH-2.0-")
 
 

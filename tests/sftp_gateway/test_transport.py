@@ -17,6 +17,7 @@ from paramiko.message import Message
 
 from sftp_gateway import SFTPGateway
 from sftp_gateway.transport import MAX_BANNER_BYTES, BoundedPacketizer, BoundedTransport
+from tests.waiting import eventually
 
 from .conftest import PASSWORD, Connect, LogLines, StartGateway
 
@@ -248,7 +249,4 @@ def test_random_messages_before_and_after_a_login_leave_nothing(
 
 
 def wait_for_no_connection(gateway: SFTPGateway) -> None:
-    deadline = time.monotonic() + 20
-    while gateway.connections:
-        assert time.monotonic() < deadline, "connections are left"
-        time.sleep(0.01)
+    eventually(lambda: not gateway.connections, "connections are left")

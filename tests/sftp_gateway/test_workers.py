@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 
 from sftp_gateway.workers import Workers
+from tests.waiting import eventually
 
 DEADLINE = 10.0
 
@@ -24,10 +24,7 @@ def test_work_is_done_by_few_threads_that_go_away() -> None:
     for _ in range(100):
         assert done.acquire(timeout=DEADLINE)
     assert 1 <= len(names) <= 4
-    deadline = time.monotonic() + DEADLINE
-    while workers._threads and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not workers._threads
+    eventually(lambda: not workers._threads)
     assert workers.close()
 
 
