@@ -146,7 +146,9 @@ class _Measured:
         if kind in ("cut_request", "reset"):
             self._read_up_to(fault.get("at_byte", 0))
             raise DroppedError(reset=kind == "reset")
-        if kind == "stall" and fault.get("at", "request") == "request":
+        if kind == "late":
+            self.request.detach(hang_up=fault.get("hang_up", True))
+        if kind == "late" or (kind == "stall" and fault.get("at", "request") == "request"):
             self.service.faults.stall(fault)
         elif kind == "rate_limit":
             form = fault.get("form", self.service.options.rate_limit_form)

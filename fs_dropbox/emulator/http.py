@@ -163,6 +163,13 @@ class Request:
             for _ in self.blocks():
                 pass
 
+    def detach(self, *, hang_up: bool) -> None:
+        """Take in the whole body, so that the request is carried out whatever becomes of its client; or drop that."""
+        body = b"".join(map(bytes, self.blocks()))
+        self._stream = iter([memoryview(body)] if body else [])
+        if hang_up:
+            self._connection.shutdown()
+
     @property
     def can_go_on(self) -> bool:
         """Tell whether the body was read to its end, so that another request can follow."""

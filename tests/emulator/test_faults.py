@@ -96,6 +96,30 @@ def test_an_ambiguous_commit_is_done(api: Api) -> None:
     assert not api.emulator.control.exists("/a")
 
 
+@pytest.mark.parametrize("size", [0, 300_000])
+def test_a_late_call_is_carried_out_although_nobody_waits_for_it(api: Api, size: int) -> None:
+    control = api.emulator.control
+    control.fault("files/upload", "late")
+    with pytest.raises(requests.exceptions.ConnectionError):
+        api.put("/late", bytes(size))
+    assert not control.exists("/late")
+    control.release()
+    assert eventually(control.tree) == {"/late": size}
+
+
+def test_a_late_call_may_keep_its_client_waiting(api: Api) -> None:
+    api.put("/a", b"1")
+    control = api.emulator.control
+    control.fault("files/delete_v2", "late", hang_up=False)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(api.rpc, "files/delete_v2", {"path": "/a"})
+        eventually(lambda: control.faults_struck)
+        assert control.exists("/a")
+        control.release()
+        assert answer.result(10).status_code == 200
+    assert not control.exists("/a")
+
+
 def test_a_stall_holds_until_released(api: Api) -> None:
     api.emulator.control.fault("users/get_current_account", "stall")
     with ThreadPoolExecutor(1) as pool:
