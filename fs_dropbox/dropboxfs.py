@@ -47,7 +47,7 @@ class DropboxFS(Beyond):
         cache: keep metadata; False asks Dropbox each time.
         cache_ttl_seconds: how long metadata is believed while the change feed is not live.
         change_feed: follow foreign changes live (one thread).
-        api_host: "host:port" of a stand-in for Dropbox.
+        api_host: "host:port" of a stand-in for Dropbox, "http://host:port" of one without TLS.
         ca_certs: path of a PEM file of certificate authorities to trust instead of the usual.
         timeout_seconds: bound of each wait for the network.
         open_seconds: how long opening tries to reach Dropbox.

@@ -20,6 +20,7 @@ from fs.opener.errors import OpenerError
 
 from fs_dropbox.documents import SHOWS
 from fs_dropbox.dropboxfs import DropboxFS
+from fs_dropbox.routes import STAND_IN
 from fs_dropbox.subfolder import ClosingDropboxSubFS
 
 if TYPE_CHECKING:
@@ -59,8 +60,8 @@ def _seconds(text: str) -> float:
 
 
 def _host(text: str) -> str:
-    if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?", text):
-        raise ValueError("a host, or host:port")
+    if not re.fullmatch(STAND_IN, text):
+        raise ValueError("a host, host:port, or http://host:port for a stand-in without TLS")
     return text
 
 

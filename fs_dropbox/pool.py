@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 import threading
@@ -20,6 +21,7 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from fs_dropbox.dialing import Dial, Resolver
 from fs_dropbox.errors import TransportError
 from fs_dropbox.retry import Waiter
+from fs_dropbox.routes import STAND_IN
 
 CONNECT_SECONDS: Final = 15.0
 HTTPS_PORT: Final = 443
@@ -53,10 +55,10 @@ class Connections:
         self.resolver = Resolver()
         self._lock = threading.Lock()
         # guarded by _lock
-        self._open: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._open: weakref.WeakSet[Tracked] = weakref.WeakSet()
         self._closed = False
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: Tracked) -> None:
         """Remember a connection; raises TransportError once closed."""
         with self._lock:
             if self._closed:
@@ -72,7 +74,7 @@ class Connections:
             connection.break_off()
 
 
-class Connection(urllib3.connection.HTTPSConnection):
+class Tracked(urllib3.connection.HTTPConnection):
     """A connection whose request can be broken off by other threads."""
 
     connections: Connections  # set in the subclass that each session makes
@@ -141,9 +143,13 @@ class _Adapter(requests.adapters.HTTPAdapter):
     """Connections with one TLS context, in pools that count them."""
 
     def __init__(self, connections: Connections, context: ssl.SSLContext, size: int) -> None:
-        connection_class = type("TrackedConnection", (Connection,), {"connections": connections})
-        pool = type("TrackedPool", (urllib3.HTTPSConnectionPool,), {"ConnectionCls": connection_class})
-        self._pools = {"http": urllib3.HTTPConnectionPool, "https": pool}
+        known = {"connections": connections}
+        plain = type("TrackedConnection", (Tracked,), known)
+        secure = type("TrackedTLSConnection", (Tracked, urllib3.connection.HTTPSConnection), known)
+        self._pools = {
+            "http": type("TrackedPool", (urllib3.HTTPConnectionPool,), {"ConnectionCls": plain}),
+            "https": type("TrackedTLSPool", (urllib3.HTTPSConnectionPool,), {"ConnectionCls": secure}),
+        }
         self._context = context
         super().__init__(pool_connections=8, pool_maxsize=size)
 
@@ -178,19 +184,21 @@ class _Adapter(requests.adapters.HTTPAdapter):
 class Session(requests.Session):
     """The requests.Session that the SDK sends through.
 
-    Sends every host's requests to `host` when one is given, never follows redirects, reads no netrc, and notes the
-    answer for its thread before the SDK looks at it. The environment's HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE,
-    CURL_CA_BUNDLE and SSL_CERT_FILE have their usual meaning.
+    Sends every host's requests to `host` when one is given (without TLS to "http://host:port"), never follows
+    redirects, reads no netrc, and notes the answer for its thread before the SDK looks at it. The environment's
+    HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE and SSL_CERT_FILE have their usual meaning.
     """
 
     def __init__(self, activity: Activity, *, host: str | None, ca_certs: str | None, size: int) -> None:
         super().__init__()
         self.connections = Connections(activity)
         self._activity = activity
-        self._host = host
+        self._address = _address(host) if host is not None else {}
         self._settings: dict[str, dict[str, Any]] = {}  # by host; made again rather than locked
         self.auth = _leave_as_it_is
-        self.mount("https://", _Adapter(self.connections, _tls_context(ca_certs), size))
+        adapter = _Adapter(self.connections, _tls_context(ca_certs), size)
+        self.mount("https://", adapter)
+        self.mount("http://", adapter)
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
         """Return what requests does, which goes through the whole environment for every call: here, for every host."""
@@ -202,8 +210,8 @@ class Session(requests.Session):
         return {**settings, "stream": self.stream if stream is None else stream}
 
     def request(self, method: str, url: str, **others: Any) -> requests.Response:  # type: ignore[override]
-        if self._host is not None:
-            url = urlunsplit(urlsplit(url)._replace(netloc=self._host))
+        if self._address:
+            url = urlunsplit(urlsplit(url)._replace(**self._address))
         activity = self._activity
         activity.response = None
         activity.was_sent = False
@@ -212,6 +220,14 @@ class Session(requests.Session):
         if response.headers.get("content-type", "").partition(";")[0].strip().lower() in JSON_TYPES:
             response.headers["content-type"] = JSON_TYPES[0]  # the SDK takes this spelling alone
         return response
+
+
+def _address(host: str) -> dict[str, str]:
+    """Return the parts of a URL that lead to a host ("host:port", or with http:// or https:// before); ValueError."""
+    match = re.fullmatch(STAND_IN, host)
+    if match is None:
+        raise ValueError("api_host is a host, host:port, or http://host:port for a stand-in without TLS")
+    return {"scheme": match["scheme"] or "https", "netloc": match["netloc"]}
 
 
 def _place(host: str, port: int | None) -> str:

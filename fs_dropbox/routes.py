@@ -7,6 +7,9 @@ from typing import Final, Literal
 
 from fs_dropbox.retry import Traffic
 
+# What may take the place of Dropbox's hosts: "host", "host:port", either with http:// before where it knows no TLS.
+STAND_IN: Final = r"((?P<scheme>https?)://)?(?P<netloc>(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?)/?"
+
 
 @dataclass(frozen=True, slots=True)
 class Route:

@@ -22,7 +22,7 @@ from dropbox.stone_validators import ValidationError
 
 from fs_dropbox._version import __version__
 from fs_dropbox.errors import ApiError, AuthError, TransportError, TransportKind, tags
-from fs_dropbox.pool import CONNECT_SECONDS, Activity, Connection, Session
+from fs_dropbox.pool import CONNECT_SECONDS, Activity, Session, Tracked
 from fs_dropbox.retry import Waiter
 
 # What the SDK lets through where the answer is not one that it knows.
@@ -154,7 +154,7 @@ class Transport:
         """Return the next bytes of a download's body, at most `size`, none at its end; raises TransportError."""
         assert answer.response is not None
         raw = answer.response.raw
-        if isinstance(raw.connection, Connection):
+        if isinstance(raw.connection, Tracked):
             raw.connection.serve(waiter)
         try:
             # Without decoding, urllib3 keeps no copy; what asks for ranges or counts bytes asks for "identity".
