@@ -33,6 +33,10 @@ class Beyond(FS):
         """Return what `getinfo` would, None where Dropbox would have to be asked; never waits."""
         return self._shown.known_info(self._checked(path), namespaces or ())
 
+    def cached_listing(self, path: str, namespaces: Collection[str] | None = None) -> list[Info] | None:
+        """Return all that `scandir` would, None where Dropbox would have to be asked; never waits."""
+        return self._shown.known_infos(self._checked(path), namespaces or ())
+
     def tree_below(self, path: str) -> Below:
         """Return what is below a directory, asked for with one recursive listing; raises nothing but for bad paths."""
         return self._shown.below(self._checked(path))

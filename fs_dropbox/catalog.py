@@ -110,11 +110,10 @@ class Catalog:
 
     def children(self, path: str) -> list[Present]:
         """Return all children of a folder; raises ResourceNotFound or DirectoryExpected."""
-        key = paths.key(path)
-        self._on_use()
-        listing = self._cache.listing(key)
+        listing = self.known_children(path)
         if listing is not None:
             return listing
+        key = paths.key(path)
         if self._cache.get(key) is ABSENT:
             raise fs.errors.ResourceNotFound(path)
         with _call_errors(path):
@@ -122,20 +121,20 @@ class Catalog:
 
     def pages(self, path: str) -> Iterator[list[Present]]:
         """Yield all children of a folder as they become known; raises as `children` does, the iterator as well."""
-        key = paths.key(path)
-        self._on_use()
-        listing = self._cache.listing(key)
+        listing = self.known_children(path)
         if listing is not None:
             yield listing
             return
+        key = paths.key(path)
         if self._cache.get(key) is ABSENT:
             raise fs.errors.ResourceNotFound(path)
         with _call_errors(path):
             yield from self._listing(path, key)
 
     def known_children(self, path: str) -> list[Present] | None:
-        """Return what is in the folder of a path if that is known without a call."""
-        return self._cache.listing(paths.parent(paths.key(path)))
+        """Return all children of a folder if they are known without a call."""
+        self._on_use()
+        return self._cache.listing(paths.key(path))
 
     def is_empty(self, path: str) -> bool:
         """Tell whether a folder has no children; asks Dropbox: deletion is recursive, so the cache is no proof."""

@@ -10,6 +10,7 @@ from weakref import WeakSet
 
 import fs.errors
 from fs.mode import Mode
+from fs.path import dirname
 
 from fs_dropbox import paths
 from fs_dropbox.blocks import BLOCK_BYTES, BlockBudget, BlockReader
@@ -74,7 +75,8 @@ class OpenFiles:
             entry = entry._replace(size=len(content), content_hash=None)
             blocks = BlockReader(lambda start, end: [content[start:end]], entry.size, budget=self._budget)
             return self._noted(ReadFile(path, entry, blocks, self._forget))
-        self._siblings.opened(entry, paths.parent(entry.path_lower), lambda: self._catalog.known_children(path))
+        folder = dirname(path)
+        self._siblings.opened(entry, paths.parent(entry.path_lower), lambda: self._catalog.known_children(folder))
         return self._noted(ReadFile(path, entry, self._blocks(path, entry), self._forget))
 
     def _noted(self, file: DropboxFile) -> DropboxFile:

@@ -29,6 +29,14 @@ class DropboxSubFS(SubFS[Any]):
             found: Info | None = _fs.cached_info(_path, namespaces)
         return found
 
+    def cached_listing(self, path: str, namespaces: Collection[str] | None = None) -> list[Info] | None:
+        """Return what `scandir` would, None where Dropbox would have to be asked; see `DropboxFS.cached_listing`."""
+        self.check()
+        _fs, _path = self.delegate_path(path)
+        with unwrap_errors(path):
+            found: list[Info] | None = _fs.cached_listing(_path, namespaces)
+        return found
+
     def upload_files(self, files: Iterable[File]) -> Iterator[tuple[int, Exception | None]]:
         """Upload many files in few calls; see `DropboxFS.upload_files`."""
         self.check()

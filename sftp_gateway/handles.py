@@ -52,6 +52,10 @@ class Handle:
         """Answer FSTAT."""
         raise RefusedError("not a handle of a file")
 
+    def attributes_now(self) -> Attributes | None:
+        """Answer FSTAT if that is possible without waiting."""
+        return self.attributes()
+
     def _transfer(
         self,
         direction: Literal["upload", "download"],
@@ -70,14 +74,16 @@ class ReadHandle(Handle):
         path: str,
         source: Content | Draft,
         stat: Callable[[], Attributes],
+        quick_stat: Callable[[], Attributes | None],
         fs_path: str,
         reopen: Callable[[str], Content],
     ) -> None:
-        """Read `source`; where that is a draft, `reopen` opens what it was committed as."""
+        """Read `source`, of which `stat` tells; where that is a draft, `reopen` opens what it was committed as."""
         super().__init__(path)
         self.source = source
         self.fs_path = fs_path
         self._stat = stat
+        self._quick_stat = quick_stat
         self._reopen = reopen
         self._lock = threading.Lock()
         self._content = source if isinstance(source, Content) else None  # set under _lock
@@ -125,13 +131,27 @@ class ReadHandle(Handle):
 
     def attributes(self) -> Attributes:
         """Answer FSTAT: the size is that of the version that is read."""
-        if self._content is None:
-            return self._stat()
         try:
-            moment = self._stat().mtime
-        except ResourceNotFound:  # renamed or removed meanwhile
-            moment = None
-        return attributes.file_attributes(self._content.size, moment)
+            return self._of_version(self._stat())
+        except ResourceNotFound:
+            return self._of_missing()
+
+    def attributes_now(self) -> Attributes | None:
+        """Answer FSTAT if that is possible without waiting."""
+        try:
+            found = self._quick_stat()
+        except ResourceNotFound:
+            return self._of_missing()
+        return None if found is None else self._of_version(found)
+
+    def _of_version(self, found: Attributes) -> Attributes:
+        return found if self._content is None else attributes.file_attributes(self._content.size, found.mtime)
+
+    def _of_missing(self) -> Attributes:
+        """Tell of what was renamed or removed while it is read."""
+        if self._content is None:
+            raise ResourceNotFound(self.path)
+        return attributes.file_attributes(self._content.size, None)
 
     def close(self) -> Transfer | None:
         """Close what was read."""
@@ -298,9 +318,13 @@ class WriteHandle(Handle):
 class FolderHandle(Handle):
     """A directory that is listed, in batches as they become known."""
 
-    def __init__(self, path: str, entries: Iterator[tuple[str, Attributes]]) -> None:
-        """Take the first entry already, so that a directory that cannot be listed raises here."""
+    def __init__(self, path: str, entries: Iterator[tuple[str, Attributes]], *, at_hand: bool = False) -> None:
+        """Take the first entry already, so that a directory that cannot be listed raises here.
+
+        `at_hand`: no entry has to be waited for.
+        """
         super().__init__(path)
+        self.at_hand = at_hand
         here = attributes.folder_attributes()
         first = next(entries, None)
         self._entries = itertools.chain([(".", here), ("..", here)], [first] if first is not None else (), entries)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from fs import errors
@@ -31,6 +31,7 @@ class Looking:
         """
         self._filesystem = filesystem
         self._cached_info = getattr(filesystem, "cached_info", None)
+        self._cached_listing = getattr(filesystem, "cached_listing", None)
         self._overlay = overlay
         self._local = local
         self._atomic = atomic
@@ -96,6 +97,19 @@ class Looking:
             self._follow(at_once=True)
         drafts = self._overlay.children(path)
         infos = self._filesystem.scandir(path, namespaces=["details"]) if self._atomic else self._all_infos(path)
+        yield from self._with_drafts(infos, drafts)
+
+    def quick_scan(self, path: str) -> Iterator[tuple[str, Attributes]] | None:
+        """Return what `scan` yields if that is possible without waiting."""
+        if self._cached_listing is None:
+            return None
+        if self._follow is not None:
+            self._follow(at_once=True)
+        drafts = self._overlay.children(path)
+        infos = self._cached_listing(path, ["details"])
+        return None if infos is None else self._with_drafts(infos, drafts)
+
+    def _with_drafts(self, infos: Iterable[Info], drafts: dict[str, Draft]) -> Iterator[tuple[str, Attributes]]:
         for info in infos:
             raw: Any = info.raw
             name: str = raw["basic"]["name"]

@@ -310,7 +310,7 @@ class Operations:
         if self._view.store.local:
             table |= {kind: partial(self._settled_now, self._methods[kind]) for kind in _SETTLED}
         else:
-            table[Kind.OPEN] = self._open_new_now
+            table |= {Kind.OPEN: self._open_new_now, Kind.OPENDIR: self._opendir_now}
         return table
 
     def _stat_now(self, request: Request) -> bytes | None:
@@ -326,19 +326,24 @@ class Operations:
         handle = self._view.open_new_at_once(request.path, request.flags, request.attributes)
         return None if handle is None else self._keep(request.id, handle)
 
+    def _opendir_now(self, request: Request) -> bytes | None:
+        self._check_room()
+        handle = self._view.open_folder_at_once(request.path)
+        return None if handle is None else self._keep(request.id, handle)
+
     def _fstat_now(self, request: Request) -> bytes | None:
-        may_wait = isinstance(self.handles.get(request.handle), ReadHandle) and not self._view.store.local
-        return None if may_wait else self._fstat(request)
+        found = self._find(request.handle).attributes_now()
+        return None if found is None else packets.attrs(request.id, found)
 
     def _fsetstat_now(self, request: Request) -> bytes | None:
         return None if isinstance(self.handles.get(request.handle), ReadHandle) else self._fsetstat(request)
 
     def _readdir_now(self, request: Request) -> bytes | None:
         handle = self.handles.get(request.handle)
-        if self._view.store.local:
-            self._listed = handle
-            return self._readdir(request)
-        return self._readdir(request) if isinstance(handle, FolderHandle) and handle.at_end else None
+        if isinstance(handle, FolderHandle) and not (handle.at_hand or handle.at_end):
+            return None
+        self._listed = handle
+        return self._readdir(request)
 
     def _close_now(self, request: Request) -> bytes | None:
         handle = self.handles.get(request.handle)

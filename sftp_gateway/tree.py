@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 from fs import errors
@@ -125,11 +126,21 @@ class TreeView:
     def open_folder(self, path: str) -> FolderHandle:
         """Open a directory to be listed."""
         path = normal(path)
-        entries = self._looking.scan(self.inner(path))
+        return self._folder_handle(path, self._looking.scan(self.inner(path)))
+
+    def open_folder_at_once(self, path: str) -> FolderHandle | None:
+        """Open a directory to be listed if all that is in it is at hand; else None."""
+        path = normal(path)
+        entries = self._looking.quick_scan(self.inner(path))
+        return None if entries is None else self._folder_handle(path, entries, at_hand=True)
+
+    def _folder_handle(
+        self, path: str, entries: Iterator[tuple[str, Attributes]], *, at_hand: bool = False
+    ) -> FolderHandle:
         if self.rights is Rights.WRITE_ONLY:
             within = path.rstrip("/") + "/"
             entries = ((name, value) for name, value in entries if _is_folder(value) or self._is_own(within + name))
-        return FolderHandle(path, entries)
+        return FolderHandle(path, entries, at_hand=at_hand or self.store.local)
 
     # -- files
 
@@ -141,7 +152,14 @@ class TreeView:
         self._may_read()
         inner = self.inner(path)
         source = self.store.open_for_reading(inner, self)
-        return ReadHandle(normal(path), source, lambda: self._looking.stat(inner), inner, self.store.open_committed)
+        return ReadHandle(
+            normal(path),
+            source,
+            lambda: self._looking.stat(inner),
+            lambda: self._looking.quick_stat(inner),
+            inner,
+            self.store.open_committed,
+        )
 
     def open_new_at_once(self, path: str, flags: int, wished: Attributes) -> Handle | None:
         """Begin a new file if nothing has to be waited for, because it is known that nothing is there; else None."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar
 
@@ -59,6 +59,7 @@ class WriteBackFS(FS):
         self.journal = journal
         self._inner: Any = filesystem
         self._cached_info = getattr(filesystem, "cached_info", None)
+        self._cached_listing = getattr(filesystem, "cached_listing", None)
         self._forget = getattr(filesystem, "forget", None)
         self._fold: Callable[[str], str] = str.lower if filesystem.getmeta().get("case_insensitive") else str
         self._seen: dict[str, str] = {}  # paths of pending files that another process delivers, by key
@@ -141,13 +142,27 @@ class WriteBackFS(FS):
         pages = self._scan(path, namespaces)
         return iter(list(pages)[page[0] : page[1]]) if page is not None else pages
 
+    def cached_listing(self, path: str, namespaces: Collection[str] | None = None) -> Iterator[Info] | None:
+        """Return what `scandir` would if that is possible without waiting."""
+        if self._cached_listing is None or self._find(path) is not None:
+            return None
+        children = self._pending_in(path)
+        infos: Iterable[Info] | None = self._cached_listing(path, namespaces)
+        return None if infos is None else self._with_pending(infos, children)
+
     def _scan(self, path: str, namespaces: Collection[str] | None) -> Iterator[Info]:
         self._refuse_file(path)
+        children = self._pending_in(path)
+        yield from self._with_pending(self._inner.scandir(path, namespaces=namespaces), children)
+
+    def _pending_in(self, path: str) -> dict[str, Pending]:
         prefix = self._fold(path).rstrip("/") + "/"
         for seen in [seen for key, seen in list(self._seen.items()) if key.startswith(prefix)]:
             self._find(seen)
-        children = self.journal.children(path)
-        for info in self._inner.scandir(path, namespaces=namespaces):
+        return self.journal.children(path)
+
+    def _with_pending(self, infos: Iterable[Info], children: dict[str, Pending]) -> Iterator[Info]:
+        for info in infos:
             pending = children.pop(self._fold(info.name), None)
             yield info if pending is None or pending.failed else _info(pending, info.name)
         for pending in children.values():

@@ -31,7 +31,7 @@ DEADLINE_SECONDS = 20.0
 @pytest.fixture
 def account(open_dropbox: Callable[..., DropboxFS]) -> DropboxFS:
     """The account without the change feed, whose own calls cannot be told from others'."""
-    return open_dropbox(change_feed=False)
+    return open_dropbox(change_feed=False, cache_ttl_seconds=3600)
 
 
 @contextmanager
@@ -427,3 +427,18 @@ def test_cached_info_never_asks(account: DropboxFS, emulator: Emulator) -> None:
     assert info.size == 1
     with pytest.raises(fs.errors.ResourceNotFound):
         account.cached_info("missing")
+
+
+def test_a_cached_listing_never_asks(account: DropboxFS, emulator: Emulator) -> None:
+    emulator.control.seed("/folder/file", b"1")
+    with calls(emulator) as counted:
+        for path in ("/", "folder", "missing"):
+            assert account.cached_listing(path, ["details"]) is None
+    assert not counted
+    assert account.listdir("/") == ["folder"]
+    assert account.listdir("folder") == ["file"]
+    with calls(emulator) as counted:
+        assert [(info.name, info.size) for info in account.cached_listing("folder", ["details"]) or ()] == [("file", 1)]
+        assert [info.is_dir for info in account.cached_listing("/") or ()] == [True]
+        assert account.cached_listing("missing") is None
+    assert not counted

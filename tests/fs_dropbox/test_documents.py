@@ -92,6 +92,8 @@ def test_names_alone_cost_no_export(documents: Emulator, dropbox_fs: DropboxFS) 
     assert not dropbox_fs.exists("/d/Notes.paper.html")
     assert not dropbox_fs.exists("/d/Other.paper.md")
     assert dropbox_fs.cached_info("/d/Notes.paper.md", ["details"]) is None
+    assert dropbox_fs.cached_listing("/d", ["details"]) is None
+    assert "Notes.paper.md" in [info.name for info in dropbox_fs.cached_listing("/d") or ()]
     assert export_calls(documents) == 0
 
 

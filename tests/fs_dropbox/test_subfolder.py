@@ -66,6 +66,8 @@ def test_what_is_known_is_told_without_a_call(folder: DropboxSubFS) -> None:
     with pytest.raises(fs.errors.ResourceNotFound) as missing:
         folder.cached_info("none")
     assert missing.value.path == "none"
+    assert [info.name for info in folder.cached_listing("/") or ()] == folder.listdir("/")
+    assert folder.cached_listing("tree") is None
 
 
 def test_many_files_at_once(emulator: Emulator, folder: DropboxSubFS) -> None:

@@ -14,6 +14,9 @@ import pytest
 
 from fs_dropbox.emulator import Emulator
 from sftp_gateway import SFTPGateway
+from sftp_gateway.folding import fold_path
+from sftp_gateway.journal import Journal
+from sftp_gateway.write_back import WriteBackFS
 from tests.waiting import eventually
 
 from .conftest import Connect, LogLines, StartGateway
@@ -95,14 +98,7 @@ def test_a_new_file_in_a_known_folder_is_opened_without_changing_threads(
         try:
             client = serving.session().sftp()
             assert client.listdir("/") == ["old"]
-            handed_over: list[object] = []
-            submit = serving.workers.submit
-
-            def count(work: Callable[[], None], *, urgent: bool = False) -> None:
-                handed_over.append(work)
-                submit(work, urgent=urgent)
-
-            monkeypatch.setattr(serving.workers, "submit", count)
+            handed_over = counted(serving, monkeypatch)
             new = client.open("/new", "w")
             assert not handed_over
             for path in ("/old", "/nowhere/new", "/old/new", "/new"):
@@ -113,6 +109,54 @@ def test_a_new_file_in_a_known_folder_is_opened_without_changing_threads(
             new.close()
         finally:
             serving.close()
+
+
+@pytest.mark.parametrize("write_back", [False, True])
+def test_what_is_known_is_listed_and_told_without_changing_threads(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_back: bool
+) -> None:
+    for number in range(2500):  # three batches of names
+        emulator.control.seed(f"/folder/{number}", b"x" * number)
+    emulator.control.seed("/other/file", b"x")
+    with contextlib.ExitStack() as cleanup:
+        filesystem = cleanup.enter_context(fs.open_fs(emulator.fs_url))
+        if write_back:
+            journal = Journal(tmp_path / "journal", fold=fold_path)
+            filesystem = cleanup.enter_context(WriteBackFS(filesystem, journal))
+        serving = Serving(filesystem, tmp_path)
+        cleanup.callback(serving.close)
+        client = serving.session().sftp()
+        first = sorted((each.filename, each.st_size) for each in client.listdir_attr("/folder"))
+        assert len(first) == 2500
+        read = client.open("/folder/77")
+        written = client.open("/folder/new", "w")
+        written.write(b"12345")
+        written.flush()
+        handed_over = counted(serving, monkeypatch)
+        again = sorted((each.filename, each.st_size) for each in client.listdir_attr("/folder"))
+        assert again == sorted([*first, ("new", 5)])
+        assert read.stat().st_size == client.stat("/folder/77").st_size == 77
+        assert not handed_over
+        for unknown in ("/other", "/nowhere"):
+            before = len(handed_over)
+            with contextlib.suppress(OSError):
+                client.listdir(unknown)
+            assert len(handed_over) > before, f"{unknown}: that may take its time"
+        read.close()
+        written.close()
+
+
+def counted(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Return a list of what is left to other threads from now on."""
+    handed_over: list[object] = []
+    submit = serving.workers.submit
+
+    def count(work: Callable[[], None], *, urgent: bool = False) -> None:
+        handed_over.append(work)
+        submit(work, urgent=urgent)
+
+    monkeypatch.setattr(serving.workers, "submit", count)
+    return handed_over
 
 
 def dropbox_threads() -> list[str]:
