@@ -1,7 +1,7 @@
 """`BulkUpload`: many files in few calls, each with a result of its own.
 
-A thousand small files cost a dozen calls: one starts their sessions, each of a few brings the content of a hundred, one
-commits them all (API facts, section 5: appends take no lock, commits in one namespace are serial).
+A thousand small files cost a dozen calls: those that bring the contents, and one that commits them all (API facts,
+section 5: commits in one namespace are serial).
 """
 
 from __future__ import annotations
@@ -18,40 +18,28 @@ import fs.errors
 from fs_dropbox import commits, paths
 from fs_dropbox.catalog import Catalog
 from fs_dropbox.client import Client, Commit
-from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.entries import FileEntry
 from fs_dropbox.errors import ApiError, TransportError, to_fs_error
-from fs_dropbox.group_commit import GROUP_FILES, is_final
+from fs_dropbox.group_commit import is_final
+from fs_dropbox.session_contents import THREADS, Content, SessionContents, pieces
 
 if TYPE_CHECKING:
     from fs_dropbox.upload import Uploader
 
 COMMIT_FILES: Final = 1000  # the most that one call commits
-SMALL_BYTES: Final = 4 * 2**20  # larger files go through uploads of their own
-APPEND_BYTES: Final = 16 * 2**20
-THREADS: Final = 4
-# Fewer are cheaper one by one.
-LEAST_FILES: Final = 4
 BUSY_ROUNDS: Final = 5
-PIECE_BYTES: Final = 4 * 2**20
 
 File: TypeAlias = tuple[str, Callable[[], BinaryIO], int, datetime | None]
 """Path, what opens the content for reading, size in bytes, time to store (aware)."""
 Outcome: TypeAlias = FileEntry | Exception
 
 
-@dataclass(slots=True, eq=False)
-class _Item:
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Item(Content):
     """One file on its way."""
 
-    index: int
     path: str
     commit: Commit
-    open: Callable[[], BinaryIO]
-    size: int
-    session: str = ""
-    content_hash: str = ""
-    is_appended: bool = False  # its session has it all; only then a commit can be in doubt
 
 
 _Settled: TypeAlias = list[tuple[_Item, Outcome]]
@@ -60,14 +48,14 @@ _Settled: TypeAlias = list[tuple[_Item, Outcome]]
 class BulkUpload:
     """Uploads many files at once, replacing what is there. Thread-safe; owned by DropboxFS, holds no lock.
 
-    Each run has threads of its own, which end with it. At most `THREADS` groups of `APPEND_BYTES` are in memory,
-    within what all uploads of the filesystem may have.
+    Each run has threads of its own, which end with it.
     """
 
     def __init__(self, client: Client, catalog: Catalog, uploader: Uploader) -> None:
         self._client = client
         self._catalog = catalog
         self._uploader = uploader
+        self._contents = SessionContents(client, uploader)
 
     def run(self, files: Iterable[File], check: Callable[[str], str]) -> Iterator[tuple[int, Exception | None]]:
         """Yield the index and the result of every file, once, as they become known; see `DropboxFS.upload_files`.
@@ -80,14 +68,14 @@ class BulkUpload:
         try:
             for window, refused in self._windows(files, check):
                 yield from refused
-                appended, singles, failed = self._append_all(pool, window)
+                sent = self._contents.send(pool, window)
                 # One commit at a time, and those of a path in their order.
                 for future in as_completed(under_way):
                     yield from self._results(pool, future.result())
-                yield from self._results(pool, failed)
-                under_way = [pool.submit(self._upload, item) for item in singles]
-                if appended:
-                    under_way.append(pool.submit(self._commit, appended))
+                yield from self._results(pool, list(sent.failed))
+                under_way = [pool.submit(self._upload, item) for item in sent.alone]
+                if sent.appended:
+                    under_way.append(pool.submit(self._commit, sent.appended))
             for future in as_completed(under_way):
                 yield from self._results(pool, future.result())
         finally:
@@ -119,67 +107,8 @@ class BulkUpload:
                 window, refused, keys, folders = [], [], set(), set()
             keys.add(key)
             commit = Commit(paths.to_api(checked), "overwrite", modified)
-            window.append(_Item(index, path, commit, open_file, size))
+            window.append(_Item(index, open_file, size, path=path, commit=commit))
         yield window, refused
-
-    def _append_all(self, pool: ThreadPoolExecutor, window: list[_Item]) -> tuple[list[_Item], list[_Item], _Settled]:
-        """Send the content of small files; return what waits for its commit, what goes alone, and what has failed."""
-        small = [item for item in window if item.size <= SMALL_BYTES]
-        singles = [item for item in window if item.size > SMALL_BYTES]
-        if len(small) < LEAST_FILES:
-            return [], window, []
-        try:
-            sessions = self._client.session_start_batch(len(small))
-        except (ApiError, TransportError) as error:
-            return [], singles, [(item, error) for item in small]
-        for item, session in zip(small, sessions, strict=True):
-            item.session = session
-        appended: list[_Item] = []
-        failed: _Settled = []
-        for sent, alone, wrong in pool.map(self._append, _groups(small)):
-            appended += sent
-            singles += alone
-            failed += wrong
-        return appended, singles, failed
-
-    def _append(self, group: list[_Item]) -> tuple[list[_Item], list[_Item], _Settled]:
-        """Send the content of one group; returns as `_append_all` does."""
-        expected = sum(item.size for item in group)
-        self._uploader.sending.take(expected)
-        try:
-            parts, sent, alone, failed = self._read(group)
-            try:
-                errors = self._client.session_append_batch(parts) if parts else []
-            except (ApiError, TransportError) as error:
-                return [], alone, failed + [(item, error) for item in sent]  # nothing of them can be visible
-        finally:
-            self._uploader.sending.give(expected)
-        # Whatever is wrong with a session, the file has another chance without one.
-        alone += [item for item, error in zip(sent, errors, strict=True) if error is not None]
-        appended = [item for item, error in zip(sent, errors, strict=True) if error is None]
-        for item in appended:
-            item.is_appended = True
-        return appended, alone, failed
-
-    def _read(self, group: list[_Item]) -> tuple[list[tuple[str, bytes]], list[_Item], list[_Item], _Settled]:
-        parts: list[tuple[str, bytes]] = []
-        sent: list[_Item] = []
-        alone: list[_Item] = []
-        failed: _Settled = []
-        for item in group:
-            try:
-                with closing(item.open()) as file:
-                    data = _read_whole(file, item.size + 1)
-            except Exception as error:  # noqa: BLE001 - it is not ours; the file's result tells
-                failed.append((item, error))
-                continue
-            if len(data) > item.size:
-                alone.append(item)  # it has grown; who knows how far
-                continue
-            item.size, item.content_hash = len(data), ContentHash(data).hexdigest()
-            parts.append((item.session, data))
-            sent.append(item)
-        return parts, sent, alone, failed
 
     def _commit(self, items: list[_Item]) -> _Settled:
         """Commit what was appended; what has no outcome yet comes back with the error that stood in its way."""
@@ -204,37 +133,39 @@ class BulkUpload:
 
     def _results(self, pool: ThreadPoolExecutor, settled: _Settled) -> Iterator[tuple[int, Exception | None]]:
         """Yield the results of what is settled, after settling what is in doubt one by one."""
-        doubtful = [item for item, outcome in settled if item.is_appended and _is_doubtful(outcome)]
+        doubtful = [pair for pair in settled if pair[0].is_appended and _is_doubtful(pair[1])]
         unreachable: list[TransportError] = []
 
-        def settle(item: _Item) -> Outcome:
+        def settle(pair: tuple[_Item, Outcome]) -> Outcome:
             if unreachable:
                 return unreachable[0]  # one long wait is enough for all
-            outcome = self._settle(item)
-            if isinstance(outcome, TransportError):
+            outcome = self._settle(*pair)
+            if isinstance(outcome, TransportError) and outcome is not pair[1]:
                 unreachable.append(outcome)
             return outcome
 
         again = pool.map(settle, doubtful)
-        for item, outcome in [pair for pair in settled if pair[0] not in doubtful]:
+        for item, outcome in [pair for pair in settled if pair not in doubtful]:
             yield item.index, self._result(item, outcome)
-        for item, outcome in zip(doubtful, again, strict=True):
+        for (item, _), outcome in zip(doubtful, again, strict=True):
             yield item.index, self._result(item, outcome)
 
-    def _settle(self, item: _Item) -> Outcome:
-        """Return the file if Dropbox has it; otherwise upload it on its own."""
+    def _settle(self, item: _Item, problem: Outcome) -> Outcome:
+        """Return the file if Dropbox has it; otherwise upload it on its own, unless its commit may still take place."""
         try:
             found = commits.settle_commit(self._client, item.commit, item.size, item.content_hash)
         except (ApiError, TransportError) as error:
             return error
-        return found if found is not None else self._upload(item)[0][1]
+        if found is not None:
+            return found
+        return problem if _is_unsettled(problem) else self._upload(item)[0][1]
 
     def _upload(self, item: _Item) -> _Settled:
         """Upload one file by itself."""
         upload = self._uploader.open(item.commit)
         try:
-            with closing(item.open()) as file:
-                while piece := file.read(PIECE_BYTES):
+            with closing(pieces(item)) as whole:
+                for piece in whole:
                     upload.write(piece)
             return [(item, upload.commit())]
         except Exception as error:  # noqa: BLE001 - of the source as well; the file's result tells
@@ -254,29 +185,6 @@ class BulkUpload:
         return outcome
 
 
-def _groups(items: Iterable[_Item]) -> Iterator[list[_Item]]:
-    """Yield what goes into one append_batch: its argument travels in a header, which is bounded."""
-    group: list[_Item] = []
-    size = 0
-    for item in items:
-        if group and (len(group) == GROUP_FILES or size + item.size > APPEND_BYTES):
-            yield group
-            group, size = [], 0
-        group.append(item)
-        size += item.size
-    if group:
-        yield group
-
-
-def _read_whole(file: BinaryIO, most: int) -> bytes:
-    """Read up to so many bytes, of files too that give less at a time."""
-    pieces: list[bytes] = []
-    while most > 0 and (piece := file.read(most)):
-        pieces.append(piece)
-        most -= len(piece)
-    return b"".join(pieces)
-
-
 def _is_busy(outcome: Outcome) -> bool:
     return isinstance(outcome, ApiError) and "too_many_write_operations" in outcome.tag
 
@@ -285,4 +193,8 @@ def _is_doubtful(outcome: Outcome) -> bool:
     """Tell whether it is open what became of a file, or its session alone was refused."""
     if isinstance(outcome, TransportError):
         return outcome.was_sent
-    return isinstance(outcome, ApiError) and not is_final(outcome)
+    return isinstance(outcome, ApiError) and (not is_final(outcome) or outcome.is_unsettled)
+
+
+def _is_unsettled(outcome: Outcome) -> bool:
+    return isinstance(outcome, (ApiError, TransportError)) and outcome.is_unsettled

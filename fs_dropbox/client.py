@@ -19,7 +19,7 @@ from fs_dropbox.commits import Commit, Update
 from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.downloads import Download, range_header, read_range
 from fs_dropbox.entries import Entry, FileEntry, FolderEntry, decode_file, decode_folder
-from fs_dropbox.errors import ApiError
+from fs_dropbox.errors import ApiError, TransportError
 from fs_dropbox.fresh import Fresh
 from fs_dropbox.results import Longpoll, Page, SpaceUsage
 from fs_dropbox.retry import Clock, Governor, RetryPolicy, Traffic
@@ -207,6 +207,13 @@ class Client:
             routes.SESSION_START, argument, data=b"", decode=lambda result: str(result["session_id"])
         )
 
+    def session_upload(self, data: bytes) -> str:
+        """Bring a whole content into a session of its own, closed (at most 150 MiB)."""
+        argument = {"close": True, "content_hash": ContentHash(data).hexdigest()}
+        return self._caller.call(
+            routes.SESSION_START, argument, data=data, decode=lambda result: str(result["session_id"])
+        )
+
     def session_append(self, session_id: str, offset: int, data: bytes, close: bool) -> None:
         """Add bytes to a session; in a concurrent one at multiples of 4 MiB, and as many, but for the one that closes.
 
@@ -259,12 +266,19 @@ class Client:
     def session_finish_batch(self, finished: Sequence[tuple[str, int, Commit]]) -> list[FileEntry | ApiError]:
         """Commit closed sessions in one call; returns the file or the error of each.
 
-        Raises TransportError where the answer was lost: then it is unknown which of them were committed.
+        Where the answer is lost the same sessions are finished again, since each is committed once at most: those that
+        were committed the first time are refused then with `lookup_failed`. An error that `is_unsettled` means that
+        some may have been committed, or may still be.
         """
         entries = [
             {"cursor": {"session_id": session_id, "offset": offset}, "commit": commit.argument()}
             for session_id, offset, commit in finished
         ]
+        lost = False
+
+        def send_again() -> None:
+            nonlocal lost
+            lost = True
 
         def decode_entries(result: dict[str, Any]) -> list[FileEntry | ApiError]:
             outcomes: list[FileEntry | ApiError] = []
@@ -274,7 +288,13 @@ class Client:
                 outcomes.append(self._fresh.note(made))
             return outcomes
 
-        outcomes = self._caller.call(routes.SESSION_FINISH_BATCH, {"entries": entries}, decode=decode_entries)
+        try:
+            outcomes = self._caller.call(
+                routes.SESSION_FINISH_BATCH, {"entries": entries}, decode=decode_entries, settle=send_again
+            )
+        except (ApiError, TransportError) as error:
+            error.is_unsettled = error.is_unsettled or lost
+            raise
         return [commits.note_lock(self, each, each.path) if isinstance(each, ApiError) else each for each in outcomes]
 
     # Changes

@@ -175,8 +175,7 @@ class GroupCommit:
             return
         self._append([writer for writer in group if writer.session is None])
         ready = [(writer.session, writer) for writer in group if writer.session is not None]
-        results: Sequence[FileEntry | ApiError]
-        is_lost = False
+        results: Sequence[FileEntry | ApiError | TransportError]
         try:
             results = (
                 self._client.session_finish_batch(
@@ -185,17 +184,18 @@ class GroupCommit:
                 if ready
                 else []
             )
-        except TransportError as error:
-            results = []  # unknown what became of it: repeating the same content settles that without a second revision
-            is_lost = error.is_ambiguous
-        except ApiError as error:
+        except (ApiError, TransportError) as error:
             results = [error] * len(ready)
-        for (_, writer), result in zip(ready, results, strict=False):
-            if not isinstance(result, ApiError) or is_final(result):
+        again: list[tuple[_Writer, bool]] = []
+        for (_, writer), result in zip(ready, results, strict=True):
+            if isinstance(result, (ApiError, TransportError)) and not is_final(result):
+                # A session that is not known any more was committed; the same content makes no second revision.
+                again.append((writer, isinstance(result, ApiError) and result.tag[:1] == ("lookup_failed",)))
+            else:
                 writer.settle(result)
-        for writer in group:
-            if not writer.result.done():
-                self._upload(writer, is_lost=is_lost)
+        again += [(writer, False) for writer in group if writer.session is None and not writer.result.done()]
+        for writer, is_lost in again:
+            self._upload(writer, is_lost=is_lost)
 
     def _append(self, writers: list[_Writer]) -> None:
         """Send the content of some writers in one call: those that it went well for have a session then."""
@@ -241,6 +241,9 @@ class GroupCommit:
         return taken
 
 
-def is_final(error: ApiError) -> bool:
-    """Tell whether an entry's failure is about the file, not about its session or a busy namespace."""
-    return error.tag[:1] == ("path",) and "too_many_write_operations" not in error.tag
+def is_final(error: ApiError | TransportError) -> bool:
+    """Tell whether a failed commit is not to be followed by another one of the same content: what it says is about the
+    file, not about its session or a busy namespace; or it may still take place, even after later changes."""
+    if error.is_unsettled:
+        return True
+    return isinstance(error, ApiError) and error.tag[:1] == ("path",) and "too_many_write_operations" not in error.tag

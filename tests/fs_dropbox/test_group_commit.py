@@ -15,9 +15,11 @@ from fs_dropbox.client import Commit
 from fs_dropbox.entries import FileEntry
 from fs_dropbox.errors import ApiError, TransportError
 from fs_dropbox.group_commit import SHARED_BYTES, GroupCommit
+from tests.waiting import DEADLINE_SECONDS, eventually
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BUSY = ApiError("files/upload_session/finish_batch_v2", ("path", "too_many_write_operations"))
+RESET = TransportError("reset")
 REFUSED = ApiError("files/upload_session/finish_batch_v2", ("path", "conflict", "folder"))
 
 
@@ -80,24 +82,24 @@ def account() -> Account:
     return Account()
 
 
-def hold_first(account: Account, *, lost: str = "") -> threading.Event:
+def hold_first(account: Account, *, lost: str = "", error: Exception = RESET) -> threading.Event:
     """Hold up the first call until the event is set; the answer of calls named `lost` gets lost."""
     gate, first = threading.Event(), threading.Event()
 
     def before(call: str) -> None:
         if not first.is_set():
             first.set()
-            assert gate.wait(10)
+            assert gate.wait(DEADLINE_SECONDS)
         if call == lost:
-            raise TransportError("reset")
+            raise error
 
     account.before = before
     return gate
 
 
-def burst(account: Account, count: int, *, lost: str = "") -> list[object]:
+def burst(account: Account, count: int, *, lost: str = "", error: Exception = RESET) -> list[object]:
     """Commit `count` files: one that is held up, the others while it is; return their results, errors as values."""
-    gate = hold_first(account, lost=lost)
+    gate = hold_first(account, lost=lost, error=error)
     grouped = GroupCommit(account)
 
     def write(number: int) -> object:
@@ -109,10 +111,9 @@ def burst(account: Account, count: int, *, lost: str = "") -> list[object]:
     with ThreadPoolExecutor(count) as pool:
         first = pool.submit(write, 0)
         others = [pool.submit(write, number) for number in range(1, count)]
-        while len(grouped._queue) < count - 1:
-            threading.Event().wait(0.001)
+        eventually(lambda: len(grouped._queue) == count - 1)
         gate.set()
-        return [call.result(10) for call in (first, *others)]
+        return [call.result(DEADLINE_SECONDS) for call in (first, *others)]
 
 
 def test_a_lone_writer_is_one_call(account: Account) -> None:
@@ -148,9 +149,18 @@ def test_a_busy_namespace_is_tried_again_alone(account: Account) -> None:
     assert account.calls["upload"] == 2
 
 
-def test_a_lost_answer_is_settled_by_repeating_the_same_content(account: Account) -> None:
+def test_a_group_that_was_not_committed_is_committed_one_by_one(account: Account) -> None:
     assert all(isinstance(result, FileEntry) for result in burst(account, 5, lost="finish_batch"))
     assert account.calls["upload"] == 5
+
+
+def test_what_may_still_be_committed_is_not_committed_once_more(account: Account) -> None:
+    """The second time could come after the file has been changed again."""
+    unsettled = TransportError("timeout")
+    unsettled.is_unsettled = True
+    results = burst(account, 5, lost="finish_batch", error=unsettled)
+    assert account.calls["upload"] == 1, "of the first, which was alone"
+    assert all(isinstance(result, TransportError) and result.is_unsettled for result in results[1:])
 
 
 def test_larger_files_travel_beside_each_other_and_share_the_commit(account: Account) -> None:
@@ -159,15 +169,13 @@ def test_larger_files_travel_beside_each_other_and_share_the_commit(account: Acc
     sizes = [SHARED_BYTES + 1, 10, SHARED_BYTES, 5 * SHARED_BYTES, 2 * SHARED_BYTES]
     with ThreadPoolExecutor(8) as pool:
         calls = [pool.submit(grouped.commit, Commit("/first", "add"), b"x" * 5 * SHARED_BYTES)]
-        while not account.calls:
-            threading.Event().wait(0.001)
+        eventually(lambda: account.calls)
         for number, size in enumerate(sizes):
             calls.append(pool.submit(grouped.commit, Commit(f"/{number}", "add"), bytes([number]) * size))
-        while len(grouped._queue) < len(sizes):
-            threading.Event().wait(0.001)
+        eventually(lambda: len(grouped._queue) == len(sizes))
         assert account.calls["append"] == 3  # while the first is still being committed
         gate.set()
-        assert all(isinstance(call.result(10), FileEntry) for call in calls)
+        assert all(isinstance(call.result(DEADLINE_SECONDS), FileEntry) for call in calls)
     assert [account.files[f"/{number}"] for number in range(5)] == [bytes([n]) * size for n, size in enumerate(sizes)]
     assert (account.calls["upload"], account.calls["append_batch"], account.calls["finish_batch"]) == (1, 1, 1)
 
@@ -185,12 +193,11 @@ def test_a_larger_file_whose_content_does_not_arrive_fails_alone(account: Accoun
     grouped = GroupCommit(account)
     with ThreadPoolExecutor(3) as pool:
         first = pool.submit(grouped.commit, Commit("/first", "add"), b"1")
-        while not account.calls:
-            threading.Event().wait(0.001)
+        eventually(lambda: account.calls)
         large = pool.submit(grouped.commit, Commit("/large", "add"), bytes(SHARED_BYTES + 1))
-        assert isinstance(large.exception(10), TransportError)
+        assert isinstance(large.exception(DEADLINE_SECONDS), TransportError)
         gate.set()
-        first.result(10)
+        first.result(DEADLINE_SECONDS)
     assert set(account.files) == {"/first"}
 
 
@@ -208,11 +215,10 @@ def test_two_commits_of_one_path_keep_their_order(account: Account) -> None:
         calls = []
         for expected, data in enumerate((b"0", b"1", b"2")):
             calls.append(pool.submit(grouped.commit, Commit("/a", "overwrite"), data))
-            while not account.calls or len(grouped._queue) < expected:
-                threading.Event().wait(0.001)
+            eventually(lambda expected=expected: account.calls and len(grouped._queue) == expected)  # type: ignore[misc]
         gate.set()
         for call in calls:
-            call.result(10)
+            call.result(DEADLINE_SECONDS)
     assert account.files["/a"] == b"2"
 
 
@@ -222,20 +228,20 @@ def test_a_stalled_commit_does_not_hold_up_the_others(account: Account, monkeypa
     grouped = GroupCommit(account)
     with ThreadPoolExecutor(4) as pool:
         stalled = pool.submit(grouped.commit, Commit("/stalled", "add"), b"x")
-        while not account.calls:
-            threading.Event().wait(0.001)
+        eventually(lambda: account.calls)
         others = [pool.submit(grouped.commit, Commit(f"/{number}", "add"), b"y") for number in range(3)]
         for other in others:
-            other.result(10)
+            other.result(DEADLINE_SECONDS)
         assert not stalled.done()
         gate.set()
-        stalled.result(10)
+        stalled.result(DEADLINE_SECONDS)
     assert set(account.files) == {"/stalled", "/0", "/1", "/2"}
 
 
 def test_a_group_waits_a_moment_for_those_just_served(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     """Writers that each wait for their own commit come back one after the other; still they stay together."""
-    monkeypatch.setattr(group_commit, "GATHER_SECONDS", 1.0)
+    monkeypatch.setattr(group_commit, "GATHER_SECONDS", 2.0)
+    monkeypatch.setattr(group_commit, "LONGEST_GATHER_SECONDS", 2.0)
     grouped = GroupCommit(account)
     gate = hold_first(account)
 
@@ -245,8 +251,7 @@ def test_a_group_waits_a_moment_for_those_just_served(account: Account, monkeypa
 
     with ThreadPoolExecutor(8) as pool:
         writers = [pool.submit(write, writer) for writer in range(8)]
-        while len(grouped._queue) < 7:
-            threading.Event().wait(0.001)
+        eventually(lambda: len(grouped._queue) == 7)
         gate.set()
         for each in writers:
             each.result(20)
@@ -256,6 +261,7 @@ def test_a_group_waits_a_moment_for_those_just_served(account: Account, monkeypa
 
 def test_a_lone_writer_waits_for_nobody(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_commit, "GATHER_SECONDS", 100.0)
+    monkeypatch.setattr(group_commit, "LONGEST_GATHER_SECONDS", 100.0)
     grouped = GroupCommit(account)
     for number in range(5):
         grouped.commit(Commit(f"/{number}", "add"), b"x")

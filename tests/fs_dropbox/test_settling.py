@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,9 @@ from fs_dropbox.entries import DeletedEntry, FileEntry, SupersededEntry
 from fs_dropbox.errors import UNSETTLED, ApiError, TransportError, reason
 from fs_dropbox.group_commit import _Writer
 from fs_dropbox.retry import RetryPolicy
+from tests.waiting import eventually
 
+FINISH_BATCH = "files/upload_session/finish_batch_v2"
 LANDED: dict[str, Any] = {"kind": "ambiguous"}
 NOT_DONE: dict[str, Any] = {"kind": "server_error", "status": 502}
 LONG_AGO = 1_500_000_000
@@ -361,19 +364,44 @@ def test_a_rename_of_case_that_landed_is_not_undone(open_dropbox: Callable[..., 
     assert list(emulator.control.tree()) == ["/NAME"]
 
 
+@pytest.mark.parametrize("how", ["group", "bulk"])
+def test_what_is_carried_out_late_undoes_nothing_that_was_done_since(
+    open_dropbox: Callable[..., DropboxFS], emulator: Emulator, how: str
+) -> None:
+    """A session is committed once: finishing it again settles what became of it, before anything else happens."""
+    account = open_dropbox(change_feed=False)
+    emulator.control.fault(FINISH_BATCH, "late")
+    names = [str(number) for number in range(4)]
+    if how == "group":
+        writers = [_Writer(Commit(f"/{name}", "overwrite"), b"first") for name in names]
+        account._parts.uploader.small_files._settle(writers)
+        assert all(isinstance(writer.result.result(0), FileEntry) for writer in writers)
+    else:
+        files = [(name, lambda: io.BytesIO(b"first"), 5, None) for name in names]
+        assert dict(account.upload_files(files)) == dict.fromkeys(range(4))
+    account.remove("0")
+    account.move("1", "moved")
+    account.writebytes("2", b"second")
+    emulator.control.release()
+    eventually(lambda: [each.route for each in emulator.control.requests()].count(FINISH_BATCH) == 2)
+    assert emulator.control.tree() == {"/moved": 5, "/2": 6, "/3": 5}
+
+
+@pytest.mark.parametrize(("times", "kind"), [(1, ApiError), (None, TransportError)])
 def test_a_group_whose_answer_is_lost_says_so_where_it_cannot_be_settled(
-    open_dropbox: Callable[..., DropboxFS], emulator: Emulator
+    open_dropbox: Callable[..., DropboxFS], emulator: Emulator, times: int | None, kind: type[Exception]
 ) -> None:
     account = open_dropbox(change_feed=False)
     group = account._parts.uploader.small_files
-    emulator.control.fault("files/upload_session/finish_batch_v2", "ambiguous", None)
+    emulator.control.fault(FINISH_BATCH, "ambiguous", times)
     emulator.control.fault("files/upload", "rate_limit", None, retry_after=90)
     writers = [_Writer(Commit(f"/{number}", "overwrite"), b"mine") for number in range(3)]
     group._settle(writers)
     assert set(emulator.control.tree()) == {"/0", "/1", "/2"}
     for writer in writers:
         error = writer.result.exception()
-        assert isinstance(error, ApiError)
+        assert isinstance(error, kind)
+        assert isinstance(error, (ApiError, TransportError))
         assert error.is_unsettled
         assert reason(error).endswith(UNSETTLED)
 
