@@ -22,6 +22,7 @@ from fs_dropbox.open_files import OpenFiles
 from fs_dropbox.serverside import ServerSide
 from fs_dropbox.shared_folders import SharedFolders
 from fs_dropbox.shown import Shown
+from fs_dropbox.staging import Staging
 from fs_dropbox.upload import Uploader
 from fs_dropbox.views import DELETED, VERSIONS, Deleted, Versions, View
 
@@ -42,6 +43,7 @@ class Parts:
     server_side: ServerSide
     uploader: Uploader
     bulk: BulkUpload
+    staging: Staging
     executors: tuple[ThreadPoolExecutor, ...]
     files: OpenFiles
     history: History
@@ -121,6 +123,7 @@ def assemble(
         server_side=ServerSide(client, catalog),
         uploader=uploader,
         bulk=BulkUpload(client, catalog, uploader),
+        staging=Staging(client, catalog, uploader),
         executors=(read_ahead, small),
         files=files,
         history=history,

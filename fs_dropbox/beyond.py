@@ -9,7 +9,7 @@ import fs.errors
 from fs.base import FS
 from fs.info import Info
 
-from fs_dropbox import bulk
+from fs_dropbox import bulk, staging
 from fs_dropbox.assembly import Parts
 from fs_dropbox.changes import ChangeFeed, Subscriber
 from fs_dropbox.conventions import as_given, errors_at
@@ -100,6 +100,24 @@ class Beyond(FS):
         what has not been sent.
         """
         return self._parts.bulk.run(files, lambda path: self._shown.replaceable(self._checked(path)))
+
+    def stage_files(self, sources: Iterable[staging.Source]) -> Iterator[tuple[int, str | Exception]]:
+        """Send the content of files to Dropbox, where nothing of it is visible before `commit_files`.
+
+        `sources` yields (function that opens the content for reading, size in bytes). Yields (position in `sources`, a
+        token or the error) for each once. A token is text for `commit_files`, good for a week in any process.
+        """
+        return self._parts.staging.stage(sources)
+
+    def commit_files(self, files: Iterable[staging.StagedFile]) -> Iterator[tuple[int, bool | Exception]]:
+        """Make what was staged visible: what a token stands for once at most, however often that is asked for.
+
+        `files` yields (path, token, aware time to store, expected): with expected None the file replaces what is there,
+        with "" it must be new, else it replaces that version alone. Yields (position in `files`, outcome) once for
+        each: True where it is, or has been, visible; False where it is not and nothing of the token ever will be; or an
+        `fs.errors` error. After an error the token may become visible yet, until asking again gives True or False.
+        """
+        return self._parts.staging.commit(files, lambda path: self._shown.replaceable(self._checked(path)))
 
     def forget(self, path: str) -> None:
         """Drop what is cached at and below a path, because another process has changed it."""

@@ -124,8 +124,8 @@ class BulkUpload:
                 )
             except (ApiError, TransportError) as error:
                 outcomes = [error] * len(left)
-            busy = [pair for pair in zip(left, outcomes, strict=True) if _is_busy(pair[1])]
-            settled += [pair for pair in zip(left, outcomes, strict=True) if not _is_busy(pair[1])]
+            busy = [pair for pair in zip(left, outcomes, strict=True) if is_busy(pair[1])]
+            settled += [pair for pair in zip(left, outcomes, strict=True) if not is_busy(pair[1])]
             left = [item for item, _ in busy]
             if not left:
                 break
@@ -185,7 +185,8 @@ class BulkUpload:
         return outcome
 
 
-def _is_busy(outcome: Outcome) -> bool:
+def is_busy(outcome: Outcome) -> bool:
+    """Tell whether a commit is to be asked for again because others change the same namespace."""
     return isinstance(outcome, ApiError) and "too_many_write_operations" in outcome.tag
 
 

@@ -16,6 +16,7 @@ from fs_dropbox import paths
 from fs_dropbox.blocks import BLOCK_BYTES, BlockBudget, BlockReader
 from fs_dropbox.cache import Present
 from fs_dropbox.catalog import Catalog
+from fs_dropbox.checkpoints import Checkpoint
 from fs_dropbox.client import Client, Commit, Update
 from fs_dropbox.documents import Documents
 from fs_dropbox.entries import FileEntry, FolderEntry
@@ -24,7 +25,7 @@ from fs_dropbox.files import DropboxFile, ReadFile
 from fs_dropbox.integrity import CheckedFetch
 from fs_dropbox.permits import check_readable, check_writable
 from fs_dropbox.siblings import Siblings
-from fs_dropbox.upload import Checkpoint, Upload, Uploader
+from fs_dropbox.upload import Upload, Uploader
 from fs_dropbox.write_file import WriteFile
 
 

@@ -13,6 +13,7 @@ from fs.subfs import SubFS
 
 if TYPE_CHECKING:
     from fs_dropbox.bulk import File
+    from fs_dropbox.staging import Source, StagedFile
 
 
 class DropboxSubFS(SubFS[Any]):
@@ -52,6 +53,21 @@ class DropboxSubFS(SubFS[Any]):
             if isinstance(error, fs.errors.ResourceError):
                 error.path = path
             yield index, error
+
+    def stage_files(self, sources: Iterable[Source]) -> Iterator[tuple[int, str | Exception]]:
+        """Send content ahead; see `DropboxFS.stage_files`."""
+        self.check()
+        yield from self.delegate_fs().stage_files(sources)
+
+    def commit_files(self, files: Iterable[StagedFile]) -> Iterator[tuple[int, bool | Exception]]:
+        """Make what was staged visible; see `DropboxFS.commit_files`."""
+        self.check()
+        given = list(files)
+        delegated = [(self.delegate_path(path)[1], *others) for path, *others in given]
+        for index, outcome in self.delegate_fs().commit_files(delegated):
+            if isinstance(outcome, fs.errors.ResourceError):
+                outcome.path = given[index][0]
+            yield index, outcome
 
     def copy(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
         self._transfer("copy", src_path, dst_path, overwrite=overwrite, preserve_time=preserve_time)

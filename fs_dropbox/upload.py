@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
+from fs_dropbox.checkpoints import Checkpoint, Staged
 from fs_dropbox.content_hash import BLOCK_SIZE, ContentHash
 from fs_dropbox.errors import ApiError, TransportError
 from fs_dropbox.group_commit import SHARED_BYTES, GroupClient, GroupCommit
@@ -34,29 +35,12 @@ COMMITTED_BYTES: Final = 64 * 2**20
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """What of a file an upload session has for certain: its first `sent` bytes. Sessions live for seven days."""
-
-    session_id: str
-    sent: int
-
-    def __str__(self) -> str:
-        return f"{self.sent}:{self.session_id}"
-
-    @classmethod
-    def parse(cls, text: str) -> Checkpoint:
-        """Read what `str` wrote; raises ValueError."""
-        sent, _, session_id = text.partition(":")
-        if not session_id or int(sent) % BLOCK_SIZE or int(sent) <= 0:
-            raise ValueError(f"not a checkpoint: {text!r}")
-        return cls(session_id, int(sent))
-
-
 class UploadClient(GroupClient, Protocol):
     """The calls that uploads need, with the client's retries and errors."""
 
     def session_start(self, *, concurrent: bool) -> str: ...
+
+    def session_upload(self, data: bytes) -> str: ...
 
     def session_append(self, session_id: str, offset: int, data: bytes, close: bool) -> None: ...
 
@@ -95,6 +79,17 @@ class Uploader:
         if resumed is not None:
             self.client.session_append(resumed.session_id, resumed.sent, b"", False)
         return Upload(self, commit, resumed)
+
+    def stage(self, content: Iterable[bytes]) -> Staged:
+        """Send a whole content, to be committed later; raises ApiError, TransportError, and what reading it does."""
+        upload = Upload(self, None)
+        try:
+            for piece in content:
+                upload.write(piece)
+            return upload.stage()
+        except BaseException:
+            upload.abort()
+            raise
 
     def start_session(self) -> Future[str]:
         """Start an upload session in a thread of the pool, which takes tasks in order: before its appends."""
@@ -152,7 +147,7 @@ class Upload:
     `APPENDS_PER_UPLOAD` blocks are in flight, and one is being filled, whatever the file's size.
     """
 
-    def __init__(self, uploader: Uploader, commit: Commit, resumed: Checkpoint | None = None) -> None:
+    def __init__(self, uploader: Uploader, commit: Commit | None, resumed: Checkpoint | None = None) -> None:
         self._uploader = uploader
         self._client = uploader.client
         self._commit = commit
@@ -165,8 +160,10 @@ class Upload:
         self._allowed = False  # the next block need not wait: its size is taken from `sending` already
         self._ended = False
         self._error: Exception | None = None  # of an append; whatever follows raises it again
-        self._lock = threading.Lock()
+        self._lock = threading.Condition(threading.Lock())
         # guarded by _lock, which append threads take too
+        self._is_in_order = False  # the session takes bytes in their order alone
+        self._has_failed = False  # an append has
         self._threads: set[int] = set()  # that send appends of this upload now
         self._aborted = False
         self._arrived: dict[int, int] = {}  # blocks beyond `_certain` that Dropbox has: where they begin and end
@@ -234,12 +231,14 @@ class Upload:
         if self._sent < self._resumed:
             raise ValueError("fewer bytes were written than the session has")
         self._ended = True
+        assert self._commit is not None
         commit = self._commit if client_modified is None else replace(self._commit, client_modified=client_modified)
         try:
             if self._session is None:
                 entry = self._uploader.commit_small(commit, self._block)
             else:
-                entry = self._finish(self._session, commit)
+                session_id, size = self._close_session(self._session)
+                entry = self._client.session_finish(session_id, size, commit, self._hash.hexdigest())
         except BaseException:
             self._cancel()
             raise
@@ -249,10 +248,29 @@ class Upload:
             raise ApiError("files/upload", ("content_hash_mismatch",))
         return entry
 
+    def stage(self) -> Staged:
+        """Have everything in a closed session, to be committed later. Raises as `commit` does."""
+        self._check_open()
+        self._ended = True
+        try:
+            if self._session is None:
+                size = len(self._block)
+                with self._uploader.room(size):
+                    session_id = self._client.session_upload(self._block.take())
+            else:
+                session_id, size = self._close_session(self._session)
+        except BaseException:
+            self._cancel()
+            raise
+        finally:
+            self._block.close()
+        return Staged(session_id, size, self._hash.hexdigest())
+
     def abort(self) -> None:
         """Discard everything and break off the requests under way. Idempotent."""
         with self._lock:
             self._aborted = self._ended = True
+            self._lock.notify_all()
             threads = list(self._threads)
         self._block.close()
         self._cancel()
@@ -264,20 +282,45 @@ class Upload:
         assert self._session is not None
         thread = threading.get_ident()
         with self._lock:
-            if self._aborted:
+            if not self._may_send_locked(offset):
                 return
             self._threads.add(thread)
         try:
-            self._client.session_append(self._session.result(), offset, data, False)
+            self._append(self._session.result(), offset, data)
             with self._lock:
                 self._arrived[offset] = offset + len(data)
                 while self._certain in self._arrived:
                     self._certain = self._arrived.pop(self._certain)
+        except BaseException:
+            with self._lock:
+                self._has_failed = True
+            raise
         finally:
             with self._lock:
                 self._threads.discard(thread)
+                self._lock.notify_all()
 
-    def _finish(self, session: Future[str], commit: Commit) -> FileEntry:
+    def _append(self, session_id: str, offset: int, data: bytes) -> None:
+        """Send a block; again after those before it where a stand-in knows no sessions that take them in any order."""
+        try:
+            self._client.session_append(session_id, offset, data, False)
+        except ApiError as error:
+            if error.tag != ("incorrect_offset",):
+                raise
+            with self._lock:
+                self._is_in_order = True
+                if not self._may_send_locked(offset):
+                    raise
+            self._client.session_append(session_id, offset, data, False)
+
+    def _may_send_locked(self, offset: int) -> bool:
+        """Wait for the turn of a block where there are turns; tell whether it is to be sent at all."""
+        while self._is_in_order and self._certain < offset and not (self._aborted or self._has_failed):
+            self._lock.wait()
+        return not (self._aborted or (self._is_in_order and self._has_failed))
+
+    def _close_session(self, session: Future[str]) -> tuple[str, int]:
+        """Send what is left; return the session and its size."""
         session_id = session.result()
         ahead = (len(self._block) - 1) // BLOCK_SIZE * BLOCK_SIZE
         if ahead > 0 and not all(append.done() for append in self._appends):
@@ -288,7 +331,7 @@ class Upload:
         with self._uploader.room(size):
             # Nothing may follow the append that closes, so it waits for the others, and carries the tail.
             self._client.session_append(session_id, self._sent, self._block.take(), True)
-        return self._client.session_finish(session_id, self._sent + size, commit, self._hash.hexdigest())
+        return session_id, self._sent + size
 
     def _send(self) -> None:
         """Hand the full block to the pool, after the oldest append where enough are under way."""

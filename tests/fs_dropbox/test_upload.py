@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
+from fs_dropbox import group_commit
+from fs_dropbox.checkpoints import Checkpoint
 from fs_dropbox.client import Client, Commit, Update
 from fs_dropbox.content_hash import BLOCK_SIZE
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.errors import ApiError, TransportError, reason
 from fs_dropbox.memory import Allowance
-from fs_dropbox.upload import APPENDS_PER_UPLOAD, Checkpoint, Upload, Uploader
+from fs_dropbox.upload import APPENDS_PER_UPLOAD, Upload, Uploader
 from tests.waiting import eventually
 
 START = "files/upload_session/start"
@@ -154,7 +156,7 @@ def test_faults_go_unnoticed(
     route: str,
     fault: str,
 ) -> None:
-    uploader = make_uploader(make_client(timeout_seconds=1.0))
+    uploader = make_uploader(make_client(timeout_seconds=2.0))
     data = content(4 * BLOCK_SIZE + 100)
     parameters = dict(FAULTS[fault])
     kind = parameters.pop("kind")
@@ -220,9 +222,8 @@ def test_the_token_may_expire_in_the_middle(emulator: Emulator, uploader: Upload
 
 def test_appends_run_in_parallel_while_the_writer_writes(emulator: Emulator, uploader: Uploader) -> None:
     emulator.control.latency(route_seconds={APPEND: 0.3})
-    began = time.monotonic()
     put(uploader, "/file", content(9 * BLOCK_SIZE))
-    assert time.monotonic() - began < 9 * 0.3
+    assert emulator.control.peak_concurrency(APPEND) > 1
 
 
 def test_memory_is_bounded_when_the_network_is_slow(emulator: Emulator, uploader: Uploader) -> None:
@@ -253,7 +254,7 @@ def test_only_what_has_to_wait_is_sent_last(
     emulator: Emulator, make_uploader: Callable[..., Uploader], client: Client
 ) -> None:
     """The append that closes the session follows all others, so it carries less than 4 MiB where others still run."""
-    emulator.control.latency(route_seconds={APPEND: 0.3})
+    emulator.control.latency(route_seconds={APPEND: 0.7})
     data = content(5 * BLOCK_SIZE + 1000)
     put(make_uploader(client, block_bytes=4 * BLOCK_SIZE), "/file", data, piece=len(data))
     assert emulator.control.read("/file") == data
@@ -321,9 +322,9 @@ def test_abort_breaks_off_what_is_under_way(emulator: Emulator, uploader: Upload
     eventually(lambda: emulator.control.faults_struck == 2)
     began = time.monotonic()
     upload.abort()
-    while any(thread.name.startswith("fs-dropbox-append") for thread in threading.enumerate()):
-        uploader.close()
-        assert time.monotonic() - began < 2
+    uploader.close()
+    assert time.monotonic() - began < 8  # a call is given up after ten
+    assert not [each for each in threading.enumerate() if each.name.startswith("fs-dropbox-append")]
     emulator.control.release()
 
 
@@ -335,13 +336,17 @@ def test_closing_the_client_ends_uploads(emulator: Emulator, uploader: Uploader,
     began = time.monotonic()
     client.close()
     uploader.close()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 8  # a call is given up after ten
     with pytest.raises(TransportError):
         upload.commit()
     emulator.control.release()
 
 
-def test_small_files_at_the_same_time_share_calls(emulator: Emulator, uploader: Uploader) -> None:
+def test_small_files_at_the_same_time_share_calls(
+    emulator: Emulator, uploader: Uploader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "GATHER_SECONDS", 1.0)  # threads of a busy machine come back late
+    monkeypatch.setattr(group_commit, "LONGEST_GATHER_SECONDS", 1.0)
     emulator.control.latency(delay_seconds=0.03, commit_seconds=0.05)
     emulator.control.seed("/taken")
     outcomes: dict[int, object] = {}

@@ -1,0 +1,44 @@
+"""What is known of an upload session, as text that outlives the process: `Checkpoint`, `Staged`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fs_dropbox.content_hash import BLOCK_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What of a file an upload session has for certain: its first `sent` bytes. Sessions live for seven days."""
+
+    session_id: str
+    sent: int
+
+    def __str__(self) -> str:
+        return f"{self.sent}:{self.session_id}"
+
+    @classmethod
+    def parse(cls, text: str) -> Checkpoint:
+        """Read what `str` wrote; raises ValueError."""
+        sent, _, session_id = text.partition(":")
+        if not session_id or int(sent) % BLOCK_SIZE or int(sent) <= 0:
+            raise ValueError(f"not a checkpoint: {text!r}")
+        return cls(session_id, int(sent))
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A whole content in a closed upload session, which is committed once at most. Sessions live for seven days."""
+
+    session_id: str
+    size: int
+    content_hash: str
+
+    def __str__(self) -> str:
+        return f"{self.size}:{self.content_hash}:{self.session_id}"
+
+    @classmethod
+    def parse(cls, text: str) -> Staged:
+        """Read what `str` wrote; raises ValueError."""
+        size, content_hash, session_id = text.split(":", 2)
+        return cls(session_id, int(size), content_hash)

@@ -1,0 +1,173 @@
+"""Content that is sent ahead becomes visible when that is asked for, and once at most."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+
+import fs.errors
+import pytest
+
+from fs_dropbox import DropboxFS
+from fs_dropbox.emulator import Emulator
+from fs_dropbox.retry import RetryPolicy
+from tests.waiting import eventually
+
+WHEN = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
+FINISH = "files/upload_session/finish_batch_v2"
+SIZES = [0, 10, 4 * 2**20 + 1, 9 * 2**20]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = RetryPolicy(attempts=2, deadline_seconds=20.0, first_pause_seconds=0.01)
+    monkeypatch.setattr("fs_dropbox.client.RetryPolicy", lambda: policy)
+
+
+@pytest.fixture
+def account(open_dropbox: Callable[..., DropboxFS]) -> DropboxFS:
+    return open_dropbox(change_feed=False)
+
+
+def source(content: bytes) -> tuple[Callable[[], BinaryIO], int]:
+    return lambda: io.BytesIO(content), len(content)
+
+
+def staged(account: Any, *contents: bytes) -> list[str]:
+    tokens = dict(account.stage_files(source(content) for content in contents))
+    assert sorted(tokens) == list(range(len(contents)))
+    assert all(isinstance(token, str) for token in tokens.values()), tokens
+    return [tokens[index] for index in range(len(contents))]
+
+
+def commit(account: Any, path: str, token: str, expected: str | None = None) -> bool | Exception:
+    ((index, outcome),) = account.commit_files([(path, token, WHEN, expected)])
+    assert index == 0
+    return outcome  # type: ignore[no-any-return]
+
+
+def done(emulator: Emulator, count: int) -> None:
+    """Wait until so many commits have been carried out."""
+    eventually(lambda: [each.route for each in emulator.control.requests()].count(FINISH) >= count)
+
+
+@pytest.mark.parametrize("many", [1, 30])
+def test_contents_of_all_sizes_become_visible_at_the_commit(emulator: Emulator, account: DropboxFS, many: int) -> None:
+    contents = [bytes([number % 251]) * size for number, size in enumerate(SIZES + [1000] * (many - 1))]
+    tokens = staged(account, *contents)
+    assert emulator.control.tree() == {}
+    files = [(f"/{number}", token, WHEN, None) for number, token in enumerate(tokens)]
+    assert dict(account.commit_files(files)) == dict.fromkeys(range(len(contents)), True)
+    for number, content in enumerate(contents):
+        assert emulator.control.read(f"/{number}") == content
+        assert account.getinfo(f"/{number}", ["details"]).modified == WHEN
+    assert emulator.control.calls()[FINISH] == 1
+
+
+def test_many_cost_few_calls_and_one_costs_two(emulator: Emulator, account: DropboxFS) -> None:
+    account.listdir("/")
+    emulator.control.reset_counts()
+    assert commit(account, "/one", staged(account, b"1")[0]) is True
+    assert sum(emulator.control.calls().values()) == 2
+    tokens = staged(account, *(b"%d" % number for number in range(300)))
+    assert set(dict(account.commit_files((f"/{i}", t, WHEN, None) for i, t in enumerate(tokens))).values()) == {True}
+    assert sum(emulator.control.calls().values()) == 2 + 5
+
+
+@pytest.mark.parametrize("second_finish", ["not_found", "closed", "repeat"])
+@pytest.mark.parametrize("since", ["nothing", "replaced", "removed"])
+def test_what_was_committed_is_not_committed_again(
+    emulator: Emulator, account: DropboxFS, second_finish: str, since: str
+) -> None:
+    emulator.control.options(second_finish=second_finish)
+    (token,) = staged(account, b"content")
+    assert commit(account, "/f", token) is True
+    if since == "replaced":
+        emulator.control.write("/f", b"by another")
+    elif since == "removed":
+        emulator.control.delete("/f")
+    before = emulator.control.tree()
+    assert commit(account, "/f", token) is True
+    assert emulator.control.tree() == before
+
+
+@pytest.mark.parametrize("expected", [None, "", "rev"])
+def test_a_commit_that_is_carried_out_late_undoes_nothing(
+    emulator: Emulator, account: DropboxFS, open_dropbox: Callable[..., DropboxFS], expected: str | None
+) -> None:
+    """As after `kill -9`: one has asked for the commit, another one hears of the outcome."""
+    if expected == "rev":
+        expected = emulator.control.write("/f", b"base")["rev"]
+    (token,) = staged(account, b"content")
+    emulator.control.fault(FINISH, "late", count=2)
+    assert isinstance(commit(account, "/f", token, expected), fs.errors.RemoteConnectionError)
+    another = open_dropbox(change_feed=False)
+    assert commit(another, "/f", token, expected) is True
+    another.remove("/f")
+    emulator.control.release()
+    done(emulator, 3)
+    assert emulator.control.tree() == {}
+
+
+def test_a_late_commit_that_came_first_is_found(emulator: Emulator, account: DropboxFS) -> None:
+    (token,) = staged(account, b"content")
+    emulator.control.fault(FINISH, "late", count=2)
+    assert isinstance(commit(account, "/f", token), fs.errors.RemoteConnectionError)
+    emulator.control.release()
+    done(emulator, 2)
+    assert commit(account, "/f", token) is True
+    assert len(account.versions("/f")) == 1
+
+
+def test_what_has_expired_is_told_from_what_was_committed(emulator: Emulator, account: DropboxFS) -> None:
+    """Equal content that was there before does not count: its time is another."""
+    emulator.control.write("/f", b"content", 1_500_000_000)
+    emulator.control.write("/f", b"something else")
+    (token,) = staged(account, b"content")
+    emulator.control.advance(8 * 86400)
+    assert commit(account, "/f", token) is False
+    assert emulator.control.read("/f") == b"something else"
+    assert commit(account, "/f", "no token") is False
+
+
+def test_what_is_there_is_respected(emulator: Emulator, account: DropboxFS) -> None:
+    rev = emulator.control.write("/f", b"base")["rev"]
+    new, over, same = staged(account, b"new", b"over", b"over")
+    assert isinstance(commit(account, "/f", new, ""), fs.errors.FileExists)
+    assert commit(account, "/f", over, rev) is True
+    assert "changed by someone else" in str(commit(account, "/f", new, rev))
+    now = emulator.control.metadata("/f")["rev"]
+    assert commit(account, "/f", same, now) is True, "Dropbox makes no revision of equal content"
+    assert isinstance(commit(account, "/none/f", new), fs.errors.ResourceNotFound)
+    assert commit(account, "/g", new, "") is True, "a refusal does not use it up"
+
+
+def test_a_source_that_cannot_be_read_fails_alone(emulator: Emulator, account: DropboxFS) -> None:
+    def broken() -> BinaryIO:
+        raise OSError("gone")
+
+    outcomes = dict(account.stage_files([source(b"1"), (broken, 5), source(b"2"), source(b"3"), source(b"4")]))
+    assert isinstance(outcomes.pop(1), OSError)
+    assert len(outcomes) == 4
+    ((_, alone),) = account.stage_files([(broken, 5)])
+    assert isinstance(alone, OSError)
+
+
+def test_busy_namespaces_are_waited_for(emulator: Emulator, account: DropboxFS) -> None:
+    (token,) = staged(account, b"1")
+    emulator.control.fault(FINISH, "too_many_write_operations", count=2)
+    assert commit(account, "/f", token) is True
+
+
+def test_folders_of_the_account_stage_too(emulator: Emulator, account: DropboxFS) -> None:
+    emulator.control.seed("/in/deep")
+    folder = account.opendir("/in")
+    assert folder.getmeta()["staged_uploads"] is True
+    (token,) = staged(folder, b"1")
+    assert commit(folder, "/deep/f", token) is True
+    assert emulator.control.read("/in/deep/f") == b"1"
+    refused = commit(folder, "/none/f", token)
+    assert isinstance(refused, fs.errors.ResourceNotFound)
+    assert refused.path == "/none/f"
