@@ -13,6 +13,7 @@ from fs_dropbox.errors import ApiError, AuthError, TransportError
 
 # Tokens live for 4 hours; a request sent with this much left is over before its token is.
 MARGIN_SECONDS: Final = 300.0
+TOKEN_SECONDS: Final = 4 * 3600.0  # where the answer does not tell
 ROUTE: Final = "oauth2/token"
 MEMBER_ID: Final = "dbmid:"  # what the ids of team members begin with
 
@@ -112,7 +113,7 @@ class TokenSource:
         if status != 200:
             raise _refusal(status, answer)
         try:
-            self._token, seconds = str(answer["access_token"]), float(answer["expires_in"])
+            self._token, seconds = str(answer["access_token"]), float(answer.get("expires_in") or TOKEN_SECONDS)
         except (KeyError, ValueError, TypeError):
             raise TransportError("protocol", route=ROUTE, was_sent=False) from None
         # A token that lives no longer than the margin is used for half of its life.

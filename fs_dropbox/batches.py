@@ -124,6 +124,9 @@ class Batches:
         try:
             outcomes = work.call(left)
         except (ApiError, TransportError) as error:
+            if error.is_not_taken:
+                refused += left  # one by one they may be taken
+                return [], False
             if not _may_go_on(error):
                 raise
             return left, True

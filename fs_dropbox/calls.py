@@ -321,14 +321,15 @@ def _as_header(argument: Any) -> str:
 
 
 def _decode_account(result: dict[str, Any]) -> Account:
-    root = result["root_info"]
+    root = result.get("root_info") or {}  # stand-ins may not tell of it: then it is no team's
+    home_namespace_id = root.get("home_namespace_id") or ""
     return Account(
         account_id=result["account_id"],
         email=result["email"],
         email_verified=bool(result.get("email_verified")),
-        name=result["name"]["display_name"],
-        root_namespace_id=root["root_namespace_id"],
-        home_namespace_id=root["home_namespace_id"],
+        name=(result.get("name") or {}).get("display_name") or result["email"],
+        root_namespace_id=root.get("root_namespace_id") or home_namespace_id,
+        home_namespace_id=home_namespace_id,
         home_path=root.get("home_path") or "",
         is_team=result.get("team") is not None,
     )

@@ -172,7 +172,10 @@ class ChangeFeed:
         elif not self.is_live:
             self._drain()
             self._set_live(True)
+        asked_at = time.monotonic()
         poll = self._client.longpoll(self._cursor, LONGPOLL_SECONDS, self._stop)
+        if not poll.changes:  # a stand-in may answer at once
+            self._stop.wait(max(0.0, asked_at + REST_SECONDS - time.monotonic()))
         rest = self._looked_at + self._rests * REST_SECONDS - time.monotonic()
         if poll.changes and not self._stop.wait(max(0.0, rest)):
             self._looked_at = time.monotonic()

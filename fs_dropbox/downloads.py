@@ -26,7 +26,7 @@ class Download:
         self._answer: Answer | None = None
         self._answer = self._open(path)
         self.entry: FileEntry = decode_file(self._answer.result)
-        check_range(self._answer, start, self.entry.size)
+        begin_range(caller, self._answer, start, self.entry.size)
 
     def __iter__(self) -> Iterator[bytes]:
         failures = 0
@@ -34,7 +34,7 @@ class Download:
             try:
                 if self._answer is None:
                     self._answer = self._open(f"rev:{self.entry.rev}")
-                    check_range(self._answer, self._position, self.entry.size)
+                    begin_range(self._caller, self._answer, self._position, self.entry.size)
                 chunk = self._caller.read(routes.DOWNLOAD, self._answer, _CHUNK_BYTES)
                 if not chunk:
                     raise TransportError("cut", route=routes.DOWNLOAD.name)
@@ -83,14 +83,15 @@ def read_range(caller: Caller, answer: Answer, start: int, end: int, piece_bytes
     size = int(answer.result["size"])
     end = min(end, size)
     try:
-        check_range(answer, start, end)
+        begin_range(caller, answer, start, end)
         pieces: list[bytes] = []
         missing = end - start
         while missing > 0:
             piece = _read_fully(caller, answer, min(missing, piece_bytes))
             pieces.append(piece)
             missing -= len(piece)
-        _finish(caller, answer)
+        if _is_part(answer) or end == size:
+            _finish(caller, answer)
     finally:
         answer.close()
     return pieces
@@ -102,23 +103,31 @@ def _read_fully(caller: Caller, answer: Answer, size: int) -> bytes:
     while len(piece) < size:  # seldom: the answer comes in chunks of its own
         more = caller.read(routes.DOWNLOAD, answer, size - len(piece))
         if not more:
+            answer.close()
             raise TransportError("cut", route=routes.DOWNLOAD.name)
         piece += more
     return piece
 
 
-def check_range(answer: Answer, start: int, end: int) -> None:
-    """Raise TransportError unless the body is bytes [start, end) of the file."""
+def begin_range(caller: Caller, answer: Answer, start: int, end: int) -> None:
+    """Read on to the first byte of [start, end); raise TransportError where the body does not hold these bytes.
+
+    Servers may ignore that a range was asked for, and send the whole file.
+    """
     assert answer.response is not None
-    response = answer.response
-    if response.status_code == 206:
-        sent = response.headers.get("content-range", "")
-        valid = sent.partition("/")[0] == f"bytes {start}-{end - 1}"
-    else:
-        valid = start == 0 and int(answer.result["size"]) == end
-    if not valid:
+    if not _is_part(answer):
+        while start > 0:
+            start -= len(_read_fully(caller, answer, min(start, _CHUNK_BYTES)))
+        return
+    sent = answer.response.headers.get("content-range", "")
+    if sent.partition("/")[0] != f"bytes {start}-{end - 1}":
         answer.close()
         raise TransportError("protocol", "not the range that was asked for", route=routes.DOWNLOAD.name)
+
+
+def _is_part(answer: Answer) -> bool:
+    assert answer.response is not None
+    return answer.response.status_code == 206
 
 
 def _finish(caller: Caller, answer: Answer) -> None:

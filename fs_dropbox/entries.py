@@ -126,7 +126,8 @@ def decode_file(metadata: dict[str, Any], parse_time: Any = datetime.fromisoform
     path = get("path_lower") or ""
     if not path.isascii():
         path = _key(path)
-    client_modified, server_modified = metadata["client_modified"], metadata["server_modified"]
+    server_modified = metadata["server_modified"]
+    client_modified = get("client_modified") or server_modified
     modified = parse_time(client_modified)
     sharing, lock = get("sharing_info"), get("file_lock_info")
     symlink, export = get("symlink_info"), get("export_info")

@@ -51,6 +51,8 @@ _ADVICE: Final[dict[TransportKind, str]] = {
     "trust": "check ca_certs, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE and SSL_CERT_FILE",
     "proxy": "check HTTPS_PROXY: its address, and the user name and password in it",
 }
+# Answers of a server that does not take such a call at all, however often it is asked: nothing was done.
+_NOT_TAKEN: Final = frozenset({404, 405, 410, 413, 414, 431})
 # Tags that ask for the same call again, later; internal_error may have done the work already.
 _TRANSIENT_TAGS: Final = frozenset(
     {"too_many_requests", "too_many_write_operations", "internal_error", "retry_error", "in_progress"}
@@ -119,6 +121,11 @@ class ApiError(Exception):
         """Whether the call may have been carried out all the same."""
         return self.tag[-1:] == ("internal_error",)
 
+    @property
+    def is_not_taken(self) -> bool:
+        """Whether such a call may never be taken, where another one for the same purpose is."""
+        return self.tag == ("bad_request",)
+
     def __str__(self) -> str:
         details = [self.message] if self.message else []
         details += [f"request {self.request_id}"] if self.request_id else []
@@ -161,12 +168,17 @@ class TransportError(Exception):
     @property
     def is_transient(self) -> bool:
         """Whether the same call may succeed later."""
-        return self.kind not in ("tls", "trust", "interrupted", "closed")
+        return self.kind not in ("tls", "trust", "interrupted", "closed") and not self.is_not_taken
 
     @property
     def is_ambiguous(self) -> bool:
         """Whether the call may have been carried out all the same."""
-        return self.was_sent
+        return self.was_sent and not self.is_not_taken
+
+    @property
+    def is_not_taken(self) -> bool:
+        """Whether such a call is never taken, where another one for the same purpose may be."""
+        return self.status in _NOT_TAKEN
 
     def __str__(self) -> str:
         return (f"{self.route}: " if self.route else "") + reason(self)

@@ -217,8 +217,9 @@ class Session(requests.Session):
         activity.was_sent = False
         others["allow_redirects"] = False
         response = activity.response = super().request(method, url, **others)
-        if response.headers.get("content-type", "").partition(";")[0].strip().lower() in JSON_TYPES:
-            response.headers["content-type"] = JSON_TYPES[0]  # the SDK takes this spelling alone
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind in JSON_TYPES or response.status_code == 200:
+            response.headers["content-type"] = JSON_TYPES[0]  # the SDK takes this spelling alone; what it is shows
         return response
 
 

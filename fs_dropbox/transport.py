@@ -214,6 +214,8 @@ class Transport:
             return ApiError(
                 route, tag or ("too_many_requests",), status=status, request_id=request_id, retry_after=seconds
             )
+        if status == 401:
+            tag = tag or ("invalid_access_token",)  # a proxy's own refusal has no tag, and another status
         if status not in (401, 403, 409, 422) or not tag:
             return TransportError("protocol", f"status {status}", route=route, status=status)
         said = body.get("user_message")

@@ -118,7 +118,7 @@ def test_refusals(answer: tuple[int, dict[str, Any]], tag: str) -> None:
     assert caught.value.tag == (tag,)
 
 
-@pytest.mark.parametrize("answer", [{}, {"access_token": "x"}, {"access_token": "x", "expires_in": "soon"}])
+@pytest.mark.parametrize("answer", [{}, {"expires_in": 9}, {"access_token": "x", "expires_in": "soon"}])
 def test_an_answer_that_makes_no_sense(answer: dict[str, Any]) -> None:
     endpoint = Endpoint()
     endpoint.answer = (200, answer)
