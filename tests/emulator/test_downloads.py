@@ -76,7 +76,7 @@ def test_the_argument_may_be_in_the_url(api: Api) -> None:
     api.put("/a", b"hello")
     url = "https://content.dropboxapi.com/2/files/download"
     params = {"arg": '{"path":"/a"}', "authorization": f"Bearer {api.token}"}
-    assert api.http.get(url, params=params, timeout=10).content == b"hello"
+    assert api.http.get(url, params=params, timeout=30).content == b"hello"
 
 
 def test_a_known_etag_saves_the_body(api: Api) -> None:
@@ -92,22 +92,22 @@ def test_temporary_link(api: Api) -> None:
     answer = api.ok(api.rpc("files/get_temporary_link", {"path": "/a"}))
     assert answer["metadata"]["name"] == "a"
     api.put("/a", b"changed", "overwrite")
-    assert api.http.get(answer["link"], timeout=10).content == b"hello"
-    part = api.http.get(answer["link"], headers={"Range": "bytes=1-2"}, timeout=10)
+    assert api.http.get(answer["link"], timeout=30).content == b"hello"
+    part = api.http.get(answer["link"], headers={"Range": "bytes=1-2"}, timeout=30)
     assert (part.status_code, part.content) == (206, b"el")
     api.emulator.options.temporary_link_seconds = -1
     expired = api.ok(api.rpc("files/get_temporary_link", {"path": "/a"}))["link"]
-    assert api.http.get(expired, timeout=10).status_code == 410
+    assert api.http.get(expired, timeout=30).status_code == 410
 
 
 def test_temporary_upload_link_works_once(api: Api) -> None:
     arg = {"commit_info": {"path": "/up", "mode": "overwrite"}, "duration": 60}
     link = api.ok(api.rpc("files/get_temporary_upload_link", arg))["link"]
     headers = {"Content-Type": "application/octet-stream"}
-    first = api.http.post(link, data=b"hello", headers=headers, timeout=10)
+    first = api.http.post(link, data=b"hello", headers=headers, timeout=30)
     assert (first.status_code, set(first.json())) == (200, {"content-hash"})
     assert api.emulator.control.read("/up") == b"hello"
-    assert api.http.post(link, data=b"again", headers=headers, timeout=10).status_code == 410
+    assert api.http.post(link, data=b"again", headers=headers, timeout=30).status_code == 410
 
 
 def test_download_zip(api: Api) -> None:

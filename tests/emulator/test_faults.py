@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -116,7 +117,7 @@ def test_a_late_call_may_keep_its_client_waiting(api: Api) -> None:
         eventually(lambda: control.faults_struck)
         assert control.exists("/a")
         control.release()
-        assert answer.result(10).status_code == 200
+        assert answer.result(30).status_code == 200
     assert not control.exists("/a")
 
 
@@ -127,7 +128,7 @@ def test_a_stall_holds_until_released(api: Api) -> None:
         eventually(lambda: api.emulator.control.faults_struck)
         assert not answer.done()
         api.emulator.control.release()
-        assert answer.result(10).status_code == 200
+        assert answer.result(30).status_code == 200
 
 
 @pytest.mark.parametrize("at", ["request", "answer", "body"])
@@ -139,7 +140,7 @@ def test_a_stall_ends_with_the_emulator(at: str) -> None:
             answer = pool.submit(api.rpc, "users/get_current_account")
             eventually(lambda: emulator.control.faults_struck)
             emulator.stop()
-            assert answer.exception(10) is not None or answer.result().status_code == 200
+            assert answer.exception(30) is not None or answer.result().status_code == 200
         api.http.close()
 
 
@@ -183,11 +184,13 @@ def test_too_many_write_operations_in_a_409(api: Api) -> None:
 
 
 def test_commits_of_a_namespace_are_serial_and_impatient(api: Api) -> None:
-    api.emulator.control.latency(commit_seconds=0.1, patience_seconds=0.25)
+    api.emulator.control.latency(commit_seconds=0.4, patience_seconds=0.9)
+    begin = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
         codes = list(pool.map(lambda n: api.upload("files/upload", {"path": f"/{n}"}, b"x").status_code, range(8)))
     assert codes.count(200) + codes.count(429) == 8
-    assert 2 <= codes.count(200) <= 5
+    assert 2 <= codes.count(200) <= 7  # three, but not all come at the same time where the machine is busy
+    assert time.monotonic() - begin >= 0.4 * codes.count(200)
     assert len(api.emulator.control.tree()) == codes.count(200)
     api.emulator.control.fault("files/upload", "429", count=0)
     api.emulator.options.rate_limit_retry_after_seconds = 15
@@ -198,12 +201,12 @@ def test_a_batch_holds_the_lock_once(api: Api) -> None:
     sessions = api.ok(api.rpc("files/upload_session/start_batch", {"num_sessions": 20}))["session_ids"]
     entries = [{"cursor": {"session_id": s, "offset": 0}, "length": 1, "close": True} for s in sessions]
     api.ok(api.upload("files/upload_session/append_batch", {"entries": entries}, b"x" * 20))
-    api.emulator.control.latency(commit_seconds=0.1)
+    api.emulator.control.latency(commit_seconds=0.5)
     commits = [{"cursor": {"session_id": s, "offset": 1}, "commit": {"path": f"/{n}"}} for n, s in enumerate(sessions)]
     begin = time.monotonic()
     done = api.ok(api.rpc("files/upload_session/finish_batch_v2", {"entries": commits}))["entries"]
     assert {e[".tag"] for e in done} == {"success"}
-    assert 0.1 <= time.monotonic() - begin < 1.0
+    assert 0.5 <= time.monotonic() - begin < 9.0  # ten where each is alone
 
 
 def test_reads_do_not_wait_for_commits(api: Api) -> None:
@@ -216,12 +219,12 @@ def test_reads_do_not_wait_for_commits(api: Api) -> None:
         assert api.rpc(GET, {"path": "/b"}).status_code == 409
         assert not upload.done()
         api.emulator.stop()
-        assert upload.exception(10) is None or isinstance(upload.exception(), requests.RequestException)
+        assert upload.exception(30) is None or isinstance(upload.exception(), requests.RequestException)
 
 
 def test_equal_listings_at_the_same_time_are_a_switch(api: Api) -> None:
     api.emulator.options.refuse_equal_listings = True
-    api.emulator.control.latency(delay_seconds=0.3)
+    api.emulator.control.latency(delay_seconds=1.0)
 
     def codes(*paths: str) -> list[int]:
         with ThreadPoolExecutor(len(paths)) as pool:
@@ -231,12 +234,16 @@ def test_equal_listings_at_the_same_time_are_a_switch(api: Api) -> None:
     assert codes("", "/none") == [200, 409]
 
 
-def test_a_rate_of_calls_for_each_token(api: Api) -> None:
+def test_a_rate_of_calls_for_each_token(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [time.monotonic()]
+    monkeypatch.setattr("fs_dropbox.emulator.limits.time", SimpleNamespace(monotonic=lambda: now[0]))
     api.emulator.options.max_calls_per_second = 5
     other = Api(api.emulator)
     codes = [api.rpc("users/get_space_usage").status_code for _ in range(8)]
     assert codes == [200] * 5 + [429] * 3
     assert other.rpc("users/get_space_usage").status_code == 200
+    now[0] += 1.1
+    assert api.rpc("users/get_space_usage").status_code == 200
     other.http.close()
 
 
@@ -249,9 +256,9 @@ def test_stop_does_not_wait_for_who_waits_for_a_commit() -> None:
             eventually(lambda: emulator.control.peak_concurrency("files/upload") == 2)
             begin = time.monotonic()
             emulator.stop()
-            assert time.monotonic() - begin < 5
+            assert time.monotonic() - begin < 30
             for upload in uploads:
-                upload.exception(10)
+                upload.exception(30)
         api.http.close()
 
 
@@ -272,14 +279,14 @@ def test_latency_as_recorded(api: Api) -> None:
     api.emulator.control.recorded_latency(round_trip_seconds=0.1, scale=0.5)
     begin = time.monotonic()
     api.put("/a", b"x")
-    assert 0.5 * (0.1 + 0.86 + 0.16) <= time.monotonic() - begin < 3
+    assert 0.5 * (0.1 + 0.86 + 0.16) <= time.monotonic() - begin < 10
     begin = time.monotonic()
     api.ok(api.rpc(GET, {"path": "/a"}))
-    assert 0.5 * (0.1 + 0.129) <= time.monotonic() - begin < 1
+    assert 0.5 * (0.1 + 0.129) <= time.monotonic() - begin < 10
 
 
 def test_dropped_connections(api: Api) -> None:
-    with socket.create_connection(api.emulator.host.split(":"), timeout=10) as idle:  # type: ignore[arg-type]
+    with socket.create_connection(api.emulator.host.split(":"), timeout=30) as idle:  # type: ignore[arg-type]
         idle.sendall(b"GET /nothing HTTP/1.1\r\n\r\n")
         assert idle.recv(65536).startswith(b"HTTP/1.1 404")
         api.emulator.control.drop_connections()
@@ -307,7 +314,7 @@ def test_counters(api: Api) -> None:
 
 def test_control_over_http(api: Api) -> None:
     def control(name: str, **arguments: object) -> requests.Response:
-        return api.http.post(f"{api.emulator.url}/_emulator/{name}", json=arguments, timeout=10)
+        return api.http.post(f"{api.emulator.url}/_emulator/{name}", json=arguments, timeout=30)
 
     seeded = control("seed", path="/a/b", data={"base64": "aGVsbG8="})
     assert seeded.json()["size"] == 5

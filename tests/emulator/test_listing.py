@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -168,16 +167,14 @@ def test_longpoll_wakes_with_a_change_of_its_folder(api: Api) -> None:
         answers.append(api.rpc("files/list_folder/longpoll", {"cursor": cursor, "timeout": 30}))
 
     thread = threading.Thread(target=poll)
-    begin = time.monotonic()
     thread.start()
     eventually(lambda: api.emulator.control.calls()["files/list_folder/longpoll"])
     api.emulator.control.write("/elsewhere", b"1")
     thread.join(0.3)
     assert thread.is_alive()
     api.emulator.control.write("/a/new", b"1")
-    thread.join(10)
+    thread.join(20)  # it would end by itself after 30
     assert not thread.is_alive()
-    assert time.monotonic() - begin < 10
     assert api.ok(answers[0]) == {"changes": True}
 
 

@@ -51,7 +51,7 @@ class Process:
             "client_id": self.key,
             "client_secret": self.secret,
         }
-        answer = self.http.post(f"{self.url}/oauth2/token", data=form, verify=self.ca_file, timeout=10)
+        answer = self.http.post(f"{self.url}/oauth2/token", data=form, verify=self.ca_file, timeout=30)
         self.token = answer.json()["access_token"]
 
     def call(self, route: str, arg: Any, body: bytes | None = None) -> Any:
@@ -61,7 +61,7 @@ class Process:
             headers |= {"Content-Type": "application/octet-stream", "Dropbox-API-Arg": data.decode()}
             data = body
         url = f"{self.url}/2/{route}"
-        response = self.http.post(url, data=data, headers=headers, verify=self.ca_file, timeout=10)
+        response = self.http.post(url, data=data, headers=headers, verify=self.ca_file, timeout=30)
         assert response.status_code == 200, response.text
         return response.json() if "download" not in route else response.content
 

@@ -43,7 +43,7 @@ def test_current_account(api: Api) -> None:
 def test_unknown_routes_and_those_not_emulated(api: Api) -> None:
     assert api.rpc("files/no_such_thing", {}).status_code == 400
     assert api.rpc("contacts/delete_manual_contacts").status_code in (400, 501)
-    assert api.http.post("https://api.dropboxapi.com/nothing", timeout=10).status_code == 404
+    assert api.http.post("https://api.dropboxapi.com/nothing", timeout=30).status_code == 404
 
 
 def test_bad_arguments_are_told_in_plain_text(api: Api) -> None:
@@ -68,16 +68,16 @@ def test_bad_arguments_are_told_in_plain_text(api: Api) -> None:
 def test_junk_bodies_and_headers(api: Api) -> None:
     auth = {"Authorization": f"Bearer {api.token}"}
     url = "https://api.dropboxapi.com/2/files/list_folder"
-    junk = api.http.post(url, data=b"{", headers={**auth, "Content-Type": "application/json"}, timeout=10)
+    junk = api.http.post(url, data=b"{", headers={**auth, "Content-Type": "application/json"}, timeout=30)
     assert (junk.status_code, "could not decode input as JSON" in junk.text) == (400, True)
-    kind = api.http.post(url, data=b"{}", headers={**auth, "Content-Type": "text/html"}, timeout=10)
+    kind = api.http.post(url, data=b"{}", headers={**auth, "Content-Type": "text/html"}, timeout=30)
     assert (kind.status_code, 'Bad HTTP "Content-Type" header' in kind.text) == (400, True)
     upload = "https://content.dropboxapi.com/2/files/upload"
     octets = {**auth, "Content-Type": "application/octet-stream"}
-    assert "Dropbox-API-Arg" in api.http.post(upload, data=b"x", headers=octets, timeout=10).text
+    assert "Dropbox-API-Arg" in api.http.post(upload, data=b"x", headers=octets, timeout=30).text
     json_kind = {**auth, "Content-Type": "application/json", "Dropbox-API-Arg": '{"path":"/a"}'}
-    assert api.http.post(upload, data=b"x", headers=json_kind, timeout=10).status_code == 400
-    assert api.http.get(url, headers=auth, timeout=10).status_code == 400
+    assert api.http.post(upload, data=b"x", headers=json_kind, timeout=30).status_code == 400
+    assert api.http.get(url, headers=auth, timeout=30).status_code == 400
 
 
 def test_a_route_is_on_its_own_host_only(api: Api) -> None:
@@ -86,16 +86,16 @@ def test_a_route_is_on_its_own_host_only(api: Api) -> None:
         "Content-Type": "application/octet-stream",
         "Dropbox-API-Arg": '{"path":"/a"}',
     }
-    wrong = api.http.post("https://api.dropboxapi.com/2/files/upload", data=b"x", headers=headers, timeout=10)
+    wrong = api.http.post("https://api.dropboxapi.com/2/files/upload", data=b"x", headers=headers, timeout=30)
     assert wrong.status_code == 400
     assert "content.dropboxapi.com" in wrong.text
-    right = api.http.post(f"{api.emulator.url}/2/files/upload", data=b"x", headers=headers, timeout=10)
+    right = api.http.post(f"{api.emulator.url}/2/files/upload", data=b"x", headers=headers, timeout=30)
     assert right.status_code == 200  # by address all hosts are one
 
 
 def test_calls_without_argument_need_no_body(api: Api) -> None:
     url = "https://api.dropboxapi.com/2/users/get_current_account"
-    assert api.http.post(url, headers={"Authorization": f"Bearer {api.token}"}, timeout=10).status_code == 200
+    assert api.http.post(url, headers={"Authorization": f"Bearer {api.token}"}, timeout=30).status_code == 200
 
 
 def test_authorization(api: Api) -> None:
@@ -155,7 +155,7 @@ def test_path_root(api: Api) -> None:
 
 
 def token_request(api: Api, **form: str) -> requests.Response:
-    return api.http.post("https://api.dropboxapi.com/oauth2/token", data=form, timeout=10)
+    return api.http.post("https://api.dropboxapi.com/oauth2/token", data=form, timeout=30)
 
 
 def test_refresh(api: Api) -> None:
@@ -222,7 +222,7 @@ def test_an_app_folder_beside_one_of_the_same_name(api: Api) -> None:
 def test_tls_and_plain_share_a_port(api: Api, scheme: str) -> None:
     url = f"{scheme}://{api.emulator.host}/2/check/user"
     headers = {"Authorization": f"Bearer {api.token}", "Content-Type": "application/json"}
-    answer = requests.post(url, data="{}", headers=headers, verify=str(api.emulator.ca_file), timeout=10)
+    answer = requests.post(url, data="{}", headers=headers, verify=str(api.emulator.ca_file), timeout=30)
     assert answer.json() == {"result": ""}
 
 
@@ -232,9 +232,9 @@ def test_the_proxy_leads_to_the_emulator_and_nowhere_else(api: Api) -> None:
         ca = str(api.emulator.ca_file)
         headers = {"Authorization": f"Bearer {api.token}"}
         url = "https://api.dropboxapi.com/2/users/get_current_account"
-        assert session.post(url, headers=headers, verify=ca, timeout=10).json()["email"] == "ann@example.com"
+        assert session.post(url, headers=headers, verify=ca, timeout=30).json()["email"] == "ann@example.com"
         with pytest.raises(requests.exceptions.ProxyError):
-            session.get("https://example.com/", verify=ca, timeout=10)
+            session.get("https://example.com/", verify=ca, timeout=30)
 
 
 def test_the_proxy_may_ask_for_a_password(api: Api) -> None:
@@ -245,15 +245,15 @@ def test_the_proxy_may_ask_for_a_password(api: Api) -> None:
             session.proxies = {"https": f"http://{login}{api.emulator.host}"}
             headers, ca = {"Authorization": f"Bearer {api.token}"}, str(api.emulator.ca_file)
             if accepted:
-                assert session.post(url, headers=headers, verify=ca, timeout=10).status_code == 200
+                assert session.post(url, headers=headers, verify=ca, timeout=30).status_code == 200
                 continue
             with pytest.raises(requests.exceptions.ProxyError, match="407"):
-                session.post(url, headers=headers, verify=ca, timeout=10)
+                session.post(url, headers=headers, verify=ca, timeout=30)
 
 
 def test_expect_continue_and_pipelined_requests(api: Api) -> None:
     host, port = api.emulator.host.split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as sock:
+    with socket.create_connection((host, int(port)), timeout=30) as sock:
         head = (
             f"POST /2/files/upload HTTP/1.1\r\nHost: {api.emulator.host}\r\nAuthorization: Bearer {api.token}\r\n"
             'Content-Type: application/octet-stream\r\nDropbox-API-Arg: {"path":"/a"}\r\n'

@@ -163,11 +163,10 @@ def test_a_429_freezes_writers_of_the_account_and_no_readers(
 ) -> None:
     first, second = open_dropbox(cache=False), open_dropbox(cache=False)
     emulator.control.write("/file", b"content")
-    emulator.control.fault("files/upload", "rate_limit", retry_after=4)
+    emulator.control.fault("files/upload", "rate_limit", retry_after=6)
     with ThreadPoolExecutor(6) as pool:
         throttled = pool.submit(first.writebytes, "0", b"0")
-        eventually(lambda: first._client.governor.throttled_until)
-        frozen_until = time.monotonic() + 3.5
+        frozen_until = eventually(lambda: first._client.governor.throttled_until)
         emulator.control.reset_counts()
         writing = [
             pool.submit(account.writebytes, f"{number}", b"1")

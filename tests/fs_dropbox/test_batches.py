@@ -271,6 +271,6 @@ def test_the_end_of_a_filesystem_ends_the_wait_for_a_job(
     while not counted(emulator, "files/delete_batch/check"):
         worker.join(0.05)
     account.close()
-    worker.join(5)
+    worker.join(30)
     assert not worker.is_alive()
     assert isinstance(refused[0], fs.errors.FSError)

@@ -32,7 +32,7 @@ class Origin:
 
     def fetch(self, start: int, end: int) -> list[bytes]:
         self.ranges.append((start, end))
-        assert self.gate.wait(10)
+        assert self.gate.wait(30)
         if self.failures:
             raise self.failures.pop()
         return pieces(self.content[start:end])
@@ -101,7 +101,7 @@ def test_readers_of_the_same_block_share_one_fetch() -> None:
     with ThreadPoolExecutor(8) as pool:
         reads = [pool.submit(reader.read, 5_000_000, 100) for _ in range(8)]
         origin.gate.set()
-        assert {read.result(10) for read in reads} == {CONTENT[5_000_000:5_000_100]}
+        assert {read.result(30) for read in reads} == {CONTENT[5_000_000:5_000_100]}
     assert len(origin.ranges) == 1
 
 
@@ -272,6 +272,6 @@ def test_a_reader_that_is_closed_while_others_wait_for_its_blocks(executor: Thre
     eventually(lambda: bool(origin.ranges))
     reader.close()
     origin.gate.set()
-    outcomes = [read.exception(10) for read in reads]
+    outcomes = [read.exception(30) for read in reads]
     assert all(isinstance(error, ValueError) or error is None for error in outcomes)
     assert any(outcomes)

@@ -12,6 +12,7 @@ import pytest
 from fs_dropbox.cache import ABSENT, MetadataCache
 from fs_dropbox.entries import DeletedEntry, FileEntry, FolderEntry
 from fs_dropbox.single_flight import SingleFlight
+from tests.waiting import DEADLINE_SECONDS, eventually
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -282,26 +283,21 @@ def test_memory_is_bounded() -> None:
 
 def test_equal_calls_in_flight_are_one() -> None:
     flights = SingleFlight()
-    started, gate = threading.Barrier(20), threading.Event()
+    gate = threading.Event()
     calls = []
 
     def work() -> int:
         calls.append(1)
-        assert gate.wait(10)
+        assert gate.wait(DEADLINE_SECONDS)
         return len(calls)
 
-    def ask(_: int) -> int:
-        started.wait(10)
-        return flights.do("key", work)
-
     with ThreadPoolExecutor(20) as pool:
-        asking = [pool.submit(ask, number) for number in range(20)]
-        while not calls:
-            pass
+        asking = [pool.submit(flights.do, "key", work) for _ in range(20)]
+        eventually(lambda: len(flights._calls) == 1 and len(flights._calls["key"]._condition._waiters) == 19)  # type: ignore[attr-defined]
         gate.set()
-        results = [call.result(10) for call in asking]
-    assert len(calls) < 20
-    assert set(results) <= set(range(1, len(calls) + 1))
+        results = [call.result(DEADLINE_SECONDS) for call in asking]
+    assert len(calls) == 1
+    assert results == [1] * 20
     assert flights.do("key", lambda: 99) == 99
 
 

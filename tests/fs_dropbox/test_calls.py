@@ -25,7 +25,7 @@ OVERHEAD = {
     "files/list_folder/get_latest_cursor",
     "files/list_folder/longpoll",
 }
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 30.0
 
 
 @pytest.fixture

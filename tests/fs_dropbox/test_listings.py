@@ -13,7 +13,7 @@ from fs_dropbox.emulator import Emulator
 from fs_dropbox.listings import JOIN_SECONDS, Listings
 from fs_dropbox.lookups import CALM_SECONDS, FIRST_LOOKUPS, LARGE_SECONDS, WINDOW_SECONDS, Lookups
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 30.0
 
 
 class Source:

@@ -38,7 +38,7 @@ def test_an_allowance_is_kept_to_and_waiters_go_in_turn() -> None:
     assert order == []
     allowance.give(80)
     for thread in threads:
-        thread.join(10)
+        thread.join(30)
     assert sorted(order) == [5, 90]
     assert allowance.taken_bytes == 95
 
@@ -96,7 +96,7 @@ def test_closing_while_others_fill_leaves_nothing() -> None:
         fills = [pool.submit(fill, buffer, DATA, 1000) for buffer in buffers]
         closes = [pool.submit(buffer.close) for buffer in buffers]
         for future in (*fills, *closes):
-            future.result(10)
+            future.result(30)
     assert allowance.taken_bytes == 0
     assert [len(buffer) for buffer in buffers] == [0] * 4
 

@@ -164,7 +164,7 @@ def test_who_may_seek_is_not_taken_from_at_once(dropbox_fs: DropboxFS) -> None:
 def test_a_busy_or_aborted_file_takes_nothing_at_once(dropbox_fs: DropboxFS) -> None:
     file = dropbox_fs.openbin("file", "w", seekable=False)
     with ThreadPoolExecutor(1) as pool, file._lock:
-        assert not pool.submit(file.write_now, b"x").result(10), "it does not wait for who writes"
+        assert not pool.submit(file.write_now, b"x").result(30), "it does not wait for who writes"
     file.abort()
     assert not file.write_now(b"x")
     file.close()

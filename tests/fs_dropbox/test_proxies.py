@@ -86,7 +86,7 @@ def test_a_proxy_that_refuses_is_named(
     began = time.monotonic()
     with pytest.raises(fs.errors.RemoteConnectionError) as caught:
         open_dropbox(api_host=None)
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 9.0  # opening tries for ten seconds to reach Dropbox
     text = str(caught.value)
     assert "proxy" in text
     assert emulator.host in text

@@ -22,6 +22,7 @@ from fs_dropbox.retry import (
     Traffic,
     Waiter,
 )
+from tests.waiting import DEADLINE_SECONDS
 
 
 class FakeClock:
@@ -228,16 +229,19 @@ def test_a_throttled_reader_stops_readers(clock: FakeClock) -> None:
 
 def test_commits_at_the_same_time_are_bounded_and_all_get_their_turn() -> None:
     governor = Governor()
-    retry = Retry(RetryPolicy(deadline_seconds=30.0), governor)
+    retry = Retry(RetryPolicy(deadline_seconds=60.0), governor)
     lock = threading.Lock()
     now, most = 0, 0
+    all_that_may = threading.Event()
 
     def attempt(left: float) -> str:
         nonlocal now, most
         with lock:
             now += 1
             most = max(most, now)
-        time.sleep(0.005)
+            if most >= FIRST_WRITERS:
+                all_that_may.set()
+        assert all_that_may.wait(DEADLINE_SECONDS)
         with lock:
             now -= 1
         return "done"
@@ -247,7 +251,7 @@ def test_commits_at_the_same_time_are_bounded_and_all_get_their_turn() -> None:
 
     with ThreadPoolExecutor(24) as pool:
         assert list(pool.map(write, range(72))) == ["done"] * 72
-    assert FIRST_WRITERS <= most <= MOST_WRITERS
+    assert most <= MOST_WRITERS
 
 
 @pytest.mark.parametrize("held_up_by", ["pause", "freeze", "slot"])
@@ -275,9 +279,9 @@ def test_every_wait_can_be_interrupted(held_up_by: str) -> None:
     with ThreadPoolExecutor(1) as pool:
         outcome = pool.submit(write)
         if held_up_by == "pause":
-            assert tried.wait(10)
+            assert tried.wait(30)
         waiter.interrupt(TransportError("closed"))
-        assert outcome.result(timeout=10) == "closed"
+        assert outcome.result(timeout=30) == "closed"
 
 
 def test_a_writer_that_gives_up_does_not_block_the_next() -> None:
@@ -290,7 +294,7 @@ def test_a_writer_that_gives_up_does_not_block_the_next() -> None:
     with ThreadPoolExecutor(1) as pool:
         admitted = pool.submit(governor.admit, Traffic.WRITE, Waiter(SystemClock()), "r", time.monotonic() + 20)
         governor.release(Traffic.WRITE, success=True)
-        admitted.result(timeout=10)
+        admitted.result(timeout=30)
 
 
 def test_nobody_stays_frozen_for_ever(clock: FakeClock) -> None:

@@ -22,6 +22,7 @@ from fs_dropbox.siblings import (
     TOTAL_BYTES,
     Siblings,
 )
+from tests.waiting import eventually
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -212,7 +213,9 @@ def test_a_folder_is_read_many_times_faster(open_dropbox: Callable[..., DropboxF
     emulator.control.write("/folder/empty", b"")
     account = open_dropbox()
     names = account.listdir("folder")
-    emulator.control.latency(route_seconds={"files/download": 0.05})
+    eventually(lambda: account.feed_is_live)
+    names = account.listdir("folder")
+    emulator.control.latency(route_seconds={"files/download": 0.1})
     emulator.control.reset_counts()
     assert {name: account.readbytes(f"folder/{name}") for name in names} == {**contents, "empty": b""}
     assert emulator.control.calls()["files/download"] == 120

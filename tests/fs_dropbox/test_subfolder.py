@@ -29,7 +29,7 @@ def folder(emulator: Emulator) -> Iterator[DropboxSubFS]:
     emulator.control.seed("/base/tree")
     for number in range(20):
         emulator.control.seed(f"/base/tree/sub/{number}", b"1")
-    with fs.open_fs(emulator.fs_url.replace("@/", "@/base")) as opened:
+    with fs.open_fs(emulator.fs_url.replace("@/", "@/base") + "&change_feed=off") as opened:
         assert isinstance(opened, DropboxSubFS)
         yield opened
 

@@ -9,6 +9,7 @@ import pytest
 from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.subtrees import FIRST_FOLDERS, FOLDERS_GROW, MOST_PAGES, WINDOW_SECONDS, Subtrees
+from tests.waiting import eventually
 
 
 def listed(account: DropboxFS, folder: str, *, backwards: bool, depth_first: bool) -> int:
@@ -32,6 +33,7 @@ def test_a_tree_that_is_listed_folder_by_folder_costs_few_calls(
     for number in range(200):
         emulator.control.seed(f"/many/top{number % 8}/folder{number}/file", b"x")
     dropbox_fs.listdir("/")
+    eventually(lambda: dropbox_fs.feed_is_live)
     emulator.control.latency(delay_seconds=0.02)
     emulator.control.reset_counts()
     assert listed(dropbox_fs, "/many", backwards=backwards, depth_first=depth_first) == 200

@@ -58,7 +58,7 @@ def connect() -> Iterator[Connect]:
 
 def _close(transport: paramiko.Transport) -> None:
     transport.close()
-    transport.join(10)
+    transport.join(30)
 
 
 class LogLines(Protocol):

@@ -13,7 +13,7 @@ import paramiko
 from sftp_gateway.packets import Attributes, Kind, OpenFlag, attributes
 from sftp_gateway.parsing import Cursor
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 30.0
 
 W = OpenFlag.WRITE
 R = OpenFlag.READ

@@ -83,7 +83,7 @@ class Session:
         self.client: paramiko.Transport | None = None
         if theirs is not None:
             self.client = paramiko.Transport(theirs, default_window_size=WINDOW_BYTES)
-            self.client.start_client(timeout=10)
+            self.client.start_client(timeout=30)
             self.client.auth_password("someone", "secret")
 
     def begin(self, channel: paramiko.Channel) -> None:
@@ -99,7 +99,7 @@ class Session:
 
     def bare(self) -> RawClient:
         assert self.client is not None
-        channel = self.client.open_session(timeout=10)
+        channel = self.client.open_session(timeout=30)
         channel.invoke_subsystem("sftp")
         return RawClient(channel)
 
@@ -122,9 +122,9 @@ class Session:
         self.server.close()
         for channel in self.channels:
             assert channel.wait(20), "the channel did not end"
-        self.server.join(10)
+        self.server.join(30)
         if self.client is not None:
-            self.client.join(10)
+            self.client.join(30)
 
 
 class Serving:

@@ -41,7 +41,7 @@ def serving(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Serving]
 
 def steady(value: Callable[[], int]) -> int:
     """Return a value once it has stood still for a while."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     last, since = value(), time.monotonic()
     while time.monotonic() - since < 0.3:
         now = value()
@@ -58,7 +58,7 @@ class Deaf:
     def __init__(self, serving: Serving) -> None:
         self.session: Session = serving.session()
         assert self.session.client is not None
-        self.channel = self.session.client.open_session(timeout=10, window_size=64 * 1024)
+        self.channel = self.session.client.open_session(timeout=30, window_size=64 * 1024)
         self.channel.invoke_subsystem("sftp")
         self.client = RawClient(self.channel).init()
 
@@ -89,7 +89,7 @@ def others_work(serving: Serving) -> None:
     other = serving.raw()
     other.put("/other", b"x" * 100_000)
     assert other.get("/other") == b"x" * 100_000
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 20
 
 
 def test_a_client_that_never_reads_gets_little_kept_for_it(serving: Serving) -> None:
@@ -101,9 +101,9 @@ def test_a_client_that_never_reads_gets_little_kept_for_it(serving: Serving) -> 
     asked = len(content) // size
     packets = [request(Kind.READ, 100 + i, s(handle), struct.pack(">QI", i * size, size)) for i in range(asked)]
     thread = deaf.ask(packets * 4)  # four times the file
+    eventually(lambda: deaf.waiting + 64 * 1024 > LIMITS.output_bytes)
     kept = steady(lambda: deaf.waiting)
     # What was begun when the limit was reached may still be added.
-    assert LIMITS.output_bytes < kept + 64 * 1024
     assert kept < LIMITS.output_bytes + (LIMITS.running + 1) * size
     others_work(serving)
     received = 0
@@ -212,7 +212,7 @@ def test_more_than_the_window_allows_ends_the_connection(
 ) -> None:
     gateway = start_gateway()
     transport = connect(gateway, "ann", PASSWORD)
-    channel = transport.open_session(timeout=10, window_size=32_768)
+    channel = transport.open_session(timeout=30, window_size=32_768)
     piece = bytes(32_000)
     if subsystem:
         channel.invoke_subsystem("sftp")
@@ -232,7 +232,7 @@ def test_more_than_the_window_allows_ends_the_connection(
 def test_what_is_sent_to_stderr_is_not_kept(start_gateway: StartGateway, connect: Connect) -> None:
     gateway = start_gateway()
     transport = connect(gateway, "ann", PASSWORD)
-    channel = transport.open_session(timeout=10)
+    channel = transport.open_session(timeout=30)
     channel.invoke_subsystem("sftp")
     for _ in range(300):
         transport._send_message(channel_data(channel, bytes(32_000), kind=95))
@@ -250,7 +250,7 @@ def test_odd_windows(start_gateway: StartGateway, connect: Connect, window: int,
     transport._sanitize_window_size = lambda size: size
     transport._sanitize_packet_size = lambda size: size
     with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
-        channel = transport.open_channel("session", window_size=window, max_packet_size=packet, timeout=10)
+        channel = transport.open_channel("session", window_size=window, max_packet_size=packet, timeout=30)
         channel.invoke_subsystem("sftp")
         for _ in range(5):
             message = Message()
@@ -268,27 +268,27 @@ def test_channels_are_bounded_and_not_remembered(start_gateway: StartGateway, co
     gateway = start_gateway()
     transport = connect(gateway, "ann", PASSWORD)
     transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    channels = [transport.open_session(timeout=10) for _ in range(MAX_CHANNELS)]
+    channels = [transport.open_session(timeout=30) for _ in range(MAX_CHANNELS)]
     with pytest.raises(paramiko.ChannelException, match="Resource shortage"):
-        transport.open_session(timeout=10)
+        transport.open_session(timeout=30)
     for channel in channels:
         channel.close()
     for _ in range(200):
-        transport.open_session(timeout=10).close()
+        transport.open_session(timeout=30).close()
     (served,) = gateway._connections.values()
     eventually(lambda: served.open_channels == 0, "channels stay open")
     assert len(served.server_accepts) <= MAX_CHANNELS + 1
 
 
 def test_clients_that_drip_take_nothing_from_others(start_gateway: StartGateway, connect: Connect) -> None:
-    gateway = start_gateway(login_seconds=3.0)
+    gateway = start_gateway(login_seconds=6.0)
     with contextlib.ExitStack() as stack:
         slow = [stack.enter_context(socket.create_connection(gateway.address, timeout=20)) for _ in range(60)]
         for number, sock in enumerate(slow):
             sock.sendall((b"SSH-2.0-slow\r\n" + b"\0\0\x01\x00\x04\x14")[: number % 20])
         started = time.monotonic()
         good_client(gateway, connect)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 6
         for sock in slow:
             with contextlib.suppress(OSError):
                 while sock.recv(65536):
@@ -301,14 +301,14 @@ def test_a_client_that_pauses_goes_on_and_one_that_is_gone_is_let_go(
 ) -> None:
     """What a suspended laptop or Ctrl-Z does; in minutes there, in seconds here."""
     assert packetizer.STALL_SECONDS >= 600
-    monkeypatch.setattr(packetizer, "STALL_SECONDS", 3.0)
+    monkeypatch.setattr(packetizer, "STALL_SECONDS", 4.0)
     gateway = start_gateway()
     transport = connect(gateway, "ann", PASSWORD)
     pause = threading.Event()
     pause.set()
     original = transport.packetizer.read_message
     transport.packetizer.read_message = lambda: (pause.wait(30), original())[1]
-    channel = transport.open_session(timeout=10, window_size=2**30)  # only the socket holds the server up
+    channel = transport.open_session(timeout=30, window_size=2**30)  # only the socket holds the server up
     channel.invoke_subsystem("sftp")
     client = RawClient(channel).init()
     transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)

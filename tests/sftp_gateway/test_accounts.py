@@ -175,7 +175,7 @@ def test_a_storage_that_does_not_answer_is_waited_for_only_so_long(make: MakeAcc
 
 
 def test_closing_closes_what_is_open_and_waits_for_openings(make: MakeAccounts, storage: Storage) -> None:
-    accounts = make(open_seconds=0.05)
+    accounts = make(open_seconds=1.0)
     accounts.acquire(URL).release()
     storage.gate.clear()
     with pytest.raises(AccountUnreachableError):

@@ -118,7 +118,7 @@ def half_open(gateway: SFTPGateway, **options: Any) -> Iterator[paramiko.Transpo
     finally:
         transport.packetizer.complete_handshake()  # ends its timer
         transport.close()
-        transport.join(10)
+        transport.join(30)
 
 
 def test_clients_without_post_quantum_are_let_in_unless_it_is_strict(start_gateway: StartGateway) -> None:

@@ -87,9 +87,9 @@ def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
             wait_until_refused(port)
             assert process.poll() is None  # drained for up to 60 seconds
             process.send_signal(signal.SIGINT)
-            assert process.wait(10) == 130
+            assert process.wait(30) == 130
             busy.join(20)
-        transport.join(10)
+        transport.join(30)
 
 
 def list_until_cut_off(client: paramiko.SFTPClient) -> None:
@@ -228,7 +228,7 @@ def test_json_logs(tmp_path: Path) -> None:
     with serving(tmp_path, "--log-format", "json") as (process, port):
         with paramiko.Transport(("127.0.0.1", port)) as transport:
             transport.connect(username="ann", password=PASSWORD)
-        transport.join(10)
+        transport.join(30)
         process.terminate()
         _, errors = process.communicate(timeout=20)
         assert '"event":"login"' in errors.replace(" ", "")

@@ -49,7 +49,7 @@ class Demo:
             yield client
         finally:
             transport.close()
-            transport.join(10)
+            transport.join(30)
 
 
 @contextmanager

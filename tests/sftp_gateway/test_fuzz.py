@@ -163,7 +163,7 @@ def handshake(gateway: SFTPGateway) -> list[bytes]:
     transport.start_client(timeout=20)
     transport.auth_password("ann", PASSWORD)
     transport.close()
-    transport.join(10)
+    transport.join(30)
     return recorder.sent
 
 

@@ -157,7 +157,7 @@ def test_the_queue_is_bounded_and_nobody_waits(
         started = time.monotonic()
         for number in range(1, 500):
             hooks.on_event("upload", UPLOAD | {"path": f"/{number}"})
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
         assert counted == [("http://127.0.0.1:" + receiver.url.split(":")[2].split("/")[0], "dropped")] * 497
         receiver.hold.set()
         eventually(lambda: len(receiver.requests) == 3, "what was queued was not posted")

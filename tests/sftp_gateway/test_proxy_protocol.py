@@ -111,7 +111,7 @@ def test_a_client_behind_a_proxy_has_its_own_address(
         transport.connect(username="ann", password=PASSWORD)
         (login,) = log_lines("login", 1)
         assert login["from"] == "203.0.113.7"
-    transport.join(10)
+    transport.join(30)
 
 
 def test_the_ban_meets_the_client_and_not_the_proxy(start_gateway: StartGateway, log_lines: LogLines) -> None:
@@ -122,7 +122,7 @@ def test_the_ban_meets_the_client_and_not_the_proxy(start_gateway: StartGateway,
         pytest.raises((paramiko.SSHException, EOFError)),
     ):
         transport.connect(username="ann", password="wrong password")
-    transport.join(10)
+    transport.join(30)
     log_lines("ban", 1)
     with connected(gateway, binary("203.0.113.7")) as sock:
         assert sock.recv(100) == b"banned after failed logins\r\n"
@@ -149,14 +149,14 @@ def test_a_proxy_without_a_header_is_refused_with_one_line(start_gateway: StartG
 def test_a_proxy_that_says_nothing_is_refused_in_time_and_delays_nobody(
     start_gateway: StartGateway, log_lines: LogLines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sftp_gateway.proxy_protocol._HEADER_SECONDS", 0.5)
+    monkeypatch.setattr("sftp_gateway.proxy_protocol._HEADER_SECONDS", 2.0)
     gateway = start_gateway(proxy_protocol=LOCAL_PROXY)
     with connected(gateway, SIGNATURE[:5]) as silent:
         with connected(gateway, binary("203.0.113.7")) as sock:
             assert sock.recv(100) == BANNER
         started = time.monotonic()
         assert silent.recv(100) == b""
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 15
     (line,) = log_lines("refused", 1)
     assert line["reason"] == "sent no PROXY header in time"
 
@@ -206,16 +206,16 @@ def test_haproxy_in_front(start_gateway: StartGateway, log_lines: LogLines, tmp_
     )
     with subprocess.Popen([client("haproxy"), "-db", "-q", "-f", config], stderr=subprocess.DEVNULL) as haproxy:
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 40
             while True:
                 with (
-                    contextlib.suppress(OSError),
+                    contextlib.suppress(OSError, EOFError, paramiko.SSHException),
                     socket.create_connection(("127.0.0.1", port), timeout=20, source_address=("127.0.0.99", 0)) as sock,
                     paramiko.Transport(sock) as transport,
                 ):
                     transport.connect(username="ann", password=PASSWORD)
                     transport.close()
-                    transport.join(10)
+                    transport.join(30)
                     break
                 assert time.monotonic() < deadline
             assert log_lines("login", 1)[0]["from"] == "127.0.0.99"

@@ -104,9 +104,9 @@ def test_stopping_tells_clients_and_ends_connections_of_every_state(
         said: list[Any] = []
         signed_in._parse_disconnect = lambda m: said.append((m.get_int(), m.get_text()))
         assert gateway.stop()
-        assert seconds_until_closed(silent) < 5
-    signed_in.join(5)
-    not_signed_in.join(5)
+        assert seconds_until_closed(silent) < 15
+    signed_in.join(20)
+    not_signed_in.join(20)
     assert said == [(11, "the server is stopping")]
     assert not signed_in.is_active()
     assert not not_signed_in.is_active()
@@ -149,7 +149,7 @@ def test_connections_without_a_login_have_a_rate(
 
 def test_a_flood_of_dear_key_exchanges_is_cut_short(start_gateway: StartGateway, connect: Connect) -> None:
     """CVE-2002-20001: clients that compute nothing and let the server compute, one connection after the other."""
-    gateway = start_gateway(rate_exempt=("127.0.0.1",), connections_per_minute=6, connection_burst=10)
+    gateway = start_gateway(rate_exempt=("127.0.0.1",), connections_per_minute=1, connection_burst=10)
     lists = Message()
     lists.add_bytes(b"\x14" + bytes(16))
     for names in (
@@ -198,36 +198,35 @@ def test_sessions_of_one_user(start_gateway: StartGateway, connect: Connect, log
     second = connect(gateway)
     with contextlib.suppress(paramiko.SSHException, EOFError):
         second.auth_password("ann", PASSWORD)
-    second.join(10)
+    second.join(30)
     assert not second.is_active()
     assert log_lines("login_refused", 1)[0]["reason"] == "too many sessions of this user"
     assert connect(gateway, "bob", PASSWORD).is_active()
     first.close()
-    first.join(10)
+    first.join(30)
     log_lines("logout", 1)
     third = connect(gateway, "ann", PASSWORD)
-    assert third.open_session(timeout=10)
+    assert third.open_session(timeout=30)
 
 
 def test_the_login_deadline(start_gateway: StartGateway, connect: Connect) -> None:
-    gateway = start_gateway(login_seconds=0.5)
+    gateway = start_gateway(login_seconds=3.0)
     stays = connect(gateway, "ann", PASSWORD)
-    with socket.create_connection(gateway.address, timeout=20) as silent:
-        assert seconds_until_closed(silent) < 10
-    with socket.create_connection(gateway.address, timeout=20) as drips, contextlib.suppress(OSError):
-        deadline = time.monotonic() + 10
-        while True:
-            assert time.monotonic() < deadline, "a client that drips is let in for ever"
-            drips.sendall(b"x")
-            time.sleep(0.05)
+    with (
+        socket.create_connection(gateway.address, timeout=20) as silent,
+        socket.create_connection(gateway.address, timeout=20) as drips,
+    ):
+        with pytest.raises(OSError):
+            eventually(lambda: drips.sendall(b"x"), "a client that drips is let in for ever")
+        assert seconds_until_closed(silent) < 15
     assert stays.is_active()
 
 
 def test_a_session_that_asks_for_nothing_is_closed(start_gateway: StartGateway, connect: Connect) -> None:
-    gateway = start_gateway(channel_seconds=0.5)
+    gateway = start_gateway(channel_seconds=2.0)
     transport = connect(gateway, "ann", PASSWORD)
-    transport.open_session(timeout=10)
-    transport.join(10)
+    transport.open_session(timeout=30)
+    transport.join(30)
     assert not transport.is_active()
 
 
@@ -235,7 +234,7 @@ def test_channels_of_one_connection_are_bounded(start_gateway: StartGateway, con
     transport = connect(start_gateway(), "ann", PASSWORD)
     for kind in ("direct-tcpip", "x11", "forwarded-tcpip"):
         with pytest.raises(paramiko.ChannelException):
-            transport.open_channel(kind, ("127.0.0.1", 1), ("127.0.0.1", 1), timeout=10)
+            transport.open_channel(kind, ("127.0.0.1", 1), ("127.0.0.1", 1), timeout=30)
     with pytest.raises(paramiko.SSHException):
         transport.request_port_forward("127.0.0.1", 0)
 
@@ -247,9 +246,13 @@ def test_idle_connections_sleep(start_gateway: StartGateway, connect: Connect) -
         sftp(connect(gateway, "ann", PASSWORD))
     threads = [thread for thread in threading.enumerate() if thread.name == "sftp-gateway-transport"]
     assert len(threads) == 10
-    before = sum(map(wake_ups, threads))
-    time.sleep(1.0)
-    assert sum(map(wake_ups, threads)) - before < 20
+
+    def sleep() -> bool:
+        before = sum(map(wake_ups, threads))
+        time.sleep(1.0)
+        return sum(map(wake_ups, threads)) - before < 20
+
+    eventually(sleep)  # they may still be at what the clients did last
 
 
 def wake_ups(thread: threading.Thread) -> int:
@@ -262,7 +265,7 @@ def wake_ups(thread: threading.Thread) -> int:
 
 @pytest.mark.parametrize("ask", ["exec_command", "invoke_shell"])
 def test_exec_and_shell_are_refused_with_a_message(start_gateway: StartGateway, connect: Connect, ask: str) -> None:
-    channel = connect(start_gateway(), "ann", PASSWORD).open_session(timeout=10)
+    channel = connect(start_gateway(), "ann", PASSWORD).open_session(timeout=30)
     channel.get_pty()
     if ask == "exec_command":
         channel.exec_command("id")
@@ -275,20 +278,20 @@ def test_exec_and_shell_are_refused_with_a_message(start_gateway: StartGateway, 
 def test_a_client_without_a_window_cannot_hold_up_the_refusal(start_gateway: StartGateway, connect: Connect) -> None:
     transport = connect(start_gateway(), "ann", PASSWORD)
     transport._sanitize_window_size = lambda size: 0
-    channel = transport.open_session(timeout=10)
+    channel = transport.open_session(timeout=30)
     channel.exec_command("id")
     assert channel.recv_exit_status() == 1
 
 
 @pytest.mark.parametrize("name", ["netconf", "", "SFTP", "sftp\0"])
 def test_other_subsystems_are_refused(start_gateway: StartGateway, connect: Connect, name: str) -> None:
-    channel = connect(start_gateway(), "ann", PASSWORD).open_session(timeout=10)
+    channel = connect(start_gateway(), "ann", PASSWORD).open_session(timeout=30)
     with pytest.raises(paramiko.SSHException):
         channel.invoke_subsystem(name)
 
 
 def test_agent_and_x11_forwarding_are_refused(start_gateway: StartGateway, connect: Connect) -> None:
-    channel = connect(start_gateway(), "ann", PASSWORD).open_session(timeout=10)
+    channel = connect(start_gateway(), "ann", PASSWORD).open_session(timeout=30)
     with pytest.raises(paramiko.SSHException):
         channel.request_x11()
 
@@ -354,15 +357,11 @@ def test_root_and_rights_of_a_user(start_gateway: StartGateway, connect: Connect
 
 
 def test_an_idle_session_is_closed_and_a_busy_one_stays(start_gateway: StartGateway, connect: Connect) -> None:
-    gateway = start_gateway(idle_seconds=1.5)
+    gateway = start_gateway(idle_seconds=3.0)
     idle, busy = connect(gateway, "ann", PASSWORD), connect(gateway, "ann", PASSWORD)
     sftp(idle)
     client = sftp(busy)
-    deadline = time.monotonic() + 20
-    while idle.is_active():
-        assert time.monotonic() < deadline
-        client.listdir("/")
-        time.sleep(0.05)
+    eventually(lambda: (client.listdir("/"), not idle.is_active())[1])
     client.listdir("/")
 
 
@@ -388,12 +387,8 @@ def test_stopping_lets_a_transfer_finish(start_gateway: StartGateway, connect: C
     file.write(b"x" * 32768)
     stopping = threading.Thread(target=gateway.stop, args=(20.0,))
     stopping.start()
-    with contextlib.suppress(ConnectionError):  # refused, or reset where it came just then
-        deadline = time.monotonic() + 10
-        while True:
-            assert time.monotonic() < deadline, "it still accepts"
-            socket.create_connection(gateway.address, timeout=5).close()
-            time.sleep(0.01)
+    with pytest.raises(ConnectionError):
+        eventually(lambda: socket.create_connection(gateway.address, timeout=20).close(), "it still accepts")
     for _ in range(20):
         file.write(b"x" * 32768)
     file.close()

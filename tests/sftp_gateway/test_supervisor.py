@@ -22,7 +22,7 @@ from tests.waiting import eventually
 from .conftest import PASSWORD, PASSWORD_HASH
 from .test_cli import COMMAND, READY, wait_until_refused
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 30.0
 
 
 def is_alive(pid: int) -> bool:
@@ -67,7 +67,7 @@ class Crew:
         transport = self.transports.pop()
         number = self.log.read_text().count(" logout session=")
         transport.close()
-        transport.join(10)
+        transport.join(30)
         eventually(lambda: self.log.read_text().count(" logout session=") > number, "no logout was logged")
 
     def sign_in_at(self, number: int) -> paramiko.SFTPClient:
@@ -108,7 +108,7 @@ def crew(tmp_path: Path, *arguments: str, processes: int = 2) -> Iterator[Crew]:
             for transport in serving.transports:
                 transport.close()
                 if transport.is_alive():
-                    transport.join(10)
+                    transport.join(30)
             eventually(lambda: not any(map(is_alive, pids.values())), "processes outlive their supervisor")
 
 

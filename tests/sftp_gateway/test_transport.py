@@ -110,7 +110,7 @@ def test_a_client_without_aes_gcm_gets_aes_ctr(start_gateway: StartGateway) -> N
         client.start_client(timeout=20)
         client.auth_password("ann", PASSWORD)
         assert client.local_cipher == "aes128-ctr"
-    client.join(10)
+    client.join(30)
 
 
 def test_rekeying_started_by_the_server_amid_requests(
@@ -137,7 +137,7 @@ def test_rekeying_started_by_the_client_amid_requests(start_gateway: StartGatewa
         transport.renegotiate_keys()
         assert before != transport.H
         transport.global_request("ping", wait=True)
-    channel = transport.open_session(timeout=10)
+    channel = transport.open_session(timeout=30)
     channel.exec_command("id")
     assert channel.recv_exit_status() == 1
 
@@ -197,7 +197,7 @@ def raw(start_gateway: StartGateway, connect: Connect) -> paramiko.Transport:
 
 
 def ended(transport: paramiko.Transport) -> bool:
-    transport.join(10)
+    transport.join(30)
     return not transport.is_alive()
 
 
@@ -220,7 +220,7 @@ def test_an_absurd_number_of_extensions_is_ignored(raw: paramiko.Transport) -> N
 
 def test_a_channel_before_the_login_is_refused(raw: paramiko.Transport) -> None:
     with pytest.raises((paramiko.ChannelException, paramiko.SSHException)):
-        raw.open_session(timeout=10)
+        raw.open_session(timeout=30)
 
 
 def test_random_messages_before_and_after_a_login_leave_nothing(

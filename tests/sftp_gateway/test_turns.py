@@ -24,7 +24,7 @@ def no_truce(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def in_thread(work: object) -> None:
     thread = threading.Thread(target=work)  # type: ignore[arg-type]
     thread.start()
-    thread.join(10)
+    thread.join(30)
     assert not thread.is_alive()
 
 
@@ -50,7 +50,7 @@ def test_who_waits_gets_it_when_it_is_given() -> None:
     thread = threading.Thread(target=follow)
     thread.start()
     first.give()
-    thread.join(10)
+    thread.join(30)
     assert had == [True]
 
 
@@ -72,7 +72,7 @@ def test_nobody_waits_for_one_that_is_stuck() -> None:
         for _ in range(1000):
             turn.take()
             turn.give()
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 10
         waited.append(time.monotonic() - begun)
 
     waited: list[float] = []
@@ -104,4 +104,4 @@ def test_it_is_worth_waiting_for_those_who_take_turns() -> None:
     finally:
         stop.set()
         for thread in threads:
-            thread.join(10)
+            thread.join(30)

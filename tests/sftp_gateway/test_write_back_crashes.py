@@ -74,7 +74,7 @@ class Gateway:
             yield client
         finally:
             transport.close()
-            transport.join(10)
+            transport.join(30)
 
 
 @pytest.fixture

@@ -31,7 +31,10 @@ def delivered(gateway: SFTPGateway) -> None:
     eventually(lambda: gateway.pending().waiting == 0, "not delivered", 60)
 
 
-def test_many_files_cost_few_calls(emulator: Emulator, start_gateway: StartGateway, connect: Connect) -> None:
+def test_many_files_cost_few_calls(
+    emulator: Emulator, start_gateway: StartGateway, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sftp_gateway.delivery.QUIET_SECONDS", 3.0)  # a busy machine may pause between two files
     gateway = start_gateway(users=(user(emulator.fs_url),), write_back_delay_seconds=60.0)
     with connect(gateway, "ann", PASSWORD).open_sftp_client() as client:
         emulator.control.reset_counts()
@@ -39,7 +42,8 @@ def test_many_files_cost_few_calls(emulator: Emulator, start_gateway: StartGatew
         for number in range(300):
             put(client, f"/scans/{number}", bytes(1000 + number))
         delivered(gateway)
-        calls = emulator.control.calls()
+        feed = ("files/list_folder/longpoll", "files/list_folder/continue")  # more of them the longer it takes
+        calls = {route: count for route, count in emulator.control.calls().items() if route not in feed}
     assert len(emulator.control.tree("/scans")) == 300
     assert sum(calls.values()) <= 20, calls
     assert sum(count for route, count in calls.items() if "upload" in route) <= 10, calls
@@ -48,13 +52,14 @@ def test_many_files_cost_few_calls(emulator: Emulator, start_gateway: StartGatew
 def test_what_it_has_is_told(emulator: Emulator, start_gateway: StartGateway, connect: Connect) -> None:
     gateway = start_gateway(users=(user(emulator.fs_url),))
     assert gateway.pending() == Totals()
-    emulator.control.latency(delay_seconds=0.5)
+    emulator.control.fault("files/upload", "stall")
     with connect(gateway, "ann", PASSWORD).open_sftp_client() as client:
         put(client, "/f", b"12345")
         before = gateway.pending()
         assert (before.waiting, before.failed, before.bytes) == (1, 0, 5)
         assert before.oldest is not None
         assert time.time() - before.oldest < 60
+        emulator.control.clear_faults()
         delivered(gateway)
     assert gateway.pending() == Totals()
 
