@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import random
-import threading
 import time
 import traceback
 from collections import Counter
@@ -15,6 +13,7 @@ from contextlib import contextmanager
 
 import paramiko
 
+from tests.sftp_gateway.client_program import arguments, run
 from tests.sftp_gateway.raw_client import C, R, RawClient, T, W
 
 REKEY_BYTES = 2**20
@@ -141,31 +140,19 @@ class Session:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--password", required=True)
-    parser.add_argument("--sessions", type=int, required=True)
-    parser.add_argument("--seconds", type=float, required=True)
+    parser = arguments()
     parser.add_argument("--patience", type=float, required=True)
-    parser.add_argument("--seed", type=int, required=True)
     options = parser.parse_args()
-    until = time.monotonic() + options.seconds
     sessions = [
         Session(options.port, options.password, f"/{options.seed} {number}", options.seed + number, options.patience)
         for number in range(options.sessions)
     ]
-    threads = [threading.Thread(target=session.run, args=(until,)) for session in sessions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    results = run(sessions, options.seconds)
     longest: dict[str, float] = {}
     for session in sessions:
         for step, seconds in session.longest.items():
             longest[step] = round(max(longest.get(step, 0.0), seconds), 2)
-    done: Counter[str] = sum((session.done for session in sessions), Counter())
-    problems = [session.problem for session in sessions if session.problem]
-    print(json.dumps({"done": done, "longest": longest, "problems": problems}))
+    print(json.dumps(results | {"longest": longest}))
 
 
 if __name__ == "__main__":

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import random
-import threading
 import time
 import traceback
 from collections import Counter
 
 import paramiko
+
+from tests.sftp_gateway.client_program import arguments, run
 
 SIZES = (0, 10, 1_000, 30_000, 300_000, 2_000_000)
 
@@ -110,26 +110,12 @@ class Worker:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--password", required=True)
-    parser.add_argument("--sessions", type=int, required=True)
-    parser.add_argument("--seconds", type=float, required=True)
-    parser.add_argument("--number", type=int, required=True)
-    options = parser.parse_args()
-    until = time.monotonic() + options.seconds
+    options = arguments().parse_args()
     workers = [
-        Worker(options.port, options.password, f"client {options.number} {index}", options.number * 10_000 + index)
-        for index in range(options.sessions)
+        Worker(options.port, options.password, f"client {options.seed} {number}", options.seed + number)
+        for number in range(options.sessions)
     ]
-    threads = [threading.Thread(target=worker.run, args=(until,)) for worker in workers]
-    for thread in threads:
-        thread.start()
-        time.sleep(0.02)
-    for thread in threads:
-        thread.join()
-    done: Counter[str] = sum((worker.done for worker in workers), Counter())
-    print(json.dumps({"done": done, "problems": [worker.problem for worker in workers if worker.problem]}))
+    print(json.dumps(run(workers, options.seconds)))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from tests.waiting import eventually
 from .conftest import PASSWORD, PASSWORD_HASH, StartGateway
 from .test_cli import COMMAND, READY
 
-LOAD_CLIENT = Path(__file__).with_name("load_client.py")
+ROOT = Path(__file__).resolve().parents[2]
 MIB = 2**20
 
 
@@ -83,14 +83,16 @@ def bear_load(
             transport.connect(username="ann", password=PASSWORD)
             paramiko.SFTPClient.from_transport(transport).listdir("/")  # type: ignore[union-attr]
             transport.close()
-            transport.join(10)
+            transport.join(30)
         before = threads(pid), descriptors(pid), resident(pid)
-        numbers = [str(number) for number in range(programs)]
         command_line = [
-            sys.executable, LOAD_CLIENT, "--port", str(port), "--password", PASSWORD,
-            "--sessions", str(sessions // programs), "--seconds", str(seconds), "--number",
+            sys.executable, "-m", "tests.sftp_gateway.load_client", "--port", str(port), "--password", PASSWORD,
+            "--sessions", str(sessions // programs), "--seconds", str(seconds), "--seed",
         ]  # fmt: skip
-        running = [subprocess.Popen([*command_line, number], stdout=subprocess.PIPE, text=True) for number in numbers]
+        running = [
+            subprocess.Popen([*command_line, str(1000 * number)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+            for number in range(programs)
+        ]
         samples = []
         while any(program.poll() is None for program in running):
             samples.append((threads(pid), descriptors(pid), resident(pid)))
