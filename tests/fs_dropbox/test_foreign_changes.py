@@ -73,6 +73,18 @@ def test_a_warm_cache_costs_no_calls_while_the_feed_is_live(account: DropboxFS, 
     assert costs_nothing()
 
 
+def test_a_change_of_case_alone_is_shown_once_a_listing_is_asked_for_again(
+    account: DropboxFS, emulator: Emulator
+) -> None:
+    emulator.control.options(case_only_move="rename")
+    emulator.control.write("/file", b"1")
+    eventually(lambda: account.listdir("/") == ["file"])
+    emulator.control.move("/file", "/FILE")
+    assert account.readbytes("file") == account.readbytes("FILE") == b"1"
+    account.forget("/")
+    assert account.listdir("/") == ["FILE"]
+
+
 def test_a_file_that_becomes_a_folder_and_the_reverse(account: DropboxFS, emulator: Emulator) -> None:
     emulator.control.seed("/thing/below", b"1")
     eventually(lambda: account.isdir("thing"))
@@ -326,7 +338,7 @@ def test_whatever_happens_cache_and_account_agree_in_the_end(
     with ThreadPoolExecutor(3) as pool:
         works = [pool.submit(change, seed + turn, kind) for turn, kind in ((0, foreign), (10, own), (20, own))]
         for work in works:
-            work.result(DEADLINE_SECONDS)
+            work.result(4 * DEADLINE_SECONDS)
 
     def agree() -> bool:
         try:

@@ -1,6 +1,7 @@
 """DropboxFS beside PyFilesystem's MemoryFS: any sequence of operations and foreign changes has the same outcome.
 
-What differs on purpose is in docs/semantics.md, section 15, and in `_outcome`, `_Memory`, `SAME` and `transfer` here.
+What differs on purpose is in docs/semantics.md, section 16, in `_outcome`, `_Memory`, `SAME`, `transfer` and the tests
+at the end of this file.
 """
 
 from __future__ import annotations
@@ -338,3 +339,61 @@ def test_the_same_as_in_memory(machine: type[LikeMemory], monkeypatch: pytest.Mo
 def test_the_same_as_in_memory_for_long(machine: type[LikeMemory], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(changes, "REST_SECONDS", 0.0)
     run(machine, 500, random=True)
+
+
+# What differs.
+
+
+@pytest.mark.parametrize("recreate", [False, True])
+def test_where_a_file_is_no_directory_can_be_made(dropbox_fs: DropboxFS, emulator: Emulator, recreate: bool) -> None:
+    dropbox_fs.writetext("file", "one")
+    with pytest.raises(fs.errors.DirectoryExists):
+        dropbox_fs.makedir("file", recreate=recreate)
+    assert emulator.control.tree() == {"/file": 3}
+
+
+@pytest.fixture
+def trees(dropbox_fs: DropboxFS) -> DropboxFS:
+    """An account with two directories that have one in common, and a file."""
+    for path in ("from/sub/new", "from/top", "to/sub/old", "file"):
+        dropbox_fs.makedirs(dirname(path), recreate=True)
+        dropbox_fs.writetext(path, path)
+    return dropbox_fs
+
+
+@pytest.mark.parametrize("transfer", ["copydir", "movedir"])
+def test_a_directory_goes_into_one_that_is_there_and_over_no_file(
+    trees: DropboxFS, emulator: Emulator, transfer: str
+) -> None:
+    before = emulator.control.tree()
+    with pytest.raises(fs.errors.DirectoryExpected):
+        getattr(trees, transfer)("from", "file", create=True)
+    assert emulator.control.tree() == before
+    getattr(trees, transfer)("from", "to")
+    assert sorted(trees.walk.files("to")) == ["/to/sub/new", "/to/sub/old", "/to/top"]
+    assert emulator.control.exists("/from") == (transfer == "copydir")
+
+
+@pytest.mark.parametrize("transfer", ["copydir", "movedir"])
+def test_nothing_is_made_above_what_a_directory_becomes(trees: DropboxFS, emulator: Emulator, transfer: str) -> None:
+    before = emulator.control.tree()
+    with pytest.raises(fs.errors.ResourceNotFound):
+        getattr(trees, transfer)("from", "none/new", create=True)
+    assert emulator.control.tree() == before
+    getattr(trees, transfer)("from", "new", create=True)
+    assert sorted(trees.walk.files("new")) == ["/new/sub/new", "/new/top"]
+
+
+@pytest.mark.parametrize("transfer", ["copydir", "movedir"])
+@pytest.mark.parametrize("odd", ["from/sub/old/deep", "to/top/deep"], ids=["onto a file", "onto a directory"])
+def test_a_merge_that_meets_another_kind_fails_and_loses_nothing(
+    trees: DropboxFS, emulator: Emulator, odd: str, transfer: str
+) -> None:
+    trees.makedirs(dirname(odd))
+    trees.writetext(odd, odd)
+    before = {path: emulator.control.read(path) for path in trees.walk.files("/")}
+    with pytest.raises(fs.errors.FSError):
+        getattr(trees, transfer)("from", "to")
+    after = {path: emulator.control.read(path) for path in trees.walk.files("/")}
+    assert set(before.values()) == set(after.values())
+    assert {path: after[path] for path in before if path.startswith("/to")}.items() <= before.items()
