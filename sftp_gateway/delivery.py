@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
 import itertools
 import logging
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from typing import Any, BinaryIO, cast
+from collections.abc import Callable
+from typing import Any, cast
 
 from fs import errors
 from fs.base import FS
-from fs.path import dirname
 
 from sftp_gateway.journal import Journal, Outcome, Outlook, Pending
 from sftp_gateway.logs import log_event
+from sftp_gateway.sending import PIECE_BYTES, Sender
 from sftp_gateway.status import status_of
-from sftp_gateway.stream import abort
 
 LANES = 4  # deliveries at once
 BULK_FILES = 1000
@@ -34,7 +31,6 @@ LOCK_SECONDS = 2.0  # how often another looks whether that one is gone
 TIDY_SECONDS = 10.0
 MAX_BACKOFF_SECONDS = 300.0
 MAX_ATTEMPTS = 20  # for what the storage refuses without saying that it is for good
-PIECE_BYTES = 2**20
 LOCK_NAME = "delivery.lock"
 
 _logger = logging.getLogger(__name__)
@@ -84,7 +80,7 @@ class Delivery:
         self._label = label
         self._delay_seconds = delay_seconds
         self._on_delivered = on_delivered
-        self._has_bulk = bool(filesystem.getmeta().get("bulk_uploads")) and hasattr(filesystem, "upload_files")
+        self._sender = Sender(filesystem, journal)
         self._lock_path = journal.vault.folder / LOCK_NAME
         self._stopping = threading.Event()
         self._leading = threading.Lock()
@@ -209,7 +205,7 @@ class Delivery:
         return [pending for pending, size in zip(small, sizes, strict=True) if size <= BULK_BYTES], 0.0, False
 
     def _is_bulk(self, first: Pending) -> bool:
-        return self._has_bulk and _is_small(first)
+        return self._sender.has_bulk and _is_small(first)
 
     def _worth_waiting(self, outlook: Outlook, now: float) -> float:
         """Return for how many seconds more files may come that could go along."""
@@ -227,66 +223,13 @@ class Delivery:
         outcomes = []
         whole = []
         for pending in sending:
-            if self._journal.is_whole(pending):
+            if pending.staged is not None or self._journal.is_whole(pending):
                 whole.append(pending)
             else:
                 outcomes.append(Outcome(pending.id, "its copy on the gateway's disk is damaged", permanent=True))
-        outcomes += [self._outcome(pending, error) for pending, error in self._send_all(whole)]
+        outcomes += [self._outcome(pending, error) for pending, error in self._sender.send(whole)]
         self._journal.settle(outcomes)
         self._report(sending, outcomes, time.monotonic() - started)
-
-    def _send_all(self, sending: list[Pending]) -> Iterator[tuple[Pending, Exception | None]]:
-        """Send files; yield each of them once, with what went wrong."""
-        if len(sending) <= 1:
-            for pending in sending:
-                yield pending, self._try(pending)
-            return
-        left = dict(enumerate(sending))
-        failure: Exception = errors.OperationFailed(msg="the storage said nothing of it")
-        try:
-            for index, error in self._filesystem.upload_files([self._in_bulk(pending) for pending in sending]):
-                pending = left.pop(index)
-                # A folder that somebody has removed is made again.
-                yield pending, self._try(pending) if isinstance(error, errors.ResourceNotFound) else error
-        except Exception as error:  # noqa: BLE001 - whatever it is, the rest is tried again
-            failure = error
-        for pending in left.values():
-            yield pending, failure
-
-    def _in_bulk(self, pending: Pending) -> tuple[str, Callable[[], BinaryIO], int, datetime]:
-        return (
-            pending.path,
-            functools.partial(self._journal.open, pending),
-            pending.size,
-            datetime.fromtimestamp(pending.modified, UTC),
-        )
-
-    def _try(self, pending: Pending) -> Exception | None:
-        """Send one file; return what went wrong."""
-        try:
-            try:
-                self._send(pending)
-            except errors.ResourceNotFound:
-                self._filesystem.makedirs(dirname(pending.path), recreate=True)
-                self._send(pending)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is noted and tried again, unless that is vain
-            return error
-        return None
-
-    def _send(self, pending: Pending) -> None:
-        options: dict[str, Any] = {"seekable": False}
-        if pending.expected is not None:
-            options["expected_version"] = pending.expected
-        with self._journal.open(pending) as content:
-            file = self._filesystem.openbin(pending.path, "xb" if pending.mode == "create" else "wb", **options)
-            try:
-                while piece := content.read(PIECE_BYTES):
-                    file.write(piece)
-                file.modified = datetime.fromtimestamp(pending.modified, UTC)
-            except BaseException:
-                abort(file)
-                raise
-            file.close()
 
     def _outcome(self, pending: Pending, error: Exception | None) -> Outcome:
         """Decide what an error means: done all the same, to be tried again, or refused for good."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -168,7 +168,8 @@ class Journal:
                 live = [pending for pending in live if pending.id != old.id]
                 if old.failed and not new.fresh:  # the storage has something else there by now
                     raise ConflictError
-                dropped = delete(db, [old])
+                if not old.is_out:
+                    dropped = delete(db, [old])
                 if not old.failed:
                     mode, expected, fresh = old.mode, old.expected, old.fresh
             elif live and mode != "replace":
@@ -303,6 +304,12 @@ class Journal:
             return still
 
         return self._file.change(work)
+
+    def note_staged(self, tokens: Mapping[int, str | None]) -> None:
+        """Note under which tokens the storage has contents, before it is asked to store them; or that it has not."""
+        rows = [(token, number) for number, token in tokens.items()]
+        noted = "UPDATE files SET staged = ?, fresh = 0 WHERE id = ?"
+        self._file.change(lambda db: db.executemany(noted, rows).rowcount)
 
     def settle(self, outcomes: Iterable[Outcome]) -> None:
         """Note what has arrived, which ends here, and what has not."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 FILE_NAME: Final = "journal.sqlite3"
-VERSION: Final = 1
+VERSION: Final = 2
 _BUSY_SECONDS = 30.0
 _LOOK_SECONDS = 0.1  # how often a waiter looks for what other processes have done
 _WAL_PAGES = 16384  # 64 MiB: only a bound, `tidy` moves the pages long before
@@ -22,7 +22,8 @@ _CHECKED_BYTES = 64 * 2**20  # a larger file is not read as a whole when it is o
 _T = TypeVar("_T")
 
 # `turn` is the order of delivery, `key` the path with its case folded. `fresh`: the storage has nothing at the path.
-# `hidden`: failed, and something later has its name. `file`: where the content is, if not in `contents`.
+# `hidden`: failed, and something later has its name. `file`: where the content is, if not in `contents`. `staged`: the
+# storage has the content under this token, and may have been asked to make it visible.
 _SCHEMA = (
     """CREATE TABLE files (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -41,7 +42,8 @@ _SCHEMA = (
         attempts INTEGER NOT NULL DEFAULT 0,
         not_before REAL NOT NULL DEFAULT 0,
         reason TEXT NOT NULL DEFAULT '',
-        acknowledged REAL NOT NULL
+        acknowledged REAL NOT NULL,
+        staged TEXT
     )""",
     "CREATE INDEX files_by_key ON files (key, turn)",
     "CREATE TABLE contents (id INTEGER PRIMARY KEY, bytes BLOB NOT NULL)",
@@ -56,6 +58,9 @@ _SCHEMA = (
     END""",
     f"PRAGMA user_version = {VERSION}",
 )
+
+
+_FROM_1 = ("ALTER TABLE files ADD COLUMN staged TEXT", f"PRAGMA user_version = {VERSION}")
 
 
 class JournalError(Exception):
@@ -190,10 +195,11 @@ class JournalFile:
         if version == 0:
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             _use_wal(db)
-            with _transaction(db):
-                if db.execute("PRAGMA user_version").fetchone()[0] == 0:
-                    for statement in _SCHEMA:
-                        db.execute(statement)
+        if version < VERSION:
+            with _transaction(db):  # another process may have been quicker
+                version = db.execute("PRAGMA user_version").fetchone()[0]
+                for statement in {0: _SCHEMA, 1: _FROM_1}.get(version, ()):
+                    db.execute(statement)
         db.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
         db.execute("SELECT count(*) FROM files").fetchone()
         if self.path.stat().st_size <= _CHECKED_BYTES and db.execute("PRAGMA quick_check").fetchone()[0] != "ok":

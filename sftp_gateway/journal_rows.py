@@ -31,7 +31,8 @@ class NoRoomError(Exception):
 class Pending:
     """One acknowledged version of a file. `modified` and `acknowledged` in seconds since 1970.
 
-    `mode`: "replace" whatever is there, "create" where nothing is, "update" the version `expected` alone.
+    `mode`: "replace" whatever is there, "create" where nothing is, "update" the version `expected` alone. `staged`: the
+    token under which the storage has the content already, and may make it visible at any moment.
     """
 
     id: int
@@ -48,11 +49,17 @@ class Pending:
     reason: str
     acknowledged: float
     hidden: bool
+    staged: str | None
 
     @property
     def failed(self) -> bool:
         """Whether the storage has refused it for good."""
         return self.state == "failed"
+
+    @property
+    def is_out(self) -> bool:
+        """Whether the storage may store it at any moment, although nobody asks for that now."""
+        return self.staged is not None and not self.failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +144,7 @@ def replaceable(db: sqlite3.Connection, number: int, key: str) -> Pending:
     found = select(db, "id = ?", number)
     if not found:
         raise DeliveredError
-    if found[0].state == "sending":
+    if found[0].state == "sending" or (found[0].is_out and found[0].mode != "replace"):
         raise BeingSentError
     if select(db, "key = ? AND hidden = 0 ORDER BY turn DESC LIMIT 1", key) != found:
         raise ConflictError
