@@ -1,0 +1,113 @@
+"""The journal: what is staged keeps its place, and journals of the previous version are taken over."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sftp_gateway.journal import BeingSentError, Journal, Mode, NewFile, Outcome
+from sftp_gateway.journal_file import FILE_NAME, VERSION
+
+from .write_back import BulkFS, WriteBack
+
+# What the first version wrote; its columns are those of `files` before `staged`.
+FIRST_VERSION = (
+    "PRAGMA auto_vacuum = INCREMENTAL",
+    "PRAGMA journal_mode = WAL",
+    """CREATE TABLE files (id INTEGER PRIMARY KEY AUTOINCREMENT, turn INTEGER NOT NULL, key TEXT NOT NULL,
+        path TEXT NOT NULL, size INTEGER NOT NULL, modified INTEGER NOT NULL, mode TEXT NOT NULL, expected TEXT,
+        fresh INTEGER NOT NULL, file TEXT, state TEXT NOT NULL DEFAULT 'pending', hidden INTEGER NOT NULL DEFAULT 0,
+        hurried INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0, not_before REAL NOT NULL DEFAULT 0,
+        reason TEXT NOT NULL DEFAULT '', acknowledged REAL NOT NULL)""",
+    "CREATE INDEX files_by_key ON files (key, turn)",
+    "CREATE TABLE contents (id INTEGER PRIMARY KEY, bytes BLOB NOT NULL)",
+    "CREATE TABLE facts (name TEXT PRIMARY KEY, value)",
+    "INSERT INTO facts VALUES ('turn', 2), ('bytes', 0), ('note users', 'ann')",
+    """CREATE TRIGGER file_added AFTER INSERT ON files BEGIN
+        UPDATE facts SET value = value + new.size WHERE name = 'bytes'; END""",
+    """CREATE TRIGGER file_gone AFTER DELETE ON files BEGIN
+        UPDATE facts SET value = value - old.size WHERE name = 'bytes'; DELETE FROM contents WHERE id = old.id; END""",
+    "PRAGMA user_version = 1",
+    """INSERT INTO files (turn, key, path, size, modified, mode, fresh, state, acknowledged) VALUES
+        (1, '/waits', '/Waits', 3, 1600000000, 'replace', 1, 'pending', 1600000000.5),
+        (2, '/sent', '/sent', 4, 1600000000, 'create', 1, 'sending', 1600000000.5)""",
+    "INSERT INTO contents VALUES (1, x'313233'), (2, x'73656E74')",
+)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with contextlib.closing(Journal(tmp_path)) as opened:
+        yield opened
+
+
+def add(journal: Journal, content: bytes, mode: Mode = "replace", *, replaces: int | None = None) -> int:
+    data = journal.vault.write(memory_limit=1000)
+    data.write(content)
+    expected = "rev" if mode == "update" else None
+    return journal.put(NewFile("/f", 1_600_000_000, mode, expected, True, replaces), data, quota=10**6)
+
+
+def test_a_journal_of_the_previous_version_is_delivered(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    folder.mkdir()
+    with contextlib.closing(sqlite3.connect(folder / FILE_NAME, isolation_level=None)) as db:
+        for statement in FIRST_VERSION:
+            db.execute(statement)
+    with contextlib.closing(Journal(folder)) as first, contextlib.closing(Journal(folder)) as second:
+        assert [(each.path, each.state, each.staged) for each in second.all()] == [
+            ("/Waits", "pending", None),
+            ("/sent", "sending", None),
+        ]
+        assert first.noted("users") == "ann"
+        assert first.used == 7
+        first.note_staged({1: "token"})
+        assert [each.staged for each in second.all()] == ["token", None]
+        first.note_staged({1: None})
+    with contextlib.closing(sqlite3.connect(folder / FILE_NAME)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (VERSION,)
+    filesystem = BulkFS()
+    serving = WriteBack(filesystem, tmp_path)
+    try:
+        serving.settled()
+    finally:
+        serving.close()
+    assert (filesystem.readbytes("/Waits"), filesystem.readbytes("/sent")) == (b"123", b"sent")
+
+
+def test_what_is_staged_stays_so_until_its_outcome_is_known(journal: Journal) -> None:
+    number = add(journal, b"1")
+    (sent,) = journal.send(journal.all())
+    journal.note_staged({number: "token"})
+    journal.recover()
+    (found,) = journal.all()
+    assert (found.id, found.state, found.staged, found.fresh) == (sent.id, "pending", "token", False)
+    assert not journal.discard("/f", committed=False), "the storage may have it at any moment"
+    assert not journal.rename("/f", "/g", replace=True, occupied=False, committed=False)
+    journal.settle([Outcome(number, "no network", retry_at=0.0)])
+    assert [each.staged for each in journal.all()] == ["token"]
+    journal.settle([Outcome(number)])
+    assert journal.all() == []
+
+
+def test_what_may_be_stored_at_any_moment_is_not_replaced_in_the_journal(journal: Journal) -> None:
+    """It would come after its successor, should it be stored late."""
+    number = add(journal, b"1")
+    journal.note_staged({number: "token"})
+    later = add(journal, b"1 and more", replaces=number)
+    assert [(each.id, each.staged) for each in journal.all()] == [(number, "token"), (later, None)]
+    assert [each.id for each in journal.due(1e12, -1, limit=10)] == [number]
+    assert add(journal, b"again", replaces=later) > later, "this one has not left"
+    assert len(journal.all()) == 2
+
+
+@pytest.mark.parametrize("mode", ["create", "update"])
+def test_a_change_of_what_may_be_stored_over_one_version_waits(journal: Journal, mode: Mode) -> None:
+    number = add(journal, b"1", mode)
+    journal.note_staged({number: "token"})
+    with pytest.raises(BeingSentError):
+        add(journal, b"2", mode, replaces=number)
