@@ -1,4 +1,9 @@
-"""Fixtures that run foreign clients against the whole stack; nothing of it is left on disk or in memory."""
+"""Fixtures that run foreign clients against the whole stack; nothing of it is left on disk or in memory.
+
+Every test that has a gateway runs twice: with CLOSE answered by Dropbox (`direct`), and for users with write-back
+(`write-back`). The second is a soak, but for tests marked `write_back`, which are in the default run in both modes.
+Tests marked `direct_only(why)` are about what write-back does differently by design.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +29,20 @@ def emulator() -> Iterator[Emulator]:
         yield running
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "written_back" not in metafunc.fixturenames:
+        return
+    modes = [pytest.param(False, id="direct")]
+    if metafunc.definition.get_closest_marker("direct_only") is None:
+        is_always_run = metafunc.definition.get_closest_marker("write_back") is not None
+        modes.append(pytest.param(True, id="write-back", marks=() if is_always_run else pytest.mark.soak))
+    metafunc.parametrize("written_back", modes)
+
+
 @pytest.fixture
-def bare_stack(emulator: Emulator, tmp_path: Path) -> Iterator[Stack]:
+def bare_stack(emulator: Emulator, tmp_path: Path, written_back: bool) -> Iterator[Stack]:
     """An emulator, and no gateway yet."""
-    yield Stack(emulator, tmp_path)
+    yield Stack(emulator, tmp_path, write_back=written_back)
     for path in tmp_path.iterdir():  # pytest would keep hundreds of megabytes for days
         if path.is_dir():
             shutil.rmtree(path)

@@ -20,9 +20,12 @@ import paramiko
 from paramiko import PKey
 
 from fs_dropbox.emulator import Emulator
+from fs_dropbox.emulator.control import Control
 from sftp_gateway import GatewayConfig, SFTPGateway, UserConfig
+from sftp_gateway.journal import Journal
 from sftp_gateway.users import hash_password
 from tests.clients import client
+from tests.waiting import eventually
 
 PASSWORD = "correct horse"
 PASSWORD_HASH = hash_password(PASSWORD)
@@ -125,15 +128,25 @@ def url_parameters(emulator: Emulator) -> str:
 class Stack:
     """A running emulator and the address of a gateway over it. ann has a key, bob the password `PASSWORD`."""
 
-    def __init__(self, emulator: Emulator, folder: Path) -> None:
+    def __init__(self, emulator: Emulator, folder: Path, *, write_back: bool = False) -> None:
         self.emulator = emulator
-        self.control = emulator.control
         self.folder = folder
+        self.write_back = write_back
         self.port = 0
         if not (folder / "id").exists():
             done = run([client("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", folder / "id"])
             assert done.code == 0, done.err
         self.ssh_config = folder / "ssh_config"
+
+    @property
+    def control(self) -> Control:
+        """Dropbox as somebody else sees it when all that was acknowledged has been delivered, which this hurries up."""
+        for folder in (self.folder / "state" / "journal").glob("*"):
+            with contextlib.closing(Journal(folder, create=False)) as journal:
+                if journal.is_live("/"):
+                    journal.hurry("/")
+                    eventually(lambda: not journal.is_live("/"), "what was acknowledged is not delivered")
+        return self.emulator.control
 
     @property
     def public_key(self) -> str:
@@ -147,8 +160,8 @@ class Stack:
     def users(self) -> tuple[UserConfig, ...]:
         url = self.emulator.fs_url
         return (
-            UserConfig(name="ann", public_keys=(self.public_key,), url=url),
-            UserConfig(name="bob", password_hash=PASSWORD_HASH, url=url),
+            UserConfig(name="ann", public_keys=(self.public_key,), url=url, write_back=self.write_back),
+            UserConfig(name="bob", password_hash=PASSWORD_HASH, url=url, write_back=self.write_back),
         )
 
     def config(self, **settings: Any) -> GatewayConfig:
@@ -272,6 +285,7 @@ class GatewayProcess:
         ]
         for user in stack.users():
             lines += ["[[users]]", f'name = "{user.name}"', f'url = "{user.url}"']
+            lines += ["write_back = true"] if user.write_back else []
             lines += [f'password_hash = "{user.password_hash}"'] if user.password_hash else []
             lines += [f'public_keys = ["{user.public_keys[0].strip()}"]'] if user.public_keys else []
         self._file.write_text("\n".join(lines))

@@ -35,6 +35,7 @@ def test_a_tree_is_mirrored_both_ways(stack: Stack) -> None:
     assert digests(stack.folder / "back") == tree
 
 
+@pytest.mark.write_back
 def test_a_mirror_sends_only_what_is_newer(stack: Stack) -> None:
     make_tree(stack.folder / "tree")
     lftp(stack, "mirror -R tree there")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import eventually
+
 from .stack import Stack, digests
 
 pytestmark = pytest.mark.interop
@@ -24,9 +26,15 @@ def make_files(folder: Path, count: int) -> dict[str, str]:
     return digests(folder)
 
 
+def is_followed(stack: Stack) -> None:
+    """Wait for the change feed, which begins with the first use: where it begins amid something, that costs more."""
+    eventually(lambda: stack.control.peak_concurrency("files/list_folder/longpoll"))
+
+
 def told(stack: Stack, what: str) -> int:
     """Print the calls that were counted, and return how many there were."""
-    calls = {route: count for route, count in stack.control.calls().items() if "longpoll" not in route}
+    feed = ("files/list_folder/longpoll", "files/list_folder/continue")  # more of them the longer it takes
+    calls = {route: count for route, count in stack.control.calls().items() if route not in feed}
     print(f"{what}: {sum(calls.values())} calls: {dict(sorted(calls.items()))}")
     return sum(calls.values())
 
@@ -35,6 +43,7 @@ def test_one_client_puts_and_gets_hundreds_of_files(stack: Stack) -> None:
     files = make_files(stack.folder / "tree", FILES)
     stack.control.latency(commit_seconds=0.005)
     stack.sftp("ls")
+    is_followed(stack)
     stack.control.reset_counts()
     stack.sftp("put -r tree")
     assert stack.stored("/tree") == files
@@ -50,7 +59,8 @@ def test_one_client_puts_files_into_a_folder_that_nobody_has_listed(stack: Stack
     """It asks for each name before; that must not cost a call each."""
     make_files(stack.folder / "tree", FILES)
     stack.control.seed("/there/old", b"1")
-    stack.sftp("pwd")
+    stack.sftp("ls")
+    is_followed(stack)
     stack.control.reset_counts()
     stack.sftp("put tree/*/* /there/")
     assert len(stack.stored("/there")) == FILES + 1
@@ -85,4 +95,4 @@ def test_several_clients_while_dropbox_says_429(stack: Stack) -> None:
         list(pool.map(lambda number: stack.sftp(f"put -r tree{number}"), range(CLIENTS)))
     for number, tree in enumerate(trees):
         assert stack.stored(f"/tree{number}") == tree
-    assert stack.control.faults_struck >= 2
+    assert stack.control.faults_struck >= (1 if stack.write_back else 2)  # many files share a commit

@@ -52,6 +52,7 @@ def test_files_go_up_and_come_back(stack: Stack) -> None:
     assert digest((stack.folder / "back").read_bytes()) == digest(content)
 
 
+@pytest.mark.write_back
 def test_files_are_appended_to_moved_and_removed(stack: Stack) -> None:
     results = calls(
         stack,

@@ -55,6 +55,7 @@ def test_paramiko_renames_over(stack: Stack, sftp: paramiko.SFTPClient) -> None:
     assert stack.control.read("/old") == b"new"
 
 
+@pytest.mark.write_back
 def test_paramiko_edits_appends_and_truncates(stack: Stack, sftp: paramiko.SFTPClient) -> None:
     stack.control.write("/file", b"0123456789")
     with sftp.open("/file", "r+b") as file:

@@ -27,6 +27,7 @@ def rclone(stack: Stack, *arguments: str) -> str:
     return done.out
 
 
+@pytest.mark.write_back
 def test_a_tree_is_copied_both_ways_and_checked(stack: Stack) -> None:
     tree = make_tree(stack.folder / "tree")
     rclone(stack, "copy", "tree", "box:there")

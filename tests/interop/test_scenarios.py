@@ -36,6 +36,7 @@ def raw(stack: Stack) -> Iterator[RawClient]:
         yield RawClient(session).init()
 
 
+@pytest.mark.write_back
 def test_winscp_replaces_a_file_through_a_filepart(stack: Stack) -> None:
     old = stack.control.write("/f", b"the old version")
     content = os.urandom(SIZE)
@@ -77,6 +78,7 @@ def test_winscp_goes_on_after_its_connection_was_lost(stack: Stack) -> None:
     assert stack.stored() == {"f": digest(content)}
 
 
+@pytest.mark.write_back
 def test_winscp_sends_a_small_file_without_waiting(stack: Stack) -> None:
     stack.control.latency(commit_seconds=0.3)
     with raw(stack) as client:
@@ -113,14 +115,14 @@ def test_filezilla_signs_in_ten_times_at_once(stack: Stack) -> None:
             assert sftp.stat(f"/folder/{number}").st_size == len(contents[number])
         finally:
             transport.close()
-            transport.join(10)
+            transport.join(30)
 
     with ThreadPoolExecutor(10) as pool:
         list(pool.map(transfer, range(10)))
     assert stack.stored("/folder") == {str(number): digest(content) for number, content in enumerate(contents)}
     calls = stack.control.calls()
     assert calls["oauth2/token"] == 1
-    assert calls["files/list_folder"] <= 2
+    assert calls["files/list_folder"] <= 4  # two, but the change feed may begin amid it
     assert stack.type_password("bob", "correct horse").code == 0  # nobody was banned
 
 
@@ -171,6 +173,7 @@ def test_plain_renames_refuse_and_posix_renames_replace(stack: Stack) -> None:
     assert stack.control.read("/old") == b"new"
 
 
+@pytest.mark.write_back
 def test_restic_stores_through_a_temporary_name(stack: Stack) -> None:
     content = os.urandom(SIZE)
     stack.control.write("/data/00", b"old")
@@ -204,18 +207,19 @@ def test_sshfs_creates_and_reads_without_awaiting_close(stack: Stack) -> None:
 def test_reads_go_on_while_dropbox_refuses_writes(stack: Stack) -> None:
     content = os.urandom(100_000)
     stack.control.write("/there", content)
-    stack.control.fault("files/upload", "rate_limit", retry_after=4)
+    dropbox = stack.control  # which is asked while a file waits
+    dropbox.fault("files/upload", "rate_limit", retry_after=6)
     with raw(stack) as writer, raw(stack) as reader:
         handle = writer.opened("/new", W | C | T)
         writer.wait(writer.write(handle, 0, b"new"))
         closing = writer.close(handle)
-        eventually(lambda: stack.control.calls()["files/upload"] == 1)
+        eventually(lambda: dropbox.calls()["files/upload"] == 1)
         started = time.monotonic()
         assert reader.get("/there") == content
         assert "there" in reader.list("/")
         assert writer.wait(writer.lstat("/there")).attributes.size == len(content)
-        assert time.monotonic() - started < 2
-        assert stack.control.calls()["files/upload"] == 1  # nobody asks again before the time
+        assert time.monotonic() - started < 5
+        assert dropbox.calls()["files/upload"] == 1  # nobody asks again before the time
         assert writer.wait(closing).ok
     assert stack.control.read("/new") == b"new"
 
@@ -229,6 +233,7 @@ def test_a_large_folder_is_listed_once_for_all_who_ask(stack: Stack) -> None:
         assert client.wait(client.lstat("/big/file 00007")).attributes.size == 0
         assert stack.control.calls()["files/get_metadata"] == 1
         assert stack.control.calls()["files/list_folder"] == 0
+        eventually(lambda: stack.control.peak_concurrency("files/list_folder/longpoll"))  # now the feed is live
 
     def names(_: int) -> int:
         with raw(stack) as client:
@@ -282,6 +287,7 @@ def test_a_reader_never_gets_a_mix_of_two_versions(stack: Stack) -> None:
             assert reply.kind == Kind.STATUS or reply.data == old[:32768]
 
 
+@pytest.mark.direct_only("it is kept as failed: tests/sftp_gateway/test_write_back.py")
 def test_an_edit_does_not_overwrite_somebody_elses(stack: Stack) -> None:
     stack.control.write("/f", b"0123456789")
     with raw(stack) as client:
@@ -381,6 +387,7 @@ def test_content_that_dropbox_does_not_give_has_its_status(stack: Stack, fault: 
         assert client.wait(client.stat("/")).kind == Kind.ATTRS
 
 
+@pytest.mark.direct_only("CLOSE does not ask Dropbox")
 def test_a_revoked_authorisation_is_told_in_close(stack: Stack) -> None:
     with raw(stack) as client:
         handle = client.opened("/f", W | C | T)
@@ -400,6 +407,7 @@ def test_commits_that_collide_are_repeated_unseen(stack: Stack) -> None:
     assert stack.control.read("/f") == b"content"
 
 
+@pytest.mark.write_back
 def test_what_rsync_over_sshfs_sends(stack: Stack) -> None:
     """A temporary name that begins with a dot, the time and mode before CLOSE, renamed over the old file."""
     old = stack.control.write("/d/f", b"old")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fs_dropbox.emulator.control import Control
 from tests.clients import client
 from tests.waiting import eventually
 
@@ -26,8 +27,12 @@ class Mount:
 
     def __init__(self, stack: Stack, folder: Path) -> None:
         self.stack = stack
-        self.control = stack.control
         self.folder = folder
+
+    @property
+    def control(self) -> Control:
+        """Dropbox, once it has what was acknowledged."""
+        return self.stack.control
 
     def sh(self, script: str, timeout: float = 120.0) -> str:
         """Run a script of the shell in the mount; it must succeed."""
@@ -61,7 +66,7 @@ def mount(request: pytest.FixtureRequest, process: GatewayProcess, bare_stack: S
         while subprocess.run(["mountpoint", "-q", folder], timeout=20, check=False).returncode != 0:
             if sshfs.poll() is not None or time.monotonic() > deadline:
                 sshfs.kill()
-                pytest.fail(f"sshfs does not mount: {sshfs.communicate(timeout=10)}\n{process.log()}")
+                pytest.fail(f"sshfs does not mount: {sshfs.communicate(timeout=30)}\n{process.log()}")
             time.sleep(0.05)
         try:
             yield Mount(bare_stack, folder)
@@ -106,6 +111,7 @@ def test_lines_are_appended(mount: Mount) -> None:
     mount.settled("/log", b"".join(b"line %d\n" % number for number in range(1, 6)))
 
 
+@pytest.mark.write_back
 def test_a_new_file_is_renamed_over_the_old_one(mount: Mount) -> None:
     """As editors save."""
     mount.control.write("/letter", b"old")
@@ -117,6 +123,7 @@ def test_a_new_file_is_renamed_over_the_old_one(mount: Mount) -> None:
     assert mount.control.tree() == {"/letter": 4}
 
 
+@pytest.mark.write_back
 def test_folders_are_made_moved_and_removed(mount: Mount) -> None:
     mount.sh(
         "mkdir -p a/b/c; echo 1 > a/b/c/file; mv a/b moved; rmdir a; cat moved/c/file; cp -rp moved copy; rm -r moved"
