@@ -75,6 +75,7 @@ class GroupCommit:
 
     One leaf lock with two conditions over the queue and the sessions started ahead. Calls run unlocked, in the writers'
     threads: one of them leads, commits what has gathered by then, and hands the lead to the first that came meanwhile.
+    Where whoever answers does not take the calls of groups, the groups get smaller, down to single files.
     """
 
     def __init__(self, client: GroupClient, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -93,10 +94,22 @@ class GroupCommit:
         self._last_end = 0.0
         self._last_seconds = 0.0
         self._waiting = 0
+        self._most_files = GROUP_FILES
+
+    @property
+    def most_files(self) -> int:
+        """How many files may share their calls: 1 where none may."""
+        with self._changed:
+            return self._most_files
+
+    def shrink(self, most_files: int) -> None:
+        """Let no more files than these share their calls from now on: they were not taken."""
+        with self._changed:
+            self._most_files = max(1, min(self._most_files, most_files))
 
     def commit(self, commit: Commit, data: bytes) -> FileEntry:
         """Commit one file and return it; raises its own ApiError or TransportError, never that of another file."""
-        if commit.is_exact:
+        if commit.is_exact or self.most_files == 1:
             # An exact commit cannot be settled by repeating it, as a group whose answer was lost has to be.
             return self._client.upload(commit, data)
         writer = _Writer(commit, data, self._send_alone(data))
@@ -114,7 +127,12 @@ class GroupCommit:
         with self._changed:
             if len(data) <= SHARED_BYTES or self._leader is None:
                 return None
-        session = self._take_sessions(1)[0]
+        try:
+            session = self._take_sessions(1)[0]
+        except (ApiError, TransportError) as error:
+            if not error.is_not_taken:
+                raise
+            return None
         self._client.session_append(session, 0, data, True)
         return session
 
@@ -157,7 +175,7 @@ class GroupCommit:
         group: list[_Writer] = []
         paths: set[str] = set()
         size = 0
-        while self._queue and len(group) < GROUP_FILES:
+        while self._queue and len(group) < self._most_files:
             first = self._queue[0]
             path = first.commit.path.lower()
             # Two commits of one path keep their order: the second goes into the next group.
@@ -185,6 +203,8 @@ class GroupCommit:
                 else []
             )
         except (ApiError, TransportError) as error:
+            if error.is_not_taken:
+                self.shrink(1)
             results = [error] * len(ready)
         again: list[tuple[_Writer, bool]] = []
         for (_, writer), result in zip(ready, results, strict=True):
@@ -198,7 +218,10 @@ class GroupCommit:
             self._upload(writer, is_lost=is_lost)
 
     def _append(self, writers: list[_Writer]) -> None:
-        """Send the content of some writers in one call: those that it went well for have a session then."""
+        """Send the content of some writers in one call: those that it went well for have a session then.
+
+        Those that it failed for are settled, unless it is the shared call that was not taken.
+        """
         if not writers:
             return
         try:
@@ -207,6 +230,9 @@ class GroupCommit:
                 [(session, writer.data) for session, writer in zip(sessions, writers, strict=True)]
             )
         except (ApiError, TransportError) as error:
+            if error.is_not_taken:
+                self.shrink(len(writers) // 2)  # a header may be too long for some that are in between
+                return
             for writer in writers:
                 writer.settle(error)
             return
@@ -233,7 +259,12 @@ class GroupCommit:
             # The first group of a burst starts a few ahead, a burst that goes on starts more each time.
             with self._changed:
                 ahead = self._ahead = min(SESSIONS_AHEAD, max(8 * count, 2 * self._ahead))
-            started = self._client.session_start_batch(count - len(taken) + ahead)
+            try:
+                started = self._client.session_start_batch(count - len(taken) + ahead)
+            except (ApiError, TransportError) as error:
+                if error.is_not_taken:
+                    self.shrink(1)
+                raise
             taken, rest = taken + started[: count - len(taken)], started[count - len(taken) :]
             with self._changed:
                 self._sessions += rest

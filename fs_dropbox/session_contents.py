@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Generic, TypeVar
 from fs_dropbox.client import Client
 from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.errors import ApiError, TransportError
-from fs_dropbox.group_commit import GROUP_FILES
 
 if TYPE_CHECKING:
     from fs_dropbox.upload import Uploader
@@ -65,17 +64,21 @@ class SessionContents:
     def send(self, pool: ThreadPoolExecutor, contents: Sequence[C]) -> Sent[C]:
         """Send the small ones of up to a thousand contents, where they are enough to be worth it."""
         small = [item for item in contents if item.size <= SMALL_BYTES]
-        if len(small) < LEAST_FILES:
+        shared = self._uploader.small_files
+        if len(small) < LEAST_FILES or shared.most_files == 1:
             return Sent([], list(contents), [])
         sent = Sent([], [item for item in contents if item.size > SMALL_BYTES], [])
         try:
             sessions = self._client.session_start_batch(len(small))
         except (ApiError, TransportError) as error:
+            if error.is_not_taken:
+                shared.shrink(1)
+                return Sent([], list(contents), [])
             sent.failed = [(item, error) for item in small]
             return sent
         for item, session in zip(small, sessions, strict=True):
             item.session = session
-        for group in pool.map(self._append, _groups(small)):
+        for group in pool.map(self._append, _groups(small, shared.most_files)):
             sent.appended += group.appended
             sent.alone += group.alone
             sent.failed += group.failed
@@ -90,7 +93,11 @@ class SessionContents:
             try:
                 errors = self._client.session_append_batch(parts) if parts else []
             except (ApiError, TransportError) as error:
-                result.failed += [(item, error) for item in read]  # nothing of them can be visible
+                if error.is_not_taken:
+                    self._uploader.small_files.shrink(len(read) // 2)
+                    result.alone += read
+                else:
+                    result.failed += [(item, error) for item in read]  # nothing of them can be visible
                 return result
         finally:
             self._uploader.sending.give(expected)
@@ -127,12 +134,12 @@ def pieces(item: Content) -> Generator[bytes, None, None]:
             yield piece
 
 
-def _groups(items: Iterable[C]) -> Iterator[list[C]]:
+def _groups(items: Iterable[C], most: int) -> Iterator[list[C]]:
     """Yield what goes into one append_batch: its argument travels in a header, which is bounded."""
     group: list[C] = []
     size = 0
     for item in items:
-        if group and (len(group) == GROUP_FILES or size + item.size > APPEND_BYTES):
+        if group and (len(group) == most or size + item.size > APPEND_BYTES):
             yield group
             group, size = [], 0
         group.append(item)

@@ -1,0 +1,132 @@
+"""DropboxFS in front of the least that can stand in for Dropbox: what it lacks costs speed at most."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import fs.errors
+import pytest
+from fs.memoryfs import MemoryFS
+
+from fs_dropbox import DropboxFS
+from fs_dropbox.changes import REST_SECONDS
+from fs_dropbox.errors import VersionConflict
+from fs_dropbox.mirroring import Mirror
+from fs_dropbox.transfer import Place
+from tests.waiting import eventually
+
+from .minimal_server import MinimalServer, serving
+
+SWITCHES = [
+    (),
+    ("longpoll",),
+    ("unknown 400",),
+    ("ranges",),
+    ("batches",),
+    ("batches", "ranges", "longpoll"),
+    ("batches", "narrow"),
+]
+CONTENT = random.Random(2).randbytes(3_000_000)
+
+
+@pytest.mark.parametrize("switches", SWITCHES, ids=lambda switches: ", ".join(switches) or "nothing")
+def test_a_minimal_server(switches: tuple[str, ...]) -> None:
+    minimal = MinimalServer(*switches)
+    with serving(minimal) as arguments, DropboxFS(**arguments) as account:
+        minimal.put("/Large", CONTENT)
+        for number in range(6):
+            minimal.put(f"/Many/File {number}", f"{number}".encode())
+        # Looking
+        assert sorted(account.listdir("/")) == ["Large", "Many"]
+        assert sorted(account.listdir("many")) == [f"File {number}" for number in range(6)]
+        assert account.getinfo("large", ["details"]).modified is not None
+        assert not account.exists("many/none")
+        assert len(list(account.walk.files("/"))) == 7
+        # Reading
+        assert account.readbytes("large") == CONTENT
+        assert account.readtext("many/file 3") == "3"
+        with account.openbin("large") as file:
+            file.seek(-1000, 2)
+            assert file.read() == CONTENT[-1000:]
+            file.seek(10)
+            assert file.read(10) == CONTENT[10:20]
+        # Writing
+        account.makedirs("new/folder")
+        account.writetext("new/folder/File", "1")
+        account.writetext("new/folder/file", "22")
+        with account.open("new/folder/file", "a") as text:
+            text.write("3")
+        with account.open("new/folder/file", "r+") as text:
+            text.write("9")
+        assert account.readtext("new/folder/File") == "923"
+        with pytest.raises(fs.errors.FileExists):
+            account.open("new/folder/file", "x")
+        # Changing
+        account.move("new/folder/file", "new/moved")
+        account.copy("new/moved", "new/copied")
+        account.copydir("many", "copies", create=True)
+        account.makedir("joined")
+        account.movedir("copies", "joined")
+        assert sorted(account.listdir("joined")) == [f"File {number}" for number in range(6)]
+        account.remove("new/copied")
+        with pytest.raises(fs.errors.DirectoryNotEmpty):
+            account.removedir("joined")
+        account.removetree("joined")
+        assert sorted(account.listdir("/")) == ["Large", "Many", "new"]
+        with pytest.raises(fs.errors.ResourceNotFound):
+            account.readbytes("joined/File 1")
+        account.removetree("/")
+        assert account.listdir("/") == []
+        assert not minimal.files
+
+
+@pytest.mark.parametrize("switches", [(), ("unknown 400",), ("batches", "narrow")], ids=", ".join)
+def test_many_files_at_once(switches: tuple[str, ...]) -> None:
+    """From many writers, and as a mirror: in groups where there are any, else one by one."""
+    minimal = MinimalServer(*switches)
+    local = MemoryFS()
+    for number in range(150):
+        local.writetext(f"a file with a long name, number {number}", f"{number}")
+    with serving(minimal) as arguments, DropboxFS(**arguments, change_feed=False) as account:
+        account.makedir("written")
+        with ThreadPoolExecutor(12) as pool:
+            list(pool.map(lambda number: account.writetext(f"written/{number}", f"{number}"), range(60)))
+        assert {minimal.files[f"/written/{number}"]["content"] for number in range(60)} == {
+            f"{number}".encode() for number in range(60)
+        }
+        account.makedir("mirrored")
+        with account.opendir("mirrored") as mirrored:
+            summary = Mirror(Place(local, "/"), Place(mirrored, "/")).run()
+        assert not summary.failures
+        assert len(minimal.below("/mirrored")) == 150
+        assert minimal.files["/mirrored/a file with a long name, number 77"]["content"] == b"77"
+        assert len(minimal.unknown) < 20
+
+
+def test_a_large_file_where_sessions_take_bytes_in_order_alone() -> None:
+    minimal = MinimalServer()
+    content = random.Random(3).randbytes(45 * 2**20)
+    with serving(minimal) as arguments, DropboxFS(**arguments, change_feed=False) as account:
+        account.writebytes("large", content)
+        assert minimal.files["/large"]["content"] == content
+
+
+def test_a_longpoll_that_waits_for_nobody_is_not_asked_all_the_time() -> None:
+    minimal = MinimalServer("longpoll")
+    with serving(minimal) as arguments, DropboxFS(**arguments) as account:
+        account.listdir("/")
+        eventually(lambda: len(minimal.polls) >= 3)
+    assert minimal.polls[2] - minimal.polls[0] >= 2 * REST_SECONDS - 0.1
+
+
+def test_a_lost_update_is_refused() -> None:
+    minimal = MinimalServer()
+    with serving(minimal) as arguments, DropboxFS(**arguments) as account:
+        minimal.put("/file", b"1")
+        file = account.openbin("file", "ab")
+        minimal.put("/file", b"theirs")
+        file.write(b"2")
+        with pytest.raises(VersionConflict):
+            file.close()
+        assert minimal.files["/file"]["content"] == b"theirs"
