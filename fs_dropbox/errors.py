@@ -52,7 +52,7 @@ _ADVICE: Final[dict[TransportKind, str]] = {
     "proxy": "check HTTPS_PROXY: its address, and the user name and password in it",
 }
 # Answers of a server that does not take such a call at all, however often it is asked: nothing was done.
-_NOT_TAKEN: Final = frozenset({404, 405, 410, 413, 414, 431})
+_NOT_TAKEN: Final = frozenset({404, 405, 410, 413, 414, 431, 501})
 # Tags that ask for the same call again, later; internal_error may have done the work already.
 _TRANSIENT_TAGS: Final = frozenset(
     {"too_many_requests", "too_many_write_operations", "internal_error", "retry_error", "in_progress"}

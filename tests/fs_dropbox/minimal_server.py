@@ -30,6 +30,7 @@ class MinimalServer:
     longpoll     there is longpoll, which waits for nobody and has nothing to say
     ranges       parts of a file can be asked for
     unknown 400  what it does not know is a bad request instead of a page that is not there
+    unknown 501  the same, as what is not implemented
     narrow       refuses headers of more than 8 KiB, as many servers do
     """
 
@@ -86,6 +87,8 @@ class MinimalServer:
             self.unknown.append(route)
             if "unknown 400" in self.switches:
                 raise Refused(400, f'Unknown API function: "{route}"')
+            if "unknown 501" in self.switches:
+                raise Refused(501, f"{route} is not implemented")
             raise Refused(404, "<html><body><h1>Not Found</h1></body></html>")
         with self.lock:
             return do(arg, body)

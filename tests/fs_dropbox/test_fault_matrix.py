@@ -390,7 +390,8 @@ def thaw(account: DropboxFS) -> None:
 
 def test_no_kind_of_fault_is_left_out() -> None:
     struck = {parameters["kind"] for parameters in (*FAULTS.values(), *STALLS.values(), *LASTING.values())}
-    assert struck == KINDS - {"cursor_reset"}  # which only cursors have: see the next
+    # Only cursors are reset: see the next. What is late is done after all this has been looked at: see test_settling.py.
+    assert struck == KINDS - {"cursor_reset", "late"}
 
 
 @pytest.mark.parametrize("name", ["listdir", "walk"])

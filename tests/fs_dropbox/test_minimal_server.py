@@ -22,6 +22,7 @@ SWITCHES = [
     (),
     ("longpoll",),
     ("unknown 400",),
+    ("unknown 501",),
     ("ranges",),
     ("batches",),
     ("batches", "ranges", "longpoll"),
@@ -81,7 +82,7 @@ def test_a_minimal_server(switches: tuple[str, ...]) -> None:
         assert not minimal.files
 
 
-@pytest.mark.parametrize("switches", [(), ("unknown 400",), ("batches", "narrow")], ids=", ".join)
+@pytest.mark.parametrize("switches", [(), ("unknown 400",), ("unknown 501",), ("batches", "narrow")], ids=", ".join)
 def test_many_files_at_once(switches: tuple[str, ...]) -> None:
     """From many writers, and as a mirror: in groups where there are any, else one by one."""
     minimal = MinimalServer(*switches)
