@@ -390,7 +390,7 @@ def thaw(account: DropboxFS) -> None:
 
 def test_no_kind_of_fault_is_left_out() -> None:
     struck = {parameters["kind"] for parameters in (*FAULTS.values(), *STALLS.values(), *LASTING.values())}
-    # Only cursors are reset: see the next. What is late is done after all this has been looked at: see test_settling.py.
+    # Only cursors are reset: see the next. What is late is done after this has been looked at: see test_settling.py.
     assert struck == KINDS - {"cursor_reset", "late"}
 
 
