@@ -133,12 +133,13 @@ class GatewayPacketizer(Packetizer):
             if self._wake_fds is not None:
                 self._poll.register(self._wake_fds[0], select.POLLIN)
         ready = self._poll.poll(seconds * 1000)
-        if self._wake_fds is not None and any(fd == self._wake_fds[0] for fd, _ in ready):
-            with self._wake_lock:
-                os.read(self._wake_fds[0], 64)
-                self._woken = False
-            return len(ready) > 1
-        return bool(ready)
+        wake_fds = self._wake_fds
+        if wake_fds is None or not ready or (len(ready) == 1 and ready[0][0] != wake_fds[0]):
+            return bool(ready)
+        with self._wake_lock:
+            os.read(wake_fds[0], 64)
+            self._woken = False
+        return len(ready) > 1
 
     # -- reading
 
@@ -198,16 +199,16 @@ class GatewayPacketizer(Packetizer):
             self._turn.give()
             if self.closed or self.handshake_timed_out():
                 raise EOFError
-            if not self._more:
-                if len(self._buffer) <= RECEIVE_BYTES[0]:
-                    self._drop_buffer()
-                if not self._wait(seconds):
-                    self._look_around(may_rekey=may_rekey)
-                    return
+            if not self._more and not self._wait(seconds):
+                self._look_around(may_rekey=may_rekey)
+                return
             self._make_room(needed)
-            with memoryview(self._buffer) as buffer, buffer[self._end :] as room:
-                size = len(room)
-                count = self._peer.recv_into(room)
+            size = len(self._buffer) - self._end
+            if self._end:
+                with memoryview(self._buffer) as buffer, buffer[self._end :] as room:
+                    count = self._peer.recv_into(room)
+            else:
+                count = self._peer.recv_into(self._buffer)
         except (TimeoutError, BlockingIOError):
             self._more = False
             return
@@ -323,7 +324,7 @@ class GatewayPacketizer(Packetizer):
             pieces = [b"".join(pieces)]
         patience = time.monotonic() + STALL_SECONDS
         self._turn.give()
-        while pieces:
+        while size:
             try:
                 sent = self._peer.sendmsg(pieces[:_MOST_PIECES]) if len(pieces) > 1 else self._peer.send(pieces[0])
             except (TimeoutError, BlockingIOError):
@@ -334,7 +335,8 @@ class GatewayPacketizer(Packetizer):
             except (OSError, ValueError):
                 raise EOFError from None
             if sent:
-                pieces = _without(pieces, sent)
+                size -= sent
+                pieces = _without(pieces, sent) if size else []
                 patience = time.monotonic() + STALL_SECONDS
 
     def _wait_until_writable(self) -> None:

@@ -120,9 +120,9 @@ class GatewayTransport(paramiko.Transport):
                         break
                     callback = heapq.heappop(self._timers)[2]
                 callback()
-        for stream in self._streams[:] if self._streams else ():
+        for stream in self._streams[:]:
             stream.serve()
-        with self._agenda_lock:
-            if self._timers:
+        if self._timers:
+            with self._agenda_lock:
                 return min(IDLE_SECONDS, max(0.0, self._timers[0][0] - time.monotonic()))
         return IDLE_SECONDS
