@@ -31,7 +31,7 @@ class MinimalServer:
     ranges       parts of a file can be asked for
     unknown 400  what it does not know is a bad request instead of a page that is not there
     unknown 501  the same, as what is not implemented
-    narrow       refuses headers of more than 8 KiB, as many servers do
+    narrow       refuses headers of more than 1 KiB: many servers do of more than 8
     """
 
     def __init__(self, *switches: str) -> None:
@@ -249,7 +249,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send(401, "Unauthorized")
             return
         header = self.headers.get("Dropbox-API-Arg")
-        if "narrow" in minimal.switches and len(header or "") > 8190:
+        if "narrow" in minimal.switches and len(header or "") > 1024:
             self.send(400, "<html><head><title>400 Request Header Or Cookie Too Large</title></head></html>")
             return
         try:
