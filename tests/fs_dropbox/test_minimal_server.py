@@ -95,7 +95,8 @@ def test_many_writers(switches: tuple[str, ...]) -> None:
         contents = {key: file["content"] for key, file in minimal.files.items()}
         assert contents == {f"/{number}": f"{number}".encode() for number in range(100)}
         assert len(minimal.unknown) < 10
-        assert account._parts.uploader.small_files.most_files < 16
+        if "narrow" not in switches:  # where groups as large as that need not come about
+            assert account._parts.uploader.small_files.most_files == 1
 
 
 @pytest.mark.parametrize("switches", FEW, ids=lambda switches: ", ".join(switches) or "nothing")
