@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -14,6 +15,8 @@ from sftp_gateway import attributes
 from sftp_gateway.draft import Draft, State
 from sftp_gateway.overlay import Overlay
 from sftp_gateway.packets import Attributes
+
+_USAGE = {"total", "used"}
 
 
 class Looking:
@@ -126,15 +129,22 @@ class Looking:
         """Tell whether the filesystem can say how full it is; asks it once."""
         if self._has_usage is None:
             try:
-                self._has_usage = {"total", "used"} <= set(self._filesystem.getmeta("usage"))
+                told = set(self._filesystem.getmeta("usage"))
+                self._has_usage = told >= _USAGE or self._filesystem.hassyspath("/")
             except errors.FSError:
                 return False
         return self._has_usage
 
     def usage(self) -> tuple[int, int]:
-        """Return total and used bytes of the account."""
+        """Return total and used bytes of the account, or of the disk that a local folder is on."""
         usage = self._filesystem.getmeta("usage")
-        return int(usage["total"]), int(usage["used"])
+        if usage.keys() >= _USAGE:  # a wrapper may answer with something else
+            return int(usage["total"]), int(usage["used"])
+        try:
+            disk = shutil.disk_usage(self._filesystem.getsyspath("/"))
+        except OSError as error:
+            raise errors.OperationFailed("/", exc=error, msg="the disk does not tell how full it is") from error
+        return disk.total, disk.total - disk.free
 
     def _all_infos(self, path: str) -> list[Info]:
         """List a directory at once: many hold a thread's lock meanwhile, and one broken link fails all of OSFS's."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import shutil
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from fs.base import FS
 from fs.memoryfs import MemoryFS
 from fs.mountfs import MountFS
 from fs.multifs import MultiFS
+from fs.osfs import OSFS
 from fs.wrap import read_only
 from fs.wrapfs import WrapFS
 
@@ -139,4 +142,22 @@ def test_a_wrapper_that_answers_every_question_does_not_tell_how_full_it_is(tmp_
         assert "statvfs@openssh.com" not in client.extensions
         assert client.wait(client.extended("statvfs@openssh.com", s("/"))).code == Status.OP_UNSUPPORTED
         assert client.wait(client.mkdir("/d")).code == Status.PERMISSION_DENIED
+        serving.close()
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda filesystem: filesystem, read_only, lambda filesystem: filesystem.opendir("/d")]
+)
+def test_a_folder_on_a_disk_tells_how_full_that_is(tmp_path: Path, wrap: Callable[[FS], FS]) -> None:
+    (tmp_path / "served" / "d").mkdir(parents=True)
+    with wrap(OSFS(str(tmp_path / "served"))) as filesystem:
+        serving = Serving(filesystem, tmp_path / "spool")
+        client = serving.raw()
+        assert client.extensions["statvfs@openssh.com"] == "2"
+        size, _, blocks, free, *_ = struct.unpack(
+            ">11Q", client.wait(client.extended("statvfs@openssh.com", s("/"))).data
+        )
+        disk = shutil.disk_usage(tmp_path)
+        assert abs(size * blocks - disk.total) <= size
+        assert 0 < free < blocks
         serving.close()
