@@ -17,6 +17,7 @@ from pathlib import Path
 _MAX_REMEMBERED = 10_000
 _BUSY_SECONDS = 10.0
 _ROUNDING = 1e-6
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS connections (
     process INTEGER, place TEXT, number INTEGER, strangers INTEGER, PRIMARY KEY (process, place)
@@ -51,6 +52,22 @@ class Register:
                 self.file.with_name(self.file.name + suffix).unlink(missing_ok=True)
 
 
+@dataclass(frozen=True, slots=True)
+class GateLimits:
+    """How many may be here; 0 failures are no ban, and a rate of 0 is no limit."""
+
+    max_connections: int
+    max_connections_per_address: int
+    max_sessions_per_user: int
+    ban_failures: int  # different ones from one address, within `ban_seconds`
+    ban_seconds: float
+    ban_exempt: Iterable[str] = ()  # networks
+    max_unauthenticated: int = 300  # connections at once that have not signed in
+    connections_per_minute: float = 0  # of one address that do not sign in, after a burst of so many
+    connection_burst: int = 1
+    rate_exempt: Iterable[str] = ()  # networks
+
+
 class Gatekeeper:
     """Count connections, sessions and failed logins. Thread-safe: one leaf lock; owned by `SFTPGateway`.
 
@@ -62,33 +79,9 @@ class Gatekeeper:
     """
 
     def __init__(
-        self,
-        *,
-        max_connections: int,
-        max_connections_per_address: int,
-        max_sessions_per_user: int,
-        ban_failures: int,
-        ban_seconds: float,
-        ban_exempt: Iterable[str] = (),
-        max_unauthenticated: int = 300,
-        connections_per_minute: float = 0,
-        connection_burst: int = 1,
-        rate_exempt: Iterable[str] = (),
-        register: Register | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        self, limits: GateLimits, *, register: Register | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.limit(
-            max_connections=max_connections,
-            max_connections_per_address=max_connections_per_address,
-            max_sessions_per_user=max_sessions_per_user,
-            ban_failures=ban_failures,
-            ban_seconds=ban_seconds,
-            ban_exempt=ban_exempt,
-            max_unauthenticated=max_unauthenticated,
-            connections_per_minute=connections_per_minute,
-            connection_burst=connection_burst,
-            rate_exempt=rate_exempt,
-        )
+        self.limit(limits)
         self._clock = clock
         self._register = register or Register()
         self._lock = threading.Lock()
@@ -103,34 +96,13 @@ class Gatekeeper:
             for name in ("connections", "sessions"):
                 table.execute(f"DELETE FROM {name} WHERE process = ?", (self._register.process,))
 
-    def limit(
-        self,
-        *,
-        max_connections: int,
-        max_connections_per_address: int,
-        max_sessions_per_user: int,
-        ban_failures: int,
-        ban_seconds: float,
-        ban_exempt: Iterable[str] = (),
-        max_unauthenticated: int = 300,
-        connections_per_minute: float = 0,
-        connection_burst: int = 1,
-        rate_exempt: Iterable[str] = (),
-    ) -> None:
-        """Hold everybody who comes from now on to these limits; who is here stays.
-
-        The rate is of connections from one address that do not sign in, after a burst of so many; 0 is no limit.
-        """
-        self._max_connections = max_connections
-        self._max_connections_per_address = max_connections_per_address
-        self._max_sessions_per_user = max_sessions_per_user
-        self._ban_failures = ban_failures
-        self._ban_seconds = ban_seconds
-        self._ban_exempt = [ipaddress.ip_network(network, strict=False) for network in ban_exempt]
-        self._max_unauthenticated = max_unauthenticated
-        self._seconds_each = 60.0 / connections_per_minute if connections_per_minute else 0.0
-        self._burst_seconds = self._seconds_each * connection_burst
-        self._rate_exempt = [ipaddress.ip_network(network, strict=False) for network in rate_exempt]
+    def limit(self, limits: GateLimits) -> None:
+        """Hold everybody who comes from now on to these limits; who is here stays."""
+        self._limits = limits
+        self._ban_exempt = _networks(limits.ban_exempt)
+        self._rate_exempt = _networks(limits.rate_exempt)
+        self._seconds_each = 60.0 / limits.connections_per_minute if limits.connections_per_minute else 0.0
+        self._burst_seconds = self._seconds_each * limits.connection_burst
 
     @property
     def bans(self) -> int:
@@ -176,7 +148,7 @@ class Gatekeeper:
             table.execute("DELETE FROM failures WHERE place = ?", (place,))
             known = self._hidden(user)
             sessions = _sum(table, "SELECT sum(number) FROM sessions WHERE user = ?", known)
-            if sessions >= (maximum or self._max_sessions_per_user):
+            if sessions >= (maximum or self._limits.max_sessions_per_user):
                 return False
             table.execute(
                 "INSERT INTO sessions VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET number = number + 1",
@@ -198,20 +170,20 @@ class Gatekeeper:
 
     def fail(self, address: str, attempt: bytes) -> bool:
         """Note a failed login, told apart by a digest of what was tried; return True when that bans the address."""
-        if not self._ban_failures or _is_in(self._ban_exempt, address):
+        if not self._limits.ban_failures or _is_in(self._ban_exempt, address):
             return False
         place, now = _place(address), self._clock()
         with self._change() as table:
-            table.execute("DELETE FROM failures WHERE place = ? AND at <= ?", (place, now - self._ban_seconds))
+            table.execute("DELETE FROM failures WHERE place = ? AND at <= ?", (place, now - self._limits.ban_seconds))
             tried = hmac.digest(self._register.pepper, attempt, "sha256")
             table.execute("INSERT OR REPLACE INTO failures VALUES (?, ?, ?)", (place, tried, now))
             failures = _sum(table, "SELECT count(*) FROM failures WHERE place = ?", place)
-            if failures >= self._ban_failures:
+            if failures >= self._limits.ban_failures:
                 table.execute("DELETE FROM failures WHERE place = ?", (place,))
-                table.execute("INSERT OR REPLACE INTO bans VALUES (?, ?)", (place, now + self._ban_seconds))
+                table.execute("INSERT OR REPLACE INTO bans VALUES (?, ?)", (place, now + self._limits.ban_seconds))
             self._forget_oldest(table, "failures", "at", 0.0)
             self._forget_oldest(table, "bans", "until", now)
-        return failures >= self._ban_failures
+        return failures >= self._limits.ban_failures
 
     def _refusal(self, table: sqlite3.Connection, address: str, place: str) -> str | None:
         """Why there may be no connection from here; None, and less is left of the rate, if there may be one."""
@@ -221,16 +193,16 @@ class Gatekeeper:
         count = "SELECT total(number), total(strangers) FROM connections"
         everybody, strangers = table.execute(count).fetchone()
         here, strangers_here = table.execute(f"{count} WHERE place = ?", (place,)).fetchone()
-        if everybody >= self._max_connections:
+        if everybody >= self._limits.max_connections:
             return "too many connections"
-        if here >= self._max_connections_per_address:
+        if here >= self._limits.max_connections_per_address:
             return "too many connections from one address"
         is_exempt = _is_in(self._rate_exempt, address)
         # One address has at most half of the room that the others leave: there always is some for one more address.
-        if strangers >= self._max_unauthenticated or (
+        if strangers >= self._limits.max_unauthenticated or (
             strangers_here
             and not is_exempt
-            and (2 * strangers_here >= self._max_unauthenticated - (strangers - strangers_here))
+            and (2 * strangers_here >= self._limits.max_unauthenticated - (strangers - strangers_here))
         ):
             return "too many connections that have not signed in"
         return None if is_exempt else self._slow_down(table, place, now)
@@ -292,7 +264,11 @@ def _host(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return mapped or host
 
 
-def _is_in(networks: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network], address: str) -> bool:
+def _networks(names: Iterable[str]) -> list[_Network]:
+    return [ipaddress.ip_network(name, strict=False) for name in names]
+
+
+def _is_in(networks: Iterable[_Network], address: str) -> bool:
     host = _host(address)
     return any(host in network for network in networks)
 

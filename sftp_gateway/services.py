@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 from fs.base import FS
 
 from sftp_gateway.accounts import Accounts
 from sftp_gateway.config import GatewayConfig
-from sftp_gateway.gatekeeper import Gatekeeper, Register
+from sftp_gateway.gatekeeper import Gatekeeper, GateLimits, Register
 from sftp_gateway.hostkey import create_private_file
 from sftp_gateway.reporting import Reporting
 from sftp_gateway.session import Services
@@ -44,7 +45,7 @@ def make_services(
             **_times(config),
         ),
         workers=Workers(config.workers),
-        gatekeeper=Gatekeeper(**_limits(config), register=register),
+        gatekeeper=Gatekeeper(_limits(config), register=register),
         listeners=reporting.listeners,
         meter=reporting.meter,
     )
@@ -53,7 +54,7 @@ def make_services(
 def change_services(services: Services, config: GatewayConfig) -> None:
     """Use the users, limits and times of another configuration from now on."""
     services.users.replace(config.users, **_credentials(config))
-    services.gatekeeper.limit(**_limits(config))
+    services.gatekeeper.limit(_limits(config))
     services.accounts.set_times(**_times(config))
 
 
@@ -75,19 +76,8 @@ def _credentials(config: GatewayConfig) -> dict[str, Any]:
     }
 
 
-def _limits(config: GatewayConfig) -> dict[str, Any]:
-    return {
-        "max_connections": config.max_connections,
-        "max_connections_per_address": config.max_connections_per_address,
-        "max_sessions_per_user": config.max_sessions_per_user,
-        "max_unauthenticated": config.max_unauthenticated,
-        "connections_per_minute": config.connections_per_minute,
-        "connection_burst": config.connection_burst,
-        "rate_exempt": config.rate_exempt,
-        "ban_failures": config.ban_failures,
-        "ban_seconds": config.ban_seconds,
-        "ban_exempt": config.ban_exempt,
-    }
+def _limits(config: GatewayConfig) -> GateLimits:
+    return GateLimits(**{each.name: getattr(config, each.name) for each in fields(GateLimits)})
 
 
 def _times(config: GatewayConfig) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sftp_gateway.gatekeeper import Gatekeeper, Register
+from sftp_gateway.gatekeeper import Gatekeeper, GateLimits, Register
 
 
 class Clock:
@@ -30,7 +30,7 @@ def clock() -> Iterator[Clock]:
         gate.close()
 
 
-def keeper(clock: Clock, **settings: Any) -> Gatekeeper:
+def keeper(clock: Clock, *, register: Register | None = None, **settings: Any) -> Gatekeeper:
     values: dict[str, Any] = {
         "max_connections": 10,
         "max_connections_per_address": 3,
@@ -38,7 +38,7 @@ def keeper(clock: Clock, **settings: Any) -> Gatekeeper:
         "ban_failures": 3,
         "ban_seconds": 60.0,
     }
-    clock.gates.append(Gatekeeper(**(values | settings), clock=clock))
+    clock.gates.append(Gatekeeper(GateLimits(**(values | settings)), register=register, clock=clock))
     return clock.gates[-1]
 
 
@@ -236,10 +236,8 @@ def test_processes_share_limits_and_bans(two: tuple[Gatekeeper, Gatekeeper]) -> 
 
 
 def test_processes_share_rates_and_room_for_strangers(two: tuple[Gatekeeper, Gatekeeper]) -> None:
-    limits: dict[str, Any] = {"max_connections": 50, "max_connections_per_address": 50, "max_sessions_per_user": 50}
     for gate in two:
-        gate.limit(**limits, ban_failures=0, ban_seconds=1, max_unauthenticated=8, connections_per_minute=6,
-                   connection_burst=6)  # fmt: skip
+        gate.limit(GateLimits(50, 50, 50, 0, 1, max_unauthenticated=8, connections_per_minute=6, connection_burst=6))
     first, second = two
     assert [gate.connect("10.0.0.1") for gate in (first, second, first, second)] == [None] * 4
     assert first.connect("10.0.0.1") == second.connect("10.0.0.1") == "too many connections that have not signed in"
