@@ -190,22 +190,27 @@ class Delivery:
         now = time.time()
         with self._lock:
             passed_over = SMALL_BYTES if self._bulk_is_under_way else -1
-        outlook = self._journal.outlook(now, passed_over)
+        any_mode = self._sender.has_staging
+        outlook = self._journal.outlook(now, passed_over, any_mode=any_mode)
         seconds = self._worth_waiting(outlook, now)
         if seconds > 0:
             return [], min(seconds, LOOK_SECONDS), True
-        due = self._journal.due(now, passed_over, limit=BULK_FILES) if outlook.count else []
+        due = self._journal.due(now, passed_over, any_mode=any_mode, limit=BULK_FILES) if outlook.count else []
         if not due:
             until = now + LOOK_SECONDS if outlook.retry is None else min(now + LOOK_SECONDS, outlook.retry)
             return [], until - now, False
         if not self._is_bulk(due[0]):
             return due[:1], 0.0, False
-        small = [pending for pending in due if _is_small(pending)]
+        small = [pending for pending in due if self._is_small(pending)]
         sizes = itertools.accumulate(pending.size for pending in small)
         return [pending for pending, size in zip(small, sizes, strict=True) if size <= BULK_BYTES], 0.0, False
 
     def _is_bulk(self, first: Pending) -> bool:
-        return self._sender.has_bulk and _is_small(first)
+        return self._sender.has_bulk and self._is_small(first)
+
+    def _is_small(self, pending: Pending) -> bool:
+        """Tell whether a file can go along with others: staged uploads can expect something each."""
+        return pending.size <= SMALL_BYTES and (self._sender.has_staging or pending.mode == "replace")
 
     def _worth_waiting(self, outlook: Outlook, now: float) -> float:
         """Return for how many seconds more files may come that could go along."""
@@ -308,7 +313,3 @@ def same_content(one: Any, other: Any) -> bool:
             return False
         if not piece:
             return True
-
-
-def _is_small(pending: Pending) -> bool:
-    return pending.mode == "replace" and pending.size <= SMALL_BYTES

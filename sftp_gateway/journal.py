@@ -276,23 +276,27 @@ class Journal:
         again = "UPDATE files SET state = 'pending', fresh = 0 WHERE state = 'sending' AND id = ?"
         self._file.change(lambda db: db.executemany(again, numbers).rowcount)
 
-    def outlook(self, now: float, passed_over: int) -> Outlook:
-        """Tell what there is to send, due or behind what is; replacements up to `passed_over` bytes do not count."""
-        due = "state = 'pending' AND not_before <= ?1 AND NOT (mode = 'replace' AND size <= ?2)"
+    def outlook(self, now: float, passed_over: int, *, any_mode: bool) -> Outlook:
+        """Tell what there is to send, due or behind what is; files up to `passed_over` bytes do not count.
+
+        Without `any_mode`, only those of them do not that replace whatever is there.
+        """
+        due = "state = 'pending' AND not_before <= ?1 AND NOT (size <= ?2 AND (?3 OR mode = 'replace'))"
         counted = "count(*), coalesce(sum(size), 0), coalesce(min(acknowledged), 0), coalesce(max(acknowledged), 0)"
         counted += ", coalesce(max(attempts), 0), coalesce(max(hurried), 0)"
         retry = "SELECT min(not_before) FROM files WHERE state = 'pending' AND not_before > ?1"
-        row = self._file.select(f"SELECT {counted}, ({retry}) FROM files WHERE {due}", now, passed_over)[0]
+        row = self._file.select(f"SELECT {counted}, ({retry}) FROM files WHERE {due}", now, passed_over, any_mode)[0]
         count, size, oldest, latest, attempts, hurried, retry_at = row
         return Outlook(count, size, oldest, latest, attempts, bool(hurried), retry_at)
 
-    def due(self, now: float, passed_over: int, *, limit: int) -> list[Pending]:
-        """Return the first of each path that may be sent now, in order."""
+    def due(self, now: float, passed_over: int, *, any_mode: bool, limit: int) -> list[Pending]:
+        """Return the first of each path that may be sent now, in order, but for those that `outlook` does not count."""
         return self._select(
-            "state = 'pending' AND not_before <= ? AND NOT (mode = 'replace' AND size <= ?) AND NOT EXISTS (SELECT 1"
+            "state = 'pending' AND not_before <= ? AND NOT (size <= ? AND (? OR mode = 'replace'))"
+            " AND NOT EXISTS (SELECT 1"
             f" FROM files AS earlier WHERE earlier.key = files.key AND earlier.turn < files.turn AND earlier.{LIVE})"
             " ORDER BY turn LIMIT ?",
-            *(now, passed_over, limit),
+            *(now, passed_over, any_mode, limit),
         )
 
     def send(self, chosen: Sequence[Pending]) -> list[Pending]:

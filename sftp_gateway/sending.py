@@ -30,12 +30,12 @@ class Sender:
         self._filesystem: Any = filesystem
         self._journal = journal
         meta = filesystem.getmeta()
-        self._has_staging = bool(meta.get("staged_uploads")) and hasattr(filesystem, "stage_files")
-        self.has_bulk = self._has_staging or (bool(meta.get("bulk_uploads")) and hasattr(filesystem, "upload_files"))
+        self.has_staging = bool(meta.get("staged_uploads")) and hasattr(filesystem, "stage_files")
+        self.has_bulk = self.has_staging or (bool(meta.get("bulk_uploads")) and hasattr(filesystem, "upload_files"))
 
     def send(self, sending: Sequence[Pending]) -> Iterator[tuple[Pending, Exception | None]]:
         """Send files; yield each of them once, with what went wrong."""
-        if self._has_staging:
+        if self.has_staging:
             yield from self._send_staged(sending)
         elif len(sending) > 1:
             yield from self._send_in_bulk(sending)
