@@ -17,6 +17,7 @@ class Allowance:
     def __init__(self, total_bytes: int) -> None:
         self._total_bytes = total_bytes
         self._lock = threading.Lock()
+        self._late: deque[int] = deque()  # given back without the lock
         # guarded by _lock
         self._taken_bytes = 0
         self._queue: deque[tuple[int, threading.Event]] = deque()  # those that wait, in the order in which they came
@@ -24,7 +25,9 @@ class Allowance:
     @property
     def taken_bytes(self) -> int:
         """Bytes in use now."""
-        return self._taken_bytes
+        with self._lock:
+            self._settle_locked()
+            return self._taken_bytes
 
     def try_take(self, size: int) -> bool:
         """Take so many bytes if they are there; never waits, nor overtakes those who do."""
@@ -50,7 +53,19 @@ class Allowance:
             while self._queue and self._take_locked(self._queue[0][0]):
                 self._queue.popleft()[1].set()
 
+    def give_late(self, size: int) -> None:
+        """Give bytes back to whoever asks next; wakes nobody.
+
+        For finalizers: the garbage collector may run them in a thread that holds the lock.
+        """
+        self._late.append(size)
+
+    def _settle_locked(self) -> None:
+        while self._late:
+            self._taken_bytes -= self._late.popleft()
+
     def _take_locked(self, size: int) -> bool:
+        self._settle_locked()
         if self._taken_bytes and self._taken_bytes + size > self._total_bytes:
             return False
         self._taken_bytes += size
@@ -78,7 +93,10 @@ class Buffer:
         return self._length
 
     def __del__(self) -> None:
-        self.close()
+        if self._file is not None:
+            self._file.close()
+        if self._allowed_bytes:
+            self._allowance.give_late(self._allowed_bytes)
 
     @property
     def is_on_disk(self) -> bool:

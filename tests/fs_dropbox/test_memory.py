@@ -6,6 +6,8 @@ import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from fs_dropbox.memory import Allowance, Buffer
 from tests.waiting import eventually
 
@@ -108,3 +110,24 @@ def test_a_forgotten_buffer_gives_back() -> None:
     assert allowance.taken_bytes == 1000
     del buffer
     assert allowance.taken_bytes == 0
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_buffer_may_be_forgotten_in_the_middle_of_anything(on_disk: bool) -> None:
+    """The garbage collector runs finalizers in any thread: in one, too, that has the lock they would want."""
+    allowance = Allowance(1000)
+    buffers = [Buffer(allowance)]
+    for _ in range(2 if on_disk else 1):
+        buffers[0].append(memoryview(b"x" * 1000))
+    assert buffers[0].is_on_disk == on_disk
+
+    def forget() -> None:
+        with allowance._lock:
+            buffers.clear()
+
+    forgetting = threading.Thread(target=forget, daemon=True)
+    forgetting.start()
+    forgetting.join(30)
+    assert not forgetting.is_alive()
+    assert allowance.taken_bytes == 0
+    assert allowance.try_take(1000)
