@@ -223,6 +223,10 @@ class Control(AccountControl, ContentControl):
         """Return the largest number of calls of a route ("*": of all) that ran at the same time."""
         return self._service.meter.peak(route)
 
+    def under_way(self, route: str = "*") -> int:
+        """Return the number of calls of a route ("*": of all) that are not over, whether their clients wait or not."""
+        return self._service.meter.running(route)
+
     def requests(self) -> list[Record]:
         """Return the last requests, oldest first."""
         return self._service.meter.records()

@@ -82,6 +82,11 @@ class Meter:
         with self._lock:
             return self._peaks[route]
 
+    def running(self, route: str) -> int:
+        """Return the number of calls of a route ("*": of all) that are not over."""
+        with self._lock:
+            return self._running[route]
+
     def records(self) -> list[Record]:
         """Return the last requests, oldest first."""
         with self._lock:

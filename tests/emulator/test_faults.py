@@ -104,8 +104,10 @@ def test_a_late_call_is_carried_out_although_nobody_waits_for_it(api: Api, size:
     with pytest.raises(requests.exceptions.ConnectionError):
         api.put("/late", bytes(size))
     assert not control.exists("/late")
+    assert control.under_way("files/upload") == control.under_way() == 1
     control.release()
     assert eventually(control.tree) == {"/late": size}
+    eventually(lambda: control.under_way() == 0)
 
 
 def test_a_late_call_may_keep_its_client_waiting(api: Api) -> None:
