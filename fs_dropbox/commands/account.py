@@ -300,6 +300,8 @@ def list_(json_: bool) -> None:
         rows = [{"name": c.name, "account": c.account, "email": c.email, "default": c == default} for c in known]
         print_json(rows)
         return
+    if not known:
+        click.echo("fs-dropbox: there is no connection yet: run fs-dropbox login", err=True)
     table([("*" if c == default else " ", c.name, c.email or "-") for c in known])
 
 

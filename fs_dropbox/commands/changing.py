@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import click
 from fs import errors
-from fs.path import basename, isparent, normpath
+from fs.path import basename, dirname, isparent, normpath
 
 from fs_dropbox import paths
 from fs_dropbox.commands.locations import Session, connected
@@ -22,10 +25,11 @@ def mkdir(session: Session, locations: tuple[str, ...], parents: bool) -> None:
     """Make folders."""
     for location in locations:
         place = session.place(location)
-        if parents:
-            place.filesystem.makedirs(place.path, recreate=True)
-        else:
-            place.filesystem.makedir(place.path)
+        with _needing_a_folder_for(place, ": -p makes it too"):
+            if parents:
+                place.filesystem.makedirs(place.path, recreate=True)
+            else:
+                place.filesystem.makedir(place.path)
 
 
 @click.command()
@@ -66,10 +70,11 @@ def mv(session: Session, locations: tuple[str, ...], force: bool) -> None:
             raise click.UsageError("mv stays within one connection; use cp, then rm")
         if paths.key(source.path) != paths.key(target.path):
             _refuse_existing(target, force)
-        if source.filesystem.getinfo(source.path).is_dir:
-            source.filesystem.movedir(source.path, target.path, create=True)
-        else:
-            source.filesystem.move(source.path, target.path, overwrite=force)
+        with _needing_a_folder_for(target):
+            if source.filesystem.getinfo(source.path).is_dir:
+                source.filesystem.movedir(source.path, target.path, create=True)
+            else:
+                source.filesystem.move(source.path, target.path, overwrite=force)
 
 
 @click.command()
@@ -87,14 +92,16 @@ def cp(session: Session, locations: tuple[str, ...], recursive: bool, force: boo
     failures = 0
     for source, target in _pairs(session, locations):
         _refuse_existing(target, force)
-        if not source.filesystem.getinfo(source.path).is_dir:
-            copy_file(source, target)
-            continue
-        if not recursive:
+        is_folder = source.filesystem.getinfo(source.path).is_dir
+        if is_folder and not recursive:
             raise errors.FileExpected(source.path, msg="{path} is a folder: use -r to copy it")
-        if source.filesystem is target.filesystem:
-            source.filesystem.copydir(source.path, target.path, create=True)
-            continue
+        with _needing_a_folder_for(target):
+            if not is_folder:
+                copy_file(source, target)
+                continue
+            if source.filesystem is target.filesystem:
+                source.filesystem.copydir(source.path, target.path, create=True)
+                continue
         summary = Mirror(source, target, break_off=session.close).run()
         for step, error in summary.failures:
             click.echo(f"fs-dropbox: {step.path}: {error}", err=True)
@@ -139,6 +146,18 @@ def _pairs(session: Session, locations: tuple[str, ...]) -> list[tuple[Place, Pl
             raise errors.OperationFailed(target.path, msg=literal(f"{target.path} is inside {source.path}"))
         pairs.append((source, target))
     return pairs
+
+
+@contextmanager
+def _needing_a_folder_for(target: Place, remedy: str = "") -> Iterator[None]:
+    """Where something cannot be made, say of the folder above it that it is missing, and not of what is to be made."""
+    try:
+        yield
+    except errors.ResourceNotFound as error:
+        if error.path != target.path:
+            raise
+        above = literal(f"there is no folder {dirname(target.path)}{remedy}")
+        raise errors.ResourceNotFound(target.path, msg=above) from error
 
 
 def _refuse_existing(target: Place, force: bool) -> None:

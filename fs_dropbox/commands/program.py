@@ -36,6 +36,15 @@ PROGRAM: Final = "fs-dropbox"
 COMPLETION_VARIABLE: Final = "_FS_DROPBOX_COMPLETE"  # set by click's scripts for shells
 DEBUG_VARIABLE: Final = "FS_DROPBOX_DEBUG"
 
+# What PyFilesystem says where no reason is given, in other words: it calls everything a resource.
+PLAIN: Final[dict[type[errors.FSError], str]] = {
+    errors.ResourceNotFound: "there is no file or folder {path}",
+    errors.FileExpected: "{path} is a folder, not a file",
+    errors.DirectoryExpected: "{path} is a file, not a folder",
+    errors.DirectoryExists: "there is a folder {path} already",
+    errors.DirectoryNotEmpty: "the folder {path} is not empty",
+}
+
 EPILOG: Final = """
 \b
 Exit codes
@@ -112,8 +121,10 @@ def explain(error: Exception) -> tuple[int, str]:
         return USAGE, reason_of(error)
     if isinstance(error, ConnectionsError):
         return FAILED, reason_of(error)
+    if isinstance(error, errors.IllegalBackReference):
+        return USAGE, f"the path {error.path} leads above the root"
     if isinstance(error, errors.FSError):
-        text = " ".join(str(error).split())
+        text = " ".join(_told(error).split())
         if any(isinstance(cause, AuthError) for cause in _causes(error)):
             return AUTHENTICATION, text
         if isinstance(error, errors.CreateFailed | LoginError):
@@ -130,6 +141,14 @@ def explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, RedirectError | OSError):
         return FAILED, reason_of(error)
     return FAILED, f"internal error: {type(error).__name__}: {reason_of(error)} ({DEBUG_VARIABLE}=1 shows where)"
+
+
+def _told(error: errors.FSError) -> str:
+    plain = PLAIN.get(type(error))
+    path = getattr(error, "path", None)
+    if plain is None or path is None or str(error) != str(type(error)(path)):
+        return str(error)
+    return plain.format(path=path)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m fs_dropbox.emulator",
         description="A local Dropbox for demos and tests. HTTPS, HTTP and a CONNECT proxy on one port.",
     )
-    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0: any free one (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=DEFAULT_PORT, help="0: any free one (default: %(default)s)")
     parser.add_argument("--address", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--folder", type=Path, help="keep everything in this folder (default: in memory)")
     parser.add_argument("--seed", type=Path, metavar="DIR", help="copy this folder into an empty Dropbox first")
@@ -63,10 +63,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is no port: they end at 65535")
+    return port
+
+
 def _tell(emulator: Emulator, *, plain: bool) -> None:
     print(f"Dropbox emulator at {emulator.http_url if plain else emulator.url}")
     print(f"App key, secret, refresh token: {emulator.app_key} {emulator.app_secret} {emulator.refresh_token}")
-    print(f"FS URL: {emulator.fs_url}")
+    print(f"FS URL: {emulator.plain_fs_url if plain else emulator.fs_url}")
     print("For the Dropbox SDK and others that read the environment:")
     for name, value in emulator.environment.items():
         print(f"  export {name}={shlex.quote(value)}")

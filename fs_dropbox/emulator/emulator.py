@@ -207,6 +207,11 @@ class Emulator:
         """The URL by which PyFilesystem opens the default account."""
         return self.fs_url_for(self.app_key, self.app_secret, self.refresh_token)
 
+    @property
+    def plain_fs_url(self) -> str:
+        """The same without TLS."""
+        return self.fs_url.partition("?")[0] + f"?api_host={quote(self.http_url, safe='')}"
+
     def fs_url_for(self, app_key: str, app_secret: str, refresh_token: str) -> str:
         """Return the URL by which PyFilesystem opens an account of the emulator."""
         user = quote(f"{app_key}~{app_secret}", safe="~")

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fs
 import pytest
 import requests
 
@@ -155,6 +156,18 @@ def test_everything_survives_kill(folder: Path) -> None:
     assert again.end(signal.SIGINT) == 0
 
 
+def test_without_tls() -> None:
+    process = Process("--http")
+    try:
+        fs_url = next(line.partition(": ")[2] for line in process.lines if line.startswith("FS URL"))
+        assert "http%3A%2F%2F127.0.0.1" in fs_url
+        with fs.open_fs(fs_url) as opened:
+            opened.writetext("file", "content")
+            assert opened.listdir("/") == ["file"]
+    finally:
+        process.end(signal.SIGTERM)
+
+
 def failing(*arguments: str) -> str:
     command = [sys.executable, "-m", "fs_dropbox.emulator", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, check=False)
@@ -168,6 +181,13 @@ def test_a_port_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"127.0.0.1:{port}: Address already in use" in failing("--port", str(port))
+
+
+def test_a_port_that_is_none() -> None:
+    command = [sys.executable, "-m", "fs_dropbox.emulator", "--port", "99999"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, check=False)
+    assert done.returncode == 2
+    assert done.stderr.endswith("99999 is no port: they end at 65535\n")
 
 
 def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:

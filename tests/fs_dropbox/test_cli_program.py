@@ -71,9 +71,33 @@ def test_usage_errors(env: dict[str, str], arguments: tuple[str, ...]) -> None:
     assert done.stderr.count("\n") == 1 or not arguments
 
 
-def test_no_connection_yet_says_how_to_make_one(env: dict[str, str]) -> None:
-    done = run("ls", env=env)
-    assert (done.returncode, "fs-dropbox login" in done.stderr) == (2, True)
+@pytest.mark.parametrize("command", [("ls",), ("connections", "list")], ids=" ".join)
+def test_no_connection_yet_says_how_to_make_one(env: dict[str, str], command: tuple[str, ...]) -> None:
+    done = run(*command, env=env)
+    assert (done.returncode, done.stdout) == (2 if command == ("ls",) else 0, "")
+    assert "there is no connection yet: run fs-dropbox login" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("ls", "/none"), 4, "there is no file or folder /none"),
+        (("cat", "/folder"), 1, "/folder is a folder, not a file"),
+        (("mkdir", "/none/{x}"), 4, "there is no folder /none: -p makes it too"),
+        (("mkdir", "/folder"), 1, "there is a folder /folder already"),
+        (("cp", "/folder/file", "/none/file"), 4, "there is no folder /none"),
+        (("mv", "/folder/file", "/none/file"), 4, "there is no folder /none"),
+        (("mv", "/folder/none", "/none"), 4, "there is no file or folder /folder/none"),
+        (("ls", "/folder/../.."), 2, "the path /folder/../.. leads above the root"),
+    ],
+    ids=lambda case: " ".join(case) if isinstance(case, tuple) else "",
+)
+def test_what_is_missing_or_in_the_way_is_named(
+    env: dict[str, str], store: Connections, emulator: Emulator, arguments: tuple[str, ...], code: int, says: str
+) -> None:
+    emulator.control.write("/folder/file", b"")
+    done = run(*arguments, env=env)
+    assert (done.returncode, done.stderr) == (code, f"fs-dropbox: {says}\n")
 
 
 @pytest.mark.parametrize(
