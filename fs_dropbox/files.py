@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from fs.mode import Mode
 
+from fs_dropbox.all_or_nothing import AllOrNothing
 from fs_dropbox.blocks import BlockReader
 from fs_dropbox.entries import FileEntry
 from fs_dropbox.errors import fs_errors
@@ -21,7 +21,7 @@ COPY_BYTES: Final = 4 * 2**20
 LINE_BYTES: Final = 8 * 1024
 
 
-class DropboxFile(io.RawIOBase):
+class DropboxFile(AllOrNothing, io.RawIOBase):
     """What reading and writing files share: position, lines, the end of a `with` block."""
 
     def __init__(self, path: str, mode: Mode, on_close: Callable[[DropboxFile], None]) -> None:
@@ -37,14 +37,6 @@ class DropboxFile(io.RawIOBase):
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
         return f"<{type(self).__name__} {self.name!r} mode={self.mode!r} {state}>"
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close; after an exception discard instead: half a file is never committed."""
-        if kind is not None:
-            self.abort()
-        self.close()
 
     def readable(self) -> bool:
         return self._mode.reading

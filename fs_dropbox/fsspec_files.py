@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import io
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from fs_dropbox.all_or_nothing import AllOrNothing
 from fs_dropbox.os_errors import os_errors
 
 if TYPE_CHECKING:
     from fs_dropbox.fsspec_adapter import DropboxFileSystem
 
 
-class DropboxFile(io.IOBase):
+class DropboxFile(AllOrNothing, io.IOBase):
     """An open file with fsspec's `commit()` and `discard()`; errors are OSError.
 
     In a transaction `close()` only ends the writing; what is forgotten without being closed is discarded. As
@@ -107,19 +107,12 @@ class DropboxFile(io.IOBase):
 
     abort = discard
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            self.discard()
-        self.close()
-
     def __del__(self) -> None:
         if not self.closed:
             self.discard()
 
 
-class CompressedFile(io.BufferedIOBase):
+class CompressedFile(AllOrNothing, io.BufferedIOBase):
     """A codec over a `DropboxFile`, which ends with it: codecs leave the file below them open."""
 
     def __init__(self, codec: Any, below: DropboxFile) -> None:
@@ -168,13 +161,6 @@ class CompressedFile(io.BufferedIOBase):
         """Forget what was written."""
         super().close()
         self._below.discard()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            self.abort()
-        self.close()
 
     def __del__(self) -> None:
         if not self.closed:

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import io
 from contextlib import suppress
-from types import TracebackType
 from typing import Any
 
 from fs.mode import Mode
 
+from fs_dropbox.all_or_nothing import AllOrNothing
 
-class TextFile(io.TextIOWrapper):
+
+class TextFile(AllOrNothing, io.TextIOWrapper):
     """Text over a Dropbox file: an exception in its `with` block discards what was written, as with binary files."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            self.abort()
-        self.close()
 
     def __del__(self) -> None:
         # Forgotten without close(): as with binary files, nothing says that it is complete.

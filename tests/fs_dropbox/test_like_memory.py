@@ -370,7 +370,7 @@ def test_a_directory_goes_into_one_that_is_there_and_over_no_file(
         getattr(trees, transfer)("from", "file", create=True)
     assert emulator.control.tree() == before
     getattr(trees, transfer)("from", "to")
-    assert sorted(trees.walk.files("to")) == ["/to/sub/new", "/to/sub/old", "/to/top"]
+    assert sorted(trees.walk.files("/to")) == ["/to/sub/new", "/to/sub/old", "/to/top"]
     assert emulator.control.exists("/from") == (transfer == "copydir")
 
 
