@@ -100,7 +100,7 @@ class Looking:
             self._follow(at_once=True)
         drafts = self._overlay.children(path)
         infos = self._filesystem.scandir(path, namespaces=["details"]) if self._atomic else self._all_infos(path)
-        yield from self._with_drafts(infos, drafts)
+        yield from self._with_drafts(infos, drafts, self._filesystem.getinfo)
 
     def quick_scan(self, path: str) -> Iterator[tuple[str, Attributes]] | None:
         """Return what `scan` yields if that is possible without waiting."""
@@ -110,9 +110,11 @@ class Looking:
             self._follow(at_once=True)
         drafts = self._overlay.children(path)
         infos = self._cached_listing(path, ["details"])
-        return None if infos is None else self._with_drafts(infos, drafts)
+        return None if infos is None else self._with_drafts(infos, drafts, self._cached_info)
 
-    def _with_drafts(self, infos: Iterable[Info], drafts: dict[str, Draft]) -> Iterator[tuple[str, Attributes]]:
+    def _with_drafts(
+        self, infos: Iterable[Info], drafts: dict[str, Draft], find: Callable[[str, list[str]], Info | None] | None
+    ) -> Iterator[tuple[str, Attributes]]:
         for info in infos:
             raw: Any = info.raw
             name: str = raw["basic"]["name"]
@@ -122,8 +124,13 @@ class Looking:
             else:
                 yield name, attributes.from_info(info)
         for draft in drafts.values():
+            name = basename(draft.path)
             if draft.state is not State.ENDED:
-                yield basename(draft.path), _of_draft(draft)
+                yield name, _of_draft(draft)
+            elif find is not None:  # committed after the directory was read, or given up
+                with contextlib.suppress(errors.FSError):
+                    committed = find(draft.path, ["details"])
+                    yield name, _of_draft(draft) if committed is None else attributes.from_info(committed)
 
     def has_usage(self) -> bool:
         """Tell whether the filesystem can say how full it is; asks it once."""

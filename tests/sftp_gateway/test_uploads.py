@@ -6,7 +6,10 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fs import errors
@@ -273,6 +276,31 @@ def test_a_file_being_written_is_visible_to_all_sessions(serving: Serving, files
     assert "still being written" in reply.text
     assert writer.wait(writer.close(handle)).ok
     assert other.get("/d/new") == b"x" * 1000
+
+
+class SlowlyListed(AtomicFS):
+    """Lists what was there when it was asked, however long that takes."""
+
+    def scandir(self, path: str, namespaces: Any = None, page: Any = None) -> Any:
+        infos = list(super().scandir(path, namespaces, page))
+        self.passes("listed", path)
+        yield from infos
+
+
+def test_what_is_committed_while_its_directory_is_listed_is_in_that_listing(tmp_path: Path) -> None:
+    """As after `cp` on sshfs, which does not wait for the answer to CLOSE."""
+    filesystem = SlowlyListed()
+    with closing(Serving(filesystem, tmp_path / "spool")) as serving, ThreadPoolExecutor(1) as pool:
+        writer, other = serving.raw(), serving.raw()
+        kept, given_up = writer.opened("/kept", W | C | T), writer.opened("/given up", W | C | T)
+        assert writer.wait(writer.write(kept, 0, b"content")).ok
+        with filesystem.stalled("listed", "/"):
+            listing = pool.submit(other.list, "/")
+            eventually(lambda: filesystem.happened("listed"), "nothing is listed")
+            assert writer.wait(writer.close(kept)).ok
+            assert writer.wait(writer.remove("/given up")).ok
+        assert {name: attrs.size for name, attrs in listing.result(60).items()} == {".": 0, "..": 0, "kept": 7}
+        assert not writer.wait(writer.close(given_up)).ok
 
 
 def test_the_writer_reads_what_it_is_writing(client: RawClient) -> None:
