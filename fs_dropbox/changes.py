@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from fs_dropbox.cache import ABSENT, MetadataCache
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
 from fs_dropbox.errors import ApiError, AuthError, TransportError, reason
+from fs_dropbox.paths import parent
 
 if TYPE_CHECKING:
     from fs_dropbox.client import Longpoll, Page
@@ -194,14 +195,21 @@ class ChangeFeed:
             self._live.clear()
 
     def _drain(self) -> bool:
-        """Apply all that happened since the cursor; tell whether anything of it was news."""
+        """Apply all that happened since the cursor; tell whether anything of it was news.
+
+        Later pages may be as old as the first: what is newer than the request for that one, and was not told of by
+        these pages themselves, is in no known order with what they tell.
+        """
         has_more, is_news = True, False
+        asked_at = self._cache.epoch()
+        told_at: dict[str, int] = {}  # by key, and by the key of the folder
         while has_more and not self._stop.is_set() and self._cursor is not None:
-            epoch = self._cache.epoch()
             page = self._client.list_folder_continue(self._cursor)
             for entry in page.entries:
                 is_news = is_news or self._is_news(entry)
-                self._cache.apply(entry, since=epoch)
+                key = entry.path_lower
+                told_at[key] = self._cache.apply(entry, since=told_at.get(key, asked_at))
+                told_at[parent(key)] = told_at[key]
             self._cursor = page.cursor
             if page.entries:  # an empty batch says that anything may have changed
                 self._notify(page.entries)

@@ -111,6 +111,19 @@ def test_changes_reach_the_cache_in_order_over_all_pages(
     assert cache.get("/b") == file("/b", "2222222222")
 
 
+def test_later_pages_from_before_an_own_change_do_not_undo_it(
+    journal: Journal, cache: MetadataCache, feed: ChangeFeed
+) -> None:
+    """They may be as old as the first."""
+    removed = DeletedEntry("b", "/b", "/b")
+    feed.subscribe(lambda entries: cache.apply(removed) if entries[0] == file("/a") else None)
+    journal.add(file("/a"), file("/b"), file("/b", "2222222222"), file("/c"), file("/a", "3333333333"), file("/d"))
+    eventually(lambda: cache.get("/d") == file("/d"))
+    assert cache.get("/b") is None  # nobody knows which was first
+    assert cache.get("/a") == file("/a", "3333333333")
+    assert cache.get("/c") == file("/c")
+
+
 def test_a_feed_that_was_never_started_costs_nothing(journal: Journal, cache: MetadataCache) -> None:
     feed = ChangeFeed(journal, cache)
     assert not feed.is_live
