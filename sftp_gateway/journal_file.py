@@ -97,15 +97,13 @@ class JournalFile:
             if create:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            self._writer = self._connect()
-            try:
+            with contextlib.ExitStack() as opened:
+                self._writer = opened.enter_context(contextlib.closing(self._connect()))
                 self._prepare(self._writer)
-                self._reader = self._connect()
+                self._reader = opened.enter_context(contextlib.closing(self._connect()))
                 if create:
                     self._reserve(self._writer)
-            except BaseException:
-                self._writer.close()
-                raise
+                opened.pop_all()
         except (OSError, sqlite3.Error) as error:
             raise JournalError(f"{self.path}: cannot be used: {error}") from error
 
@@ -185,7 +183,11 @@ class JournalFile:
     def _connect(self) -> sqlite3.Connection:
         uri = f"{self.path.absolute().as_uri()}?mode=rw"
         db = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        db.execute("PRAGMA synchronous = FULL")
+        try:
+            db.execute("PRAGMA synchronous = FULL")
+        except BaseException:  # it is no database
+            db.close()
+            raise
         return db
 
     def _prepare(self, db: sqlite3.Connection) -> None:
