@@ -153,7 +153,7 @@ def arguments(parsed: ParseResult) -> dict[str, Any]:
 
 def _credentials(user: str, password: str) -> dict[str, Any]:
     if not user:
-        raise OpenerError(f"the Dropbox URL has no credentials; it is {FORM}; make some with: fs-dropbox login")
+        raise OpenerError(f"the Dropbox URL has no credentials; it is {FORM}; make one with: fs-dropbox login --print")
     if "~" not in user:
         if not _ADDRESS.fullmatch(user):
             raise OpenerError(
@@ -174,5 +174,5 @@ def _credentials(user: str, password: str) -> dict[str, Any]:
     if member and not (_ADDRESS.fullmatch(member) or _MEMBER_ID.fullmatch(member)):
         raise OpenerError(f"the member in the Dropbox URL must be an e-mail address or an id (dbmid:…), not {member!r}")
     if not password:
-        raise OpenerError(f"the Dropbox URL has no refresh token; it is {FORM}; make one with: fs-dropbox login")
+        raise OpenerError(f"the Dropbox URL has no refresh token; it is {FORM}; make one: fs-dropbox login --print")
     return {"app_key": key, "app_secret": secret or None, "member": member or None, "refresh_token": password}
