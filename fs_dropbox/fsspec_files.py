@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fs_dropbox.all_or_nothing import AllOrNothing
@@ -27,6 +28,7 @@ class DropboxFile(AllOrNothing, io.IOBase):
         self.autocommit = autocommit
         self._binary = binary
         self._done = False
+        self._goes_nowhere = False
 
     @property
     def details(self) -> dict[str, Any]:
@@ -71,6 +73,8 @@ class DropboxFile(AllOrNothing, io.IOBase):
 
     def write(self, data: Any) -> int:
         self._check_writing()
+        if self._goes_nowhere:
+            return memoryview(data).nbytes
         with os_errors(self.path):
             return int(self._binary.write(data))
 
@@ -96,6 +100,10 @@ class DropboxFile(AllOrNothing, io.IOBase):
             self._done = True
             with os_errors(self.path):
                 self._binary.close()
+
+    def drop(self) -> None:
+        """Let what is still written go nowhere: the file is about to be discarded."""
+        self._goes_nowhere = True
 
     def discard(self) -> None:
         """Forget what was written."""
@@ -160,6 +168,9 @@ class CompressedFile(AllOrNothing, io.BufferedIOBase):
     def abort(self) -> None:
         """Forget what was written."""
         super().close()
+        self._below.drop()
+        with suppress(Exception):  # once it is forgotten it would try to write what it holds back, and complain
+            self._codec.close()
         self._below.discard()
 
     def __del__(self) -> None:
