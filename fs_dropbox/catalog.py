@@ -17,6 +17,7 @@ from fs_dropbox.cache import ABSENT, Absence, MetadataCache, Present
 from fs_dropbox.client import Client
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry, FoundFolder, SupersededEntry
 from fs_dropbox.errors import ApiError, TransportError, fs_errors
+from fs_dropbox.finding import Finding
 from fs_dropbox.listings import Listings
 from fs_dropbox.lookups import Lookups
 from fs_dropbox.results import all_placed
@@ -30,7 +31,7 @@ ROOT = FolderEntry("", "", "", "")
 _ATTEMPTS = 3
 
 
-class Catalog:
+class Catalog(Finding):
     """Looks up entries and listings by PyFilesystem path. Thread-safe; owned by DropboxFS; holds no lock of its own.
 
     Every method raises `fs.errors` errors with the caller's path. Calls under way are shared by those who ask for the
@@ -78,27 +79,6 @@ class Catalog:
         if known is ABSENT:
             raise fs.errors.ResourceNotFound(path)
         return known
-
-    def require(self, path: str) -> Present:
-        """Return the entry at a path; raises ResourceNotFound."""
-        entry = self.find(path)
-        if entry is None:
-            raise fs.errors.ResourceNotFound(path)
-        return entry
-
-    def require_file(self, path: str) -> FileEntry:
-        """Return the file at a path; raises ResourceNotFound or FileExpected."""
-        entry = self.require(path)
-        if not isinstance(entry, FileEntry):
-            raise fs.errors.FileExpected(path)
-        return entry
-
-    def require_folder(self, path: str) -> FolderEntry:
-        """Return the folder at a path; raises ResourceNotFound or DirectoryExpected."""
-        entry = self.require(path)
-        if not isinstance(entry, FolderEntry):
-            raise fs.errors.DirectoryExpected(path)
-        return entry
 
     def require_parent(self, path: str) -> None:
         """Check that the folder above `path` exists; raises ResourceNotFound or DirectoryExpected."""

@@ -15,6 +15,7 @@ from fs_dropbox.conventions import errors_at
 from fs_dropbox.documents import Documents, is_document_name
 from fs_dropbox.entries import FileEntry, FolderEntry, root_info, to_info
 from fs_dropbox.files import DropboxFile
+from fs_dropbox.finding import Finding
 from fs_dropbox.permits import read_only
 from fs_dropbox.shared_folders import SharedFolders
 from fs_dropbox.views import SHARED, Place, View, place_of, refuse_change
@@ -26,7 +27,7 @@ class Below(Protocol):
     def children(self, path: str) -> list[Present]: ...
 
 
-class Shown:
+class Shown(Finding):
     """Looks up what is shown by PyFilesystem path, and what such a path means in Dropbox.
 
     Thread-safe, lock-free; owned by DropboxFS. Every method raises `fs.errors` errors with the caller's path. A folder
@@ -88,20 +89,6 @@ class Shown:
             if not self._documents.is_shown_at(document, path):
                 raise absent
             return self._documents.named(document)
-
-    def require(self, path: str) -> Present:
-        """Return what is shown at a path; raises ResourceNotFound."""
-        entry = self.find(path)
-        if entry is None:
-            raise fs.errors.ResourceNotFound(path)
-        return entry
-
-    def require_file(self, path: str) -> FileEntry:
-        """Return the file at a path; raises ResourceNotFound or FileExpected."""
-        entry = self.require(path)
-        if not isinstance(entry, FileEntry):
-            raise fs.errors.FileExpected(path)
-        return entry
 
     def children(self, path: str) -> list[Present]:
         """Return what is shown in a folder; raises ResourceNotFound or DirectoryExpected."""
