@@ -62,6 +62,54 @@ class BulkFS(AtomicFS):
             raise errors.RemoteConnectionError(path, msg="the answer was lost")
 
 
+class StagedFS(BulkFS):
+    """A `BulkFS` to which content is sent ahead. What is lost with an answer may be asked for again, as anything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._meta = {**self._meta, "staged_uploads": True}
+        self._staged: dict[str, bytes] = {}
+        self._stored: set[str] = set()
+
+    def stage_files(
+        self, sources: Iterable[tuple[Callable[[], BinaryIO], int]]
+    ) -> Iterator[tuple[int, str | Exception]]:
+        for index, (open_file, size) in enumerate(sources):
+            with open_file() as file:
+                content = file.read()
+            assert len(content) == size
+            token = f"token {len(self._staged)}"
+            self._staged[token] = content
+            yield index, token
+
+    def commit_files(
+        self, files: Iterable[tuple[str, str, datetime, str | None]]
+    ) -> Iterator[tuple[int, bool | Exception]]:
+        files = list(files)
+        if len(files) > 1:
+            self.passes("bulk", str(len(files)))
+        for index, (path, token, modified, expected) in enumerate(files):
+            if token in self._stored or token not in self._staged:
+                yield index, token in self._stored
+                continue
+            is_lost = path in self.lost
+            try:
+                self.commit(
+                    path,
+                    self._staged[token],
+                    modified=modified,
+                    exclusive=expected == "",
+                    expected_version=expected or None,
+                )
+            except errors.FSError as error:
+                if is_lost and path not in self.lost:
+                    self._stored.add(token)
+                yield index, error
+            else:
+                self._stored.add(token)
+                yield index, True
+
+
 class WriteBack(Serving):
     """Sessions of a user with write-back over a filesystem; `kill` and a second one are a restart after kill -9."""
 
