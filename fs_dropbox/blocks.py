@@ -53,7 +53,7 @@ class BlockBudget:
     def __init__(self, total_bytes: int = ALL_BYTES, *, now: Callable[[], float] = time.monotonic) -> None:
         self.now = now
         self._total_blocks = total_bytes // BLOCK_BYTES
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector may close a reader in the thread that has it
         self._readers: weakref.WeakSet[BlockReader] = weakref.WeakSet()  # guarded by _lock
         self.share_blocks = self._total_blocks  # an int is read without the lock
 
@@ -104,7 +104,7 @@ class BlockReader:
         self._budget = budget
         self._end = -(-size // BLOCK_BYTES)  # one past the last block
         self.used = 0.0  # when it was last read, on the budget's clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # as the budget's
         # guarded by _lock
         self._blocks: OrderedDict[int, bytes] = OrderedDict()  # oldest use first
         self._spans: dict[int, _Span] = {}  # block -> the fetch under way that brings it

@@ -12,12 +12,14 @@ _AMPLE_BYTES: Final = 2**20
 
 
 class Allowance:
-    """So many bytes of memory for many users. Thread-safe: one leaf lock. Whoever takes gives back."""
+    """So many bytes of memory for many users. Thread-safe: one leaf lock. Whoever takes gives back.
+
+    The lock is reentrant: the garbage collector may run the finalizer of who gives back in the thread that has it.
+    """
 
     def __init__(self, total_bytes: int) -> None:
         self._total_bytes = total_bytes
-        self._lock = threading.Lock()
-        self._late: deque[int] = deque()  # given back without the lock
+        self._lock = threading.RLock()
         # guarded by _lock
         self._taken_bytes = 0
         self._queue: deque[tuple[int, threading.Event]] = deque()  # those that wait, in the order in which they came
@@ -25,9 +27,7 @@ class Allowance:
     @property
     def taken_bytes(self) -> int:
         """Bytes in use now."""
-        with self._lock:
-            self._settle_locked()
-            return self._taken_bytes
+        return self._taken_bytes
 
     def try_take(self, size: int) -> bool:
         """Take so many bytes if they are there; never waits, nor overtakes those who do."""
@@ -50,22 +50,14 @@ class Allowance:
         """Give so many bytes back."""
         with self._lock:
             self._taken_bytes -= size
-            while self._queue and self._take_locked(self._queue[0][0]):
-                self._queue.popleft()[1].set()
-
-    def give_late(self, size: int) -> None:
-        """Give bytes back to whoever asks next; wakes nobody.
-
-        For finalizers: the garbage collector may run them in a thread that holds the lock.
-        """
-        self._late.append(size)
-
-    def _settle_locked(self) -> None:
-        while self._late:
-            self._taken_bytes -= self._late.popleft()
+            while self._queue:
+                wanted, turn = self._queue.popleft()
+                if not self._take_locked(wanted):
+                    self._queue.appendleft((wanted, turn))
+                    break
+                turn.set()
 
     def _take_locked(self, size: int) -> bool:
-        self._settle_locked()
         if self._taken_bytes and self._taken_bytes + size > self._total_bytes:
             return False
         self._taken_bytes += size
@@ -93,10 +85,7 @@ class Buffer:
         return self._length
 
     def __del__(self) -> None:
-        if self._file is not None:
-            self._file.close()
-        if self._allowed_bytes:
-            self._allowance.give_late(self._allowed_bytes)
+        self.close()
 
     @property
     def is_on_disk(self) -> bool:

@@ -49,7 +49,7 @@ class OpenFiles:
         self._read_ahead = read_ahead
         self._budget = BlockBudget()
         self._siblings = Siblings(lambda entry: self._client.download(f"rev:{entry.rev}", 0, entry.size), small.submit)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector may close a file in the thread that has it
         self._files: WeakSet[DropboxFile] = WeakSet()  # guarded by _lock
 
     def open(

@@ -218,6 +218,36 @@ def test_closing_while_others_work(open_dropbox: Callable[..., DropboxFS], emula
     assert max(results[4:]) < 20.0  # type: ignore[type-var]
 
 
+def test_a_file_may_be_forgotten_in_the_middle_of_anything(dropbox_fs: DropboxFS, emulator: Emulator) -> None:
+    """The garbage collector runs finalizers in any thread: in one, too, that has the lock they want."""
+    emulator.control.write("/file", bytes(1000))
+
+    def forget(lock: str) -> None:
+        reader: Any = dropbox_fs.openbin("file")
+        assert reader.read(10) == bytes(10)
+        writer: Any = dropbox_fs.openbin("new", "w")
+        writer.write(b"x" * 1000)
+        open_files = dropbox_fs._parts.files
+        locks = {
+            "open files": open_files._lock,
+            "budget": open_files._budget._lock,
+            "reader": reader._blocks._lock,
+            "memory": open_files._uploader.collected._lock,
+        }
+        with locks[lock]:
+            del reader, writer
+        forgotten.append(lock)
+
+    forgotten: list[str] = []
+    names = ["open files", "budget", "reader", "memory"]
+    for name in names:
+        forgetting = threading.Thread(target=forget, args=(name,), daemon=True)
+        forgetting.start()
+        forgetting.join(DEADLINE_SECONDS)
+    assert forgotten == names
+    assert emulator.control.tree() == {"/file": 1000}
+
+
 def test_a_forgotten_filesystem_ends_its_threads(emulator: Emulator) -> None:
     account = DropboxFS(
         emulator.app_key,
