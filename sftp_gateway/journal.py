@@ -281,11 +281,12 @@ class Journal:
 
         Without `any_mode`, only those of them do not that replace whatever is there.
         """
-        due = "state = 'pending' AND not_before <= ?1 AND NOT (size <= ?2 AND (?3 OR mode = 'replace'))"
+        due = "state = 'pending' AND not_before <= ? AND NOT (size <= ? AND (? OR mode = 'replace'))"
         counted = "count(*), coalesce(sum(size), 0), coalesce(min(acknowledged), 0), coalesce(max(acknowledged), 0)"
         counted += ", coalesce(max(attempts), 0), coalesce(max(hurried), 0)"
-        retry = "SELECT min(not_before) FROM files WHERE state = 'pending' AND not_before > ?1"
-        row = self._file.select(f"SELECT {counted}, ({retry}) FROM files WHERE {due}", now, passed_over, any_mode)[0]
+        retry = "SELECT min(not_before) FROM files WHERE state = 'pending' AND not_before > ?"
+        values = (now, now, passed_over, any_mode)
+        row = self._file.select(f"SELECT {counted}, ({retry}) FROM files WHERE {due}", *values)[0]
         count, size, oldest, latest, attempts, hurried, retry_at = row
         return Outlook(count, size, oldest, latest, attempts, bool(hurried), retry_at)
 
