@@ -27,7 +27,7 @@ def environment(emulator: Emulator, home: Path, **others: str) -> dict[str, str]
 def run(*arguments: str, env: dict[str, str], stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Run the command line to its end."""
     return subprocess.run(
-        (*COMMAND, *arguments), env=env, input=stdin, capture_output=True, text=True, timeout=60, check=False
+        (*COMMAND, *arguments), env=env, input=stdin, capture_output=True, text=True, timeout=120, check=False
     )
 
 

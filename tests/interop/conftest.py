@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from fs_dropbox.emulator import Emulator
+from tests.waiting import eventually
 
 from .stack import GatewayProcess, Stack, serving
 
@@ -74,14 +74,12 @@ def log_lines(caplog: pytest.LogCaptureFixture) -> LogLines:
     caplog.set_level(logging.DEBUG, logger="sftp_gateway")
 
     def lines(event: str, at_least: int = 0) -> list[dict[str, Any]]:
-        deadline = time.monotonic() + 10
-        while True:
+        def found() -> list[dict[str, Any]]:
             records = [record.__dict__ for record in caplog.records if hasattr(record, "event")]
-            found = [{"event": fields["event"], **fields["fields"]} for fields in records]
-            found = [fields for fields in found if fields["event"].startswith(event)]
-            if len(found) >= at_least:
-                return found
-            assert time.monotonic() < deadline, f"{event} was not logged"
-            time.sleep(0.01)
+            events = [{"event": fields["event"], **fields["fields"]} for fields in records]
+            return [fields for fields in events if fields["event"].startswith(event)]
+
+        eventually(lambda: len(found()) >= at_least, f"{event} was not logged")
+        return found()
 
     return lines

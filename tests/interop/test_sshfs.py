@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,12 +61,13 @@ def mount(request: pytest.FixtureRequest, process: GatewayProcess, bare_stack: S
     options = getattr(request, "param", "reconnect,ServerAliveInterval=15,idmap=user")
     unmount = [client("fusermount3"), "-u", folder]
     with start([client("sshfs"), "-f", "-F", bare_stack.ssh_config, f"{KEY}:/", folder, "-o", options]) as sshfs:
-        deadline = time.monotonic() + 20
-        while subprocess.run(["mountpoint", "-q", folder], timeout=20, check=False).returncode != 0:
-            if sshfs.poll() is not None or time.monotonic() > deadline:
-                sshfs.kill()
+
+        def is_mounted() -> bool:
+            if sshfs.poll() is not None:
                 pytest.fail(f"sshfs does not mount: {sshfs.communicate(timeout=30)}\n{process.log()}")
-            time.sleep(0.05)
+            return subprocess.run(["mountpoint", "-q", folder], timeout=30, check=False).returncode == 0
+
+        eventually(is_mounted, lambda: f"sshfs does not mount: {process.log()}")
         try:
             yield Mount(bare_stack, folder)
             done = run(unmount, folder=bare_stack.folder, timeout=20)

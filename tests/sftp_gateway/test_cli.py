@@ -33,7 +33,7 @@ def run(*arguments: str | Path, stdin: str = "", **environment: str) -> subproce
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
@@ -174,7 +174,7 @@ def test_the_package_imports_without_a_warning_and_without_its_extras(tmp_path: 
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.stderr == ""

@@ -29,7 +29,7 @@ def unit(tmp_path: Path) -> Path:
 @pytest.mark.interop
 def test_systemd_takes_every_line_of_the_unit(unit: Path) -> None:
     done = subprocess.run(
-        [client("systemd-analyze"), "verify", "--man=no", unit], capture_output=True, text=True, timeout=60, check=False
+        [client("systemd-analyze"), "verify", "--man=no", unit], capture_output=True, text=True, timeout=120, check=False
     )
     assert (done.returncode, done.stdout) == (0, "")
     assert unit.name not in done.stderr
@@ -38,7 +38,7 @@ def test_systemd_takes_every_line_of_the_unit(unit: Path) -> None:
 @pytest.mark.interop
 def test_systemd_finds_the_unit_well_confined(unit: Path) -> None:
     command = [client("systemd-analyze"), "security", "--offline=yes", "--threshold=20", "--no-pager", str(unit)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout[-200:]
 
 
