@@ -17,7 +17,7 @@ from fs_dropbox.batch_calls import BatchCalls
 from fs_dropbox.calls import Account, Caller
 from fs_dropbox.commits import Commit, Update
 from fs_dropbox.content_hash import ContentHash
-from fs_dropbox.downloads import Download, range_header, read_range
+from fs_dropbox.downloads import range_header, read_range
 from fs_dropbox.entries import Entry, FileEntry, FolderEntry, decode_file, decode_folder
 from fs_dropbox.errors import ApiError, TransportError
 from fs_dropbox.fresh import Fresh
@@ -26,7 +26,7 @@ from fs_dropbox.retry import Clock, Governor, RetryPolicy, Traffic
 from fs_dropbox.routes import Route
 from fs_dropbox.sharing import Sharing
 
-__all__ = ["Account", "Client", "Commit", "Download", "Longpoll", "Page", "SpaceUsage", "Update"]
+__all__ = ["Account", "Client", "Commit", "Longpoll", "Page", "SpaceUsage", "Update"]
 
 T = TypeVar("T")
 
@@ -182,10 +182,6 @@ class Client:
             headers=range_header(start, end),
             receive=lambda answer: read_range(self._caller, answer, start, end, piece_bytes),
         )
-
-    def download_stream(self, path: str, *, start: int = 0) -> Download:
-        """Open the whole content for reading in order, pinned to the revision that it begins with."""
-        return Download(self._caller, path, start)
 
     def export(self, entry: FileEntry, export_format: str | None = None) -> bytes:
         """Return what a document is exported as, in the format that Dropbox proposes unless one is given."""

@@ -15,7 +15,6 @@ import requests
 
 from fs_dropbox.auth import Credentials
 from fs_dropbox.client import Client, Commit, Update
-from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.entries import FileEntry
 from fs_dropbox.errors import ApiError, AuthError, TransportError
@@ -264,20 +263,6 @@ def test_ranges(client: Client) -> None:
         assert client.download(f"rev:{entry.rev}", start, end) == data[start:end]
     client.upload(Commit("/file", "overwrite"), b"other")
     assert client.download(f"rev:{entry.rev}", 0, 10) == data[:10]
-
-
-def test_streams(client: Client) -> None:
-    data = bytes(range(256)) * 5000
-    entry = client.upload(Commit("/file", "add"), data)
-    with client.download_stream("/file") as stream:
-        assert stream.entry == entry
-        content_hash = ContentHash()
-        for chunk in stream:
-            content_hash.update(chunk)
-    assert content_hash.hexdigest() == entry.content_hash
-    assert b"".join(client.download_stream("/file", start=1_000_000)) == data[1_000_000:]
-    client.upload(Commit("/empty", "add"), b"")
-    assert b"".join(client.download_stream("/empty")) == b""
 
 
 def test_client_modified_travels_in_whole_seconds(client: Client) -> None:

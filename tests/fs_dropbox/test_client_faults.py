@@ -127,12 +127,6 @@ def download(client: Client, emulator: Emulator, folder: str) -> None:
     assert client.download(f"{folder}/file.txt", 2, 9) == b"seeded content"[2:9]
 
 
-def download_stream(client: Client, emulator: Emulator, folder: str) -> None:
-    data = bytes(range(256)) * 8192
-    emulator.control.write(f"{folder}/long", data)
-    assert b"".join(client.download_stream(f"{folder}/long")) == data
-
-
 def listing(client: Client, emulator: Emulator, folder: str) -> None:
     page = client.list_folder(folder)
     assert {entry.name for entry in page.entries} == {"file.txt", "folder"}
@@ -168,7 +162,6 @@ OPERATIONS: dict[str, tuple[Callable[[Client, Emulator, str], None], tuple[str, 
     "copy a folder": (copy_folder, ("files/copy_v2",)),
     "restore": (restore, ("files/restore",)),
     "download": (download, ("files/download",)),
-    "download_stream": (download_stream, ("files/download",)),
     "listing": (
         listing,
         ("files/list_folder", "files/list_folder/continue", "files/list_folder/get_latest_cursor"),
@@ -445,28 +438,6 @@ def test_the_governor_lets_few_writers_in_at_once(emulator: Emulator, client: Cl
     finally:
         emulator.control.latency(commit_seconds=0.0, patience_seconds=1.2)
     assert len(client.list_folder(folder).entries) == 50
-
-
-def test_streams_go_on_after_each_cut(emulator: Emulator, client: Client, folder: str) -> None:
-    data = bytes(range(256)) * 16384
-    emulator.control.write(f"{folder}/long", data)
-    emulator.control.fault("files/download", "cut_body", count=4, at_byte=700_000)
-    emulator.control.reset_counts()
-    with client.download_stream(f"{folder}/long") as stream:
-        chunks = iter(stream)
-        received = next(chunks)
-        emulator.control.write(f"{folder}/long", b"another version")
-        received += b"".join(chunks)
-    assert received == data
-    assert emulator.control.calls()["files/download"] == 5
-    assert emulator.control.bytes_out()["files/download"] < len(data) + 2**20
-
-
-def test_a_stream_that_is_given_up_leaves_nothing(emulator: Emulator, client: Client, folder: str) -> None:
-    emulator.control.write(f"{folder}/long", bytes(8 * MIB))
-    with client.download_stream(f"{folder}/long") as stream:
-        assert stream.entry.size == 8 * MIB
-        next(iter(stream))
 
 
 def test_credentials_are_not_in_any_error(emulator: Emulator, make_client: Callable[..., Client]) -> None:
