@@ -242,7 +242,7 @@ def crash_again_and_again(emulator: Emulator, gateway: Gateway, *, rounds: int, 
         for thread in threads:
             thread.start()
         enough = sum(worker.count for worker in workers) + chance.randrange(5, 60)
-        eventually(lambda enough=enough: sum(worker.count for worker in workers) >= enough, "nobody works", 60)  # type: ignore[misc]
+        eventually(lambda enough=enough: sum(worker.count for worker in workers) >= enough, "nobody works", 300)  # type: ignore[misc]
         time.sleep(chance.uniform(0.0, 0.05))
         gateway.kill()
         for thread in threads:
