@@ -30,7 +30,8 @@ def emulator() -> Iterator[Emulator]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "written_back" not in metafunc.fixturenames:
+    given = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "written_back" not in metafunc.fixturenames or "written_back" in given:
         return
     modes = [pytest.param(False, id="direct")]
     if metafunc.definition.get_closest_marker("direct_only") is None:

@@ -32,6 +32,9 @@ PASSWORD_HASH = hash_password(PASSWORD)
 TIMEOUT_SECONDS = 120.0
 MIB = 1 << 20
 
+COMMITS = ("files/upload", "files/upload_session/finish", "files/upload_session/finish_batch_v2")
+"""The calls by which files become visible in Dropbox."""
+
 KEY = "box"
 """The host alias of ssh's configuration by which ann signs in with her key."""
 TYPED = "box-typed"
@@ -147,6 +150,11 @@ class Stack:
                     journal.hurry("/")
                     eventually(lambda: not journal.is_live("/"), "what was acknowledged is not delivered")
         return self.emulator.control
+
+    def commits(self) -> int:
+        """How many calls have made files visible in Dropbox so far, whatever still waits."""
+        calls = self.emulator.control.calls()
+        return sum(calls[route] for route in COMMITS)
 
     @property
     def public_key(self) -> str:

@@ -15,7 +15,7 @@ import pytest
 from tests.waiting import eventually
 
 from .conftest import LogLines
-from .stack import MIB, GatewayProcess, Stack, digest, start
+from .stack import COMMITS, MIB, GatewayProcess, Stack, digest, start
 
 pytestmark = pytest.mark.interop
 
@@ -233,7 +233,7 @@ def test_a_commit_that_fails_for_a_moment_succeeds(
 ) -> None:
     content = stack.write("file", os.urandom(size)).read_bytes()
     before = stack.control.write("/file", OLD)
-    for route in ("files/upload", "files/upload_session/finish"):
+    for route in COMMITS:
         stack.control.fault(route, kind, **parameters)
     stack.sftp("put file")
     assert stack.control.faults_struck == 1

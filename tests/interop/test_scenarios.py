@@ -18,7 +18,7 @@ from sftp_gateway.packets import Kind, Status
 from tests.sftp_gateway.raw_client import A, C, R, RawClient, T, W, X, a
 from tests.waiting import eventually
 
-from .stack import KEY, MIB, GatewayProcess, Stack, digest, run
+from .stack import COMMITS, KEY, MIB, GatewayProcess, Stack, digest, run
 
 pytestmark = pytest.mark.interop
 
@@ -207,19 +207,19 @@ def test_sshfs_creates_and_reads_without_awaiting_close(stack: Stack) -> None:
 def test_reads_go_on_while_dropbox_refuses_writes(stack: Stack) -> None:
     content = os.urandom(100_000)
     stack.control.write("/there", content)
-    dropbox = stack.control  # which is asked while a file waits
-    dropbox.fault("files/upload", "rate_limit", retry_after=6)
+    for route in COMMITS:
+        stack.control.fault(route, "rate_limit", retry_after=6)
     with raw(stack) as writer, raw(stack) as reader:
         handle = writer.opened("/new", W | C | T)
         writer.wait(writer.write(handle, 0, b"new"))
         closing = writer.close(handle)
-        eventually(lambda: dropbox.calls()["files/upload"] == 1)
+        eventually(lambda: stack.commits() == 1)
         started = time.monotonic()
         assert reader.get("/there") == content
         assert "there" in reader.list("/")
         assert writer.wait(writer.lstat("/there")).attributes.size == len(content)
         assert time.monotonic() - started < 5
-        assert dropbox.calls()["files/upload"] == 1  # nobody asks again before the time
+        assert stack.commits() == 1  # nobody asks again before the time
         assert writer.wait(closing).ok
     assert stack.control.read("/new") == b"new"
 
@@ -401,7 +401,8 @@ def test_a_revoked_authorisation_is_told_in_close(stack: Stack) -> None:
 
 
 def test_commits_that_collide_are_repeated_unseen(stack: Stack) -> None:
-    stack.control.fault("files/upload", "rate_limit", 3, retry_after=0, reason="too_many_write_operations")
+    for route in COMMITS:
+        stack.control.fault(route, "rate_limit", 3, retry_after=0, reason="too_many_write_operations")
     with raw(stack) as client:
         client.put("/f", b"content")
     assert stack.control.read("/f") == b"content"
