@@ -6,6 +6,7 @@ import io
 import os
 import time
 from datetime import datetime
+from types import TracebackType
 from typing import Any, BinaryIO, Protocol
 
 from fs.errors import FileExists
@@ -119,25 +120,36 @@ class _From(io.RawIOBase):
 class Outgoing(io.RawIOBase):
     """A file that is written from start to end: to local disk and into the journal, or through to the storage.
 
-    `close()` returns when the file is where it is to be; `abort()` discards. `modified` is the time to store, settable
-    until then. Owned by who opened it; not thread-safe.
+    `close()` returns when the file is where it is to be; `abort()` discards, as do an exception in the `with` block and
+    forgetting the file. `modified` is the time to store, settable until then. Owned by who opened it; not thread-safe.
     """
 
     def __init__(self, owner: Owner, path: str, options: dict[str, Any], *, exclusive: bool, local: bool) -> None:
         super().__init__()
+        self._over = False
+        self._through: Any = None
         self.modified: datetime | None = options.pop("modified", None)
         self._owner = owner
         self._path = path
         self._options = options
         self._exclusive = exclusive
-        self._over = False
         self._looked_at = 0  # up to which size the quota was seen to suffice
         self._local = owner.new_bytes()
-        self._through: Any = None
         if exclusive and owner.is_pending(path):
             raise FileExists(path)
         if not local:
             self._go_through()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.abort()
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_local"):
+            self.abort()
 
     def writable(self) -> bool:
         return True

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,19 @@ def test_close_is_answered_before_the_storage_has_the_file(filesystem: BulkFS, s
     serving.settled()
     assert contents(filesystem, "/f") == b"content"
     assert serving.journal.totals().bytes == 0
+
+
+def test_what_is_forgotten_or_fails_in_its_block_is_not_stored(start: Start) -> None:
+    """Nobody has said that it is complete."""
+    storage = start().written_back
+    forgotten = storage.openbin("/forgotten", "w")
+    forgotten.write(b"half")
+    del forgotten
+    with suppress(KeyError), storage.openbin("/failed", "w") as file:
+        file.write(b"half")
+        raise KeyError
+    gc.collect()
+    assert storage.listdir("/") == []
 
 
 def test_a_user_without_write_back_waits_for_the_storage(filesystem: BulkFS, start: Start) -> None:
