@@ -81,7 +81,7 @@ class Caller:
         self._account: Account | None = None
         self._member_id: str | None = None
         self._headers: Mapping[str, str] | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # finalizers of forgotten files take it, in any thread
         # guarded by _lock
         self._waiters: dict[Waiter, int] = {}
         self._closed = threading.Event()

@@ -160,7 +160,7 @@ class Upload:
         self._allowed = False  # the next block need not wait: its size is taken from `sending` already
         self._ended = False
         self._error: Exception | None = None  # of an append; whatever follows raises it again
-        self._lock = threading.Condition(threading.Lock())
+        self._lock = threading.Condition()  # reentrant: finalizers of forgotten files take it, in any thread
         # guarded by _lock, which append threads take too
         self._is_in_order = False  # the session takes bytes in their order alone
         self._has_failed = False  # an append has

@@ -221,30 +221,36 @@ def test_closing_while_others_work(open_dropbox: Callable[..., DropboxFS], emula
 def test_a_file_may_be_forgotten_in_the_middle_of_anything(dropbox_fs: DropboxFS, emulator: Emulator) -> None:
     """The garbage collector runs finalizers in any thread: in one, too, that has the lock they want."""
     emulator.control.write("/file", bytes(1000))
+    emulator.control.fault("files/upload_session/append_v2", "stall", None)
 
     def forget(lock: str) -> None:
         reader: Any = dropbox_fs.openbin("file")
         assert reader.read(10) == bytes(10)
+        struck = emulator.control.faults_struck
         writer: Any = dropbox_fs.openbin("new", "w")
-        writer.write(b"x" * 1000)
+        writer.write(bytes(20_000_000))
+        eventually(lambda: emulator.control.faults_struck > struck)
         open_files = dropbox_fs._parts.files
         locks = {
             "open files": open_files._lock,
             "budget": open_files._budget._lock,
             "reader": reader._blocks._lock,
             "memory": open_files._uploader.collected._lock,
+            "upload": writer._upload._lock,
+            "calls": dropbox_fs._client._caller._lock,
         }
         with locks[lock]:
             del reader, writer
         forgotten.append(lock)
 
     forgotten: list[str] = []
-    names = ["open files", "budget", "reader", "memory"]
+    names = ["open files", "budget", "reader", "memory", "upload", "calls"]
     for name in names:
         forgetting = threading.Thread(target=forget, args=(name,), daemon=True)
         forgetting.start()
         forgetting.join(DEADLINE_SECONDS)
     assert forgotten == names
+    emulator.control.clear_faults()
     assert emulator.control.tree() == {"/file": 1000}
 
 
