@@ -123,7 +123,6 @@ def test_a_new_file_is_renamed_over_the_old_one(mount: Mount) -> None:
     assert mount.control.tree() == {"/letter": 4}
 
 
-@pytest.mark.write_back
 def test_folders_are_made_moved_and_removed(mount: Mount) -> None:
     mount.sh(
         "mkdir -p a/b/c; echo 1 > a/b/c/file; mv a/b moved; rmdir a; cat moved/c/file; cp -rp moved copy; rm -r moved"

@@ -15,6 +15,7 @@ from .test_backups import restic
 from .test_lftp import lftp
 from .test_rclone import rclone
 
+SOAK = pytest.mark.soak
 pytestmark = [pytest.mark.interop, pytest.mark.parametrize("written_back", [True], ids=["write-back"])]
 
 
@@ -52,7 +53,7 @@ def by_rclone(stack: Stack) -> None:
     rclone(stack, "copy", "box:tree", "back")
 
 
-@pytest.mark.parametrize("client", [by_openssh, by_lftp, by_rclone])
+@pytest.mark.parametrize("client", [by_openssh, pytest.param(by_lftp, marks=SOAK), pytest.param(by_rclone, marks=SOAK)])
 def test_a_tree_goes_up_and_comes_back_before_anything_is_delivered(
     patient: Stack, client: Callable[[Stack], None]
 ) -> None:
@@ -63,7 +64,7 @@ def test_a_tree_goes_up_and_comes_back_before_anything_is_delivered(
     assert patient.stored("/tree") == tree
 
 
-@pytest.mark.soak
+@SOAK
 def test_restic_works_before_anything_is_delivered(patient: Stack) -> None:
     make_tree(patient.folder / "tree")
     restic(patient, "init")
