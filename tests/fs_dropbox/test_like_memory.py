@@ -381,7 +381,7 @@ def test_nothing_is_made_above_what_a_directory_becomes(trees: DropboxFS, emulat
         getattr(trees, transfer)("from", "none/new", create=True)
     assert emulator.control.tree() == before
     getattr(trees, transfer)("from", "new", create=True)
-    assert sorted(trees.walk.files("new")) == ["/new/sub/new", "/new/top"]
+    assert sorted(trees.walk.files("/new")) == ["/new/sub/new", "/new/top"]
 
 
 @pytest.mark.parametrize("transfer", ["copydir", "movedir"])
