@@ -144,14 +144,14 @@ class ChangeFeed:
 
     def _note_failure(self, error: Exception, failures: int) -> float:
         """Log a failure, and return the pause that it calls for."""
+        level = logging.DEBUG if failures else logging.WARNING
         if _keeps_cursor(error) or self._cursor is None:
-            level = logging.DEBUG if failures else logging.WARNING
             _logger.log(level, "the change feed is down (%s); metadata expires by age until it is back", error)
             return PAUSES_SECONDS[failures]
         self._cursor = None
         self._has_lost_changes = True
         if isinstance(error, ApiError):
-            _logger.warning("Dropbox has reset the change feed (%s); metadata is asked for anew", error)
+            _logger.log(level, "Dropbox has reset the change feed (%s); metadata is asked for anew", error)
         else:
             _logger.error("the change feed has failed; it begins anew", exc_info=error)
         return PAUSES_SECONDS[failures - 1] if failures else 0.0

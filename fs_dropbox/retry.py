@@ -277,20 +277,9 @@ class Retry:
             left = deadline - self._clock.monotonic()
             last = not problem.is_transient or failures >= attempts or pause >= left
             if doubtful and not repeatable:
-                problem.is_unsettled = True  # until it is looked up
-                try:
-                    if not last:
-                        self._pause(problem, pause, waiter)
-                    waiter.check()
-                    settled = settle() if settle is not None else None
-                except (ApiError, TransportError) as error:
-                    if isinstance(error, TransportError) and error.kind in ("interrupted", "closed"):
-                        problem = TransportError(error.kind, route=route)
-                        problem.is_unsettled = True
-                    raise problem from None  # it must not be done twice
+                settled = self._settle(problem, settle, waiter, pause=0.0 if last else pause)
                 if settled is not None:
                     return settled
-                problem.is_unsettled = settle is None
                 last = last or settle is None
             elif not last:
                 self._pause(problem, pause, waiter)
@@ -298,6 +287,29 @@ class Retry:
                 if isinstance(problem, ApiError):
                     problem.was_repeated = doubtful
                 raise problem
+
+    def _settle(
+        self,
+        problem: ApiError | TransportError,
+        settle: Callable[[], T | None] | None,
+        waiter: Waiter,
+        *,
+        pause: float,
+    ) -> T | None:
+        """Look, after a pause, what became of a call that may have been carried out. Return its result, or None where
+        it was not; where that is not to be known, raise the problem, or let it say so."""
+        problem.is_unsettled = True  # until it is looked up
+        try:
+            self._pause(problem, pause, waiter)
+            waiter.check()
+            settled = settle() if settle is not None else None
+        except (ApiError, TransportError) as error:
+            if isinstance(error, TransportError) and error.kind in ("interrupted", "closed"):
+                problem = TransportError(error.kind, route=problem.route)
+                problem.is_unsettled = True
+            raise problem from None  # it must not be done twice
+        problem.is_unsettled = settle is None
+        return settled
 
     def _pause(self, problem: Exception, seconds: float, waiter: Waiter) -> None:
         if seconds:

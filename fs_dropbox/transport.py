@@ -192,12 +192,7 @@ class Transport:
         status = response.status_code
         request_id = response.headers.get("x-dropbox-request-id", "")
         retry_after = _retry_after(response)
-        try:
-            text = response.content.decode("utf-8", "replace")
-        except _HTTP_ERRORS:
-            text = ""
-        finally:
-            response.close()
+        text = _text(response)
         if status >= 500:
             error = TransportError("server", f"status {status}", route=route, status=status)
             error.retry_after = retry_after
@@ -227,6 +222,16 @@ class Transport:
             user_message=said.get("text", "") if isinstance(said, dict) else "",
             details=details,
         )
+
+
+def _text(response: requests.Response) -> str:
+    """Return what can be had of an answer's body, and close it."""
+    try:
+        return response.content.decode("utf-8", "replace")
+    except _HTTP_ERRORS:
+        return ""
+    finally:
+        response.close()
 
 
 def _object(text: str) -> dict[str, Any]:

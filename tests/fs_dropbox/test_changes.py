@@ -205,6 +205,16 @@ def test_after_a_reset_it_begins_anew(
     eventually(lambda: cache.get("/a") == file("/a"))
 
 
+def test_resets_without_end_are_told_of_once(
+    journal: Journal, feed: ChangeFeed, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where longpolls are never taken, as of some stand-ins, every one of them ends the cursor."""
+    monkeypatch.setattr(changes, "PAUSES_SECONDS", (0.01,) * 5)
+    journal.fail("longpoll", *[ApiError("files/list_folder/longpoll", ("bad_request",), status=400)] * 6)
+    eventually(lambda: journal.cursors_taken == 7)
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
+
+
 def test_a_cursor_that_cannot_be_had_is_asked_for_again(journal: Journal, cache: MetadataCache) -> None:
     journal.fail("latest", TransportError("connect"), ApiError("files/list_folder/get_latest_cursor", ("other",)))
     feed = ChangeFeed(journal, cache)
