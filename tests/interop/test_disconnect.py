@@ -167,7 +167,7 @@ def fail_commits(stack: Stack, tag: str) -> None:
     stack.control.fault("files/upload_session/finish", "error", None, error={".tag": "path", "path": why})
 
 
-@pytest.mark.direct_only("CLOSE was answered before Dropbox refused: test_write_back.py")
+@pytest.mark.direct_only("CLOSE was answered before Dropbox refused: test_written_back.py")
 @pytest.mark.parametrize("size", [1000, SIZE], ids=["small", "large"])
 @pytest.mark.parametrize(
     ("tag", "error", "reason"),

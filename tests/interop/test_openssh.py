@@ -206,7 +206,7 @@ def test_what_needs_a_shell_is_refused_at_once(stack: Stack, command: tuple[str,
     assert time.monotonic() - started < 15
 
 
-@pytest.mark.direct_only("a full Dropbox is told by no CLOSE: test_write_back.py")
+@pytest.mark.direct_only("a full Dropbox is told by no CLOSE: test_written_back.py")
 def test_reasons_are_shown_although_the_client_drops_them(stack: Stack) -> None:
     """It prints the status alone; what the gateway says on stderr stands beside it."""
     stack.write("file", bytes(1000))
