@@ -2,6 +2,8 @@
 PYTHON ?= $(firstword $(foreach v,python3 python3.13 python3.12 python3.11,$(shell $(v) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(v))))
 VENV ?= .venv
 BIN = $(VENV)/bin
+# Newer pips show what setuptools has to say of editable installations in general, a dozen lines of it.
+INSTALL = PYTHONWARNINGS="ignore:Editable installation" $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # Tests wait more than they compute: one process more than there are cores keeps those busy.
 JOBS ?= $(shell echo $$(($$(nproc 2>/dev/null || echo 2) + 1)))
@@ -40,12 +42,12 @@ $(VENV)/bin/python:
 
 $(VENV)/.demo: setup.cfg | $(VENV)/bin/python
 	@echo "Setting up $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[gateway]'
+	@$(INSTALL) -e '.[gateway]'
 	@touch $@
 
 $(VENV)/.dev: setup.cfg | $(VENV)/bin/python
 	@echo "Setting up $(VENV) for tests ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(INSTALL) -e '.[dev]'
 	@touch $@ $(VENV)/.demo
 
 clean:
