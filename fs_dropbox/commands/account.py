@@ -7,7 +7,7 @@ import sys
 import time
 import webbrowser
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Final
 
 import click
@@ -21,7 +21,7 @@ from fs_dropbox.commands.locations import Session, connected, split_url
 from fs_dropbox.commands.looking import as_json
 from fs_dropbox.commands.output import human_size, print_json, table
 from fs_dropbox.connections import Connection, Connections
-from fs_dropbox.errors import ApiError
+from fs_dropbox.errors import ApiError, opening
 from fs_dropbox.login import Grant, Login, LoginError
 from fs_dropbox.redirect import DEFAULT_PORT, Redirect
 from fs_dropbox.retry import OPEN_SECONDS, opening_policy
@@ -214,10 +214,7 @@ def check(session: Session, location: str, json_: bool) -> int:
     """
     arguments = opener.arguments(parse_fs_url(_credentials_url(session.locate(location).url)))
     options = {name: arguments.get(name) for name in ("api_host", "ca_certs")}
-    credentials = Credentials(
-        **{name: arguments.get(name) for name in ("app_key", "app_secret", "refresh_token", "access_token", "member")},
-        email=arguments.get("email"),
-    )
+    credentials = Credentials(**{field.name: arguments.get(field.name) for field in fields(Credentials)})
     client = Client(
         credentials,
         root=str(arguments.get("root", "auto")),
@@ -226,7 +223,8 @@ def check(session: Session, location: str, json_: bool) -> int:
         **options,
     )
     try:
-        result, missing = _examine(client)
+        with opening():
+            result, missing = _examine(client)
     finally:
         client.close()
     needed = [scope for scope in missing if scope in logins.NEEDED_SCOPES]

@@ -18,7 +18,7 @@ from fs_dropbox.commands import account, changing, looking, transfers
 from fs_dropbox.commands.locations import LOCATIONS_HELP
 from fs_dropbox.commands.output import reason_of
 from fs_dropbox.connections import ConnectionsError, UnknownConnectionError
-from fs_dropbox.errors import AuthError, TransportError
+from fs_dropbox.errors import ApiError, AuthError, TransportError, reason
 from fs_dropbox.login import LoginError
 from fs_dropbox.redirect import RedirectError
 from fs_dropbox.transfer import StoppedError
@@ -134,10 +134,12 @@ def explain(error: Exception) -> tuple[int, str]:
         if isinstance(error, errors.RemoteConnectionError | errors.OperationTimeout):
             return UNREACHABLE, text
         return FAILED, text
-    if isinstance(error, LoginError | AuthError):
+    if isinstance(error, LoginError):
         return AUTHENTICATION, reason_of(error)
+    if isinstance(error, ApiError):
+        return AUTHENTICATION if isinstance(error, AuthError) else FAILED, reason(error)
     if isinstance(error, TransportError):
-        return UNREACHABLE, reason_of(error)
+        return UNREACHABLE, reason(error)
     if isinstance(error, RedirectError | OSError):
         return FAILED, reason_of(error)
     return FAILED, f"internal error: {type(error).__name__}: {reason_of(error)} ({DEBUG_VARIABLE}=1 shows where)"

@@ -270,6 +270,19 @@ def test_check_names_missing_permissions(
     assert (result["works"], result["missing_scopes"]) == (False, ["files.content.write", "sharing.write"])
 
 
+def test_check_as_the_administrator_of_a_team(env: dict[str, str], emulator: Emulator) -> None:
+    emulator.control.add_team("Acme")
+    emulator.control.add_member("ann@example.com", admin=True)
+    app = emulator.control.add_app("Team App", is_team=True)
+    grant = emulator.control.sign_in(app=app["app_key"])
+    url = emulator.fs_url_for(grant["app_key"], grant["app_secret"], grant["refresh_token"])
+    done = run("check", "--url-env", "URL", env=env | {"URL": f"{url}&admin=ann%40example.com"})
+    assert (done.returncode, "ann@example.com" in done.stdout) == (0, True), done
+    done = run("check", "--url-env", "URL", env=env | {"URL": url})
+    assert done.returncode == 3
+    assert "name the member to act as" in done.stderr
+
+
 def test_check_changes_nothing(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
     emulator.control.write("/a", b"a")
     run("check", env=env)
