@@ -119,18 +119,12 @@ class Looking:
             raw: Any = info.raw
             name: str = raw["basic"]["name"]
             draft = drafts.pop(self._overlay.fold(name), None) if drafts else None
-            if draft is not None and draft.state is State.OPEN:
-                yield name, _of_draft(draft)
-            else:
+            if draft is None or draft.state is State.PARTIAL:
                 yield name, attributes.from_info(info)
+            else:
+                yield from _now(name, draft, find)
         for draft in drafts.values():
-            name = basename(draft.path)
-            if draft.state is not State.ENDED:
-                yield name, _of_draft(draft)
-            elif find is not None:  # committed after the directory was read, or given up
-                with contextlib.suppress(errors.FSError):
-                    committed = find(draft.path, ["details"])
-                    yield name, _of_draft(draft) if committed is None else attributes.from_info(committed)
+            yield from _now(basename(draft.path), draft, find)
 
     def has_usage(self) -> bool:
         """Tell whether the filesystem can say how full it is; asks it once."""
@@ -163,6 +157,18 @@ class Looking:
                 with contextlib.suppress(errors.FSError):
                     infos.append(self._filesystem.getinfo(join(path, name), ["details"]))
             return infos
+
+
+def _now(
+    name: str, draft: Draft, find: Callable[[str, list[str]], Info | None] | None
+) -> Iterator[tuple[str, Attributes]]:
+    """Yield what is there of a draft, or in its place when it has ended after its directory was read."""
+    if draft.state is not State.ENDED or find is None:
+        yield name, _of_draft(draft)
+        return
+    with contextlib.suppress(errors.FSError):  # removed, or given up
+        info = find(draft.path, ["details"])
+        yield name, _of_draft(draft) if info is None else attributes.from_info(info)
 
 
 def _of_draft(draft: Draft) -> Attributes:

@@ -290,16 +290,21 @@ class SlowlyListed(AtomicFS):
 def test_what_is_committed_while_its_directory_is_listed_is_in_that_listing(tmp_path: Path) -> None:
     """As after `cp` on sshfs, which does not wait for the answer to CLOSE."""
     filesystem = SlowlyListed()
+    filesystem.writebytes("/replaced", b"old")
     with closing(Serving(filesystem, tmp_path / "spool")) as serving, ThreadPoolExecutor(1) as pool:
         writer, other = serving.raw(), serving.raw()
         kept, given_up = writer.opened("/kept", W | C | T), writer.opened("/given up", W | C | T)
+        replaced = writer.opened("/replaced", W | C | T)
         assert writer.wait(writer.write(kept, 0, b"content")).ok
+        assert writer.wait(writer.write(replaced, 0, b"newer")).ok
         with filesystem.stalled("listed", "/"):
             listing = pool.submit(other.list, "/")
             eventually(lambda: filesystem.happened("listed"), "nothing is listed")
             assert writer.wait(writer.close(kept)).ok
+            assert writer.wait(writer.close(replaced)).ok
             assert writer.wait(writer.remove("/given up")).ok
-        assert {name: attrs.size for name, attrs in listing.result(60).items()} == {".": 0, "..": 0, "kept": 7}
+        sizes = {name: attrs.size for name, attrs in listing.result(60).items()}
+        assert sizes == {".": 0, "..": 0, "kept": 7, "replaced": 5}
         assert not writer.wait(writer.close(given_up)).ok
 
 
