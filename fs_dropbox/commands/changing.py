@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import click
 from fs import errors
-from fs.path import basename, dirname, isparent, normpath
+from fs.path import basename, isparent, normpath
 
 from fs_dropbox import paths
-from fs_dropbox.commands.locations import Session, connected
+from fs_dropbox.commands.locations import Session, connected, needing_a_folder_for
 from fs_dropbox.commands.looking import ability
 from fs_dropbox.commands.output import human_size
 from fs_dropbox.mirroring import Mirror
@@ -25,7 +22,7 @@ def mkdir(session: Session, locations: tuple[str, ...], parents: bool) -> None:
     """Make folders."""
     for location in locations:
         place = session.place(location)
-        with _needing_a_folder_for(place, ": -p makes it too"):
+        with needing_a_folder_for(place, ": -p makes it too"):
             if parents:
                 place.filesystem.makedirs(place.path, recreate=True)
             else:
@@ -70,7 +67,7 @@ def mv(session: Session, locations: tuple[str, ...], force: bool) -> None:
             raise click.UsageError("mv stays within one connection; use cp, then rm")
         if paths.key(source.path) != paths.key(target.path):
             _refuse_existing(target, force)
-        with _needing_a_folder_for(target):
+        with needing_a_folder_for(target):
             if source.filesystem.getinfo(source.path).is_dir:
                 source.filesystem.movedir(source.path, target.path, create=True)
             else:
@@ -95,7 +92,7 @@ def cp(session: Session, locations: tuple[str, ...], recursive: bool, force: boo
         is_folder = source.filesystem.getinfo(source.path).is_dir
         if is_folder and not recursive:
             raise errors.FileExpected(source.path, msg="{path} is a folder: use -r to copy it")
-        with _needing_a_folder_for(target):
+        with needing_a_folder_for(target):
             if not is_folder:
                 copy_file(source, target)
                 continue
@@ -146,18 +143,6 @@ def _pairs(session: Session, locations: tuple[str, ...]) -> list[tuple[Place, Pl
             raise errors.OperationFailed(target.path, msg=literal(f"{target.path} is inside {source.path}"))
         pairs.append((source, target))
     return pairs
-
-
-@contextmanager
-def _needing_a_folder_for(target: Place, remedy: str = "") -> Iterator[None]:
-    """Where something cannot be made, say of the folder above it that it is missing, and not of what is to be made."""
-    try:
-        yield
-    except errors.ResourceNotFound as error:
-        if error.path != target.path:
-            raise
-        above = literal(f"there is no folder {dirname(target.path)}{remedy}")
-        raise errors.ResourceNotFound(target.path, msg=above) from error
 
 
 def _refuse_existing(target: Place, force: bool) -> None:

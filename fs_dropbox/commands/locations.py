@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Final, TypeVar
@@ -16,10 +17,10 @@ from fs import errors
 from fs.base import FS
 from fs.opener.errors import ParseError
 from fs.osfs import OSFS
-from fs.path import abspath, join, normpath, relpath
+from fs.path import abspath, dirname, join, normpath, relpath
 
 from fs_dropbox.connections import Connections
-from fs_dropbox.transfer import Place
+from fs_dropbox.transfer import Place, literal
 
 # A name, a colon, then a path from the root or nothing.
 _NAMED = re.compile(r"(?P<name>[^/:]*):(?P<path>(/.*)?)", re.DOTALL)
@@ -149,6 +150,18 @@ def is_remote(text: str) -> bool:
 def local_place(text: str) -> Place:
     """Return the place of a path of this machine; the filesystem starts at the root."""
     return Place(OSFS("/"), os.path.abspath(os.path.expanduser(text)))
+
+
+@contextmanager
+def needing_a_folder_for(target: Place, remedy: str = "") -> Iterator[None]:
+    """Where something cannot be made, say of the folder above it that it is missing, and not of what is to be made."""
+    try:
+        yield
+    except errors.ResourceNotFound as error:
+        if error.path != target.path:
+            raise
+        above = literal(f"there is no folder {dirname(target.path)}{remedy}")
+        raise errors.ResourceNotFound(target.path, msg=above) from error
 
 
 def connected(*, follow: bool = False) -> Callable[[Command], Command]:

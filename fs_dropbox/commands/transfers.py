@@ -10,7 +10,7 @@ import click
 from fs import errors
 from fs.path import basename
 
-from fs_dropbox.commands.locations import Session, connected, is_remote, local_place
+from fs_dropbox.commands.locations import Session, connected, is_remote, local_place, needing_a_folder_for
 from fs_dropbox.commands.looking import as_json
 from fs_dropbox.commands.output import Progress, human_size, print_json, summary_json, summary_text
 from fs_dropbox.mirroring import DEFAULT_WORKERS, Mirror
@@ -83,7 +83,8 @@ def _put_stream(target: Place, text: str, *, no_clobber: bool, quiet: bool) -> i
     if no_clobber and target.filesystem.exists(target.path):
         return 0
     progress = Progress("put", quiet=quiet)
-    written = write_stream(sys.stdin.buffer, target, advanced=progress.advanced)
+    with needing_a_folder_for(target):
+        written = write_stream(sys.stdin.buffer, target, advanced=progress.advanced)
     progress.finish()
     if not quiet:
         click.echo(f"{target.path}: {human_size(written)}")
@@ -124,7 +125,8 @@ def _transfer(
         progress.planned(info.size)
         step = Step(Action.COPY, source.path, info.size)
         try:
-            total.copied_bytes += copy_file(source, target, advanced=progress.advanced)
+            with needing_a_folder_for(target):
+                total.copied_bytes += copy_file(source, target, advanced=progress.advanced)
             total.copied += 1
         except (errors.FSError, OSError) as error:
             if len(pairs) == 1:

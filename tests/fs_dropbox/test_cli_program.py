@@ -87,10 +87,13 @@ def test_no_connection_yet_says_how_to_make_one(env: dict[str, str], command: tu
         (("mkdir", "/folder"), 1, "there is a folder /folder already"),
         (("cp", "/folder/file", "/none/file"), 4, "there is no folder /none"),
         (("mv", "/folder/file", "/none/file"), 4, "there is no folder /none"),
+        (("put", __file__, "/none/file"), 4, "there is no folder /none"),
+        (("put", "-", "/none/file"), 4, "there is no folder /none"),
+        (("get", "/folder/file", "/none/file"), 4, "there is no folder /none"),
         (("mv", "/folder/none", "/none"), 4, "there is no file or folder /folder/none"),
         (("ls", "/folder/../.."), 2, "the path /folder/../.. leads above the root"),
     ],
-    ids=lambda case: " ".join(case) if isinstance(case, tuple) else "",
+    ids=lambda case: f"{case[0]} {case[-1]}" if isinstance(case, tuple) else "",
 )
 def test_what_is_missing_or_in_the_way_is_named(
     env: dict[str, str], store: Connections, emulator: Emulator, arguments: tuple[str, ...], code: int, says: str
