@@ -3,6 +3,7 @@ leaves open, and fails in ways that servers and what is in front of them have. O
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.server
 import json
@@ -290,6 +291,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send(429, json.dumps({"error": reason}).encode(), {"Retry-After": "0"})
         elif "503" in odd.quirks and number % 4 == 0 and odd.may_hit(route):
             self.send(503, HTML, {"Content-Type": "text/html"})
+        elif "409 page" in odd.quirks and number % 4 == 0 and odd.may_hit(route):
+            self.send(409, HTML, {"Content-Type": "text/html"})
         elif "502 cut" in odd.quirks and number % 4 == 0 and odd.may_hit(route):
             self.send(502, HTML, {"Content-Type": "text/html", "Content-Length": "5000"})
             self.close_connection = True
@@ -330,6 +333,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         odd: OddServer = self.server.odd
         number = next(odd.answers)
+        if "gzip" in odd.quirks and "gzip" in self.headers.get("Accept-Encoding", ""):
+            body, headers = gzip.compress(body), {**headers, "Content-Encoding": "gzip"}
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.lower() if "strange" in odd.quirks else name, value)
