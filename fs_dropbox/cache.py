@@ -140,24 +140,30 @@ class MetadataCache:
                 for child in listing.children:
                     self._slots.pop(child, None)
 
-    def apply(self, entry: Entry, *, since: int | None = None) -> int:
+    def apply(self, entry: Entry, *, since: int | None = None) -> int | None:
         """Take over a change, local or foreign, in the order in which they happened (API facts, section 4).
 
         A file replaces what was there and drops its children, a folder keeps them, a deletion drops the whole subtree.
         With `since`, the epoch before the request that told of the change: where something newer is known of the key
-        by now, the two are in no known order, and the entry is forgotten instead, unless both say the same: most
-        often it is the echo of an own change. Returns the epoch of which what is known of the key is now.
+        by now, or of a folder above it that is gone, the two are in no known order, and the entry is forgotten instead,
+        unless both say the same: most often it is the echo of an own change. Returns the epoch of which what is known
+        of the key is now, None where it was not taken over.
         """
         with self._lock:
             key = entry.path_lower
             if since is not None:
                 if key in self._held:
                     self._bump_locked(key)
-                    return self._epoch
+                    return None
                 if max(self._changed.get(key, 0), self._changed_children.get(key, 0)) > since:
                     if not _is_same(self._get_locked(key), entry):
                         self._forget_locked(key)
-                    return self._epoch
+                    return None
+                if self._is_cut_off_locked((*ancestors(key), ""), since):
+                    if not isinstance(entry, DeletedEntry):
+                        self._revive_ancestors_locked(key)
+                    self._forget_locked(key)
+                    return None
             self._bump_locked(key)
             if isinstance(entry, DeletedEntry):
                 self._remove_locked(key, self._epoch)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from fs_dropbox.cache import ABSENT, MetadataCache
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
 from fs_dropbox.errors import ApiError, AuthError, TransportError, reason
-from fs_dropbox.paths import parent
+from fs_dropbox.paths import ancestors
 
 if TYPE_CHECKING:
     from fs_dropbox.client import Longpoll, Page
@@ -202,14 +202,15 @@ class ChangeFeed:
         """
         has_more, is_news = True, False
         asked_at = self._cache.epoch()
-        told_at: dict[str, int] = {}  # by key, and by the key of the folder
+        told_at: dict[str, int] = {}  # by key
         while has_more and not self._stop.is_set() and self._cursor is not None:
             page = self._client.list_folder_continue(self._cursor)
             for entry in page.entries:
                 is_news = is_news or self._is_news(entry)
                 key = entry.path_lower
-                told_at[key] = self._cache.apply(entry, since=told_at.get(key, asked_at))
-                told_at[parent(key)] = told_at[key]
+                since = max(told_at.get(each, asked_at) for each in (key, *ancestors(key)))
+                if (applied_at := self._cache.apply(entry, since=since)) is not None:
+                    told_at[key] = applied_at
             self._cursor = page.cursor
             if page.entries:  # an empty batch says that anything may have changed
                 self._notify(page.entries)

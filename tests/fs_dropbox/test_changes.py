@@ -124,6 +124,24 @@ def test_later_pages_from_before_an_own_change_do_not_undo_it(
     assert cache.get("/c") == file("/c")
 
 
+def test_later_pages_from_before_an_own_removal_bring_nothing_below_it_back(
+    journal: Journal, cache: MetadataCache, feed: ChangeFeed
+) -> None:
+    removed = DeletedEntry("folder", "/folder", "/folder")
+    feed.subscribe(lambda entries: cache.apply(removed) if entries[0] == file("/a") else None)
+    journal.add(file("/a"), file("/b"), file("/folder/in it"), file("/c"))
+    eventually(lambda: cache.get("/c") == file("/c"))
+    assert cache.get("/folder/in it") is None  # nobody knows which was first
+
+
+def test_what_replaces_a_removed_folder_is_known(journal: Journal, cache: MetadataCache, feed: ChangeFeed) -> None:
+    gone = DeletedEntry("folder", "/folder", "/folder")
+    journal.add(file("/folder/old"), gone, file("/folder/new"), file("/c"))
+    eventually(lambda: cache.get("/c") == file("/c"))
+    assert cache.get("/folder/new") == file("/folder/new")
+    assert cache.get("/folder") is not ABSENT
+
+
 def test_a_feed_that_was_never_started_costs_nothing(journal: Journal, cache: MetadataCache) -> None:
     feed = ChangeFeed(journal, cache)
     assert not feed.is_live
