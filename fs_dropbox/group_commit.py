@@ -203,7 +203,7 @@ class GroupCommit:
                 else []
             )
         except (ApiError, TransportError) as error:
-            if error.is_not_taken:
+            if error.is_not_taken and isinstance(error, TransportError):  # a bad request may be so by one of its names
                 self.shrink(1)
             results = [error] * len(ready)
         again: list[tuple[_Writer, bool]] = []

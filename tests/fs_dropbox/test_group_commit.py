@@ -97,10 +97,12 @@ def hold_first(account: Account, *, lost: str = "", error: Exception = RESET) ->
     return gate
 
 
-def burst(account: Account, count: int, *, lost: str = "", error: Exception = RESET) -> list[object]:
+def burst(
+    account: Account, count: int, *, lost: str = "", error: Exception = RESET, grouped: GroupCommit | None = None
+) -> list[object]:
     """Commit `count` files: one that is held up, the others while it is; return their results, errors as values."""
     gate = hold_first(account, lost=lost, error=error)
-    grouped = GroupCommit(account)
+    grouped = grouped or GroupCommit(account)
 
     def write(number: int) -> object:
         try:
@@ -152,6 +154,26 @@ def test_a_busy_namespace_is_tried_again_alone(account: Account) -> None:
 def test_a_group_that_was_not_committed_is_committed_one_by_one(account: Account) -> None:
     assert all(isinstance(result, FileEntry) for result in burst(account, 5, lost="finish_batch"))
     assert account.calls["upload"] == 5
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "most"),
+    [
+        ("finish_batch", ApiError("finish", ("bad_request",), status=400), group_commit.GROUP_FILES),
+        ("finish_batch", TransportError("protocol", status=404), 1),
+        ("append_batch", ApiError("append", ("bad_request",), status=400), 4),
+        ("append_batch", TransportError("protocol", status=413), 4),
+        ("start_batch", TransportError("server", status=501), 1),
+    ],
+    ids=str,
+)
+def test_a_shared_call_that_is_not_taken(account: Account, call: str, error: Exception, most: int) -> None:
+    """The files go one by one; what was wrong with one of their names says nothing of the next group."""
+    grouped = GroupCommit(account)
+    results = burst(account, 9, lost=call, error=error, grouped=grouped)
+    assert all(isinstance(result, FileEntry) for result in results)
+    assert (account.calls["upload"], len(account.files)) == (9, 9)
+    assert grouped.most_files == most
 
 
 def test_what_may_still_be_committed_is_not_committed_once_more(account: Account) -> None:
