@@ -62,6 +62,32 @@ class Parts:
         self.files.abort_all()
 
 
+@dataclass(frozen=True, slots=True)
+class _Roots:
+    """Makes what each root of an account has of its own; the rest they share."""
+
+    client: Client
+    uploader: Uploader
+    read_ahead: ThreadPoolExecutor
+    small: ThreadPoolExecutor
+    documents: Show
+    export: Sequence[str]
+    ttl_seconds: float
+
+    def layers(self, client: Client, catalog: Catalog) -> tuple[Documents, OpenFiles]:
+        """Return how documents are shown and files opened below a root."""
+        shown_as = Documents(client.export, self.small, show=self.documents, formats=self.export)
+        files = OpenFiles(client, catalog, self.uploader, shown_as, read_ahead=self.read_ahead, small=self.small)
+        return shown_as, files
+
+    def open(self, namespace_id: str) -> Shown:
+        """Return what is shown below the root of a namespace."""
+        rooted = self.client.rooted(namespace_id)
+        catalog = Catalog(rooted, MetadataCache(ttl_seconds=self.ttl_seconds), submit=self.small.submit)
+        shown_as, files = self.layers(rooted, catalog)
+        return Shown(catalog, shown_as, files.read, views={}, shared=None)
+
+
 def assemble(
     credentials: Credentials,
     *,
@@ -95,24 +121,14 @@ def assemble(
     read_ahead = ThreadPoolExecutor(READ_AHEAD_THREADS, thread_name_prefix="fs-dropbox-read")
     small = ThreadPoolExecutor(SMALL_FILE_THREADS, thread_name_prefix="fs-dropbox-small")
     catalog = Catalog(client, cache, on_use=feed.start if feed is not None else lambda: None, submit=small.submit)
-
-    def layers(client: Client, catalog: Catalog) -> tuple[Documents, OpenFiles]:
-        shown_as = Documents(client.export, small, show=documents, formats=export)
-        return shown_as, OpenFiles(client, catalog, uploader, shown_as, read_ahead=read_ahead, small=small)
-
-    def open_root(namespace_id: str) -> Shown:
-        rooted = client.rooted(namespace_id)
-        catalog = Catalog(rooted, MetadataCache(ttl_seconds=ttl_seconds), submit=small.submit)
-        shown_as, files = layers(rooted, catalog)
-        return Shown(catalog, shown_as, files.read, views={}, shared=None)
-
-    shown_as, files = layers(client, catalog)
+    roots = _Roots(client, uploader, read_ahead, small, documents, export, ttl_seconds)
+    shown_as, files = roots.layers(client, catalog)
     history = History(client, catalog, small)
     viewed: dict[str, View] = {
         VERSIONS: Versions(catalog, history, shown_as),
         DELETED: Deleted(catalog, history, shown_as),
     }
-    shared = SharedFolders(client.sharing.mountable_folders, open_root)
+    shared = SharedFolders(client.sharing.mountable_folders, roots.open)
     shown = Shown(catalog, shown_as, files.read, views=viewed if views else {}, shared=shared if views else None)
     return Parts(
         client=client,
