@@ -64,3 +64,8 @@ def path_error(kind: type[E], path: str, reason: str) -> E:
     error: E = made(path=path, msg="'{path}': {reason}")
     vars(error)["reason"] = reason
     return error
+
+
+def literal(text: str) -> str:
+    """Return a text as the message of an `fs.errors` error, which would take braces in it for placeholders."""
+    return text.replace("{", "{{").replace("}", "}}")

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 import fs.errors
 
 from fs_dropbox import authorization, error_table
+from fs_dropbox.conventions import literal
 
 TransportKind: TypeAlias = Literal[
     "connect",
@@ -254,16 +255,11 @@ def opening() -> Iterator[None]:
         if isinstance(error, TransportError) and error.kind in _ADVICE:
             text = f"{text}; {_ADVICE[error.kind]}"
         if not isinstance(error, ValueError) and (isinstance(error, TransportError) or error.is_transient):
-            failed = fs.errors.RemoteConnectionError(path="/", exc=error, msg=_literal(text))
+            failed = fs.errors.RemoteConnectionError(path="/", exc=error, msg=literal(text))
         else:
-            failed = fs.errors.CreateFailed(_literal(text), exc=error)
+            failed = fs.errors.CreateFailed(literal(text), exc=error)
         vars(failed)["reason"] = text
         raise failed from error
-
-
-def _literal(text: str) -> str:
-    """Return a text as PyFilesystem's errors want it: they format it."""
-    return text.replace("{", "{{").replace("}", "}}")
 
 
 def _explain(error: ApiError) -> tuple[type[fs.errors.FSError], str]:

@@ -15,7 +15,8 @@ from fs.info import Info
 from fs.path import abspath, frombase, isbase, normpath
 
 from fs_dropbox import paths
-from fs_dropbox.transfer import Place, StoppedError, literal
+from fs_dropbox.conventions import literal
+from fs_dropbox.transfer import Place, StoppedError
 
 _NAMESPACES: Final = ("basic", "details", "dropbox")
 

@@ -13,9 +13,10 @@ from typing import Final, Literal, TypeVar
 from fs import errors
 from fs.path import isparent, normpath
 
+from fs_dropbox.conventions import literal
 from fs_dropbox.inventory import Inventory, Node, fold, take_inventory
 from fs_dropbox.steps import Action, Observer, Step, Summary
-from fs_dropbox.transfer import Place, StoppedError, copy_file, hash_file, literal, snapshot
+from fs_dropbox.transfer import Place, StoppedError, copy_file, hash_file, snapshot
 
 DEFAULT_WORKERS: Final = 16
 # A file that waits for a round trip costs nothing but a thread, and uploads that wait together share their calls.

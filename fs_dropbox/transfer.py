@@ -17,6 +17,7 @@ from fs.base import FS
 from fs.path import abspath, basename, dirname, join, normpath, relpath
 
 from fs_dropbox.content_hash import ContentHash
+from fs_dropbox.conventions import literal
 
 CHUNK_BYTES: Final = 1024 * 1024
 PART_SUFFIX: Final = ".fs-dropbox-part"
@@ -119,11 +120,6 @@ def write_stream(
             if advanced is not None:
                 advanced(len(chunk))
     return written
-
-
-def literal(text: str) -> str:
-    """Return a text as the message of an `fs.errors` error, which would take braces in it for placeholders."""
-    return text.replace("{", "{{").replace("}", "}}")
 
 
 def _changed(source: Place) -> errors.OperationFailed:

@@ -10,8 +10,9 @@ from fs_dropbox import paths
 from fs_dropbox.commands.locations import Session, connected, needing_a_folder_for
 from fs_dropbox.commands.looking import ability
 from fs_dropbox.commands.output import human_size
+from fs_dropbox.conventions import literal
 from fs_dropbox.mirroring import Mirror
-from fs_dropbox.transfer import Place, copy_file, literal
+from fs_dropbox.transfer import Place, copy_file
 
 
 @click.command()

@@ -20,7 +20,8 @@ from fs.osfs import OSFS
 from fs.path import abspath, dirname, join, normpath, relpath
 
 from fs_dropbox.connections import Connections
-from fs_dropbox.transfer import Place, literal
+from fs_dropbox.conventions import literal
+from fs_dropbox.transfer import Place
 
 # A name, a colon, then a path from the root or nothing.
 _NAMED = re.compile(r"(?P<name>[^/:]*):(?P<path>(/.*)?)", re.DOTALL)

@@ -28,8 +28,9 @@ from fs_dropbox.commands.output import (
     table,
     time_text,
 )
+from fs_dropbox.conventions import literal
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry
-from fs_dropbox.transfer import CHUNK_BYTES, Place, literal
+from fs_dropbox.transfer import CHUNK_BYTES, Place
 
 _NAMESPACES = ("basic", "details", "dropbox")
 _LOOK_SECONDS = 0.2
