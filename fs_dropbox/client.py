@@ -199,16 +199,12 @@ class Client:
         """Start an upload session; a concurrent one takes appends in parallel and in any order."""
         kind = "concurrent" if concurrent else "sequential"
         argument = {"close": False, "session_type": {".tag": kind}}
-        return self._caller.call(
-            routes.SESSION_START, argument, data=b"", decode=lambda result: str(result["session_id"])
-        )
+        return self._caller.call(routes.SESSION_START, argument, data=b"", decode=results.decode_session)
 
     def session_upload(self, data: bytes) -> str:
         """Bring a whole content into a session of its own, closed (at most 150 MiB)."""
         argument = {"close": True, "content_hash": ContentHash(data).hexdigest()}
-        return self._caller.call(
-            routes.SESSION_START, argument, data=data, decode=lambda result: str(result["session_id"])
-        )
+        return self._caller.call(routes.SESSION_START, argument, data=data, decode=results.decode_session)
 
     def session_append(self, session_id: str, offset: int, data: bytes, close: bool) -> None:
         """Add bytes to a session; in a concurrent one at multiples of 4 MiB, and as many, but for the one that closes.
