@@ -29,7 +29,11 @@ def unit(tmp_path: Path) -> Path:
 @pytest.mark.interop
 def test_systemd_takes_every_line_of_the_unit(unit: Path) -> None:
     done = subprocess.run(
-        [client("systemd-analyze"), "verify", "--man=no", unit], capture_output=True, text=True, timeout=120, check=False
+        [client("systemd-analyze"), "verify", "--man=no", unit],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert (done.returncode, done.stdout) == (0, "")
     assert unit.name not in done.stderr
