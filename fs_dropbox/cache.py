@@ -6,7 +6,7 @@ import enum
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -27,6 +27,7 @@ class Absence(enum.Enum):
 
 ABSENT: Final = Absence.ABSENT
 _EPOCHS_KEPT: Final = 20_000
+_NOTHING: Final[Mapping[str, int]] = {}
 
 
 @dataclass(slots=True)
@@ -140,14 +141,15 @@ class MetadataCache:
                 for child in listing.children:
                     self._slots.pop(child, None)
 
-    def apply(self, entry: Entry, *, since: int | None = None) -> int | None:
+    def apply(self, entry: Entry, *, since: int | None = None, told_at: Mapping[str, int] = _NOTHING) -> int | None:
         """Take over a change, local or foreign, in the order in which they happened (API facts, section 4).
 
         A file replaces what was there and drops its children, a folder keeps them, a deletion drops the whole subtree.
         With `since`, the epoch before the request that told of the change: where something newer is known of the key
         by now, or of a folder above it that is gone, the two are in no known order, and the entry is forgotten instead,
-        unless both say the same: most often it is the echo of an own change. Returns the epoch of which what is known
-        of the key is now, None where it was not taken over.
+        unless both say the same: most often it is the echo of an own change. `told_at` are the epochs of what the same
+        answers have told before, by key: of that key alone, nothing older is newer than they are. Returns the epoch of
+        which what is known of the key is now, None where it was not taken over.
         """
         with self._lock:
             key = entry.path_lower
@@ -155,11 +157,12 @@ class MetadataCache:
                 if key in self._held:
                     self._bump_locked(key)
                     return None
-                if max(self._changed.get(key, 0), self._changed_children.get(key, 0)) > since:
+                known_at = max(self._changed.get(key, 0), self._changed_children.get(key, 0))
+                if known_at > told_at.get(key, since):
                     if not _is_same(self._get_locked(key), entry):
                         self._forget_locked(key)
                     return None
-                if self._is_cut_off_locked((*ancestors(key), ""), since):
+                if any(self._cut_off.get(each, 0) > told_at.get(each, since) for each in (*ancestors(key), "")):
                     if not isinstance(entry, DeletedEntry):
                         self._revive_ancestors_locked(key)
                     self._forget_locked(key)

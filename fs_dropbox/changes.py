@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final, Protocol
 from fs_dropbox.cache import ABSENT, MetadataCache
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
 from fs_dropbox.errors import ApiError, AuthError, TransportError, reason
-from fs_dropbox.paths import ancestors
 
 if TYPE_CHECKING:
     from fs_dropbox.client import Longpoll, Page
@@ -207,10 +206,9 @@ class ChangeFeed:
             page = self._client.list_folder_continue(self._cursor)
             for entry in page.entries:
                 is_news = is_news or self._is_news(entry)
-                key = entry.path_lower
-                since = max(told_at.get(each, asked_at) for each in (key, *ancestors(key)))
-                if (applied_at := self._cache.apply(entry, since=since)) is not None:
-                    told_at[key] = applied_at
+                applied_at = self._cache.apply(entry, since=asked_at, told_at=told_at)
+                if applied_at is not None:
+                    told_at[entry.path_lower] = applied_at
             self._cursor = page.cursor
             if page.entries:  # an empty batch says that anything may have changed
                 self._notify(page.entries)

@@ -14,7 +14,7 @@ from fs_dropbox import changes
 from fs_dropbox.cache import ABSENT, MetadataCache
 from fs_dropbox.changes import ChangeFeed
 from fs_dropbox.client import Longpoll, Page
-from fs_dropbox.entries import DeletedEntry, Entry, FileEntry
+from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
 from fs_dropbox.errors import ApiError, AuthError, TransportError
 from tests.waiting import DEADLINE_SECONDS, eventually
 
@@ -132,6 +132,19 @@ def test_later_pages_from_before_an_own_removal_bring_nothing_below_it_back(
     journal.add(file("/a"), file("/b"), file("/folder/in it"), file("/c"))
     eventually(lambda: cache.get("/c") == file("/c"))
     assert cache.get("/folder/in it") is None  # nobody knows which was first
+
+
+def test_pages_that_tell_of_a_folder_first_do_not_undo_an_own_removal_in_it(
+    journal: Journal, cache: MetadataCache, feed: ChangeFeed
+) -> None:
+    removed = DeletedEntry("sub", "/folder/mid/sub", "/folder/mid/sub")
+    feed.subscribe(lambda entries: cache.apply(removed) if entries[0] == file("/a") else None)
+    folders = [FolderEntry(path.rpartition("/")[2], path, path, path) for path in ("/folder", "/folder/mid/sub")]
+    journal.add(file("/a"), file("/b"), *folders, file("/folder/mid/sub/in it"), file("/c"))
+    eventually(lambda: cache.get("/c") == file("/c"))
+    assert cache.get("/folder") == folders[0]
+    assert cache.get("/folder/mid/sub") is None  # nobody knows which was first
+    assert cache.get("/folder/mid/sub/in it") is None
 
 
 def test_what_replaces_a_removed_folder_is_known(journal: Journal, cache: MetadataCache, feed: ChangeFeed) -> None:
