@@ -24,18 +24,12 @@ class DropboxSubFS(SubFS[Any]):
 
     def cached_info(self, path: str, namespaces: Collection[str] | None = None) -> Info | None:
         """Return what `getinfo` would, None where Dropbox would have to be asked; see `DropboxFS.cached_info`."""
-        self.check()
-        _fs, _path = self.delegate_path(path)
-        with unwrap_errors(path):
-            found: Info | None = _fs.cached_info(_path, namespaces)
+        found: Info | None = self._delegated("cached_info", path, namespaces)
         return found
 
     def cached_listing(self, path: str, namespaces: Collection[str] | None = None) -> list[Info] | None:
         """Return what `scandir` would, None where Dropbox would have to be asked; see `DropboxFS.cached_listing`."""
-        self.check()
-        _fs, _path = self.delegate_path(path)
-        with unwrap_errors(path):
-            found: list[Info] | None = _fs.cached_listing(_path, namespaces)
+        found: list[Info] | None = self._delegated("cached_listing", path, namespaces)
         return found
 
     def upload_files(self, files: Iterable[File]) -> Iterator[tuple[int, Exception | None]]:

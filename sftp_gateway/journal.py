@@ -50,6 +50,9 @@ __all__ = [
     "Totals",
 ]
 
+# Parameters: now, passed over up to how many bytes, whatever the mode.
+_DUE = "state = 'pending' AND not_before <= ? AND NOT (size <= ? AND (? OR mode = 'replace'))"
+
 
 class Journal:
     """The pending files of one account, by path and in order.
@@ -281,21 +284,19 @@ class Journal:
 
         Without `any_mode`, only those of them do not that replace whatever is there.
         """
-        due = "state = 'pending' AND not_before <= ? AND NOT (size <= ? AND (? OR mode = 'replace'))"
         counted = "count(*), coalesce(sum(size), 0), coalesce(min(acknowledged), 0), coalesce(max(acknowledged), 0)"
         counted += ", coalesce(max(attempts), 0), coalesce(max(hurried), 0)"
         retry = "SELECT min(not_before) FROM files WHERE state = 'pending' AND not_before > ?"
         values = (now, now, passed_over, any_mode)
-        row = self._file.select(f"SELECT {counted}, ({retry}) FROM files WHERE {due}", *values)[0]
+        row = self._file.select(f"SELECT {counted}, ({retry}) FROM files WHERE {_DUE}", *values)[0]
         count, size, oldest, latest, attempts, hurried, retry_at = row
         return Outlook(count, size, oldest, latest, attempts, bool(hurried), retry_at)
 
     def due(self, now: float, passed_over: int, *, any_mode: bool, limit: int) -> list[Pending]:
         """Return the first of each path that may be sent now, in order, but for those that `outlook` does not count."""
         return self._select(
-            "state = 'pending' AND not_before <= ? AND NOT (size <= ? AND (? OR mode = 'replace'))"
-            " AND NOT EXISTS (SELECT 1"
-            f" FROM files AS earlier WHERE earlier.key = files.key AND earlier.turn < files.turn AND earlier.{LIVE})"
+            f"{_DUE} AND NOT EXISTS (SELECT 1 FROM files AS earlier"
+            f" WHERE earlier.key = files.key AND earlier.turn < files.turn AND earlier.{LIVE})"
             " ORDER BY turn LIMIT ?",
             *(now, passed_over, any_mode, limit),
         )

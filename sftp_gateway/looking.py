@@ -96,24 +96,25 @@ class Looking:
 
     def scan(self, path: str) -> Iterator[tuple[str, Attributes]]:
         """Yield name and attributes of everything in a directory, what is being written included."""
-        if self._follow is not None:
-            self._follow(at_once=True)
-        drafts = self._overlay.children(path)
+        drafts = self._drafts_in(path)
         infos = self._filesystem.scandir(path, namespaces=["details"]) if self._atomic else self._all_infos(path)
         yield from self._with_drafts(infos, drafts, self._filesystem.getinfo)
 
     def quick_scan(self, path: str) -> Iterator[tuple[str, Attributes]] | None:
         """Return what `scan` yields if that is possible without waiting."""
-        if self._cached_listing is None:
+        if self._cached_listing is None or self._cached_info is None:
             return None
-        if self._follow is not None:
-            self._follow(at_once=True)
-        drafts = self._overlay.children(path)
+        drafts = self._drafts_in(path)
         infos = self._cached_listing(path, ["details"])
         return None if infos is None else self._with_drafts(infos, drafts, self._cached_info)
 
+    def _drafts_in(self, path: str) -> dict[str, Draft]:
+        if self._follow is not None:
+            self._follow(at_once=True)
+        return self._overlay.children(path)
+
     def _with_drafts(
-        self, infos: Iterable[Info], drafts: dict[str, Draft], find: Callable[[str, list[str]], Info | None] | None
+        self, infos: Iterable[Info], drafts: dict[str, Draft], find: Callable[[str, list[str]], Info | None]
     ) -> Iterator[tuple[str, Attributes]]:
         for info in infos:
             raw: Any = info.raw
@@ -159,11 +160,9 @@ class Looking:
             return infos
 
 
-def _now(
-    name: str, draft: Draft, find: Callable[[str, list[str]], Info | None] | None
-) -> Iterator[tuple[str, Attributes]]:
+def _now(name: str, draft: Draft, find: Callable[[str, list[str]], Info | None]) -> Iterator[tuple[str, Attributes]]:
     """Yield what is there of a draft, or in its place when it has ended after its directory was read."""
-    if draft.state is not State.ENDED or find is None:
+    if draft.state is not State.ENDED:
         yield name, _of_draft(draft)
         return
     with contextlib.suppress(errors.FSError):  # removed, or given up

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -50,19 +50,11 @@ class Sender:
     ) -> Iterator[tuple[Pending, Exception | None]]:
         staged = [pending for pending in sending if pending.staged is not None]
         new = [pending for pending in sending if pending.staged is None]
-        unknown = dict(enumerate(new))
-        failure: Exception = errors.OperationFailed(msg="the storage said nothing of it")
-        try:
-            for index, token in self._filesystem.stage_files([self._source(pending) for pending in new]):
-                pending = unknown.pop(index)
-                if isinstance(token, Exception):
-                    yield pending, token
-                else:
-                    staged.append(replace(pending, staged=token))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the rest is tried again
-            failure = error
-        for pending in unknown.values():
-            yield pending, failure
+        for pending, token in _answered(new, self._filesystem.stage_files, map(self._source, new)):
+            if isinstance(token, Exception):
+                yield pending, token
+            else:
+                staged.append(replace(pending, staged=token))
         if new:
             self._journal.note_staged({pending.id: pending.staged for pending in staged})
         gone = []
@@ -92,25 +84,17 @@ class Sender:
             try:
                 self._filesystem.makedirs(dirname(pending.path), recreate=True)
                 housed.append(pending)
-            except Exception as error:  # noqa: BLE001 - as above
+            except Exception as error:  # noqa: BLE001 - it is noted and tried again
                 yield pending, error
         yield from self._ask(housed)
 
     def _ask(self, staged: list[Pending]) -> Iterator[tuple[Pending, bool | Exception]]:
-        left = dict(enumerate(staged))
-        failure: Exception = errors.OperationFailed(msg="the storage said nothing of it")
         expected = {"replace": None, "create": ""}
         files = [
             (pending.path, pending.staged, _moment(pending), expected.get(pending.mode, pending.expected))
             for pending in staged
         ]
-        try:
-            for index, outcome in self._filesystem.commit_files(files) if files else ():
-                yield left.pop(index), outcome
-        except Exception as error:  # noqa: BLE001 - as above
-            failure = error
-        for pending in left.values():
-            yield pending, failure
+        yield from _answered(staged, self._filesystem.commit_files, files)
 
     def _source(self, pending: Pending) -> tuple[Any, int]:
         return functools.partial(self._journal.open, pending), pending.size
@@ -118,18 +102,10 @@ class Sender:
     # -- in bulk
 
     def _send_in_bulk(self, sending: Sequence[Pending]) -> Iterator[tuple[Pending, Exception | None]]:
-        left = dict(enumerate(sending))
-        failure: Exception = errors.OperationFailed(msg="the storage said nothing of it")
         files = [(pending.path, *self._source(pending), _moment(pending)) for pending in sending]
-        try:
-            for index, error in self._filesystem.upload_files(files):
-                pending = left.pop(index)
-                # A folder that somebody has removed is made again.
-                yield pending, self._try(pending) if isinstance(error, errors.ResourceNotFound) else error
-        except Exception as error:  # noqa: BLE001 - whatever it is, the rest is tried again
-            failure = error
-        for pending in left.values():
-            yield pending, failure
+        for pending, error in _answered(sending, self._filesystem.upload_files, files):
+            # A folder that somebody has removed is made again.
+            yield pending, self._try(pending) if isinstance(error, errors.ResourceNotFound) else error
 
     # -- one by one
 
@@ -159,6 +135,21 @@ class Sender:
                 abort(file)
                 raise
             file.close()
+
+
+def _answered(
+    files: Sequence[Pending], ask: Callable[[list[Any]], Iterable[tuple[int, Any]]], questions: Iterable[Any]
+) -> Iterator[tuple[Pending, Any]]:
+    """Ask the storage something of each file; yield each once, with the answer, or with why there was none."""
+    left = dict(enumerate(files))
+    failure: Exception = errors.OperationFailed(msg="the storage said nothing of it")
+    try:
+        for index, answer in ask(list(questions)) if files else ():
+            yield left.pop(index), answer
+    except Exception as error:  # noqa: BLE001 - whatever it is, the rest is tried again
+        failure = error
+    for pending in left.values():
+        yield pending, failure
 
 
 def _moment(pending: Pending) -> datetime:
