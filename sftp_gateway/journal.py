@@ -15,6 +15,7 @@ from sftp_gateway.journal_rows import (
     AT_OR_BELOW,
     COLUMNS,
     LIVE,
+    MAY_CHANGE,
     BeingSentError,
     ConflictError,
     DeliveredError,
@@ -69,6 +70,8 @@ class Journal:
         self._file = JournalFile(folder, create=create)
         self.wait = self._file.wait
         self.pause = self._file.pause
+        self.note = self._file.note
+        self.noted = self._file.noted
 
     def close(self) -> None:
         """Let go of the files. Idempotent."""
@@ -230,6 +233,11 @@ class Journal:
         self.bell.ring()
         return done
 
+    def set_modified(self, path: str, modified: int) -> None:
+        """Give what is pending at `path` another time, unless the storage has a part in it already."""
+        latest = "turn = (SELECT max(turn) FROM files WHERE key = ? AND hidden = 0)"
+        self._execute(f"UPDATE files SET modified = ? WHERE {latest} AND {MAY_CHANGE}", modified, self._fold(path))
+
     def discard(self, path: str, *, committed: bool) -> bool:
         """Drop what is pending at `path`, if the storage has no part in that; tell whether. Raises `BeingSentError`."""
         key = self._fold(path)
@@ -368,16 +376,6 @@ class Journal:
         done, dropped = self._file.change(work)
         self.vault.remove(dropped)
         return done
-
-    def note(self, name: str, value: str) -> None:
-        """Keep a fact about the journal as a whole."""
-        if self.noted(name) != value:
-            self._execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", f"note {name}", value)
-
-    def noted(self, name: str) -> str:
-        """Return such a fact; "" where it was never noted."""
-        rows = self._file.select("SELECT value FROM facts WHERE name = ?", f"note {name}")
-        return str(rows[0][0]) if rows else ""
 
     # -- within
 

@@ -135,6 +135,17 @@ class JournalFile:
             raise change.error
         return change.result
 
+    def note(self, name: str, value: str) -> None:
+        """Keep a fact about the journal as a whole."""
+        if self.noted(name) != value:
+            fact = (f"note {name}", value)
+            self.change(lambda db: db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", fact).rowcount)
+
+    def noted(self, name: str) -> str:
+        """Return such a fact; "" where it was never noted."""
+        rows = self.select("SELECT value FROM facts WHERE name = ?", f"note {name}")
+        return str(rows[0][0]) if rows else ""
+
     def wait(self, done: Callable[[], _T], seconds: float) -> _T:
         """Return what `done` returns once that is true, or when `seconds` are over; also follows other processes."""
         deadline = time.monotonic() + seconds

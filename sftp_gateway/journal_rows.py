@@ -57,6 +57,11 @@ class Pending:
         return self.state == "failed"
 
     @property
+    def may_change(self) -> bool:
+        """Whether the storage has no part in it yet, so that its time may be another one."""
+        return self.state == "pending" and self.staged is None
+
+    @property
     def is_out(self) -> bool:
         """Whether the storage may store it at any moment, although nobody asks for that now."""
         return self.staged is not None and not self.failed
@@ -111,6 +116,7 @@ class Totals:
 
 
 LIVE = "state != 'failed'"
+MAY_CHANGE = "state = 'pending' AND staged IS NULL"  # as `Pending.may_change`
 _NAMES = tuple(field.name for field in fields(Pending))
 COLUMNS = ", ".join(_NAMES)
 AT_OR_BELOW = "(key = ? OR (key > ? AND key < ?))"

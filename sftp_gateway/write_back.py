@@ -268,8 +268,12 @@ class WriteBackFS(FS):
         self.journal.hide_failed(dst_path)
 
     def setinfo(self, path: str, info: Mapping[str, Mapping[str, object]]) -> None:
+        """Set the time that a pending file will have; nothing else of it can be set."""
+        modified: Any = info.get("details", {}).get("modified")
         if self._find(path) is None:
             self._inner.setinfo(path, info)
+        elif modified is not None:
+            self.journal.set_modified(path, int(modified))
 
     # -- between journal and storage
 
@@ -389,7 +393,7 @@ def _info(pending: Pending, name: str | None = None) -> Info:
                 "type": int(ResourceType.file),
                 "size": pending.size,
                 "modified": pending.modified,
-                "_write": [],
+                "_write": ["modified"] if pending.may_change else [],
             },
         }
     )

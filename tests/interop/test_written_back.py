@@ -91,6 +91,21 @@ def test_names_and_content_are_changed_before_anything_is_delivered(patient: Sta
     assert patient.control.metadata("/folder/old")["client_modified"] == "2017-07-14T02:40:00Z"
 
 
+@pytest.mark.usefixtures("gateway")
+def test_times_that_come_after_close_are_kept(bare_stack: Stack) -> None:
+    """rclone sets them so, as WinSCP and FileZilla do: nothing is sent again, and Dropbox has the times."""
+    for name, moment in (("one", 1_500_000_000), ("folder/two", 1_500_000_001)):
+        os.utime(bare_stack.write(f"tree/{name}", name.encode()), (moment, moment))
+    rclone(bare_stack, "sync", "tree", "box:there")
+    assert bare_stack.stored("/there") == digests(bare_stack.folder / "tree")
+    assert bare_stack.control.metadata("/there/one")["client_modified"] == "2017-07-14T02:40:00Z"
+    assert bare_stack.control.metadata("/there/folder/two")["client_modified"] == "2017-07-14T02:40:01Z"
+    bare_stack.control.reset_counts()
+    rclone(bare_stack, "sync", "tree", "box:there")
+    assert bare_stack.stored("/there") == digests(bare_stack.folder / "tree")
+    assert bare_stack.commits() == 0
+
+
 def test_a_full_dropbox_is_told_by_no_close(gateway: SFTPGateway, bare_stack: Stack) -> None:
     dropbox = bare_stack.emulator.control
     content = bare_stack.write("file", os.urandom(1000)).read_bytes()

@@ -224,6 +224,37 @@ def test_pending_files_are_seen_by_all_sessions_with_size_and_time(filesystem: B
     assert not filesystem.happened("pread"), "it was read from local disk"
 
 
+def test_a_time_that_comes_after_close_travels_with_the_delivery(filesystem: BulkFS, start: Start) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    put(client, "/f", b"first")
+    client.utime("/f", (1_500_000_000, 1_500_000_000))
+    put(client, "/f", b"second")
+    client.utime("/F", (1_600_000_000, 1_600_000_001.5))
+    assert client.stat("/f").st_mtime == 1_600_000_001
+    assert [pending.modified for pending in serving.pending()] == [1_500_000_000, 1_600_000_001]
+    with client.open("/f") as file:
+        file.utime((1_600_000_000, 1_600_000_002))
+    serving.journal.hurry()
+    serving.settled()
+    assert client.stat("/f").st_mtime == 1_600_000_002
+    assert contents(filesystem, "/f") == b"second"
+    assert len(filesystem.happened("arrival")) == 2
+
+
+def test_a_time_that_comes_while_a_file_is_being_sent_changes_nothing(filesystem: BulkFS, start: Start) -> None:
+    serving = start()
+    client = serving.client()
+    with filesystem.stalled("arrival", "/f"):
+        put(client, "/f", b"content")
+        eventually(lambda: bool(filesystem.happened("arrival")), "it was not sent")
+        before = client.stat("/f").st_mtime
+        client.utime("/f", (1_500_000_000, 1_500_000_000))
+        assert client.stat("/f").st_mtime == before
+    serving.settled()
+    assert client.stat("/f").st_mtime == before
+
+
 def test_a_reader_goes_on_after_the_delivery(filesystem: BulkFS, start: Start) -> None:
     for size in (1000, 300_000):
         serving = start(delay_seconds=60.0)
