@@ -110,13 +110,14 @@ class MetadataCache:
         """Store the answer to a request that was sent at `epoch`."""
         with self._lock:
             key = entry.path_lower
-            if not self._is_stale_locked(key, epoch):
+            is_denied = isinstance(entry, FileEntry) and self._changed_children.get(key, 0) > epoch
+            if not is_denied and not self._is_stale_locked(key, epoch):
                 self._store_locked(key, entry, epoch)
 
     def put_absent(self, key: str, epoch: int) -> None:
         """Store that there is nothing at `key`."""
         with self._lock:
-            if not self._is_stale_locked(key, epoch):
+            if self._changed_children.get(key, 0) <= epoch and not self._is_stale_locked(key, epoch):
                 self._remove_locked(key, epoch)
 
     @property
@@ -302,6 +303,9 @@ class MetadataCache:
 
     def _update_locked(self, key: str, children: dict[str, Present], epoch: int) -> bool:
         """Bring what was asked for at `epoch` up to date; False where what has changed since is not known any more."""
+        for folder in [each for each in self._changed_children if each and parent(each) == key]:
+            if folder not in children and self._changed_children[folder] > epoch:  # it was there then
+                return False
         for child in [each for each in self._changed if parent(each) == key and each != key]:
             changed = self._changed.get(child, 0)
             if changed <= epoch:
@@ -323,16 +327,26 @@ class MetadataCache:
             del self._listings[key]
 
     def _revive_ancestors_locked(self, key: str) -> None:
-        """Something exists at `key`, so every folder above does: forget what says otherwise."""
+        """Something exists at `key`, so every folder above does: forget what says otherwise.
+
+        They may have come into being together with it: those below the first that is known count as changed, too.
+        """
+        is_known = False
         for above in ancestors(key):
             slot = self._slot_locked(above)
             if slot is not None and not isinstance(slot.value, FolderEntry):
                 self._bump_locked(above)
                 del self._slots[above]
+                slot = None
             listing = self._listing_locked(parent(above))
             if listing is not None and not isinstance(listing.children.get(above), FolderEntry):
                 self._bump_locked(above)
                 del self._listings[parent(above)]
+                listing = None
+            is_known = is_known or slot is not None or listing is not None
+            if not is_known:
+                self._epoch += 1
+                self._note_locked(self._changed_children, parent(above))
 
     def _forget_locked(self, key: str) -> None:
         self._bump_locked(key)
@@ -355,10 +369,13 @@ class MetadataCache:
 
     def _bump_locked(self, key: str) -> None:
         self._epoch += 1
-        for table, changed in ((self._changed, key), (self._changed_children, parent(key))):
-            if len(table) == _EPOCHS_KEPT and changed not in table:
-                self._floor = self._epoch  # an epoch is about to be lost: be strict with everything under way
-            table[changed] = self._epoch
+        self._note_locked(self._changed, key)
+        self._note_locked(self._changed_children, parent(key))
+
+    def _note_locked(self, table: LRUCache[str, int], key: str) -> None:
+        if len(table) == _EPOCHS_KEPT and key not in table:
+            self._floor = self._epoch  # an epoch is about to be lost: be strict with everything under way
+        table[key] = self._epoch
 
     def _is_stale_locked(self, key: str, epoch: int) -> bool:
         if epoch < self._floor or self._changed.get(key, 0) > epoch:

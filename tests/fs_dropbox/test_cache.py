@@ -189,6 +189,29 @@ def test_an_entry_revives_the_folders_above_it(cache: MetadataCache) -> None:
     assert cache.get("/d") is None
 
 
+def test_an_answer_from_before_an_entry_denies_no_folder_above_it(cache: MetadataCache) -> None:
+    """Creating something creates what is missing above it."""
+    epoch = cache.epoch()
+    cache.apply_created(folder("/a/b/c"), cache.epoch())
+    cache.put_listing("/a", [folder("/a/other")], epoch)
+    cache.put_absent("/a/b", epoch)
+    cache.put_absent("/a", epoch)
+    assert cache.get("/a/b/x") is None
+    assert isinstance(cache.get("/a/b/c"), FolderEntry)
+    assert cache.listing("/a") is None
+    now = cache.epoch()
+    cache.put_listing("/a", [folder("/a/b"), folder("/a/other")], now)
+    assert isinstance(cache.get("/a/b"), FolderEntry)
+
+
+def test_what_is_put_into_a_known_folder_keeps_no_answer_about_those_above_out(cache: MetadataCache) -> None:
+    epoch = cache.epoch()
+    cache.put(folder("/a/b"), epoch)
+    cache.apply(file("/a/b/f"))
+    cache.put_listing("/a", [folder("/a/b")], epoch)
+    assert cache.listing("/a") == [folder("/a/b")]
+
+
 def test_a_feed_answer_older_than_an_own_change_is_not_taken_over(cache: MetadataCache) -> None:
     """The echo of our first version may come after our second; which of them is newer, nothing tells."""
     epoch = cache.epoch()
