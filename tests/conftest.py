@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,11 @@ from pathlib import Path
 import pytest
 
 LEAK_DEADLINE_SECONDS = 30.0
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for whatever a shell runs in the background
+    # Programs that the tests start would inherit that, and never see a Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _open_sockets() -> set[str]:
