@@ -9,6 +9,7 @@ import json
 import logging
 import logging.handlers
 import os
+import re
 import sys
 import time
 import traceback
@@ -19,6 +20,8 @@ from typing import Any, Final, TextIO
 from sftp_gateway.events import Listener, Transfer
 
 HIDDEN: Final = "***"
+
+_PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+")  # printable ASCII but for space, quotes, "=" and the backslash
 
 _logger = logging.getLogger("sftp_gateway")
 
@@ -131,6 +134,8 @@ def set_up_logging(level: str, style: str, stream: TextIO | None = None, *, file
 
     Raises OSError when the file cannot be opened; all is as before then.
     """
+    # Nothing of this is shown; not to find it out for each line is what the documentation of logging advises.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = LogFile(file) if file else logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JSONFormatter() if style == "json" else TextFormatter())
     root = logging.getLogger()
@@ -162,8 +167,7 @@ def _value(key: str, value: Any) -> str:
         return _rate(value)
     if not isinstance(value, str):
         return str(value)
-    plain = value.isascii() and value.isprintable() and not any(character in value for character in ' "=\\')
-    return value if plain and value else json.dumps(_one_line(value), ensure_ascii=False)
+    return value if _PLAIN.fullmatch(value) else json.dumps(_one_line(value), ensure_ascii=False)
 
 
 def _rate(bytes_per_second: float) -> str:
@@ -176,6 +180,8 @@ def _rate(bytes_per_second: float) -> str:
 
 def _one_line(text: str) -> str:
     """Escape what could forge a line or steer a terminal: everything that is not printable."""
+    if text.isprintable():  # as nearly all are
+        return text
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
     )
