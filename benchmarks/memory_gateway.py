@@ -1,13 +1,15 @@
 """Our gateway over a filesystem in memory that costs nothing, as `python -m benchmarks.memory_gateway`.
 
-PyFilesystem's own memory filesystem would be most of what is measured.
+It is `nothing://`, or `nothing://?room=BYTES` with memory for so many bytes from the beginning. PyFilesystem's own
+memory filesystem would be most of what is measured.
 """
 
 from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +25,58 @@ from fs.subfs import SubFS
 from sftp_gateway.__main__ import main
 
 URL = "nothing://"
+
+
+_BLOCK_BYTES = 2**20
+
+
+class _Blocks:
+    """Memory that is there already: to be given fresh pages costs as much as all that a gateway does with a byte."""
+
+    def __init__(self, room: int) -> None:
+        """Begin with `room` bytes; more are made where they do not suffice."""
+        self._spare = deque(bytearray(b"\1") * _BLOCK_BYTES for _ in range(-(-room // _BLOCK_BYTES)))
+
+    def take(self) -> bytearray:
+        """Return a block with anything in it, or one that is to grow."""
+        return self._spare.pop() if self._spare else bytearray()
+
+    def give_back(self, blocks: Iterable[bytearray]) -> None:
+        """Have blocks used again."""
+        self._spare.extend(blocks)
+
+
+class _Content:
+    """The bytes of a file, whose blocks are given back when nobody has it any more."""
+
+    def __init__(self, blocks: _Blocks) -> None:
+        self.size = 0
+        self._source = blocks
+        self._blocks: list[bytearray] = []
+
+    def __del__(self) -> None:
+        self._source.give_back(self._blocks)
+
+    def append(self, data: Any) -> None:
+        with memoryview(data) as rest:
+            done = 0
+            while done < len(rest):
+                start = self.size % _BLOCK_BYTES
+                if not start:
+                    self._blocks.append(self._source.take())
+                count = min(len(rest) - done, _BLOCK_BYTES - start)
+                self._blocks[-1][start : start + count] = rest[done : done + count]
+                done += count
+                self.size += count
+
+    def read(self, offset: int, size: int) -> bytes:
+        end = min(offset + size, self.size)
+        pieces = []
+        while offset < end:
+            number, start = divmod(offset, _BLOCK_BYTES)
+            pieces.append(memoryview(self._blocks[number])[start : start + end - offset])
+            offset += len(pieces[-1])
+        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
 
 
 class FreeFS(FS):
@@ -43,11 +97,12 @@ class FreeFS(FS):
         "atomic_writes": True,
     }
 
-    def __init__(self) -> None:
+    def __init__(self, room: int = 0) -> None:
         super().__init__()
+        self.blocks = _Blocks(room)
         self._infos = {"/": _info("", None)}  # by path
         self._folders: dict[str, dict[str, Info]] = {"/": {}}  # by path, then by name
-        self._contents: dict[str, bytearray] = {}
+        self._contents: dict[str, _Content] = {}
 
     def validatepath(self, path: str) -> str:
         if path in self._infos:  # as nearly all are
@@ -125,7 +180,7 @@ class FreeFS(FS):
             del self._folders[path]
             self._hide(path)
 
-    def keep(self, path: str, content: bytearray, modified: datetime | None) -> None:
+    def keep(self, path: str, content: _Content, modified: datetime | None) -> None:
         """Make `content` the file at a normal path."""
         with self._lock:
             self._folder(dirname(path))
@@ -152,13 +207,13 @@ class FreeFS(FS):
         del self._folder(dirname(path))[basename(path)]
 
 
-def _info(name: str, content: bytearray | None, modified: float | None = None) -> Info:
+def _info(name: str, content: _Content | None, modified: float | None = None) -> Info:
     """Return the Info of a file, or of a folder if it has no content."""
     is_folder = content is None
     details = {
         "_write": ["modified"],
         "type": int(ResourceType.directory if is_folder else ResourceType.file),
-        "size": len(content or b""),
+        "size": 0 if content is None else content.size,
         "modified": time.time() if modified is None else modified,
     }
     return Info({"basic": {"name": name, "is_dir": is_folder}, "details": details})
@@ -167,9 +222,9 @@ def _info(name: str, content: bytearray | None, modified: float | None = None) -
 class _Read(io.RawIOBase):
     version = "1"
 
-    def __init__(self, content: bytearray) -> None:
+    def __init__(self, content: _Content) -> None:
         super().__init__()
-        self._view = memoryview(content)
+        self._content = content
         self._position = 0
 
     def readable(self) -> bool:
@@ -179,20 +234,20 @@ class _Read(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._view)}[whence]
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._content.size}[whence]
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        piece = self._view[self._position : self._position + len(buffer)]
+        piece = self._content.read(self._position, len(buffer))
         buffer[: len(piece)] = piece
         self._position += len(piece)
         return len(piece)
 
     def pread(self, offset: int, size: int) -> bytes:
-        return bytes(self._view[offset : offset + size])
+        return self._content.read(offset, size)
 
     def cached(self, offset: int, size: int) -> bytes:
-        return bytes(self._view[offset : offset + size])
+        return self._content.read(offset, size)
 
 
 class _Write(io.RawIOBase):
@@ -201,11 +256,11 @@ class _Write(io.RawIOBase):
         self.modified: datetime | None = None
         self._filesystem = filesystem
         self._path = path
-        self._content: bytearray | None = bytearray()
+        self._content: _Content | None = _Content(filesystem.blocks)
 
     def write(self, data: Any) -> int:
         assert self._content is not None
-        self._content += data
+        self._content.append(data)
         return len(data)
 
     def write_now(self, data: Any) -> bool:
@@ -228,7 +283,7 @@ class _FreeOpener(Opener):
     protocols = ["nothing"]
 
     def open_fs(self, fs_url: str, parse_result: ParseResult, writeable: bool, create: bool, cwd: str) -> FS:
-        return FreeFS()
+        return FreeFS(int(parse_result.params.get("room", "0")))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -38,8 +39,8 @@ def _memory_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _ours(folder: Path) -> AbstractContextManager[Server]:
-    return servers.gateway(folder, memory_gateway.URL, program="benchmarks.memory_gateway")
+def _ours(folder: Path, *, room: int = 0) -> AbstractContextManager[Server]:
+    return servers.gateway(folder, f"{memory_gateway.URL}?room={room}", program="benchmarks.memory_gateway")
 
 
 def _rclone(folder: Path) -> AbstractContextManager[Server]:
@@ -144,7 +145,7 @@ def _sessions(stage: Stage, start: Starter) -> None:
 
 
 def _bulk_ours(stage: Stage) -> None:
-    _bulk(stage, _ours)
+    _bulk(stage, partial(_ours, room=stage.size(512, 16) * MIB))
 
 
 def _bulk_openssh(stage: Stage) -> None:

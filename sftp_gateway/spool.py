@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from sftp_gateway.status import RefusedError
 
+_LARGE_BYTES = 64 * 2**20  # the system takes a tenth of a second and more to free a file of this size
 _LOCK_TRIES = 20
 _LOCK_PAUSE_SECONDS = 0.005
 
@@ -128,7 +130,8 @@ class Spool:
     """The bytes that were written to a file so far, in memory while it is small, else in a file that only we can read.
 
     Owned by a draft. Thread-safe: one lock, held over memory and local disk only. Positions that were never
-    written are no part of it: `missing` tells them; what `pread` returns for them means nothing.
+    written are no part of it: `missing` tells them; what `pread` returns for them means nothing. The space of a large
+    file is freed in a short-lived thread of its own.
     """
 
     def __init__(self, folder: Path, quota: Quota, *, memory_limit: int) -> None:
@@ -313,13 +316,14 @@ class Spool:
             if self._closed:
                 return
             self._closed = True
-            self._quota.give(self._written.total)
+            size = self._written.total
+            self._quota.give(size)
             self._memory = None
-            if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
+            fd, self._fd = self._fd, -1
             if self.path is not None:
                 self.path.unlink(missing_ok=True)
+            if fd >= 0:
+                _close(fd, frees=size if self.path is not None else 0)
 
     def release(self) -> None:
         """Close, but leave the file for a later process (`adopt`). Idempotent."""
@@ -330,6 +334,15 @@ class Spool:
     def _check_open(self) -> None:
         if self._closed:
             raise RefusedError("the file was removed while it was being written")
+
+
+def _close(fd: int, *, frees: int) -> None:
+    """Close a file, which frees so many bytes of the disk: no client waits for it where they are many."""
+    if frees >= _LARGE_BYTES:
+        with contextlib.suppress(RuntimeError):  # no more threads: then it takes its time
+            threading.Thread(target=os.close, args=(fd,), name="sftp-spool").start()
+            return
+    os.close(fd)
 
 
 def _lock_patiently(fd: int) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from sftp_gateway.spool import Intervals, Quota, Spool
 from sftp_gateway.status import RefusedError
+from tests.waiting import eventually
 
 SPACE = 200
 
@@ -90,6 +93,34 @@ def test_a_large_file_goes_to_disk_where_nobody_else_reads_it(tmp_path: Path) ->
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     spool.close()
     assert not list(folder.iterdir())
+
+
+def test_nobody_waits_for_the_space_of_a_large_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    close, freed, may_free = os.close, threading.Event(), threading.Event()
+
+    def slow_close(fd: int) -> None:
+        if threading.current_thread().name == "sftp-spool":
+            assert may_free.wait(30)
+            freed.set()
+        close(fd)
+
+    monkeypatch.setattr("sftp_gateway.spool._LARGE_BYTES", 1000)
+    monkeypatch.setattr(os, "close", slow_close)
+    quota = Quota(2**20)
+    spool = Spool(tmp_path, quota, memory_limit=100)
+    spool.write(0, bytes(1000))
+    spool.close()
+    assert quota.used == 0
+    assert not list(tmp_path.iterdir())
+    assert not freed.is_set()
+    may_free.set()
+    eventually(freed.is_set, "its space was not freed")
+    kept = Spool(tmp_path, quota, memory_limit=100)
+    kept.write(0, bytes(1000))
+    kept.release()
+    later = Spool(tmp_path, quota, memory_limit=100)
+    later.adopt(next(tmp_path.iterdir()), [(0, 1000)])  # as the lock is given back before `release` returns
+    later.close()
 
 
 def test_a_far_offset_takes_no_space(tmp_path: Path) -> None:
