@@ -52,6 +52,7 @@ def _bulk(stage: Stage, start: Starter) -> None:
     with _memory_folder() as folder, start(folder) as server:
         large, back = folder / "large", folder / "back"
         write_random(large, size)
+        server.run(folder, "pwd")  # everybody has opened what it serves by now
         with stage.measured("put 512 MB", process=server.process):
             server.run(folder, f"put {large} {{root}}/large")
         with stage.measured("get 512 MB", process=server.process):
