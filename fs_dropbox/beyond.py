@@ -113,9 +113,10 @@ class Beyond(FS):
         """Make what was staged visible: what a token stands for once at most, however often that is asked for.
 
         `files` yields (path, token, aware time to store, expected): with expected None the file replaces what is there,
-        with "" it must be new, else it replaces that version alone. Yields (position in `files`, outcome) once for
-        each: True where it is, or has been, visible; False where it is not and nothing of the token ever will be; or an
-        `fs.errors` error. After an error the token may become visible yet, until asking again gives True or False.
+        with "" it must be new, else it replaces that version alone. Folders above it that are missing are made. Yields
+        (position in `files`, outcome) once for each: True where it is, or has been, visible; False where it is not and
+        nothing of the token ever will be; or an `fs.errors` error. After an error the token may become visible yet,
+        until asking again gives True or False.
         """
         return self._parts.staging.commit(files, lambda path: self._shown.replaceable(self._checked(path)))
 

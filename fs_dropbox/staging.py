@@ -75,7 +75,6 @@ class Staging:
             try:
                 staged = Staged.parse(token)
                 real = check(path)
-                self._catalog.require_parent(real)
             except (fs.errors.FSError, ValueError) as error:
                 yield index, error if isinstance(error, fs.errors.FSError) else False
                 continue
@@ -101,6 +100,7 @@ class Staging:
             try:
                 if turn:
                     self._client.pause_after(turn)
+                since = self._catalog.epoch()
                 outcomes = self._client.session_finish_batch(
                     [(item.staged.session_id, item.staged.size, item.commit) for item in left]
                 )
@@ -112,12 +112,12 @@ class Staging:
             last = turn + 1 == BUSY_ROUNDS
             pairs = list(zip(left, outcomes, strict=True))
             with ThreadPoolExecutor(THREADS, thread_name_prefix="fs-dropbox-settle") as pool:
-                known = [pair for pair in pairs if last or not is_busy(pair[1])]
-                for (item, _), outcome in zip(known, pool.map(lambda pair: self._settle(*pair), known), strict=True):
+                known = [(*pair, since) for pair in pairs if last or not is_busy(pair[1])]
+                for (item, *_), outcome in zip(known, pool.map(lambda each: self._settle(*each), known), strict=True):
                     yield item.index, outcome
             left = [item for item, outcome in pairs if not last and is_busy(outcome)]
 
-    def _settle(self, item: _Item, outcome: FileEntry | ApiError) -> bool | Exception:
+    def _settle(self, item: _Item, outcome: FileEntry | ApiError, since: int) -> bool | Exception:
         try:
             entry = self._made(item, outcome)
         except (ApiError, TransportError) as error:
@@ -127,9 +127,10 @@ class Staging:
             self._catalog.forget(item.path)
             return False
         if entry.content_hash not in (None, item.staged.content_hash):
+            self._catalog.forget(item.path)
             wrong = ApiError("files/upload_session/finish_batch_v2", ("content_hash_mismatch",))
             return _told(wrong, item.path)
-        self._catalog.applied(entry)
+        self._catalog.applied(entry, since)
         return True
 
     def _made(self, item: _Item, outcome: FileEntry | ApiError) -> FileEntry | None:

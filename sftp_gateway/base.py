@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fs.base import FS
+from fs.errors import ResourceNotFound
 
 from sftp_gateway.content import Content, fingerprint
 from sftp_gateway.status import RefusedError
@@ -31,19 +32,37 @@ class Base:
         """Return the bytes from `start` to `end`, which both count."""
         return self._content.pread(start, end - start) if self._content is not None and start < end else b""
 
-    def may_be_copied(self, filesystem: FS) -> bool:
-        """Tell whether this is the whole of another file, which is still the same."""
+    def copy_to(self, filesystem: FS, path: str, *, replace: bool) -> bool:
+        """Store this at `path` without moving a byte, if it is the whole of another file that is still the same.
+
+        Tells whether; nothing has changed where not.
+        """
         if self.copy_of is None or self._content is None or self.size != self._content.size:
             return False
-        now = Content(filesystem, self.copy_of, local=False)
-        now.close()
-        return now.is_same(self._content)
+        try:
+            now = Content(filesystem, self.copy_of, local=False)
+            now.close()
+            if not now.is_same(self._content):
+                return False
+            filesystem.copy(self.copy_of, path, overwrite=replace)
+        except ResourceNotFound:  # it was renamed or removed meanwhile
+            return False
+        return True
 
     def check_unchanged(self, filesystem: FS, path: str) -> None:
-        """Raise `RefusedError` where the file at `path`, whose content this is, has been changed by someone else."""
-        if self._content is None or self.copy_of is not None:
+        """Raise `RefusedError` where the file whose content this is, at `path` or elsewhere, has been changed since.
+
+        For filesystems without versions, whose open files change with them.
+        """
+        if self._content is None:
             return
-        if fingerprint(filesystem, path) != self._content.fingerprint:
+        try:
+            now = fingerprint(filesystem, self.copy_of or path)
+        except ResourceNotFound:
+            if self.copy_of is not None:  # renamed or removed, which the open file outlives
+                return
+            raise
+        if now != self._content.fingerprint:
             raise RefusedError("the file was changed by someone else meanwhile")
 
     def close(self) -> None:

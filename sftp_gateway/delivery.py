@@ -11,13 +11,17 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from fs import errors
 from fs.base import FS
 
+from sftp_gateway.folder_delivery import FolderMaker
+from sftp_gateway.folder_rows import PendingFolder
 from sftp_gateway.journal import Journal, Outcome, Outlook, Pending
 from sftp_gateway.logs import log_event
+from sftp_gateway.refusals import MAX_BACKOFF_SECONDS, is_for_good, pause, tells_of_the_file
 from sftp_gateway.sending import PIECE_BYTES, Sender
 from sftp_gateway.status import status_of
 
@@ -29,33 +33,9 @@ QUIET_SECONDS = 1.0  # without a new file, after which what is there is sent
 LOOK_SECONDS = 30.0  # how long the process that delivers sleeps at most where nobody wakes it
 LOCK_SECONDS = 2.0  # how often another looks whether that one is gone
 TIDY_SECONDS = 10.0
-MAX_BACKOFF_SECONDS = 300.0
-MAX_ATTEMPTS = 20  # for what the storage refuses without saying that it is for good
 LOCK_NAME = "delivery.lock"
 
 _logger = logging.getLogger(__name__)
-
-# What no repetition changes; everything else may pass.
-_FOR_GOOD = (
-    errors.InvalidPath,
-    errors.FileExpected,
-    errors.DirectoryExpected,
-    errors.FileExists,
-    errors.DirectoryExists,
-    errors.DestinationExists,
-    errors.Unsupported,
-    errors.ResourceReadOnly,
-    errors.IllegalBackReference,
-)
-# What passes by itself or is put right by people, after however long a time.
-_PASSING = (
-    errors.PermissionDenied,
-    errors.InsufficientStorage,
-    errors.RemoteConnectionError,
-    errors.OperationTimeout,
-    errors.ResourceLocked,
-    errors.FilesystemClosed,
-)
 
 
 class Delivery:
@@ -81,6 +61,7 @@ class Delivery:
         self._delay_seconds = delay_seconds
         self._on_delivered = on_delivered
         self._sender = Sender(filesystem, journal)
+        self._folders = FolderMaker(filesystem, journal.folders, label=label)
         self._lock_path = journal.vault.folder / LOCK_NAME
         self._stopping = threading.Event()
         self._leading = threading.Lock()
@@ -125,21 +106,33 @@ class Delivery:
     def _serve(self) -> None:
         while not self._stopping.is_set():
             with self._leading:  # for as long as there is nothing to do
-                sending = self._lead()
-            if not sending:
+                work = self._lead()
+            if work is None:
                 return
-            try:
-                self._deliver(sending)
-            except Exception:
-                _logger.exception("whether files of %s were delivered is not known", self._label)
-                self._put_back(sending)
-            if self._is_bulk(sending[0]):
-                with self._lock:
-                    self._bulk_is_under_way = False
+            work()
             self._journal.bell.ring(urgent=True)  # what has the same paths may go now
 
-    def _lead(self) -> list[Pending]:
-        """Wait until something is to be sent, and return it; nothing at the end."""
+    def _carry(self, sending: list[Pending]) -> None:
+        try:
+            self._deliver(sending)
+        except Exception:
+            _logger.exception("whether files of %s were delivered is not known", self._label)
+            self._put_back(sending)
+        if self._is_bulk(sending[0]):
+            with self._lock:
+                self._bulk_is_under_way = False
+
+    def _make(self, folders: list[PendingFolder]) -> None:
+        try:
+            self._folders.make(folders)
+        except Exception:
+            _logger.exception("whether directories of %s were made is not known", self._label)
+            self._stopping.wait(QUIET_SECONDS)
+            with contextlib.suppress(sqlite3.Error):  # else the next start does it
+                self._journal.folders.put_back(folders)
+
+    def _lead(self) -> Callable[[], None] | None:
+        """Wait until something is to be done, and return it; None at the end."""
         while not self._stopping.is_set():
             try:
                 if not self._is_in_charge():
@@ -150,8 +143,13 @@ class Delivery:
                     with self._lock:
                         self._bulk_is_under_way |= self._is_bulk(sending[0])
                     self._is_untidy = True
-                    return sending
+                    return partial(self._carry, sending)
                 if not chosen:
+                    now = time.time()
+                    folders, later = self._folders.choose(now, quiet_seconds=min(QUIET_SECONDS, self._delay_seconds))
+                    if folders:
+                        return partial(self._make, folders)
+                    seconds = seconds if later is None else min(seconds, later - now)
                     self._journal.bell.wait(min(seconds, self._tidy()), urgent=is_settled)
             except sqlite3.Error as error:
                 _logger.error("the journal of %s fails: %s", self._label, error)
@@ -159,7 +157,7 @@ class Delivery:
             except Exception:
                 _logger.exception("what of %s is to be delivered is not known", self._label)
                 self._stopping.wait(QUIET_SECONDS)
-        return []
+        return None
 
     def _put_back(self, sending: list[Pending]) -> None:
         """Have files delivered once more of which nobody knows whether they were."""
@@ -241,16 +239,13 @@ class Delivery:
         if error is None:
             return Outcome(pending.id)
         reason = status_of(error)[1]
-        permanent = isinstance(error, _FOR_GOOD)
-        if pending.mode != "replace" and isinstance(error, errors.FSError) and not isinstance(error, _PASSING):
+        permanent = is_for_good(error, pending.attempts)
+        if pending.mode != "replace" and tells_of_the_file(error):
             there = self._what_is_there(pending)
             if there == "ours":  # it had arrived before, and only nobody knew
                 return Outcome(pending.id)
             permanent = permanent or there == "another"
-        if isinstance(error, errors.FSError) and not isinstance(error, _PASSING):
-            permanent = permanent or pending.attempts + 1 >= MAX_ATTEMPTS
-        delay = min(2.0 ** min(pending.attempts, 20), MAX_BACKOFF_SECONDS)
-        return Outcome(pending.id, reason, permanent, time.time() + delay)
+        return Outcome(pending.id, reason, permanent, time.time() + pause(pending.attempts))
 
     def _what_is_there(self, pending: Pending) -> str:
         """Compare what the storage has with what was to be stored: "ours", "another" version, "" if nobody knows."""

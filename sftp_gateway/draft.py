@@ -73,7 +73,7 @@ class Draft:
         self.max_size: int | None = None  # what its user's quota leaves for it
         self._unstored: tuple[int, int, Exception] | None = None  # start, end, reason of WRITEs that failed
         self._closing = False
-        self._base = Base(base)
+        self.base = Base(base)
         self._exclusive = exclusive
         self._caught_up: list[Callable[[], None]] = []
         self.forwarding = Forwarding(
@@ -130,7 +130,7 @@ class Draft:
             if size < self.size:
                 self._rewrite(size)
                 self.spool.truncate(size)
-                self._base.cut(size)
+                self.base.cut(size)
             self.size = size
             self.dirty = True
             self.touched = time.time()
@@ -140,7 +140,7 @@ class Draft:
         """Return what the file holds now at `offset`; may fetch old content. Raises `fs.errors`, OSError."""
         with self._lock:
             end = min(offset + size, self.size)
-            base, base_size = self._base, self._base.size
+            base, base_size = self.base, self.base.size
             if end <= offset:
                 return b""
             gaps = self.spool.missing(offset, end)
@@ -156,7 +156,7 @@ class Draft:
     def needs_base(self, offset: int, size: int) -> bool:
         """Tell whether `read` would have to fetch old content."""
         with self._lock:
-            end = min(offset + size, self._base.size)
+            end = min(offset + size, self.base.size)
             return end > offset and bool(self.spool.missing(offset, end))
 
     def when_caught_up(self, callback: Callable[[], None]) -> None:
@@ -193,22 +193,21 @@ class Draft:
             self._closing = not self.handles
             return self._closing
 
-    def retarget(self, path: str, *, exclusive: bool | None = None) -> None:
+    def retarget(self, path: str, *, exclusive: bool | None = None, fresh: bool | None = None) -> None:
         """Give the file another path to be committed to."""
         with self._lock:
             self.path = path
-            if exclusive is not None:
-                self._exclusive = exclusive
-                self.fresh = exclusive
+            self._exclusive = self._exclusive if exclusive is None else exclusive
+            self.fresh = self.fresh if fresh is None else fresh
             self.forwarding.retarget()
 
     def become_copy(self, content: Content, path: str) -> bool:
         """Hold the whole of `content`, the committed file at `path`; tell whether this draft was empty and could."""
         with self._lock:
             self._check()
-            if self.size or self._base.is_there:
+            if self.size or self.base.is_there:
                 return False
-            self._base, self.dirty = Base(content, copy_of=path), True
+            self.base, self.dirty = Base(content, copy_of=path), True
             self.size = content.size
             return True
 
@@ -223,13 +222,11 @@ class Draft:
             self.dirty = False
             stream = self.forwarding.take()
         try:
-            source = self._base.copy_of
-            if source is not None and self._is_plain_copy():  # without moving a byte
-                self._filesystem.copy(source, self.path, overwrite=not self._exclusive)
-            elif self._atomic:
-                self._commit_atomically(stream)
-            else:
-                self._upload()
+            if not self._is_copied():
+                if self._atomic:
+                    self._commit_atomically(stream)
+                else:
+                    self._upload()
         except BaseException:
             self.dirty = True
             raise
@@ -249,7 +246,7 @@ class Draft:
             self.state = State.ENDED
             self.end_reason = reason
             self.forwarding.cancel()
-            base, self._base = self._base, Base(None)
+            base, self.base = self.base, Base(None)
             self.spool.close()
         base.close()
 
@@ -278,7 +275,7 @@ class Draft:
         with self._lock:
             if self.state is State.PARTIAL:
                 return self.size
-            if self.state is State.ENDED or not self.fresh or self._base.is_there:
+            if self.state is State.ENDED or not self.fresh or self.base.is_there:
                 return 0
             return max(0, min(self.spool.prefix, self.size) - 1)
 
@@ -315,7 +312,7 @@ class Draft:
         """Refuse sizes that nobody could have sent: the zeros in between would be stored for days."""
         if self.max_size is not None and size > max(self.max_size, self.size):
             raise RefusedError(f"your quota is used up: no more than {self.max_size:,} bytes are left for this file")
-        if size - self._base.size > self.spool.limit:
+        if size - self.base.size > self.spool.limit:
             raise RefusedError("the gateway's space for unfinished uploads would be used up")
 
     def _pieces(self, offset: int) -> Iterator[bytes]:
@@ -331,8 +328,8 @@ class Draft:
 
     def _open_file(self, resume: str | None) -> Any:
         options: dict[str, Any] = {"seekable": False}
-        if self._base.version is not None:
-            options["expected_version"] = self._base.version
+        if self.base.version is not None:
+            options["expected_version"] = self.base.version
         if self.write_back:
             options["write_back"] = True
         if resume is not None:
@@ -361,12 +358,15 @@ class Draft:
             raise
         file.close()
 
-    def _is_plain_copy(self) -> bool:
-        return not self.spool.used and self.size == self._base.size and self._base.may_be_copied(self._filesystem)
+    def _is_copied(self) -> bool:
+        """Have the filesystem copy another file, where this is nothing else and takes no time of its own along."""
+        if self.spool.used or self.size != self.base.size or self.modified is not None:
+            return False
+        return self.base.copy_to(self._filesystem, self.path, replace=not self._exclusive)
 
     def _upload(self) -> None:
         """Commit to a filesystem without atomic writes: from the spool alone, as the old content goes away."""
-        base = self._base
+        base = self.base
         if base.is_there:
             base.check_unchanged(self._filesystem, self.path)
             for start, stop in self.spool.missing(0, base.size):
@@ -381,11 +381,11 @@ class Draft:
 
     def _start_over(self) -> None:
         """Write on over what was just committed, for the handles that are still open."""
-        self._base.close()
+        self.base.close()
         base = Base(Content(self._filesystem, self.path, local=False))
         with self._lock:
             base.cut(self.size)
-            self._base = base
+            self.base = base
 
     def _progress(self) -> None:
         with self._lock:

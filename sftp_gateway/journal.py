@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import sqlite3
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from fs.path import dirname
+
 from sftp_gateway.bell import Bell
+from sftp_gateway.folder_rows import FolderRows, note_made
 from sftp_gateway.journal_file import JournalFile
 from sftp_gateway.journal_rows import (
     AT_OR_BELOW,
@@ -29,10 +32,13 @@ from sftp_gateway.journal_rows import (
     alone,
     delete,
     fail,
+    first_path,
     from_row,
+    insert,
     next_turn,
     replaceable,
     select,
+    span,
     take_turn,
 )
 from sftp_gateway.vault import LocalBytes, Vault
@@ -72,6 +78,7 @@ class Journal:
         self.pause = self._file.pause
         self.note = self._file.note
         self.noted = self._file.noted
+        self.folders = FolderRows(self._file, fold)
 
     def close(self) -> None:
         """Let go of the files. Idempotent."""
@@ -97,7 +104,9 @@ class Journal:
 
     def is_live(self, path: str) -> bool:
         """Tell whether something at or below `path` is still to be delivered."""
-        return bool(self._select(f"{AT_OR_BELOW} AND {LIVE} LIMIT 1", *self._at_or_below(path)))
+        return self.folders.are_at_or_below(path) or bool(
+            self._select(f"{AT_OR_BELOW} AND {LIVE} LIMIT 1", *self._at_or_below(path))
+        )
 
     def is_shown_below(self, folder: str) -> bool:
         """Tell whether something is shown below `folder`, what failed included."""
@@ -107,7 +116,7 @@ class Journal:
         """Return why something at or below `path` could not be delivered when that was last tried; else ""."""
         where = f"{AT_OR_BELOW} AND state = 'pending' AND attempts > 0 LIMIT 1"
         found = self._select(where, *self._at_or_below(path))
-        return found[0].reason if found else ""
+        return found[0].reason if found else self.folders.trouble(path)
 
     def get(self, number: int) -> Pending | None:
         """Return the pending file of this id."""
@@ -123,7 +132,7 @@ class Journal:
         counted = f"SELECT coalesce(sum({LIVE}), 0), coalesce(sum(state = 'failed'), 0)"
         counted += f", min(CASE WHEN {LIVE} THEN acknowledged END) FROM files"
         waiting, failed, oldest = self._file.select(counted)[0]
-        return Totals(waiting, failed, self.used, oldest)
+        return Totals(waiting, failed, self.used, oldest, len(self.folders.all()))
 
     @property
     def used(self) -> int:
@@ -162,7 +171,7 @@ class Journal:
         `DeliveredError`.
         """
         content.sync()
-        key = self._fold(new.path)
+        key, spelled = self._fold(new.path), self.folders.spelled(new.path)
 
         def work(db: sqlite3.Connection) -> tuple[int, list[str]]:
             mode, expected, fresh = new.mode, new.expected, new.fresh
@@ -185,17 +194,9 @@ class Journal:
                 raise NoRoomError
             if len(live) < len(known):
                 db.execute("UPDATE files SET hidden = 1 WHERE key = ? AND state = 'failed'", (key,))
-            cursor = db.execute(
-                "INSERT INTO files (turn, key, path, size, modified, mode, expected, fresh, file, acknowledged)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    *(turn, key, new.path, content.size, new.modified),
-                    *(mode, expected, fresh and not live, content.name, time.time()),
-                ),
-            )
-            if content.name is None:
-                db.execute("INSERT INTO contents VALUES (?, ?)", (cursor.lastrowid, content.memory))
-            return int(cursor.lastrowid or 0), dropped
+            path = first_path(known, spelled)
+            placed = replace(new, path=path, mode=mode, expected=expected, fresh=fresh and not live)
+            return insert(db, placed, key, turn, content), dropped
 
         number, dropped = self._file.change(work)
         self.bell.ring()
@@ -209,7 +210,7 @@ class Journal:
         `occupied`: the storage has a file at the target; `committed`: it may have one at the source. Raises
         `BeingSentError`, and `ConflictError` where the target exists and is not to be replaced.
         """
-        old, new = self._fold(source), self._fold(target)
+        old, new, spelled = self._fold(source), self._fold(target), self.folders.spelled(target)
 
         def work(db: sqlite3.Connection) -> bool:
             moved = alone(db, old, committed=committed)
@@ -219,13 +220,14 @@ class Journal:
             if there and not replace:
                 raise ConflictError
             db.execute("UPDATE files SET hidden = 1 WHERE key = ? AND key != ? AND state = 'failed'", (new, old))
+            path = spelled if old == new else first_path(select(db, "key = ? ORDER BY turn", new), spelled)
             for pending in moved:
                 mode = "replace" if pending.failed or replace else pending.mode
                 fresh = pending is moved[0] and not there and not pending.failed
                 db.execute(
                     "UPDATE files SET path = ?, key = ?, turn = ?, fresh = ?, mode = ?, expected = NULL,"
                     " state = 'pending', reason = '', attempts = 0, not_before = 0 WHERE id = ?",
-                    (target, new, next_turn(db), fresh, mode, pending.id),
+                    (path, new, next_turn(db), fresh, mode, pending.id),
                 )
             return True
 
@@ -272,6 +274,7 @@ class Journal:
         """Have what is at or below `path` delivered without delay, whatever came of it before."""
         statement = f"UPDATE files SET hurried = 1, not_before = 0, attempts = 0 WHERE {AT_OR_BELOW} AND {LIVE}"
         self._execute(statement, *self._at_or_below(path))
+        self.folders.hurry(path)
         self.bell.ring(urgent=True)
 
     # -- what the delivery does, in one process at a time
@@ -279,6 +282,7 @@ class Journal:
     def recover(self) -> None:
         """Take up what a delivery that died has left. What it was sending may have arrived, or not."""
         self._execute("UPDATE files SET state = 'pending', fresh = 0 WHERE state = 'sending'")
+        self.folders.recover()
         self.vault.clear(lambda name: bool(self._select("file = ? LIMIT 1", name)))
 
     def put_back(self, sending: Iterable[Pending]) -> None:
@@ -337,6 +341,7 @@ class Journal:
                         fail(db, pending, outcome)
                     else:
                         dropped += delete(db, [pending])
+                        note_made(db, dirname(pending.key))
             return dropped
 
         self.vault.remove(self._file.change(work))
@@ -380,9 +385,7 @@ class Journal:
     # -- within
 
     def _span(self, folder: str) -> tuple[str, str]:
-        """Return what keys below a folder lie between."""
-        prefix = self._fold(folder).rstrip("/")
-        return prefix + "/", prefix + "0"  # the character after "/"
+        return span(self._fold(folder))
 
     def _at_or_below(self, path: str) -> tuple[str, str, str]:
         return (self._fold(path), *self._span(path))

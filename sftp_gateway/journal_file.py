@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 FILE_NAME: Final = "journal.sqlite3"
-VERSION: Final = 2
+VERSION: Final = 3
 _BUSY_SECONDS = 30.0
 _LOOK_SECONDS = 0.1  # how often a waiter looks for what other processes have done
 _WAL_PAGES = 16384  # 64 MiB: only a bound, `tidy` moves the pages long before
@@ -24,6 +24,17 @@ _T = TypeVar("_T")
 # `turn` is the order of delivery, `key` the path with its case folded. `fresh`: the storage has nothing at the path.
 # `hidden`: failed, and something later has its name. `file`: where the content is, if not in `contents`. `staged`: the
 # storage has the content under this token, and may have been asked to make it visible.
+_FOLDERS = """CREATE TABLE folders (
+        key TEXT PRIMARY KEY,
+        path TEXT NOT NULL,
+        fresh INTEGER NOT NULL DEFAULT 1,
+        state TEXT NOT NULL DEFAULT 'pending',
+        hurried INTEGER NOT NULL DEFAULT 0,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        not_before REAL NOT NULL DEFAULT 0,
+        reason TEXT NOT NULL DEFAULT '',
+        acknowledged REAL NOT NULL
+    ) WITHOUT ROWID"""
 _SCHEMA = (
     """CREATE TABLE files (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -56,11 +67,12 @@ _SCHEMA = (
         UPDATE facts SET value = value - old.size WHERE name = 'bytes';
         DELETE FROM contents WHERE id = old.id;
     END""",
+    _FOLDERS,
     f"PRAGMA user_version = {VERSION}",
 )
 
-
-_FROM_1 = ("ALTER TABLE files ADD COLUMN staged TEXT", f"PRAGMA user_version = {VERSION}")
+_FROM_2 = (_FOLDERS, f"PRAGMA user_version = {VERSION}")
+_FROM_1 = ("ALTER TABLE files ADD COLUMN staged TEXT", *_FROM_2)
 
 
 class JournalError(Exception):
@@ -211,7 +223,7 @@ class JournalFile:
         if version < VERSION:
             with _transaction(db):  # another process may have been quicker
                 version = db.execute("PRAGMA user_version").fetchone()[0]
-                for statement in {0: _SCHEMA, 1: _FROM_1}.get(version, ()):
+                for statement in {0: _SCHEMA, 1: _FROM_1, 2: _FROM_2}.get(version, ()):
                     db.execute(statement)
         db.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
         db.execute("SELECT count(*) FROM files").fetchone()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
+
+from sftp_gateway.vault import LocalBytes
 
 Mode = Literal["replace", "create", "update"]
 State = Literal["pending", "sending", "failed"]
@@ -107,12 +110,18 @@ class Outlook:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """How much is in a journal; `oldest` is when the oldest that waits was acknowledged."""
+    """How much is in a journal; `oldest` is when the oldest file that waits was acknowledged."""
 
     waiting: int = 0
     failed: int = 0
     bytes: int = 0
     oldest: float | None = None
+    folders: int = 0  # directories that wait
+
+    @property
+    def is_anything_waiting(self) -> bool:
+        """Whether there is something to deliver."""
+        return bool(self.waiting or self.folders)
 
 
 LIVE = "state != 'failed'"
@@ -120,6 +129,12 @@ MAY_CHANGE = "state = 'pending' AND staged IS NULL"  # as `Pending.may_change`
 _NAMES = tuple(field.name for field in fields(Pending))
 COLUMNS = ", ".join(_NAMES)
 AT_OR_BELOW = "(key = ? OR (key > ? AND key < ?))"
+
+
+def span(key: str) -> tuple[str, str]:
+    """Return what the keys below a folder's lie between."""
+    prefix = key.rstrip("/")
+    return prefix + "/", prefix + "0"  # the character after "/"
 
 
 def from_row(row: Sequence[object]) -> Pending:
@@ -131,6 +146,21 @@ def from_row(row: Sequence[object]) -> Pending:
 def select(db: sqlite3.Connection, where: str, *values: object) -> list[Pending]:
     """Return the rows that a condition finds."""
     return [from_row(row) for row in db.execute(f"SELECT {COLUMNS} FROM files WHERE {where}", values)]
+
+
+def insert(db: sqlite3.Connection, new: NewFile, key: str, turn: int, content: LocalBytes) -> int:
+    """Add a file in its place; return its id."""
+    cursor = db.execute(
+        "INSERT INTO files (turn, key, path, size, modified, mode, expected, fresh, file, acknowledged)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(turn, key, new.path, content.size, new.modified),
+            *(new.mode, new.expected, new.fresh, content.name, time.time()),
+        ),
+    )
+    if content.name is None:
+        db.execute("INSERT INTO contents VALUES (?, ?)", (cursor.lastrowid, content.memory))
+    return int(cursor.lastrowid or 0)
 
 
 def take_turn(db: sqlite3.Connection) -> tuple[int, int]:
@@ -165,6 +195,11 @@ def alone(db: sqlite3.Connection, key: str, *, committed: bool) -> list[Pending]
     if not shown or (committed if shown[0].failed else not shown[0].fresh):
         return []
     return shown
+
+
+def first_path(known: Sequence[Pending], path: str) -> str:
+    """Return `path` in the case that the storage will show: that of the first of the `known` that is to be delivered."""
+    return next((pending.path for pending in known if not pending.failed), path)
 
 
 def delete(db: sqlite3.Connection, gone: Sequence[Pending]) -> list[str]:

@@ -74,9 +74,9 @@ class Journals:
         if not stamp or self._empty.get(key) == stamp:
             return False
         totals = look_into(self._folder / key)
-        if totals is not None and not totals.waiting:
+        if totals is not None and not totals.is_anything_waiting:
             self._empty[key] = stamp
-        return totals is not None and bool(totals.waiting)
+        return totals is not None and totals.is_anything_waiting
 
     def is_attended(self, key: str) -> bool:
         """Tell whether some process delivers what is in a journal."""
@@ -103,7 +103,7 @@ class Journals:
                 self._take_over(key, url, users)
         for key in orphans - self._left_alone:
             totals = look_into(self._folder / key) if (self._folder / key).exists() else None
-            if totals is not None and totals.waiting:
+            if totals is not None and totals.is_anything_waiting:
                 reason = "no user has the URL any more under which they were acknowledged"
                 log_event("delayed", level=logging.WARNING, journal=key, files=totals.waiting, reason=reason)
         self._left_alone = orphans
@@ -137,6 +137,7 @@ class Journals:
             sum(totals.failed for totals in every),
             sum(totals.bytes for totals in every),
             min(oldest, default=None),
+            sum(totals.folders for totals in every),
         )
 
     def _folders(self) -> Iterator[Path]:

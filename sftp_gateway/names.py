@@ -6,7 +6,8 @@ from fs import errors
 from fs.path import basename, join
 
 from sftp_gateway import attributes
-from sftp_gateway.draft import State
+from sftp_gateway.content import fingerprint
+from sftp_gateway.draft import Draft, State
 from sftp_gateway.packets import Attributes, Status
 from sftp_gateway.status import RefusedError
 from sftp_gateway.store import Store
@@ -23,14 +24,17 @@ class Names:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def mkdir(self, path: str) -> None:
-        """Make a directory."""
+    def mkdir(self, path: str, *, write_back: bool = False) -> None:
+        """Make a directory; with `write_back` it may be in the journal alone, where the store has one."""
         self._store.filesystem.validatepath(path)
         if self._store.overlay.top(path) is not None:
             raise RefusedError(_EXISTS)
         self._check_parent(path)
         try:
-            self._store.filesystem.makedir(path)
+            if write_back and self._store.has_journal:
+                self._store.filesystem.makedir_later(path)
+            else:
+                self._store.filesystem.makedir(path)
         except errors.ResourceNotFound:
             raise RefusedError("the parent directory does not exist", Status.NO_SUCH_FILE) from None
 
@@ -70,15 +74,22 @@ class Names:
                 return
             if not same or source == target:
                 self._refuse_target(source, target, replace=replace)
-            is_new = draft is not None and draft.state is State.OPEN and draft.fresh
+            is_new = draft is not None and draft.state is State.OPEN and not self._store.filesystem.exists(source)
+            bases = {} if is_new else self._bases(source)
             if is_new:
                 self._store.check_parent(target)
             else:
                 self._check_parent(target)
                 self._move(source, target, replace=replace or same)
             if not same:
-                self._store.drop_partials(target)
-            self._retarget(source, target, exclusive=(not replace) if is_new else None)
+                for ended in self._store.overlay.at(target):
+                    self._store.let_go(ended, "the file was replaced while it was being written")
+            if is_new:
+                fresh = not replace or not self._store.filesystem.exists(target)
+                self._retarget(source, target, exclusive=not replace, fresh=fresh)
+            else:
+                self._retarget(source, target)
+                self._rebase(bases)
 
     def _refuse_target(self, source: str, target: str, *, replace: bool) -> None:
         """Refuse a rename onto something that exists, unless it is to be replaced and can be."""
@@ -94,8 +105,6 @@ class Names:
             self._store.filesystem.removedir(target)  # refuses one that is not empty
         elif _is_folder(self._store.looking.stat(source)):
             raise RefusedError("the target is not a directory")
-        for draft in self._store.overlay.at(target):
-            self._store.let_go(draft, "the file was replaced while it was being written")
 
     def _check_parent(self, path: str) -> None:
         """Refuse what some filesystems do not: MemoryFS puts files into files, and fails where no name is."""
@@ -127,13 +136,32 @@ class Names:
                 self._store.filesystem.move(path, join(target, name))
         self._store.filesystem.removedir(source)
 
-    def _retarget(self, source: str, target: str, *, exclusive: bool | None) -> None:
+    def _retarget(self, source: str, target: str, *, exclusive: bool | None = None, fresh: bool | None = None) -> None:
         for draft in self._store.overlay.at(source):
-            self._store.overlay.move(draft, target, exclusive=exclusive)
+            self._store.overlay.move(draft, target, exclusive=exclusive, fresh=fresh)
             self._store.note_again(draft)
         for draft in self._store.overlay.below(source):
             self._store.overlay.move(draft, target.rstrip("/") + draft.path[len(source.rstrip("/")) :])
             self._store.note_again(draft)
+
+    def _bases(self, source: str) -> dict[Draft, tuple[int, object]]:
+        """Return which drafts at or below `source` are written over what is still committed, and what tells that."""
+        found = {}
+        for draft in self._store.overlay.at(source) + self._store.overlay.below(source):
+            if draft.base.version is not None and self._version(draft.path) == draft.base.version:
+                found[draft] = fingerprint(self._store.filesystem, draft.path)
+        return found
+
+    def _rebase(self, bases: dict[Draft, tuple[int, object]]) -> None:
+        """Have drafts replace what they were written over although a rename made that a new version."""
+        for draft, known in bases.items():
+            if fingerprint(self._store.filesystem, draft.path) == known:
+                draft.base.version = self._version(draft.path)
+
+    def _version(self, path: str) -> str | None:
+        content = self._store.open_committed(path)
+        content.close()
+        return content.version
 
 
 def _is_folder(value: Attributes | None) -> bool:

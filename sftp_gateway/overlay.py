@@ -75,11 +75,11 @@ class Overlay:
         with self._condition:
             self._remove(draft)
 
-    def move(self, draft: Draft, path: str, *, exclusive: bool | None = None) -> None:
+    def move(self, draft: Draft, path: str, *, exclusive: bool | None = None, fresh: bool | None = None) -> None:
         """Give a draft another path."""
         with self._condition:
             if self._remove(draft):
-                draft.retarget(path, exclusive=exclusive)
+                draft.retarget(path, exclusive=exclusive, fresh=fresh)
                 self._drafts.setdefault(self.fold(path), []).append(draft)
 
     def top(self, path: str) -> Draft | None:

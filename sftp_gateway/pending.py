@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import click
 
+from sftp_gateway.folder_rows import PendingFolder
 from sftp_gateway.journal import Journal, Pending
 from sftp_gateway.journal_file import FILE_NAME, JournalError
 from sftp_gateway.loading import ENVIRONMENT_PREFIX, load_config
@@ -47,7 +48,7 @@ def pending(context: click.Context, file: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def list_files(folder: Path, failed: bool, as_json: bool) -> None:
-    """List what is not delivered, and why; the exit code is 1 where a journal cannot be read."""
+    """List files and directories not delivered yet, and why; the exit code is 1 where a journal cannot be read."""
     found: list[dict[str, Any]] = []
     unreadable = []
     for place in _folders(folder):
@@ -55,6 +56,7 @@ def list_files(folder: Path, failed: bool, as_json: bool) -> None:
             with _opened(place) as journal:
                 users = journal.noted("users")
                 found += [_shown(place, users, each) for each in journal.all() if each.failed or not failed]
+                found += [_shown_folder(users, each) for each in journal.folders.all() if not failed]
         except JournalError as error:
             unreadable.append(str(error))
     if as_json:
@@ -171,6 +173,19 @@ def _shown(place: Path, users: str, each: Pending) -> dict[str, Any]:
         "bytes": each.size,
         "users": users,
         "path": each.path,
+        "reason": each.reason,
+        "attempts": each.attempts,
+    }
+
+
+def _shown_folder(users: str, each: PendingFolder) -> dict[str, Any]:
+    return {
+        "name": "-",  # nothing can be done about it but to wait
+        "state": each.state,
+        "acknowledged": datetime.fromtimestamp(each.acknowledged, UTC).isoformat(timespec="seconds"),
+        "bytes": 0,
+        "users": users,
+        "path": each.path + "/",
         "reason": each.reason,
         "attempts": each.attempts,
     }

@@ -9,8 +9,11 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol
 
+from fs.enums import ResourceType
 from fs.errors import FileExists
+from fs.info import Info
 
+from sftp_gateway.folding import shown_name
 from sftp_gateway.journal import DeliveredError, Mode, NewFile, NoRoomError, Pending
 from sftp_gateway.stream import abort
 from sftp_gateway.vault import LocalBytes
@@ -244,3 +247,18 @@ class Outgoing(io.RawIOBase):
             raise
         self._through.close()
         self._owner.stored(self._path)
+
+
+def info_of(pending: Pending, name: str | None = None) -> Info:
+    """Return the Info of a pending file, under the name in which its directory lists it if that is given."""
+    return Info(
+        {
+            "basic": {"name": name or shown_name(pending.path), "is_dir": False},
+            "details": {
+                "type": int(ResourceType.file),
+                "size": pending.size,
+                "modified": pending.modified,
+                "_write": ["modified"] if pending.may_change else [],
+            },
+        }
+    )

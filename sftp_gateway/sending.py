@@ -72,23 +72,6 @@ class Sender:
                 yield from ((pending, forgotten) for pending in gone)
 
     def _commit(self, staged: list[Pending]) -> Iterator[tuple[Pending, bool | Exception]]:
-        """Have contents stored; those too whose folder somebody has removed, which is made again."""
-        homeless = []
-        for pending, outcome in self._ask(staged):
-            if isinstance(outcome, errors.ResourceNotFound):
-                homeless.append(pending)
-            else:
-                yield pending, outcome
-        housed = []
-        for pending in homeless:
-            try:
-                self._filesystem.makedirs(dirname(pending.path), recreate=True)
-                housed.append(pending)
-            except Exception as error:  # noqa: BLE001 - it is noted and tried again
-                yield pending, error
-        yield from self._ask(housed)
-
-    def _ask(self, staged: list[Pending]) -> Iterator[tuple[Pending, bool | Exception]]:
         expected = {"replace": None, "create": ""}
         files = [
             (pending.path, pending.staged, _moment(pending), expected.get(pending.mode, pending.expected))

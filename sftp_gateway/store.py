@@ -52,7 +52,7 @@ class Store:
         self.atomic = bool(meta.get("atomic_writes"))
         self.local = meta.get("network") is False  # its calls may be made where nothing may wait
         self.case_insensitive = bool(meta.get("case_insensitive"))
-        self._has_journal = bool(meta.get("write_back"))
+        self.has_journal = bool(meta.get("write_back"))
         self._check_writable = getattr(filesystem, "check_writable", None)
         self.quota = Quota(limits.spool_quota)
         self.overlay = Overlay(self.fold, wait_seconds=limits.commit_wait_seconds)
@@ -310,7 +310,7 @@ class Store:
 
     def _writes_back(self, session: object) -> bool:
         """Tell whether CLOSE is to be answered when the file is on local disk."""
-        return self._has_journal and bool(getattr(session, "write_back", False))
+        return self.has_journal and bool(getattr(session, "write_back", False))
 
     def note_again(self, draft: Draft) -> None:
         """Note the new path of a draft that has a note, unless another process has taken it over."""

@@ -198,7 +198,7 @@ class TreeView:
         self._may_write()
         if normal(path) == "/":
             raise errors.DirectoryExists(path)
-        self._names.mkdir(self.inner(path))
+        self._names.mkdir(self.inner(path), write_back=self.write_back)
 
     def rmdir(self, path: str) -> None:
         """Remove an empty directory."""

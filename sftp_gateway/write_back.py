@@ -11,16 +11,15 @@ from typing import Any, BinaryIO, TypeVar
 
 from fs import errors
 from fs.base import FS
-from fs.enums import ResourceType
 from fs.info import Info
-from fs.path import dirname
+from fs.path import dirname, recursepath
 from fs.permissions import Permissions
 from fs.subfs import SubFS
 
 from sftp_gateway.delivery import Delivery, same_content
-from sftp_gateway.folding import shown_name
 from sftp_gateway.journal import BeingSentError, ConflictError, Journal, NewFile, Pending
-from sftp_gateway.pending_files import Outgoing, PendingReader
+from sftp_gateway.pending_files import Outgoing, PendingReader, info_of
+from sftp_gateway.pending_folders import PendingFoldersFS
 from sftp_gateway.status import RefusedError
 from sftp_gateway.vault import LocalBytes
 
@@ -57,9 +56,7 @@ class WriteBackFS(FS):
         super().__init__()
         self.limits = limits or WriteBackLimits()
         self.journal = journal
-        self._inner: Any = filesystem
-        self._cached_info = getattr(filesystem, "cached_info", None)
-        self._cached_listing = getattr(filesystem, "cached_listing", None)
+        self._inner = PendingFoldersFS(filesystem, journal.folders, seen=self._remember)
         self._forget = getattr(filesystem, "forget", None)
         self._fold: Callable[[str], str] = str.lower if filesystem.getmeta().get("case_insensitive") else str
         self._seen: dict[str, str] = {}  # paths of pending files that another process delivers, by key
@@ -100,37 +97,35 @@ class WriteBackFS(FS):
 
     def getmeta(self, namespace: str = "standard") -> Mapping[str, object]:
         """Return what the filesystem says of itself."""
-        meta: Mapping[str, object] = self._inner.getmeta(namespace)
+        meta = self._inner.getmeta(namespace)
         return {**meta, "network": True, "write_back": True} if namespace == "standard" else meta
 
     def validatepath(self, path: str) -> str:
-        return str(self._inner.validatepath(path))
+        return self._inner.validatepath(path)
 
     def getinfo(self, path: str, namespaces: Collection[str] | None = None) -> Info:
         pending = self._find(path)
         if pending is not None and not pending.failed:
-            return _info(pending)
+            return info_of(pending)
         try:
-            info: Info = self._inner.getinfo(path, namespaces)
+            info = self._inner.getinfo(path, namespaces)
         except errors.ResourceNotFound:
             if pending is None:
                 raise
-            return _info(pending)
+            return info_of(pending)
         return info
 
     def cached_info(self, path: str, namespaces: Collection[str] | None = None) -> Info | None:
         """Return the Info if that is possible without waiting; raises ResourceNotFound where absence is known."""
         pending = self._find(path)
         if pending is not None and not pending.failed:
-            return _info(pending)
-        if self._cached_info is None:
-            return None
+            return info_of(pending)
         try:
-            info: Info | None = self._cached_info(path, namespaces)
+            info = self._inner.cached_info(path, namespaces)
         except errors.ResourceNotFound:
             if pending is None:
                 raise
-            return _info(pending)
+            return info_of(pending)
         return info
 
     def listdir(self, path: str) -> list[str]:
@@ -144,10 +139,10 @@ class WriteBackFS(FS):
 
     def cached_listing(self, path: str, namespaces: Collection[str] | None = None) -> Iterator[Info] | None:
         """Return what `scandir` would if that is possible without waiting."""
-        if self._cached_listing is None or self._find(path) is not None:
+        if self._find(path) is not None:
             return None
         children = self._pending_in(path)
-        infos: Iterable[Info] | None = self._cached_listing(path, namespaces)
+        infos = self._inner.cached_listing(path, namespaces)
         return None if infos is None else self._with_pending(infos, children)
 
     def _scan(self, path: str, namespaces: Collection[str] | None) -> Iterator[Info]:
@@ -164,9 +159,9 @@ class WriteBackFS(FS):
     def _with_pending(self, infos: Iterable[Info], children: dict[str, Pending]) -> Iterator[Info]:
         for info in infos:
             pending = children.pop(self._fold(info.name), None)
-            yield info if pending is None or pending.failed else _info(pending, info.name)
+            yield info if pending is None or pending.failed else info_of(pending, info.name)
         for pending in children.values():
-            yield _info(pending)
+            yield info_of(pending)
 
     # -- files
 
@@ -210,17 +205,25 @@ class WriteBackFS(FS):
         self._inner.makedir(path, permissions, recreate)
         return self.opendir(path)
 
+    def makedir_later(self, path: str) -> None:
+        """Make a directory, which the storage has when something is delivered into it, or a moment later."""
+        if self._find(path) is not None:
+            raise errors.DirectoryExists(path)
+        self._refuse_file(dirname(path))
+        self._inner.makedir_later(path)
+        self.journal.bell.ring()
+
     def removedir(self, path: str) -> None:
         self._refuse_file(path)
         if self.journal.is_shown_below(path):
             raise errors.DirectoryNotEmpty(path)
-        self._inner.removedir(path)
+        self._once_settled(lambda: self._inner.removedir(path))
 
     def remove(self, path: str) -> None:
         if self._find(path) is None:
             self._inner.remove(path)
             return
-        committed = self._is_committed(path)
+        committed = not self.is_absent(path)
         if self._once_settled(lambda: self.journal.discard(path, committed=committed)):
             self._seen.pop(self._fold(path), None)
             return
@@ -242,8 +245,8 @@ class WriteBackFS(FS):
         parent = dirname(target)
         if parent != "/" and not self._inner.isdir(parent):
             raise errors.ResourceNotFound(target)
-        committed = self._is_committed(source)
-        occupied = self._is_committed(target)
+        committed = not self.is_absent(source)
+        occupied = not self.is_absent(target)
         try:
             done = self._once_settled(
                 lambda: self.journal.rename(source, target, replace=overwrite, occupied=occupied, committed=committed)
@@ -310,7 +313,10 @@ class WriteBackFS(FS):
         self._remember(new.path)
 
     def is_absent(self, path: str) -> bool:
-        """Tell whether the storage certainly has nothing at `path`."""
+        """Tell whether the storage certainly has nothing at `path`; what is to be delivered may be there any moment."""
+        pending = self._find(path)
+        if pending is not None and not pending.failed:
+            return False
         try:
             return not self._inner.exists(path)
         except errors.FSError:
@@ -351,9 +357,6 @@ class WriteBackFS(FS):
         for pending in delivered:
             self._seen.pop(pending.key, None)
 
-    def _is_committed(self, path: str) -> bool:
-        return not self.is_absent(path)
-
     def _once_settled(self, attempt: Callable[[], _T]) -> _T:
         """Do what cannot be done while the file is on its way to the storage."""
         deadline = time.monotonic() + self.limits.wait_seconds
@@ -373,27 +376,14 @@ class WriteBackFS(FS):
     def _find(self, path: str) -> Pending | None:
         """Return what is pending at `path`; what another process has delivered is asked for anew."""
         pending = self.journal.find(path)
-        key = self._fold(path)
         if pending is not None:
             self._remember(path)
-        elif self._seen.pop(key, None) is not None and self._forget is not None and not self._delivery.is_mine:
-            self._forget(path)
+        elif self._seen and self._forget is not None and not self._delivery.is_mine:
+            for each in recursepath(path):  # those above may be directories that were made with it
+                if self._seen.pop(self._fold(each), None) is not None:
+                    self._forget(each)
         return pending
 
     def _remember(self, path: str) -> None:
         if not self._delivery.is_mine and len(self._seen) < _MAX_SEEN:
             self._seen[self._fold(path)] = path
-
-
-def _info(pending: Pending, name: str | None = None) -> Info:
-    return Info(
-        {
-            "basic": {"name": name or shown_name(pending.path), "is_dir": False},
-            "details": {
-                "type": int(ResourceType.file),
-                "size": pending.size,
-                "modified": pending.modified,
-                "_write": ["modified"] if pending.may_change else [],
-            },
-        }
-    )

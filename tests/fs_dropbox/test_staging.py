@@ -140,8 +140,18 @@ def test_what_is_there_is_respected(emulator: Emulator, account: DropboxFS) -> N
     assert "changed by someone else" in str(commit(account, "/f", new, rev))
     now = emulator.control.metadata("/f")["rev"]
     assert commit(account, "/f", same, now) is True, "Dropbox makes no revision of equal content"
-    assert isinstance(commit(account, "/none/f", new), fs.errors.ResourceNotFound)
+    assert isinstance(commit(account, "/f/in", new), fs.errors.DirectoryExpected)
     assert commit(account, "/g", new, "") is True, "a refusal does not use it up"
+
+
+def test_folders_above_that_are_missing_are_made(emulator: Emulator, account: DropboxFS) -> None:
+    assert not account.exists("/none")
+    (token,) = staged(account, b"1")
+    emulator.control.reset_counts()
+    assert commit(account, "/none/deep/f", token) is True
+    assert sum(emulator.control.calls().values()) == 1
+    assert account.isdir("/none")
+    assert account.listdir("/none/deep") == ["f"]
 
 
 def test_a_source_that_cannot_be_read_fails_alone(emulator: Emulator, account: DropboxFS) -> None:
@@ -168,6 +178,7 @@ def test_folders_of_the_account_stage_too(emulator: Emulator, account: DropboxFS
     (token,) = staged(folder, b"1")
     assert commit(folder, "/deep/f", token) is True
     assert emulator.control.read("/in/deep/f") == b"1"
-    refused = commit(folder, "/none/f", token)
-    assert isinstance(refused, fs.errors.ResourceNotFound)
-    assert refused.path == "/none/f"
+    (other,) = staged(folder, b"2")
+    refused = commit(folder, "/deep/f/in", other)
+    assert isinstance(refused, fs.errors.DirectoryExpected)
+    assert refused.path == "/deep/f/in"

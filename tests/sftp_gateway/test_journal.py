@@ -38,6 +38,9 @@ FIRST_VERSION = (
     "INSERT INTO contents VALUES (1, x'313233'), (2, x'73656E74')",
 )
 
+# What the second one added.
+SECOND_VERSION = ("ALTER TABLE files ADD COLUMN staged TEXT", "PRAGMA user_version = 2")
+
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
@@ -52,11 +55,12 @@ def add(journal: Journal, content: bytes, mode: Mode = "replace", *, replaces: i
     return journal.put(NewFile("/f", 1_600_000_000, mode, expected, True, replaces), data, quota=10**6)
 
 
-def test_a_journal_of_the_previous_version_is_delivered(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_journal_of_an_earlier_version_is_delivered(tmp_path: Path, version: int) -> None:
     folder = tmp_path / "journal"
     folder.mkdir()
     with contextlib.closing(sqlite3.connect(folder / FILE_NAME, isolation_level=None)) as db:
-        for statement in FIRST_VERSION:
+        for statement in (*FIRST_VERSION, *(SECOND_VERSION if version == 2 else ())):
             db.execute(statement)
     with contextlib.closing(Journal(folder)) as first, contextlib.closing(Journal(folder)) as second:
         assert [(each.path, each.state, each.staged) for each in second.all()] == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from pathlib import Path
@@ -51,6 +52,14 @@ def test_listing(folder: Path) -> None:
     assert lines[1].endswith('ann  "/refused"  the name is not allowed')
     listed = json.loads(pending(folder, "list", "--failed", "--json")[1])
     assert [(file["path"], file["bytes"]) for file in listed["files"]] == [("/refused", 100_000), ("/other", 5)]
+
+
+def test_listing_directories(folder: Path) -> None:
+    with contextlib.closing(Journal(folder, create=False)) as journal:
+        journal.folders.add("/new")
+    assert pending(folder)[1].splitlines()[-1].endswith('ann  "/new/"')
+    assert "/new/" not in pending(folder, "list", "--failed")[1]
+    assert json.loads(pending(folder, "list", "--json")[1])["files"][-1]["path"] == "/new/"
 
 
 def test_retrying(folder: Path) -> None:

@@ -54,6 +54,28 @@ def test_many_files_cost_few_calls(
     assert sum(count for route, count in calls.items() if "upload" in route) <= 10, calls
 
 
+def test_a_tree_costs_dropbox_no_call_for_its_directories(
+    emulator: Emulator, start_gateway: StartGateway, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sftp_gateway.delivery.QUIET_SECONDS", 3.0)  # a busy machine may pause between two files
+    gateway = start_gateway(users=(user(emulator.fs_url),), write_back_delay_seconds=60.0)
+    with connect(gateway, "ann", PASSWORD).open_sftp_client() as client:
+        client.listdir("/")
+        emulator.control.reset_counts()
+        client.mkdir("/tree")
+        for number in range(20):
+            client.mkdir(f"/tree/{number}")
+            for name in "abcde":
+                put(client, f"/tree/{number}/{name}", bytes(1000 + number))
+        eventually(lambda: not gateway.pending().is_anything_waiting, "not delivered", 60)
+        feed = ("files/list_folder/longpoll", "files/list_folder/continue")
+        calls = {route: count for route, count in emulator.control.calls().items() if route not in feed}
+        assert len(client.listdir("/tree")) == 20
+    assert len([path for path, size in emulator.control.tree("/tree").items() if size]) == 100
+    assert "files/create_folder_v2" not in calls
+    assert sum(calls.values()) <= 20, calls
+
+
 def test_what_it_has_is_told(emulator: Emulator, start_gateway: StartGateway, connect: Connect) -> None:
     gateway = start_gateway(users=(user(emulator.fs_url),))
     assert gateway.pending() == Totals()

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import paramiko
 from fs import errors
+from fs.path import dirname
 
 from sftp_gateway.folding import fold_path
 from sftp_gateway.journal import Journal, Pending
@@ -94,6 +95,7 @@ class StagedFS(BulkFS):
                 continue
             is_lost = path in self.lost
             try:
+                self.makedirs(dirname(path), recreate=True)
                 self.commit(
                     path,
                     self._staged[token],
