@@ -1,4 +1,4 @@
-"""Which spellings of a path are one for a filesystem that folds case, and which one is shown. Pure."""
+"""Which spellings of a path are one for a filesystem that folds case, which is shown, and what lies where. Pure."""
 
 from __future__ import annotations
 
@@ -15,3 +15,18 @@ def fold_path(path: str) -> str:
 def shown_name(path: str) -> str:
     """Return the name of what is at `path` as a listing shows it once it is stored: composed."""
     return unicodedata.normalize("NFC", basename(path))
+
+
+def related(key: str, other: str) -> bool:
+    """Tell whether two folded paths are the same, or one lies below the other."""
+    if len(key) == len(other):
+        return key == other
+    if len(key) < len(other):
+        key, other = other, key
+    return key.startswith(other.rstrip("/") + "/")
+
+
+def moved(path: str, source: str, target: str) -> str:
+    """Return the path of what is at `path`, at or below `source`, once that is `target`; spellings may differ."""
+    rest = path.split("/")[source.rstrip("/").count("/") + 1 :]
+    return "/".join([target.rstrip("/"), *rest])

@@ -13,6 +13,7 @@ from fs.path import dirname
 
 from sftp_gateway.bell import Bell
 from sftp_gateway.folder_rows import FolderRows, note_made
+from sftp_gateway.folding import moved
 from sftp_gateway.journal_file import JournalFile
 from sftp_gateway.journal_rows import (
     AT_OR_BELOW,
@@ -260,11 +261,11 @@ class Journal:
 
     def move_failed(self, source: str, target: str) -> None:
         """Give what failed below the directory `source` paths below `target`, where the directory now is."""
-        span, length = self._span(source), len(source.rstrip("/"))
+        span = self._span(source)
 
         def work(db: sqlite3.Connection) -> None:
             for pending in select(db, "key > ? AND key < ?", *span):
-                path = target.rstrip("/") + pending.path[length:]
+                path = moved(pending.path, source, target)
                 db.execute("UPDATE files SET path = ?, key = ? WHERE id = ?", (path, self._fold(path), pending.id))
 
         if self._select("key > ? AND key < ? LIMIT 1", *span):

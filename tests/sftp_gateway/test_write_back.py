@@ -406,6 +406,56 @@ def test_a_file_that_is_just_being_sent_is_renamed_and_removed_after_that(filesy
     assert not serving.pending()
 
 
+@pytest.mark.parametrize("change", ["put", "rename"])
+def test_a_version_that_arrives_while_the_next_is_acknowledged_does_not_come_back(
+    filesystem: BulkFS, start: Start, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """Between the look at the storage, which has nothing yet, and the journal's record."""
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    record = getattr(serving.journal, change)
+
+    def late(*arguments: Any, **options: Any) -> Any:
+        arriving.close()
+        eventually(lambda: ("/f", 5) in [commit[:2] for commit in filesystem.commits], "it has not arrived")
+        eventually(lambda: all(pending.state != "sending" for pending in serving.pending()), "it is not settled")
+        return record(*arguments, **options)
+
+    put(client, "/f", b"first")
+    with ExitStack() as arriving:
+        arriving.enter_context(filesystem.stalled("arrival", "/f"))
+        serving.journal.hurry("/f")
+        eventually(lambda: filesystem.happened("arrival"), "it was not sent")
+        if change == "rename":
+            put(client, "/new", b"second")
+        monkeypatch.setattr(serving.journal, change, late)
+        if change == "put":
+            put(client, "/f", b"second")
+        else:
+            client.posix_rename("/new", "/f")
+    client.remove("/f")
+    assert client.listdir("/") == []
+    serving.settled()
+    assert filesystem.listdir("/") == []
+
+
+@pytest.mark.parametrize("change", ["put", "rename"])
+def test_a_pending_file_is_shown_in_the_case_that_it_will_have(filesystem: BulkFS, start: Start, change: str) -> None:
+    """As the storage has it: in that of the first version."""
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    put(client, "/Readme", b"first")
+    if change == "put":
+        put(client, "/README", b"second")
+    else:
+        put(client, "/new", b"second")
+        client.posix_rename("/new", "/README")
+    assert client.listdir("/") == ["Readme"]
+    serving.journal.hurry()
+    serving.settled()
+    assert client.listdir("/") == filesystem.listdir("/") == ["Readme"]
+
+
 def test_directories_know_of_pending_files(filesystem: BulkFS, start: Start) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
