@@ -201,6 +201,7 @@ class WriteHandle(Handle):
     ) -> None:
         """Write a file of `session`; `allowance` is the quota that its commit is charged to."""
         super().__init__(path)
+        self.paths = [path]  # and those that it gets by renames
         self._allowance = allowance
         self.readable = readable
         self.draft: Draft

@@ -198,7 +198,7 @@ def alone(db: sqlite3.Connection, key: str, *, committed: bool) -> list[Pending]
 
 
 def first_path(known: Sequence[Pending], path: str) -> str:
-    """Return `path` in the case that the storage will show: that of the first of the `known` that is to be delivered."""
+    """Return `path` in the case in which it will be shown: that of the first of the `known` that is to be delivered."""
     return next((pending.path for pending in known if not pending.failed), path)
 
 

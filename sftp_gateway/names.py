@@ -8,6 +8,7 @@ from fs.path import basename, join
 from sftp_gateway import attributes
 from sftp_gateway.content import fingerprint
 from sftp_gateway.draft import Draft, State
+from sftp_gateway.folding import moved
 from sftp_gateway.packets import Attributes, Status
 from sftp_gateway.status import RefusedError
 from sftp_gateway.store import Store
@@ -141,7 +142,7 @@ class Names:
             self._store.overlay.move(draft, target, exclusive=exclusive, fresh=fresh)
             self._store.note_again(draft)
         for draft in self._store.overlay.below(source):
-            self._store.overlay.move(draft, target.rstrip("/") + draft.path[len(source.rstrip("/")) :])
+            self._store.overlay.move(draft, moved(draft.path, source, target))
             self._store.note_again(draft)
 
     def _bases(self, source: str) -> dict[Draft, tuple[int, object]]:

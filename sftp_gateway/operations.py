@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from fs.errors import InvalidPath, ResourceNotFound
@@ -13,6 +13,7 @@ from fs.errors import InvalidPath, ResourceNotFound
 from sftp_gateway import packets
 from sftp_gateway.events import Events, Transfer
 from sftp_gateway.extensions import COPY_DATA, POSIX_RENAME, Extensions
+from sftp_gateway.folding import moved, related
 from sftp_gateway.handles import FolderHandle, Handle, ReadHandle, WriteHandle
 from sftp_gateway.ordering import Claims, Level
 from sftp_gateway.packets import Attributes, Kind, OpenFlag, Status
@@ -30,6 +31,7 @@ _CHANGING = {Kind.OPEN, Kind.CLOSE, Kind.MKDIR, Kind.RMDIR, Kind.REMOVE, Kind.RE
 _EXISTS = ": exists already"  # clients that make folders and files just in case do not mind
 _MAKING = {Kind.MKDIR, Kind.RENAME, Kind.EXTENDED, Kind.CLOSE}
 _NAMING = {Kind.MKDIR, Kind.RMDIR, Kind.REMOVE, Kind.RENAME}
+_RENAMES = 256  # of one handle that may be unanswered
 _SETTLED = {Kind.OPEN, Kind.OPENDIR, Kind.SETSTAT, *_NAMING}
 
 
@@ -86,6 +88,8 @@ class Operations:
         if kind == Kind.SETSTAT:
             return Claims(paths=((key(request.path), Level.WRITE),))
         if kind == Kind.RENAME or request.extension == POSIX_RENAME:
+            for renamed, path in self._renamed(request):
+                renamed.paths.append(path)  # its CLOSE comes before what is sent of that path afterwards
             return Claims(paths=((key(request.path), Level.NAME), (key(request.target), Level.NAME)))
         if kind in _NAMING:
             return Claims(paths=((key(request.path), Level.NAME),))
@@ -95,7 +99,8 @@ class Operations:
             return Claims()
         handle = self.handles.get(request.handle)
         if kind == Kind.CLOSE and isinstance(handle, WriteHandle):
-            return Claims(handles=(request.handle,), paths=((key(handle.path), Level.WRITE),))
+            paths = tuple((path, Level.WRITE) for path in {key(path) for path in handle.paths})
+            return Claims(handles=(request.handle,), paths=paths)
         return Claims(handles=(request.handle,), shared=kind == Kind.READ)
 
     def answer(self, request: Request) -> bytes:
@@ -249,7 +254,7 @@ class Operations:
 
     def _rename(self, request: Request) -> bytes:
         self._view.rename(request.path, request.target, replace=False)
-        self._events.on_rename(normal(request.path), normal(request.target))
+        self._note_rename(request)
         return packets.ok(request.id)
 
     def _readlink(self, request: Request) -> bytes:
@@ -262,7 +267,7 @@ class Operations:
     def _extended(self, request: Request) -> bytes:
         reply = self._extensions.perform(request)
         if request.extension == POSIX_RENAME:
-            self._events.on_rename(normal(request.path), normal(request.target))
+            self._note_rename(request)
         return reply
 
     # -- within
@@ -284,6 +289,18 @@ class Operations:
         handle.id = next(self._numbers).to_bytes(4, "big")
         self.handles[handle.id] = handle
         return packets.handle(request_id, handle.id)
+
+    def _note_rename(self, request: Request) -> None:
+        for handle, path in self._renamed(request):
+            handle.path, handle.paths = path, [*handle.paths[-_RENAMES:], path]
+        self._events.on_rename(normal(request.path), normal(request.target))
+
+    def _renamed(self, request: Request) -> Iterator[tuple[WriteHandle, str]]:
+        """Yield what is being written at or below the source of a rename, with the path that it gets."""
+        source, target, key = normal(request.path), normal(request.target), self._view.key
+        for handle in list(self.handles.values()):
+            if isinstance(handle, WriteHandle) and related(key(handle.path), key(source)):
+                yield handle, moved(handle.path, source, target)
 
     def _check_room(self) -> None:
         if len(self.handles) >= self._max_handles:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from sftp_gateway.draft import Draft, State
+from sftp_gateway.folding import related
 from sftp_gateway.status import RefusedError
 
 
@@ -163,12 +164,3 @@ def _top(drafts: list[Draft]) -> Draft:
         if draft.state is not State.PARTIAL:
             return draft
     return drafts[-1]
-
-
-def related(key: str, other: str) -> bool:
-    """Tell whether two paths are the same, or one lies below the other."""
-    if len(key) == len(other):
-        return key == other
-    if len(key) < len(other):
-        key, other = other, key
-    return key.startswith(other.rstrip("/") + "/")
