@@ -42,9 +42,7 @@ class Names:
     def rmdir(self, path: str) -> None:
         """Remove an empty directory."""
         with self._store.overlay.turn(path):
-            if self._store.overlay.below(path):
-                raise errors.DirectoryNotEmpty(path)
-            self._store.filesystem.removedir(path)
+            self._remove_empty(path)
 
     def remove(self, path: str) -> None:
         """Remove a file, and what is being written in its place."""
@@ -103,9 +101,14 @@ class Names:
         if _is_folder(there):
             if not _is_folder(self._store.looking.stat(source)):
                 raise RefusedError("the target is a directory")
-            self._store.filesystem.removedir(target)  # refuses one that is not empty
+            self._remove_empty(target)
         elif _is_folder(self._store.looking.stat(source)):
             raise RefusedError("the target is not a directory")
+
+    def _remove_empty(self, path: str) -> None:
+        if self._store.overlay.below(path):
+            raise errors.DirectoryNotEmpty(path)
+        self._store.filesystem.removedir(path)
 
     def _check_parent(self, path: str) -> None:
         """Refuse what some filesystems do not: MemoryFS puts files into files, and fails where no name is."""

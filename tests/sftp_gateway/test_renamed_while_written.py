@@ -122,6 +122,27 @@ def test_a_rename_that_fails_ends_no_upload(client: RawClient, filesystem: Atomi
     assert filesystem.readbytes("/f") == b"content"
 
 
+@pytest.mark.parametrize("is_cut_off", [False, True])
+def test_a_directory_is_not_empty_while_a_file_is_written_in_it(
+    tmp_path: Path, filesystem: AtomicFS, is_cut_off: bool
+) -> None:
+    serving = Serving(filesystem, tmp_path / "spool")
+    try:
+        session, client = serving.session(), serving.raw()
+        filesystem.makedirs("/source")
+        filesystem.makedirs("/target")
+        writer = session.raw()
+        assert writer.wait(writer.write(writer.opened("/target/f", W | C | T), 0, b"content")).ok
+        if is_cut_off:
+            session.cut()
+        for request in (client.posix_rename("/source", "/target"), client.rmdir("/target")):
+            reply = client.wait(request)
+            assert (reply.code, "not empty" in reply.text) == (Status.FAILURE, True)
+        assert sorted(filesystem.listdir("/")) == ["source", "target"]
+    finally:
+        serving.close()
+
+
 def test_requests_without_waiting_know_the_path_that_a_rename_gives(client: RawClient, filesystem: AtomicFS) -> None:
     """What was opened under another name is closed first, although a READ holds that up."""
     filesystem.writebytes("/a", b"content")
