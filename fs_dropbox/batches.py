@@ -30,9 +30,9 @@ class _Work:
 
     paths: tuple[str, ...]  # of the folders that change
     call: Callable[[Children], Sequence[Outcome]]
-    succeeded: Callable[[Present, Present], object]
+    succeeded: Callable[[Present, Present, int], object]
     undone: Callable[[Children], Children]
-    is_over: Callable[[Present, ApiError], bool]  # whether a refusal says that it has been done before
+    is_over: Callable[[Present, ApiError, int], bool]  # whether a refusal says that it has been done before
 
 
 class Batches:
@@ -58,7 +58,7 @@ class Batches:
             _Work(
                 paths=(target,),
                 call=lambda left: self._client.batches.copy(_pairs(source, target, left)),
-                succeeded=lambda _, entry: self._catalog.copied(entry),
+                succeeded=lambda _, entry, since: self._catalog.copied(entry, since),
                 undone=undone,
                 is_over=lambda *_: False,
             ),
@@ -77,7 +77,7 @@ class Batches:
             _Work(
                 paths=(source, target),
                 call=lambda left: self._client.batches.move(_pairs(source, target, left)),
-                succeeded=lambda child, entry: self._catalog.moved(combine(source, child.name), entry),
+                succeeded=lambda child, entry, since: self._catalog.moved(combine(source, child.name), entry, since),
                 undone=undone,
                 is_over=lambda *_: False,
             ),
@@ -95,9 +95,9 @@ class Batches:
             _Work(
                 paths=(folder,),
                 call=lambda left: self._client.batches.delete([_api(folder, child) for child in left]),
-                succeeded=lambda child, _: self._catalog.removed(combine(folder, child.name)),
+                succeeded=lambda child, _, since: self._catalog.removed(combine(folder, child.name), since),
                 undone=undone,
-                is_over=lambda child, error: self._is_gone(folder, child, error),
+                is_over=lambda child, error, since: self._is_gone(folder, child, error, since),
             ),
             children,
         )
@@ -121,6 +121,7 @@ class Batches:
 
         Where an earlier batch may still be at work, what this one is refused may be due to that.
         """
+        since = self._catalog.epoch()
         try:
             outcomes = work.call(left)
         except (ApiError, TransportError) as error:
@@ -134,8 +135,8 @@ class Batches:
         lost = False
         for child, outcome in zip(left, outcomes, strict=True):
             if not isinstance(outcome, ApiError):
-                work.succeeded(child, outcome)
-            elif not work.is_over(child, outcome):
+                work.succeeded(child, outcome, since)
+            elif not work.is_over(child, outcome, since):
                 lost = lost or outcome.is_ambiguous
                 (again if doubtful or outcome.is_transient else refused).append(child)
         return again, lost
@@ -163,10 +164,10 @@ class Batches:
         original = paths.to_api(combine(source, child.name))
         return commits.settle_copy(self._client, original, found.path_lower) is not None
 
-    def _is_gone(self, folder: str, child: Present, error: ApiError) -> bool:
+    def _is_gone(self, folder: str, child: Present, error: ApiError, since: int) -> bool:
         if "not_found" not in error.tag:
             return False
-        self._catalog.removed(combine(folder, child.name))
+        self._catalog.removed(combine(folder, child.name), since)
         return True
 
     @contextmanager

@@ -40,6 +40,7 @@ class _Item(Content):
 
     path: str
     commit: Commit
+    since: int = 0  # the epoch before its commit
 
 
 _Settled: TypeAlias = list[tuple[_Item, Outcome]]
@@ -118,6 +119,9 @@ class BulkUpload:
         for turn in range(BUSY_ROUNDS):
             if turn:
                 self._client.pause_after(turn)
+            since = self._catalog.epoch()
+            for item in left:
+                item.since = since
             try:
                 outcomes: Sequence[Outcome] = self._client.session_finish_batch(
                     [(item.session, item.size, item.commit) for item in left]
@@ -145,8 +149,8 @@ class BulkUpload:
             return outcome
 
         again = pool.map(settle, doubtful)
-        for item, outcome in [pair for pair in settled if pair not in doubtful]:
-            yield item.index, self._result(item, outcome)
+        # All are taken over before the first is yielded: nobody may ask for the others.
+        yield from [(pair[0].index, self._result(*pair)) for pair in settled if pair not in doubtful]
         for (item, _), outcome in zip(doubtful, again, strict=True):
             yield item.index, self._result(item, outcome)
 
@@ -167,6 +171,7 @@ class BulkUpload:
             with closing(pieces(item)) as whole:
                 for piece in whole:
                     upload.write(piece)
+            item.since = self._catalog.epoch()
             return [(item, upload.commit())]
         except Exception as error:  # noqa: BLE001 - of the source as well; the file's result tells
             upload.abort()
@@ -177,7 +182,7 @@ class BulkUpload:
             if item.content_hash and outcome.content_hash not in (None, item.content_hash):
                 outcome = ApiError("files/upload_session/finish_batch_v2", ("content_hash_mismatch",))
             else:
-                self._catalog.applied(outcome)
+                self._catalog.applied(outcome, item.since)
                 return None
         if isinstance(outcome, (ApiError, TransportError)):
             self._catalog.forget(item.path)

@@ -6,7 +6,7 @@ import enum
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +14,7 @@ from typing import Final
 from cachetools import LRUCache
 
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
+from fs_dropbox.epochs import Cuts, Epochs
 from fs_dropbox.paths import ancestors, parent
 
 Present = FileEntry | FolderEntry
@@ -26,15 +27,14 @@ class Absence(enum.Enum):
 
 
 ABSENT: Final = Absence.ABSENT
-_EPOCHS_KEPT: Final = 20_000
-_NOTHING: Final[Mapping[str, int]] = {}
 
 
 @dataclass(slots=True)
 class _Slot:
     value: Present | Absence
     stored: float
-    epoch: int
+    epoch: int  # of what it tells
+    asked: int  # epoch at which Dropbox was asked
 
 
 @dataclass(slots=True)
@@ -42,6 +42,7 @@ class _Listing:
     children: dict[str, Present]
     stored: float
     epoch: int
+    asked: int
 
 
 class MetadataCache:
@@ -51,8 +52,9 @@ class MetadataCache:
     change feed reports every change of it. Anything else is believed for `ttl_seconds`, negative: not at all. Bounded:
     the least recently used is dropped above `max_entries`.
 
-    The epoch rule: take `epoch()` before a request, give it back with the answer. What has changed since is not
-    overwritten by the late answer. (Revs carry no order, so the order comes from here.)
+    The epoch rule: take `epoch()` before a request, give it back with the answer. What may be older than a change that
+    is known by now changes nothing that is known: an answer is not stored; and of two changes in no known order, an own
+    one and another, nothing is believed any more. (Revs carry no order, so the order comes from here.)
     """
 
     def __init__(
@@ -67,14 +69,10 @@ class MetadataCache:
         self._now = now
         self._lock = threading.Lock()
         # guarded by _lock
-        self._epoch = 0
-        self._floor = 0  # answers to requests before this epoch are not stored at all
+        self._epochs = Epochs()
         self._followed_from = 0  # what was asked for from this epoch on is followed by the feed
         self._trusted = False
-        self._changed: LRUCache[str, int] = LRUCache(_EPOCHS_KEPT)  # key -> epoch of its last change
-        self._changed_children: LRUCache[str, int] = LRUCache(_EPOCHS_KEPT)  # the same of its set of children
-        # What is stored below a key, and its listing, counts only when it is newer than this.
-        self._cut_off: LRUCache[str, int] = LRUCache(_EPOCHS_KEPT)
+        self._cuts = Cuts(2 * max_entries)
         self._held: Counter[str] = Counter()
         self._slots: LRUCache[str, _Slot] = LRUCache(max(1000, max_entries // 10))
         self._listings: LRUCache[str, _Listing] = LRUCache(max_entries, getsizeof=lambda found: len(found.children) + 1)
@@ -82,13 +80,12 @@ class MetadataCache:
     def epoch(self) -> int:
         """Return the present epoch; take it before the request whose answer is to be stored."""
         with self._lock:
-            return self._epoch
+            return self._epochs.now
 
     def follow(self) -> None:
         """Say that the change feed reports every change from now on; believed while `trust(True)` holds."""
         with self._lock:
-            self._epoch += 1
-            self._followed_from = self._epoch
+            self._followed_from = self._epochs.advance()
 
     def trust(self, live: bool) -> None:
         """Say whether the change feed has reported every change up to now."""
@@ -110,15 +107,17 @@ class MetadataCache:
         """Store the answer to a request that was sent at `epoch`."""
         with self._lock:
             key = entry.path_lower
-            is_denied = isinstance(entry, FileEntry) and self._changed_children.get(key, 0) > epoch
-            if not is_denied and not self._is_stale_locked(key, epoch):
-                self._store_locked(key, entry, epoch)
+            is_denied = isinstance(entry, FileEntry) and self._epochs.has_changed_below(key, epoch)
+            if not is_denied and not self._is_outdated_locked(key, epoch):
+                self._store_locked(key, entry, epoch, asked=epoch)
 
     def put_absent(self, key: str, epoch: int) -> None:
         """Store that there is nothing at `key`."""
         with self._lock:
-            if self._changed_children.get(key, 0) <= epoch and not self._is_stale_locked(key, epoch):
-                self._remove_locked(key, epoch)
+            if not self._epochs.has_changed_below(key, epoch) and not self._is_outdated_locked(key, epoch):
+                self._remove_locked(key, epoch, asked=epoch)
+                if self._cuts.is_occupied(key):
+                    self._cut_off_locked(key, is_own=False)
 
     @property
     def remembers(self) -> bool:
@@ -132,69 +131,61 @@ class MetadataCache:
         What has changed of single children since `epoch` is newer, and stays as it is known.
         """
         with self._lock:
-            if self._is_stale_locked(key, epoch):
+            known = self._listing_locked(key)
+            if self._epochs.is_stale(key, epoch) or (known is not None and known.epoch > epoch):
                 return
-            listing = _Listing({entry.path_lower: entry for entry in entries}, self._now() - age_seconds, epoch)
-            if self._changed_children.get(key, 0) > epoch and not self._update_locked(key, listing.children, epoch):
-                return
-            if len(listing.children) < self._max_entries:
-                self._listings[key] = listing
-                for child in listing.children:
+            children = {entry.path_lower: entry for entry in entries}
+            if self._update_locked(key, children, epoch) and len(children) < self._max_entries:
+                self._occupy_locked(key)
+                self._listings[key] = _Listing(children, self._now() - age_seconds, epoch, epoch)
+                for child in children:
                     self._slots.pop(child, None)
 
-    def apply(self, entry: Entry, *, since: int | None = None, told_at: Mapping[str, int] = _NOTHING) -> int | None:
-        """Take over a change, local or foreign, in the order in which they happened (API facts, section 4).
+    def updated(self, key: str, entries: Iterable[Present], epoch: int) -> list[Present] | None:
+        """Return the children of a folder, which were asked for at `epoch`, with what has changed since, if known."""
+        with self._lock:
+            children = {entry.path_lower: entry for entry in entries}
+            is_current = not self._epochs.is_stale(key, epoch) and self._update_locked(key, children, epoch)
+            return list(children.values()) if is_current else None
 
-        A file replaces what was there and drops its children, a folder keeps them, a deletion drops the whole subtree.
-        With `since`, the epoch before the request that told of the change: where something newer is known of the key
-        by now, or of a folder above it that is gone, the two are in no known order, and the entry is forgotten instead,
-        unless both say the same: most often it is the echo of an own change. `told_at` are the epochs of what the same
-        answers have told before, by key: of that key alone, nothing older is newer than they are. Returns the epoch of
-        which what is known of the key is now, None where it was not taken over.
+    def apply(self, entry: Entry, *, since: int | None = None, with_contents: bool = False) -> None:
+        """Take over what an own call, sent at `since`, has changed.
+
+        A file replaces what was there and drops its children, a folder keeps them unless it has come `with_contents`,
+        a deletion drops the whole subtree. What may be older than something else that is known is not believed, and
+        neither is that, unless both say the same.
+        """
+        with self._lock:
+            self._apply_locked(entry, since, with_contents)
+
+    def apply_created(self, entry: FolderEntry, since: int) -> None:
+        """Take over that an own call sent at `since` has made a folder: nothing is in it unless it was heard since."""
+        with self._lock:
+            key = entry.path_lower
+            is_unheard = not self._epochs.is_stale(key, since) and not self._epochs.has_changed_below(key, since)
+            if self._apply_locked(entry, since, with_contents=is_unheard) and is_unheard:
+                self._occupy_locked(key)
+                self._listings[key] = _Listing({}, self._now(), self._epochs.now, since)
+
+    def hear(self, entry: Entry, since: int) -> None:
+        """Take over what the feed tells, asked for at `since`, in the order of the journal (API facts, section 4).
+
+        What may be older than an own change is not believed, and neither is that, unless both say the same: an echo.
         """
         with self._lock:
             key = entry.path_lower
-            if since is not None:
-                if key in self._held:
-                    self._bump_locked(key)
-                    return None
-                known_at = max(self._changed.get(key, 0), self._changed_children.get(key, 0))
-                if known_at > told_at.get(key, since):
-                    if not _is_same(self._get_locked(key), entry):
-                        self._forget_locked(key)
-                    return None
-                if any(self._cut_off.get(each, 0) > told_at.get(each, since) for each in (*ancestors(key), "")):
-                    if not isinstance(entry, DeletedEntry):
-                        self._revive_ancestors_locked(key)
-                    self._forget_locked(key)
-                    return None
-            self._bump_locked(key)
-            if isinstance(entry, DeletedEntry):
-                self._remove_locked(key, self._epoch)
-            else:
-                self._revive_ancestors_locked(key)
-                if isinstance(entry, FileEntry):
-                    self._cut_off_below_locked(key)
-                self._store_locked(key, entry, self._epoch)
-            return self._epoch
-
-    def apply_created(self, entry: FolderEntry, epoch: int) -> None:
-        """Take over that an own call sent at `epoch` has made a folder: nothing is in it unless it was heard since."""
-        with self._lock:
-            key = entry.path_lower
-            unheard = not self._is_stale_locked(key, epoch) and self._changed_children.get(key, 0) <= epoch
-            self._bump_locked(key)
-            self._revive_ancestors_locked(key)
-            self._store_locked(key, entry, self._epoch)
-            if unheard:
-                self._listings[key] = _Listing({}, self._now(), self._epoch)
+            if key in self._held:
+                self._epochs.changed(key, is_own=False, is_news=not isinstance(entry, DeletedEntry))
+            elif not self._epochs.is_own_newer(key, since, is_folder=isinstance(entry, FolderEntry)):
+                self._take_over_locked(entry, is_own=False, asked=self._epochs.now)
+            elif not _is_same(self._get_locked(key), entry):
+                self._forget_contested_locked(entry, is_own=False)
 
     @contextmanager
     def hold(self, *keys: str) -> Iterator[None]:
         """Keep what is known of some keys while own calls go through states that nobody is to see.
 
-        What the feed tells of them meanwhile is the echo of those calls or older than their end, which is then to be
-        applied or forgotten.
+        What the feed tells of them meanwhile is an echo of those calls or older than their end, which is then applied.
         """
         with self._lock:
             self._held.update(keys)
@@ -202,39 +193,34 @@ class MetadataCache:
             yield
         finally:
             with self._lock:
-                self._held.subtract(keys)
-                for key in keys:
-                    if self._held[key] <= 0:
-                        del self._held[key]
-
-    def forget(self, key: str) -> None:
-        """Forget one entry, and that its parent's listing is complete; late answers about it are not stored."""
-        with self._lock:
-            self._forget_locked(key)
+                self._held -= Counter(keys)
 
     def doubt(self, key: str) -> None:
         """Forget what is believed of a key only because it is young: before changes that must not hit anything else."""
         with self._lock:
-            known = self._listings.get(parent(key)) or self._slots.get(key)
-            if known is not None and not self._is_followed_locked(known):
-                self._forget_locked(key)
+            known = self._listings.get(parent(key)), self._slots.get(key)
+            if any(each is not None and not self._is_followed_locked(each) for each in known):
+                self._forget_locked(key, is_own=False)
+            self._revive_ancestors_locked(key, but_followed=True)
 
     def forget_tree(self, key: str) -> None:
-        """Forget an entry and everything below it."""
+        """Forget an entry, everything below it and that nothing is above it: an own call may have changed them."""
         with self._lock:
-            self._forget_locked(key)
-            self._cut_off_locked(key)
+            self._forget_locked(key, is_own=True)
+            self._epochs.came_below(key, is_own=True)
+            self._cut_off_locked(key, is_own=True)
+            self._revive_ancestors_locked(key)
 
     def clear(self) -> None:
         """Forget everything; answers to requests under way are not stored."""
         with self._lock:
-            self._epoch += 1
             self._clear_locked()
 
     def _clear_locked(self) -> None:
-        self._floor = self._epoch
+        self._epochs.outdate()
         self._slots.clear()
         self._listings.clear()
+        self._cuts.clear()
 
     def _get_locked(self, key: str) -> Present | Absence | None:
         listing = self._listing_locked(parent(key)) if key else None
@@ -259,7 +245,7 @@ class MetadataCache:
         slot = self._slots.get(key)
         if slot is None:
             return None
-        if self._is_fresh_locked(slot) and not self._is_cut_off_locked((*ancestors(key), ""), slot.epoch):
+        if self._is_fresh_locked(slot) and not self._cuts.concern(parent(key), slot.epoch):
             return slot
         del self._slots[key]
         return None
@@ -268,34 +254,72 @@ class MetadataCache:
         listing = self._listings.get(key)
         if listing is None:
             return None
-        if self._is_fresh_locked(listing) and not self._is_cut_off_locked((key, *ancestors(key), ""), listing.epoch):
+        if self._is_fresh_locked(listing) and not self._cuts.concern(key, listing.epoch):
             return listing
         del self._listings[key]
         return None
 
     def _is_followed_locked(self, known: _Slot | _Listing) -> bool:
-        return self._trusted and known.epoch >= self._followed_from
+        return self._trusted and known.asked >= self._followed_from
 
     def _is_fresh_locked(self, known: _Slot | _Listing) -> bool:
         return self._is_followed_locked(known) or self._now() - known.stored <= self._ttl_seconds
 
-    def _is_cut_off_locked(self, keys: Iterable[str], epoch: int) -> bool:
-        return any(self._cut_off.get(key, 0) > epoch for key in keys)
+    def _is_outdated_locked(self, key: str, epoch: int) -> bool:
+        """Tell whether an answer about one key is older than what is known."""
+        if key in self._held or self._epochs.is_stale(key, epoch):
+            return True
+        known = self._listing_locked(parent(key)) if key else None, self._slots.get(key)
+        return any(each is not None and each.epoch > epoch for each in known)
 
-    def _store_locked(self, key: str, entry: Present, epoch: int) -> None:
+    def _apply_locked(self, entry: Entry, since: int | None, with_contents: bool) -> bool:
+        key = entry.path_lower
+        is_folder = isinstance(entry, FolderEntry) and not with_contents
+        is_contested = since is not None and self._epochs.is_any_newer(key, since, is_folder=is_folder)
+        if with_contents:
+            self._cut_off_locked(key, is_own=True)
+        if not is_contested:
+            self._take_over_locked(entry, is_own=True, asked=self._epochs.now if since is None else since)
+        elif not _is_same(self._get_locked(key), entry):
+            self._forget_contested_locked(entry, is_own=True)
+        if not isinstance(entry, DeletedEntry):
+            self._epochs.came_below(key, is_own=True)
+        return not is_contested
+
+    def _take_over_locked(self, entry: Entry, *, is_own: bool, asked: int) -> None:
+        key = entry.path_lower
+        is_news = is_own or not _is_same(self._get_locked(key), entry)
+        self._epochs.changed(key, is_own=is_own, is_news=is_news)
+        epoch = self._epochs.now
+        if isinstance(entry, DeletedEntry):
+            self._remove_locked(key, epoch, asked)
+            self._cut_off_locked(key, is_own=is_own)
+            return
+        self._revive_ancestors_locked(key)
+        if isinstance(entry, FileEntry):
+            self._cut_off_locked(key, is_own=is_own)
+        self._store_locked(key, entry, epoch, asked)
+        if is_news and not is_own:
+            self._epochs.came_below(key, is_own=False)
+
+    def _store_locked(self, key: str, entry: Present, epoch: int, asked: int) -> None:
         listing = self._listing_locked(parent(key)) if key else None
+        if listing is not None and asked < self._followed_from <= listing.asked:
+            del self._listings[parent(key)]  # of which everything is believed for longer
+            listing = None
         if listing is None:
-            self._slots[key] = _Slot(entry, self._now(), epoch)
+            self._occupy_locked(parent(key))
+            self._slots[key] = _Slot(entry, self._now(), epoch, asked)
             return
         listing.children[key] = entry
         self._slots.pop(key, None)
         self._resize_locked(parent(key), listing)
 
-    def _remove_locked(self, key: str, epoch: int) -> None:
-        self._cut_off_below_locked(key)
+    def _remove_locked(self, key: str, epoch: int, asked: int) -> None:
         listing = self._listing_locked(parent(key))
         if listing is None or not key.isascii():
-            self._slots[key] = _Slot(ABSENT, self._now(), epoch)
+            self._occupy_locked(parent(key))
+            self._slots[key] = _Slot(ABSENT, self._now(), epoch, asked)
         else:
             self._slots.pop(key, None)
         if listing is not None and listing.children.pop(key, None) is not None:
@@ -303,20 +327,21 @@ class MetadataCache:
 
     def _update_locked(self, key: str, children: dict[str, Present], epoch: int) -> bool:
         """Bring what was asked for at `epoch` up to date; False where what has changed since is not known any more."""
-        for folder in [each for each in self._changed_children if each and parent(each) == key]:
-            if folder not in children and self._changed_children[folder] > epoch:  # it was there then
+        newer: dict[str, Present | Absence | None] = {}
+        for child, changed, below in self._epochs.changes_in(key, epoch):
+            if changed > epoch:
+                slot = self._slot_locked(child)
+                newer[child] = None if slot is None or slot.epoch < changed else slot.value
+            if below > max(changed, epoch) and not isinstance(newer.get(child, children.get(child)), FolderEntry):
                 return False
-        for child in [each for each in self._changed if parent(each) == key and each != key]:
-            changed = self._changed.get(child, 0)
-            if changed <= epoch:
-                continue
-            slot = self._slot_locked(child)
-            if slot is None or slot.epoch < changed:
+        newer |= {child: self._get_locked(child) for child in self._held if parent(child) == key}
+        for child, known in newer.items():
+            if known is None:
                 return False
-            if slot.value is ABSENT:
+            if known is ABSENT:
                 children.pop(child, None)
             else:
-                children[child] = slot.value
+                children[child] = known
         return True
 
     def _resize_locked(self, key: str, listing: _Listing) -> None:
@@ -326,61 +351,47 @@ class MetadataCache:
         else:
             del self._listings[key]
 
-    def _revive_ancestors_locked(self, key: str) -> None:
-        """Something exists at `key`, so every folder above does: forget what says otherwise.
+    def _revive_ancestors_locked(self, key: str, *, but_followed: bool = False) -> None:
+        """Something may exist at `key`, so every folder above may: forget what denies it, `but_followed` knowledge."""
 
-        They may have come into being together with it: those below the first that is known count as changed, too.
-        """
-        is_known = False
+        def denies(known: _Slot | _Listing | None, value: object) -> bool:
+            if known is None or isinstance(value, FolderEntry):
+                return False
+            return not (but_followed and self._is_followed_locked(known))
+
         for above in ancestors(key):
-            slot = self._slot_locked(above)
-            if slot is not None and not isinstance(slot.value, FolderEntry):
-                self._bump_locked(above)
+            slot, listing = self._slots.get(above), self._listings.get(parent(above))
+            if denies(slot, slot and slot.value):
                 del self._slots[above]
-                slot = None
-            listing = self._listing_locked(parent(above))
-            if listing is not None and not isinstance(listing.children.get(above), FolderEntry):
-                self._bump_locked(above)
+            if denies(listing, listing and listing.children.get(above)):
                 del self._listings[parent(above)]
-                listing = None
-            is_known = is_known or slot is not None or listing is not None
-            if not is_known:
-                self._epoch += 1
-                self._note_locked(self._changed_children, parent(above))
 
-    def _forget_locked(self, key: str) -> None:
-        self._bump_locked(key)
+    def _forget_locked(self, key: str, *, is_own: bool) -> None:
+        self._epochs.changed(key, is_own=is_own)
         self._slots.pop(key, None)
         if key:
             self._listings.pop(parent(key), None)
 
-    def _cut_off_below_locked(self, key: str) -> None:
-        """Forget what is below a key at which there is no folder, unless it is known that there was none."""
-        if key in self._listings or not (isinstance(known := self._get_locked(key), FileEntry) or known is ABSENT):
-            self._cut_off_locked(key)
+    def _forget_contested_locked(self, entry: Entry, *, is_own: bool) -> None:
+        """Forget what two changes in no known order have left at a key."""
+        key = entry.path_lower
+        self._forget_locked(key, is_own=is_own)
+        if not isinstance(entry, FolderEntry):
+            self._cut_off_locked(key, is_own=is_own)
+        if not isinstance(entry, DeletedEntry):
+            self._revive_ancestors_locked(key)
 
-    def _cut_off_locked(self, key: str) -> None:
-        self._epoch += 1
+    def _cut_off_locked(self, key: str, *, is_own: bool) -> None:
+        """Believe nothing that was known, or asked for, of what is below a key by now."""
+        self._epochs.emptied(key, is_own=is_own)
         self._listings.pop(key, None)
-        if len(self._cut_off) == _EPOCHS_KEPT and key not in self._cut_off:
-            self._clear_locked()  # an epoch is about to be lost
-            self._cut_off.clear()
-        self._cut_off[key] = self._epoch
+        if not self._cuts.cut(key, self._epochs.now):
+            self._clear_locked()
 
-    def _bump_locked(self, key: str) -> None:
-        self._epoch += 1
-        self._note_locked(self._changed, key)
-        self._note_locked(self._changed_children, parent(key))
-
-    def _note_locked(self, table: LRUCache[str, int], key: str) -> None:
-        if len(table) == _EPOCHS_KEPT and key not in table:
-            self._floor = self._epoch  # an epoch is about to be lost: be strict with everything under way
-        table[key] = self._epoch
-
-    def _is_stale_locked(self, key: str, epoch: int) -> bool:
-        if epoch < self._floor or self._changed.get(key, 0) > epoch:
-            return True
-        return self._is_cut_off_locked((key, *ancestors(key), ""), epoch)
+    def _occupy_locked(self, key: str) -> None:
+        if not self._cuts.occupy(key):
+            self._clear_locked()
+            self._cuts.occupy(key)
 
 
 def _is_same(known: Present | Absence | None, entry: Entry) -> bool:

@@ -133,45 +133,43 @@ class Catalog(Finding):
         key = paths.key(path)
         self._on_use()
         listings: Mapping[str, list[Present]] = {}
+        epoch = self._cache.epoch()
         if not self._is_known(key):
-            epoch = self._cache.epoch()
             with suppress(ApiError, TransportError, TimeoutError):
                 listings = self._flights.do(("tree", key, epoch), lambda: self._fetch_tree(path, key, epoch) or {})
-        return Tree(self, self._cache, listings)
+        return Tree(self, self._cache, listings, epoch)
 
-    def applied(self, entry: Entry) -> None:
-        """Take over what an own call has changed, so that it is seen at once."""
+    def epoch(self) -> int:
+        """Return the epoch before an own call, which whatever takes over what that has changed wants."""
+        return self._cache.epoch()
+
+    def applied(self, entry: FileEntry, since: int) -> None:
+        """Take over which file an own call sent at `since` has made, so that it is seen at once."""
         if isinstance(entry, SupersededEntry):
             self._cache.forget_tree(entry.path_lower)
         else:
-            self._cache.apply(entry)
+            self._cache.apply(entry, since=since)
 
-    def epoch(self) -> int:
-        """Return the epoch that `created` wants, to be taken before the call."""
-        return self._cache.epoch()
-
-    def created(self, entry: FolderEntry, epoch: int) -> None:
-        """Take over that an own call sent at `epoch` has made a folder, which is empty unless it was only found."""
+    def created(self, entry: FolderEntry, since: int) -> None:
+        """Take over that an own call has made a folder, which is empty unless it was only found."""
         if isinstance(entry, FoundFolder):
-            self.copied(entry)
+            self.copied(entry, since)
         else:
-            self._cache.apply_created(entry, epoch)
+            self._cache.apply_created(entry, since)
 
-    def removed(self, path: str) -> None:
-        """Take over that nothing is at `path` any more."""
-        self._cache.apply(DeletedEntry(paths.name(path), paths.key(path), path))
+    def removed(self, path: str, since: int) -> None:
+        """Take over that an own call has left nothing at `path`."""
+        self._cache.apply(DeletedEntry(paths.name(path), paths.key(path), path), since=since)
 
-    def copied(self, target: Present) -> None:
-        """Take over that `target` has come into being with all that it holds."""
-        if isinstance(target, FolderEntry):
-            self._cache.forget_tree(target.path_lower)
-        self._cache.apply(target)
+    def copied(self, target: Present, since: int) -> None:
+        """Take over that by an own call `target` has come into being with all that it holds."""
+        self._cache.apply(target, since=since, with_contents=isinstance(target, FolderEntry))
 
-    def moved(self, source: str, target: Present) -> None:
+    def moved(self, source: str, target: Present, since: int) -> None:
         """Take over that what was at `source` is `target` now. The new one appears before the old one goes."""
-        self.copied(target)
+        self.copied(target, since)
         if paths.key(source) != target.path_lower:
-            self.removed(source)
+            self.removed(source, since)
 
     def hold(self, *held: str) -> AbstractContextManager[None]:
         """Keep what is known of some paths while own calls go through states that nobody is to see."""
@@ -361,15 +359,19 @@ def _apply(entries: dict[str, Present], page: Iterable[Entry]) -> None:
 class Tree:
     """The folders below one, looked at from one listing of them all: for a walk. Thread-safe, immutable."""
 
-    def __init__(self, catalog: Catalog, cache: MetadataCache, listings: Mapping[str, list[Present]]) -> None:
+    def __init__(
+        self, catalog: Catalog, cache: MetadataCache, listings: Mapping[str, list[Present]], epoch: int
+    ) -> None:
         self._catalog = catalog
         self._cache = cache
-        self._listings = listings
+        self._listings = listings  # asked for at the epoch
+        self._epoch = epoch
 
     def children(self, path: str) -> list[Present]:
-        """Return all children of a folder: as the cache knows them, or as they were, or from Dropbox."""
+        """Return all children of a folder: as the cache knows them, or as they were if they are so still, or from
+        Dropbox."""
         key = paths.key(path)
         known = self._cache.listing(key)
-        if known is None:
-            known = self._listings.get(key)
+        if known is None and (listed := self._listings.get(key)) is not None:
+            known = self._cache.updated(key, listed, self._epoch)
         return self._catalog.children(path) if known is None else known

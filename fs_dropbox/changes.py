@@ -196,19 +196,16 @@ class ChangeFeed:
     def _drain(self) -> bool:
         """Apply all that happened since the cursor; tell whether anything of it was news.
 
-        Later pages may be as old as the first: what is newer than the request for that one, and was not told of by
-        these pages themselves, is in no known order with what they tell.
+        Later pages may be as old as the first: own changes that are newer than the request for that one are in no known
+        order with what they tell.
         """
         has_more, is_news = True, False
         asked_at = self._cache.epoch()
-        told_at: dict[str, int] = {}  # by key
         while has_more and not self._stop.is_set() and self._cursor is not None:
             page = self._client.list_folder_continue(self._cursor)
             for entry in page.entries:
                 is_news = is_news or self._is_news(entry)
-                applied_at = self._cache.apply(entry, since=asked_at, told_at=told_at)
-                if applied_at is not None:
-                    told_at[entry.path_lower] = applied_at
+                self._cache.hear(entry, asked_at)
             self._cursor = page.cursor
             if page.entries:  # an empty batch says that anything may have changed
                 self._notify(page.entries)

@@ -38,7 +38,7 @@ class Folders:
             self._create(path, exist_ok=recreate)  # Dropbox makes the folders above as well
 
     def _create(self, path: str, *, exist_ok: bool) -> None:
-        epoch = self._catalog.epoch()
+        since = self._catalog.epoch()
         try:
             entry = self._client.create_folder(paths.to_api(path))
         except ApiError as error:
@@ -55,4 +55,4 @@ class Folders:
             self._catalog.forget(path)
             with fs_errors(path):
                 raise
-        self._catalog.created(entry, epoch)
+        self._catalog.created(entry, since)

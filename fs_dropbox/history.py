@@ -141,9 +141,10 @@ class History:
         return [self._restore(paths.from_api(each.path_display), each.rev) for each in self.deleted_below(path)]
 
     def _restore(self, path: str, rev: str) -> FileEntry:
+        since = self._catalog.epoch()
         with fs_errors(path):
             entry = self._client.restore(paths.to_api(path), rev)
-        self._catalog.applied(entry)
+        self._catalog.applied(entry, since)
         self._forget()
         return entry
 

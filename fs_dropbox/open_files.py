@@ -133,6 +133,7 @@ class OpenFiles:
             path,
             mode,
             open_upload=lambda: resumed.pop() if resumed else self._uploader.open(commit),
+            epoch=self._catalog.epoch,
             on_commit=self._catalog.applied,
             on_failure=self._catalog.forget,
             on_close=self._forget,

@@ -75,6 +75,7 @@ class ServerSide:
                 raise fs.errors.ResourceNotFound(path)
             if not isinstance(entry, FileEntry):
                 raise fs.errors.FileExpected(path)
+            since = self._catalog.epoch()
             try:
                 gone = self._client.delete(paths.to_api(path), parent_rev=entry.rev, entry_id=entry.id)
             except ApiError as error:
@@ -87,7 +88,7 @@ class ServerSide:
                 self._catalog.forget(path)
                 with fs_errors(path):
                     raise
-            self._removed(path, gone)
+            self._removed(path, gone, since)
             return
 
     def remove_folder(self, path: str) -> None:
@@ -129,6 +130,7 @@ class ServerSide:
         return False
 
     def _delete_tree(self, path: str, entry: Present) -> None:
+        since = self._catalog.epoch()
         try:
             gone = self._client.delete(paths.to_api(path), entry_id=entry.id)
         except ApiError as error:
@@ -145,14 +147,14 @@ class ServerSide:
             self._catalog.forget(path)
             with fs_errors(path):
                 raise
-        self._removed(path, gone)
+        self._removed(path, gone, since)
 
-    def _removed(self, path: str, gone: Entry) -> None:
+    def _removed(self, path: str, gone: Entry, since: int) -> None:
         """Take over a removal; one that was only found to have taken place may have had a successor since."""
         if isinstance(gone, DeletedEntry):
             self._catalog.forget(path)
         else:
-            self._catalog.removed(path)
+            self._catalog.removed(path, since)
 
     def _transfer_file(self, source: str, target: str, *, overwrite: bool, call: Call) -> None:
         same = paths.key(source) == paths.key(target)
@@ -213,8 +215,9 @@ class ServerSide:
         """
         path = paths.to_api(target)
         try:
+            since = self._catalog.epoch()
             if self._client.find(path) is None:
-                self._catalog.applied(self._client.restore(path, existing.rev))
+                self._catalog.applied(self._client.restore(path, existing.rev), since)
         except (ApiError, TransportError) as error:
             _logger.error("%s may be gone, and could not be brought back: %s", target, error)
             reason = f"{problem}; if the file that was there is gone, restore its rev {existing.rev}"
@@ -243,9 +246,9 @@ class ServerSide:
             else:
                 return
         if existing is None:
-            epoch = self._catalog.epoch()
+            since = self._catalog.epoch()
             with fs_errors(target):
-                self._catalog.created(self._client.create_folder(paths.to_api(target)), epoch)
+                self._catalog.created(self._client.create_folder(paths.to_api(target)), since)
         children = self._catalog.children(source)
         taken: set[str] = set()
         if len(children) >= LEAST_CHILDREN:
@@ -261,29 +264,33 @@ class ServerSide:
                 self._transfer_file(below, onto, overwrite=True, call=call)
 
     def _copy(self, source: str, target: str, _: Present) -> Present:
+        since = self._catalog.epoch()
         with self._forgetting(target), fs_errors(source, target=target):
             entry = self._client.copy(paths.to_api(source), paths.to_api(target))
-        self._catalog.copied(entry)
+        self._catalog.copied(entry, since)
         return entry
 
     def _move(self, source: str, target: str, moved: Present) -> Present:
+        since = self._catalog.epoch()
         with self._forgetting(source, target), fs_errors(source, target=target):
             entry = self._client.move(paths.to_api(source), paths.to_api(target), source_id=moved.id)
-        self._catalog.moved(source, entry)
+        self._catalog.moved(source, entry, since)
         return entry
 
     def _change_case(self, source: str, target: str, moved: Present) -> None:
         """Rename to another spelling of the same name, which one move cannot do (API facts, section 7): two can."""
         between = combine(dirname(source), f".{secrets.token_hex(6)}.renaming")
         with self._catalog.hold(source, between):
-            with self._forgetting(source), fs_errors(source):
+            since = self._catalog.epoch()
+            with self._forgetting(source, between), fs_errors(source):
                 renamed = self._client.move(paths.to_api(source), paths.to_api(between), source_id=moved.id)
                 try:
                     entry = self._client.move(paths.to_api(between), paths.to_api(target), source_id=renamed.id)
                 except (ApiError, TransportError):
                     self._move_back(between, source, renamed)
                     raise
-            self._catalog.moved(source, entry)
+            self._catalog.moved(source, entry, since)
+            self._catalog.removed(between, since)
         if entry.name != paths.name(target):
             raise fs.errors.OperationFailed(target, msg="'{path}': Dropbox keeps another spelling")
 

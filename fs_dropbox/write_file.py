@@ -37,7 +37,8 @@ class WriteFile(DropboxFile):
         mode: Mode,
         *,
         open_upload: Callable[[], Upload],
-        on_commit: Callable[[FileEntry], None],
+        epoch: Callable[[], int],
+        on_commit: Callable[[FileEntry, int], None],
         on_failure: Callable[[str], None],
         on_close: Callable[[DropboxFile], None],
         base: tuple[FileEntry, BlockReader] | None = None,
@@ -48,6 +49,7 @@ class WriteFile(DropboxFile):
         self.modified = modified
         self.version = base[0].rev if base is not None else ""
         self._open_upload = open_upload
+        self._epoch = epoch
         self._on_commit = on_commit
         self._on_failure = on_failure
         self._seekable = seekable
@@ -191,13 +193,14 @@ class WriteFile(DropboxFile):
                 self._upload = self._open_upload()
                 for piece in self._spool.pieces():
                     self._upload.write(piece)
+            since = self._epoch()
             try:
                 entry = self._upload.commit(client_modified=self.modified)
             except (ApiError, TransportError):
                 self._on_failure(self.name)  # whatever was known of the path, it is not what Dropbox has
                 raise
         self.version = entry.rev
-        self._on_commit(entry)
+        self._on_commit(entry, since)
 
     def _stream(self, view: memoryview) -> None:
         assert self._upload is not None

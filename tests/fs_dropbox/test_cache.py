@@ -142,7 +142,7 @@ def test_a_late_listing_is_brought_up_to_date(cache: MetadataCache) -> None:
 def test_a_late_listing_is_not_stored_where_a_change_since_is_not_known(cache: MetadataCache) -> None:
     epoch = cache.epoch()
     cache.apply(file("/d/a"))
-    cache.forget("/d/a")
+    cache.forget_tree("/d/a")
     cache.put_listing("/d", [file("/d/a")], epoch)
     assert cache.listing("/d") is None
     assert cache.get("/d/a") is None
@@ -216,9 +216,9 @@ def test_a_feed_answer_older_than_an_own_change_is_not_taken_over(cache: Metadat
     """The echo of our first version may come after our second; which of them is newer, nothing tells."""
     epoch = cache.epoch()
     cache.apply(file("/a", "222222222"))
-    cache.apply(file("/a", "111111111"), since=epoch)
+    cache.hear(file("/a", "111111111"), epoch)
     assert cache.get("/a") is None
-    cache.apply(file("/a", "333333333"), since=cache.epoch())
+    cache.hear(file("/a", "333333333"), cache.epoch())
     assert cache.get("/a") == file("/a", "333333333")
 
 
@@ -229,9 +229,9 @@ def test_the_echo_of_an_own_change_changes_nothing(cache: MetadataCache) -> None
     cache.apply(folder("/d"))
     cache.apply(gone("/b"))
     for echo in (file("/a", "222222222"), folder("/d"), gone("/b")):
-        cache.apply(echo, since=epoch)
+        cache.hear(echo, epoch)
     assert cache.listing("") == [file("/a", "222222222"), folder("/d")]
-    cache.apply(file("/A", "222222222"), since=epoch)  # but this is a rename
+    cache.hear(file("/A", "222222222"), epoch)  # but this is a rename
     assert cache.get("/a") is None
 
 
@@ -264,14 +264,14 @@ def test_held_keys_keep_their_face_until_own_calls_are_over(cache: MetadataCache
     cache.put_listing("", [file("/a", "111111111"), file("/b")], cache.epoch())
     with cache.hold("/a"):
         late = cache.epoch()
-        cache.apply(gone("/a"), since=cache.epoch())
-        cache.apply(gone("/b"), since=cache.epoch())
+        cache.hear(gone("/a"), cache.epoch())
+        cache.hear(gone("/b"), cache.epoch())
         assert cache.get("/a") == file("/a", "111111111")
         assert cache.get("/b") is ABSENT
         cache.apply(file("/a", "222222222"))
     cache.put(file("/a", "111111111"), late)
     assert cache.get("/a") == file("/a", "222222222")
-    cache.apply(gone("/a"), since=cache.epoch())
+    cache.hear(gone("/a"), cache.epoch())
     assert cache.get("/a") is ABSENT
 
 
