@@ -36,6 +36,11 @@ class Content:
             self._file.close()
             raise
 
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether the file keeps what is likely to be read next at hand (`cached`)."""
+        return self._cached is not None
+
     def pread(self, offset: int, size: int) -> bytes:
         """Return the bytes at `offset`: `size` of them, fewer only at the end. Raises `fs.errors`, OSError."""
         piece = self._read_once(offset, size)

@@ -90,6 +90,11 @@ class ReadHandle(Handle):
         self._moved = 0
 
     @property
+    def reads_ahead(self) -> bool:
+        """Whether the filesystem fetches ahead of who reads in order."""
+        return self._content is not None and self._content.reads_ahead
+
+    @property
     def size(self) -> int:
         """The size of what is read."""
         return self.source.size

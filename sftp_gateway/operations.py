@@ -101,7 +101,9 @@ class Operations:
         if kind == Kind.CLOSE and isinstance(handle, WriteHandle):
             paths = tuple((path, Level.WRITE) for path in {key(path) for path in handle.paths})
             return Claims(handles=(request.handle,), paths=paths)
-        return Claims(handles=(request.handle,), shared=kind == Kind.READ)
+        if kind == Kind.READ:
+            return Claims(handles=(request.handle,), shared=True, in_turn=getattr(handle, "reads_ahead", False))
+        return Claims(handles=(request.handle,))
 
     def answer(self, request: Request) -> bytes:
         """Carry out a request, however long it takes, and return the reply."""

@@ -24,6 +24,7 @@ class Claims:
 
     handles: tuple[bytes, ...] = ()
     shared: bool = False
+    in_turn: bool = False  # a shared one that follows on the last of its handle waits for that
     paths: tuple[tuple[str, Level], ...] = ()
 
 
@@ -42,8 +43,9 @@ class Task:
 class Ordering:
     """The unanswered requests of a channel that were not answered at once. The channel's lock guards it.
 
-    Requests of one handle run in the order of their arrival, reads of it a few at once; requests that change a path
-    come before or after all others of that path, as they arrived. Everything else is independent.
+    Requests of one handle run in the order of their arrival, reads of it a few at once, but for those that follow on
+    each other where the file reads ahead by itself: threads that overtake each other would only disturb that. Requests
+    that change a path come before or after all others of that path, as they arrived. Everything else is independent.
     """
 
     def __init__(self) -> None:
@@ -71,7 +73,9 @@ class Ordering:
             before = self._by_handle.setdefault(handle, [])
             if claims.shared:
                 blockers = [other for other in before if not other.claims.shared]
-                if len(before) >= READS_AT_ONCE:
+                if claims.in_turn and before and _follows(task.request, before[-1].request):
+                    blockers.append(before[-1])
+                elif len(before) >= READS_AT_ONCE:
                     blockers.append(before[-READS_AT_ONCE])
             else:
                 blockers = before
@@ -106,6 +110,10 @@ class Ordering:
             if not blocker.followers or blocker.followers[-1] is not task:
                 blocker.followers.append(task)
                 task.waits_for += 1
+
+
+def _follows(request: Request, last: Request) -> bool:
+    return request.offset == last.offset + last.size
 
 
 def _conflict(claims: Claims, others: Claims) -> bool:

@@ -78,3 +78,14 @@ def test_only_a_few_reads_of_one_handle_run_at_once() -> None:
         ready += ordering.done(one)
         finished += 1
     assert finished == len(reads) + 1
+
+
+def test_reads_that_follow_on_each_other_run_in_turn_where_the_file_reads_ahead() -> None:
+    claims = Claims(handles=(b"1",), shared=True, in_turn=True)
+    ordering = Ordering()
+    places = (0, 10, 20, 500, 510, 900)
+    reads = [Task(Request(0, 0, offset=place, size=10), claims) for place in places]
+    assert [read.request.offset for read in reads if ordering.add(read)] == [0, 500, 900]
+    assert [read.request.offset for read in ordering.done(reads[3])] == [510]
+    assert [read.request.offset for read in ordering.done(reads[0])] == [10]
+    assert [read.request.offset for read in ordering.done(reads[1])] == [20]
