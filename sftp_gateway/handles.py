@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
@@ -9,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from fs.errors import ResourceNotFound
+from fs.errors import FSError, ResourceNotFound
 
 from sftp_gateway import attributes, packets
 from sftp_gateway.allowance import Allowance
@@ -170,6 +171,12 @@ class ReadHandle(Handle):
             self._content.close()
         result: Literal["ok", "aborted"] = "ok" if self._moved >= self.size else "aborted"
         return self._transfer("download", self._moved, result) if self._moved else None
+
+    def settle(self) -> None:
+        """Go on with what a draft was committed as, if it was, before that gets another name or content."""
+        if isinstance(self.source, Draft) and self._content is None and self._is_committed():
+            with contextlib.suppress(FSError):  # a later read tells
+                self._committed(self.source.path)
 
     def _is_committed(self) -> bool:
         return isinstance(self.source, Draft) and self.source.state is State.ENDED and not self.source.dirty

@@ -192,6 +192,10 @@ class Operations:
             request.path = handle.path
             raise
         self._view.close(handle)
+        if isinstance(handle, WriteHandle):
+            for other in list(self.handles.values()):
+                if isinstance(other, ReadHandle) and other.source is handle.draft:
+                    other.settle()
         self._log(transfer)
         return packets.ok(request.id)
 

@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import random
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol
 
 from sftp_gateway.packets import Kind, Status
 
 from . import random_checks as checks
 from .random_choices import Choices
 from .random_model import Writer
+from .random_places import Place
 from .raw_client import A, C, R, RawClient, Reply, T, X, s
-from .serving import Session
-
-
-class Place(Protocol):
-    """A filesystem behind a gateway."""
-
-    folds: bool  # names of different case are one
-    pins: bool  # who reads a file reads one version
-    times: Literal["at CLOSE", "until sent", "always"]  # when they can be set
-
-    def connect(self) -> Session:
-        """Begin a session."""
-
-    def stir(self, chance: random.Random) -> None:
-        """Do something that no session may notice."""
 
 
 @dataclass
 class Reader:
-    """A file that is read: one version."""
+    """A file that is read: one version, or what the session itself is writing."""
 
     handle: bytes
     content: bytes
+    writer: Writer | None = None
 
 
 class Actor(Choices):
@@ -168,7 +153,7 @@ class Actor(Choices):
         request = self.raw.close(writer.handle)
         before = self.model.files.get(writer.key)
         if not self.model.close(writer) and before is not None and writer.time is not None:
-            self._time_is_set(writer.key, writer.time)
+            self.time_is_set(writer.key, writer.time)
         self.ask(f"close {writer.key}, {len(writer.content)} bytes", request, checks.ok)
 
     def _ended(self, writer: Writer | None) -> None:
@@ -176,10 +161,13 @@ class Actor(Choices):
         if writer is None:
             return
         self.lost.add(writer.key)
+        for reader in [reader for reader in self.readers if reader.writer is writer]:
+            self.readers.remove(reader)
+            self.close_reader(reader.handle)
         request = self.raw.close(writer.handle)
         self.ask(f"close {writer.key}, which is gone", request, checks.refused)
 
-    def _time_is_set(self, key: str, time: int) -> None:
+    def time_is_set(self, key: str, time: int) -> None:
         """Note that a committed file's time was set after its CLOSE."""
         if self.place.times == "always":
             self.model.files[key].time = time
@@ -236,8 +224,9 @@ class Actor(Choices):
             assert reply.kind == Kind.STATUS, f"{self.log[-1]}: was not refused"
             return
         assert reply.kind == Kind.HANDLE, f"{self.log[-1]}: was refused"
-        if not whole and self.place.pins and key in self.model.files and key not in self.model.writers:
-            self.readers.append(Reader(reply.handle, content))
+        writer = self.model.writers.get(key)
+        if not whole and self.place.pins and (writer is not None or key in self.model.files):
+            self.readers.append(Reader(reply.handle, content, writer))
             return
         for offset in range(0, len(content) + 1, 65536):
             expected = content[offset : offset + 65536]
@@ -250,7 +239,8 @@ class Actor(Choices):
             self.readers.remove(reader)
             self.ask("close a reader", self.raw.close(reader.handle), checks.ok)
         else:
-            self._read_at(reader.handle, reader.content, "read a version,")
+            content = reader.content if reader.writer is None else bytes(reader.writer.content)
+            self._read_at(reader.handle, content, "read a version,")
 
     def copy_data(self, handle: bytes, content: bytes, writer: Writer) -> None:
         """Copy a whole file that is open for reading onto an empty one."""
@@ -353,13 +343,15 @@ class Actor(Choices):
         if writer is not None:
             writer.time = time
         elif file is not None:
-            self._time_is_set(key, time)
+            self.time_is_set(key, time)
         self.ask(what, request, checks.ok)
 
     # -- the connection
 
     def cut(self) -> None:
         """Lose the connection, come again, and see what was kept."""
+        if not self.place.may_cut:
+            return
         self.log.append("cut")
         self.session.cut()
         self.come_again()

@@ -94,6 +94,28 @@ def put_again_and_again(actor: Actor) -> None:
     actor.stat(key)
 
 
+def put_and_get_with_paramiko(actor: Actor) -> None:
+    """On another channel of the same session."""
+    key, content, time = actor.some_key(), actor.some_bytes(), actor.some_time()
+    if key in actor.model.writers or key in actor.model.folders or not actor.model.can_hold(key):
+        return
+    path = actor.path(key)
+    actor.log.append(f"paramiko: put and get {path}, {len(content)} bytes")
+    with actor.session.sftp() as client:
+        with client.open(path, "w") as file:
+            file.set_pipelined(True)
+            for offset in range(0, len(content), 8192):
+                file.write(content[offset : offset + 8192])
+        actor.model.commit(key, path.rpartition("/")[2], content, None)
+        client.utime(path, (time, time))
+        actor.time_is_set(key, time)
+        assert client.stat(path).st_size == len(content), actor.log[-1]
+        with client.open(path, "r") as file:
+            file.prefetch()
+            assert file.read() == content, actor.log[-1]
+    actor.stat(key)
+
+
 def copy(actor: Actor) -> None:
     source, target = actor.a_file(), actor.some_key()
     model = actor.model
@@ -203,6 +225,7 @@ STEPS: dict[Step, int] = {
     put: 8,
     put_through_filepart: 4,
     put_again_and_again: 3,
+    put_and_get_with_paramiko: 2,
     copy: 3,
     rename: 9,
     remove: 5,

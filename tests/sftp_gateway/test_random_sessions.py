@@ -5,149 +5,42 @@ What fails prints its seed and all that its session did. The same seed does the 
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import fs
 import pytest
-from fs.base import FS
-from fs.memoryfs import MemoryFS
-from fs.osfs import OSFS
-
-from fs_dropbox.emulator import Emulator
-from sftp_gateway.folding import fold_path
-from sftp_gateway.journal import Journal
-from sftp_gateway.write_back import WriteBackFS, WriteBackLimits
-from tests.waiting import eventually
 
 from . import random_steps
+from .random_choices import Choices
+from .random_places import PLACES, Gateway
 from .random_session import Actor
-from .serving import Serving, Session
 
 SHOWN_STEPS = 150
 
 
-class Gateway:
-    """A gateway over a filesystem; it can end and begin again."""
+class Looker(threading.Thread):
+    """A session that looks at everything all the time: what others know comes late, and must not count any more."""
 
-    folds = False
-    pins = False
-    times: Literal["at CLOSE", "until sent", "always"] = "always"
+    def __init__(self, place: Gateway, roots: Sequence[str], seed: int) -> None:
+        super().__init__(daemon=True)
+        self._raw = place.connect().raw()
+        self._choices = [Choices(root, prefix="", seed=f"{seed} looker", folds=False) for root in roots]
+        self._chance = random.Random(seed)
+        self.is_over = threading.Event()
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.filesystem = self.open()
-        self.serving = self.serve()
-
-    def open(self) -> FS:
-        return MemoryFS()
-
-    def serve(self) -> Serving:
-        return Serving(self.filesystem, self.folder / "spool")
-
-    def connect(self) -> Session:
-        session = self.serving.session()
-        session.view.write_back = True
-        return session
-
-    def stir(self, chance: random.Random) -> None:
-        """Do something that no session may notice."""
-
-    def restart(self) -> None:
-        self.serving.close()
-        self.serving = self.serve()
-
-    def settle(self) -> None:
-        """Wait until the storage has everything."""
-
-    def close(self) -> None:
-        self.serving.close()
-        self.filesystem.close()
-
-    def make(self, root: str) -> None:
-        """Make a folder in the storage."""
-        self.filesystem.makedir(root)
-
-    def stored(self, root: str) -> dict[str, tuple[bytes, int] | None]:
-        """Return what the storage has below a folder: contents with their times, None for folders."""
-        home = self.filesystem.opendir(root)
-        found: dict[str, tuple[bytes, int] | None] = dict.fromkeys(home.walk.dirs("/"))
-        for path in home.walk.files("/"):
-            found[path] = home.readbytes(path), int(home.getinfo(path, ["details"]).raw["details"]["modified"])
-        return found
-
-
-class OverAFolder(Gateway):
-    def open(self) -> FS:
-        return OSFS(str(self.folder / "files"), create=True)
-
-
-class OverDropbox(Gateway):
-    """DropboxFS on the emulator, over HTTP; how long calls take changes all the time."""
-
-    folds = True
-    pins = True
-    times = "at CLOSE"
-
-    def __init__(self, folder: Path) -> None:
-        self.emulator = Emulator().start()
-        super().__init__(folder)
-
-    def open(self) -> FS:
-        return fs.open_fs(self.emulator.fs_url)
-
-    def stir(self, chance: random.Random) -> None:
-        self.emulator.control.latency(
-            delay_seconds=chance.choice((0.0, 0.0, 0.002, 0.01)), commit_seconds=chance.choice((0.0, 0.005))
-        )
-
-    def close(self) -> None:
-        super().close()
-        self.emulator.stop()
-
-    def make(self, root: str) -> None:
-        self.emulator.control.seed(root)
-
-    def stored(self, root: str) -> dict[str, tuple[bytes, int] | None]:
-        control = self.emulator.control
-        found: dict[str, tuple[bytes, int] | None] = {}
-        for path, size in control.tree(root).items():
-            found[path[len(root) :].lower()] = None if size is None else (control.read(path), self._time(path))
-        return found
-
-    def _time(self, path: str) -> int:
-        return int(datetime.fromisoformat(self.emulator.control.metadata(path)["client_modified"]).timestamp())
-
-
-class WrittenBack(OverDropbox):
-    """The same with write-back; files leave a moment after they were acknowledged."""
-
-    times = "until sent"
-
-    def open(self) -> FS:
-        self.journal = Journal(self.folder / "journal", fold=fold_path)
-        limits = WriteBackLimits(delay_seconds=0.1)
-        return WriteBackFS(super().open(), self.journal, label="ann", limits=limits)
-
-    def stir(self, chance: random.Random) -> None:
-        super().stir(chance)
-        if chance.random() < 0.3:
-            self.journal.hurry("/")
-
-    def restart(self) -> None:
-        self.serving.close()
-        self.filesystem.close()  # files are left in the middle of their delivery
-        self.filesystem = self.open()
-        self.serving = self.serve()
-
-    def settle(self) -> None:
-        self.journal.hurry("/")
-        eventually(lambda: not self.journal.is_live("/"), lambda: f"not delivered: {self.journal.all()}")
-        assert not self.journal.all(), "something was refused"
+    def run(self) -> None:
+        while not self.is_over.wait(self._chance.choice((0.0, 0.001, 0.01))):
+            choices = self._chance.choice(self._choices)
+            folder = self._chance.choice(("", "", "/one", "/two", "/two/one", "/one/\u00fcber"))
+            if self._chance.random() < 0.3:
+                with contextlib.suppress(AssertionError):  # there is no such folder
+                    self._raw.list(choices.root + folder)
+            else:
+                self._raw.wait(self._raw.stat(choices.root + folder + choices.some_key()))
 
 
 def run(place: Gateway, seed: int, *, steps: int, rounds: int = 2, sessions: int = 2, shared: bool = False) -> None:
@@ -180,10 +73,18 @@ def run(place: Gateway, seed: int, *, steps: int, rounds: int = 2, sessions: int
 
     for number in range(rounds):
         if number:
+            if not place.may_cut:
+                each(Actor.close_all)
             place.restart()
             each(Actor.come_again)
             each(Actor.check_all)
-        each(lambda actor: random_steps.run(actor, steps))
+        looker = Looker(place, list(dict.fromkeys(roots)), seed + number)
+        looker.start()
+        try:
+            each(lambda actor: random_steps.run(actor, steps))
+        finally:
+            looker.is_over.set()
+            looker.join()
         each(Actor.check_all)
     each(Actor.close_all)
     place.settle()
@@ -202,9 +103,6 @@ def check_stored(place: Gateway, actor: Actor) -> None:
         assert found[0] == file.content, f"{key} has {len(found[0])} other bytes"
         if file.time is not None and not file.is_loose:
             assert found[1] == file.time, f"{key} has the time {found[1]} instead of {file.time}"
-
-
-PLACES = {"memory": Gateway, "folder": OverAFolder, "dropbox": OverDropbox, "write-back": WrittenBack}
 
 
 @pytest.mark.parametrize(("kind", "steps"), [("memory", 300), ("folder", 200), ("dropbox", 60), ("write-back", 80)])

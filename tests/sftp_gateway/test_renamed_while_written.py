@@ -122,6 +122,21 @@ def test_a_rename_that_fails_ends_no_upload(client: RawClient, filesystem: Atomi
     assert filesystem.readbytes("/f") == b"content"
 
 
+@pytest.mark.parametrize("change", ["rename", "remove", "overwrite"])
+def test_who_reads_what_it_writes_reads_on_after_the_commit(
+    client: RawClient, filesystem: AtomicFS, change: str
+) -> None:
+    handle = client.opened("/f", W | C | T)
+    reader = client.opened("/f", R)
+    requests = [client.write(handle, 0, b"content"), client.read(reader, 0, 4), client.close(handle)]
+    assert client.all(requests)[1].data == b"cont"
+    if change == "overwrite":
+        client.put("/f", b"another")
+    else:
+        assert client.wait(client.rename("/f", "/g") if change == "rename" else client.remove("/f")).ok
+    assert client.wait(client.read(reader, 0, 100)).data == b"content"
+
+
 @pytest.mark.parametrize("is_cut_off", [False, True])
 def test_a_directory_is_not_empty_while_a_file_is_written_in_it(
     tmp_path: Path, filesystem: AtomicFS, is_cut_off: bool

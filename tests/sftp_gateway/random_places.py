@@ -1,0 +1,241 @@
+"""Where sessions do things at random: gateways that end and begin anew, with and without write-back."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, Protocol
+
+import fs
+import paramiko
+from fs.base import FS
+from fs.memoryfs import MemoryFS
+from fs.osfs import OSFS
+
+from fs_dropbox.emulator import Emulator
+from sftp_gateway.folding import fold_path
+from sftp_gateway.journal import Journal
+from sftp_gateway.write_back import WriteBackFS, WriteBackLimits
+from tests.waiting import eventually
+
+from . import test_write_back_crashes
+from .conftest import PASSWORD
+from .raw_client import RawClient
+from .serving import Serving
+
+
+class Connection(Protocol):
+    """A session's connection."""
+
+    def raw(self) -> RawClient:
+        """Open a channel."""
+
+    def sftp(self) -> paramiko.SFTPClient:
+        """Open a channel for paramiko's client."""
+
+    def cut(self) -> None:
+        """Lose the connection; return when the gateway has noticed."""
+
+
+class Place(Protocol):
+    """A filesystem behind a gateway."""
+
+    folds: bool  # names of different case are one
+    pins: bool  # who reads a file reads one version
+    times: Literal["at CLOSE", "until sent", "always"]  # when they can be set
+
+    may_cut: bool  # sessions lose their connections
+
+    def connect(self) -> Connection:
+        """Begin a session."""
+
+    def stir(self, chance: random.Random) -> None:
+        """Do something that no session may notice."""
+
+
+class Gateway:
+    """A gateway over a filesystem; it can end and begin again."""
+
+    folds = False
+    pins = False
+    may_cut = True
+    times: Literal["at CLOSE", "until sent", "always"] = "always"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.filesystem = self.open()
+        self.serving = self.serve()
+
+    def open(self) -> FS:
+        return MemoryFS()
+
+    def serve(self) -> Serving:
+        return Serving(self.filesystem, self.folder / "spool")
+
+    def connect(self) -> Connection:
+        session = self.serving.session()
+        session.view.write_back = True
+        return session
+
+    def stir(self, chance: random.Random) -> None:
+        """Do something that no session may notice."""
+
+    def restart(self) -> None:
+        self.serving.close()
+        self.serving = self.serve()
+
+    def settle(self) -> None:
+        """Wait until the storage has everything."""
+
+    def close(self) -> None:
+        self.serving.close()
+        self.filesystem.close()
+
+    def make(self, root: str) -> None:
+        """Make a folder in the storage."""
+        self.filesystem.makedir(root)
+
+    def stored(self, root: str) -> dict[str, tuple[bytes, int] | None]:
+        """Return what the storage has below a folder: contents with their times, None for folders."""
+        home = self.filesystem.opendir(root)
+        found: dict[str, tuple[bytes, int] | None] = dict.fromkeys(home.walk.dirs("/"))
+        for path in home.walk.files("/"):
+            found[path] = home.readbytes(path), int(home.getinfo(path, ["details"]).raw["details"]["modified"])
+        return found
+
+
+class OverAFolder(Gateway):
+    def open(self) -> FS:
+        return OSFS(str(self.folder / "files"), create=True)
+
+
+class OverDropbox(Gateway):
+    """DropboxFS on the emulator, over HTTP; how long calls take changes all the time."""
+
+    folds = True
+    pins = True
+    times = "at CLOSE"
+
+    def __init__(self, folder: Path) -> None:
+        self.emulator = Emulator().start()
+        super().__init__(folder)
+
+    def open(self) -> FS:
+        return fs.open_fs(self.emulator.fs_url)
+
+    def stir(self, chance: random.Random) -> None:
+        self.emulator.control.latency(
+            delay_seconds=chance.choice((0.0, 0.0, 0.002, 0.01)), commit_seconds=chance.choice((0.0, 0.005))
+        )
+
+    def close(self) -> None:
+        super().close()
+        self.emulator.stop()
+
+    def make(self, root: str) -> None:
+        self.emulator.control.seed(root)
+
+    def stored(self, root: str) -> dict[str, tuple[bytes, int] | None]:
+        control = self.emulator.control
+        found: dict[str, tuple[bytes, int] | None] = {}
+        for path, size in control.tree(root).items():
+            found[path[len(root) :].lower()] = None if size is None else (control.read(path), self._time(path))
+        return found
+
+    def _time(self, path: str) -> int:
+        return int(datetime.fromisoformat(self.emulator.control.metadata(path)["client_modified"]).timestamp())
+
+
+class WrittenBack(OverDropbox):
+    """The same with write-back; files leave a moment after they were acknowledged."""
+
+    times = "until sent"
+
+    def open(self) -> FS:
+        self.journal = Journal(self.folder / "journal", fold=fold_path)
+        limits = WriteBackLimits(delay_seconds=0.1)
+        return WriteBackFS(super().open(), self.journal, label="ann", limits=limits)
+
+    def stir(self, chance: random.Random) -> None:
+        super().stir(chance)
+        if chance.random() < 0.3:
+            self.journal.hurry("/")
+
+    def restart(self) -> None:
+        self.serving.close()
+        self.filesystem.close()  # files are left in the middle of their delivery
+        self.filesystem = self.open()
+        self.serving = self.serve()
+
+    def settle(self) -> None:
+        self.journal.hurry("/")
+        eventually(lambda: not self.journal.is_live("/"), lambda: f"not delivered: {self.journal.all()}")
+        assert not self.journal.all(), "something was refused"
+
+
+class Killed(OverDropbox):
+    """A gateway process with write-back, that is killed between two rounds, while it delivers."""
+
+    may_cut = False
+    times = "until sent"
+
+    def __init__(self, folder: Path) -> None:
+        self.emulator = Emulator().start()
+        self.process = test_write_back_crashes.Gateway(self.emulator, folder)
+        self.process.start()
+        self._transports: list[paramiko.Transport] = []
+
+    def connect(self) -> Connection:
+        connection = Remote(self.process.port)
+        self._transports.append(connection.transport)
+        return connection
+
+    def restart(self) -> None:
+        self.process.kill()
+        self._disconnect()
+        self.process.start()
+
+    def settle(self) -> None:
+        test_write_back_crashes.settle(self.emulator, self.process)
+
+    def close(self) -> None:
+        self._disconnect()
+        self.process.kill()
+        self.emulator.stop()
+
+    def _disconnect(self) -> None:
+        while self._transports:
+            transport = self._transports.pop()
+            transport.close()
+            transport.join(30)
+
+
+class Remote:
+    """A connection to another process."""
+
+    def __init__(self, port: int) -> None:
+        self.transport = paramiko.Transport(("127.0.0.1", port))
+        self.transport.connect(username="ann", password=PASSWORD)
+
+    def raw(self) -> RawClient:
+        channel = self.transport.open_session(timeout=30)
+        channel.invoke_subsystem("sftp")
+        return RawClient(channel).init()
+
+    def sftp(self) -> paramiko.SFTPClient:
+        client = paramiko.SFTPClient.from_transport(self.transport)
+        assert client is not None
+        return client
+
+    def cut(self) -> None:
+        raise NotImplementedError
+
+
+PLACES = {
+    "memory": Gateway,
+    "folder": OverAFolder,
+    "dropbox": OverDropbox,
+    "write-back": WrittenBack,
+    "write-back, killed": Killed,
+}
