@@ -98,6 +98,24 @@ def _put_small(stage: Stage, start: Starter, name: str) -> None:
             _wait_until_there(stage, f"/{name}-8", count)
 
 
+def _put_folders(stage: Stage, start: Starter, name: str) -> None:
+    """Put the same files in a hundred folders."""
+    source = stage.scratch / "hundred"
+    files = sorted(_flat(stage).iterdir())
+    for number, file in enumerate(files):
+        folder = source / f"{number % min(100, len(files) // 2):02}"
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / file.name).exists():
+            (folder / file.name).hardlink_to(file)
+    with start(stage) as server:
+        server.run(stage.scratch, f"mkdir {name}-100")
+        with stage.measured("100 folders", process=server.process) as numbers:
+            began = time.perf_counter()
+            server.run(stage.scratch, f"put -r {source} {name}-100/")
+            numbers["seconds_of_the_client"] = time.perf_counter() - began
+            _wait_until_there(stage, f"/{name}-100", len(files))
+
+
 def acknowledge(stage: Stage) -> None:
     """Put a folder to OpenSSH's own server on the same disk, then to the gateway; again and again: disks vary."""
     flat = _flat(stage)
@@ -120,8 +138,8 @@ def _wait_until_there(stage: Stage, folder: str, count: int) -> None:
     """Wait until Dropbox has the files: with some servers a client has gone long before."""
     deadline = time.monotonic() + DELIVERY_SECONDS
     while time.monotonic() < deadline:
-        sizes = stage.account.control("tree", path=folder).values()
-        if sum(size == SMALL_BYTES for size in sizes) == count:
+        tree = stage.account.control("tree").items()  # the folder itself may not be there yet
+        if sum(size == SMALL_BYTES and path.startswith(f"{folder}/") for path, size in tree) == count:
             return
         time.sleep(0.1)
     raise AssertionError("not everything arrived")
@@ -204,6 +222,7 @@ def put_small_ours(stage: Stage) -> None:
 
 def put_small_write_back(stage: Stage) -> None:
     _put_small(stage, _ours_write_back, "back")
+    _put_folders(stage, _ours_write_back, "back")
 
 
 def put_small_off(stage: Stage) -> None:
@@ -212,6 +231,7 @@ def put_small_off(stage: Stage) -> None:
 
 def put_small_writes(stage: Stage) -> None:
     _put_small(stage, _rclone_writes, "writes")
+    _put_folders(stage, _rclone_writes, "writes")
 
 
 def get_small_ours(stage: Stage) -> None:
@@ -280,7 +300,8 @@ ROWS: Final = (
         put_small_write_back,
         [(WRITES, put_small_writes)],
         prepare=_make_small,
-        targets=[_ahead("1 client"), _ahead("8 clients"), _calls("1 client", 20)],
+        targets=[_ahead("1 client"), _ahead("8 clients"), _ahead("100 folders")]
+        + [_calls(label, 20) for label in ("1 client", "100 folders")],
     ),
     Row(
         "gateway-acknowledge",

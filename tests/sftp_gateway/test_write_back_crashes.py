@@ -199,7 +199,7 @@ def settle(emulator: Emulator, gateway: Gateway) -> None:
         if any(emulator.control.under_way(route) for route in NAME_CALLS):
             return False
         folders = [file.parent for file in gateway.folder.glob(f"state/journal/*/{FILE_NAME}")]
-        return all((totals := look_into(folder)) is not None and not totals.waiting for folder in folders)
+        return all((totals := look_into(folder)) is not None and not totals.is_anything_waiting for folder in folders)
 
     eventually(is_settled, "what is in the journal is not delivered", 60)
 
