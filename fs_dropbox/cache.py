@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
-import enum
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Final
 
 from cachetools import LRUCache
 
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
 from fs_dropbox.epochs import Cuts, Epochs
+from fs_dropbox.known import ABSENT, Absence, Listing, Present, Slot, says_same
 from fs_dropbox.paths import ancestors, parent
 
-Present = FileEntry | FolderEntry
-
-
-class Absence(enum.Enum):
-    """The type of `ABSENT`."""
-
-    ABSENT = "absent"
-
-
-ABSENT: Final = Absence.ABSENT
-
-
-@dataclass(slots=True)
-class _Slot:
-    value: Present | Absence
-    stored: float
-    epoch: int  # of what it tells
-    asked: int  # epoch at which Dropbox was asked
-
-
-@dataclass(slots=True)
-class _Listing:
-    children: dict[str, Present]
-    stored: float
-    epoch: int
-    asked: int
+__all__ = ["ABSENT", "Absence", "MetadataCache", "Present"]
 
 
 class MetadataCache:
@@ -74,8 +47,8 @@ class MetadataCache:
         self._trusted = False
         self._cuts = Cuts(2 * max_entries)
         self._held: Counter[str] = Counter()
-        self._slots: LRUCache[str, _Slot] = LRUCache(max(1000, max_entries // 10))
-        self._listings: LRUCache[str, _Listing] = LRUCache(max_entries, getsizeof=lambda found: len(found.children) + 1)
+        self._slots: LRUCache[str, Slot] = LRUCache(max(1000, max_entries // 10))
+        self._listings: LRUCache[str, Listing] = LRUCache(max_entries, getsizeof=lambda found: len(found.children) + 1)
 
     def epoch(self) -> int:
         """Return the present epoch; take it before the request whose answer is to be stored."""
@@ -137,7 +110,7 @@ class MetadataCache:
             children = {entry.path_lower: entry for entry in entries}
             if self._update_locked(key, children, epoch) and len(children) < self._max_entries:
                 self._occupy_locked(key)
-                self._listings[key] = _Listing(children, self._now() - age_seconds, epoch, epoch)
+                self._listings[key] = Listing(children, self._now() - age_seconds, epoch, epoch)
                 for child in children:
                     self._slots.pop(child, None)
 
@@ -163,23 +136,28 @@ class MetadataCache:
         with self._lock:
             key = entry.path_lower
             is_unheard = not self._epochs.is_stale(key, since) and not self._epochs.has_changed_below(key, since)
-            if self._apply_locked(entry, since, with_contents=is_unheard) and is_unheard:
+            if self._apply_locked(entry, since, with_contents=True) and is_unheard:
                 self._occupy_locked(key)
-                self._listings[key] = _Listing({}, self._now(), self._epochs.now, since)
+                self._listings[key] = Listing({}, self._now(), self._epochs.now, since)
 
-    def hear(self, entry: Entry, since: int) -> None:
-        """Take over what the feed tells, asked for at `since`, in the order of the journal (API facts, section 4).
+    def hear(self, entries: Iterable[Entry], since: int, *, has_more: bool = False) -> None:
+        """Take over a page that the feed was told, asked for at `since`, in the order of the journal (API facts, 4).
 
         What may be older than an own change is not believed, and neither is that, unless both say the same: an echo.
+        A page may tell of states that its rest takes back, so all of it counts at once; or the next one, if it
+        `has_more`: then any own change may be newer.
         """
         with self._lock:
-            key = entry.path_lower
-            if key in self._held:
-                self._epochs.changed(key, is_own=False, is_news=not isinstance(entry, DeletedEntry))
-            elif not self._epochs.is_own_newer(key, since, is_folder=isinstance(entry, FolderEntry)):
-                self._take_over_locked(entry, is_own=False, asked=self._epochs.now)
-            elif not _is_same(self._get_locked(key), entry):
-                self._forget_contested_locked(entry, is_own=False)
+            for entry in entries:
+                self._hear_locked(entry, 0 if has_more else since)
+
+    def _hear_locked(self, entry: Entry, since: int) -> None:
+        key = entry.path_lower
+        if key in self._held:
+            self._epochs.changed(key, is_own=False, is_news=not isinstance(entry, DeletedEntry))
+        else:
+            is_contested = self._epochs.is_own_newer(key, since, is_folder=isinstance(entry, FolderEntry))
+            self._take_over_locked(entry, is_contested, is_own=False, asked=self._epochs.now)
 
     @contextmanager
     def hold(self, *keys: str) -> Iterator[None]:
@@ -241,7 +219,7 @@ class MetadataCache:
                 return ABSENT if slot.value is ABSENT else None
         return None
 
-    def _slot_locked(self, key: str) -> _Slot | None:
+    def _slot_locked(self, key: str) -> Slot | None:
         slot = self._slots.get(key)
         if slot is None:
             return None
@@ -250,7 +228,7 @@ class MetadataCache:
         del self._slots[key]
         return None
 
-    def _listing_locked(self, key: str) -> _Listing | None:
+    def _listing_locked(self, key: str) -> Listing | None:
         listing = self._listings.get(key)
         if listing is None:
             return None
@@ -259,10 +237,10 @@ class MetadataCache:
         del self._listings[key]
         return None
 
-    def _is_followed_locked(self, known: _Slot | _Listing) -> bool:
+    def _is_followed_locked(self, known: Slot | Listing) -> bool:
         return self._trusted and known.asked >= self._followed_from
 
-    def _is_fresh_locked(self, known: _Slot | _Listing) -> bool:
+    def _is_fresh_locked(self, known: Slot | Listing) -> bool:
         return self._is_followed_locked(known) or self._now() - known.stored <= self._ttl_seconds
 
     def _is_outdated_locked(self, key: str, epoch: int) -> bool:
@@ -274,21 +252,23 @@ class MetadataCache:
 
     def _apply_locked(self, entry: Entry, since: int | None, with_contents: bool) -> bool:
         key = entry.path_lower
-        is_folder = isinstance(entry, FolderEntry) and not with_contents
+        is_folder = isinstance(entry, FolderEntry)
         is_contested = since is not None and self._epochs.is_any_newer(key, since, is_folder=is_folder)
         if with_contents:
             self._cut_off_locked(key, is_own=True)
-        if not is_contested:
-            self._take_over_locked(entry, is_own=True, asked=self._epochs.now if since is None else since)
-        elif not _is_same(self._get_locked(key), entry):
-            self._forget_contested_locked(entry, is_own=True)
+        self._take_over_locked(entry, is_contested, is_own=True, asked=self._epochs.now if since is None else since)
         if not isinstance(entry, DeletedEntry):
             self._epochs.came_below(key, is_own=True)
         return not is_contested
 
-    def _take_over_locked(self, entry: Entry, *, is_own: bool, asked: int) -> None:
+    def _take_over_locked(self, entry: Entry, is_contested: bool, *, is_own: bool, asked: int) -> None:
+        """Store what has changed, or forget what two changes in no known order have left, unless both say the same."""
         key = entry.path_lower
-        is_news = is_own or not _is_same(self._get_locked(key), entry)
+        is_same = says_same(self._get_locked(key), entry)
+        if is_contested and not is_same:
+            self._forget_contested_locked(entry, is_own=is_own)
+            return
+        is_news = is_own or not is_same
         self._epochs.changed(key, is_own=is_own, is_news=is_news)
         epoch = self._epochs.now
         if isinstance(entry, DeletedEntry):
@@ -309,7 +289,7 @@ class MetadataCache:
             listing = None
         if listing is None:
             self._occupy_locked(parent(key))
-            self._slots[key] = _Slot(entry, self._now(), epoch, asked)
+            self._slots[key] = Slot(entry, self._now(), epoch, asked)
             return
         listing.children[key] = entry
         self._slots.pop(key, None)
@@ -319,7 +299,7 @@ class MetadataCache:
         listing = self._listing_locked(parent(key))
         if listing is None or not key.isascii():
             self._occupy_locked(parent(key))
-            self._slots[key] = _Slot(ABSENT, self._now(), epoch, asked)
+            self._slots[key] = Slot(ABSENT, self._now(), epoch, asked)
         else:
             self._slots.pop(key, None)
         if listing is not None and listing.children.pop(key, None) is not None:
@@ -344,7 +324,7 @@ class MetadataCache:
                 children[child] = known
         return True
 
-    def _resize_locked(self, key: str, listing: _Listing) -> None:
+    def _resize_locked(self, key: str, listing: Listing) -> None:
         """Let the table know the new size of a listing."""
         if len(listing.children) < self._max_entries:
             self._listings[key] = listing
@@ -354,7 +334,7 @@ class MetadataCache:
     def _revive_ancestors_locked(self, key: str, *, but_followed: bool = False) -> None:
         """Something may exist at `key`, so every folder above may: forget what denies it, `but_followed` knowledge."""
 
-        def denies(known: _Slot | _Listing | None, value: object) -> bool:
+        def denies(known: Slot | Listing | None, value: object) -> bool:
             if known is None or isinstance(value, FolderEntry):
                 return False
             return not (but_followed and self._is_followed_locked(known))
@@ -392,12 +372,3 @@ class MetadataCache:
         if not self._cuts.occupy(key):
             self._clear_locked()
             self._cuts.occupy(key)
-
-
-def _is_same(known: Present | Absence | None, entry: Entry) -> bool:
-    """Tell whether a change leads to what is known already."""
-    if isinstance(entry, DeletedEntry):
-        return known is ABSENT
-    if isinstance(entry, FileEntry):
-        return isinstance(known, FileEntry) and (known.rev, known.name) == (entry.rev, entry.name)
-    return isinstance(known, FolderEntry) and (known.id, known.name) == (entry.id, entry.name)

@@ -203,9 +203,8 @@ class ChangeFeed:
         asked_at = self._cache.epoch()
         while has_more and not self._stop.is_set() and self._cursor is not None:
             page = self._client.list_folder_continue(self._cursor)
-            for entry in page.entries:
-                is_news = is_news or self._is_news(entry)
-                self._cache.hear(entry, asked_at)
+            is_news = is_news or any(map(self._is_news, page.entries))
+            self._cache.hear(page.entries, asked_at, has_more=page.has_more)
             self._cursor = page.cursor
             if page.entries:  # an empty batch says that anything may have changed
                 self._notify(page.entries)

@@ -216,9 +216,9 @@ def test_a_feed_answer_older_than_an_own_change_is_not_taken_over(cache: Metadat
     """The echo of our first version may come after our second; which of them is newer, nothing tells."""
     epoch = cache.epoch()
     cache.apply(file("/a", "222222222"))
-    cache.hear(file("/a", "111111111"), epoch)
+    cache.hear([file("/a", "111111111")], epoch)
     assert cache.get("/a") is None
-    cache.hear(file("/a", "333333333"), cache.epoch())
+    cache.hear([file("/a", "333333333")], cache.epoch())
     assert cache.get("/a") == file("/a", "333333333")
 
 
@@ -229,9 +229,9 @@ def test_the_echo_of_an_own_change_changes_nothing(cache: MetadataCache) -> None
     cache.apply(folder("/d"))
     cache.apply(gone("/b"))
     for echo in (file("/a", "222222222"), folder("/d"), gone("/b")):
-        cache.hear(echo, epoch)
+        cache.hear([echo], epoch)
     assert cache.listing("") == [file("/a", "222222222"), folder("/d")]
-    cache.hear(file("/A", "222222222"), epoch)  # but this is a rename
+    cache.hear([file("/A", "222222222")], epoch)  # but this is a rename
     assert cache.get("/a") is None
 
 
@@ -264,14 +264,14 @@ def test_held_keys_keep_their_face_until_own_calls_are_over(cache: MetadataCache
     cache.put_listing("", [file("/a", "111111111"), file("/b")], cache.epoch())
     with cache.hold("/a"):
         late = cache.epoch()
-        cache.hear(gone("/a"), cache.epoch())
-        cache.hear(gone("/b"), cache.epoch())
+        cache.hear([gone("/a")], cache.epoch())
+        cache.hear([gone("/b")], cache.epoch())
         assert cache.get("/a") == file("/a", "111111111")
         assert cache.get("/b") is ABSENT
         cache.apply(file("/a", "222222222"))
     cache.put(file("/a", "111111111"), late)
     assert cache.get("/a") == file("/a", "222222222")
-    cache.hear(gone("/a"), cache.epoch())
+    cache.hear([gone("/a")], cache.epoch())
     assert cache.get("/a") is ABSENT
 
 

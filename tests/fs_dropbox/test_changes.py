@@ -323,7 +323,7 @@ def test_a_feed_that_is_down_says_why_until_it_is_back(
     eventually(lambda: feed.problem)
     assert told in str(feed.problem)
     assert not feed.is_live
-    assert "the change feed" in caplog.text
+    eventually(lambda: "the change feed" in caplog.text)
     assert "is live" not in caplog.text
 
 
