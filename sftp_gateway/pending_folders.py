@@ -68,18 +68,24 @@ class PendingFoldersFS(FS):
     def scandir(
         self, path: str, namespaces: Collection[str] | None = None, page: tuple[int, int] | None = None
     ) -> Iterator[Info]:
-        folders = self._rows.children(path)
+        folders = self._children(path)
         infos = iter(()) if self._look(path) is not None else self._inner.scandir(path, namespaces=namespaces)
         found = self._with_folders(infos, folders)
         return iter(list(found)[page[0] : page[1]]) if page is not None else found
 
     def cached_listing(self, path: str, namespaces: Collection[str] | None = None) -> Iterator[Info] | None:
         """Return what `scandir` would if that is possible without waiting."""
-        folders = self._rows.children(path)
+        folders = self._children(path)
         infos: Iterable[Info] | None = ()
         if self._look(path) is None:
             infos = None if self._cached_listing is None else self._cached_listing(path, namespaces)
         return None if infos is None else self._with_folders(infos, folders)
+
+    def _children(self, path: str) -> dict[str, PendingFolder]:
+        folders = self._rows.children(path)
+        for folder in folders.values():
+            self._seen(folder.path)
+        return folders
 
     def _look(self, path: str) -> Info | None:
         """Return the Info of a pending directory, None of what is not in one; raises ResourceNotFound below one."""

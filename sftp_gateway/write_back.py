@@ -151,10 +151,11 @@ class WriteBackFS(FS):
         yield from self._with_pending(self._inner.scandir(path, namespaces=namespaces), children)
 
     def _pending_in(self, path: str) -> dict[str, Pending]:
-        prefix = self._fold(path).rstrip("/") + "/"
-        for seen in [seen for key, seen in list(self._seen.items()) if key.startswith(prefix)]:
-            self._find(seen)
-        return self.journal.children(path)
+        children = self.journal.children(path)
+        for pending in children.values():
+            self._remember(pending.path)
+        self._ask_anew(path)  # what is not among them any more
+        return children
 
     def _with_pending(self, infos: Iterable[Info], children: dict[str, Pending]) -> Iterator[Info]:
         for info in infos:
@@ -285,16 +286,15 @@ class WriteBackFS(FS):
 
         Raises `RefusedError` where it cannot be delivered now.
         """
-        if not self.journal.is_live(path):
-            return
-        self.journal.hurry(path)
-        done = self.journal.wait(
-            lambda: not self.journal.is_live(path) or self.journal.trouble(path), self.limits.wait_seconds
-        )
         if self.journal.is_live(path):
-            reason = f": {done}" if isinstance(done, str) else ""
-            raise RefusedError(f"what was uploaded there before cannot be delivered yet{reason}")
-        self._find(path)
+            self.journal.hurry(path)
+            done = self.journal.wait(
+                lambda: not self.journal.is_live(path) or self.journal.trouble(path), self.limits.wait_seconds
+            )
+            if self.journal.is_live(path):
+                reason = f": {done}" if isinstance(done, str) else ""
+                raise RefusedError(f"what was uploaded there before cannot be delivered yet{reason}")
+        self._ask_anew(path)
 
     def new_bytes(self) -> LocalBytes:
         """Return a place on local disk for a file that is being written."""
@@ -380,9 +380,17 @@ class WriteBackFS(FS):
             self._remember(path)
         elif self._seen and self._forget is not None and not self._delivery.is_mine:
             for each in recursepath(path):  # those above may be directories that were made with it
-                if self._seen.pop(self._fold(each), None) is not None:
+                if self._fold(each) in self._seen:
                     self._forget(each)
+                    self._seen.pop(self._fold(each), None)
         return pending
+
+    def _ask_anew(self, path: str) -> None:
+        """Ask anew for what another process has delivered at, above and below `path`."""
+        prefix = self._fold(path).rstrip("/") + "/"
+        for seen in [seen for key, seen in list(self._seen.items()) if key.startswith(prefix)]:
+            self._find(seen)
+        self._find(path)
 
     def _remember(self, path: str) -> None:
         if not self._delivery.is_mine and len(self._seen) < _MAX_SEEN:

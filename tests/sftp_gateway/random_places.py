@@ -24,6 +24,9 @@ from .conftest import PASSWORD
 from .raw_client import RawClient
 from .serving import Serving
 
+ROUTES = ("*", "files/upload", "files/upload_session/finish_batch_v2", "files/move_v2", "files/delete_v2")
+FAULTS = ("server_error", "reset", "cut_request", "cut_body", "ambiguous")  # those that nobody notices
+
 
 class Connection(Protocol):
     """A session's connection."""
@@ -111,8 +114,9 @@ class OverAFolder(Gateway):
 
 
 class OverDropbox(Gateway):
-    """DropboxFS on the emulator, over HTTP; how long calls take changes all the time."""
+    """DropboxFS on the emulator, over HTTP; how long calls take changes all the time, and some may fail at first."""
 
+    faults: tuple[str, ...] = ()
     folds = True
     pins = True
     times = "at CLOSE"
@@ -128,6 +132,8 @@ class OverDropbox(Gateway):
         self.emulator.control.latency(
             delay_seconds=chance.choice((0.0, 0.0, 0.002, 0.01)), commit_seconds=chance.choice((0.0, 0.005))
         )
+        if self.faults and chance.random() < 0.3:
+            self.emulator.control.fault(chance.choice(ROUTES), chance.choice(self.faults))
 
     def close(self) -> None:
         super().close()
@@ -174,15 +180,30 @@ class WrittenBack(OverDropbox):
         assert not self.journal.all(), "something was refused"
 
 
+class OverFaultyDropbox(OverDropbox):
+    faults = FAULTS
+
+
+class FaultyWrittenBack(WrittenBack):
+    faults = FAULTS
+
+    def stir(self, chance: random.Random) -> None:
+        super().stir(chance)
+        if chance.random() < 0.1:  # what was asked for happens when it was asked for again, or is over
+            late = chance.choice((0.05, 0.5, 2.0))
+            self.emulator.control.fault("files/upload_session/finish_batch_v2", "late", seconds=late)
+
+
 class Killed(OverDropbox):
     """A gateway process with write-back, that is killed between two rounds, while it delivers."""
 
+    settings = ""
     may_cut = False
     times = "until sent"
 
     def __init__(self, folder: Path) -> None:
         self.emulator = Emulator().start()
-        self.process = test_write_back_crashes.Gateway(self.emulator, folder)
+        self.process = test_write_back_crashes.Gateway(self.emulator, folder, settings=self.settings)
         self.process.start()
         self._transports: list[paramiko.Transport] = []
 
@@ -211,6 +232,12 @@ class Killed(OverDropbox):
             transport.join(30)
 
 
+class Processes(Killed):
+    """Two processes, of which one delivers what is acknowledged in both."""
+
+    settings = "processes = 2"
+
+
 class Remote:
     """A connection to another process."""
 
@@ -237,5 +264,8 @@ PLACES = {
     "folder": OverAFolder,
     "dropbox": OverDropbox,
     "write-back": WrittenBack,
+    "dropbox, faulty": OverFaultyDropbox,
+    "write-back, faulty": FaultyWrittenBack,
     "write-back, killed": Killed,
+    "write-back, processes": Processes,
 }
