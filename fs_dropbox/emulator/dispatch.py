@@ -91,6 +91,7 @@ class _Measured:
         self.request.pace = service.limits.upload_pace()
         try:
             response = self._answer_or_fault()
+            service.limits.hold_back()
         except BaseException:
             self._note(0, 0, begin)
             service.meter.end(self.route)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections import deque
@@ -22,6 +23,8 @@ class Latency:
     connect_seconds: float = 0.0  # of a new connection: round trips of TCP and TLS
     delay_seconds: float = 0.0  # of every call, before the work
     route_seconds: dict[str, float] = field(default_factory=dict)  # instead of delay_seconds
+    jitter_seconds: float = 0.0  # up to so much more before the work, and once more before its answer
+    chance: random.Random = field(default_factory=lambda: random.Random(0))  # draws the jitter
     upload_bytes_per_second: float | None = None  # of one connection
     download_bytes_per_second: float | None = None
     commit_seconds: float = 0.0  # a commit holds the write lock of its namespace so long
@@ -95,9 +98,19 @@ class Limits:
     def delay(self, route: str) -> None:
         """Wait as long as a call of this route takes."""
         latency = self.latency
-        seconds = latency.route_seconds.get(route, latency.delay_seconds)
+        seconds = latency.route_seconds.get(route, latency.delay_seconds) + self._jitter()
         if seconds > 0:
             self._stopping.wait(seconds)
+
+    def hold_back(self) -> None:
+        """Wait before an answer that is ready, where there is jitter: calls are answered out of their order then."""
+        seconds = self._jitter()
+        if seconds > 0:
+            self._stopping.wait(seconds)
+
+    def _jitter(self) -> float:
+        most = self.latency.jitter_seconds
+        return self.latency.chance.uniform(0.0, most) if most > 0 else 0.0
 
     def upload_pace(self) -> Callable[[int], None] | None:
         """Return what slows a request's body down, or None."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -222,6 +223,24 @@ def test_reads_do_not_wait_for_commits(api: Api) -> None:
         assert not upload.done()
         api.emulator.stop()
         assert upload.exception(30) is None or isinstance(upload.exception(), requests.RequestException)
+
+
+def test_jitter_has_calls_answered_out_of_their_order(api: Api) -> None:
+    """Before the work, so that its order is another; and after it, so that an answer may be of long ago."""
+    api.emulator.control.latency(jitter_seconds=0.3, chance=random.Random(1))
+    answered: list[str] = []
+
+    def ask(path: str) -> int:
+        code = api.rpc("files/get_metadata", {"path": path}).status_code
+        answered.append(path)
+        return code
+
+    paths = [f"/{number}" for number in range(6)]
+    begin = time.monotonic()
+    with ThreadPoolExecutor(len(paths)) as pool:
+        assert set(pool.map(ask, paths)) == {409}
+    assert answered != paths
+    assert time.monotonic() - begin > 0.1
 
 
 def test_equal_listings_at_the_same_time_are_a_switch(api: Api) -> None:
