@@ -268,7 +268,7 @@ class MetadataCache:
         if is_contested and not is_same:
             self._forget_contested_locked(entry, is_own=is_own)
             return
-        is_news = is_own or not is_same
+        is_news = is_own or not is_same or isinstance(entry, DeletedEntry)  # what was gone may have been there since
         self._epochs.changed(key, is_own=is_own, is_news=is_news)
         epoch = self._epochs.now
         if isinstance(entry, DeletedEntry):
