@@ -380,7 +380,7 @@ class WriteBackFS(FS):
             self._remember(path)
         elif self._seen and self._forget is not None and not self._delivery.is_mine:
             for each in recursepath(path):  # those above may be directories that were made with it
-                if self._fold(each) in self._seen:
+                if self._fold(each) in self._seen and not (self.journal.find(each) or self.journal.folders.find(each)):
                     self._forget(each)
                     self._seen.pop(self._fold(each), None)
         return pending

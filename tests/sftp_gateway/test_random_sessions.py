@@ -10,16 +10,19 @@ import random
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from . import random_steps
+from .random_brawl import Brawler, Tree
 from .random_choices import Choices
 from .random_places import PLACES, Gateway
 from .random_session import Actor
 
 SHOWN_STEPS = 150
+
+Session = TypeVar("Session", Actor, Brawler)
 
 
 class Looker(threading.Thread):
@@ -43,6 +46,25 @@ class Looker(threading.Thread):
                 self._raw.wait(self._raw.stat(choices.root + folder + choices.some_key()))
 
 
+def together(sessions: Sequence[Session], work: Callable[[Session], Any], seed: int) -> None:
+    """Have each session do something, all at the same time; fail with what those did that failed."""
+    failures: list[str] = []
+
+    def guarded(number: int, session: Session) -> None:
+        try:
+            work(session)
+        except Exception as error:  # noqa: BLE001 - whatever it is, its session and steps are told
+            log = "\n".join(session.log[-SHOWN_STEPS:])
+            failures.append(f"{log}\nseed {seed}, session {number}: {type(error).__name__}: {error}")
+
+    threads = [threading.Thread(target=guarded, args=each) for each in enumerate(sessions)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, "\n\n".join(failures)
+
+
 def run(place: Gateway, seed: int, *, steps: int, rounds: int = 2, sessions: int = 2, shared: bool = False) -> None:
     """Have sessions do things at the same time, and compare; between two rounds the gateway starts anew."""
     roots = ["/shared"] * sessions if shared else [f"/s{number}" for number in range(sessions)]
@@ -52,24 +74,9 @@ def run(place: Gateway, seed: int, *, steps: int, rounds: int = 2, sessions: int
         Actor(place, root, prefix=f"{number}-" if shared else "", seed=f"{seed} {number}")
         for number, root in enumerate(roots)
     ]
-    failures: list[str] = []
 
-    def guarded(actor: Actor, work: Callable[[], Any]) -> None:
-        try:
-            if not failures:
-                work()
-        except Exception as error:  # noqa: BLE001 - whatever it is, its session and steps are told
-            number = actors.index(actor)
-            log = "\n".join(actor.log[-SHOWN_STEPS:])
-            failures.append(f"{log}\nseed {seed}, session {number}: {type(error).__name__}: {error}")
-
-    def each(work: Callable[[Actor], None]) -> None:
-        threads = [threading.Thread(target=guarded, args=(actor, lambda a=actor: work(a))) for actor in actors]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert not failures, "\n\n".join(failures)
+    def each(work: Callable[[Actor], Any]) -> None:
+        together(actors, work, seed)
 
     for number in range(rounds):
         if number:
@@ -114,6 +121,26 @@ def test_sessions_see_what_they_did(tmp_path: Path, kind: str, steps: int) -> No
         place.close()
 
 
+def brawl(place: Gateway, seed: int, *, steps: int, rounds: int = 2, sessions: int = 3) -> None:
+    """Have sessions change the same names at the same time; what all of them see then is what the storage has."""
+    place.make("/arena")
+    for number in range(rounds):
+        brawlers = [Brawler(place, "/arena", f"{seed} {number} {session}") for session in range(sessions)]
+        together(brawlers, lambda brawler: [brawler.step() for _ in range(steps)], seed)
+        together(brawlers, Brawler.close_all, seed)
+        seen = [brawler.tree() for brawler in brawlers]
+        place.settle()
+        stored = {key: None if found is None else found[0] for key, found in place.stored("/arena").items()}
+        for tree in [*seen, *(brawler.tree() for brawler in brawlers)]:
+            assert tree == stored, f"seed {seed}: {shown(tree, stored)} is seen instead of {shown(stored, tree)}"
+
+
+def shown(tree: Tree, other: Tree) -> dict[str, int | None]:
+    """Return what is only in the first of two trees, with sizes."""
+    only = {path: content for path, content in tree.items() if path not in other or other[path] != content}
+    return {path: None if content is None else len(content) for path, content in only.items()}
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", range(100, 120))
@@ -122,5 +149,14 @@ def test_many_sessions_see_what_they_did(tmp_path: Path, kind: str, seed: int) -
     place = PLACES[kind](tmp_path)
     try:
         run(place, seed, steps=400, rounds=3, sessions=3, shared=bool(seed % 2))
+    finally:
+        place.close()
+
+
+@pytest.mark.parametrize(("kind", "steps"), [("memory", 200), ("dropbox", 50), ("write-back", 50)])
+def test_sessions_agree_about_what_they_all_changed(tmp_path: Path, kind: str, steps: int) -> None:
+    place = PLACES[kind](tmp_path)
+    try:
+        brawl(place, 1, steps=steps)
     finally:
         place.close()

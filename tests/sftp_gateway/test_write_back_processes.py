@@ -57,6 +57,23 @@ def test_what_was_shown_while_it_was_pending_stays(processes: tuple[WriteBack, W
     assert get(second, "/f") == b"content"
 
 
+def test_what_is_above_a_path_that_was_asked_for_is_known_once_it_is_delivered(
+    processes: tuple[WriteBack, WriteBack],
+) -> None:
+    """It was pending when that was asked for."""
+    _, second = processes
+    client = second.client()
+    assert client.listdir("/") == []
+    put(client, "/f", b"content")
+    client.mkdir("/d")
+    for path in ("/f/below", "/d/below", *(f"/{number}" for number in range(6))):  # it knows the folder after these
+        with pytest.raises(FileNotFoundError):
+            client.stat(path)
+    delivered(second)
+    assert get(client, "/f") == b"content"
+    put(client, "/d/below", b"content")
+
+
 @pytest.mark.parametrize("replaces", [False, True])
 def test_what_arrives_while_it_is_renamed_is_renamed_in_the_storage(
     processes: tuple[WriteBack, WriteBack],
