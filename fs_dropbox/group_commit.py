@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
+from fs_dropbox import paths
 from fs_dropbox.errors import ApiError, TransportError
 
 if TYPE_CHECKING:
@@ -173,17 +174,17 @@ class GroupCommit:
 
     def _take_group_locked(self) -> list[_Writer]:
         group: list[_Writer] = []
-        paths: set[str] = set()
+        keys: set[str] = set()
         size = 0
         while self._queue and len(group) < self._most_files:
             first = self._queue[0]
-            path = first.commit.path.lower()
+            key = paths.key(first.commit.path)
             # Two commits of one path keep their order: the second goes into the next group.
             shared = len(first.data) if first.session is None else 0
-            if group and (size + shared > GROUP_BYTES or path in paths):
+            if group and (size + shared > GROUP_BYTES or key in keys):
                 break
             size += shared
-            paths.add(path)
+            keys.add(key)
             group.append(self._queue.popleft())
         return group
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from fs_dropbox.cache import ABSENT, MetadataCache
-from fs_dropbox.entries import DeletedEntry, FileEntry, FolderEntry
+from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
 from fs_dropbox.single_flight import SingleFlight
 from tests.waiting import DEADLINE_SECONDS, eventually
 
@@ -282,6 +283,231 @@ def test_many_removed_folders_stay_removed(cache: MetadataCache) -> None:
         cache.apply(gone(f"/{number}"))
     for number in range(30_000):
         assert cache.get(f"/{number}/x") in (None, ABSENT)
+
+
+def test_an_own_creation_is_denied_by_no_listing_from_before_though_a_folder_above_is_known(
+    cache: MetadataCache,
+) -> None:
+    """Somebody may have seen the folders above between their creation and the end of the call that made them."""
+    since = cache.epoch()
+    cache.put(folder("/a/b"), since)
+    cache.apply_created(folder("/a/b/c/d"), since)
+    cache.put_listing("/a", [], since)
+    cache.put_listing("/a/b", [], since)
+    assert cache.get("/a/b") == folder("/a/b")
+    assert cache.get("/a/b/c") is None
+    assert cache.get("/a/b/c/d") == folder("/a/b/c/d")
+
+
+def test_a_listing_from_before_has_no_file_where_own_changes_need_a_folder(cache: MetadataCache) -> None:
+    since = cache.epoch()
+    cache.apply_created(folder("/a/b/c"), since)
+    cache.put_listing("/a", [file("/a/b")], since)
+    cache.put(file("/a/b"), since)
+    assert cache.get("/a/b") is None
+
+
+def test_a_removal_that_the_feed_tells_late_denies_nothing_made_since(cache: MetadataCache) -> None:
+    """Whatever was in the folder before is in doubt, though."""
+    cache.put_listing("/d", [folder("/d/e"), file("/d/old")], cache.epoch())
+    since = cache.epoch()
+    cache.apply(file("/d/e/new"), since=since)
+    cache.hear([gone("/d")], since)
+    assert cache.get("/d/e/new") is None
+    assert cache.get("/d/old") is None
+    assert cache.listing("/d") is None
+
+
+def test_an_own_change_that_ends_after_a_newer_one_was_heard_of_undoes_nothing(cache: MetadataCache) -> None:
+    since = cache.epoch()
+    cache.hear([file("/a", "222222222"), gone("/d"), file("/e")], cache.epoch())
+    cache.apply(file("/a", "111111111"), since=since)
+    cache.apply_created(folder("/d"), since)
+    cache.apply(gone("/e"), since=since)
+    assert cache.get("/a") is None  # which was first, nobody knows
+    assert cache.get("/d") is None
+    assert cache.get("/e") is None
+    echoed = cache.epoch()
+    cache.hear([file("/b", "333333333")], cache.epoch())
+    cache.apply(file("/b", "333333333"), since=echoed)
+    assert cache.get("/b") == file("/b", "333333333")
+
+
+def test_what_was_gone_before_an_own_creation_may_be_gone_after_it(cache: MetadataCache) -> None:
+    cache.put_absent("/d", cache.epoch())
+    since = cache.epoch()
+    cache.hear([gone("/d")], cache.epoch())
+    cache.apply_created(folder("/d"), since)
+    assert cache.get("/d") is None
+
+
+def test_own_changes_that_end_in_another_order_than_they_were_made(cache: MetadataCache) -> None:
+    since = cache.epoch()
+    cache.apply(gone("/d"), since=since)
+    cache.apply(file("/d/new"), since=since)
+    cache.apply(file("/e/new"), since=since)
+    cache.apply(gone("/e"), since=since)
+    assert [cache.get(key) for key in ("/d", "/d/new", "/e", "/e/new")] == [None] * 4
+
+
+def test_an_own_removal_outlasts_a_whole_tree_from_before(cache: MetadataCache) -> None:
+    """Though it was seen to be gone before the call had ended."""
+    since = cache.epoch()
+    cache.put_listing("", [], since)
+    cache.apply(gone("/d"), since=since)
+    cache.put_listing("/d", [folder("/d/sub")], since)
+    cache.put_listing("/d/sub", [file("/d/sub/x")], since)
+    cache.put(file("/d/y"), since)
+    for key in ("/d/sub", "/d/sub/x", "/d/y"):
+        assert cache.get(key) is ABSENT
+    assert cache.listing("/d/sub") is None
+
+
+def test_an_own_removal_twice_outlasts_what_came_in_between(cache: MetadataCache) -> None:
+    since = cache.epoch()
+    cache.apply(gone("/d"), since=since)
+    late = cache.epoch()
+    cache.apply(gone("/d/e"), since=since)
+    cache.put(folder("/d/e"), late)
+    assert cache.get("/d/e") is ABSENT
+
+
+def test_what_the_feed_tells_to_be_gone_takes_all_below_though_that_was_known(cache: MetadataCache) -> None:
+    epoch = cache.epoch()
+    cache.put(file("/d/x"), epoch)
+    cache.put_listing("/d/sub", [file("/d/sub/y")], epoch)
+    cache.put_listing("", [], epoch)
+    cache.hear([gone("/d")], cache.epoch())
+    assert cache.get("/d/x") is ABSENT
+    assert cache.listing("/d/sub") is None
+
+
+def test_an_own_folder_proves_that_what_was_there_has_gone(cache: MetadataCache) -> None:
+    since = cache.epoch()
+    cache.apply(file("/d/x"), since=since)
+    cache.apply_created(folder("/d"), since)  # somebody has removed the first one, before or after
+    assert cache.get("/d/x") is None
+    late = cache.epoch()
+    cache.put_listing("/e/sub", [file("/e/sub/x")], late)
+    cache.apply_created(folder("/e"), late)
+    assert cache.listing("/e/sub") is None
+
+
+def test_a_call_that_may_have_taken_place_leaves_no_denial_above_it(cache: MetadataCache) -> None:
+    epoch = cache.epoch()
+    cache.put_listing("", [], epoch)
+    cache.forget_tree("/a/b/c")
+    assert cache.get("/a/b/c") is None
+    cache.put_absent("/a", epoch)
+    cache.put_listing("", [], epoch)
+    assert cache.get("/a") is None
+
+
+def test_absence_above_is_doubted_too_unless_it_is_followed() -> None:
+    cache = MetadataCache()
+    cache.put_absent("/a", cache.epoch())
+    cache.put_listing("/x", [], cache.epoch())
+    cache.doubt("/a/b")
+    cache.doubt("/x/y/z")
+    assert cache.get("/a/b") is None
+    assert cache.get("/x/y/z") is None
+    cache = followed_cache()
+    cache.put_listing("", [], cache.epoch())
+    cache.doubt("/a/b")
+    assert cache.get("/a/b") is ABSENT
+
+
+def test_a_listing_of_what_nobody_is_to_see_is_not_believed(cache: MetadataCache) -> None:
+    cache.put(file("/d/a"), cache.epoch())
+    with cache.hold("/d/a", "/d/between"):
+        epoch = cache.epoch()
+        cache.put_listing("/d", [file("/d/between")], epoch)
+        cache.put_absent("/d/a", epoch)
+        cache.put(file("/d/a", "222222222"), epoch)
+        assert cache.get("/d/a") == file("/d/a")
+        assert cache.listing("/d") is None
+    with cache.hold("/d/a"):
+        cache.put_listing("/d", [file("/d/b")], cache.epoch())
+        assert cache.listing("/d") == [file("/d/b"), file("/d/a")]
+
+
+def test_what_is_heard_of_a_held_file_is_not_lost(cache: MetadataCache) -> None:
+    with cache.hold("/a"):
+        since = cache.epoch()
+        cache.hear([file("/a", "999999999")], cache.epoch())
+        cache.apply(file("/a", "222222222"), since=since)
+    assert cache.get("/a") is None
+
+
+def test_an_answer_from_before_the_feed_is_no_part_of_what_is_followed() -> None:
+    clock = Clock()
+    cache = MetadataCache(now=clock)
+    early = cache.epoch()
+    cache.follow()
+    cache.trust(True)
+    cache.put_listing("", [file("/a", "222222222")], cache.epoch())
+    cache.put(file("/a", "111111111"), early)
+    cache.put_absent("/a", early)
+    cache.put_listing("", [], early)
+    assert cache.listing("") == [file("/a", "222222222")]
+    cache.apply(file("/b"), since=early)  # after which somebody may have changed it, before the feed began
+    clock.now += 1000
+    assert cache.get("/b") is None
+
+
+def test_a_page_counts_at_once(cache: MetadataCache) -> None:
+    """It may tell of a removal before an own change, and then of the latter."""
+    cache.apply_created(folder("/d"), cache.epoch())
+    cache.apply(file("/d/x"))
+    with ThreadPoolExecutor(1) as pool:
+
+        def page() -> Iterator[Entry]:
+            yield gone("/d")
+            looking.append(pool.submit(cache.get, "/d/x"))
+            eventually(looking[0].running)
+            yield folder("/d")
+            yield file("/d/x")
+
+        looking: list[Future[object]] = []
+        cache.hear(page(), cache.epoch())
+        assert looking[0].result(DEADLINE_SECONDS) == file("/d/x")
+
+
+def test_a_page_with_more_to_come_denies_nothing_of_our_own(cache: MetadataCache) -> None:
+    cache.apply_created(folder("/d"), cache.epoch())
+    cache.apply(file("/d/x"))
+    cache.put_listing("/e", [file("/e/x")], cache.epoch())
+    cache.hear([gone("/d"), gone("/e")], cache.epoch(), has_more=True)
+    assert cache.get("/d") is None
+    assert cache.get("/d/x") is None
+    assert cache.get("/e/x") is ABSENT  # of which nobody here has changed anything
+
+
+def test_own_changes_are_newer_also_when_there_are_too_many_to_remember(
+    cache: MetadataCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fs_dropbox.epochs.KEYS_KEPT", 10)
+    since = cache.epoch()
+    cache.apply(file("/a", "222222222"), since=since)
+    for number in range(20):
+        cache.apply(file(f"/{number}"))
+    cache.put(file("/a", "111111111"), since)
+    cache.put_listing("", [], since)
+    cache.hear([file("/a", "111111111"), gone("/19")], since)
+    assert cache.get("/a") is None
+    assert cache.get("/19") is None
+
+
+def test_a_listing_is_brought_up_to_date_or_refused(cache: MetadataCache) -> None:
+    epoch = cache.epoch()
+    listed = [file("/d/a"), file("/d/b")]
+    assert cache.updated("/d", listed, epoch) == listed
+    cache.apply(gone("/d/a"))
+    assert cache.updated("/d", listed, epoch) == [file("/d/b")]
+    cache.forget_tree("/d/b")
+    assert cache.updated("/d", listed, epoch) is None
+    cache.apply(gone("/d"))
+    assert cache.updated("/d", [], epoch) is None
 
 
 def test_clear_forgets_and_keeps_answers_under_way_out(cache: MetadataCache) -> None:

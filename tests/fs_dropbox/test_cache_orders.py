@@ -407,7 +407,7 @@ class Story:
                 self.answer(request)
             self.arrive(request)
             self.own_changes_are_not_denied()
-        for _ in range(3):  # the look under way, and one more
+        while self.look is not None or self.cursor < len(self.server.journal):
             self.page(len(self.server.journal))
             self.hear()
         for key, known in self.known() if self.is_followed else ():
