@@ -244,6 +244,13 @@ def test_two_commits_of_one_path_keep_their_order(account: Account) -> None:
     assert account.files["/a"] == b"2"
 
 
+def test_spellings_of_one_name_are_one_path(account: Account) -> None:
+    grouped = GroupCommit(account)
+    names = "/É", "/e\u0301", "/é", "/other"
+    grouped._queue.extend(group_commit._Writer(Commit(name, "overwrite"), b"x") for name in names)
+    assert [len(grouped._take_group_locked()) for _ in range(3)] == [1, 1, 2]
+
+
 def test_a_stalled_commit_does_not_hold_up_the_others(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_commit, "PATIENCE_SECONDS", 0.05)
     gate = hold_first(account)
