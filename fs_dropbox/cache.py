@@ -307,21 +307,25 @@ class MetadataCache:
 
     def _update_locked(self, key: str, children: dict[str, Present], epoch: int) -> bool:
         """Bring what was asked for at `epoch` up to date; False where what has changed since is not known any more."""
-        newer: dict[str, Present | Absence | None] = {}
+        newer: dict[str, Present | Absence] = {}
+        for child in self._held:
+            if parent(child) == key:
+                if (known := self._get_locked(child)) is None:
+                    return False
+                newer[child] = known
         for child, changed, below in self._epochs.changes_in(key, epoch):
-            if changed > epoch:
+            if changed > epoch and child not in newer:
                 slot = self._slot_locked(child)
-                newer[child] = None if slot is None or slot.epoch < changed else slot.value
+                if slot is None or slot.epoch < changed:
+                    return False
+                newer[child] = slot.value
             if below > max(changed, epoch) and not isinstance(newer.get(child, children.get(child)), FolderEntry):
                 return False
-        newer |= {child: self._get_locked(child) for child in self._held if parent(child) == key}
-        for child, known in newer.items():
-            if known is None:
-                return False
-            if known is ABSENT:
+        for child, value in newer.items():
+            if value is ABSENT:
                 children.pop(child, None)
             else:
-                children[child] = known
+                children[child] = value
         return True
 
     def _resize_locked(self, key: str, listing: Listing) -> None:
