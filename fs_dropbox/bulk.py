@@ -71,16 +71,25 @@ class BulkUpload:
                 yield from refused
                 sent = self._contents.send(pool, window)
                 # One commit at a time, and those of a path in their order.
-                for future in as_completed(under_way):
-                    yield from self._results(pool, future.result())
+                yield from self._ended(pool, under_way)
                 yield from self._results(pool, list(sent.failed))
                 under_way = [pool.submit(self._upload, item) for item in sent.alone]
                 if sent.appended:
                     under_way.append(pool.submit(self._commit, sent.appended))
-            for future in as_completed(under_way):
-                yield from self._results(pool, future.result())
+            yield from self._ended(pool, under_way)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+            for future in under_way:  # of whoever has closed the iterator
+                for item, _ in [] if future.cancelled() or future.exception() else future.result():
+                    self._catalog.forget(item.path)
+
+    def _ended(
+        self, pool: ThreadPoolExecutor, under_way: list[Future[_Settled]]
+    ) -> Iterator[tuple[int, Exception | None]]:
+        """Yield the results of all commits under way, which are none then."""
+        for future in as_completed(under_way):
+            under_way.remove(future)
+            yield from self._results(pool, future.result())
 
     def _windows(
         self, files: Iterable[File], check: Callable[[str], str]

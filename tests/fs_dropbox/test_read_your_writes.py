@@ -350,6 +350,8 @@ def others_change(emulator: Emulator, seed: int, ended: threading.Event) -> None
             partial(control.delete, paths.parent(place)),
             partial(control.move, place, other),
         ]
+        if chance.random() < 0.02:
+            control.reset_cursors()  # of the feed: everything is forgotten
         with suppress(CallError):  # not possible as things are
             chance.choice(works)()
 
@@ -472,6 +474,19 @@ def test_all_that_was_uploaded_together_is_seen_with_the_first_result(dropbox_fs
     assert next(results)[1] is None
     assert len(dropbox_fs.listdir("/")) == 5
     results.close()  # type: ignore[attr-defined]
+
+
+def test_what_was_committed_before_an_upload_was_given_up_is_seen(
+    open_dropbox: Callable[..., DropboxFS], emulator: Emulator
+) -> None:
+    account = open_dropbox(change_feed=False)
+    assert account.listdir("/") == []
+    large = bytes(20 * 2**20)
+    files = [(f"/{number}", partial(io.BytesIO, large), len(large), None) for number in range(2)]
+    results = account.upload_files([*files, ("/small", partial(io.BytesIO, b"1"), 1, None)])
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    assert sorted(account.listdir("/")) == sorted(path[1:] for path in emulator.control.tree())
 
 
 def test_a_change_of_case_leaves_no_trace(open_dropbox: Callable[..., DropboxFS], emulator: Emulator) -> None:
