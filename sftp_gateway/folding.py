@@ -17,6 +17,11 @@ def shown_name(path: str) -> str:
     return unicodedata.normalize("NFC", basename(path))
 
 
+def is_at_or_below(key: str, other: str) -> bool:
+    """Tell whether a folded path is another one, or lies below it."""
+    return key == other or key.startswith(other.rstrip("/") + "/")
+
+
 def related(key: str, other: str) -> bool:
     """Tell whether two folded paths are the same, or one lies below the other."""
     if len(key) == len(other):

@@ -28,26 +28,27 @@ class Names:
     def mkdir(self, path: str, *, write_back: bool = False) -> None:
         """Make a directory; with `write_back` it may be in the journal alone, where the store has one."""
         self._store.filesystem.validatepath(path)
-        if self._store.overlay.top(path) is not None:
-            raise RefusedError(_EXISTS)
-        self._check_parent(path)
-        try:
-            if write_back and self._store.has_journal:
-                self._store.filesystem.makedir_later(path)
-            else:
-                self._store.filesystem.makedir(path)
-        except errors.ResourceNotFound:
-            raise RefusedError("the parent directory does not exist", Status.NO_SUCH_FILE) from None
+        with self._store.overlay.opening(path):
+            if self._store.overlay.top(path) is not None:
+                raise RefusedError(_EXISTS)
+            self._check_parent(path)
+            try:
+                if write_back and self._store.has_journal:
+                    self._store.filesystem.makedir_later(path)
+                else:
+                    self._store.filesystem.makedir(path)
+            except errors.ResourceNotFound:
+                raise RefusedError("the parent directory does not exist", Status.NO_SUCH_FILE) from None
 
     def rmdir(self, path: str) -> None:
         """Remove an empty directory."""
-        with self._store.overlay.turn(path):
+        with self._store.overlay.turn(path, names=True):
             self._remove_empty(path)
 
     def remove(self, path: str) -> None:
         """Remove a file, and what is being written in its place."""
         self._store.follow(at_once=True)
-        with self._store.overlay.turn(path):
+        with self._store.overlay.turn(path, names=True):
             drafts = self._store.overlay.at(path)
             try:
                 self._store.filesystem.remove(path)
@@ -60,7 +61,7 @@ class Names:
     def rename(self, source: str, target: str, *, replace: bool) -> None:
         """Give a file or a directory another path; a target that exists is replaced or refused."""
         self._store.filesystem.validatepath(target)
-        with self._store.overlay.turn(source, target):
+        with self._store.overlay.turn(source, target, names=True):
             draft = self._store.looking.current(source)
             if draft is not None and draft.state is State.PARTIAL and not self._store.filesystem.exists(source):
                 raise RefusedError("its upload was cut off and is not finished")

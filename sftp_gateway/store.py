@@ -116,13 +116,13 @@ class Store:
         self.filesystem.validatepath(path)
         if self._check_writable is not None:
             self._check_writable(path)
-        self.overlay.wait_settled(path)
-        self._sweep()
-        while True:
-            self.follow(at_once=True)
-            draft = self._open_for_writing(path, flags, session, handle)
-            if draft is not None:
-                return draft
+        with self.overlay.opening(path):
+            self._sweep()
+            while True:
+                self.follow(at_once=True)
+                draft = self._open_for_writing(path, flags, session, handle)
+                if draft is not None:
+                    return draft
 
     def _open_for_writing(self, path: str, flags: int, session: object, handle: object) -> Draft | None:
         """Do it, or return None if a draft ended just then."""
@@ -150,11 +150,11 @@ class Store:
     def open_new(self, path: str, session: object, handle: object) -> Draft:
         """Return the draft of a new file, which replaces nothing that is committed, now or when it is closed."""
         self.filesystem.validatepath(path)
-        self.overlay.wait_settled(path)
-        self._sweep()
-        self.follow(at_once=True)
-        self._refuse_existing(path, None)
-        return self._new(path, session, handle, exclusive=True, fresh=True)
+        with self.overlay.opening(path):
+            self._sweep()
+            self.follow(at_once=True)
+            self._refuse_existing(path, None)
+            return self._new(path, session, handle, exclusive=True, fresh=True)
 
     def allowance(self, root: str, quota: tuple[int, int]) -> Allowance | None:
         """Return the quota of bytes and files of a folder, the same for all its sessions; None without one."""

@@ -165,9 +165,11 @@ class TreeView:
         """Begin a new file if nothing has to be waited for, because it is known that nothing is there; else None."""
         if not flags & _CREAT or flags & _READ or self._allowance is not None:
             return None
-        if not self._looking.is_known_to_be_new(self.inner(path)):
-            return None
-        return self._open_for_writing(path, flags, wished, is_new=True)
+        inner = self.inner(path)
+        with self.store.overlay.opening(inner, wait=False) as is_free:
+            if not is_free or not self._looking.is_known_to_be_new(inner):
+                return None
+            return self._open_for_writing(path, flags, wished, is_new=True)
 
     def close(self, handle: Handle) -> None:
         """Note what became of a file that was written and closed."""

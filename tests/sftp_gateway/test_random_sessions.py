@@ -94,7 +94,7 @@ def run(place: Gateway, seed: int, *, steps: int, rounds: int = 2, sessions: int
             looker.join()
         each(Actor.check_all)
     each(Actor.close_all)
-    place.settle()
+    assert not place.settle(), "something was refused"
     each(lambda actor: check_stored(place, actor))
 
 
@@ -112,7 +112,7 @@ def check_stored(place: Gateway, actor: Actor) -> None:
             assert found[1] == file.time, f"{key} has the time {found[1]} instead of {file.time}"
 
 
-@pytest.mark.parametrize(("kind", "steps"), [("memory", 300), ("folder", 200), ("dropbox", 60), ("write-back", 80)])
+@pytest.mark.parametrize(("kind", "steps"), [("memory", 150), ("folder", 100), ("dropbox", 40), ("write-back", 50)])
 def test_sessions_see_what_they_did(tmp_path: Path, kind: str, steps: int) -> None:
     place = PLACES[kind](tmp_path)
     try:
@@ -129,7 +129,8 @@ def brawl(place: Gateway, seed: int, *, steps: int, rounds: int = 2, sessions: i
         together(brawlers, lambda brawler: [brawler.step() for _ in range(steps)], seed)
         together(brawlers, Brawler.close_all, seed)
         seen = [brawler.tree() for brawler in brawlers]
-        place.settle()
+        if place.settle():  # changes in place of what another has changed meanwhile, which no CLOSE tells
+            seen.clear()
         stored = {key: None if found is None else found[0] for key, found in place.stored("/arena").items()}
         for tree in [*seen, *(brawler.tree() for brawler in brawlers)]:
             assert tree == stored, f"seed {seed}: {shown(tree, stored)} is seen instead of {shown(stored, tree)}"
@@ -153,7 +154,7 @@ def test_many_sessions_see_what_they_did(tmp_path: Path, kind: str, seed: int) -
         place.close()
 
 
-@pytest.mark.parametrize(("kind", "steps"), [("memory", 200), ("dropbox", 50), ("write-back", 50)])
+@pytest.mark.parametrize(("kind", "steps"), [("memory", 100), ("dropbox", 30), ("write-back", 30)])
 def test_sessions_agree_about_what_they_all_changed(tmp_path: Path, kind: str, steps: int) -> None:
     place = PLACES[kind](tmp_path)
     try:

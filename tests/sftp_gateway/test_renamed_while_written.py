@@ -61,6 +61,8 @@ def test_what_somebody_else_changed_before_the_rename_is_not_overwritten(tmp_pat
         serving = Serving(dropbox, tmp_path)
         try:
             client = serving.raw()
+            assert "f" in client.list("/")
+            eventually(lambda: dropbox.feed_is_live, "what changes is not heard of")
             handle = client.opened("/f", W)
             assert client.wait(client.write(handle, 0, b"C")).ok
             emulator.control.write("/f", b"by somebody else")
@@ -154,6 +156,38 @@ def test_a_directory_is_not_empty_while_a_file_is_written_in_it(
             reply = client.wait(request)
             assert (reply.code, "not empty" in reply.text) == (Status.FAILURE, True)
         assert sorted(filesystem.listdir("/")) == ["source", "target"]
+    finally:
+        serving.close()
+
+
+@pytest.mark.parametrize(
+    ("begin", "looks"),
+    [("create", ("getinfo", "/d")), ("change", ("open", "/d/f")), ("mkdir", ("makedir", "/d/f"))],
+)
+@pytest.mark.parametrize("change", ["rename", "rmdir"])
+def test_what_begins_in_a_directory_that_is_renamed_or_removed_is_not_left_behind(
+    tmp_path: Path, filesystem: AtomicFS, begin: str, looks: tuple[str, str], change: str
+) -> None:
+    """Another session changes the directory after the first has looked at it."""
+    serving = Serving(filesystem, tmp_path / "spool")
+    try:
+        filesystem.makedir("/d")
+        if begin == "change":
+            filesystem.writebytes("/d/f", b"content")
+        filesystem.calls.clear()
+        writer, other = serving.raw(), serving.raw()
+        with filesystem.stalled(*looks):
+            begun = writer.mkdir("/d/f") if begin == "mkdir" else writer.open("/d/f", W | C)
+            eventually(lambda: looks in filesystem.calls, "it has not begun")
+            changed = other.rename("/d", "/e") if change == "rename" else other.rmdir("/d")
+            assert not other.is_answered(changed, within=0.2)
+        reply = other.wait(changed)
+        assert reply.ok if change == "rename" else "not empty" in reply.text
+        if begin != "mkdir":
+            handle = writer.wait(begun).handle
+            assert writer.all([writer.write(handle, 0, b"C"), writer.close(handle)])[-1].ok
+        folder = "e" if change == "rename" else "d"
+        assert (filesystem.listdir("/"), filesystem.listdir(folder)) == ([folder], ["f"])
     finally:
         serving.close()
 
