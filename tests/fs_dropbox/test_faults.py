@@ -164,7 +164,7 @@ def test_content_that_is_not_what_dropbox_stored_is_an_error(account: DropboxFS,
     eventually(lambda: account.feed_is_live)
     entry = account._parts.catalog.find("/file")
     assert isinstance(entry, FileEntry)
-    account._parts.catalog.applied(entry._replace(content_hash="0" * 64))
+    account._parts.catalog.applied(entry._replace(content_hash="0" * 64), account._parts.catalog.epoch())
     with account.openbin("file") as file, pytest.raises(fs.errors.OperationFailed, match="not what Dropbox has stored"):
         file.read()
     reader: Any = account.openbin("file")
