@@ -84,12 +84,14 @@ class Story:
         self.steps: list[str] = []
         self.is_followed = is_followed
         self.server = Server()
-        self.cache = MetadataCache()
+        self.time = 0.0
+        self.cache = MetadataCache(now=lambda: self.time)
         self.catalog = Catalog(cast(Client, None), self.cache)
         self.calls: list[Call] = []
         self.requests: list[Request] = []
         self.look: Look | None = None
         self.cursor = 0
+        self.new_cursor: int | None = None
         self.settled: list[tuple[int, Callable[[str], bool]]] = []
         # Few paths: what happens has to do with each other.
         drawn = self.chance.sample(PATHS, 4)
@@ -110,6 +112,7 @@ class Story:
         possible: list[tuple[str, Callable[[], object]]] = [
             (f"foreign {kind} {path} {other}", lambda: self.foreign(kind, path, other, flags[0])),
             (f"page {number}", lambda: self.page(number)),
+            ("loss", chance.choice([self.reset, self.grow_old, self.drop_something])),
         ]
         if len(self.calls) < MOST_UNDER_WAY:
             possible += 2 * [(f"call {kind} {path} {other} {flags}", lambda: self.call(kind, path, other, *flags[:2]))]
@@ -230,6 +233,8 @@ class Story:
 
     def page(self, entries: int) -> None:
         """Ask the journal for some more; the first of these pages is what a look begins with."""
+        if self.new_cursor is not None:
+            return  # the feed is about to begin anew
         if self.look is None:
             self.look = Look(self.cache.epoch())
         elif self.look.pages and not self.look.pages[-1][1]:
@@ -245,6 +250,27 @@ class Story:
                 self.cache.hear(told, self.look.since, has_more=has_more)
             if not has_more:
                 self.look = None
+
+    # Loss of what is known
+
+    def reset(self) -> None:
+        """Have the feed take another cursor, or begin with that."""
+        if self.new_cursor is None:
+            self.new_cursor, self.look = len(self.server.journal), None
+            return
+        self.cursor, self.new_cursor = self.new_cursor, None
+        self.cache.clear()
+        if self.is_followed:
+            self.cache.follow()
+
+    def grow_old(self) -> None:
+        self.time += 1000.0
+
+    def drop_something(self) -> None:
+        """Do as the cache does when it is full."""
+        for table in (self.cache._slots, self.cache._listings):
+            with suppress(KeyError):
+                table.popitem()
 
     # What is promised
 
@@ -281,6 +307,8 @@ class Story:
                 self.answer(request)
             self.arrive(request)
             self.own_changes_are_not_denied()
+        if self.new_cursor is not None:
+            self.reset()
         while self.look is not None or self.cursor < len(self.server.journal):
             self.page(len(self.server.journal))
             self.hear()
