@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from fs.base import FS
@@ -21,6 +22,7 @@ class FolderMaker:
 
     def __init__(self, filesystem: FS, rows: FolderRows, *, label: str) -> None:
         self._filesystem: Any = filesystem
+        self._forget: Callable[[str], None] = getattr(filesystem, "forget", lambda _path: None)
         self._rows = rows
         self._label = label
 
@@ -33,6 +35,7 @@ class FolderMaker:
         """Make directories; what goes wrong is noted and tried again, or logged where that would be in vain."""
         for folder in chosen:
             try:
+                self._forget(folder.path)  # another process may have removed what was there
                 self._filesystem.makedirs(folder.path, recreate=True)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is noted, and tried again if that is not vain
                 self._failed(folder, error)

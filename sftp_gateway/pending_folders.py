@@ -142,6 +142,7 @@ class PendingFoldersFS(FS):
         if parent != "/" and not attributes.is_folder(self.getinfo(parent, ["basic"])):
             raise errors.DirectoryExpected(parent)
         self._rows.add(path)
+        self._seen(path)
 
     def makedir(self, path: str, permissions: Permissions | None = None, recreate: bool = False) -> SubFS[FS]:
         if self._rows.find(path) is None:

@@ -57,6 +57,21 @@ def test_what_was_shown_while_it_was_pending_stays(processes: tuple[WriteBack, W
     assert get(second, "/f") == b"content"
 
 
+def test_a_directory_that_another_process_has_removed_is_made_again(
+    processes: tuple[WriteBack, WriteBack], emulator: Emulator
+) -> None:
+    """Whatever the one that delivers believes."""
+    first, second = processes
+    client = second.client()
+    client.mkdir("/d")
+    delivered(second)
+    assert first.client().listdir("/") == ["d"]
+    client.rmdir("/d")
+    client.mkdir("/d")
+    delivered(second)
+    assert emulator.control.tree() == {"/d": None}
+
+
 def test_what_is_above_a_path_that_was_asked_for_is_known_once_it_is_delivered(
     processes: tuple[WriteBack, WriteBack],
 ) -> None:
