@@ -14,6 +14,7 @@ from fs_dropbox.errors import ApiError, AuthError, TransportError, reason
 
 if TYPE_CHECKING:
     from fs_dropbox.client import Longpoll, Page
+    from fs_dropbox.longpolls import Flag
 
 LONGPOLL_SECONDS: Final = 30  # the least that Dropbox takes; it adds up to 90 s of its own
 PAUSES_SECONDS: Final = (1.0, 2.0, 5.0, 15.0, 60.0)  # after failures in a row
@@ -33,7 +34,7 @@ class FeedClient(Protocol):
 
     def list_folder_continue(self, cursor: str) -> Page: ...
 
-    def longpoll(self, cursor: str, timeout_seconds: int, stop: threading.Event) -> Longpoll: ...
+    def longpoll(self, cursor: str, timeout_seconds: int, stop: Flag) -> Longpoll: ...
 
     def interrupt(self, thread_id: int | None) -> None: ...
 
@@ -173,7 +174,7 @@ class ChangeFeed:
             self._drain()
             self._set_live(True)
         asked_at = time.monotonic()
-        poll = self._client.longpoll(self._cursor, LONGPOLL_SECONDS, self._stop)
+        poll = self._client.longpoll(self._cursor, LONGPOLL_SECONDS, _Either(self._stop, self._is_outdated))
         if not poll.changes:  # a stand-in may answer at once
             self._stop.wait(max(0.0, asked_at + REST_SECONDS - time.monotonic()))
         rest = self._looked_at + self._rests * REST_SECONDS - time.monotonic()
@@ -227,6 +228,16 @@ class ChangeFeed:
                 subscriber(entries)
             except (Exception, SystemExit):  # the latter would end this thread without a word
                 _logger.exception("a subscriber of the change feed failed")
+
+
+class _Either:
+    """Set when one of two events is."""
+
+    def __init__(self, one: threading.Event, other: threading.Event) -> None:
+        self._events = one, other
+
+    def is_set(self) -> bool:
+        return any(event.is_set() for event in self._events)
 
 
 def _keeps_cursor(error: Exception) -> bool:

@@ -7,7 +7,6 @@ after the retries of `retry.py`, and with the outcome settled where the answer t
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -145,7 +144,7 @@ class Client:
         argument = {"path": path, "recursive": recursive, "include_deleted": False}
         return self._call(routes.LATEST_CURSOR, argument, lambda result: str(result["cursor"]), path)
 
-    def longpoll(self, cursor: str, timeout_seconds: int, stop: threading.Event) -> Longpoll:
+    def longpoll(self, cursor: str, timeout_seconds: int, stop: longpolls.Flag) -> Longpoll:
         """Wait until something happens after the cursor, or for the time given (30 to 480 s) and up to 90 s more.
 
         To end it, set `stop` and `interrupt` the thread: it then says that there are no changes.

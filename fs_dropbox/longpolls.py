@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from typing import Final
+from typing import Final, Protocol
 
 from fs_dropbox import results, routes
 from fs_dropbox.calls import Caller
@@ -14,7 +13,13 @@ from fs_dropbox.results import Longpoll
 SLACK_SECONDS: Final = 100.0
 
 
-def longpoll(caller: Caller, cursor: str, timeout_seconds: int, stop: threading.Event) -> Longpoll:
+class Flag(Protocol):
+    """What tells, as a threading.Event does, whether something is so."""
+
+    def is_set(self) -> bool: ...
+
+
+def longpoll(caller: Caller, cursor: str, timeout_seconds: int, stop: Flag) -> Longpoll:
     """Wait until something happens after the cursor, `stop` is set and the thread interrupted, or the time is over."""
     try:
         with caller.waiter():

@@ -16,6 +16,7 @@ from fs_dropbox.changes import ChangeFeed
 from fs_dropbox.client import Longpoll, Page
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
 from fs_dropbox.errors import ApiError, AuthError, TransportError
+from fs_dropbox.longpolls import Flag
 from tests.waiting import DEADLINE_SECONDS, eventually
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -60,7 +61,7 @@ class Journal:
             self.entries[start : start + 2], str(min(start + 2, len(self.entries))), start + 2 < len(self.entries)
         )
 
-    def longpoll(self, cursor: str, timeout_seconds: int, stop: threading.Event) -> Longpoll:
+    def longpoll(self, cursor: str, timeout_seconds: int, stop: Flag) -> Longpoll:
         self.polls.append(time.monotonic())
         with self.changed:
             while len(self.entries) <= int(cursor) and not self.errors["longpoll"] and not stop.is_set():
@@ -100,6 +101,25 @@ def feed(journal: Journal, cache: MetadataCache) -> Iterator[ChangeFeed]:
     assert feed.wait_live(DEADLINE_SECONDS)
     yield feed
     feed.stop()
+
+
+def test_what_is_outdated_again_before_it_is_live_is_not_waited_for(journal: Journal, cache: MetadataCache) -> None:
+    """The interruption comes while the feed waits for nothing yet."""
+    feed = ChangeFeed(journal, cache)
+    latest_cursor = journal.latest_cursor
+
+    def latest_and_outdated(path: str, recursive: bool = True) -> str:
+        journal.latest_cursor = latest_cursor  # type: ignore[method-assign]
+        feed.renew()
+        return latest_cursor(path, recursive)
+
+    journal.latest_cursor = latest_and_outdated  # type: ignore[method-assign]
+    feed.start()
+    try:
+        assert feed.wait_live(DEADLINE_SECONDS)
+        assert journal.cursors_taken == 2
+    finally:
+        feed.stop()
 
 
 def test_changes_reach_the_cache_in_order_over_all_pages(

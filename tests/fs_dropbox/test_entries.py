@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import tracemalloc
 from datetime import UTC, datetime
 from typing import Any
@@ -152,16 +151,9 @@ def _page(count: int) -> bytes:
     return json.dumps({"entries": entries, "cursor": "c", "has_more": False}).encode()
 
 
-def test_a_hundred_thousand_entries_take_less_than_a_second_and_100_mb() -> None:
+def test_a_hundred_thousand_entries_take_less_than_100_mb() -> None:
+    """How long that takes is the row `decode` of the benchmarks."""
     body = _page(100_000)
-    best = 9.0
-    for _ in range(3):
-        began = time.process_time()
-        page = decode_page(json.loads(body))
-        best = min(best, time.process_time() - began)
-    assert len(page.entries) == 100_000
-    assert best < 1.0
-    del page
     tracemalloc.start()
     kept = decode_page(json.loads(body)).entries
     size, _ = tracemalloc.get_traced_memory()
