@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 from cachetools import LRUCache
 
@@ -14,6 +15,8 @@ from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
 from fs_dropbox.epochs import Cuts, Epochs
 from fs_dropbox.known import ABSENT, Absence, Listing, Present, Slot, says_same
 from fs_dropbox.paths import ancestors, parent
+
+_HEARD_AT_ONCE: Final = 100  # others want to look, too
 
 __all__ = ["ABSENT", "Absence", "MetadataCache", "Present"]
 
@@ -140,16 +143,19 @@ class MetadataCache:
                 self._occupy_locked(key)
                 self._listings[key] = Listing({}, self._now(), self._epochs.now, since)
 
-    def hear(self, entries: Iterable[Entry], since: int, *, has_more: bool = False) -> None:
+    def hear(self, entries: Sequence[Entry], since: int, *, has_more: bool = False) -> None:
         """Take over a page that the feed was told, asked for at `since`, in the order of the journal (API facts, 4).
 
         What may be older than an own change is not believed, and neither is that, unless both say the same: an echo.
-        A page may tell of states that its rest takes back, so all of it counts at once; or the next one, if it
-        `has_more`: then any own change may be newer.
+        A page may tell that something is gone which its rest brings back, so all of it counts at once; or the next
+        one does, where it `has_more`: then any own change may be newer.
         """
-        with self._lock:
-            for entry in entries:
-                self._hear_locked(entry, 0 if has_more else since)
+        is_one = any(isinstance(entry, DeletedEntry) for entry in entries)
+        at_once = len(entries) if is_one else _HEARD_AT_ONCE
+        for begin in range(0, len(entries), at_once or 1):
+            with self._lock:
+                for entry in entries[begin : begin + at_once]:
+                    self._hear_locked(entry, 0 if has_more else since)
 
     def _hear_locked(self, entry: Entry, since: int) -> None:
         key = entry.path_lower

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -455,22 +454,22 @@ def test_an_answer_from_before_the_feed_is_no_part_of_what_is_followed() -> None
     assert cache.get("/b") is None
 
 
-def test_a_page_counts_at_once(cache: MetadataCache) -> None:
+def test_a_page_counts_at_once(cache: MetadataCache, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may tell of a removal before an own change, and then of the latter."""
     cache.apply_created(folder("/d"), cache.epoch())
     cache.apply(file("/d/x"))
-    with ThreadPoolExecutor(1) as pool:
+    hear = cache._hear_locked
+    looking: list[Future[object]] = []
 
-        def page() -> Iterator[Entry]:
-            yield gone("/d")
-            looking.append(pool.submit(cache.get, "/d/x"))
-            eventually(looking[0].running)
-            yield folder("/d")
-            yield file("/d/x")
+    def look_after_each(entry: Entry, since: int) -> None:
+        hear(entry, since)
+        looking.append(pool.submit(cache.get, "/d/x"))
+        eventually(looking[-1].running)
 
-        looking: list[Future[object]] = []
-        cache.hear(page(), cache.epoch())
-        assert looking[0].result(DEADLINE_SECONDS) == file("/d/x")
+    monkeypatch.setattr(cache, "_hear_locked", look_after_each)
+    with ThreadPoolExecutor(3) as pool:
+        cache.hear([gone("/d"), folder("/d"), file("/d/x")], cache.epoch())
+        assert [each.result(DEADLINE_SECONDS) for each in looking] == [file("/d/x")] * 3
 
 
 def test_a_page_with_more_to_come_denies_nothing_of_our_own(cache: MetadataCache) -> None:
