@@ -16,6 +16,7 @@ from fs_dropbox.epochs import Cuts, Epochs
 from fs_dropbox.known import ABSENT, Absence, Listing, Present, Slot, says_same
 from fs_dropbox.paths import ancestors, parent
 
+UNFOLLOWED_SECONDS: Final = 3.0  # is believed what was asked for before the feed followed, once it does
 _HEARD_AT_ONCE: Final = 100  # others want to look, too
 
 __all__ = ["ABSENT", "Absence", "MetadataCache", "Present"]
@@ -25,7 +26,8 @@ class MetadataCache:
     """What is known of the account, by folded path. Thread-safe; owned by DropboxFS.
 
     One lock over everything, a leaf. What was asked for since `follow()` needs no expiry while `trust(True)` holds: the
-    change feed reports every change of it. Anything else is believed for `ttl_seconds`, negative: not at all. Bounded:
+    change feed reports every change of it. Anything else is believed for `ttl_seconds`, negative: not at all; and while
+    the feed can be trusted, for `UNFOLLOWED_SECONDS` at most, as changes are to be seen within seconds then. Bounded:
     the least recently used is dropped above `max_entries`.
 
     The epoch rule: take `epoch()` before a request, give it back with the answer. What may be older than a change that
@@ -247,7 +249,8 @@ class MetadataCache:
         return self._trusted and known.asked >= self._followed_from
 
     def _is_fresh_locked(self, known: Slot | Listing) -> bool:
-        return self._is_followed_locked(known) or self._now() - known.stored <= self._ttl_seconds
+        most = min(self._ttl_seconds, UNFOLLOWED_SECONDS) if self._trusted else self._ttl_seconds
+        return self._is_followed_locked(known) or self._now() - known.stored <= most
 
     def _is_outdated_locked(self, key: str, epoch: int) -> bool:
         """Tell whether an answer about one key is older than what is known."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fs_dropbox.cache import ABSENT, MetadataCache
+from fs_dropbox.cache import ABSENT, UNFOLLOWED_SECONDS, MetadataCache
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
 from fs_dropbox.single_flight import SingleFlight
 from tests.waiting import DEADLINE_SECONDS, eventually
@@ -84,7 +84,7 @@ def test_metadata_expires_by_age_unless_the_feed_is_live() -> None:
     assert cache.listing("/d") is None
 
 
-def test_what_was_asked_for_before_the_feed_follows_expires_by_age() -> None:
+def test_what_was_asked_for_before_the_feed_follows_expires_soon() -> None:
     clock = Clock()
     cache = MetadataCache(ttl_seconds=30, now=clock)
     cache.put(file("/a"), cache.epoch())
@@ -94,9 +94,10 @@ def test_what_was_asked_for_before_the_feed_follows_expires_by_age() -> None:
     cache.put(file("/b"), early)
     cache.put(file("/c"), cache.epoch())
     assert cache.get("/a") == file("/a")
-    clock.now += 31
+    clock.now += UNFOLLOWED_SECONDS + 1
     assert cache.get("/a") is None
     assert cache.get("/b") is None
+    clock.now += 1000
     assert cache.get("/c") == file("/c")
 
 
