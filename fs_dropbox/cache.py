@@ -16,7 +16,7 @@ from fs_dropbox.epochs import Cuts, Epochs
 from fs_dropbox.known import ABSENT, Absence, Listing, Present, Slot, says_same
 from fs_dropbox.paths import ancestors, parent
 
-UNFOLLOWED_SECONDS: Final = 3.0  # is believed what was asked for before the feed followed, once it does
+UNFOLLOWED_SECONDS: Final = 5.0  # is believed what was asked for before the feed followed, once it does
 _HEARD_AT_ONCE: Final = 100  # others want to look, too
 
 __all__ = ["ABSENT", "Absence", "MetadataCache", "Present"]
