@@ -117,7 +117,7 @@ class Delivery:
             self._deliver(sending)
         except Exception:
             _logger.exception("whether files of %s were delivered is not known", self._label)
-            self._put_back(sending)
+            self._put_back(partial(self._journal.put_back, sending))
         if self._is_bulk(sending[0]):
             with self._lock:
                 self._bulk_is_under_way = False
@@ -127,9 +127,7 @@ class Delivery:
             self._folders.make(folders)
         except Exception:
             _logger.exception("whether directories of %s were made is not known", self._label)
-            self._stopping.wait(QUIET_SECONDS)
-            with contextlib.suppress(sqlite3.Error):  # else the next start does it
-                self._journal.folders.put_back(folders)
+            self._put_back(partial(self._journal.folders.put_back, folders))
 
     def _lead(self) -> Callable[[], None] | None:
         """Wait until something is to be done, and return it; None at the end."""
@@ -146,7 +144,7 @@ class Delivery:
                     return partial(self._carry, sending)
                 if not chosen:
                     now = time.time()
-                    folders, later = self._folders.choose(now, quiet_seconds=min(QUIET_SECONDS, self._delay_seconds))
+                    folders, later = self._folders.choose(now, quiet_seconds=self._quiet_seconds)
                     if folders:
                         return partial(self._make, folders)
                     seconds = seconds if later is None else min(seconds, later - now)
@@ -159,12 +157,16 @@ class Delivery:
                 self._stopping.wait(QUIET_SECONDS)
         return None
 
-    def _put_back(self, sending: list[Pending]) -> None:
-        """Have files delivered once more of which nobody knows whether they were."""
+    def _put_back(self, note: Callable[[], None]) -> None:
+        """Note that something is to be delivered once more of which nobody knows whether it was."""
         while not self._stopping.wait(QUIET_SECONDS):  # else the next start does it
             with contextlib.suppress(sqlite3.Error):
-                self._journal.put_back(sending)
+                note()
                 return
+
+    @property
+    def _quiet_seconds(self) -> float:
+        return min(QUIET_SECONDS, self._delay_seconds)
 
     def _is_in_charge(self) -> bool:
         if self._lock_descriptor >= 0:
@@ -216,7 +218,7 @@ class Delivery:
             return 0.0
         if outlook.count >= BULK_FILES or outlook.size >= BULK_BYTES:
             return 0.0
-        quiet = outlook.latest + min(QUIET_SECONDS, self._delay_seconds)
+        quiet = outlook.latest + self._quiet_seconds
         return min(quiet, outlook.oldest + self._delay_seconds) - now
 
     def _deliver(self, sending: list[Pending]) -> None:

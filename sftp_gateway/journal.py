@@ -133,7 +133,7 @@ class Journal:
         counted = f"SELECT coalesce(sum({LIVE}), 0), coalesce(sum(state = 'failed'), 0)"
         counted += f", min(CASE WHEN {LIVE} THEN acknowledged END) FROM files"
         waiting, failed, oldest = self._file.select(counted)[0]
-        return Totals(waiting, failed, self.used, oldest, len(self.folders.all()))
+        return Totals(waiting, failed, self.used, oldest, self.folders.count())
 
     @property
     def used(self) -> int:

@@ -102,7 +102,8 @@ class Operations:
             paths = tuple((path, Level.WRITE) for path in {key(path) for path in handle.paths})
             return Claims(handles=(request.handle,), paths=paths)
         if kind == Kind.READ:
-            return Claims(handles=(request.handle,), shared=True, in_turn=getattr(handle, "reads_ahead", False))
+            reads_ahead = isinstance(handle, ReadHandle) and handle.reads_ahead
+            return Claims(handles=(request.handle,), shared=True, in_turn=reads_ahead)
         return Claims(handles=(request.handle,))
 
     def answer(self, request: Request) -> bytes:

@@ -55,8 +55,11 @@ def list_files(folder: Path, failed: bool, as_json: bool) -> None:
         try:
             with _opened(place) as journal:
                 users = journal.noted("users")
-                found += [_shown(place, users, each) for each in journal.all() if each.failed or not failed]
-                found += [_shown_folder(users, each) for each in journal.folders.all() if not failed]
+                for file in journal.all():
+                    if file.failed or not failed:
+                        found.append(_shown(_name(place, file.id), users, file, file.path, file.size))
+                for directory in () if failed else journal.folders.all():  # there is nothing to do but to wait
+                    found.append(_shown("-", users, directory, directory.path + "/", 0))
         except JournalError as error:
             unreadable.append(str(error))
     if as_json:
@@ -165,27 +168,14 @@ def _numbers(journal: Journal, name: str) -> list[int]:
     return [int(name)]
 
 
-def _shown(place: Path, users: str, each: Pending) -> dict[str, Any]:
+def _shown(name: str, users: str, each: Pending | PendingFolder, path: str, size: int) -> dict[str, Any]:
     return {
-        "name": _name(place, each.id),
+        "name": name,
         "state": each.state,
         "acknowledged": datetime.fromtimestamp(each.acknowledged, UTC).isoformat(timespec="seconds"),
-        "bytes": each.size,
+        "bytes": size,
         "users": users,
-        "path": each.path,
-        "reason": each.reason,
-        "attempts": each.attempts,
-    }
-
-
-def _shown_folder(users: str, each: PendingFolder) -> dict[str, Any]:
-    return {
-        "name": "-",  # nothing can be done about it but to wait
-        "state": each.state,
-        "acknowledged": datetime.fromtimestamp(each.acknowledged, UTC).isoformat(timespec="seconds"),
-        "bytes": 0,
-        "users": users,
-        "path": each.path + "/",
+        "path": path,
         "reason": each.reason,
         "attempts": each.attempts,
     }

@@ -93,7 +93,7 @@ class PendingFoldersFS(FS):
         if above is None:
             return None
         self._seen(above.path)
-        if above == self._rows.find(path):
+        if above.key == self._rows.fold(path):
             return _info(above)
         raise errors.ResourceNotFound(path)
 
