@@ -8,12 +8,14 @@ import sys
 def main() -> int:
     """Run the command line and return the exit code."""
     try:
-        import click  # noqa: F401
-    except ImportError:
+        from fs_dropbox.commands.program import run
+    except ModuleNotFoundError as error:
+        if error.name != "click":
+            raise
         print("fs-dropbox needs its command-line libraries: pip install 'fs-dropbox[cli]'", file=sys.stderr)
         return 2
-    from fs_dropbox.commands.program import run
-
+    except KeyboardInterrupt:  # importing all of it takes a moment
+        return 130
     return run(sys.argv[1:])
 
 

@@ -16,6 +16,8 @@ def main() -> None:
             raise
         sys.stderr.write(f"sftp-gateway: {error.name} is not installed; run: pip install 'fs-dropbox[gateway]'\n")
         sys.exit(2)
+    except KeyboardInterrupt:  # importing all of it takes a moment
+        sys.exit(130)
     run()
 
 

@@ -103,3 +103,13 @@ def test_backend_alone_installs_without_the_gateways_libraries(wheel: Path, tmp_
     assert done.returncode == 2
     assert "pip install 'fs-dropbox[emulator]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("module", ["fs_dropbox.cli", "sftp_gateway.__main__"])
+def test_ctrl_c_while_a_program_is_being_loaded_ends_it_quietly(module: str) -> None:
+    pressed = (
+        "class Pressed:\n    def find_spec(self, name, *_):\n        if name == 'click': raise KeyboardInterrupt\n"
+    )
+    program = f"import sys\n{pressed}sys.meta_path.insert(0, Pressed())\nfrom {module} import main\nsys.exit(main())"
+    done = _run(sys.executable, "-W", "ignore", "-c", program, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
