@@ -111,6 +111,49 @@ CASES = [
 ]
 
 
+# What callers tell apart, by the last of the tags; whatever is not here is an OperationFailed.
+MEANINGS: dict[type[Exception], str] = {
+    fs.errors.InsufficientStorage: """
+        insufficient_space team_folder_insufficient_space member_folder_insufficient_space upload_traffic_limit_reached
+        insufficient_quota team_folder_insufficient_quota member_folder_insufficient_quota""",
+    fs.errors.PermissionDenied: """
+        no_write_permission team_folder operation_suppressed access_restricted restricted_content not_allowed
+        email_not_verified cant_copy_shared_folder cant_nest_shared_folder cant_move_shared_folder
+        cant_transfer_ownership is_shared_folder cant_move_into_vault/other cant_move_into_family/other
+        permission_denied not_authorized access_denied banned_member invalid_access_token expired_access_token
+        invalid_client invalid_select_user invalid_select_admin member_not_found wrong_account user_suspended
+        missing_scope route_access_denied invalid_account_type/endpoint invalid_account_type/feature
+        invalid_account_type/other paper_disabled not_paper_user paper_access_denied/other team_access_denied
+        no_permission unauthorized_account_id_usage no_permission/other invalid_root""",
+    fs.errors.Unsupported: """
+        unsupported_content_type encryption_not_supported unsupported_file non_exportable invalid_export_format
+        export_too_large before_rev_not_supported invalid_settings""",
+    fs.errors.ResourceNotFound: "not_found invalid_revision invalid_before_rev",
+    fs.errors.ResourceLocked: "locked",
+    fs.errors.FileExpected: "not_file conflict/folder",
+    fs.errors.DirectoryExpected: "not_folder conflict/file_ancestor",
+    fs.errors.FileExists: "conflict conflict/file conflict/other",
+    fs.errors.InvalidPath: "malformed_path disallowed_name",
+    fs.errors.RemoteConnectionError: "internal_error invalid_async_job_id",
+}
+# Where the tags before the last make a difference.
+TARGETS = {("to", "conflict"), ("to", "conflict", "file"), ("to", "conflict", "folder"), ("to", "conflict", "other")}
+SESSIONS = {("not_found",), ("lookup_failed", "not_found")}
+
+
+def test_every_tag_becomes_what_it_means() -> None:
+    kinds = {tag: kind for kind, listed in MEANINGS.items() for tag in listed.split()}
+    for path, (kind, _) in error_table.TABLE.items():
+        expected = kinds.get("/".join(path[-2:]), kinds.get(path[-1], fs.errors.OperationFailed))
+        if path in TARGETS:
+            expected = fs.errors.DestinationExists
+        elif path in SESSIONS:
+            expected = fs.errors.OperationFailed
+        elif path[-1] == "malformed_path" and path[0] in ("to", "from_write", "path_write"):
+            expected = fs.errors.InvalidCharsInPath
+        assert kind is expected, path
+
+
 @pytest.mark.parametrize(("route", "tag", "kind"), CASES, ids=str)
 def test_what_becomes_of_a_refusal(route: str, tag: tuple[str, ...], kind: type[Exception]) -> None:
     cause = ApiError(route, tag)
@@ -188,14 +231,20 @@ SECRET = "sl.u.AbCdEf0123456789-_xyz"
         f'Invalid authorization value in HTTP header "Authorization": "Bearer {SECRET}"',
         f"token {SECRET} expired",
         f"https://x/?refresh_token={SECRET}&a=b",
+        f"https://x/?client_secret={SECRET[5:]}",
+        f"https://x/?code={SECRET[5:]}&state=1",
+        f"Authorization: Basic {SECRET[5:]}=",
     ],
 )
 def test_no_text_tells_a_secret(text: str) -> None:
     error = AuthError("files/upload", ("bad_request",), message=text, user_message=text)
+    said = ApiError("files/upload", ("other",), user_message=text)
     transport = TransportError("reset", text)
     converted = to_fs_error(error, "/a")
-    for shown in (str(error), repr(error), str(transport), repr(transport), str(converted), errors.reason(error)):
-        assert "AbCdEf" not in shown
+    shown = [str(error), repr(error), str(transport), repr(transport), str(converted), errors.reason(error)]
+    for text_shown in (*shown, str(to_fs_error(said, "/a")), str(to_fs_error(transport, "/a"))):
+        assert "AbCdEf" not in text_shown
+        assert SECRET[-8:] not in text_shown
 
 
 @pytest.mark.parametrize(
