@@ -210,9 +210,11 @@ def _app_key(url: str) -> str:
 def check(session: Session, location: str, json_: bool) -> int:
     """Tell whether a connection works.
 
-    Shows whose account it is, its space, missing permissions, and how fast Dropbox answers.
+    Shows whose account it is, its space, missing permissions, and how fast Dropbox answers; then whether there is
+    something at LOCATION.
     """
-    arguments = opener.arguments(parse_fs_url(_credentials_url(session.locate(location).url)))
+    located = session.locate(location)
+    arguments = opener.arguments(parse_fs_url(_credentials_url(located.url)))
     options = {name: arguments.get(name) for name in ("api_host", "ca_certs")}
     credentials = Credentials(**{field.name: arguments.get(field.name) for field in fields(Credentials)})
     client = Client(
@@ -232,6 +234,9 @@ def check(session: Session, location: str, json_: bool) -> int:
         print_json(result | {"missing_scopes": missing, "works": not needed})
     else:
         _tell(result, missing)
+    if located.path != "/" and not needed:
+        place = session.place(location)
+        place.filesystem.getinfo(place.path)
     return 3 if needed else 0
 
 

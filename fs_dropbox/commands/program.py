@@ -51,7 +51,7 @@ Exit codes
   0    done
   1    an operation failed, or some of several did
   2    the command was not understood
-  3    Dropbox refuses the credentials, or they lack a permission
+  3    the credentials are mistyped, refused by Dropbox, or lack a permission
   4    there is no such file or folder
   5    Dropbox cannot be reached, or did not answer in time
   130  interrupted with Ctrl-C

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import shlex
 import signal
 import sys
@@ -19,7 +20,10 @@ DEFAULT_PORT = 8443
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM; return the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.seed is not None and not options.seed.is_dir():
+        parser.error(f"argument --seed: there is no folder {options.seed}")
     try:
         from .emulator import Emulator
     except ModuleNotFoundError as error:
@@ -36,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         emulator.start()
     except OSError as error:
         place = error.filename or f"{options.address}:{options.port}"
-        print(f"The emulator cannot start: {place}: {error.strerror or error}", file=sys.stderr)
+        print(f"The emulator cannot start: {place}: {_reason(error)}", file=sys.stderr)
         return 1
     try:
         if options.seed is not None and not emulator.control.tree():
@@ -64,10 +68,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{port} is no port: they end at 65535")
-    return port
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port: they are numbers up to 65535")
+    return int(text)
+
+
+def _reason(error: OSError) -> str:
+    """Why it cannot start, and what to do where that is known."""
+    if error.errno == errno.EADDRINUSE:
+        return "the port is in use; choose another with --port, or any free one with --port 0"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine has no such address"
+    if isinstance(error, FileExistsError):
+        return "is not a folder"
+    return error.strerror or str(error)
 
 
 def _tell(emulator: Emulator, *, plain: bool) -> None:

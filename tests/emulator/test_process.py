@@ -180,18 +180,27 @@ def failing(*arguments: str) -> str:
 def test_a_port_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert f"127.0.0.1:{port}: Address already in use" in failing("--port", str(port))
+        assert f"127.0.0.1:{port}: the port is in use; choose another with --port" in failing("--port", str(port))
 
 
-def test_a_port_that_is_none() -> None:
-    command = [sys.executable, "-m", "fs_dropbox.emulator", "--port", "99999"]
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--port", "99999"], "99999 is no port: they are numbers up to 65535"),
+        (["--port", "22x"], "22x is no port: they are numbers up to 65535"),
+        (["--seed", "/no/such/folder"], "--seed: there is no folder /no/such/folder"),
+    ],
+)
+def test_mistyped_arguments(arguments: list[str], told: str) -> None:
+    command = [sys.executable, "-m", "fs_dropbox.emulator", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, check=False)
     assert done.returncode == 2
-    assert done.stderr.endswith("99999 is no port: they end at 65535\n")
+    assert done.stderr.endswith(f"{told}\n")
 
 
 def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
+    assert "file: is not a folder" in failing("--port", "0", "--folder", str(tmp_path / "file"))
     assert "cannot start" in failing("--port", "0", "--folder", str(tmp_path / "file" / "below"))
     with Emulator(tmp_path / "taken"):
         assert "another emulator uses this folder" in failing("--port", "0", "--folder", str(tmp_path / "taken"))

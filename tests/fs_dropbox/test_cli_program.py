@@ -286,6 +286,13 @@ def test_check_as_the_administrator_of_a_team(env: dict[str, str], emulator: Emu
     assert "name the member to act as" in done.stderr
 
 
+def test_check_looks_at_the_path_of_the_location(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
+    emulator.control.write("/Docs/a", b"a")
+    assert run("check", "/docs/.deleted", env=env).returncode == 0
+    done = run("check", "/dosc", env=env)
+    assert (done.returncode, done.stderr) == (4, "fs-dropbox: there is no file or folder /dosc\n")
+
+
 def test_check_changes_nothing(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
     emulator.control.write("/a", b"a")
     run("check", env=env)
