@@ -44,7 +44,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     try:
         if options.seed is not None and not emulator.control.tree():
-            emulator.control.seed_from(options.seed)
+            try:
+                emulator.control.seed_from(options.seed)
+            except (OSError, ValueError) as error:
+                print(f"The emulator cannot start: --seed: {error}", file=sys.stderr)
+                return 1
         signal.signal(signal.SIGINT, end)
         signal.signal(signal.SIGTERM, end)
         _tell(emulator, plain=options.http)

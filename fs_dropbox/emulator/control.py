@@ -61,19 +61,28 @@ class Control(AccountControl, ContentControl):
             return metadata.of_entry(view, existing or mutations.create_folder(view, path))
 
     def seed_from(self, folder: str | os.PathLike[str], path: str = "", *, account: str | None = None) -> None:
-        """Copy a local folder with everything below to a path, times included."""
-        state = self._service.state
+        """Copy a local folder with everything below to a path, times included.
+
+        Raises OSError for what cannot be read, and ValueError for a name that Dropbox does not take.
+        """
         for local in sorted(Path(folder).rglob("*")):
             target = f"{path}/{local.relative_to(folder).as_posix()}"
-            if local.is_dir():
-                self.seed(target, account=account)
-            elif local.is_file():
-                with local.open("rb") as file:
-                    content = state.contents.keep_blocks(iter(lambda: file.read(BLOCK_BYTES), b""))
-                modified = int(local.stat().st_mtime)
-                with state.mutation():
-                    info = CommitInfo(target, "overwrite", client_modified=modified)
-                    mutations.commit(self._view(account), info, Given(content))
+            try:
+                if local.is_dir():
+                    self.seed(target, account=account)
+                elif local.is_file():
+                    self._seed_file(local, target, account)
+            except CallError as error:
+                raise ValueError(f"{str(local)!r} cannot be in a Dropbox: {error}") from error
+
+    def _seed_file(self, local: Path, target: str, account: str | None) -> None:
+        state = self._service.state
+        with local.open("rb") as file:
+            content = state.contents.keep_blocks(iter(lambda: file.read(BLOCK_BYTES), b""))
+        modified = int(local.stat().st_mtime)
+        with state.mutation():
+            info = CommitInfo(target, "overwrite", client_modified=modified)
+            mutations.commit(self._view(account), info, Given(content))
 
     def delete(self, path: str, *, account: str | None = None) -> None:
         """Delete an entry as a foreign client would."""

@@ -177,6 +177,12 @@ def failing(*arguments: str) -> str:
     return done.stderr
 
 
+def test_a_seed_that_dropbox_does_not_take(tmp_path: Path) -> None:
+    (tmp_path / "desktop.ini").touch()
+    told = failing("--port", "0", "--seed", str(tmp_path))
+    assert f"'{tmp_path}/desktop.ini' cannot be in a Dropbox: disallowed_name" in told
+
+
 def test_a_port_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
