@@ -70,6 +70,19 @@ def test_a_write_that_failed_can_be_sent_again(serving: Serving, emulator: Emula
     assert emulator.control.read("/f") == b"x" * 60_000
 
 
+def test_of_two_uploads_of_one_file_that_were_cut_off_the_later_is_kept(serving: Serving) -> None:
+    sessions = [serving.session(), serving.session()]
+    for session, size in zip(sessions, (1000, 500), strict=True):
+        client = session.raw()
+        handle = client.opened("/f", W | C | T)
+        assert client.wait(client.write(handle, 0, b"x" * size)).ok
+    for session in sessions:
+        session.cut()
+    assert serving.tree.store.quota.used == 499, "the earlier one is kept, too"
+    client = serving.raw()
+    assert client.wait(client.stat("/f")).attributes.size == 499
+
+
 def test_setting_the_size_of_a_cut_off_upload_does_not_commit_it(serving: Serving, emulator: Emulator) -> None:
     session = serving.session()
     client = session.raw()

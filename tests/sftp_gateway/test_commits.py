@@ -1,16 +1,20 @@
-"""A CLOSE that cannot bring the whole file to the storage commits nothing of it; what was begun there is aborted."""
+"""What a CLOSE commits: the whole file where its path is by then, or nothing, and then what was begun is aborted."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from fs import errors
 
+from sftp_gateway import notes
+from sftp_gateway.tree import TreeLimits
 from tests.sftp_gateway.atomic_fs import AtomicFS
-from tests.sftp_gateway.raw_client import C, RawClient, T, W, X
+from tests.sftp_gateway.raw_client import C, R, RawClient, T, W, X
 from tests.sftp_gateway.serving import Serving
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -19,10 +23,15 @@ def filesystem() -> AtomicFS:
 
 
 @pytest.fixture
-def client(filesystem: AtomicFS, tmp_path: Path) -> Iterator[RawClient]:
+def serving(filesystem: AtomicFS, tmp_path: Path) -> Iterator[Serving]:
     serving = Serving(filesystem, tmp_path / "spool")
-    yield serving.raw()
+    yield serving
     serving.close()
+
+
+@pytest.fixture
+def client(serving: Serving) -> RawClient:
+    return serving.raw()
 
 
 def test_a_storage_that_fails_amid_the_content(client: RawClient, filesystem: AtomicFS) -> None:
@@ -69,3 +78,45 @@ def test_a_close_after_one_that_failed_stores_the_file_or_says_why_not(client: R
     filesystem.faults.clear()
     assert client.wait(client.close(handles[2])).ok
     assert filesystem.readbytes("/f") == b"content"
+
+
+def test_a_close_that_waited_for_a_rename_has_the_new_path_to_itself(
+    filesystem: AtomicFS, client: RawClient, serving: Serving
+) -> None:
+    filesystem.writebytes("/f", b"old")
+    other, reader = serving.raw(), serving.raw()
+    handle = client.opened("/f", W | C | T)
+    assert client.wait(client.write(handle, 0, b"new")).ok
+    with ExitStack() as stack:
+        with filesystem.stalled("move", "/f"):
+            renaming = other.rename("/f", "/g")
+            eventually(lambda: filesystem.happened("move") == ["/f"], "never: the rename runs")
+            closing = client.close(handle)
+            assert not client.is_answered(closing, within=0.1)
+            stack.enter_context(filesystem.stalled("commit", "/g"))
+        assert other.wait(renaming).ok
+        eventually(lambda: "/g" in filesystem.happened("commit"), "never: the commit runs")
+        reading = reader.open("/g", R)
+        assert not reader.is_answered(reading, within=0.1), "it would read what is just being replaced"
+    assert client.wait(closing).ok
+    assert reader.wait(reader.read(reader.wait(reading).handle, 0, 10)).data == b"new"
+    assert filesystem.listdir("/") == ["g"]
+
+
+def test_what_is_committed_is_no_upload_that_was_cut_off(
+    filesystem: AtomicFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another handle still has the file open, so its local bytes stay; after kill -9 they must not count."""
+    monkeypatch.setattr(notes, "NOTE_BYTES", 100)
+    spool = tmp_path / "notes"
+    serving = Serving(filesystem, spool, limits=TreeLimits(spool_memory=10))
+    try:
+        client = serving.raw()
+        handles = [client.opened("/f", W | C | T), client.opened("/f", W)]
+        assert client.wait(client.write(handles[0], 0, bytes(1000))).ok
+        assert list(spool.glob("*.json")), "it could be continued"
+        assert client.wait(client.close(handles[0])).ok
+        assert not list(spool.glob("*.json"))
+        assert client.wait(client.close(handles[1])).ok
+    finally:
+        serving.close()
