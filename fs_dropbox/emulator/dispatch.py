@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import secrets
 import time
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from .arguments import Arguments, as_union
 from .authorize import authorize
 from .context import Context, Download
+from .cors import answer_preflight, is_preflight, open_up
 from .errors import BadArgumentError, BadRequestError, CallError, PlainError, RateLimitError, RouteError, union
 from .faults import Fault
 from .http import DroppedError, Request, Response
@@ -50,6 +52,13 @@ class Dispatcher:
 
     def __call__(self, request: Request) -> Response:
         """Answer a request; raises DroppedError when a fault says so."""
+        if is_preflight(request):
+            return answer_preflight(request)
+        response = self._answer(request)
+        open_up(request, response)
+        return response
+
+    def _answer(self, request: Request) -> Response:
         if not request.path.startswith(API_PREFIX):
             return self._answer_page(request)
         route = request.path[len(API_PREFIX) :].rstrip("/")
@@ -265,7 +274,7 @@ class _Call(_Measured):
         result = self._function(context, self._parse(raw))
         if isinstance(result, Download):
             response = _download_response(result)
-            if result.etag is not None and self.request.headers.get("if-none-match") == result.etag:
+            if result.etag is not None and _knows(self.request.headers.get("if-none-match", ""), result.etag):
                 response.close()
                 return Response(304, {"ETag": result.etag})
             return response
@@ -304,7 +313,7 @@ class _Call(_Measured):
             raise BadRequestError(f"This function is on {host}.dropboxapi.com, not on {name}.")
         if request.method != "POST" and not (style == "download" and request.method in ("GET", "HEAD")):
             raise BadRequestError(f"Your request used the HTTP method {request.method}, use POST.")
-        given = request.headers.get("content-type", "").lower()
+        given = re.sub(r"\s*;\s*", "; ", request.headers.get("content-type", "").lower())
         if style == "rpc" and given not in RPC_TYPES and (given or request.length):
             raise BadRequestError(_bad_type(given, RPC_TYPES))
         if style == "upload" and given not in UPLOAD_TYPES:
@@ -382,6 +391,12 @@ def _download_response(download: Download) -> Response:
     if download.is_partial:
         headers["Content-Range"] = f"bytes {download.start}-{end - 1}/{download.size}"
     return Response(206 if download.is_partial else 200, headers, download.reader, length=end - download.start)
+
+
+def _knows(if_none_match: str, etag: str) -> bool:
+    """Tell whether a client has this content: tags are compared weakly, and caches may name several."""
+    known = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
+    return "*" in known or etag.removeprefix("W/") in known
 
 
 def _json(value: Any) -> bytes:

@@ -19,6 +19,7 @@ from .tree import Entry, File, Folder
 from .view import View
 
 URL = re.compile(r"https?://[^/]+/scl/(?:fi|fo)/([\w-]+)/[^?]*\?(?:.*&)?rlkey=([\w-]+).*")
+FORM = re.compile(r"https?://[^/]+/(?:s|sh|scl/fi|scl/fo)/.+")  # of links of all years, whether there is one or not
 AUDIENCES = ("public", "team", "no_one", "members")
 OLD_VISIBILITY = {"public": "public", "team_only": "team", "password": "public"}
 RESOLVED = {"public": "public", "team": "team_only", "no_one": "no_one", "members": "shared_folder_only"}

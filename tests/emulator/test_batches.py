@@ -40,14 +40,23 @@ def test_move_and_copy_batches_nest_their_success(api: Api) -> None:
     assert bare(entries[0]["failure"]) == "relocation_error/to/conflict/file"
 
 
-def test_create_folder_batch_answers_at_once_and_collapses_duplicates(api: Api) -> None:
+def test_create_folder_batch_makes_a_path_once_and_answers_every_place(api: Api) -> None:
     api.put("/taken", b"x")
-    arg = {"paths": ["/a/b", "/A/B", "/taken"]}
+    arg = {"paths": ["/a/b", "/A/B", "/taken"], "autorename": False}
     answer = api.ok(api.rpc("files/create_folder_batch", arg))
     assert answer[".tag"] == "complete"
-    assert [e[".tag"] for e in answer["entries"]] == ["success", "failure"]
+    assert [e[".tag"] for e in answer["entries"]] == ["success", "success", "failure"]
     assert ".tag" not in answer["entries"][0]["metadata"]
-    assert bare(answer["entries"][1]["failure"]) == "path/conflict/file"
+    assert answer["entries"][0] == answer["entries"][1]
+    assert bare(answer["entries"][2]["failure"]) == "path/conflict/file"
+    twice = api.ok(api.rpc("files/create_folder_batch", {"paths": ["/a/b", "/a/b"], "autorename": True}))
+    assert [e["metadata"]["name"] for e in twice["entries"]] == ["b (1)", "b (1)"]
+
+
+def test_create_folder_batch_becomes_a_job_when_it_is_large_or_told_to(api: Api) -> None:
+    many = api.ok(api.rpc("files/create_folder_batch", {"paths": [f"/{n}" for n in range(100)]}))
+    job = {"async_job_id": many["async_job_id"]}
+    assert len(api.ok(api.rpc("files/create_folder_batch/check", job))["entries"]) == 100
     forced = api.ok(api.rpc("files/create_folder_batch", {"paths": ["/c"], "force_async": True}))
     assert forced[".tag"] == "async_job_id"
     assert forced["async_job_id"].startswith("dbjid:")

@@ -199,5 +199,9 @@ def test_search(api: Api) -> None:
     names = [m["metadata"]["metadata"]["name"] for m in first["matches"] + rest["matches"]]
     assert sorted(names) == ["Reports", "report.pdf"]
     api.emulator.control.delete("/other")
+    nowhere = api.ok(api.rpc("files/search_v2", {"query": "report", "options": {"path": "/none"}}))
+    assert (nowhere["matches"], nowhere["has_more"]) == ([], False)
+    malformed = api.rpc("files/search_v2", {"query": "report", "options": {"path": "/a//b"}})
+    assert bare(error_of(malformed)) == "path/malformed_path"
     deleted = api.ok(api.rpc("files/search_v2", {"query": "other", "options": {"file_status": "deleted"}}))
     assert [m["metadata"]["metadata"][".tag"] for m in deleted["matches"]] == ["deleted"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import time
 import zipfile
 from typing import Any
@@ -69,7 +70,7 @@ def test_the_sdk_reads_links(dbx: dropbox.Dropbox, api: Api) -> None:
     assert (inside.name, inside.size) == ("b.txt", 1)
     listed = dbx.files_list_folder("", shared_link=files.SharedLink(url=folder.url))
     assert [entry.name for entry in listed.entries] == ["b.txt"]
-    assert listed.entries[0].path_lower is None
+    assert listed.entries[0].path_lower == "/sub/b.txt"
     assert not dbx.files_list_folder_continue(listed.cursor).entries
     changed = dbx.sharing_modify_shared_link_settings(
         made.url, sharing.SharedLinkSettings(require_password=True, link_password="pw")
@@ -229,7 +230,11 @@ def test_other_refusals(emulator: Emulator, api: Api) -> None:
     for route in ("get_shared_link_metadata", "revoke_shared_link"):
         wrong = url.replace("rlkey=", "rlkey=x")
         assert bare(error_of(api.rpc(f"sharing/{route}", {"url": wrong}))) == "shared_link_not_found"
-    assert bare(error_of(api.rpc("sharing/revoke_shared_link", {"url": "nonsense"}))) == "shared_link_malformed"
+    for other in ("nonsense", "https://example.com/", "https://www.dropbox.com/al0w4e11j0e1kp3/file?dl=0"):
+        assert bare(error_of(api.rpc("sharing/revoke_shared_link", {"url": other}))) == "shared_link_malformed"
+    for gone in ("s/al0w4e11j0e1kp3/file?dl=0", "sh/48r2qxq748jfk5x/AAAS-niuW"):
+        answer = api.rpc("sharing/revoke_shared_link", {"url": f"https://www.dropbox.com/{gone}"})
+        assert bare(error_of(answer)) == "shared_link_not_found"
     arg = {"path": "", "shared_link": {"url": url.replace("rlkey=", "rlkey=x")}}
     assert bare(error_of(api.rpc("files/list_folder", arg))) == "path/not_found"
     emulator.control.set_account(email_verified=False)
@@ -245,6 +250,22 @@ def test_listing_a_link_in_pages(api: Api) -> None:
     rest = api.ok(api.rpc("files/list_folder/continue", {"cursor": page["cursor"]}))
     assert [entry["name"] for entry in page["entries"] + rest["entries"]] == ["a", "b", "c"]
     assert rest["has_more"] is False
+    assert [entry["path_display"] for entry in rest["entries"]] == ["/f/sub/c"]
+
+
+def test_who_lists_a_link_to_what_is_not_theirs_sees_no_paths(api: Api, bob: Api) -> None:
+    api.put("/f/sub/a", b"1")
+    arg = {"path": "", "shared_link": {"url": make(api, "/f")["url"]}}
+    (entry,) = bob.ok(bob.rpc("files/list_folder", arg))["entries"]
+    assert (entry["name"], "path_lower" in entry, "path_display" in entry) == ("sub", False, False)
+
+
+def test_links_lead_to_the_web_site_whichever_host_tells_them(api: Api) -> None:
+    api.put("/a", b"1")
+    url = make(api, "/a")["url"]
+    got = api.download("sharing/get_shared_link_file", {"url": url})
+    assert json.loads(got.headers["Dropbox-API-Result"])["url"] == url
+    assert url.startswith("https://www.dropbox.com/")
 
 
 def test_plain_requests(api: Api) -> None:

@@ -17,6 +17,7 @@ table = Table()
 
 MAX_ENTRIES = 1000
 MAX_FOLDERS = 10_000
+MANY_FOLDERS = 100  # recorded with a job, two with an answer at once
 CONTENDED = union("failure", failure=union("too_many_write_operations"))
 
 
@@ -59,10 +60,11 @@ def delete_batch(context: Context, arg: Arguments) -> Any:
 
 @table.route("files/create_folder_batch")
 def create_folder_batch(context: Context, arg: Arguments) -> Any:
-    """Create several folders; a path given twice counts once."""
+    """Create several folders; a path given twice is made once, and answered at both places."""
     values = arg.array("paths", maximum=MAX_FOLDERS)
     named = [Arguments({"path": value}, f"paths: index {i}: ") for i, value in enumerate(values)]
-    once = {fold(path): path for path in (write_path(context, one, "path", "WritePath") for one in named)}
+    given = [write_path(context, one, "path", "WritePath") for one in named]
+    once = {fold(path): path for path in given}
     paths = list(once.values())
     autorename = arg.boolean("autorename")
 
@@ -76,10 +78,11 @@ def create_folder_batch(context: Context, arg: Arguments) -> Any:
             return _failure(error)
 
     contended = union("failure", failure=union("path", path=union("too_many_write_operations")))
-    status = union("complete", entries=run_batch(context, paths, work, contended))
+    made = dict(zip(once, run_batch(context, paths, work, contended), strict=True))
+    status = union("complete", entries=[made[fold(path)] for path in given])
     force = arg.boolean("force_async")
-    jobs = context.service.jobs
-    return jobs.answer("create_folder_batch", context.account_id, status, recorded_as_job=False, force=force)
+    jobs, as_job = context.service.jobs, len(given) >= MANY_FOLDERS
+    return jobs.answer("create_folder_batch", context.account_id, status, recorded_as_job=as_job, force=force)
 
 
 @table.route("files/move_batch_v2", "files/copy_batch_v2")

@@ -8,7 +8,7 @@ from typing import Any
 from .. import metadata
 from ..arguments import Arguments
 from ..context import Context
-from ..errors import BadArgumentError, nested, union
+from ..errors import BadArgumentError, PathLookupError, nested, union
 from ..names import fold
 from ..registry import Table
 from ..tree import Entry, File, Folder
@@ -85,7 +85,12 @@ def _answer(context: Context, query: dict[str, Any], position: int) -> dict[str,
 
 def _matches(context: Context, view: View, query: dict[str, Any]) -> Iterator[metadata.Metadata]:
     newest = context.service.state.clock() - context.service.options.search_lag_seconds
-    start = view.find(query["path"])
+    try:
+        start = view.find(query["path"])
+    except PathLookupError as error:
+        if error.union[".tag"] != "not_found":
+            raise
+        return  # recorded: nothing is found in a folder that is not there
     if isinstance(start, Folder):
         for entry in _walk(view, start):
             is_new = isinstance(entry, File) and entry.revision.server_modified > newest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -28,7 +29,7 @@ PAGE = 50
 
 def web_url(context: Context) -> str:
     """Return the address of the web site by which the caller can reach the emulator."""
-    return context.base_url.replace("://api.dropboxapi.com", "://www.dropbox.com")
+    return re.sub(r"://[a-z]+\.dropboxapi\.com", "://www.dropbox.com", context.base_url)
 
 
 def _encode(context: Context, link: Link, entry: Entry, shown: Entry | None = None) -> dict[str, Any]:
@@ -174,7 +175,7 @@ def modify(context: Context, arg: Arguments) -> Any:
 def revoke(context: Context, arg: Arguments) -> Any:
     """End a link."""
     url = arg.string("url")
-    if not url.startswith(("http://", "https://")):
+    if not shared_links.FORM.fullmatch(url):
         raise RouteError("shared_link_malformed")
     with context.mutation():
         link, _ = _own(context, url)
@@ -194,7 +195,7 @@ def _own(context: Context, url: str) -> tuple[Link, Entry]:
 
 
 def list_folder(context: Context, arg: Arguments) -> Any:
-    """Answer files/list_folder with `shared_link`: the path is relative to the link, entries have none."""
+    """Answer files/list_folder with `shared_link`: the path is relative to the link."""
     shared = arg.struct("shared_link")
     url, password = shared.string("url"), shared.string("password", None)
     path = arg.path("path", "PathROrId", root=True)
@@ -223,12 +224,13 @@ def _list_below(context: Context, document: dict[str, Any], place: Place) -> Any
         folder = shared_links.below(service, entry, document["path"])
         if not isinstance(folder, Folder):
             raise PathLookupError("not_folder")
-        view = shared_links.view_of(service, folder)
         children = [folder.inner.children[key] for key in folder.inner.order()]
         page, following, has_more = cut(context, "link_page", children, place)
+        # Recorded: entries have paths where they lie in the caller's own Dropbox. An app alone has none.
+        view = context.view if context.account is not None else service.view(None, folder.namespace)
         entries = [metadata.of_entry(view, child) for child in page]
-    for shown in entries:
-        del shown["path_lower"], shown["path_display"]
+        for shown in entries if context.account is None else ():
+            del shown["path_lower"], shown["path_display"]
     cursor = service.cursors.seal(["link", document, following])
     return {"entries": entries, "cursor": cursor, "has_more": has_more}
 
