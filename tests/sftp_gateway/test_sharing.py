@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sftp_gateway import notes
 from sftp_gateway.packets import Kind
 from sftp_gateway.tree import TreeLimits
 from tests.sftp_gateway.atomic_fs import AtomicFS
@@ -145,3 +147,38 @@ def test_a_partial_is_read_through_another_process(tmp_path: Path) -> None:
         client = second.raw()
         handle = client.opened("/file", R)
         assert client.wait(client.read(handle, 0, 2000)).data == CONTENT[:1000]
+
+
+def test_what_another_process_goes_on_with_is_not_dropped_for_its_space(tmp_path: Path) -> None:
+    with two(tmp_path) as (first, second):
+        cut_off(first, "/file", CONTENT[:1001])
+        one, session = first.raw(), second.session()
+        assert size(one, "/file") == 1000
+        other = session.raw()
+        handle = other.opened("/file", W)
+        assert other.wait(other.write(handle, 1000, CONTENT[1000:2001])).ok
+        assert first.tree.store.make_room()  # of which the first does not know yet that it is in use
+        session.cut()
+        assert size(one, "/file") == 2000
+        finish(one, "/file")
+        assert one.get("/file") == CONTENT
+
+
+def test_what_a_killed_process_left_goes_on_through_every_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its spool file holds a byte more than its note vouches for."""
+    monkeypatch.setattr(notes, "NOTE_BYTES", 100)
+    killed = Serving(AtomicFS(), tmp_path / "spool", limits=TreeLimits(shared=True, spool_memory=10))
+    client = killed.raw()
+    handle = client.opened("/file", W | C | T)
+    assert client.wait(client.write(handle, 0, CONTENT[:1001])).ok
+    shutil.copytree(tmp_path / "spool", tmp_path / "left")
+    killed.close()
+    with two(tmp_path / "left") as (first, second):
+        one, other = first.raw(), second.raw()
+        assert size(one, "/file") == size(other, "/file") == 1000
+        cut_off(first, "/file", CONTENT[1000:2001], W, 1000)
+        assert size(other, "/file") == 2000
+        finish(other, "/file")
+        assert one.get("/file") == CONTENT

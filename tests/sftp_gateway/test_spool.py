@@ -148,6 +148,51 @@ def test_the_quota_refuses_one_write_and_keeps_the_rest(tmp_path: Path) -> None:
     spool.close()
 
 
+@pytest.mark.parametrize("memory_limit", [0, 1000])
+def test_a_write_that_the_disk_refuses_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory_limit: int
+) -> None:
+    quota = Quota(5000)
+    spool = Spool(tmp_path, quota, memory_limit=memory_limit)
+    spool.write(0, b"12345678")
+    with monkeypatch.context() as patched:
+        patched.setattr("sftp_gateway.spool._write_all", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            spool.write(4, bytes(2000))
+    assert quota.used == spool.used == 8
+    assert spool.missing(0, 10) == [(8, 10)]
+    assert spool.pread(0, 8) == b"12345678"
+    spool.write(8, bytes(2000))
+    assert quota.used == 2008
+    spool.close()
+    assert quota.used == 0
+    assert not list(tmp_path.iterdir())
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_spool_file_is_cut_and_given_up_with_what_was_noted_of_it(tmp_path: Path) -> None:
+    quota = Quota(100)
+    path = tmp_path / "f.spool"
+    path.write_bytes(b"0123456789")
+    spool = Spool(tmp_path, quota, memory_limit=0)
+    with pytest.raises(OSError, match="shorter than noted"):
+        spool.adopt(path, [(0, 11)])
+    assert quota.used == 0
+    with pytest.raises(RefusedError, match="used up"):
+        Spool(tmp_path, Quota(5), memory_limit=0).adopt(path, [(0, 9)])
+    spool.adopt(path, [(0, 9)])
+    spool.truncate(9)
+    assert path.stat().st_size == 9
+    with pytest.raises(BlockingIOError):
+        Spool(tmp_path, quota, memory_limit=0).adopt(path, [(0, 9)])
+    assert quota.used == 9
+    spool.close()
+    assert quota.used == 0
+
+
 def test_a_spool_file_is_taken_over(tmp_path: Path) -> None:
     spool = Spool(tmp_path, Quota(100), memory_limit=0)
     spool.write(0, b"12345")
