@@ -54,7 +54,7 @@ def create_private_file(path: Path, content: bytes) -> None:
         finally:
             os.unlink(temporary)
     except OSError as error:
-        reason = error.strerror or error
+        reason = f"{error.filename} is not a folder" if isinstance(error, FileExistsError) else error.strerror or error
         raise HostKeyError(f"{path}: cannot be made: {reason}; choose another folder with --state-folder") from error
 
 

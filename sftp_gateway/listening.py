@@ -14,8 +14,8 @@ class ListenError(Exception):
     """Nothing can listen there; the text is one line that says why and what to do."""
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens and never blocks; raises `ListenError`."""
+def listen(host: str, port: int, flag: str) -> socket.socket:
+    """Return a socket that listens and never blocks; raises `ListenError`, which names the flag to choose another."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind)
@@ -28,7 +28,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise ListenError(f"cannot listen on {host}:{port}: {_why_not(error)}") from error
+        raise ListenError(f"cannot listen on {host}:{port}: {_why_not(error, flag)}") from error
     return listener
 
 
@@ -39,11 +39,11 @@ def allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _why_not(error: OSError) -> str:
+def _why_not(error: OSError, flag: str) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "the port is in use; stop the other server, or choose another port with --listen"
+        return f"the port is in use; stop the other server, or choose another port with {flag}"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return "ports below 1024 need privileges; choose another port with --listen"
+        return f"ports below 1024 need privileges; choose another port with {flag}"
     if error.errno == errno.EADDRNOTAVAIL:
-        return "this machine has no such address; choose another with --listen"
+        return f"this machine has no such address; choose another with {flag}"
     return error.strerror or str(error)

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args, get_origin
 
 import msgspec
 
@@ -43,6 +43,12 @@ _HEADER = re.compile(r"\s*\[\[?\s*([\w-]+)\s*\]\]?\s*(?:#.*)?")
 _KEY = re.compile(r"""\s*["']?([\w-]+)["']?\s*=(.*)""")
 _QUOTES = re.compile(r"\"\"\"|'''")
 _SHOWN_MISTAKES: Final = 1
+_WORDS: Final[Mapping[type, str]] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text in quotes",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +166,8 @@ class _Examination:
         else:
             try:
                 self.values[key] = msgspec.convert(value, GATEWAY_FIELDS[key].type, strict=not lax)
-            except msgspec.ValidationError as error:
-                text = _mistake(error, GATEWAY_FIELDS[key])
+            except msgspec.ValidationError:
+                text = _mistake(value, GATEWAY_FIELDS[key])
                 self._mistakes[key].append(Problem(where, text if lax else f"{key}: {text}", key))
 
     def _table(self, table: str, index: int, given: Mapping[str, Any]) -> Any:
@@ -176,10 +182,9 @@ class _Examination:
                 continue
             try:
                 values[key] = msgspec.convert(value, fields[key].type)
-            except msgspec.ValidationError as error:
-                problems.append(
-                    Problem(where, f"{name}: {key}: {_mistake(error, fields[key])}", f"{table}.{key}", name)
-                )
+            except msgspec.ValidationError:
+                text = f"{name}: {key}: {_mistake(value, fields[key])}"
+                problems.append(Problem(where, text, f"{table}.{key}", name))
         for key, field in fields.items():
             if default(field) is msgspec.NODEFAULT and key not in given:
                 where = self._source.place("", table, index)
@@ -311,9 +316,29 @@ def _table_name(table: str, index: int, given: Mapping[str, Any]) -> str:
     return f"{table[:-1]} {name}" if isinstance(name, str) and name else f"{table[:-1]} number {index + 1}"
 
 
-def _mistake(error: msgspec.ValidationError, field: msgspec.structs.FieldInfo) -> str:
-    reason = str(error).partition(" - at `$")[0]
-    return f"{reason[0].lower()}{reason[1:]}; it is: {description(field)}"
+def _mistake(value: Any, field: msgspec.structs.FieldInfo) -> str:
+    return f"{_complaint(value, field)}; it is: {description(field)}"
+
+
+def _complaint(value: Any, field: msgspec.structs.FieldInfo) -> str:
+    """Say what a value must be that does not fit its type; shows it only where it cannot be a secret."""
+    kind, *bounds = get_args(field.type)
+    is_list = get_origin(kind) is tuple
+    item = get_args(kind)[0] if is_list else kind
+    if field.name in TABLES:
+        return f"must be one or several tables [[{field.name}]]"
+    if is_list and not isinstance(value, list):
+        return "must be a list: [ … ]"
+    if get_origin(item) is Literal:
+        choices = get_args(item)
+        wrong = next(each for each in (value if is_list else [value]) if each not in choices)
+        return f"{wrong!r} is none of {', '.join(choices)}"
+    words = f"{'a list of ' if is_list else ''}{_WORDS[item]}"
+    for bound in bounds:
+        words += f", {bound.ge} or more" if bound.ge is not None else ""
+        words += f" above {bound.gt}" if bound.gt is not None else ""
+        words += ", and not empty" if bound.min_length else ""
+    return f"must be {words}"
 
 
 def _unknown(key: str, fields: Mapping[str, Any]) -> str:

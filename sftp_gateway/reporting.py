@@ -153,4 +153,4 @@ def _names(config: GatewayConfig) -> frozenset[str]:
 
 def listen_for_status(config: GatewayConfig) -> socket.socket | None:
     """Return the socket of the status page, None where there is to be none; raises `ListenError`."""
-    return listen(*parse_address(config.metrics)) if config.metrics else None
+    return listen(*parse_address(config.metrics), "--metrics") if config.metrics else None

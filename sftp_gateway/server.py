@@ -244,7 +244,7 @@ class SFTPGateway:
         if self._crew is not None:
             return self._crew.listener
         try:
-            return listen(*self._config.listen_address)
+            return listen(*self._config.listen_address, "--listen")
         except ListenError as error:
             raise GatewayError(str(error)) from error
 

@@ -65,7 +65,7 @@ class Supervisor:
         Raises `GatewayError` when it cannot begin.
         """
         try:
-            self._listener: socket.socket = listen(*self._config.listen_address)
+            self._listener: socket.socket = listen(*self._config.listen_address, "--listen")
         except ListenError as error:
             raise GatewayError(str(error)) from error
         address: tuple[str, int] = self._listener.getsockname()[:2]

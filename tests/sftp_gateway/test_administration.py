@@ -192,10 +192,11 @@ def test_check_config_tells_all_mistakes_with_their_lines(tmp_path: Path) -> Non
     told = [line.removeprefix(f"sftp-gateway: {file}:") for line in done.stderr.splitlines()]
     assert [re.sub(r"; it is: .*", "", line) for line in told] == [
         "1: unknown key 'liste'; did you mean 'listen'?",
-        "2: max_connections: expected `int` >= 1",
-        "6: user ann: rights: invalid enum value 'all'",
+        "2: max_connections: must be a whole number, 1 or more",
+        "6: user ann: rights: 'all' is none of read-write, read-only, write-only",
         "7: user number 2: name is missing",
-        "14: hook number 1: events: invalid enum value 'explosion'",
+        "14: hook number 1: events: 'explosion' is none of login, login_failed, upload, upload_failed, download, "
+        "remove, rename, mkdir, rmdir",
         "3: ban_exempt: 'home' is not an address or network",
         "11: user bob: no url is given; give one of url, url_env, url_file",
         "12: user bob: password_hash: is not a hash; make one with: sftp-gateway hash-password",

@@ -121,13 +121,22 @@ def test_a_port_in_use(tmp_path: Path) -> None:
     )
 
 
+def test_a_status_page_on_a_port_in_use_names_its_own_flag(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        arguments = ("serve", "--listen", "127.0.0.1:0", "--metrics", f"127.0.0.1:{port}", "--state-folder", tmp_path)
+        told = one_line(run(*arguments))
+    assert told.endswith("the port is in use; stop the other server, or choose another port with --metrics\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--listen", "nowhere"], "--listen: listen: 'nowhere' is not ADDRESS:PORT"),
-        (["--workers", "many"], "--workers: expected `int`"),
+        (["--workers", "many"], "--workers: must be a whole number, 1 or more"),
         (["--config", "/nowhere.toml"], "/nowhere.toml: cannot be read: No such file or directory"),
         (["--state-folder", "/proc/nowhere"], "/proc/nowhere/host_key_ed25519: cannot be made"),
+        (["--state-folder", "/etc/passwd"], "cannot be made: /etc/passwd is not a folder; choose another folder"),
     ],
 )
 def test_a_mistake_in_a_flag_is_one_line(arguments: list[str], said: str) -> None:
@@ -148,7 +157,7 @@ def test_an_unknown_flag_is_said(tmp_path: Path) -> None:
 
 def test_settings_from_the_environment(tmp_path: Path) -> None:
     done = run("serve", SFTP_GATEWAY_STATE_FOLDER=str(tmp_path), SFTP_GATEWAY_WORKERS="0")
-    assert one_line(done).startswith("sftp-gateway: SFTP_GATEWAY_WORKERS: expected `int` >= 1")
+    assert one_line(done).startswith("sftp-gateway: SFTP_GATEWAY_WORKERS: must be a whole number, 1 or more")
 
 
 def test_help_names_every_setting_and_its_default() -> None:
