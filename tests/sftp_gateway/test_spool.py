@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import fcntl
 import os
 import stat
 import threading
@@ -145,6 +146,29 @@ def test_the_quota_refuses_one_write_and_keeps_the_rest(tmp_path: Path) -> None:
     assert spool.pread(0, 10) == b"1234WXYZab"
     spool.truncate(2)
     assert quota.used == 2
+    spool.close()
+
+
+@pytest.mark.parametrize("meanwhile", ["nothing", "removed", "continued", "in use"])
+def test_a_shared_file_is_reclaimed_only_as_it_was(tmp_path: Path, meanwhile: str) -> None:
+    spool = Spool(tmp_path, Quota(100), memory_limit=0)
+    spool.write(0, b"12345")
+    assert spool.path is not None
+    path = spool.path
+    spool.share()
+    other = os.open(path, os.O_RDWR)
+    try:
+        if meanwhile == "removed":
+            path.unlink()
+        elif meanwhile == "continued":
+            os.pwrite(other, b"6", 5)
+        elif meanwhile == "in use":
+            fcntl.flock(other, fcntl.LOCK_EX)
+        assert spool.reclaim() is (meanwhile == "nothing")
+        if meanwhile != "nothing":  # then it is left to the others
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(other)
     spool.close()
 
 
