@@ -25,6 +25,7 @@ from paramiko.common import (
     OPEN_FAILED_RESOURCE_SHORTAGE,
     cMSG_CHANNEL_OPEN_FAILURE,
     cMSG_DISCONNECT,
+    cMSG_UNIMPLEMENTED,
 )
 from paramiko.kex_curve25519 import KexCurve25519
 from paramiko.message import Message
@@ -40,7 +41,7 @@ WINDOW_BYTES: Final = 2 * 1024 * 1024
 """Receive window of a channel: below 256 KiB uploads crawl, above 2 MiB nothing is gained."""
 
 MAX_PACKET_BYTES: Final = 256 * 1024
-"""The longest SSH packet read; our channels announce 32 KiB, RFC 4253 asks for 35,000 bytes at least."""
+"""The longest SSH packet read; our channels announce 32 KiB, RFC 4253 asks for 35,000 at least."""
 
 MAX_BANNER_BYTES: Final = 8 * 1024
 
@@ -161,6 +162,16 @@ class BoundedAuthHandler(AuthHandler):
             _logger.debug("key of kind %r cannot be read: %s", algorithm, error)
             key = None
         return key if key is not None else UnusableKey()
+
+    def _parse_service_request(self, m: Message) -> None:
+        """Refuse it after the login, as OpenSSH does: Twisted asks again after new keys, and goes on if refused."""
+        if not self.is_authenticated():
+            super()._parse_service_request(m)  # type: ignore[misc]
+            return
+        refusal = Message()
+        refusal.add_byte(cMSG_UNIMPLEMENTED)
+        refusal.add_int(m.seqno)
+        self.transport._send_message(refusal)  # type: ignore[attr-defined]
 
     def _parse_userauth_info_response(self, m: Message) -> None:
         """Refuse an absurd number of answers, which paramiko would loop over before any login."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import random
 import socket
 import struct
@@ -13,6 +14,7 @@ from typing import Any
 
 import paramiko
 import pytest
+from paramiko.common import MSG_SERVICE_ACCEPT, MSG_UNIMPLEMENTED, cMSG_SERVICE_REQUEST
 from paramiko.message import Message
 
 from sftp_gateway import SFTPGateway
@@ -44,6 +46,7 @@ def test_the_private_parts_of_paramiko_that_are_overridden_exist() -> None:
         (paramiko.packet.Packetizer, "start_handshake"),
         (paramiko.packet.Packetizer, "complete_handshake"),
         (paramiko.auth_handler.AuthHandler, "_generate_key_from_request"),
+        (paramiko.auth_handler.AuthHandler, "_parse_service_request"),
         (paramiko.auth_handler.AuthHandler, "_parse_userauth_info_response"),
     ):
         assert hasattr(base, name), f"{base.__name__}.{name}"
@@ -140,6 +143,24 @@ def test_rekeying_started_by_the_client_amid_requests(start_gateway: StartGatewa
     channel = transport.open_session(timeout=30)
     channel.exec_command("id")
     assert channel.recv_exit_status() == 1
+
+
+def test_a_service_that_is_asked_for_after_the_login_changes_nothing(
+    start_gateway: StartGateway, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Twisted's clients ask again for their login whenever keys were exchanged; whoever is refused goes on."""
+    answers: queue.Queue[int] = queue.Queue()
+    transport = connect(start_gateway(), "ann", PASSWORD)
+    for kind in (MSG_SERVICE_ACCEPT, MSG_UNIMPLEMENTED):
+        monkeypatch.setitem(transport._handler_table, kind, lambda _, kind=kind: answers.put(kind))
+    for service in ("ssh-userauth", "ssh-connection"):
+        request = paramiko.Message()
+        request.add_byte(cMSG_SERVICE_REQUEST)
+        request.add_string(service)
+        transport._send_message(request)
+        assert answers.get(timeout=DEADLINE_SECONDS) == MSG_UNIMPLEMENTED
+    transport.global_request("ping", wait=True)
+    assert transport.is_active()
 
 
 ATTACKS: dict[str, Callable[[socket.socket], Any]] = {
