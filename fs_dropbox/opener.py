@@ -111,6 +111,10 @@ class DropboxOpener(Opener):
 
     protocols = ["dropbox"]
 
+    def check_url(self, parse_result: ParseResult) -> None:
+        """Raise OpenerError for what is wrong with a URL, without opening anything."""
+        arguments(parse_result)
+
     def open_fs(self, fs_url: str, parse_result: ParseResult, writeable: bool, create: bool, cwd: str) -> FS:
         dropbox_fs = DropboxFS(**arguments(parse_result))
         folder = folder_of(parse_result)

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import argon2
 from fs.opener import registry
-from fs.opener.errors import OpenerError, ParseError
+from fs.opener.errors import OpenerError, ParseError, UnsupportedProtocol
 from fs.opener.parse import parse_fs_url
 
 from sftp_gateway.config import UserConfig
@@ -114,20 +114,13 @@ class Users:
                     yield user.name, _url(user)
 
     def check_all(self) -> Iterator[str]:
-        """Yield one line for each user that could not sign in as configured; reads keys, URLs and variables."""
+        """Yield a line for what keeps a user from signing in as configured; reads keys, URLs and variables."""
         for user in self._users.values():
-            try:
-                keys = list(public_keys(user))
-                stored = password_hash(user)
-                if not stored and not keys:
-                    raise UserError(f"user {user.name}: {user.public_keys_file}: holds no key")
-                _check_url(user, self._login(user).url)
-                if stored:
-                    argon2.extract_parameters(stored)
-            except UserError as error:
-                yield str(error)
-            except argon2.exceptions.InvalidHashError:
-                yield f"user {user.name}: password_hash: is damaged; make one with: sftp-gateway hash-password"
+            for check in (_check_ways_in, _check_url):
+                try:
+                    check(user)
+                except UserError as error:
+                    yield str(error)
 
     @cached_property
     def _dummy_hash(self) -> str:
@@ -250,15 +243,34 @@ def _url(user: UserConfig) -> str:
     return url
 
 
-def _check_url(user: UserConfig, url: str) -> None:
-    """Say what is wrong with an FS URL, without showing it."""
+def _check_ways_in(user: UserConfig) -> None:
+    keys = list(public_keys(user))
+    stored = password_hash(user)
+    if not stored and not keys:
+        raise UserError(f"user {user.name}: {user.public_keys_file}: holds no key")
+    if stored:
+        try:
+            argon2.extract_parameters(stored)
+        except argon2.exceptions.InvalidHashError:
+            text = f"user {user.name}: password_hash: is damaged; make one with: sftp-gateway hash-password"
+            raise UserError(text) from None
+
+
+def _check_url(user: UserConfig) -> None:
+    """Say what is wrong with a user's FS URL, without showing it and without opening it."""
+    url = _url(user)
     try:
-        registry.get_opener(parse_fs_url(url).protocol)
+        parsed = parse_fs_url(url)
+        opener = registry.get_opener(parsed.protocol)
+        if hasattr(opener, "check_url"):
+            opener.check_url(parsed)
     except ParseError:
         raise UserError(f"user {user.name}: the url is no FS URL, such as dropbox://KEY~SECRET:TOKEN@/") from None
-    except OpenerError:
+    except UnsupportedProtocol:
         scheme = url.partition("://")[0]
         raise UserError(f"user {user.name}: no filesystem is installed for {scheme}:// URLs") from None
+    except OpenerError as error:
+        raise UserError(f"user {user.name}: {error}") from None
 
 
 def _read(user: UserConfig, path: str) -> str:

@@ -154,13 +154,15 @@ def test_check_all_names_every_user_that_cannot_sign_in(tmp_path: Path) -> None:
             UserConfig(name="strange", public_keys=("ssh-ed25519 AAAA",), url="mem://"),
             UserConfig(name="unknown", password_hash=HASH, url="gopher://KEY~APPSECRET:TOKEN@/"),
             UserConfig(name="nowhere", password_hash=HASH, url="KEY~APPSECRET:TOKEN"),
+            UserConfig(name="twice", public_keys_file=str(empty), url="dropbox://KEY~APPSECRET@/"),
         ]
     )
     problems = list(users.check_all())
-    names = ["keyless", "damaged", "lost", "strange", "unknown", "nowhere"]
+    names = ["keyless", "damaged", "lost", "strange", "unknown", "nowhere", "twice", "twice"]
     assert [problem.split(":")[0] for problem in problems] == [f"user {name}" for name in names]
     assert "APPSECRET" not in "".join(problems)
     assert "no filesystem is installed for gopher:// URLs" in problems[4]
+    assert "the Dropbox URL has no refresh token" in problems[7]
 
 
 def test_fingerprints_are_those_of_openssh() -> None:
