@@ -70,6 +70,7 @@ class Draft:
         self.fresh = fresh  # no committed file has its name
         self.note = Note(self, save_note)
         self.end_reason = ""
+        self.is_stored = False  # it ended as its last handle was closed, and the filesystem has what it held
         self.max_size: int | None = None  # what its user's quota leaves for it
         self._unstored: tuple[int, int, Exception] | None = None  # start, end, reason of WRITEs that failed
         self._closing = False

@@ -115,7 +115,7 @@ class Extensions:
         source, target = self._find(request.handle), self._find(request.target_handle)
         if not isinstance(target, WriteHandle) or not isinstance(source, (ReadHandle, WriteHandle)):
             raise RefusedError("not handles of files")
-        if source is target:
+        if (source.draft if isinstance(source, WriteHandle) else source.source) is target.draft:  # it would never end
             raise RefusedError("a file cannot be copied onto itself")
         whole = request.offset == request.target_offset == 0 and isinstance(source, ReadHandle)
         if whole and isinstance(source, ReadHandle) and target.draft.size == 0:

@@ -137,6 +137,8 @@ class ReadHandle(Handle):
 
     def attributes(self) -> Attributes:
         """Answer FSTAT: the size is that of the version that is read."""
+        if isinstance(self.source, Draft) and not self.source.is_stored:
+            return _of_draft(self.source)
         try:
             return self._of_version(self._stat())
         except ResourceNotFound:
@@ -144,6 +146,8 @@ class ReadHandle(Handle):
 
     def attributes_now(self) -> Attributes | None:
         """Answer FSTAT if that is possible without waiting."""
+        if isinstance(self.source, Draft) and not self.source.is_stored:
+            return _of_draft(self.source)
         try:
             found = self._quick_stat()
         except ResourceNotFound:
@@ -179,7 +183,7 @@ class ReadHandle(Handle):
                 self._committed(self.source.path)
 
     def _is_committed(self) -> bool:
-        return isinstance(self.source, Draft) and self.source.state is State.ENDED and not self.source.dirty
+        return isinstance(self.source, Draft) and self.source.state is State.ENDED and self.source.is_stored
 
     def _committed(self, fs_path: str) -> Content:
         """Open what the draft has become; once, but for reads that come at the same time."""
@@ -291,8 +295,7 @@ class WriteHandle(Handle):
     def attributes(self) -> Attributes:
         """Answer FSTAT: the bytes received so far."""
         self._check()
-        draft = self.draft
-        return attributes.file_attributes(draft.size, draft.modified if draft.modified is not None else draft.touched)
+        return _of_draft(self.draft)
 
     def close(self) -> Transfer | None:
         """Commit. Raises what the storage refused."""
@@ -386,3 +389,9 @@ class FolderHandle(Handle):
         return None
 
     abort = close
+
+
+def _of_draft(draft: Draft) -> Attributes:
+    if draft.state is State.ENDED and not draft.is_stored:
+        raise RefusedError(draft.end_reason)
+    return attributes.file_attributes(draft.size, draft.modified if draft.modified is not None else draft.touched)

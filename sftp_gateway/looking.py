@@ -97,16 +97,29 @@ class Looking:
     def scan(self, path: str) -> Iterator[tuple[str, Attributes]]:
         """Yield name and attributes of everything in a directory, what is being written included."""
         drafts = self._drafts_in(path)
-        infos = self._filesystem.scandir(path, namespaces=["details"]) if self._atomic else self._all_infos(path)
-        yield from self._with_drafts(infos, drafts, self._filesystem.getinfo)
+        try:
+            infos = self._filesystem.scandir(path, namespaces=["details"]) if self._atomic else self._all_infos(path)
+            yield from self._with_drafts(infos, drafts, self._filesystem.getinfo)
+        except errors.ResourceNotFound:
+            self.check_no_draft(path)
+            raise
 
     def quick_scan(self, path: str) -> Iterator[tuple[str, Attributes]] | None:
         """Return what `scan` yields if that is possible without waiting."""
         if self._cached_listing is None or self._cached_info is None:
             return None
         drafts = self._drafts_in(path)
-        infos = self._cached_listing(path, ["details"])
+        try:
+            infos = self._cached_listing(path, ["details"])
+        except errors.ResourceNotFound:
+            self.check_no_draft(path)
+            raise
         return None if infos is None else self._with_drafts(infos, drafts, self._cached_info)
+
+    def check_no_draft(self, path: str) -> None:
+        """Refuse to take what is being written for a directory."""
+        if self.current(path) is not None:
+            raise errors.DirectoryExpected(path)
 
     def _drafts_in(self, path: str) -> dict[str, Draft]:
         if self._follow is not None:

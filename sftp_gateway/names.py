@@ -98,6 +98,7 @@ class Names:
         except errors.ResourceNotFound:
             return
         if not replace:
+            self._store.looking.stat(source)  # clients remove what is said to be in the way
             raise RefusedError(f"the target {basename(target)} exists already")
         if _is_folder(there):
             if not _is_folder(self._store.looking.stat(source)):
@@ -109,7 +110,11 @@ class Names:
     def _remove_empty(self, path: str) -> None:
         if self._store.overlay.below(path):
             raise errors.DirectoryNotEmpty(path)
-        self._store.filesystem.removedir(path)
+        try:
+            self._store.filesystem.removedir(path)
+        except errors.ResourceNotFound:
+            self._store.looking.check_no_draft(path)
+            raise
 
     def _check_parent(self, path: str) -> None:
         """Refuse what some filesystems do not: MemoryFS puts files into files, and fails where no name is."""

@@ -186,6 +186,7 @@ class Store:
                         self._set_committed_time(path, draft.modified)
                     self.partials.forget(draft)
                     if draft.leave(handle):
+                        draft.is_stored = True
                         self.let_go(draft, "the file was closed")
                     return
         except BaseException:
@@ -223,7 +224,8 @@ class Store:
         if draft is not None and draft.state is State.OPEN:
             draft.truncate(size)
             return
-        if self.looking.stat(path).size == size:
+        there = self.looking.stat(path)
+        if there.size == size and there.permissions != attributes.FOLDER_MODE:
             return
         if size and draft is not None and not self.filesystem.exists(path):
             raise RefusedError("its upload was cut off and is not finished")

@@ -377,6 +377,13 @@ def test_setstat_of_a_size_changes_the_file(client: RawClient, filesystem: FS) -
     assert client.wait(client.setstat("/missing", size=0)).code == Status.NO_SUCH_FILE
 
 
+@pytest.mark.parametrize("size", [0, 1])
+def test_a_directory_has_no_size_to_be_set(client: RawClient, filesystem: FS, size: int) -> None:
+    filesystem.makedir("/d")
+    for path in ("/d", "/"):
+        assert client.wait(client.setstat(path, size=size)).code == Status.FAILURE
+
+
 def test_setstat_of_anything_else_is_accepted(client: RawClient, filesystem: FS) -> None:
     filesystem.writebytes("/f", b"x")
     filesystem.makedir("/d")
@@ -455,6 +462,14 @@ def test_rename_rules(client: RawClient, filesystem: FS) -> None:
     assert filesystem.listdir("/") == ["moved", "B"] or set(filesystem.listdir("/")) == {"moved", "B"}
 
 
+def test_a_missing_source_is_told_before_a_target_that_exists(client: RawClient, filesystem: FS) -> None:
+    """Whoever is told that something is in the way removes that, and renames again."""
+    filesystem.writebytes("/f", b"content")
+    assert client.wait(client.rename("/missing", "/f")).code == Status.NO_SUCH_FILE
+    assert client.wait(client.posix_rename("/missing", "/f")).code == Status.NO_SUCH_FILE
+    assert filesystem.readbytes("/f") == b"content"
+
+
 def test_removing(client: RawClient, filesystem: FS) -> None:
     filesystem.makedirs("/d/sub")
     filesystem.writebytes("/d/f", b"f")
@@ -512,6 +527,19 @@ def test_copy_data_of_parts(client: RawClient, filesystem: FS) -> None:
     assert client.wait(_copy(client, source, source)).code == Status.FAILURE
     assert client.wait(client.close(target)).ok
     assert filesystem.readbytes("/g") == b"-" * 5 + (bytes(range(256)) * 4000)[3:600_003]
+
+
+@pytest.mark.parametrize("flags", [R, W, R | W])
+def test_a_file_is_not_copied_into_itself(client: RawClient, filesystem: FS, flags: int) -> None:
+    """The end of the file would go away from whoever copies up to it."""
+    filesystem.writebytes("/f", b"content")
+    target = client.opened("/f", R | W)
+    source = client.opened("/f", flags)
+    for offsets in ((0, 7), (0, 0)):
+        assert client.wait(_copy(client, source, target, offsets=offsets)).code == Status.FAILURE
+    assert client.wait(client.close(source)).ok
+    assert client.wait(client.close(target)).ok
+    assert filesystem.readbytes("/f") == b"content"
 
 
 def test_a_copy_that_is_changed_afterwards(client: RawClient, filesystem: FS) -> None:

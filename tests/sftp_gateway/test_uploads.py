@@ -476,6 +476,37 @@ def test_removing_a_file_that_is_being_written(client: RawClient, filesystem: At
     assert filesystem.commits == []
 
 
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("end", ["removed", "replaced", "made anew"])
+def test_who_reads_what_was_being_written_reads_nothing_else(
+    client: RawClient, filesystem: AtomicFS, end: str, stored: bool
+) -> None:
+    filesystem.writebytes("/f", b"old")
+    filesystem.writebytes("/other", b"what is none of its business")
+    writers = [client.opened("/f", W) for _ in range(2)]
+    reader = client.opened("/f", R)
+    if stored:
+        assert client.wait(client.write(writers[0], 0, b"new")).ok
+    assert client.wait(client.close(writers[0])).ok
+    assert client.wait(client.read(reader, 0, 10)).data == (b"new" if stored else b"old")
+    if end == "replaced":
+        assert client.wait(client.posix_rename("/other", "/f")).ok
+    else:
+        assert client.wait(client.remove("/f")).ok
+        if end == "made anew":
+            client.put("/f", b"what is none of its business")
+    for request in (client.read(reader, 0, 10), client.fstat(reader)):
+        reply = client.wait(request)
+        assert (reply.code, "while it was being written" in reply.text) == (Status.FAILURE, True)
+
+
+def test_what_is_being_written_is_no_directory(client: RawClient) -> None:
+    handle = client.opened("/f", W | C)
+    assert client.wait(client.path(Kind.OPENDIR, "/f")).code == Status.FAILURE
+    assert client.wait(client.rmdir("/f")).code == Status.FAILURE
+    assert client.wait(client.close(handle)).ok
+
+
 def test_gedit_and_restic(client: RawClient, filesystem: AtomicFS) -> None:
     filesystem.writebytes("/f", b"old")
     handle = client.opened("/.giosave123", W | C | X)
