@@ -1,0 +1,293 @@
+"""Rules of write-back that no ordinary day shows: what failed, what the storage may have, what is left on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fs import errors
+
+from sftp_gateway.folding import fold_path
+from sftp_gateway.journal import Journal, NewFile
+from sftp_gateway.journal_file import _Change
+from tests.waiting import eventually
+
+from .write_back import BulkFS, WriteBack, get, put
+
+Begin = Callable[..., WriteBack]
+
+
+@pytest.fixture
+def filesystem() -> BulkFS:
+    return BulkFS()
+
+
+@pytest.fixture
+def begin(filesystem: BulkFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Begin]:
+    monkeypatch.setattr("sftp_gateway.delivery.QUIET_SECONDS", 1000.0)
+    monkeypatch.setattr("sftp_gateway.refusals.MAX_BACKOFF_SECONDS", 0.05)
+    begun: list[WriteBack] = []
+
+    def begin(over: BulkFS = filesystem, **limits: Any) -> WriteBack:
+        begun.append(WriteBack(over, tmp_path, **({"delay_seconds": 60.0} | limits)))
+        return begun[-1]
+
+    yield begin
+    for serving in begun:
+        serving.close()
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with contextlib.closing(Journal(tmp_path / "journal", fold=fold_path)) as opened:
+        yield opened
+
+
+def deliver(serving: WriteBack) -> None:
+    serving.journal.hurry()
+    serving.settled()
+
+
+def contents(serving: WriteBack) -> list[Path]:
+    return list(serving.journal.vault.folder.glob("*.content"))
+
+
+def change(serving: WriteBack, path: str, content: bytes) -> None:
+    with serving.client().open(path, "r+") as file:
+        file.write(content)
+
+
+# -- what the storage has, or may have
+
+
+def test_where_the_storage_cannot_be_asked_it_may_have_the_file(filesystem: BulkFS, begin: Begin) -> None:
+    serving = begin()
+    filesystem.writebytes("/f", b"old")
+    file = serving.written_back.openbin("/f", "w", write_back=True)
+    file.write(b"new")
+    filesystem.faults["getinfo"] = errors.RemoteConnectionError("/f")
+    file.close()
+    filesystem.faults.clear()
+    serving.written_back.remove("/f")
+    assert not filesystem.exists("/f"), "what was there before is back"
+
+
+def test_what_a_rename_replaces_does_not_come_back(filesystem: BulkFS, begin: Begin) -> None:
+    serving = begin()
+    client = serving.client()
+    filesystem.writebytes("/g", b"old")
+    put(client, "/f", b"new")
+    client.posix_rename("/f", "/g")
+    assert client.listdir("/") == ["g"]
+    client.remove("/g")
+    assert client.listdir("/") == []
+    assert not filesystem.exists("/g")
+
+
+def test_a_pending_file_replaces_nothing_by_a_plain_rename_and_goes_nowhere_that_is_not_there(begin: Begin) -> None:
+    client = begin().client()
+    put(client, "/f", b"one")
+    put(client, "/g", b"two")
+    with pytest.raises(OSError, match="exists"):
+        client.rename("/f", "/g")
+    with pytest.raises(FileNotFoundError):
+        client.rename("/f", "/nowhere/f")
+    assert (get(client, "/f"), get(client, "/g")) == (b"one", b"two")
+
+
+def test_a_copy_is_of_what_is_pending(filesystem: BulkFS, begin: Begin) -> None:
+    serving = begin()
+    filesystem.writebytes("/f", b"old")
+    put(serving.client(), "/f", b"new")
+    serving.written_back.copy("/f", "/g")
+    assert filesystem.readbytes("/g") == b"new"
+
+
+def test_changes_in_place_do_not_go_in_bulk_where_that_replaces(filesystem: BulkFS, begin: Begin) -> None:
+    serving = begin()
+    for path in ("/f", "/g"):
+        filesystem.commit(path, b"0123")
+        change(serving, path, b"ab")
+        filesystem.commit(path, b"foreign")
+    deliver(serving)
+    assert [filesystem.readbytes(path) for path in ("/f", "/g")] == [b"foreign"] * 2
+    assert [pending.failed for pending in serving.pending()] == [True, True]
+
+
+def test_a_change_of_what_is_gone_is_told_at_once(filesystem: BulkFS, begin: Begin) -> None:
+    serving = begin()
+    filesystem.commit("/f", b"0123")
+    change(serving, "/f", b"ab")
+    filesystem.remove("/f")
+    deliver(serving)
+    assert [pending.failed for pending in serving.pending()] == [True]
+    assert not filesystem.exists("/f")
+
+
+def test_a_refusal_that_is_about_no_other_version_is_tried_again(filesystem: BulkFS, begin: Begin) -> None:
+    serving = begin()
+    filesystem.commit("/f", b"0123")
+    change(serving, "/f", b"ab")
+    filesystem.refused["/f"] = errors.OperationFailed("/f", msg="not now")
+    serving.journal.hurry()
+    eventually(lambda: len(filesystem.happened("arrival")) > 3, "it was not tried again")
+    del filesystem.refused["/f"]
+    serving.settled()
+    assert not serving.pending()
+    assert filesystem.readbytes("/f") == b"ab23"
+
+
+def test_a_delivery_that_breaks_off_is_aborted(begin: Begin) -> None:
+    one_by_one = BulkFS(bulk=False)
+    serving = begin(one_by_one)
+    one_by_one.commit("/f", b"old")
+    put(serving.client(), "/f", b"new")
+    one_by_one.faults["write"] = errors.RemoteConnectionError("/f", msg="gone")
+    serving.journal.hurry()
+    eventually(lambda: "/f" in one_by_one.happened("abort"), "what was begun is left to chance")
+    assert one_by_one.readbytes("/f") == b"old"
+    one_by_one.faults.clear()
+    serving.settled()
+    assert one_by_one.readbytes("/f") == b"new"
+
+
+# -- what failed
+
+
+def failed(serving: WriteBack, filesystem: BulkFS, path: str) -> None:
+    """Have a file refused for good."""
+    filesystem.refused[path] = errors.InvalidPath(path, msg="not this name")
+    put(serving.client(), path, b"refused")
+    deliver(serving)
+    del filesystem.refused[path]
+    assert serving.client().stat(path).st_size == 7
+
+
+def test_what_failed_goes_along_with_its_directory(filesystem: BulkFS, begin: Begin) -> None:
+    serving = begin()
+    filesystem.makedir("/d")
+    failed(serving, filesystem, "/d/bad")
+    client = serving.client()
+    client.rename("/d", "/e")
+    assert client.listdir("/") == ["e"]
+    assert client.listdir("/e") == ["bad"]
+    assert serving.journal.retry(serving.pending()[0].id, replace=False)
+    serving.settled()
+    assert filesystem.readbytes("/e/bad") == b"refused"
+
+
+def test_what_failed_does_not_come_back_where_another_file_was_moved_away(filesystem: BulkFS, begin: Begin) -> None:
+    serving = begin()
+    failed(serving, filesystem, "/f")
+    filesystem.commit("/f", b"foreign")
+    client = serving.client()
+    assert get(client, "/f") == b"foreign"
+    client.rename("/f", "/g")
+    assert client.listdir("/") == ["g"]
+    assert len(serving.pending()) == 1, "it is reported all the same"
+
+
+def test_what_failed_does_not_come_back_after_a_commit_that_waited_for_nothing(
+    filesystem: BulkFS, begin: Begin
+) -> None:
+    serving = begin()
+    failed(serving, filesystem, "/f")
+    direct = serving.client(write_back=False)
+    put(direct, "/f", b"stored")
+    assert filesystem.readbytes("/f") == b"stored"
+    direct.remove("/f")
+    assert direct.listdir("/") == []
+
+
+# -- what is left on local disk
+
+
+def test_contents_end_with_what_they_belong_to(begin: Begin) -> None:
+    serving = begin()
+    client = serving.client()
+    large = bytes(100_000)
+    put(client, "/f", large)
+    assert len(contents(serving)) == 1
+    put(client, "/f", b"and more", "a")
+    assert len(contents(serving)) == 1, "the copy that was changed is left"
+    client.remove("/f")
+    assert contents(serving) == []
+    file = serving.written_back.openbin("/g", "w", write_back=True)
+    file.write(large)
+    assert len(contents(serving)) == 1
+    file.abort()  # type: ignore[attr-defined]
+    assert contents(serving) == []
+
+
+def test_a_recorded_content_is_let_go_of(journal: Journal) -> None:
+    content = journal.vault.write(memory_limit=10)
+    content.write(bytes(100))
+    descriptor = content._descriptor
+    assert descriptor >= 0
+    journal.put(NewFile("/f", 0, "replace"), content, quota=1000)
+    assert content._descriptor == -1
+    assert content.memory is None
+
+
+# -- the journal's own rules
+
+
+def add(journal: Journal, path: str) -> int:
+    content = journal.vault.write(memory_limit=1000)
+    content.write(b"content")
+    return journal.put(NewFile(path, 0, "replace", fresh=True), content, quota=10**6)
+
+
+@pytest.mark.parametrize("how", ["put_back", "recover", "staged"])
+def test_what_was_on_its_way_may_have_arrived(journal: Journal, how: str) -> None:
+    """So a rename or removal of it is the storage's, too."""
+    number = add(journal, "/f")
+    assert journal.all()[0].fresh
+    sending = journal.send(journal.all())
+    if how == "put_back":
+        journal.put_back(sending)
+    elif how == "recover":
+        journal.recover()
+    else:
+        journal.note_staged({number: "token"})
+    (pending,) = journal.all()
+    assert not pending.fresh
+    assert pending.state == ("sending" if how == "staged" else "pending")
+
+
+@pytest.mark.parametrize("how", ["put_back", "recover"])
+def test_a_directory_that_was_being_made_may_be_there(journal: Journal, how: str) -> None:
+    journal.folders.add("/d")
+    sending = journal.folders.send(journal.folders.all())
+    assert [each.state for each in journal.folders.all()] == ["sending"]
+    if how == "put_back":
+        journal.folders.put_back(sending)
+    else:
+        journal.recover()
+    (folder,) = journal.folders.all()
+    assert (folder.state, folder.fresh) == ("pending", False)
+    assert not journal.folders.discard("/d"), "it would stay in the storage"
+
+
+def test_a_change_that_fails_takes_no_other_with_it(journal: Journal) -> None:
+    """Several changes share a commit: each is done as a whole or not at all."""
+
+    def note(name: str, *, fails: bool = False) -> _Change[int]:
+        def work(db: sqlite3.Connection) -> int:
+            db.execute("INSERT INTO facts VALUES (?, 1)", (name,))
+            if fails:
+                raise errors.ResourceError("/f")
+            return 7
+
+        return _Change(work)
+
+    changes = [note("first"), note("second", fails=True), note("third")]
+    journal._file._commit(list(changes))
+    assert [type(each.error) for each in changes] == [type(None), errors.ResourceError, type(None)]
+    assert [each.done for each in changes] == [True] * 3
+    noted = journal._file.select("SELECT name FROM facts WHERE name IN ('first', 'second', 'third') ORDER BY name")
+    assert noted == [("first",), ("third",)]
