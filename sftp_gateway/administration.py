@@ -24,6 +24,8 @@ from sftp_gateway.users import Users
 EXIT_UNUSABLE: Final = 2
 _HELP: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
+_ASK_WITH_CONFIG: Final = "; name the gateway's file with --config, if it has one"
+
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _config = click.option(
     "--config",
@@ -39,9 +41,10 @@ _config = click.option(
 @click.option("-q", "--quiet", is_flag=True, help="Print only what is wrong or risky.")
 @_json
 def check_config(file: Path, quiet: bool, as_json: bool) -> None:
-    """Print what is in effect with this TOML file and the environment, all that is wrong with it, and what is risky.
+    """Tell what is in effect, what is wrong, what is risky.
 
-    The exit code is 0 when a gateway would start and every user could sign in, 2 otherwise.
+    With this TOML file and the environment. The exit code is 0 when a gateway would start and every user could sign in,
+    2 otherwise.
     """
     config, problems = examine(file)
     warnings: list[str] = []
@@ -129,7 +132,10 @@ def _user(user: UserConfig) -> dict[str, Any]:
 @_config
 @_json
 def show_users(file: Path | None, as_json: bool) -> None:
-    """List the configured users: their folder, their rights, and when they last signed in."""
+    """List the configured users and their last logins.
+
+    With their folder and their rights.
+    """
     config = load_config(file)
     logins = read_last_logins(config.state_path / FILE_NAME)
     rows = []
@@ -151,7 +157,7 @@ def show_users(file: Path | None, as_json: bool) -> None:
         }
         for row in rows
     ]
-    _print_table(shown, "no users are configured")
+    _print_table(shown, f"no users are configured{_ASK_WITH_CONFIG if file is None else ''}")
 
 
 @click.command("sessions", context_settings=_HELP)
@@ -160,7 +166,9 @@ def show_users(file: Path | None, as_json: bool) -> None:
 @click.option("--kick", metavar="SESSION|USER", help="End this session, or all sessions of this user, at once.")
 @_json
 def sessions(file: Path | None, state_folder: Path | None, kick: str | None, as_json: bool) -> None:
-    """List who is signed in to the running gateway, and what they have open; or end their sessions.
+    """List or end the sessions of the running gateway.
+
+    Who is signed in, from where, and what they have open.
 
     Works for the user that the gateway runs as, and for root.
     """
@@ -171,7 +179,8 @@ def sessions(file: Path | None, state_folder: Path | None, kick: str | None, as_
     except PermissionError:
         raise ConfigError(f"{config.control_path}: only the user that runs the gateway, and root, may ask it") from None
     if not answers:
-        raise ConfigError(f"{config.control_path}: no gateway that runs has its control socket here")
+        hint = _ASK_WITH_CONFIG if file is state_folder is None else ""
+        raise ConfigError(f"{config.control_path}: no gateway that runs has its control socket here{hint}")
     if kick:
         _say_ended([name for answer in answers for name in answer["ended"]], kick, as_json=as_json)
         return

@@ -106,7 +106,9 @@ def cli() -> None:
 )
 @_settings
 def serve(file: Path | None, **flags: Any) -> None:
-    """Serve until SIGTERM or Ctrl-C; a second Ctrl-C ends at once. SIGHUP reads the settings again.
+    """Serve until SIGTERM or Ctrl-C.
+
+    A second Ctrl-C ends at once. SIGHUP reads the settings again.
 
     Without a file, people sign in with their own Dropbox app: user APP_KEY~APP_SECRET (APP_KEY~ for an app without a
     secret, APP_KEY~APP_SECRET~MEMBER@COMPANY.COM for a member of a team), password: a refresh token.
@@ -171,7 +173,10 @@ def _say_ready(address: tuple[str, int], host_keys: list[str]) -> None:
 )
 @click.option("--listen", default="127.0.0.1:2222", show_default=True, help="Address and port of the SFTP server.")
 def demo(folder: Path | None, listen: str) -> None:
-    """Serve a small local Dropbox that needs no account; its files stay in a folder. Ctrl-C ends it."""
+    """Serve a small local Dropbox that needs no account.
+
+    Its files stay in a folder. Ctrl-C ends it.
+    """
     set_up_logging("info", "text")
     with Signals() as signals:
         run_demo((folder or default_folder()).absolute(), listen, tell=click.echo, wait=signals.wait)
@@ -179,7 +184,10 @@ def demo(folder: Path | None, listen: str) -> None:
 
 @cli.command("hash-password", context_settings=_HELP)
 def hash_password_command() -> None:
-    """Read a password from a prompt, or a line of standard input, and print its hash for a user's password_hash."""
+    """Print the hash of a password, for a user's password_hash.
+
+    The password is asked for, or is the first line of standard input.
+    """
     if sys.stdin.isatty():
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     else:
@@ -191,7 +199,7 @@ def hash_password_command() -> None:
 
 @cli.command(context_settings=_HELP)
 def settings() -> None:
-    """Print every setting with its default and meaning, as a Markdown table."""
+    """Print every setting with its default, as a Markdown table."""
     click.echo(settings_table())
 
 

@@ -34,9 +34,11 @@ _SHORT = 8  # characters of a journal's name in what names a file
 )
 @click.pass_context
 def pending(context: click.Context, file: Path | None) -> None:
-    """Show files of write-back users that are not in the storage yet, or that it has refused for good.
+    """List or retry what write-back has not delivered.
 
-    Works beside a running gateway and without one. Files are named as `list` shows them, such as 1f0c22ab-17.
+    Works beside a running gateway and without one. Files are named as `list` shows them, such as in
+
+        sftp-gateway pending --config gateway.toml retry 1f0c22ab-17
     """
     context.obj = load_config(file).state_path / "journal"
     if context.invoked_subcommand is None:
@@ -48,7 +50,10 @@ def pending(context: click.Context, file: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def list_files(folder: Path, failed: bool, as_json: bool) -> None:
-    """List files and directories not delivered yet, and why; the exit code is 1 where a journal cannot be read."""
+    """List what is not delivered yet, and why.
+
+    The exit code is 1 where a journal cannot be read.
+    """
     found: list[dict[str, Any]] = []
     unreadable = []
     for place in _folders(folder):
@@ -71,7 +76,7 @@ def list_files(folder: Path, failed: bool, as_json: bool) -> None:
             start = f"{each['name']}  {each['state']:7}  {each['acknowledged']}  {each['bytes']:>12}"
             click.echo(f"{start}  {each['users']}  {path}{reason}")
         if not found and not unreadable:
-            click.echo("Nothing is pending.")
+            click.echo(f"Nothing is pending in {folder}.")
     for text in unreadable:
         click.echo(f"sftp-gateway: {text}; it is kept as it is", err=True)
     if unreadable:
