@@ -12,7 +12,7 @@ import pytest
 from fs import errors
 
 from sftp_gateway.folding import fold_path
-from sftp_gateway.journal import Journal, NewFile
+from sftp_gateway.journal import ConflictError, Journal, NewFile
 from sftp_gateway.journal_file import _Change
 from tests.waiting import eventually
 
@@ -240,6 +240,20 @@ def add(journal: Journal, path: str) -> int:
     content = journal.vault.write(memory_limit=1000)
     content.write(b"content")
     return journal.put(NewFile(path, 0, "replace", fresh=True), content, quota=10**6)
+
+
+@pytest.mark.parametrize("there", ["pending", "stored"])
+def test_a_rename_that_replaces_nothing_is_exact(journal: Journal, there: str) -> None:
+    """Whoever asked for it has looked before; meanwhile something may have come."""
+    add(journal, "/f")
+    if there == "pending":
+        add(journal, "/G")
+    before = journal.all()
+    with pytest.raises(ConflictError):
+        journal.rename("/f", "/g", replace=False, occupied=there == "stored", committed=False)
+    assert journal.all() == before
+    assert journal.rename("/f", "/F", replace=False, occupied=False, committed=False)
+    assert journal.rename("/f", "/g", replace=True, occupied=there == "stored", committed=False)
 
 
 @pytest.mark.parametrize("how", ["put_back", "recover", "staged"])
