@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from .errors import BadArgumentError
+from .errors import BadArgumentError, BadRequestError
 
 ROOT_AS_SLASH = 'Specify the root folder as an empty string rather than as "/".'
 ROOT_UNSUPPORTED = "The root folder is unsupported."
@@ -26,13 +26,17 @@ _MISSING: Any = object()
 
 
 class Arguments:
-    """A struct argument. Every getter checks the type and raises BadArgumentError naming the field."""
+    """A struct argument. Every getter checks the type and raises BadArgumentError naming the field.
 
-    def __init__(self, fields: Any, prefix: str = "") -> None:
+    A call without an argument may stand for one with all defaults: `absent` is raised where a field is required.
+    """
+
+    def __init__(self, fields: Any, prefix: str = "", *, absent: BadRequestError | None = None) -> None:
         if not isinstance(fields, dict):
             raise BadArgumentError(f"{prefix}expected object, got {_kind(fields)}")
         self.fields: dict[str, Any] = fields
         self.prefix = prefix
+        self.absent = absent
 
     def check_names(self, known: frozenset[str]) -> None:
         """Refuse fields that the route does not have."""
@@ -44,7 +48,7 @@ class Arguments:
         value = self.fields.get(name, _MISSING)
         if value is _MISSING or (value is None and default is not _MISSING):
             if default is _MISSING:
-                raise BadArgumentError(f"{self.prefix}missing required field '{name}'")
+                raise self.absent or BadArgumentError(f"{self.prefix}missing required field '{name}'")
             return default
         return value
 

@@ -31,6 +31,7 @@ CORS_JSON = "text/plain; charset=dropbox-cors-hack"
 RPC_TYPES = (JSON_TYPE, "application/json; charset=utf-8", CORS_JSON)
 UPLOAD_TYPES = ("application/octet-stream", CORS_JSON)
 LISTINGS = ("files/list_folder", "files/list_folder/continue")
+NO_ARGUMENT = 'Must provide HTTP header "Dropbox-API-Arg" or URL parameter "arg".'
 MAX_JSON_BYTES = 8 << 20
 MIN_PACED_BYTES = 65536  # shorter answers are a matter of the delay, not of the bandwidth
 
@@ -295,11 +296,9 @@ class _Call(_Measured):
                 raise BadRequestError(f"request body: could not decode input as JSON: {error}") from None
         self._place = 'HTTP header "Dropbox-API-Arg"'
         argument = request.headers.get("dropbox-api-arg")
-        if argument is None and "arg" in request.query:
-            self._place = 'URL parameter "arg"'
-            return request.query["arg"]
         if argument is None:
-            raise BadRequestError('Must provide HTTP header "Dropbox-API-Arg" or URL parameter "arg".')
+            self._place = 'URL parameter "arg"'
+            return request.query.get("arg", "")
         try:
             # The documentation wants ASCII, but the service takes UTF-8 as well: rclone sends it.
             return argument.encode("latin-1").decode()
@@ -332,8 +331,12 @@ class _Call(_Measured):
         fields = self._attributes.fields
         if isinstance(value, str) and fields is None:
             return as_union(value, "")
-        if value is None and not fields:
-            return Arguments({})
+        if fields is not None and not fields and value is not None:
+            raise BadArgumentError("expected null, got value")
+        if value is None:
+            in_header = self._attributes.style != "rpc"
+            missing = BadRequestError(NO_ARGUMENT) if in_header and not raw else None
+            return Arguments({}, absent=missing or BadArgumentError("expected object, got null"))
         arguments = Arguments(value)
         if fields is not None:
             arguments.check_names(fields)

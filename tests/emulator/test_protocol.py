@@ -65,6 +65,27 @@ def test_bad_arguments_are_told_in_plain_text(api: Api) -> None:
     assert text({"path": "rev:0123456789"}).startswith("path: 'rev:0123456789' did not match pattern")
 
 
+def test_an_argument_may_be_missing_where_everything_in_it_may(api: Api) -> None:
+    """Clients such as dropbox-stream begin sessions without any; the service takes null for a struct of defaults."""
+    url = "https://content.dropboxapi.com/2/files/upload_session/start"
+    headers = {"Authorization": f"Bearer {api.token}", "Content-Type": "application/octet-stream"}
+    begun = api.ok(api.http.post(url, data=b"abc", headers=headers, timeout=30))
+    cursor = {"session_id": begun["session_id"], "offset": 3}
+    done = api.upload("files/upload_session/finish", {"cursor": cursor, "commit": {"path": "/a"}})
+    assert api.ok(done)["size"] == 3
+    assert "session_id" in api.ok(api.upload("files/upload_session/start", None))
+    assert api.ok(api.rpc("sharing/list_shared_links", None))["links"] == []
+    null = api.upload("files/upload", None).text
+    assert null.endswith('"files/upload": HTTP header "Dropbox-API-Arg": expected object, got null')
+
+
+def test_what_takes_no_argument_refuses_one(api: Api) -> None:
+    for argument in ({}, "", {"a": 1}):
+        answer = api.rpc("users/get_current_account", argument)
+        assert answer.status_code == 400
+        assert answer.text.endswith('"users/get_current_account": request body: expected null, got value')
+
+
 def test_junk_bodies_and_headers(api: Api) -> None:
     auth = {"Authorization": f"Bearer {api.token}"}
     url = "https://api.dropboxapi.com/2/files/list_folder"
