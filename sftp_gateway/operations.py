@@ -293,7 +293,7 @@ class Operations:
         return handle
 
     def _keep(self, request_id: int, handle: Handle) -> bytes:
-        handle.id = next(self._numbers).to_bytes(4, "big")
+        handle.id = b"%x" % next(self._numbers)  # as text: russh (Tabby) loses handles that are not UTF-8
         self.handles[handle.id] = handle
         return packets.handle(request_id, handle.id)
 

@@ -255,6 +255,14 @@ def test_stat_agrees_with_the_listing(client: RawClient, filesystem: FS) -> None
     assert client.wait(client.lstat("/d/..")).attributes.permissions == 0o040755
 
 
+def test_handles_are_text(client: RawClient) -> None:
+    """russh (Tabby) and others keep them in strings, and lose those that are not UTF-8: from the 128th file on."""
+    for number in range(300):
+        handle = client.opened(f"/{number}", W | C)
+        assert handle.isascii()
+        assert client.wait(client.close(handle)).ok
+
+
 # -- reading
 
 
