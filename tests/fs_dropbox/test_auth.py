@@ -86,6 +86,39 @@ def test_tokens_with_a_short_life_are_not_refreshed_for_every_call() -> None:
     assert source.token() == "token2"
 
 
+def test_a_token_ages_while_its_answer_is_on_the_way() -> None:
+    now = Now()
+    endpoint = Endpoint()
+
+    def slow(form: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
+        now.seconds += 600
+        return endpoint(form)
+
+    source = TokenSource(REFRESHING, slow, now=now)
+    assert source.token() == "token1"
+    now.seconds = 14400 - MARGIN_SECONDS + 1
+    assert source.token() == "token2"
+
+
+def test_each_account_has_a_fingerprint_of_its_own_that_tells_nothing() -> None:
+    def fingerprint(**others: str) -> str:
+        return Credentials(
+            **({"app_key": "key", "app_secret": "hidden", "refresh_token": "secret"} | others)
+        ).fingerprint()
+
+    others = [
+        {"member": "ann@example.com"},
+        {"member": "bob@example.com"},
+        {"admin": "eve@example.com"},
+        {"refresh_token": "another"},
+        {"app_key": "other"},
+    ]
+    assert len({fingerprint(), *(fingerprint(**each) for each in others)}) == 1 + len(others)
+    assert fingerprint() == fingerprint(app_secret="new", email="ann@example.com")
+    for each in ({}, *others):
+        assert all(text not in fingerprint(**each) for text in ("secret", "hidden", "@", "key"))
+
+
 def test_an_access_token_alone_is_used_as_it_is() -> None:
     endpoint = Endpoint()
     source = TokenSource(Credentials(access_token="given"), endpoint)

@@ -530,6 +530,18 @@ def test_memory_is_bounded() -> None:
     assert sum(cache.get(f"/single/{number}") is not None for number in range(20_000)) <= 1000
 
 
+def test_a_folder_with_more_in_it_than_fits_is_not_remembered_and_breaks_nothing() -> None:
+    cache = followed_cache(max_entries=100)
+    cache.put_listing("/large", [file(f"/large/{number}") for number in range(500)], cache.epoch())
+    assert cache.listing("/large") is None
+    cache.put_listing("/grows", [file(f"/grows/{number}") for number in range(90)], cache.epoch())
+    for number in range(90, 200):
+        cache.apply(file(f"/grows/{number}"))
+        assert len(cache.listing("/grows") or ()) in (0, number + 1)
+    assert cache.listing("/grows") is None
+    assert cache.get("/grows/199") == file("/grows/199")
+
+
 def test_equal_calls_in_flight_are_one() -> None:
     flights = SingleFlight()
     gate = threading.Event()

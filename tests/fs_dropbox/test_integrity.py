@@ -79,3 +79,42 @@ def test_what_waits_to_be_hashed_is_bounded() -> None:
     assert wrong._gave_up
     for start, end in ranges(size, step=BLOCK_SIZE // 2):
         wrong(start, end)
+
+
+@pytest.mark.parametrize("order", ["behind", "overtaken", "again"])
+def test_what_was_hashed_waits_no_more(order: str) -> None:
+    """Content that comes a little out of order, as pipelined clients read, is checked however long it is."""
+    blocks = PENDING_BYTES // BLOCK_SIZE + 4
+    ahead = BLOCK_SIZE // 2
+    zeros = bytes(BLOCK_SIZE)
+    wrong = CheckedFetch(lambda start, end: [zeros[: end - start]], "/file", blocks * BLOCK_SIZE, "0" * 64)
+
+    def read(start: int) -> None:
+        wrong(start + ahead, start + BLOCK_SIZE)
+        if order == "behind":  # what is missing before it
+            wrong(start, start + ahead)
+        elif order == "overtaken":  # the whole, before that has come
+            wrong(start, start + BLOCK_SIZE)
+        else:  # a part, the same once more, and then what is missing
+            wrong(start + ahead, start + BLOCK_SIZE - 10)
+            wrong(start + ahead, start + BLOCK_SIZE)
+            wrong(start, start + ahead)
+
+    for block in range(blocks - 1):
+        read(block * BLOCK_SIZE)
+    with pytest.raises(fs.errors.OperationFailed):
+        read((blocks - 1) * BLOCK_SIZE)
+    assert not wrong._gave_up
+
+
+def test_a_longer_piece_takes_the_place_of_a_shorter_one_that_waits() -> None:
+    right = checked()
+    for start, end in ((1000, 2000), (1000, 3_000_000), (0, 1000), (3_000_000, len(CONTENT))):
+        right(start, end)
+    assert not right._blocks, "a block was not hashed to its end"
+    wrong = checked(content_hash="0" * 64)
+    wrong(1000, 2000)
+    wrong(1000, 3_000_000)
+    wrong(0, 1000)
+    with pytest.raises(fs.errors.OperationFailed):
+        wrong(3_000_000, len(CONTENT))

@@ -199,6 +199,16 @@ def test_a_throttled_writer_stops_writers_and_no_reader(clock: FakeClock) -> Non
     assert run(clock, Script("written"), governor, traffic=Traffic.WRITE) == "written"
 
 
+def test_a_shorter_wait_ends_no_longer_one(clock: FakeClock) -> None:
+    governor = Governor(clock)
+    for seconds in (60.0, 1.0):
+        governor.throttle(Traffic.DATA, seconds, lock_contention=False)
+    governor.throttle(Traffic.WRITE, 2.0, lock_contention=True)
+    assert governor.throttled_until == 1060.0
+    governor.throttle(Traffic.READ, 500.0, lock_contention=False)
+    assert governor.throttled_until == 1060.0, "readers that are held up hold up no writer"
+
+
 def test_contention_stops_commits_only_and_makes_them_fewer(clock: FakeClock) -> None:
     governor = Governor(clock)
     run(clock, Script(busy(1.0, "too_many_write_operations"), "done"), governor, traffic=Traffic.WRITE)
