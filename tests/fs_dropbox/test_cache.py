@@ -72,6 +72,16 @@ def test_a_complete_listing_proves_absence_also_below(cache: MetadataCache) -> N
     assert cache.get("/ꙋ") is None
 
 
+def test_a_listing_is_no_proof_of_absence_for_names_that_dropbox_may_lower_otherwise() -> None:
+    """Nor of what is below them."""
+    cache = followed_cache()
+    cache.put_listing("", [], cache.epoch())
+    assert [cache.get(key) for key in ("/a", "/a/b", "/a/b/c")] == [ABSENT] * 3
+    assert [cache.get(key) for key in ("/\u0130", "/\u0130/b", "/\u0130/b/c")] == [None] * 3
+    cache.put_listing("/d", [], cache.epoch())
+    assert cache.get("/d/\u0130/c") is None
+
+
 def test_metadata_expires_by_age_unless_the_feed_is_live() -> None:
     clock = Clock()
     cache = followed_cache(ttl_seconds=30, now=clock)

@@ -251,6 +251,58 @@ def test_spellings_of_one_name_are_one_path(account: Account) -> None:
     assert [len(grouped._take_group_locked()) for _ in range(3)] == [1, 1, 2]
 
 
+def test_a_group_holds_so_many_bytes_at_most(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that have sent their content themselves do not count: it is not held for a shared call."""
+    monkeypatch.setattr(group_commit, "GROUP_BYTES", 25)
+    grouped = GroupCommit(account)
+    writers = [group_commit._Writer(Commit(f"/{number}", "overwrite"), b"0123456789") for number in range(5)]
+    writers[1].session = "sent"
+    grouped._queue.extend(writers)
+    assert [len(grouped._take_group_locked()) for _ in range(2)] == [3, 2]
+
+
+def test_sessions_that_were_started_long_ago_are_not_counted_on(account: Account) -> None:
+    now = [0.0]
+    grouped = GroupCommit(account, now=lambda: now[0])
+    first = grouped._take_sessions(2)
+    now[0] = group_commit.SESSION_SECONDS - 1
+    soon = grouped._take_sessions(2)
+    assert account.calls["start_batch"] == 1
+    now[0] = group_commit.SESSION_SECONDS + 1
+    later = grouped._take_sessions(2)
+    assert account.calls["start_batch"] == 2
+    assert len({*first, *soon, *later}) == 6
+    assert int(later[0][1:]) > int(soon[1][1:]) + 2, "one of those from the beginning"
+
+
+def test_whoever_leads_and_is_interrupted_leaves_nobody_waiting(account: Account) -> None:
+    class Interruption(BaseException):
+        """As Ctrl-C is one."""
+
+    gate = hold_first(account)
+    hold = account.before
+
+    def before(call: str) -> None:
+        hold(call)
+        if call == "finish_batch":
+            raise Interruption
+
+    account.before = before
+    grouped = GroupCommit(account)
+    with ThreadPoolExecutor(5) as pool:
+        calls = [pool.submit(grouped.commit, Commit("/first", "add"), b"1")]
+        eventually(lambda: account.calls)
+        calls += [pool.submit(grouped.commit, Commit(f"/{number}", "add"), b"1") for number in range(4)]
+        eventually(lambda: len(grouped._queue) == 4)
+        gate.set()
+        errors = [call.exception(DEADLINE_SECONDS) for call in calls]
+    assert errors[0] is None
+    assert sorted(type(error).__name__ for error in errors[1:]) == ["Interruption", *["TransportError"] * 3]
+    assert all(error.kind == "interrupted" for error in errors if isinstance(error, TransportError))
+    account.before = lambda call: None
+    assert grouped.commit(Commit("/next", "add"), b"1")
+
+
 def test_a_stalled_commit_does_not_hold_up_the_others(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_commit, "PATIENCE_SECONDS", 0.05)
     gate = hold_first(account)

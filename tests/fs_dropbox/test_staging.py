@@ -121,6 +121,40 @@ def test_a_late_commit_that_came_first_is_found(emulator: Emulator, account: Dro
     assert len(account.versions("/f")) == 1
 
 
+def test_what_may_have_become_visible_is_looked_up(emulator: Emulator, open_dropbox: Callable[..., DropboxFS]) -> None:
+    account = open_dropbox(change_feed=False, cache_ttl_seconds=1000.0)
+    account.listdir("/")
+    (token,) = staged(account, b"content")
+    emulator.control.fault(FINISH, "ambiguous", count=2)
+    assert isinstance(commit(account, "/f", token), fs.errors.RemoteConnectionError)
+    assert account.exists("/f"), "it is believed not to be there"
+    emulator.control.write("/g", b"theirs")
+    (token,) = staged(account, b"content")
+    assert isinstance(commit(account, "/g", token, ""), fs.errors.FileExists)
+    assert account.exists("/g"), "its absence is believed although a call has told of it"
+
+
+def test_what_dropbox_has_is_compared(account: DropboxFS, monkeypatch: pytest.MonkeyPatch) -> None:
+    (token,) = staged(account, b"content")
+    finish = account._client.session_finish_batch
+
+    def damaged(*arguments: Any) -> Any:
+        return [entry._replace(content_hash="0" * 64) for entry in finish(*arguments)]  # type: ignore[union-attr]
+
+    monkeypatch.setattr(account._client, "session_finish_batch", damaged)
+    outcome = commit(account, "/f", token)
+    assert isinstance(outcome, fs.errors.OperationFailed)
+    assert "damaged" in str(outcome)
+
+
+def test_two_versions_of_one_path_keep_their_order(emulator: Emulator, account: DropboxFS) -> None:
+    first, second = staged(account, b"first", b"second")
+    files: list[Any] = [("/f", first, WHEN, None), ("/F", second, WHEN, None)]
+    assert dict(account.commit_files(files)) == {0: True, 1: True}
+    assert emulator.control.read("/f") == b"second"
+    assert len(account.versions("/f")) == 2
+
+
 def test_what_has_expired_is_told_from_what_was_committed(emulator: Emulator, account: DropboxFS) -> None:
     """Equal content that was there before does not count: its time is another."""
     emulator.control.write("/f", b"content", 1_500_000_000)

@@ -124,7 +124,7 @@ def test_a_change_of_what_is_gone_is_told_at_once(filesystem: BulkFS, begin: Beg
     change(serving, "/f", b"ab")
     filesystem.remove("/f")
     deliver(serving)
-    assert [pending.failed for pending in serving.pending()] == [True]
+    assert [(pending.failed, pending.attempts) for pending in serving.pending()] == [(True, 1)]
     assert not filesystem.exists("/f")
 
 
