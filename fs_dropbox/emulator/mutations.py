@@ -77,7 +77,8 @@ def commit(view: View, info: CommitInfo, content: Incoming) -> File:
                 view.state.set_name(existing, name)
             return existing
         if existing is not None or (info.mode == "update" and info.strict_conflict):
-            name = numbered_name(target.folder, name, conflicted=info.mode == "update")
+            label = conflict_label(view) if info.mode == "update" else ""
+            name = numbered_name(target.folder, name, label=label)
         folder = make_parents(view, target)
         return view.state.add_file(folder, name, content.hash, content.size, modified)
     finally:
@@ -277,12 +278,18 @@ def _is_too_new(view: View, source: Entry) -> bool:
     return bool(seconds and view.state.clock() - source.extra.get("created_at", 0.0) < seconds)
 
 
-def numbered_name(folder: Folder, name: str, *, is_folder: bool = False, conflicted: bool = False) -> str:
-    """Return the first name with a number (or "conflicted copy") that the folder does not have yet."""
-    base = " (conflicted copy{})" if conflicted else " ({})"
+def conflict_label(view: View) -> str:
+    """Return what tells a file that lost a conflict from the one that won it."""
+    return f"{view.account.display_name}'s conflicted copy" if view.account is not None else "conflicted copy"
+
+
+def numbered_name(folder: Folder, name: str, *, is_folder: bool = False, label: str = "") -> str:
+    """Return the first name with a number, or with a label, that the folder does not have yet."""
     for number in count(1):
-        label = base.format(f" {number}" if number > 1 else "") if conflicted else base.format(number)
-        candidate = with_suffix(name, label, is_folder=is_folder)
+        words = [label] if label else []
+        if number > 1 or not label:
+            words.append(str(number))
+        candidate = with_suffix(name, f" ({' '.join(words)})", is_folder=is_folder)
         if fold(candidate) not in folder.inner.children:
             return candidate
     raise AssertionError

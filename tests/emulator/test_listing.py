@@ -126,6 +126,27 @@ def test_cursors_keep_to_their_folder_and_depth(api: Api) -> None:
     assert paths(api.news(flat)[0]) == ["/a/sub"]
 
 
+def test_a_file_in_place_of_a_folder_follows_its_deletion(api: Api) -> None:
+    """A client that drops nothing for a file has heard of all that went with the folder."""
+    api.put("/x/sub/file", b"1")
+    api.put("/y", b"1")
+    cursor = latest(api, recursive=True)
+    for path in ("/x", "/y"):
+        api.emulator.control.delete(path)
+        api.put(path, b"2")
+    news = [(entry[".tag"], entry["path_lower"]) for entry in api.news(cursor)[0]]
+    assert news == [("deleted", "/x"), ("file", "/x"), ("file", "/y")]
+
+
+def test_another_case_of_a_folder_is_news_of_all_below(api: Api) -> None:
+    api.put("/folder/Sub/file", b"1")
+    cursor = latest(api, recursive=True)
+    arg = {"from_path": "/folder", "to_path": "/FOLDER", "autorename": True}
+    api.ok(api.rpc("files/move_v2", arg))
+    shown = [entry["path_display"] for entry in api.news(cursor)[0]]
+    assert shown == ["/FOLDER", "/FOLDER/Sub", "/FOLDER/Sub/file"]
+
+
 def test_delta_pages(api: Api) -> None:
     cursor = latest(api, recursive=True, limit=10)
     for number in range(35):

@@ -91,7 +91,9 @@ def test_autorename_counts_from_one(api: Api) -> None:
     assert api.put("/a.tar.gz", b"1", autorename=True)["name"] == "a.tar (1).gz"
     assert api.put("/a.tar.gz", b"2", autorename=True)["name"] == "a.tar (2).gz"
     update = {".tag": "update", "update": "0123456789"}
-    assert api.put("/a.tar.gz", b"3", update, autorename=True)["name"] == "a.tar (conflicted copy).gz"
+    assert api.put("/a.tar.gz", b"3", update, autorename=True)["name"] == "a.tar (Ann Example's conflicted copy).gz"
+    again = api.put("/a.tar.gz", b"4", update, autorename=True)["name"]
+    assert again == "a.tar (Ann Example's conflicted copy 2).gz"
     assert api.put("/a.tar.gz", b"0", autorename=True)["name"] == "a.tar.gz"
 
 
