@@ -295,6 +295,15 @@ def test_many_removed_folders_stay_removed(cache: MetadataCache) -> None:
         assert cache.get(f"/{number}/x") in (None, ABSENT)
 
 
+def test_in_more_folders_than_are_remembered_what_is_removed_stays_removed() -> None:
+    cache = followed_cache(max_entries=50)
+    for number in range(300):
+        cache.put(file(f"/{number}/x"), cache.epoch())
+        assert cache.get(f"/{number}/x") == file(f"/{number}/x")
+        cache.apply(gone(f"/{number}"))
+        assert cache.get(f"/{number}/x") in (None, ABSENT)
+
+
 def test_an_own_creation_is_denied_by_no_listing_from_before_though_a_folder_above_is_known(
     cache: MetadataCache,
 ) -> None:
