@@ -248,11 +248,8 @@ def code_problem(text: str, login: Login) -> str | None:
             "this is an access token, which expires in four hours: the consent page shows a code that does not begin "
             "with sl."
         )
-    if text in (login.app_key, login.app_secret):
-        return "this is the app's key or secret, not the code that the consent page shows"
-    if not text or not re.fullmatch(r"[\w.~+/=-]+", text):
-        return "this is no code: copy what the consent page shows at its end, and nothing else"
-    return None
+    own = "this is the app's key or secret, not the code that the consent page shows"
+    return _mix_up(text, login, own, "this is no code: copy what the consent page shows at its end, and nothing else")
 
 
 def token_problem(text: str, login: Login) -> str | None:
@@ -262,11 +259,15 @@ def token_problem(text: str, login: Login) -> str | None:
             "this is an access token (it begins with sl.), which expires in four hours; the App Console makes those: "
             "fs-dropbox login (without --token) gets a refresh token, which lasts"
         )
+    own = "this is the app's key or secret, not a refresh token"
+    return _mix_up(text, login, own, "this is no refresh token: it has letters, digits, - and _ only")
+
+
+def _mix_up(text: str, login: Login, own: str, other: str) -> str | None:
+    """Return `own` for the app's own key or secret, `other` for what no code and no token looks like."""
     if text in (login.app_key, login.app_secret):
-        return "this is the app's key or secret, not a refresh token"
-    if not text or not re.fullmatch(r"[\w.~+/=-]+", text):
-        return "this is no refresh token: it has letters, digits, - and _ only"
-    return None
+        return own
+    return None if re.fullmatch(r"[\w.~+/=-]+", text) else other
 
 
 def code_in(text: str, login: Login) -> str:

@@ -108,13 +108,11 @@ def hash_file(place: Place, *, stop: threading.Event | None = None) -> str:
     return content_hash.hexdigest()
 
 
-def write_stream(
-    stream: IO[bytes], target: Place, *, advanced: Advanced | None = None, stop: threading.Event | None = None
-) -> int:
+def write_stream(stream: IO[bytes], target: Place, *, advanced: Advanced | None = None) -> int:
     """Write what a stream yields until its end as one file; return the bytes written."""
     written = 0
     with _open_target(target, None) as write:
-        for chunk in _chunks(stream, stop):
+        for chunk in _chunks(stream, None):
             write(chunk)
             written += len(chunk)
             if advanced is not None:

@@ -7,6 +7,7 @@ listing, and cost nothing until somebody enters them by name.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from typing import Final, NamedTuple, Protocol
 
 import fs.errors
@@ -65,8 +66,8 @@ def refuse_change(path: str) -> None:
         raise path_error(fs.errors.ResourceReadOnly, path, f"nothing can be changed in {place.view}")
 
 
-class Versions:
-    """`.versions`: the folders as they are, each file a folder of its versions. `path/<when stored>_<rev>.<ext>`."""
+class _PastView(ABC):
+    """What `.versions` and `.deleted` have in common: a folder of its own in every folder that is there."""
 
     def __init__(self, catalog: Catalog, history: History, documents: Documents) -> None:
         self._catalog = catalog
@@ -75,8 +76,18 @@ class Versions:
 
     def find(self, place: Place) -> Present | None:
         if place.below == "/":
-            return _view_folder(self._catalog, place)
-        real = _real(place)
+            return _folder(place.view) if isinstance(self._catalog.find(place.folder), FolderEntry) else None
+        return self._find(_real(place))
+
+    @abstractmethod
+    def _find(self, real: str) -> Present | None:
+        """Return what the view shows for this path of the account."""
+
+
+class Versions(_PastView):
+    """`.versions`: the folders as they are, each file a folder of its versions. `path/<when stored>_<rev>.<ext>`."""
+
+    def _find(self, real: str) -> Present | None:
         if _VERSION.fullmatch(paths.name(real)):
             key = paths.key(paths.name(real))
             return next((each for each in self._versions(dirname(real)) if paths.key(each.name) == key), None)
@@ -117,18 +128,10 @@ class Versions:
         return entry._replace(name=f"{stored}.{extension}" if extension else stored)
 
 
-class Deleted:
+class Deleted(_PastView):
     """`.deleted`: the folders as they are, and in them what was deleted there: each file its last revision."""
 
-    def __init__(self, catalog: Catalog, history: History, documents: Documents) -> None:
-        self._catalog = catalog
-        self._history = history
-        self._documents = documents
-
-    def find(self, place: Place) -> Present | None:
-        if place.below == "/":
-            return _view_folder(self._catalog, place)
-        real = _real(place)
+    def _find(self, real: str) -> Present | None:
         entry = self._catalog.find(real)
         if entry is not None:
             return entry if isinstance(entry, FolderEntry) else None
@@ -159,10 +162,6 @@ class Deleted:
 
 def _real(place: Place) -> str:
     return str(combine(place.folder, place.below.lstrip("/"))) if place.below != "/" else place.folder
-
-
-def _view_folder(catalog: Catalog, place: Place) -> FolderEntry | None:
-    return _folder(place.view) if isinstance(catalog.find(place.folder), FolderEntry) else None
 
 
 def _folder(name: str) -> FolderEntry:
