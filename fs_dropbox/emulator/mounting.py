@@ -14,7 +14,7 @@ DISSOLVED = "dissolved"  # the kind of a namespace that is no more; its revision
 
 def free_name(folder: Folder, name: str) -> str:
     """Return the name, or the first of "name (1)", "name (2)"… that the folder does not have yet."""
-    return numbered_name(folder, name, is_folder=True) if fold(name) in folder.inner.children else name
+    return numbered_name(folder, name) if fold(name) in folder.inner.children else name
 
 
 def home_of(service: Service, account: Account) -> Namespace:

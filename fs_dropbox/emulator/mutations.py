@@ -139,7 +139,7 @@ def create_folder(view: View, path: str, *, autorename: bool = False) -> Folder:
     if target.existing is not None:
         if not autorename:
             raise conflict("folder" if isinstance(target.existing, Folder) else "file")
-        name = numbered_name(target.folder, name, is_folder=True)
+        name = numbered_name(target.folder, name)
     return view.state.add_folder(make_parents(view, target), name)
 
 
@@ -202,7 +202,7 @@ def relocate(
     if target.existing is not None:
         if not autorename:
             raise conflict("folder" if isinstance(target.existing, Folder) else "file")
-        name = numbered_name(target.folder, name, is_folder=isinstance(source, Folder))
+        name = numbered_name(target.folder, name)
     check_subtree(view, source)
     owners = {source.namespace.owner, target.namespace.owner} - {None}  # nobody owns what is the team's
     if move and len(owners) > 1 and not may_change_owner:
@@ -260,7 +260,7 @@ def _move_onto_itself(view: View, source: Entry, name: str, *, move: bool, autor
         if not autorename:
             raise conflict(kind)
         assert source.parent is not None
-        free = numbered_name(source.parent, name, is_folder=kind == "folder")
+        free = numbered_name(source.parent, name)
         return view.state.duplicate(source, source.parent, free)
     if source.name == name:
         raise RouteError("duplicated_or_nested_paths")
@@ -283,13 +283,13 @@ def conflict_label(view: View) -> str:
     return f"{view.account.display_name}'s conflicted copy" if view.account is not None else "conflicted copy"
 
 
-def numbered_name(folder: Folder, name: str, *, is_folder: bool = False, label: str = "") -> str:
+def numbered_name(folder: Folder, name: str, *, label: str = "") -> str:
     """Return the first name with a number, or with a label, that the folder does not have yet."""
     for number in count(1):
         words = [label] if label else []
         if number > 1 or not label:
             words.append(str(number))
-        candidate = with_suffix(name, f" ({' '.join(words)})", is_folder=is_folder)
+        candidate = with_suffix(name, f" ({' '.join(words)})")
         if fold(candidate) not in folder.inner.children:
             return candidate
     raise AssertionError

@@ -67,9 +67,9 @@ def _is_malformed(component: str, astral: bool) -> bool:
     return len(component) > MAX_NAME_UNITS
 
 
-def with_suffix(name: str, suffix: str, *, is_folder: bool = False) -> str:
-    """Return "report (1).txt" for "report.txt" and " (1)"; folders get the suffix at the very end."""
+def with_suffix(name: str, suffix: str) -> str:
+    """Return "report (1).txt" for "report.txt" and " (1)", whether it names a file or a folder."""
     stem, dot, extension = name.rpartition(".")
-    if is_folder or not dot or not stem:
+    if not dot or not stem:
         return name + suffix
     return f"{stem}{suffix}.{extension}"

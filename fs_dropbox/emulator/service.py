@@ -90,7 +90,7 @@ class Service:
     def _mount_app_folder(self, account: Account, namespace: Namespace) -> None:
         view = self.view(account)
         target = view.target(f"/Apps/{namespace.name}")
-        name = target.name if target.existing is None else numbered_name(target.folder, target.name, is_folder=True)
+        name = target.name if target.existing is None else numbered_name(target.folder, target.name)
         self.state.mount(namespace, make_parents(view, target), name)
 
     def stop(self) -> None:

@@ -55,6 +55,9 @@ def test_create_folder(api: Api) -> None:
     assert bare(error_of(again)) == "path/conflict/folder"
     renamed = api.ok(api.rpc("files/create_folder_v2", {"path": "/a/b/c", "autorename": True}))
     assert renamed["metadata"]["name"] == "c (1)"
+    api.put("/file.txt", b"x")
+    dotted = api.ok(api.rpc("files/create_folder_v2", {"path": "/file.txt", "autorename": True}))
+    assert dotted["metadata"]["name"] == "file (1).txt"
     api.put("/file", b"x")
     assert bare(error_of(api.rpc("files/create_folder_v2", {"path": "/file"}))) == "path/conflict/file"
     assert bare(error_of(api.rpc("files/create_folder_v2", {"path": "/file/a"}))) == "path/conflict/file_ancestor"
