@@ -84,10 +84,10 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = ""
     host_keys: Annotated[
         tuple[str, ...],
-        Meta(description="Host key files; none for host_key_ed25519 in the state folder, made when missing."),
+        Meta(description="Host key files; none for those in the state folder, made when missing."),
     ] = ()
     compatible_algorithms: Annotated[
-        bool, Meta(description="Also offer NIST curves and 2048-bit groups, for older devices.")
+        bool, Meta(description="Also offer NIST curves, 2048-bit groups, ECDSA and RSA host keys, for older clients.")
     ] = False
     strict_algorithms: Annotated[
         bool, Meta(description="Offer post-quantum key exchange and authenticated encryption alone.")

@@ -1,4 +1,4 @@
-"""The server's host key: loaded, or made on first start, readable by its owner alone. Knows nothing else."""
+"""The server's host keys: loaded, or made on first start, readable by their owner alone. Knows nothing else."""
 
 from __future__ import annotations
 
@@ -7,20 +7,31 @@ import os
 import stat
 import tempfile
 from pathlib import Path
+from typing import Final
 
 import paramiko
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_curve_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+MODERN: Final = "ed25519"
+COMPATIBLE: Final = (MODERN, "ecdsa", "rsa")
+"""Kinds of keys that clients of the 2010s know: JSch verifies no Ed25519, phpseclib signs with RSA only beside RSA."""
+
+_RSA_BITS = 3072
 
 
 class HostKeyError(Exception):
     """The host key cannot be used; the text is one line that says why and what to do."""
 
 
-def load_or_create_host_key(path: Path) -> paramiko.PKey:
-    """Return the key in the file, which is made first (Ed25519, mode 0600) where there is none."""
+def load_or_create_host_key(path: Path, kind: str = MODERN) -> paramiko.PKey:
+    """Return the key in the file, which is made first (of this kind, mode 0600) where there is none."""
     if not path.exists():
-        create_private_file(path, _new_key())
+        create_private_file(path, _new_key(kind))
     return load_host_key(path)
 
 
@@ -58,5 +69,12 @@ def create_private_file(path: Path, content: bytes) -> None:
         raise HostKeyError(f"{path}: cannot be made: {reason}; choose another folder with --state-folder") from error
 
 
-def _new_key() -> bytes:
-    return Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+def _new_key(kind: str) -> bytes:
+    key: Ed25519PrivateKey | EllipticCurvePrivateKey | RSAPrivateKey
+    if kind == "ecdsa":
+        key = generate_curve_key(SECP256R1())
+    elif kind == "rsa":
+        key = generate_rsa_key(public_exponent=65537, key_size=_RSA_BITS)
+    else:
+        key = Ed25519PrivateKey.generate()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())

@@ -22,7 +22,7 @@ from sftp_gateway import inspection
 from sftp_gateway.accepting import Acceptor
 from sftp_gateway.config import ConfigError, GatewayConfig
 from sftp_gateway.gatekeeper import Register
-from sftp_gateway.hostkey import HostKeyError, load_host_key, load_or_create_host_key
+from sftp_gateway.hostkey import COMPATIBLE, MODERN, HostKeyError, load_host_key, load_or_create_host_key
 from sftp_gateway.journal import Totals
 from sftp_gateway.journals import Journals
 from sftp_gateway.keeper import Keeper
@@ -62,11 +62,12 @@ class Crew:
 
 
 def load_host_keys(config: GatewayConfig) -> list[paramiko.PKey]:
-    """Return the configured host keys, or the one in the state folder, made where it is missing."""
+    """Return the configured host keys, or those in the state folder, made where they are missing."""
     try:
         if config.host_keys:
             return [load_host_key(Path(path).expanduser()) for path in config.host_keys]
-        return [load_or_create_host_key(config.state_path / "host_key_ed25519")]
+        kinds = COMPATIBLE if config.compatible_algorithms else (MODERN,)
+        return [load_or_create_host_key(config.state_path / f"host_key_{kind}", kind) for kind in kinds]
     except HostKeyError as error:
         raise GatewayError(str(error)) from error
 

@@ -99,6 +99,26 @@ def test_another_implementation_agrees_on_the_keys(start_gateway: StartGateway, 
     assert asyncio.run(look()) == 500_000
 
 
+@pytest.mark.parametrize("algorithm", ["ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512", "rsa-sha2-256"])
+def test_clients_that_verify_one_kind_of_host_key_alone(start_gateway: StartGateway, algorithm: str) -> None:
+    """JSch 0.1.55 verifies ECDSA and no Ed25519, others RSA alone."""
+    gateway = start_gateway(compatible_algorithms=True)
+    host, port = gateway.address
+
+    async def look() -> str:
+        async with asyncssh.connect(
+            host, port, username="ann", password=PASSWORD, known_hosts=None, config=None,
+            client_keys=None, agent_path=None, server_host_key_algs=[algorithm],
+        ) as connection:  # fmt: skip
+            key = connection.get_server_host_key()
+            assert key is not None
+            return key.get_fingerprint()
+
+    shown = {text.split()[1] for text in gateway.fingerprints}
+    assert len(shown) == 3
+    assert asyncio.run(look()) in shown
+
+
 @pytest.mark.parametrize("kind", [Group14, Group16])
 def test_older_exchanges_are_as_cheap_as_is_safe(kind: type[Group14]) -> None:
     """Clients can ask for them without computing anything: see CVE-2002-20001."""

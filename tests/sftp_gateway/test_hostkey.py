@@ -20,6 +20,15 @@ def test_first_start_makes_a_key_that_only_its_owner_reads(tmp_path: Path) -> No
     assert [entry.name for entry in path.parent.iterdir()] == ["host_key"]
 
 
+@pytest.mark.parametrize(("kind", "name"), [("ecdsa", "ecdsa-sha2-nistp256"), ("rsa", "ssh-rsa")])
+def test_keys_for_older_clients(tmp_path: Path, kind: str, name: str) -> None:
+    path = tmp_path / "host_key"
+    key = load_or_create_host_key(path, kind)
+    assert key.get_name() == name
+    assert load_or_create_host_key(path, kind).fingerprint == key.fingerprint
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 def test_second_start_finds_the_same_key(tmp_path: Path) -> None:
     path = tmp_path / "host_key"
     assert load_or_create_host_key(path).fingerprint == load_or_create_host_key(path).fingerprint

@@ -92,8 +92,9 @@ def test_only_modern_algorithms_are_offered(start_gateway: StartGateway) -> None
 
 
 def test_older_devices_can_be_let_in(start_gateway: StartGateway) -> None:
-    kex, _, _, _, macs, _ = lists_offered(start_gateway(compatible_algorithms=True), b"SSH-2.0-test")
+    kex, keys, _, _, macs, _ = lists_offered(start_gateway(compatible_algorithms=True), b"SSH-2.0-test")
     assert "ecdh-sha2-nistp256" in kex
+    assert set(keys) == {"ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512", "rsa-sha2-256"}
     assert "hmac-sha2-256" in macs
     assert not [name for name in (*kex, *macs) if "sha1" in name or "md5" in name]
 
