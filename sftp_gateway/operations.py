@@ -293,7 +293,8 @@ class Operations:
         return handle
 
     def _keep(self, request_id: int, handle: Handle) -> bytes:
-        handle.id = b"%x" % next(self._numbers)  # as text: russh (Tabby) loses handles that are not UTF-8
+        number = next(self._numbers)  # as four bytes of ASCII: russh (Tabby) loses handles that are not UTF-8
+        handle.id = bytes(number >> shift & 127 for shift in (21, 14, 7, 0))
         self.handles[handle.id] = handle
         return packets.handle(request_id, handle.id)
 
