@@ -11,6 +11,7 @@ import pytest
 
 from fs_dropbox.cache import ABSENT, UNFOLLOWED_SECONDS, MetadataCache
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
+from fs_dropbox.known import says_same
 from fs_dropbox.single_flight import SingleFlight
 from tests.waiting import DEADLINE_SECONDS, eventually
 
@@ -244,6 +245,19 @@ def test_the_echo_of_an_own_change_changes_nothing(cache: MetadataCache) -> None
     assert cache.listing("") == [file("/a", "222222222"), folder("/d")]
     cache.hear([file("/A", "222222222")], epoch)  # but this is a rename
     assert cache.get("/a") is None
+
+
+def test_only_the_very_same_is_an_echo() -> None:
+    assert says_same(file("/a"), file("/a"))
+    assert says_same(folder("/a"), folder("/a"))
+    assert says_same(ABSENT, gone("/a"))
+    others: list[Any] = [file("/a", "2222222222"), file("/A"), folder("/a"), gone("/a")]
+    assert not any(says_same(file("/a"), other) for other in others)
+    assert not any(says_same(None, other) for other in (file("/a"), folder("/a"), gone("/a")))
+    assert not says_same(ABSENT, file("/a"))
+    assert not says_same(folder("/a"), folder("/a")._replace(id="id:made anew"))
+    assert not says_same(folder("/a"), folder("/A"))
+    assert not says_same(folder("/a"), gone("/a"))
 
 
 def test_a_folder_of_our_own_is_empty_unless_something_was_heard_of_it(cache: MetadataCache) -> None:

@@ -369,6 +369,86 @@ def test_a_subscriber_that_wants_to_exit_does_not_end_the_feed(
     assert "a subscriber of the change feed failed" in caplog.text
 
 
+def test_only_what_was_asked_for_since_the_cursor_is_followed(journal: Journal) -> None:
+    """What has changed before the cursor was taken, the feed never tells."""
+    cache = MetadataCache(ttl_seconds=-1.0)
+    feed = ChangeFeed(journal, cache)
+    latest_cursor = journal.latest_cursor
+    cache.put(file("/before"), cache.epoch())
+
+    def latest(path: str, recursive: bool = True) -> str:
+        cache.put(file("/while"), cache.epoch())
+        return latest_cursor(path, recursive)
+
+    journal.latest_cursor = latest  # type: ignore[method-assign]
+    feed.start()
+    try:
+        assert feed.wait_live(DEADLINE_SECONDS)
+        cache.put(file("/since"), cache.epoch())
+        assert [cache.get(key) for key in ("/before", "/while", "/since")] == [None, None, file("/since")]
+    finally:
+        feed.stop()
+
+
+def test_a_feed_that_was_down_is_live_once_it_has_caught_up(journal: Journal, feed: ChangeFeed) -> None:
+    live: list[bool] = []
+    list_folder_continue = journal.list_folder_continue
+
+    def listed(cursor: str) -> Page:
+        live.append(feed.is_live)
+        return list_folder_continue(cursor)
+
+    journal.list_folder_continue = listed  # type: ignore[method-assign]
+    journal.fail("longpoll", TransportError("reset"))
+    journal.add(file("/a"))
+    eventually(lambda: feed.is_live and live)
+    assert not live[0]
+
+
+def test_a_tree_that_is_no_longer_ours_is_followed_no_longer(
+    journal: Journal, cache: MetadataCache, feed: ChangeFeed
+) -> None:
+    cache.put(file("/theirs"), cache.epoch())
+    feed.renew()
+    assert journal.interrupted.is_set(), "it waits for what happens in the old one"
+    assert cache.get("/theirs") is None
+    eventually(lambda: feed.is_live)
+    assert journal.cursors_taken == 2
+
+
+def test_a_page_that_was_asked_for_before_an_own_change_does_not_undo_it(
+    journal: Journal, cache: MetadataCache, feed: ChangeFeed
+) -> None:
+    list_folder_continue = journal.list_folder_continue
+
+    def listed(cursor: str) -> Page:
+        page = list_folder_continue(cursor)
+        cache.apply(file("/a", "2222222222"), since=cache.epoch())
+        return page
+
+    journal.list_folder_continue = listed  # type: ignore[method-assign]
+    journal.add(file("/a"), file("/b"))
+    eventually(lambda: cache.get("/b") == file("/b"))
+    assert cache.get("/a") is None, "nobody knows which of the two was first"
+
+
+def test_a_stand_in_that_does_not_wait_is_asked_seldom(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "REST_SECONDS", 0.2)
+
+    def longpoll(cursor: str, timeout_seconds: int, stop: Flag) -> Longpoll:
+        journal.polls.append(time.monotonic())
+        return Longpoll(False, 0.0)
+
+    journal.longpoll = longpoll  # type: ignore[method-assign]
+    feed = ChangeFeed(journal, MetadataCache())
+    feed.start()
+    try:
+        eventually(lambda: len(journal.polls) >= 4)
+    finally:
+        feed.stop()
+    assert journal.polls[3] - journal.polls[0] > 0.5
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_feed_that_ends_does_not_seem_to_be_live(journal: Journal, feed: ChangeFeed) -> None:
     journal.fail("longpoll", GeneratorExit())  # type: ignore[arg-type]
