@@ -72,7 +72,7 @@ class Caller:
         self._clock = clock or SystemClock()
         self._transport = Transport(api_host=api_host, ca_certs=ca_certs)
         self._tokens = TokenSource(credentials, self._post_form, now=self._clock.monotonic)
-        self.governor = _governor(f"{api_host} {credentials.fingerprint()}")
+        self.governor = _governor(f"{self._transport.api_host} {credentials.fingerprint()}")
         self._retry = Retry(policy, self.governor, clock=self._clock)
         self.on_root_change: Callable[[], None] = lambda: None  # called by the thread that learns of it
         self._current = threading.local()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LONGPOLL_SECONDS: Final = 30  # the least that Dropbox takes; it adds up to 90 s of its own
 PAUSES_SECONDS: Final = (1.0, 2.0, 5.0, 15.0, 60.0)  # after failures in a row
 REST_SECONDS: Final = 1.0  # between two looks at the journal: every own change ends the longpoll, too
+HASTE_SECONDS: Final = 1.0  # of a longpoll's time: clocks differ, and rounding does
 OWN_RESTS: Final = 3  # of these after a look that told of own changes alone
 STOP_SECONDS: Final = 2.0
 
@@ -175,10 +176,10 @@ class ChangeFeed:
             self._set_live(True)
         asked_at = time.monotonic()
         poll = self._client.longpoll(self._cursor, LONGPOLL_SECONDS, _Either(self._stop, self._is_outdated))
-        if not poll.changes:  # a stand-in may answer at once
-            self._stop.wait(max(0.0, asked_at + REST_SECONDS - time.monotonic()))
+        # Dropbox says that there is nothing new once the time is over; a stand-in that does so before has not waited.
+        is_hasty = time.monotonic() < asked_at + LONGPOLL_SECONDS - HASTE_SECONDS and not self._is_outdated.is_set()
         rest = self._looked_at + self._rests * REST_SECONDS - time.monotonic()
-        if poll.changes and not self._stop.wait(max(0.0, rest)):
+        if (poll.changes or is_hasty) and not self._stop.wait(max(0.0, rest)):
             self._looked_at = time.monotonic()
             self._rests = 1 if self._drain() else OWN_RESTS
         if poll.backoff_seconds:

@@ -32,7 +32,7 @@ TransportKind: TypeAlias = Literal[
 
 TRANSPORT_REASONS: Final[dict[TransportKind, str]] = {
     "connect": "Dropbox cannot be reached",
-    "tls": "no secure connection to Dropbox: its certificate could not be verified",
+    "tls": "no secure connection to Dropbox",
     "trust": "no secure connection to Dropbox: the CA certificates cannot be read",
     "proxy": "the proxy in front of Dropbox cannot be reached or refused the connection",
     "timeout": "Dropbox did not answer in time",

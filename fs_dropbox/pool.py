@@ -1,15 +1,15 @@
-"""The HTTP connections to Dropbox: where they go, whom they trust, and how a request under way is broken off."""
+"""The HTTP connections to Dropbox: whom they trust, which way they take, and how a request under way is broken off."""
 
 from __future__ import annotations
 
 import os
-import re
 import socket
 import ssl
 import threading
 import weakref
+from collections.abc import Iterable
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import requests
 import requests.adapters
@@ -21,7 +21,6 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from fs_dropbox.dialing import Dial, Resolver
 from fs_dropbox.errors import TransportError
 from fs_dropbox.retry import Waiter
-from fs_dropbox.routes import STAND_IN
 
 CONNECT_SECONDS: Final = 15.0
 HTTPS_PORT: Final = 443
@@ -130,7 +129,7 @@ class Tracked(urllib3.connection.HTTPConnection):
         dial, sock = self._dial, self.sock
         if dial is not None:
             dial.break_off()
-        if sock is None:
+        if not isinstance(sock, socket.socket):  # there is none, or what tests put in its place
             return
         try:
             # Not SSLSocket.shutdown, which takes the TLS state away from under the reader.
@@ -184,16 +183,16 @@ class _Adapter(requests.adapters.HTTPAdapter):
 class Session(requests.Session):
     """The requests.Session that the SDK sends through.
 
-    Sends every host's requests to `host` when one is given (without TLS to "http://host:port"), never follows
-    redirects, reads no netrc, and notes the answer for its thread before the SDK looks at it. The environment's
-    HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE and SSL_CERT_FILE have their usual meaning.
+    Speaks no TLS to `plain_hosts`, never follows redirects, reads no netrc, and notes the answer for its thread before
+    the SDK looks at it. The environment's HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE and SSL_CERT_FILE
+    have their usual meaning.
     """
 
-    def __init__(self, activity: Activity, *, host: str | None, ca_certs: str | None, size: int) -> None:
+    def __init__(self, activity: Activity, *, plain_hosts: Iterable[str], ca_certs: str | None, size: int) -> None:
         super().__init__()
         self.connections = Connections(activity)
         self._activity = activity
-        self._address = _address(host) if host is not None else {}
+        self._plain = tuple(f"https://{host}/" for host in plain_hosts)
         self._settings: dict[str, dict[str, Any]] = {}  # by host; made again rather than locked
         self.auth = _leave_as_it_is
         adapter = _Adapter(self.connections, _tls_context(ca_certs), size)
@@ -210,8 +209,8 @@ class Session(requests.Session):
         return {**settings, "stream": self.stream if stream is None else stream}
 
     def request(self, method: str, url: str, **others: Any) -> requests.Response:  # type: ignore[override]
-        if self._address:
-            url = urlunsplit(urlsplit(url)._replace(**self._address))
+        if url.startswith(self._plain):
+            url = url.replace("https", "http", 1)
         activity = self._activity
         activity.response = None
         activity.was_sent = False
@@ -221,14 +220,6 @@ class Session(requests.Session):
         if kind in JSON_TYPES or response.status_code == 200:
             response.headers["content-type"] = JSON_TYPES[0]  # the SDK takes this spelling alone; what it is shows
         return response
-
-
-def _address(host: str) -> dict[str, str]:
-    """Return the parts of a URL that lead to a host ("host:port", or with http:// or https:// before); ValueError."""
-    match = re.fullmatch(STAND_IN, host)
-    if match is None:
-        raise ValueError("api_host is a host, host:port, or http://host:port for a stand-in without TLS")
-    return {"scheme": match["scheme"] or "https", "netloc": match["netloc"]}
 
 
 def _place(host: str, port: int | None) -> str:

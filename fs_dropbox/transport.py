@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +16,9 @@ from typing import Any, Final, Literal
 
 import dropbox
 import requests
+import urllib3
 import urllib3.exceptions
+from dropbox import dropbox_client
 from dropbox import session as sdk_session
 from dropbox.dropbox_client import RouteErrorResult
 from dropbox.exceptions import DropboxException
@@ -24,7 +28,15 @@ from fs_dropbox._version import __version__
 from fs_dropbox.errors import ApiError, AuthError, TransportError, TransportKind, tags
 from fs_dropbox.pool import CONNECT_SECONDS, Activity, Session, Tracked
 from fs_dropbox.retry import Waiter
+from fs_dropbox.routes import STAND_IN
 
+# Dropbox's hosts: what the SDK calls them, the variables that say where they are, and what it has made of these.
+_HOSTS: Final = (
+    ("api", "DROPBOX_API_HOST", "API_HOST"),
+    ("content", "DROPBOX_API_CONTENT_HOST", "API_CONTENT_HOST"),
+    ("notify", "DROPBOX_API_NOTIFY_HOST", "API_NOTIFICATION_HOST"),
+)
+_DOMAINS: Final = ("DROPBOX_API_DOMAIN", "DROPBOX_DOMAIN")
 # What the SDK lets through where the answer is not one that it knows.
 _SDK_ERRORS: Final = (
     DropboxException,
@@ -43,6 +55,8 @@ _BAD_PROXIES: Final = (
     urllib3.exceptions.LocationValueError,
     urllib3.exceptions.ProxySchemeUnknown,
 )
+# What OpenSSL says of answers that are no TLS, in the words of its versions.
+_NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"})
 # More than there are threads: urllib3 throws away, with a warning, what has no place in its pool.
 _POOL_SIZE: Final = 256
 
@@ -69,7 +83,9 @@ class Transport:
 
     def __init__(self, *, api_host: str | None, ca_certs: str | None) -> None:
         self._activity = Activity()
-        self._session = Session(self._activity, host=api_host, ca_certs=ca_certs, size=_POOL_SIZE)
+        hosts = _hosts(api_host)
+        plain_hosts = [host for scheme, host in hosts.values() if scheme == "http"]
+        self._session = Session(self._activity, plain_hosts=plain_hosts, ca_certs=ca_certs, size=_POOL_SIZE)
         self._sdk = dropbox.Dropbox(
             # Every call brings its own header: the SDK's token is one for all threads and refreshed without a lock.
             oauth2_access_token="unused",
@@ -78,6 +94,8 @@ class Transport:
             max_retries_on_rate_limit=0,
             user_agent=f"fs-dropbox/{__version__}",
         )
+        self._sdk._host_map = {name: host for name, (_, host) in hosts.items()}
+        self.api_host = hosts["api"][1]
 
     def exchange(
         self,
@@ -126,7 +144,7 @@ class Transport:
     ) -> tuple[int, dict[str, Any]]:
         """Post a form to the API host; returns status and answer of what is neither 429 nor 5xx."""
         self._activity.waiter = waiter
-        url = f"https://{sdk_session.API_HOST}/{path}"
+        url = f"https://{self.api_host}/{path}"
         try:
             response = self._session.post(url, data=dict(form), timeout=(min(CONNECT_SECONDS, seconds), seconds))
         except TransportError as error:
@@ -154,9 +172,12 @@ class Transport:
         """Return the next bytes of a download's body, at most `size`, none at its end; raises TransportError."""
         assert answer.response is not None
         raw = answer.response.raw
-        if isinstance(raw.connection, Tracked):
-            raw.connection.serve(waiter)
+        connection = getattr(raw, "connection", None)
+        if isinstance(connection, Tracked):
+            connection.serve(waiter)
         try:
+            if not isinstance(raw, urllib3.HTTPResponse):  # an adapter that stands in for the network
+                return bytes(raw.read(size))
             # Without decoding, urllib3 keeps no copy; what asks for ranges or counts bytes asks for "identity".
             return bytes(raw.read(size, decode_content="content-encoding" in answer.response.headers))
         except _HTTP_ERRORS as error:
@@ -222,6 +243,27 @@ class Transport:
             user_message=said.get("text", "") if isinstance(said, dict) else "",
             details=details,
         )
+
+
+def _hosts(stand_in: str | None) -> dict[str, tuple[str, str]]:
+    """Return scheme and place of each of Dropbox's hosts: one stand-in for them all, else what the SDK's variables say.
+
+    The SDK reads these once, when it is imported; here they count when a filesystem is opened. Raises ValueError.
+    """
+    if stand_in is not None:
+        match = re.fullmatch(STAND_IN, stand_in)
+        if match is None:
+            raise ValueError("api_host is a host, host:port, or http://host:port for a stand-in without TLS")
+        return dict.fromkeys((name for name, _, _ in _HOSTS), (match["scheme"] or "https", match["netloc"]))
+    domain = next(filter(None, map(os.environ.get, _DOMAINS)), None)
+    hosts = {}
+    for name, variable, constant in _HOSTS:
+        known = [f"{name}{domain}"] if domain else [getattr(each, constant) for each in (dropbox_client, sdk_session)]
+        changed = [host for host in known if host != f"{name}.dropboxapi.com"]  # by whoever has patched the SDK
+        place = os.environ.get(variable) or (changed or known)[0]
+        scheme, _, host = place.rpartition("://")
+        hosts[name] = (scheme or "https", host.rstrip("/"))
+    return hosts
 
 
 def _text(response: requests.Response) -> str:
@@ -290,7 +332,9 @@ def _detail(error: BaseException) -> str:
         return "that is no address of an HTTP proxy"
     for cause in reversed(causes):
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return cause.verify_message
+            return f"its certificate could not be verified: {cause.verify_message}"
+        if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
+            return "it speaks no TLS; the address of a stand-in that knows none begins with http://"
         if isinstance(cause, OSError) and not isinstance(cause, (requests.RequestException, ssl.SSLError)):
             text = cause.strerror or " ".join(str(each) for each in cause.args if isinstance(each, str))
             if text:

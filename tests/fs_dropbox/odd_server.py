@@ -133,7 +133,7 @@ class OddServer:
                     return {"cursor": self.remember([], "", len(self.journal), True)}
                 case "files/list_folder/longpoll":
                     at = self.cursors[arg["cursor"]][2]
-                    changes = self.changed.wait_for(lambda: len(self.journal) > at, 20)
+                    changes = "hasty" not in self.quirks and self.changed.wait_for(lambda: len(self.journal) > at, 20)
                     return {"changes": changes, **({"backoff": None} if "nulls" in self.quirks else {})}
                 case "files/upload":
                     return self.upload(arg, body)

@@ -105,7 +105,7 @@ def odd_names(odd: OddServer, name: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "quirks", [("scrambled", "nulls"), ("pages", "reset"), ("chunked",), ("strange",)], ids=" ".join
+    "quirks", [("scrambled", "nulls"), ("pages", "reset"), ("chunked",), ("strange",), ("hasty",)], ids=" ".join
 )
 def test_changes_of_others_are_heard(tmp_path: Path, quirks: tuple[str, ...]) -> None:
     odd = OddServer(*quirks)
