@@ -107,6 +107,14 @@ def test_what_is_outdated_again_before_it_is_live_is_not_waited_for(journal: Jou
     """The interruption comes while the feed waits for nothing yet."""
     feed = ChangeFeed(journal, cache)
     latest_cursor = journal.latest_cursor
+    trust, trusted = cache.trust, []  # with how many cursors it was live
+
+    def trust_and_note(live: bool) -> None:
+        if live:
+            trusted.append(journal.cursors_taken)
+        trust(live)
+
+    cache.trust = trust_and_note  # type: ignore[method-assign]
 
     def latest_and_outdated(path: str, recursive: bool = True) -> str:
         journal.latest_cursor = latest_cursor  # type: ignore[method-assign]
@@ -118,6 +126,7 @@ def test_what_is_outdated_again_before_it_is_live_is_not_waited_for(journal: Jou
     try:
         assert feed.wait_live(DEADLINE_SECONDS)
         assert journal.cursors_taken == 2
+        assert trusted == [2], "what the first cursor follows is no longer ours"
     finally:
         feed.stop()
 
