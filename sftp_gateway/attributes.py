@@ -84,6 +84,6 @@ def _date(minutes: int, now_minutes: int) -> bytes:
 
 
 def _clamp(moment: float | None) -> int:
-    if not moment:
+    if moment is None:
         return FOLDER_TIME
     return min(max(int(moment), 0), _MAX_TIME)

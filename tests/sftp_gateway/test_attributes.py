@@ -40,6 +40,7 @@ def test_names_keep_their_letters_and_sizes_their_places() -> None:
     [
         ({"basic": {"name": "f", "is_dir": False}}, False, 0, attributes.FOLDER_TIME),
         ({"basic": {"name": "f"}, "details": {"type": 1}}, True, 0, attributes.FOLDER_TIME),
+        ({"basic": {"name": "f"}, "details": {"size": 5, "modified": 0}}, False, 5, 0),
         ({"basic": {"is_dir": True}, "details": {"size": 4096, "modified": 7.9}}, True, 0, 7),
         ({"basic": {"is_dir": False}, "details": {"size": 5, "modified": 1e12}}, False, 5, 2**32 - 1),
         ({"basic": {"is_dir": False}, "details": {"size": None, "modified": -3}}, False, 0, 0),
