@@ -67,7 +67,7 @@ Environment
     epilog=LOCATIONS_HELP + "\n" + EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.version_option(__version__, prog_name=PROGRAM)
+@click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
 @click.option("-v", "--verbose", count=True, help="Log what happens to standard error; twice for every request.")
 def program(verbose: int) -> None:
     """Dropbox from the command line. Begin with: fs-dropbox login"""
