@@ -228,6 +228,7 @@ def test_check_config_says_what_is_wrong(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         f"sftp-gateway: {file}: user ann: {tmp_path}/nowhere: No such file or directory",
+        f"sftp-gateway: {file}: user ann: the environment variable NOT_THERE holds no URL",
         f"sftp-gateway: {file}: host_keys: {tmp_path}/key: there is no such file; "
         "remove the setting to have a key made",
     ]
