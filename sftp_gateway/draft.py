@@ -140,6 +140,8 @@ class Draft:
     def read(self, offset: int, size: int) -> bytes:
         """Return what the file holds now at `offset`; may fetch old content. Raises `fs.errors`, OSError."""
         with self._lock:
+            if self.state is State.ENDED:
+                raise RefusedError(self.end_reason)
             end = min(offset + size, self.size)
             base, base_size = self.base, self.base.size
             if end <= offset:

@@ -163,7 +163,7 @@ class TreeView:
 
     def open_new_at_once(self, path: str, flags: int, wished: Attributes) -> Handle | None:
         """Begin a new file if nothing has to be waited for, because it is known that nothing is there; else None."""
-        if not flags & _CREAT or flags & _READ or self._allowance is not None:
+        if not flags & _CREAT or flags & _READ or self._allowance is not None or _is_for_folders(path):
             return None
         inner = self.inner(path)
         with self.store.overlay.opening(inner, wait=False) as is_free:
@@ -229,6 +229,8 @@ class TreeView:
         self._may_change(source)
         if "/" in (normal(source), normal(target)):
             raise RefusedError("the root cannot be renamed")
+        if _is_for_folders(target) and not _is_folder(self.stat(source)):
+            self._check_folder(target)
         if self.rights is Rights.WRITE_ONLY:
             replace = replace and self.key(target) in self._own
         with self._releasing(self.inner(target)) if self.key(source) != self.key(target) else contextlib.nullcontext():
@@ -250,6 +252,8 @@ class TreeView:
             raise RefusedError("opened to be cut, but not for writing")
         if normal(path) == "/":
             raise errors.FileExpected(path)
+        if flags & _CREAT and _is_for_folders(path):
+            self._check_folder(path)
         if wished.size is not None and wished.size > self.store.quota.limit:
             raise RefusedError("the file is larger than the gateway's space for unfinished uploads")
         handle = WriteHandle(
@@ -269,6 +273,14 @@ class TreeView:
         if wished.mtime is not None:
             handle.set_modified(wished.mtime)
         return handle
+
+    def _check_folder(self, path: str) -> None:
+        """Refuse files where a directory is meant that is not there: each would replace the one before."""
+        try:
+            if not _is_folder(self.stat(path)):
+                raise errors.DirectoryExpected(path)
+        except errors.ResourceNotFound:
+            raise RefusedError("there is no such directory") from None
 
     # -- quota
 
@@ -309,6 +321,11 @@ class TreeView:
 
 def _is_folder(value: Attributes) -> bool:
     return value.permissions == attributes.FOLDER_MODE
+
+
+def _is_for_folders(path: str) -> bool:
+    """Tell whether only a directory can be called so."""
+    return path.endswith(("/", "/."))
 
 
 def normal(path: str) -> str:

@@ -478,6 +478,25 @@ def test_a_missing_source_is_told_before_a_target_that_exists(client: RawClient,
     assert filesystem.readbytes("/f") == b"content"
 
 
+@pytest.mark.parametrize("end", ["/", "/.", "//"])
+def test_no_file_takes_the_place_of_a_directory_that_is_missing(client: RawClient, filesystem: FS, end: str) -> None:
+    """`scp a b/`, then `scp c b/`, where b is missing: the second would replace the first."""
+    filesystem.writebytes("/a", b"a")
+    for flags in (W | C | T, W | C, R | W | C | X, A | C):
+        reply = client.wait(client.open(f"/b{end}", flags))
+        assert (reply.code, reply.text) == (Status.FAILURE, f"/b{end}: there is no such directory")
+    for request in (client.rename("/a", f"/b{end}"), client.posix_rename("/a", f"/b{end}")):
+        assert client.wait(request).code == Status.FAILURE
+    assert client.wait(client.open(f"/a{end}", W | C | T)).code == Status.FAILURE
+    assert filesystem.listdir("/") == ["a"]
+    assert filesystem.readbytes("/a") == b"a"
+    assert client.wait(client.mkdir(f"/b{end}")).ok
+    assert client.wait(client.open(f"/b{end}", W | C | T)).code == Status.FAILURE
+    assert client.wait(client.posix_rename("/a", f"/b{end}")).code == Status.FAILURE
+    assert client.wait(client.rename("/b", f"/c{end}")).ok
+    assert sorted(filesystem.listdir("/")) == ["a", "c"]
+
+
 def test_removing(client: RawClient, filesystem: FS) -> None:
     filesystem.makedirs("/d/sub")
     filesystem.writebytes("/d/f", b"f")

@@ -495,7 +495,7 @@ def test_who_reads_what_was_being_written_reads_nothing_else(
         assert client.wait(client.remove("/f")).ok
         if end == "made anew":
             client.put("/f", b"what is none of its business")
-    for request in (client.read(reader, 0, 10), client.fstat(reader)):
+    for request in (client.read(reader, 0, 10), client.read(reader, 99, 10), client.fstat(reader)):
         reply = client.wait(request)
         assert (reply.code, "while it was being written" in reply.text) == (Status.FAILURE, True)
 
