@@ -188,7 +188,7 @@ class _Examination:
         for key, field in fields.items():
             if default(field) is msgspec.NODEFAULT and key not in given:
                 where = self._source.place("", table, index)
-                text = f"{name}: {key} is missing; it is: {description(field)}"
+                text = f"{name}: {key} is missing; it is: {_meaning(field)}"
                 problems.append(Problem(where, text, f"{table}.{key}", name))
         self._mistakes[table] += problems
         if any(default(field) is msgspec.NODEFAULT and key not in values for key, field in fields.items()):
@@ -317,7 +317,11 @@ def _table_name(table: str, index: int, given: Mapping[str, Any]) -> str:
 
 
 def _mistake(value: Any, field: msgspec.structs.FieldInfo) -> str:
-    return f"{_complaint(value, field)}; it is: {description(field)}"
+    return f"{_complaint(value, field)}; it is: {_meaning(field)}"
+
+
+def _meaning(field: msgspec.structs.FieldInfo) -> str:
+    return description(field).removesuffix(".")
 
 
 def _complaint(value: Any, field: msgspec.structs.FieldInfo) -> str:

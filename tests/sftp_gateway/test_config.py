@@ -78,7 +78,7 @@ def test_files_are_found_beside_the_file_that_names_them(write: Write, tmp_path:
         ("listen = ", "is not TOML: "),
         ("max_conections = 1", "unknown key 'max_conections'; did you mean 'max_connections'?"),
         ("[server]\nx = 1", "unknown key 'server'; "),
-        ("max_connections = '1'", "max_connections: must be a whole number, 1 or more; it is: Connections at once."),
+        ("max_connections = '1'", "max_connections: must be a whole number, 1 or more; it is: Connections at once"),
         ("max_connections = 0", "max_connections: must be a whole number, 1 or more"),
         ("idle_seconds = 0", "idle_seconds: must be a number above 0; it is: Silence after"),
         ("credential_logins = 'yes'", "credential_logins: must be true or false"),
@@ -94,7 +94,7 @@ def test_files_are_found_beside_the_file_that_names_them(write: Write, tmp_path:
         ("credential_url = 'mem://'", "credential_url: has no {user}"),
         ("[[users]]\nname = 'a'\nroot_folder = '/'", "user a: unknown key 'root_folder'"),
         ("[[users]]\nname = 'a'\nrights = 'rw'\nurl = 'mem://'", "user a: rights: 'rw' is none of read-write"),
-        ("[[users]]\nroot = '/'", "user number 1: name is missing; it is: The login name."),
+        ("[[users]]\nroot = '/'", "user number 1: name is missing; it is: The login name"),
         ("[[users]]\nname = 'a'\npassword_hash = '$argon2id$'", "user a: no url is given; give one of url, url_env"),
         (
             "[[users]]\nname = 'a'\npassword_hash = '$argon2id$'\nurl = 'x'\nurl_env = 'Y'",
