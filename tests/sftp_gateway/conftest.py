@@ -1,4 +1,4 @@
-"""A running gateway, and its log lines, for tests."""
+"""A running gateway, its log lines, and an emulated Dropbox behind it, for tests."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
+import fs
 import paramiko
 import pytest
 
+from fs_dropbox.emulator import Emulator
 from sftp_gateway import GatewayConfig, SFTPGateway, UserConfig
+from sftp_gateway.tree import TreeLimits
 from sftp_gateway.users import hash_password
+from tests.sftp_gateway.serving import Serving
 from tests.waiting import eventually
 
 PASSWORD = "correct horse"
@@ -20,6 +24,28 @@ PASSWORD_HASH = hash_password(PASSWORD)
 
 StartGateway = Callable[..., SFTPGateway]
 Connect = Callable[..., paramiko.Transport]
+ServeDropbox = Callable[..., Serving]
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    with Emulator() as running:
+        yield running
+        running.control.clear_faults()
+
+
+@pytest.fixture
+def serve_dropbox(emulator: Emulator, tmp_path: Path) -> Iterator[ServeDropbox]:
+    """Serve the emulated Dropbox to sessions without SSH; `limits` are those of the tree."""
+    with ExitStack() as stack:
+
+        def serve(limits: TreeLimits | None = None) -> Serving:
+            filesystem = stack.enter_context(fs.open_fs(emulator.fs_url))
+            serving = Serving(filesystem, tmp_path / "spool", limits=limits)
+            stack.callback(serving.close)
+            return serving
+
+        yield serve
 
 
 @pytest.fixture

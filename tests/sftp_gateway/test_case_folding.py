@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
 from sftp_gateway.packets import Status
+from tests.sftp_gateway.conftest import ServeDropbox
 from tests.sftp_gateway.raw_client import C, R, RawClient, T, W, X
 from tests.sftp_gateway.serving import Serving
 from tests.waiting import eventually
 
 
 @pytest.fixture
-def emulator() -> Iterator[Emulator]:
-    with Emulator() as running:
-        yield running
-
-
-@pytest.fixture
-def serving(emulator: Emulator, tmp_path: Path) -> Iterator[Serving]:
-    with DropboxFS(
-        emulator.app_key,
-        emulator.app_secret,
-        emulator.refresh_token,
-        api_host=emulator.host,
-        ca_certs=str(emulator.ca_file),
-    ) as filesystem:
-        serving = Serving(filesystem, tmp_path / "spool")
-        yield serving
-        serving.close()
+def serving(serve_dropbox: ServeDropbox) -> Serving:
+    return serve_dropbox()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import paramiko
 import pytest
@@ -20,13 +20,6 @@ from .conftest import PASSWORD, PASSWORD_HASH, Connect, StartGateway
 DELAY_SECONDS = 0.05
 TIMES = 9
 BIG = bytes(range(256)) * 4096 * 8
-
-
-@pytest.fixture
-def emulator() -> Iterator[Emulator]:
-    with Emulator() as running:
-        yield running
-        running.control.clear_faults()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,12 +21,6 @@ from tests.waiting import eventually
 
 from .conftest import Connect, LogLines, StartGateway
 from .serving import Serving
-
-
-@pytest.fixture
-def emulator() -> Iterator[Emulator]:
-    with Emulator() as running:
-        yield running
 
 
 def parameters(emulator: Emulator) -> str:

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,12 +21,6 @@ from .conftest import PASSWORD, PASSWORD_HASH
 from .test_cli import COMMAND, READY
 
 WRONG = ("wr0ng-password-one", "wr0ng-password-two")
-
-
-@pytest.fixture
-def emulator() -> Iterator[Emulator]:
-    with Emulator() as running:
-        yield running
 
 
 def sign_in(port: int, name: str, secret: str | paramiko.PKey, *, prompt: bool = False) -> paramiko.Transport:

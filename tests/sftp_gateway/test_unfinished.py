@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
 from sftp_gateway.tree import TreeLimits
+from tests.sftp_gateway.conftest import ServeDropbox
 from tests.sftp_gateway.raw_client import C, R, T, W
 from tests.sftp_gateway.serving import Serving
 from tests.waiting import eventually
@@ -20,23 +19,8 @@ QUOTA = 100_000
 
 
 @pytest.fixture
-def emulator() -> Iterator[Emulator]:
-    with Emulator() as running:
-        yield running
-
-
-@pytest.fixture
-def serving(emulator: Emulator, tmp_path: Path) -> Iterator[Serving]:
-    with DropboxFS(
-        emulator.app_key,
-        emulator.app_secret,
-        emulator.refresh_token,
-        api_host=emulator.host,
-        ca_certs=str(emulator.ca_file),
-    ) as filesystem:
-        serving = Serving(filesystem, tmp_path / "spool", limits=TreeLimits(spool_quota=QUOTA))
-        yield serving
-        serving.close()
+def serving(serve_dropbox: ServeDropbox) -> Serving:
+    return serve_dropbox(TreeLimits(spool_quota=QUOTA))
 
 
 @pytest.mark.parametrize("then", ["close", "write_on", "cut_back"])
@@ -121,26 +105,18 @@ def test_who_reads_what_was_removed_while_it_was_written_is_told(serving: Servin
     assert not reply.ok
 
 
-def test_a_cut_off_upload_is_kept_for_its_time_only(emulator: Emulator, tmp_path: Path) -> None:
-    with DropboxFS(
-        emulator.app_key,
-        emulator.app_secret,
-        emulator.refresh_token,
-        api_host=emulator.host,
-        ca_certs=str(emulator.ca_file),
-    ) as filesystem:
-        serving = Serving(filesystem, tmp_path, limits=TreeLimits(partial_seconds=0.0, spool_memory=10))
-        session = serving.session()
-        client = session.raw()
-        handle = client.opened("/f", W | C | T)
-        assert client.wait(client.write(handle, 0, b"x" * 1000)).ok
-        session.cut()
-        client = serving.raw()
-        eventually(lambda: client.wait(client.stat("/f")).attributes.size == 999, "never: the upload is kept")
-        client.put("/other", b"")
-        assert not client.wait(client.stat("/f")).attributes.size
-        assert list(tmp_path.iterdir()) == []
-        serving.close()
+def test_a_cut_off_upload_is_kept_for_its_time_only(serve_dropbox: ServeDropbox, tmp_path: Path) -> None:
+    serving = serve_dropbox(TreeLimits(partial_seconds=0.0, spool_memory=10))
+    session = serving.session()
+    client = session.raw()
+    handle = client.opened("/f", W | C | T)
+    assert client.wait(client.write(handle, 0, b"x" * 1000)).ok
+    session.cut()
+    client = serving.raw()
+    eventually(lambda: client.wait(client.stat("/f")).attributes.size == 999, "never: the upload is kept")
+    client.put("/other", b"")
+    assert not client.wait(client.stat("/f")).attributes.size
+    assert list((tmp_path / "spool").iterdir()) == []
 
 
 def test_nobody_else_may_read_what_is_kept(serving: Serving, tmp_path: Path) -> None:

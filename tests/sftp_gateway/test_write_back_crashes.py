@@ -30,12 +30,6 @@ NAME_CALLS = ("files/move_v2", "files/delete_v2", "files/create_folder_v2", "fil
 Tree = dict[str, int | None]
 
 
-@pytest.fixture
-def emulator() -> Iterator[Emulator]:
-    with Emulator() as running:
-        yield running
-
-
 class Gateway:
     """A gateway process with one write-back user, that is killed and started again."""
 

@@ -22,12 +22,6 @@ WEEK_SECONDS = 7 * 86400
 
 
 @pytest.fixture
-def emulator() -> Iterator[Emulator]:
-    with Emulator() as running:
-        yield running
-
-
-@pytest.fixture
 def gateway(emulator: Emulator, tmp_path: Path) -> Iterator[Gateway]:
     made = Gateway(emulator, tmp_path)
     made.start()

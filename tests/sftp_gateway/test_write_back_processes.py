@@ -17,12 +17,6 @@ from .write_back import WriteBack, get, put
 
 
 @pytest.fixture
-def emulator() -> Iterator[Emulator]:
-    with Emulator() as running:
-        yield running
-
-
-@pytest.fixture
 def processes(emulator: Emulator, tmp_path: Path) -> Iterator[tuple[WriteBack, WriteBack]]:
     """Two instances behave as two processes do: each knows of Dropbox what it has asked for, and nobody tells it more.
 
