@@ -10,8 +10,9 @@ project but content_hash. From the bottom up:
 - `mutations.py`, `cursors.py`, `sessions.py`, `accounts.py`: the rules; of what goes beyond one person's files:
   `consent.py`, `access.py`, `teams.py`, `mounting.py`, `shared_folders.py`, `shared_links.py`, `locks.py`, `paper.py`.
   They raise PathLookupError, WriteError, SessionError or RouteError (`errors.py`) and know no HTTP.
-- `routes/`: one function for each API route. `server.py`, `http.py`, `cors.py`, `dispatch.py`, `authorize.py`: all
-  between a socket and such a function. `faults.py`, `limits.py`, `meter.py`, `control*.py`: what tests do to it.
+- `routes/`: one function for each API route. `server.py`, `http.py`, `cors.py`, `dispatch.py`, `answers.py`,
+  `authorize.py`: all between a socket and such a function. `faults.py`, `limits.py`, `meter.py`, `control*.py`: what
+  tests do to it.
 
 To add routes, write a module in `routes/` and name it in `routes/__init__.py`:
 

@@ -10,13 +10,24 @@ import logging
 import re
 import secrets
 import time
+from email.utils import formatdate
 from typing import Any
 
+from .answers import (
+    JSON_TYPE,
+    bad_type,
+    download_response,
+    failure_response,
+    json_response,
+    knows,
+    length_of,
+    text_response,
+)
 from .arguments import Arguments, as_union
 from .authorize import authorize
 from .context import Context, Download
 from .cors import answer_preflight, is_preflight, open_up
-from .errors import BadArgumentError, BadRequestError, CallError, PlainError, RateLimitError, RouteError, union
+from .errors import BadArgumentError, BadRequestError, CallError, RateLimitError, RouteError, ServerError, union
 from .faults import Fault
 from .http import DroppedError, Request, Response
 from .meter import Record
@@ -26,7 +37,6 @@ from .service import Service
 log = logging.getLogger(__name__)
 
 API_PREFIX = "/2/"
-JSON_TYPE = "application/json"
 CORS_JSON = "text/plain; charset=dropbox-cors-hack"
 RPC_TYPES = (JSON_TYPE, "application/json; charset=utf-8", CORS_JSON)
 UPLOAD_TYPES = ("application/octet-stream", CORS_JSON)
@@ -56,6 +66,7 @@ class Dispatcher:
         if is_preflight(request):
             return answer_preflight(request)
         response = self._answer(request)
+        response.headers["Date"] = formatdate(self._service.state.clock(), usegmt=True)
         open_up(request, response)
         return response
 
@@ -106,7 +117,7 @@ class _Measured:
             self._note(0, 0, begin)
             service.meter.end(self.route)
             raise
-        sent = _length(response) if response.cut_at is None else response.cut_at
+        sent = length_of(response) if response.cut_at is None else response.cut_at
         self._note(response.status, sent, begin)
         response.headers.setdefault("X-Dropbox-Request-Id", secrets.token_hex(16))
         response.headers.setdefault("X-Server-Response-Time", str(int((time.monotonic() - begin) * 1000)))
@@ -196,11 +207,11 @@ class _Measured:
         if fault.kind == "stall" and fault.get("at") == "answer":
             self.service.faults.stall(fault)
         elif fault.kind == "cut_body" or (fault.kind == "stall" and fault.get("at") == "body"):
-            response.cut_at = fault.get("at_byte", _length(response) // 2)
+            response.cut_at = fault.get("at_byte", length_of(response) // 2)
             if fault.kind == "stall":
                 response.before_cut = lambda: self.service.faults.stall(fault)
         elif fault.kind in ("corrupt_body", "slow_body"):
-            length = _length(response)
+            length = length_of(response)
             if isinstance(response.body, bytes):
                 response.length = length
             response.body = self.service.faults.spoil(fault, response.body, length)
@@ -220,14 +231,6 @@ class DeclaredError(RouteError):
     def __init__(self, status: int, error: Any) -> None:
         super().__init__(error)
         self.status = status
-
-
-class ServerError(PlainError):
-    """A declared 5xx."""
-
-    def __init__(self, status: int, text: str, retry_after: int | None) -> None:
-        super().__init__(status, text)
-        self.retry_after = retry_after
 
 
 class _Page(_Measured):
@@ -274,8 +277,8 @@ class _Call(_Measured):
             return text_response(501, f'The emulator has no "{self.route}".')
         result = self._function(context, self._parse(raw))
         if isinstance(result, Download):
-            response = _download_response(result)
-            if result.etag is not None and _knows(self.request.headers.get("if-none-match", ""), result.etag):
+            response = download_response(result)
+            if result.etag is not None and knows(self.request.headers.get("if-none-match", ""), result.etag):
                 response.close()
                 return Response(304, {"ETag": result.etag})
             return response
@@ -314,11 +317,11 @@ class _Call(_Measured):
             raise BadRequestError(f"Your request used the HTTP method {request.method}, use POST.")
         given = re.sub(r"\s*;\s*", "; ", request.headers.get("content-type", "").lower())
         if style == "rpc" and given not in RPC_TYPES and (given or request.length):
-            raise BadRequestError(_bad_type(given, RPC_TYPES))
+            raise BadRequestError(bad_type(given, RPC_TYPES))
         if style == "upload" and given not in UPLOAD_TYPES:
-            raise BadRequestError(_bad_type(given, UPLOAD_TYPES))
+            raise BadRequestError(bad_type(given, UPLOAD_TYPES))
         if style == "download" and given not in ("", "text/plain", "text/plain; charset=utf-8", *UPLOAD_TYPES):
-            raise BadRequestError(_bad_type(given, ("", "text/plain; charset=utf-8", *UPLOAD_TYPES)))
+            raise BadRequestError(bad_type(given, ("", "text/plain; charset=utf-8", *UPLOAD_TYPES)))
 
     def _parse(self, raw: str) -> Arguments:
         try:
@@ -341,75 +344,3 @@ class _Call(_Measured):
         if fields is not None:
             arguments.check_names(fields)
         return arguments
-
-
-# Answers --------------------------------------------------------------------
-
-
-def json_response(status: int, value: Any, headers: dict[str, str] | None = None) -> Response:
-    """Return an answer with JSON, escaped to ASCII as the service does."""
-    return Response(status, {"Content-Type": JSON_TYPE, "Cache-Control": "no-cache", **(headers or {})}, _json(value))
-
-
-def text_response(status: int, text: str, content_type: str = "text/plain; charset=utf-8") -> Response:
-    """Return an answer with a text."""
-    return Response(status, {"Content-Type": content_type}, text.encode(errors="backslashreplace"))
-
-
-def failure_response(failure: CallError, route: str, place: str = "request body") -> Response:
-    """Return the answer for a failure, with the status, form and headers of the real service."""
-    if isinstance(failure, RouteError):
-        headers = {"WWW-Authenticate": 'Bearer realm="Dropbox-API"'} if failure.status == 401 else {}
-        return json_response(failure.status, failure.body(), headers)
-    if isinstance(failure, RateLimitError):
-        response = text_response(429, failure.reason) if failure.as_text else json_response(429, failure.body())
-        if failure.retry_after is not None:
-            response.headers["Retry-After"] = str(failure.retry_after)
-        return response
-    if isinstance(failure, BadRequestError):
-        where = f"{place}: " if isinstance(failure, BadArgumentError) else ""
-        return text_response(400, f'Error in call to API function "{route}": {where}{failure.detail}')
-    if isinstance(failure, PlainError):
-        response = text_response(failure.status, failure.text, failure.content_type)
-        if isinstance(failure, ServerError) and failure.retry_after is not None:
-            response.headers["Retry-After"] = str(failure.retry_after)
-        return response
-    log.error("%s: %r is not wrapped into the error of the route", route, failure)
-    return text_response(500, "Internal Server Error")
-
-
-def _download_response(download: Download) -> Response:
-    headers = {
-        "Content-Type": download.content_type,
-        "Dropbox-API-Result": json.dumps(download.result).replace("\x7f", "\\u007f"),
-        "Cache-Control": "no-cache",
-    }
-    if download.size is None:
-        return Response(200, headers, download.reader)
-    end = download.size if download.end is None else download.end
-    headers["Accept-Ranges"] = "bytes"
-    headers["Original-Content-Length"] = str(end - download.start)
-    if download.etag is not None:
-        headers["ETag"] = download.etag
-    if download.is_partial:
-        headers["Content-Range"] = f"bytes {download.start}-{end - 1}/{download.size}"
-    return Response(206 if download.is_partial else 200, headers, download.reader, length=end - download.start)
-
-
-def _knows(if_none_match: str, etag: str) -> bool:
-    """Tell whether a client has this content: tags are compared weakly, and caches may name several."""
-    known = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
-    return "*" in known or etag.removeprefix("W/") in known
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value).encode()
-
-
-def _length(response: Response) -> int:
-    return len(response.body) if isinstance(response.body, bytes) else (response.length or 0)
-
-
-def _bad_type(given: str, accepted: tuple[str, ...]) -> str:
-    listed = ", ".join(f'"{kind}"' for kind in accepted)
-    return f'Bad HTTP "Content-Type" header: "{given}". Expecting one of {listed}.'

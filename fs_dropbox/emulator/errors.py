@@ -128,6 +128,14 @@ class PlainError(CallError):
         self.content_type = content_type
 
 
+class ServerError(PlainError):
+    """A declared 5xx."""
+
+    def __init__(self, status: int, text: str, retry_after: int | None) -> None:
+        super().__init__(status, text)
+        self.retry_after = retry_after
+
+
 @contextmanager
 def nested(lookup: str = "path", write: str = "path") -> Iterator[None]:
     """Turn lookup and write failures into the route's error: {".tag": lookup, lookup: {…}}."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import socket
+import time
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
 import requests
 
 from .conftest import Api, bare, error_of
+
+WEB = "https://www.dropbox.com/"
 
 
 def test_headers_of_an_answer(api: Api) -> None:
@@ -19,6 +23,15 @@ def test_headers_of_an_answer(api: Api) -> None:
     assert len(response.headers["X-Dropbox-Request-Id"]) == 32
     assert response.headers["X-Server-Response-Time"].isdigit()
     assert response.headers["Cache-Control"] == "no-cache"
+
+
+def test_every_answer_tells_the_service_s_time(api: Api) -> None:
+    """Clients such as dbxfs compare it with the times of files."""
+    api.emulator.control.advance(1000)
+    expected = time.time() + 1000
+    for answer in (api.rpc("files/list_folder", {"path": ""}), api.rpc("files/nope"), api.http.get(WEB, timeout=30)):
+        told = parsedate_to_datetime(answer.headers["Date"]).timestamp()
+        assert abs(told - expected) < 60, answer.url
 
 
 def test_json_is_ascii(api: Api) -> None:

@@ -7,9 +7,9 @@ import secrets
 from typing import Any
 
 from .. import metadata
+from ..answers import json_response, text_response
 from ..arguments import Arguments
 from ..context import Context
-from ..dispatch import json_response, text_response
 from ..errors import PlainError, RouteError, WriteError, nested
 from ..http import Request, Response
 from ..registry import Table, load_attributes

@@ -9,9 +9,9 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from .. import metadata, shared_links
 from ..accounts import Account
+from ..answers import text_response
 from ..arguments import Arguments
 from ..context import Context, Download
-from ..dispatch import text_response
 from ..errors import BadArgumentError, CallError, PathLookupError, RouteError, nested, union
 from ..http import Request, Response
 from ..paging import Place, cut, place_of
