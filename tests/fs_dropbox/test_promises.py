@@ -14,7 +14,7 @@ from fs_dropbox import DropboxFS
 from fs_dropbox.client import Client, Commit
 from fs_dropbox.content_hash import BLOCK_SIZE, ContentHash
 from fs_dropbox.emulator import Emulator
-from fs_dropbox.errors import ApiError
+from fs_dropbox.errors import ApiError, TransportError
 from fs_dropbox.upload import APPENDS_IN_ALL, Uploader
 from tests.waiting import eventually
 
@@ -135,3 +135,67 @@ def test_a_move_that_did_not_take_place_takes_no_credit_for_what_is_there(client
         client.move("/source", "/target")
     assert caught.value.tag == ("to", "conflict", "file")
     assert emulator.control.read("/source") == b"source"
+
+
+@pytest.mark.parametrize("replaces", [True, False], ids=["rename over it", "rename of case"])
+def test_what_a_rename_goes_through_is_seen_by_nobody_here(
+    dropbox_fs: DropboxFS, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, replaces: bool
+) -> None:
+    """Though the change feed tells of it: the old file has gone, and the new one is not there yet."""
+    monkeypatch.setattr("fs_dropbox.changes.REST_SECONDS", 0.01)
+    dropbox_fs.writetext("/file", "old")
+    dropbox_fs.writetext("/new", "new")
+    eventually(lambda: dropbox_fs.feed_is_live)
+    dropbox_fs.listdir("/")
+    emulator.control.fault("files/move_v2", "stall", after=0 if replaces else 1)
+    with ThreadPoolExecutor(1) as pool:
+        if replaces:
+            moving = pool.submit(dropbox_fs.move, "/new", "/file", overwrite=True)
+        else:
+            moving = pool.submit(dropbox_fs.move, "/file", "/FILE")
+        eventually(lambda: not emulator.control.exists("/file"), "the old file has not gone")
+        emulator.control.write("/marker", b"")
+        eventually(lambda: dropbox_fs.exists("/marker"), "the feed has not told")
+        assert dropbox_fs.exists("/file")
+        assert "file" in dropbox_fs.listdir("/")
+        emulator.control.release()
+        moving.result(30)
+    assert dropbox_fs.readtext("/file") == ("new" if replaces else "old")
+
+
+def test_a_removal_that_is_carried_out_late_takes_no_newer_version(client: Client, emulator: Emulator) -> None:
+    old = client.upload(Commit("/file", "overwrite"), b"old")
+    emulator.control.fault("files/delete_v2", "late", count=None)
+    with pytest.raises(TransportError):
+        client.delete("/file", parent_rev=old.rev, entry_id=old.id)
+    calls = emulator.control.calls()["files/delete_v2"]
+    emulator.control.write("/file", b"newer")
+    emulator.control.release()
+    eventually(lambda: [each.route for each in emulator.control.requests()].count("files/delete_v2") >= calls)
+    assert emulator.control.read("/file") == b"newer"
+
+
+def test_removing_a_file_names_its_revision(open_dropbox: Callable[..., DropboxFS], emulator: Emulator) -> None:
+    """Or the call, carried out late, would take a newer version."""
+    account = open_dropbox(change_feed=False)
+    for path in ("/removed", "/replaced"):
+        account.writetext(path, path)
+    account.writetext("/new", "new")
+    revs = [emulator.control.metadata(path)["rev"] for path in ("/removed", "/replaced")]
+    account.remove("/removed")
+    account.move("/new", "/replaced", overwrite=True)
+    assert [each.get("parent_rev") for each in arguments(emulator, "files/delete_v2")] == revs
+
+
+def test_a_rename_that_fails_brings_back_what_was_there_last(
+    open_dropbox: Callable[..., DropboxFS], emulator: Emulator
+) -> None:
+    account = open_dropbox(change_feed=False, cache_ttl_seconds=3600)
+    account.writetext("/file", "known here")
+    account.writetext("/new", "new")
+    account.listdir("/")
+    emulator.control.write("/file", b"by somebody else since")
+    emulator.control.delete("/new")
+    with pytest.raises(fs.errors.ResourceNotFound):
+        account.move("/new", "/file", overwrite=True)
+    assert emulator.control.read("/file") == b"by somebody else since"
