@@ -180,33 +180,38 @@ const big = Buffer.alloc(6 * 1024 * 1024, 7);
 """
 
 
-@pytest.fixture(scope="session")
-def node_modules() -> Path:
-    """Install the JavaScript SDK once, outside of the source tree."""
-    npm = client("npm")
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fs-dropbox-tests" / NODE_SDK
-    if not (cache / "node_modules" / "dropbox").is_dir():
+def node_modules(*packages: str) -> Path:
+    """Install packages of the npm registry once, outside of the source tree."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fs-dropbox-tests"
+    cache = caches / "+".join(packages).replace("/", "-").replace(":", "-")
+    if not (cache / "complete").is_file():
         cache.mkdir(parents=True, exist_ok=True)
-        command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(cache), NODE_SDK]
+        command = [client("npm"), "install", "--no-audit", "--no-fund", "--prefix", str(cache), *packages]
         subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT_SECONDS)
+        (cache / "complete").touch()
     return cache / "node_modules"
 
 
-@pytest.mark.interop
-def test_javascript_sdk(emulator: Emulator, node_modules: Path, tmp_path: Path) -> None:
-    script = tmp_path / "script.js"
-    script.write_text(NODE_SCRIPT)
-    credentials = [emulator.app_key, emulator.app_secret, emulator.refresh_token]
+def run_node(emulator: Emulator, modules: Path, script: Path, *arguments: str) -> list[str]:
+    """Run a script that trusts the emulator; return the lines that it prints."""
     done = subprocess.run(
-        [client("node"), str(script), emulator.url, *credentials],
-        env={**os.environ, "NODE_PATH": str(node_modules), "NODE_EXTRA_CA_CERTS": str(emulator.ca_file)},
+        [client("node"), str(script), *arguments],
+        env={**os.environ, "NODE_PATH": str(modules), "NODE_EXTRA_CA_CERTS": str(emulator.ca_file)},
         capture_output=True,
         text=True,
         timeout=TIMEOUT_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    return done.stdout.splitlines()
+
+
+@pytest.mark.interop
+def test_javascript_sdk(emulator: Emulator, tmp_path: Path) -> None:
+    script = tmp_path / "script.js"
+    script.write_text(NODE_SCRIPT)
+    credentials = [emulator.app_key, emulator.app_secret, emulator.refresh_token]
+    lines = run_node(emulator, node_modules(NODE_SDK), script, emulator.url, *credentials)
     big = emulator.control.requests()
     assert lines[0] == "ann@example.com"
     assert lines[1] == "/Node/\u00fc.txt"
@@ -215,6 +220,53 @@ def test_javascript_sdk(emulator: Emulator, node_modules: Path, tmp_path: Path) 
     assert lines[4] == "hello 5"
     assert lines[5] == "409 not_found"
     assert {record.status for record in big} == {200, 409}
+
+
+OLD_NODE_SCRIPT = """
+const https = require('https');
+const tls = require('tls');
+const [port, token] = process.argv.slice(2);
+// Whatever host a library names, the emulator answers.
+https.globalAgent.createConnection = (options, done) =>
+  tls.connect({ ...options, host: '127.0.0.1', port, servername: options.servername || options.host }, done);
+const streams = require('dropbox-stream');
+const { Dropbox } = require('old-dropbox');
+const toEmulator = (url, options) =>
+  fetch(url.replace(/^https:\\/\\/[a-z]+\\.dropboxapi\\.com/, `https://127.0.0.1:${port}`), options);
+const client = new Dropbox({ accessToken: token, fetch: toEmulator });
+const upload = (path, content) => new Promise((done, failed) => {
+  const stream = streams.createDropboxUploadStream({ token, path, chunkSize: 1 << 20 });
+  stream.on('metadata', done).on('error', failed).resume().end(content);
+});
+const download = async (path) => {
+  const blocks = [];
+  for await (const block of streams.createDropboxDownloadStream({ token, path })) blocks.push(block);
+  return Buffer.concat(blocks);
+};
+(async () => {
+  const big = Buffer.alloc(5 << 19, 7);
+  console.log((await upload('/Old/\u00fc', big)).path_display, (await upload('/old/\u00dc', big.subarray(1))).name);
+  console.log((await download('/old/\u00fc')).equals(big));
+  const listed = await client.filesListFolder({ path: '/old', include_media_info: true });
+  console.log(listed.entries.map((entry) => entry.name).sort().join());
+  const polled = client.filesListFolderLongpoll({ cursor: listed.cursor, timeout: 30 });
+  await client.filesCreateFolder({ path: '/old/made' });
+  console.log((await polled).changes);
+  await client.filesMove({ from_path: '/old/made', to_path: '/old/moved' });
+  console.log((await client.filesListFolderContinue({ cursor: listed.cursor })).entries.map((e) => e.name).join());
+  await client.filesMove({ from_path: '/old/made', to_path: '/old/again' }).catch((e) => console.log(e.status));
+})().catch((error) => { console.error(error); process.exit(1); });
+"""
+
+
+@pytest.mark.interop
+def test_javascript_libraries_of_former_years(emulator: Emulator, tmp_path: Path) -> None:
+    """One of them begins upload sessions without any argument; the SDK calls routes that have a second version now."""
+    modules = node_modules("old-dropbox@npm:dropbox@4.0.30", "dropbox-stream@3.2.0")
+    script = tmp_path / "script.js"
+    script.write_text(OLD_NODE_SCRIPT)
+    lines = run_node(emulator, modules, script, str(emulator.port), emulator.access_token())
+    assert lines == ["/Old/\u00fc \u00dc (1)", "true", "\u00dc (1),\u00fc", "true", "made,moved", "409"]
 
 
 @pytest.mark.interop
