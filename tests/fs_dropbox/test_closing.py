@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +11,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import fs.errors
 import pytest
 
-from fs_dropbox import DropboxFS, dialing, pool
+from fs_dropbox import DropboxFS, dialing
 from fs_dropbox.emulator import Emulator
 from tests.waiting import eventually
+
+from .dead_hosts import silent, swallowing, unresolved
 
 CLOSE_SECONDS = 10.0  # two where nothing else runs; what is waited for here takes a minute and more
 DEADLINE_SECONDS = 20.0
@@ -146,46 +147,6 @@ def test_close_while_the_feed_reconnects(account: DropboxFS, emulator: Emulator,
     close_in_time(account, [])
 
 
-@contextlib.contextmanager
-def silent() -> Iterator[str]:
-    """Accept connections and say nothing: not even TLS."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"127.0.0.1:{server.getsockname()[1]}"
-
-
-@contextlib.contextmanager
-def swallowing() -> Iterator[str]:
-    """Answer not even SYN, as a firewall that drops packets."""
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(socket.socket())
-        server.bind(("127.0.0.1", 0))
-        server.listen(0)
-        for _ in range(4):  # until the backlog is full
-            client = stack.enter_context(socket.socket())
-            client.setblocking(False)
-            client.connect_ex(server.getsockname())
-        yield f"127.0.0.1:{server.getsockname()[1]}"
-
-
-@contextlib.contextmanager
-def unresolved(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Let the resolver hang."""
-    answer = threading.Event()
-    look_up = dialing._addresses
-
-    def hang(host: str, port: int, flags: int = 0) -> list[dialing.Address]:
-        if flags:
-            return look_up(host, port, flags)
-        answer.wait(3 * DEADLINE_SECONDS)
-        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
-
-    monkeypatch.setattr(dialing, "_addresses", hang)
-    try:
-        yield "dropbox.invalid:443"
-    finally:
-        answer.set()
-
-
 @pytest.mark.parametrize("way", ["silent", "swallowing", "unresolved", "proxy"])
 def test_close_while_connecting(
     account: DropboxFS, emulator: Emulator, way: str, monkeypatch: pytest.MonkeyPatch
@@ -195,12 +156,13 @@ def test_close_while_connecting(
             host = stack.enter_context(unresolved(monkeypatch))
         else:
             host = stack.enter_context(swallowing() if way == "swallowing" else silent())
-        session = account._client._caller._transport._session
         if way == "proxy":
             monkeypatch.setenv("HTTPS_PROXY", f"http://{host}")
             monkeypatch.setenv("NO_PROXY", "")
             host = "api.dropboxapi.com"
-        session._address = pool._address(host)
+        transport = account._client._caller._transport
+        transport._sdk._host_map = dict.fromkeys(transport._sdk._host_map, host)
+        transport.api_host = host
         dials: list[dialing.Dial] = []
         connect = dialing.Dial.connect
         monkeypatch.setattr(

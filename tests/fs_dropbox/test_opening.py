@@ -6,9 +6,8 @@ import contextlib
 import signal
 import socket
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import fs
@@ -19,42 +18,10 @@ from fs_dropbox import DropboxFS, dialing
 from fs_dropbox.emulator import Emulator
 
 from .command_line import environment, start
+from .dead_hosts import nobody, silent, swallowing, unknown, unresolved
 
 SOON_SECONDS = 8.0  # it took eleven
 Where = Callable[[], contextlib.AbstractContextManager[str]]
-
-
-@contextlib.contextmanager
-def nobody() -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        host = f"127.0.0.1:{server.getsockname()[1]}"
-    yield host
-
-
-@contextlib.contextmanager
-def unknown() -> Iterator[str]:
-    yield "no-such-host.invalid:443"
-
-
-@contextlib.contextmanager
-def silent() -> Iterator[str]:
-    """Accept connections and say nothing, not even TLS."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"127.0.0.1:{server.getsockname()[1]}"
-
-
-@contextlib.contextmanager
-def swallowing() -> Iterator[str]:
-    """Answer not even SYN, as a firewall that drops packets."""
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(socket.socket())
-        server.bind(("127.0.0.1", 0))
-        server.listen(0)
-        for _ in range(4):
-            client = stack.enter_context(socket.socket())
-            client.setblocking(False)
-            client.connect_ex(server.getsockname())
-        yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
 @pytest.mark.parametrize(
@@ -92,24 +59,12 @@ def test_without_being_told_opening_gives_up_after_ten_seconds(open_dropbox: Cal
 def test_a_resolver_that_hangs_holds_nobody_up(
     open_dropbox: Callable[..., DropboxFS], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer, asked = threading.Event(), []
-    look_up = dialing._addresses
-
-    def hang(host: str, port: int, flags: int = 0) -> list[dialing.Address]:
-        if flags:
-            return look_up(host, port, flags)
-        asked.append(host)
-        answer.wait(30)
-        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
-
-    monkeypatch.setattr(dialing, "_addresses", hang)
-    try:
+    asked: list[str] = []
+    with unresolved(monkeypatch, asked) as host:
         began = time.monotonic()
         with pytest.raises(fs.errors.RemoteConnectionError, match=r"dropbox\.invalid.* not resolved in time"):
-            open_dropbox(api_host="dropbox.invalid:443", open_seconds=0.5)
+            open_dropbox(api_host=host, open_seconds=0.5)
         assert time.monotonic() - began < SOON_SECONDS
-    finally:
-        answer.set()
     assert asked == ["dropbox.invalid"]
 
 
