@@ -32,7 +32,7 @@ from paramiko.message import Message
 from paramiko.ssh_exception import SSHException
 
 from sftp_gateway.key_exchange import Group14, Group16
-from sftp_gateway.packetizer import GatewayPacketizer
+from sftp_gateway.postponing import FIRST_SERVICE_MESSAGE, PostponingPacketizer
 from sftp_gateway.proxy_protocol import SIGNATURE
 from sftp_gateway.sealing import Piece
 from sftp_gateway.wire import GatewayTransport
@@ -72,7 +72,6 @@ _MAX_PROMPT_ANSWERS = 8
 _MAX_HELD_BACK = 10_000
 _USER_NAME = re.compile(r"(?<=username=).*", re.DOTALL)  # which can hold an app's secret
 _PARAMIKOS_PREFIX = re.compile(r"Exception \(server\): (?:Error reading SSH protocol banner)?")
-_FIRST_SERVICE_MESSAGE = 50  # RFC 4250: below are those of the transport itself
 
 _logger = logging.getLogger(__name__)
 _ssh_logger = logging.getLogger("sftp_gateway.ssh")
@@ -92,7 +91,7 @@ def _available(kex: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in kex if name in _KEX_INFO)
 
 
-class BoundedPacketizer(GatewayPacketizer):
+class BoundedPacketizer(PostponingPacketizer):
     """Refuse packets that only an attacker sends, and say goodbye when the connection closes.
 
     Owned by one `BoundedTransport`; reading belongs to the transport's thread, writing to any.
@@ -301,7 +300,7 @@ class BoundedTransport(GatewayTransport):
         """Hold back what may not be sent while keys are exchanged: paramiko answers requests right into it."""
         if data.asbytes()[0] == MSG_CHANNEL_OPEN_FAILURE:
             data = _explained(data)
-        if data.asbytes()[0] >= _FIRST_SERVICE_MESSAGE and self.initial_kex_done and not self.clear_to_send.is_set():
+        if data.asbytes()[0] >= FIRST_SERVICE_MESSAGE and self.initial_kex_done and not self.clear_to_send.is_set():
             self._held_back.append(data)
             if len(self._held_back) > _MAX_HELD_BACK:
                 raise SSHException("the client goes on asking instead of exchanging keys")

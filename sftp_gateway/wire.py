@@ -18,7 +18,8 @@ from typing import Any, Final, Protocol
 
 import paramiko
 
-from sftp_gateway.packetizer import IDLE_SECONDS, GatewayPacketizer
+from sftp_gateway.packetizer import IDLE_SECONDS
+from sftp_gateway.postponing import PostponingPacketizer
 
 _DATA_HEAD: Final = struct.Struct(">BII")  # kind, channel, size
 
@@ -38,17 +39,18 @@ class Served(Protocol):
 class GatewayTransport(paramiko.Transport):
     """A server's transport whose own thread answers SFTP requests and sends replies; construct it like paramiko's.
 
-    It differs in its packetizer (a `GatewayPacketizer`), and in that it sleeps until something is to be done.
+    It differs in its packetizer (a `PostponingPacketizer`), and in that it sleeps until something is to be done.
     """
 
-    packetizer: GatewayPacketizer
+    packetizer: PostponingPacketizer
 
     def __init__(self, sock: Any, **options: Any) -> None:
-        options.setdefault("packetizer_class", GatewayPacketizer)
+        options.setdefault("packetizer_class", PostponingPacketizer)
         super().__init__(sock, **options)
         self.sock.setblocking(False)
         self.packetizer.before_wait = self._before_wait
         self.packetizer.deliver = self._deliver
+        self.packetizer.is_exchanging = self._is_exchanging
         self._inlets: dict[int, Served] = {}  # by channel; of the transport's thread
         self._agenda_lock = threading.Lock()
         # guarded by _agenda_lock
@@ -95,6 +97,10 @@ class GatewayTransport(paramiko.Transport):
         self._inlets.pop(stream.channel.get_id(), None)
         with self._agenda_lock, contextlib.suppress(ValueError):
             self._streams.remove(stream)
+
+    def _is_exchanging(self) -> bool:
+        private: Any = self
+        return bool(private.initial_kex_done and private._expected_packet)
 
     def _deliver(self, payload: memoryview) -> bool:
         """Hand CHANNEL_DATA to its stream, where nothing is unusual; tell whether that was done."""
