@@ -220,7 +220,9 @@ class Session(paramiko.ServerInterface):
         """End the connection for a reason that no other password would change; not a failed login."""
         self._explained = True
         user = shown_name(self._attempted) if self._attempted is not None else None
-        self.log.log("login_refused", level=logging.ERROR, user=user, reason=f"{reason}: {error}")
+        detail = str(error)
+        text = detail if detail.startswith(reason) else f"{reason}: {detail}"
+        self.log.log("login_refused", level=logging.ERROR, user=user, reason=text)
         self.transport.disconnect(DISCONNECT_SERVICE_NOT_AVAILABLE, f"{reason}, try again later")
 
     @_answers(None)

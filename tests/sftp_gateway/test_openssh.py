@@ -209,5 +209,6 @@ def test_dropbox_down_is_said_to_the_client(server: Server) -> None:
         r'ERROR login_refused session=1 from=127.0.0.1 user=KEY~\*\*\* reason="Dropbox cannot be reached', log
     )
     assert log.count("\n") == 1
+    assert log.count("cannot be reached") == 1
     assert "APPSECRET" not in log
     assert "TOKEN" not in log
