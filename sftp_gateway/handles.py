@@ -316,7 +316,7 @@ class WriteHandle(Handle):
         return self._transfer("upload", self._moved, "failed", reason)
 
     def _check(self) -> None:
-        if self not in self.draft.handles:
+        if self not in self.draft.handles or self.draft.state is State.ENDED:
             raise RefusedError(self.draft.end_reason or "another session has opened the file and goes on with it")
 
     def _commit_within(self, allowance: Allowance) -> None:

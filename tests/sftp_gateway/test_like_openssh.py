@@ -112,7 +112,7 @@ class Walk:
             twins.fstat(opened)
         elif kind < 0.88:
             twins.fsetstat(opened, size=size)
-        elif kind < 0.9 and opened.writes:
+        elif kind < 0.9 and opened.writes and not opened.is_removed:
             twins.fsetstat(opened, **chance.choice(({"permissions": 0o600}, {"atime": 10**9, "mtime": 10**9})))
         elif kind < 0.93:
             twins.fsync(opened)
@@ -124,7 +124,7 @@ class Walk:
     def _copy(self, source: Opened, target: Opened) -> None:
         chance = self.chance
         is_shared = source.id == target.id
-        if source.file >= 0 and (not source.versions or (source.versions == [source.content()] and not is_shared)):
+        if source.file >= 0 and (source.version is None or (source.version == source.content() and not is_shared)):
             size = chance.choice((0, *SIZES))
             self.twins.copy(source, chance.choice(OFFSETS), size, target, chance.choice(OFFSETS))
 

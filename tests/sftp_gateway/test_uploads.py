@@ -470,6 +470,9 @@ def test_removing_a_file_that_is_being_written(client: RawClient, filesystem: At
     assert client.wait(client.remove("/f")).ok
     assert client.wait(client.stat("/f")).code == Status.NO_SUCH_FILE
     assert client.wait(client.write(handle, 3, b"def")).code == Status.FAILURE
+    fsync = client.extended("fsync@openssh.com", s(handle))
+    for request in (client.fsetstat(handle, atime=10**9, mtime=10**9), client.fstat(handle), fsync):
+        assert client.wait(request).code == Status.FAILURE
     reply = client.wait(client.close(handle))
     assert reply.code == Status.FAILURE
     assert "removed while" in reply.text
