@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
 
 import msgspec
+from fs.errors import IllegalBackReference
+from fs.path import normpath
 
 from sftp_gateway.config import (
     GATEWAY_FIELDS,
@@ -252,6 +254,10 @@ def _wrong_with_user(user: UserConfig) -> Iterator[tuple[str, str]]:
         yield "password_hash and password_hash_file are given; give one of them", "password_hash_file"
     if user.password_hash and not user.password_hash.startswith("$argon2"):
         yield "password_hash: is not a hash; make one with: sftp-gateway hash-password", "password_hash"
+    try:
+        normpath(user.root)
+    except IllegalBackReference:
+        yield f"root: {user.root} leads out of the user's filesystem; it is a path in there, such as /Scans", "root"
 
 
 def _wrong_with_hook(hook: HookConfig, users: set[str], *, others: bool) -> Iterator[tuple[str, str]]:
