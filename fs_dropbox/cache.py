@@ -14,7 +14,7 @@ from cachetools import LRUCache
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
 from fs_dropbox.epochs import Cuts, Epochs
 from fs_dropbox.known import ABSENT, Absence, Listing, Present, Slot, says_same
-from fs_dropbox.paths import ancestors, parent
+from fs_dropbox.paths import ancestors, other_keys, parent
 
 UNFOLLOWED_SECONDS: Final = 5.0  # is believed what was asked for before the feed followed, once it does
 _HEARD_AT_ONCE: Final = 100  # others want to look, too
@@ -273,6 +273,9 @@ class MetadataCache:
     def _take_over_locked(self, entry: Entry, is_contested: bool, *, is_own: bool, asked: int) -> None:
         """Store what has changed, or forget what two changes in no known order have left, unless both say the same."""
         key = entry.path_lower
+        for other in other_keys(key):
+            self._forget_locked(other, is_own=is_own)
+            self._cut_off_locked(other, is_own=is_own)
         is_same = says_same(self._get_locked(key), entry)
         if is_contested and not is_same:
             self._forget_contested_locked(entry, is_own=is_own)

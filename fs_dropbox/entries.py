@@ -5,7 +5,6 @@ The values are named tuples because they decode twice as fast as frozen dataclas
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeAlias
@@ -13,6 +12,8 @@ from typing import Any, NamedTuple, TypeAlias
 from fs.enums import ResourceType
 from fs.info import Info
 from fs.permissions import Permissions
+
+from fs_dropbox import paths
 
 # Dropbox keeps no times for folders: they all show this one, which no client takes for "unset".
 FOLDER_TIME = datetime(2000, 1, 1, tzinfo=UTC)
@@ -115,17 +116,14 @@ def decode(metadata: dict[str, Any]) -> Entry:
     if tag == "folder":
         return decode_folder(metadata)
     if tag == "deleted":
-        path = _key(metadata.get("path_lower") or "")
-        return DeletedEntry(metadata["name"], path, metadata.get("path_display") or path)
+        return DeletedEntry(metadata["name"], *_paths(metadata))
     raise ValueError(f"unknown kind of metadata: {tag!r}")
 
 
 def decode_file(metadata: dict[str, Any], parse_time: Any = datetime.fromisoformat) -> FileEntry:
     """Return the entry of a file's metadata, with or without `.tag`."""
     get = metadata.get
-    path = get("path_lower") or ""
-    if not path.isascii():
-        path = _key(path)
+    path_lower, path_display = _paths(metadata)
     server_modified = metadata["server_modified"]
     client_modified = get("client_modified") or server_modified
     modified = parse_time(client_modified)
@@ -133,8 +131,8 @@ def decode_file(metadata: dict[str, Any], parse_time: Any = datetime.fromisoform
     symlink, export = get("symlink_info"), get("export_info")
     return FileEntry(
         metadata["name"],
-        path,
-        get("path_display") or path,
+        path_lower,
+        path_display,
         metadata["id"],
         metadata["rev"],
         metadata["size"],
@@ -151,15 +149,22 @@ def decode_file(metadata: dict[str, Any], parse_time: Any = datetime.fromisoform
 
 def decode_folder(metadata: dict[str, Any]) -> FolderEntry:
     """Return the entry of a folder's metadata, with or without `.tag`."""
-    get = metadata.get
-    path, sharing = _key(get("path_lower") or ""), get("sharing_info")
+    sharing = metadata.get("sharing_info")
     shared = _sharing(sharing) if sharing else None
-    return FolderEntry(metadata["name"], path, get("path_display") or path, metadata["id"], shared)
+    return FolderEntry(metadata["name"], *_paths(metadata), metadata["id"], shared)
 
 
-def _key(path_lower: str) -> str:
-    """Return the lookup key that a path is found by: in NFC, as Dropbox stores it, whatever tells of it."""
-    return path_lower if path_lower.isascii() else unicodedata.normalize("NFC", path_lower)
+def _paths(metadata: dict[str, Any]) -> tuple[str, str]:
+    """Return the lookup key of an entry, and its path as shown; both are empty where Dropbox tells none.
+
+    Other scripts than ASCII are lowered here as they are where somebody asks for a path: whatever lowers them in
+    another way would not be found by its own name, since nobody knows exactly how Dropbox does it.
+    """
+    path = metadata.get("path_lower") or ""
+    shown = metadata.get("path_display") or path
+    if path and not (path.isascii() and shown.isascii()):
+        path = paths.key(paths.join(paths.parent(shown), metadata["name"]))
+    return path, shown
 
 
 def _sharing(sharing: dict[str, Any]) -> Sharing:

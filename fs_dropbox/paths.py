@@ -36,6 +36,11 @@ def key(path: str) -> str:
     return "".join(map(_lower, unicodedata.normalize("NFC", path)))
 
 
+def other_keys(known: str) -> set[str]:
+    """Return the keys by which the same may be known, too, where Dropbox lowers other scripts otherwise than `key`."""
+    return set() if known.isascii() else {key(known.upper()), unicodedata.normalize("NFC", known.lower())} - {known}
+
+
 @lru_cache(maxsize=4096)
 def _lower(character: str) -> str:
     """Lower one character as Dropbox does: by an old Unicode table, and to one character only."""

@@ -121,6 +121,29 @@ def test_changes_of_others_are_heard(tmp_path: Path, quirks: tuple[str, ...]) ->
         eventually(lambda: account.readtext("folder/new") == "newer")
 
 
+@pytest.mark.parametrize("name", ["\u039f\u0394\u039f\u03a3", "\u0130stanbul", "\u1c90", "\ua64a"])
+def test_names_that_a_server_lowers_in_its_own_way(tmp_path: Path, name: str) -> None:
+    """Final sigmas, letters that become two, letters younger than the table in `paths.key`."""
+    odd, path = OddServer(), f"{name}/{name}"
+    with serving(odd, tmp_path) as arguments, DropboxFS(**arguments, cache_ttl_seconds=3600) as account:
+        account.makedir(name)
+        assert account.listdir(name) == []
+        account.writetext(path, "1")
+        assert account.readtext(path) == "1"
+        assert account.listdir("/") == account.listdir(name) == [name]
+        assert list(account.walk.files("/")) == [f"/{path}"]
+        eventually(lambda: account.feed_is_live)
+        assert account.listdir(name) == [name]
+        odd.drop(f"/{path}")
+        eventually(lambda: not account.exists(path))
+        odd.put(f"/{path}", b"2")
+        eventually(lambda: account.exists(path))
+        assert account.readtext(path) == "2"
+        account.removetree(name)
+        assert account.listdir("/") == []
+        assert not odd.tree
+
+
 def test_an_update_of_what_others_have_changed(tmp_path: Path) -> None:
     odd = OddServer("scrambled")
     with serving(odd, tmp_path) as arguments, DropboxFS(**arguments) as account:
