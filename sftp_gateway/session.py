@@ -40,6 +40,7 @@ from sftp_gateway.workers import Workers
 MAX_CHANNELS = 16
 _ABORT_SECONDS = 600.0
 _QUIET_SECONDS = 2.0
+_NOTHING_IN_COMMON = "Incompatible ssh"  # begins paramiko's words
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,5 +311,8 @@ class Session(paramiko.ServerInterface):
             self.log.log("login_failed", level=logging.WARNING, user=user, method="publickey", reason=reason)
         elif not self._explained:
             reason = self.transport.last_problem or "the client left before signing in"
-            level = logging.WARNING if UNTRUSTED_PROXY in reason else logging.DEBUG
-            self.log.log("no_login", level=level, reason=reason)
+            if reason.startswith(_NOTHING_IN_COMMON):  # no port scan: somebody's client that needs other algorithms
+                self.log.log("no_login", client=self.client, reason=reason)
+            else:
+                level = logging.WARNING if UNTRUSTED_PROXY in reason else logging.DEBUG
+                self.log.log("no_login", level=level, reason=reason)

@@ -115,6 +115,16 @@ def test_a_port_scan_is_one_debug_line(tmp_path: Path, sent: bytes) -> None:
     assert "Exception" not in told[0]["reason"]
 
 
+def test_a_client_with_no_algorithm_in_common_is_named(tmp_path: Path) -> None:
+    """The administrator who is asked why it does not connect finds it at the level that is logged by default."""
+    with running(tmp_path, SETTINGS, users(tmp_path)) as gateway:
+        sftp(gateway, "reader", tmp_path, "ls", options=("-oKexAlgorithms=ecdh-sha2-nistp256",))
+        told = lines(gateway, "no_login")
+    assert [(event["event"], event["level"]) for event in told] == [("no_login", "info")]
+    assert told[0]["client"].startswith("OpenSSH_")
+    assert told[0]["reason"] == "Incompatible ssh peer (no acceptable kex algorithm)"
+
+
 def test_a_cut_off_upload_says_so(tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(b"x" * 3_000_000)
     with running(tmp_path, SETTINGS, users(tmp_path)) as gateway:
