@@ -1,7 +1,9 @@
-"""What a client sends in the middle of an exchange of new keys, although it may not: kept until these are in place.
+"""What a client sends in the middle of an exchange of keys, although it may not or in vain.
 
-RFC 4253, section 7.1, lets whoever has sent KEXINIT send nothing but what the exchange is made of. Some clients go on
-all the same with what was under way: OpenSSH's server puts up with it, and paramiko would end the connection.
+Services' messages are kept until the new keys are in place: RFC 4253, section 7.1, lets whoever has sent KEXINIT send
+nothing but what the exchange is made of. Some clients go on all the same with what was under way: OpenSSH's server
+puts up with it, and paramiko would end the connection. What a client has sent ahead for another exchange than the one
+agreed on (Dropbear does) is dropped, as section 7 asks.
 """
 
 from __future__ import annotations
@@ -31,6 +33,11 @@ class PostponingPacketizer(GatewayPacketizer):
         self.is_exchanging: Callable[[], bool] = lambda: False  # from the client's KEXINIT to its NEWKEYS; not at first
         self._postponed: deque[tuple[int, Message]] = deque()
         self._postponed_bytes = 0
+        self._sent_in_vain = 0
+
+    def drop_next(self) -> None:
+        """Drop the next message, whatever it is: the client has sent it ahead, and guessed wrong."""
+        self._sent_in_vain += 1
 
     def read_message(self) -> tuple[int, Message]:
         """Return the next message that may be dealt with now.
@@ -43,6 +50,9 @@ class PostponingPacketizer(GatewayPacketizer):
             return self._postponed.popleft()
         while True:
             kind, message = super().read_message()
+            if self._sent_in_vain:
+                self._sent_in_vain -= 1
+                continue
             if kind < FIRST_SERVICE_MESSAGE or not self.is_exchanging():
                 return kind, message
             self._postponed.append((kind, message))

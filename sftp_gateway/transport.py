@@ -330,7 +330,7 @@ class BoundedTransport(GatewayTransport):
             _kex, _keys, inbound, outbound = (lists.get_list() for _ in range(4))
             if any(name in inbound for name in _GCM) and any(name in outbound for name in _GCM):
                 self._preferred_ciphers = _GCM
-        super()._negotiate_keys(m)  # type: ignore[misc]
+        super()._negotiate_keys(m)
 
     def _parse_newkeys(self, m: Message) -> None:
         if self.auth_handler is None:

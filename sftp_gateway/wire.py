@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import paramiko
+from paramiko.message import Message
 
 from sftp_gateway.packetizer import IDLE_SECONDS
 from sftp_gateway.postponing import PostponingPacketizer
@@ -97,6 +98,17 @@ class GatewayTransport(paramiko.Transport):
         self._inlets.pop(stream.channel.get_id(), None)
         with self._agenda_lock, contextlib.suppress(ValueError):
             self._streams.remove(stream)
+
+    def _negotiate_keys(self, m: Message) -> None:
+        super()._negotiate_keys(m)  # type: ignore[misc]
+        private: Any = self
+        ours, theirs = (
+            private._really_parse_kex_init(Message(lists), ignore_first_byte=True)
+            for lists in (private.local_kex_init, private.remote_kex_init)
+        )
+        firsts = ("kex_algo_list", "server_key_algo_list")  # a guess is right if these are the same, says RFC 4253
+        if theirs["kex_follows"] and any(ours[name][:1] != theirs[name][:1] for name in firsts):
+            self.packetizer.drop_next()
 
     def _is_exchanging(self) -> bool:
         private: Any = self

@@ -1,4 +1,4 @@
-"""Clients that go on with their requests in the middle of an exchange of new keys that they have begun themselves."""
+"""Clients that go on with their requests in the middle of an exchange of keys, and those that are ahead of it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,24 @@ from fs.memoryfs import MemoryFS
 from paramiko.common import MSG_KEXINIT, cMSG_CHANNEL_DATA
 
 from sftp_gateway.postponing import MAX_POSTPONED_BYTES
+from sftp_gateway.wire import GatewayTransport
 from tests.sftp_gateway.raw_client import C, T, W
-from tests.sftp_gateway.serving import Serving, Session
+from tests.sftp_gateway.serving import HOST_KEY, Serving, Session
 from tests.waiting import DEADLINE_SECONDS, eventually
 
 PIECE = 1000
 
 
 @pytest.fixture
-def session(tmp_path: Path) -> Iterator[Session]:
+def serving(tmp_path: Path) -> Iterator[Serving]:
     serving = Serving(MemoryFS(), tmp_path / "spool")
-    yield serving.session()
+    yield serving
     serving.close()
+
+
+@pytest.fixture
+def session(serving: Serving) -> Session:
+    return serving.session()
 
 
 @contextlib.contextmanager
@@ -81,3 +87,35 @@ def test_whoever_sends_without_end_instead_of_exchanging_keys_is_let_go(session:
         with pytest.raises((OSError, EOFError)):
             collections.deque(map(client._send_message, endless), maxlen=0)
         eventually(lambda: not session.server.is_active())
+
+
+class Guessing(paramiko.Transport):
+    """Says that its side of the exchange follows at once; sends `ahead` before that if it guesses wrong."""
+
+    ahead: paramiko.Message | None = None
+
+    def _send_message(self, data: paramiko.Message) -> None:
+        lists = data.asbytes()
+        if lists[0] == MSG_KEXINIT:
+            self.local_kex_init = lists[:-5] + b"\1" + lists[-4:]
+            data = paramiko.Message(self.local_kex_init)
+        super()._send_message(data)
+        if lists[0] == MSG_KEXINIT and self.ahead is not None:
+            super()._send_message(self.ahead)
+
+
+@pytest.mark.parametrize("wrong", ["kex", "keys", ""])
+def test_a_guess_is_dropped_if_it_is_wrong(serving: Serving, wrong: str) -> None:
+    """As Dropbear sends what Curve25519 would take, before it knows that ML-KEM is offered first."""
+    first, *others = GatewayTransport._preferred_kex
+    with Guessing(("127.0.0.1", serving.listen())) as client:
+        client._preferred_kex = (*others, first) if wrong == "kex" else (first, *others)
+        client._preferred_keys = ("ssh-ed25519",) * (wrong == "keys") + (HOST_KEY.get_name(),)
+        if wrong:
+            client.ahead = paramiko.Message()
+            client.ahead.add_byte(bytes([30]))
+            client.ahead.add_string(bytes(32))
+        client.start_client(timeout=DEADLINE_SECONDS)
+        client.auth_password("someone", "secret")
+        assert client.is_authenticated()
+    client.join(DEADLINE_SECONDS)

@@ -42,7 +42,18 @@ def test_paramiko_still_has_what_is_used() -> None:
     for name in ("_trigger_rekey", "_check_keepalive", "_initial_kex_done"):
         assert hasattr(packetizer, name), f"paramiko {paramiko.__version__}: {name} moved"
     transport = paramiko.Transport(theirs)
-    for name in ("clear_to_send", "clear_to_send_lock", "packetizer", "lock", "active", "_expected_packet"):
+    for name in (
+        "clear_to_send",
+        "clear_to_send_lock",
+        "packetizer",
+        "lock",
+        "active",
+        "_expected_packet",
+        "_negotiate_keys",
+        "_really_parse_kex_init",
+        "local_kex_init",
+        "remote_kex_init",
+    ):
         assert hasattr(transport, name), f"paramiko {paramiko.__version__}: Transport.{name} moved"
     channel = paramiko.Channel(1)
     for name in (
