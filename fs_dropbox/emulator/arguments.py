@@ -115,9 +115,12 @@ class Arguments:
         """Return a union field or None when absent."""
         return self.union(name, tags=tags) if self.fields.get(name) is not None else None
 
-    def struct(self, name: str) -> Arguments:
-        """Return a struct field."""
-        return Arguments(self._get(name, _MISSING), f"{self.prefix}{name}: ")
+    def struct(self, name: str, known: frozenset[str] | None = None) -> Arguments:
+        """Return a struct field; `known` are the names in it, and others are refused."""
+        struct = Arguments(self._get(name, _MISSING), f"{self.prefix}{name}: ")
+        if known is not None:
+            struct.check_names(known)
+        return struct
 
     def optional_struct(self, name: str) -> Arguments | None:
         """Return a struct field or None when absent."""
@@ -134,10 +137,16 @@ class Arguments:
             raise self.error(name, f"expected at most {maximum} items, got {len(value)}")
         return list(value)
 
-    def structs(self, name: str, *, minimum: int = 0, maximum: int | None = None) -> list[Arguments]:
-        """Return a list of structs."""
+    def structs(
+        self, name: str, known: frozenset[str] | None = None, *, minimum: int = 0, maximum: int | None = None
+    ) -> list[Arguments]:
+        """Return a list of structs; `known` are the names in each, and others are refused."""
         values = self.array(name, minimum=minimum, maximum=maximum)
-        return [Arguments(value, f"{self.prefix}{name}: index {i}: ") for i, value in enumerate(values)]
+        structs = [Arguments(value, f"{self.prefix}{name}: index {i}: ") for i, value in enumerate(values)]
+        if known is not None:
+            for struct in structs:
+                struct.check_names(known)
+        return structs
 
     def timestamp(self, name: str) -> int | None:
         """Return a time as whole seconds since 1970, or None when absent."""

@@ -92,6 +92,21 @@ def test_an_argument_may_be_missing_where_everything_in_it_may(api: Api) -> None
     assert null.endswith('"files/upload": HTTP header "Dropbox-API-Arg": expected object, got null')
 
 
+def test_a_misspelt_field_is_refused_wherever_it_is(api: Api) -> None:
+    cursor, commit = {"session_id": "x", "offset": 0}, {"path": "/a"}
+    for wrong in ({"cursor": {**cursor, "y": 1}, "commit": commit}, {"cursor": cursor, "commit": {**commit, "y": 1}}):
+        answer = api.upload("files/upload_session/finish", wrong)
+        assert (answer.status_code, "unknown field 'y'" in answer.text) == (400, True)
+        batch = api.rpc("files/upload_session/finish_batch_v2", {"entries": [wrong]})
+        assert (batch.status_code, "unknown field 'y'" in batch.text) == (400, True)
+    for route, entry in (
+        ("files/delete_batch", {"path": "/a"}),
+        ("files/move_batch_v2", {"from_path": "/a", "to_path": "/b"}),
+        ("files/upload_session/finish_batch_v2", {"cursor": cursor, "commit": commit}),
+    ):
+        assert api.rpc(route, {"entries": [{**entry, "y": 1}]}).status_code == 400
+
+
 def test_what_takes_no_argument_refuses_one(api: Api) -> None:
     for argument in ({}, "", {"a": 1}):
         answer = api.rpc("users/get_current_account", argument)

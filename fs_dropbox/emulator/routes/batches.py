@@ -42,7 +42,7 @@ def _failure(error: RouteError) -> dict[str, Any]:
 @table.route("files/delete_batch")
 def delete_batch(context: Context, arg: Arguments) -> Any:
     """Delete several entries."""
-    entries = arg.structs("entries", maximum=MAX_ENTRIES)
+    entries = arg.structs("entries", frozenset({"path", "parent_rev"}), maximum=MAX_ENTRIES)
     paths = [write_path(context, entry, "path", "WritePathOrId") for entry in entries]
     parent_revs = [entry.string("parent_rev", None) for entry in entries]
 
@@ -88,7 +88,7 @@ def create_folder_batch(context: Context, arg: Arguments) -> Any:
 @table.route("files/move_batch_v2", "files/copy_batch_v2")
 def relocation_batch(context: Context, arg: Arguments) -> Any:
     """Move or copy several entries, each on its own."""
-    entries = arg.structs("entries", minimum=1, maximum=MAX_ENTRIES)
+    entries = arg.structs("entries", frozenset({"from_path", "to_path"}), minimum=1, maximum=MAX_ENTRIES)
     sources = [write_path(context, entry, "from_path", "WritePathOrId") for entry in entries]
     targets = [write_path(context, entry, "to_path", "WritePathOrId") for entry in entries]
     autorename = arg.boolean("autorename")

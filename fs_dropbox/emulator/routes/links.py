@@ -17,7 +17,7 @@ from ..service import Service
 from ..sessions import SessionError
 from ..tree import Revision
 from .download import check_downloadable, find_content, parse_range
-from .upload import commit, commit_info, receive
+from .upload import COMMIT_INFO, commit, commit_info, receive
 
 table = Table()
 
@@ -78,7 +78,7 @@ def read_temporary_link(service: Service, request: Request) -> Response:
 @table.route(UPLOAD_ROUTE)
 def get_temporary_upload_link(context: Context, arg: Arguments) -> Any:
     """Answer a URL to which anybody can upload one file once."""
-    info = arg.struct("commit_info")
+    info = arg.struct("commit_info", COMMIT_INFO)
     commit_info(info)
     seconds = arg.number("duration", 14400.0, 60.0, 14400.0)
     with context.mutation():

@@ -16,6 +16,11 @@ from ..sessions import SessionError, UploadSession
 
 table = Table()
 
+COMMIT_INFO = frozenset(
+    {"path", "mode", "autorename", "client_modified", "mute", "property_groups", "strict_conflict"}
+)  # the names in files.CommitInfo
+CURSOR = frozenset({"session_id", "offset"})  # in files.UploadSessionCursor
+
 
 def commit_info(arg: Arguments) -> mutations.CommitInfo:
     """Read a files.CommitInfo."""
@@ -134,7 +139,7 @@ def session_start(context: Context, arg: Arguments) -> Any:
 @table.route("files/upload_session/append_v2")
 def session_append(context: Context, arg: Arguments) -> Any:
     """Append to an upload session."""
-    cursor = arg.struct("cursor")
+    cursor = arg.struct("cursor", CURSOR)
     session_id, offset = cursor.string("session_id"), cursor.integer("offset")
     close = arg.boolean("close")
     content_hash = optional_hash(arg)
@@ -157,9 +162,9 @@ def session_append_v1(context: Context, arg: Arguments) -> Any:
 @table.route("files/upload_session/finish")
 def session_finish(context: Context, arg: Arguments) -> Any:
     """Append the last bytes and commit."""
-    cursor = arg.struct("cursor")
+    cursor = arg.struct("cursor", CURSOR)
     session_id, offset = cursor.string("session_id"), cursor.integer("offset")
-    info = commit_info(arg.struct("commit"))
+    info = commit_info(arg.struct("commit", COMMIT_INFO))
     content_hash = optional_hash(arg)
     sessions = context.service.sessions
     done = sessions.finished(session_id)

@@ -12,10 +12,12 @@ from ..errors import RouteError, WriteError, union
 from ..registry import Table
 from ..sessions import Append, SessionError, UploadSession
 from .batches import MAX_ENTRIES, run_batch
-from .upload import commit_info, finish_error, note_author, optional_hash
+from .upload import COMMIT_INFO, CURSOR, commit_info, finish_error, note_author, optional_hash
 
 table = Table()
 
+PART = frozenset({"cursor", "length", "close"})  # the names in an entry of append_batch
+FINISH = frozenset({"cursor", "commit"})  # and of finish_batch
 MAX_APPENDS = 500  # fewer than in the other batches
 
 
@@ -36,7 +38,7 @@ class _Part:
 
     def __init__(self, context: Context, entry: Arguments) -> None:
         self._context = context
-        cursor = entry.struct("cursor")
+        cursor = entry.struct("cursor", CURSOR)
         self._session_id, self._offset = cursor.string("session_id"), cursor.integer("offset")
         self.length: int = entry.integer("length")
         self._close = entry.boolean("close")
@@ -80,7 +82,7 @@ class _Part:
 @table.route("files/upload_session/append_batch")
 def append_batch(context: Context, arg: Arguments) -> Any:
     """Append to several upload sessions; the body is all their bytes, one after the other."""
-    parts = [_Part(context, entry) for entry in arg.structs("entries", minimum=1, maximum=MAX_APPENDS)]
+    parts = [_Part(context, entry) for entry in arg.structs("entries", PART, minimum=1, maximum=MAX_APPENDS)]
     content_hash = optional_hash(arg)
     total = sum(part.length for part in parts)
     if total > context.service.options.max_request_bytes:
@@ -127,10 +129,10 @@ def _distribute(context: Context, parts: list[_Part], total: int, check: Content
 @table.route("files/upload_session/finish_batch_v2", "files/upload_session/finish_batch")
 def finish_batch(context: Context, arg: Arguments) -> Any:
     """Commit several closed sessions: at once (v2), or as a job."""
-    entries = arg.structs("entries", maximum=MAX_ENTRIES)
-    cursors = [entry.struct("cursor") for entry in entries]
+    entries = arg.structs("entries", FINISH, maximum=MAX_ENTRIES)
+    cursors = [entry.struct("cursor", CURSOR) for entry in entries]
     places = [(cursor.string("session_id"), cursor.integer("offset")) for cursor in cursors]
-    infos = [commit_info(entry.struct("commit")) for entry in entries]
+    infos = [commit_info(entry.struct("commit", COMMIT_INFO)) for entry in entries]
 
     def work(index: int) -> dict[str, Any]:
         try:
