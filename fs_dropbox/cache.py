@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -52,6 +52,7 @@ class MetadataCache:
         self._trusted = False
         self._cuts = Cuts(2 * max_entries)
         self._held: Counter[str] = Counter()
+        self._shown: dict[str, Present | Absence] = {}  # what is to be seen at held keys, unless nobody knows
         self._slots: LRUCache[str, Slot] = LRUCache(max(1000, max_entries // 10))
         self._listings: LRUCache[str, Listing] = LRUCache(max_entries, getsizeof=lambda found: len(found.children) + 1)
 
@@ -168,18 +169,21 @@ class MetadataCache:
             self._take_over_locked(entry, is_contested, is_own=False, asked=self._epochs.now)
 
     @contextmanager
-    def hold(self, *keys: str) -> Iterator[None]:
-        """Keep what is known of some keys while own calls go through states that nobody is to see.
+    def hold(self, shown: Mapping[str, Present | Absence]) -> Iterator[None]:
+        """Show this at some keys while own calls go through states that nobody is to see, or what those have made.
 
         What the feed tells of them meanwhile is an echo of those calls or older than their end, which is then applied.
         """
         with self._lock:
-            self._held.update(keys)
+            self._held.update(shown.keys())
+            self._shown.update(shown)
         try:
             yield
         finally:
             with self._lock:
-                self._held -= Counter(keys)
+                self._held -= Counter(shown.keys())
+                for key in shown.keys() - self._held.keys():
+                    self._shown.pop(key, None)
 
     def doubt(self, key: str) -> None:
         """Forget what is believed of a key only because it is young: before changes that must not hit anything else."""
@@ -192,6 +196,7 @@ class MetadataCache:
     def forget_tree(self, key: str) -> None:
         """Forget an entry, everything below it and that nothing is above it: an own call may have changed them."""
         with self._lock:
+            self._shown.pop(key, None)
             self._forget_locked(key, is_own=True)
             self._epochs.came_below(key, is_own=True)
             self._cut_off_locked(key, is_own=True)
@@ -200,6 +205,7 @@ class MetadataCache:
     def clear(self) -> None:
         """Forget everything; answers to requests under way are not stored."""
         with self._lock:
+            self._shown.clear()
             self._clear_locked()
 
     def _clear_locked(self) -> None:
@@ -209,6 +215,8 @@ class MetadataCache:
         self._cuts.clear()
 
     def _get_locked(self, key: str) -> Present | Absence | None:
+        if key in self._shown:
+            return self._shown[key]
         listing = self._listing_locked(parent(key)) if key else None
         if listing is not None:
             known = listing.children.get(key)
@@ -266,6 +274,8 @@ class MetadataCache:
         if with_contents:
             self._cut_off_locked(key, is_own=True)
         self._take_over_locked(entry, is_contested, is_own=True, asked=self._epochs.now if since is None else since)
+        if key in self._held:
+            self._shown[key] = ABSENT if isinstance(entry, DeletedEntry) else entry
         if not isinstance(entry, DeletedEntry):
             self._epochs.came_below(key, is_own=True)
         return not is_contested

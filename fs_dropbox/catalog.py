@@ -171,9 +171,9 @@ class Catalog(Finding):
         if paths.key(source) != target.path_lower:
             self.removed(source, since)
 
-    def hold(self, *held: str) -> AbstractContextManager[None]:
-        """Keep what is known of some paths while own calls go through states that nobody is to see."""
-        return self._cache.hold(*map(paths.key, held))
+    def hold(self, shown: Mapping[str, Present | None]) -> AbstractContextManager[None]:
+        """Show this at some paths while own calls go through states that nobody is to see."""
+        return self._cache.hold({paths.key(path): ABSENT if entry is None else entry for path, entry in shown.items()})
 
     def forget(self, path: str) -> None:
         """Forget what is known at and below `path`, after a call whose outcome is not known."""
@@ -235,11 +235,16 @@ class Catalog(Finding):
         self._list_ahead(key)
         began = time.monotonic()
         children: dict[str, Present] = {}
+        yielded: set[str] = set()
         for entries in self._pages(path, recursive=False):
             told: dict[str, Present] = {}
             _apply(told, entries)
             told.pop(key, None)
-            new = [entry for child, entry in told.items() if child not in children]
+            # With what own calls have changed since: Dropbox may tell of a state that nobody is to see.
+            known = self._cache.updated(key, told.values(), epoch)
+            shown = told.values() if known is None else known
+            new = [entry for entry in shown if entry.path_lower not in yielded]
+            yielded.update(entry.path_lower for entry in new)
             _apply(children, entries)
             if new:
                 yield new

@@ -193,7 +193,7 @@ class ServerSide:
     def _replace(self, target: str, existing: FileEntry, call: Callable[[], object]) -> None:
         """Put something else where a file is. Dropbox's own calls never overwrite: the old one goes first, and comes
         back where nothing could take its place. Users of the cache never see the gap."""
-        with self._catalog.hold(target):
+        with self._catalog.hold({target: existing}):
             with fs_errors(target):
                 try:
                     self._client.delete(paths.to_api(target), parent_rev=existing.rev, entry_id=existing.id)
@@ -280,7 +280,7 @@ class ServerSide:
     def _change_case(self, source: str, target: str, moved: Present) -> None:
         """Rename to another spelling of the same name, which one move cannot do (API facts, section 7): two can."""
         between = combine(dirname(source), f".{secrets.token_hex(6)}.renaming")
-        with self._catalog.hold(source, between):
+        with self._catalog.hold({source: moved, between: None}):
             since = self._catalog.epoch()
             with self._forgetting(source, between), fs_errors(source):
                 renamed = self._client.move(paths.to_api(source), paths.to_api(between), source_id=moved.id)

@@ -287,7 +287,7 @@ def test_a_deletion_is_not_undone_when_its_listing_is_dropped() -> None:
 
 def test_held_keys_keep_their_face_until_own_calls_are_over(cache: MetadataCache) -> None:
     cache.put_listing("", [file("/a", "111111111"), file("/b")], cache.epoch())
-    with cache.hold("/a"):
+    with cache.hold({"/a": file("/a", "111111111")}):
         late = cache.epoch()
         cache.hear([gone("/a")], cache.epoch())
         cache.hear([gone("/b")], cache.epoch())
@@ -452,20 +452,41 @@ def test_absence_above_is_doubted_too_unless_it_is_followed() -> None:
 
 def test_a_listing_of_what_nobody_is_to_see_is_not_believed(cache: MetadataCache) -> None:
     cache.put(file("/d/a"), cache.epoch())
-    with cache.hold("/d/a", "/d/between"):
+    with cache.hold({"/d/a": file("/d/a"), "/d/between": ABSENT}):
         epoch = cache.epoch()
         cache.put_listing("/d", [file("/d/between")], epoch)
         cache.put_absent("/d/a", epoch)
         cache.put(file("/d/a", "222222222"), epoch)
         assert cache.get("/d/a") == file("/d/a")
-        assert cache.listing("/d") is None
-    with cache.hold("/d/a"):
+        assert cache.listing("/d") == [file("/d/a")]
+    with cache.hold({"/d/a": file("/d/a")}):
         cache.put_listing("/d", [file("/d/b")], cache.epoch())
         assert cache.listing("/d") == [file("/d/b"), file("/d/a")]
+        cache.forget_tree("/d/a")  # as after a call of which nobody knows the outcome
+        assert cache.get("/d/a") is None
+
+
+def test_what_is_shown_of_a_held_key_outlasts_the_listing_that_it_was_in(cache: MetadataCache) -> None:
+    cache.put_listing("", [file("/a"), file("/b")], cache.epoch())
+    with cache.hold({"/a": file("/a")}):
+        since = cache.epoch()
+        cache.hear([file("/b", "999999999")], cache.epoch())
+        cache.apply(file("/b", "222222222"), since=since)
+        assert cache.listing("") is None, "nobody knows which of the two was first"
+        assert cache.get("/a") == file("/a")
+        assert cache.updated("", [file("/c")], cache.epoch()) == [file("/c"), file("/a")]
+        cache.apply(file("/a", "222222222"), since=cache.epoch())
+        assert cache.get("/a") == file("/a", "222222222")
+    assert cache.get("/a") == file("/a", "222222222")
+    with cache.hold({"/a": file("/a", "222222222")}), cache.hold({"/a": file("/a", "222222222")}):
+        cache.apply(gone("/a"))
+        assert cache.get("/a") is ABSENT
+    cache.apply(file("/a"))
+    assert cache.get("/a") == file("/a")
 
 
 def test_what_is_heard_of_a_held_file_is_not_lost(cache: MetadataCache) -> None:
-    with cache.hold("/a"):
+    with cache.hold({"/a": file("/a", "111111111")}):
         since = cache.epoch()
         cache.hear([file("/a", "999999999")], cache.epoch())
         cache.apply(file("/a", "222222222"), since=since)

@@ -138,29 +138,38 @@ def test_a_move_that_did_not_take_place_takes_no_credit_for_what_is_there(client
 
 
 @pytest.mark.parametrize("replaces", [True, False], ids=["rename over it", "rename of case"])
+@pytest.mark.parametrize("cache", [True, False], ids=["followed", "without cache"])
 def test_what_a_rename_goes_through_is_seen_by_nobody_here(
-    dropbox_fs: DropboxFS, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, replaces: bool
+    open_dropbox: Callable[..., DropboxFS],
+    emulator: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+    replaces: bool,
+    cache: bool,
 ) -> None:
-    """Though the change feed tells of it: the old file has gone, and the new one is not there yet."""
+    """The old file has gone, and the new one is not there yet, whoever tells of that or is asked."""
     monkeypatch.setattr("fs_dropbox.changes.REST_SECONDS", 0.01)
-    dropbox_fs.writetext("/file", "old")
-    dropbox_fs.writetext("/new", "new")
-    eventually(lambda: dropbox_fs.feed_is_live)
-    dropbox_fs.listdir("/")
+    account = open_dropbox(cache=cache, change_feed=cache)
+    account.writetext("/file", "old")
+    account.writetext("/new", "new")
+    if cache:
+        eventually(lambda: account.feed_is_live)
+        account.listdir("/")
     emulator.control.fault("files/move_v2", "stall", after=0 if replaces else 1)
     with ThreadPoolExecutor(1) as pool:
         if replaces:
-            moving = pool.submit(dropbox_fs.move, "/new", "/file", overwrite=True)
+            moving = pool.submit(account.move, "/new", "/file", overwrite=True)
         else:
-            moving = pool.submit(dropbox_fs.move, "/file", "/FILE")
+            moving = pool.submit(account.move, "/file", "/FILE")
         eventually(lambda: not emulator.control.exists("/file"), "the old file has not gone")
         emulator.control.write("/marker", b"")
-        eventually(lambda: dropbox_fs.exists("/marker"), "the feed has not told")
-        assert dropbox_fs.exists("/file")
-        assert "file" in dropbox_fs.listdir("/")
+        eventually(lambda: account.exists("/marker"), "the feed has not told")
+        assert account.exists("/file")
+        assert sorted(account.listdir("/")) == ["file", "marker", "new"]
+        assert account.readtext("/file") == "old"
         emulator.control.release()
         moving.result(30)
-    assert dropbox_fs.readtext("/file") == ("new" if replaces else "old")
+    assert account.readtext("/file") == ("new" if replaces else "old")
+    assert sorted(account.listdir("/")) == (["file", "marker"] if replaces else ["FILE", "marker", "new"])
 
 
 def test_a_removal_that_is_carried_out_late_takes_no_newer_version(client: Client, emulator: Emulator) -> None:
