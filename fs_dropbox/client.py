@@ -195,14 +195,20 @@ class Client:
         )
 
     def session_start(self, *, concurrent: bool) -> str:
-        """Start an upload session; a concurrent one takes appends in parallel and in any order."""
+        """Start an upload session; a concurrent one takes appends in any order, where there are such."""
         kind = "concurrent" if concurrent else "sequential"
-        argument = {"close": False, "session_type": {".tag": kind}}
-        return self._caller.call(routes.SESSION_START, argument, data=b"", decode=results.decode_session)
+        try:
+            return self._start({"close": False, "session_type": {".tag": kind}})
+        except ApiError as error:
+            if not concurrent or not error.is_not_taken:
+                raise
+        return self._start({"close": False})  # to a stand-in that knows sequential ones alone
 
     def session_upload(self, data: bytes) -> str:
         """Bring a whole content into a session of its own, closed (at most 150 MiB)."""
-        argument = {"close": True, "content_hash": ContentHash(data).hexdigest()}
+        return self._start({"close": True, "content_hash": ContentHash(data).hexdigest()}, data)
+
+    def _start(self, argument: dict[str, Any], data: bytes = b"") -> str:
         return self._caller.call(routes.SESSION_START, argument, data=data, decode=results.decode_session)
 
     def session_append(self, session_id: str, offset: int, data: bytes, close: bool) -> None:

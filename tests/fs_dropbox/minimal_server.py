@@ -31,6 +31,7 @@ class MinimalServer:
     ranges       parts of a file can be asked for
     unknown 400  what it does not know is a bad request instead of a page that is not there
     unknown 501  the same, as what is not implemented
+    untyped      there is but one kind of upload session, and no word for it
     narrow       refuses headers of more than 1 KiB: many servers do of more than 8
     """
 
@@ -133,6 +134,8 @@ class MinimalServer:
 
     def do_upload_session_start(self, arg: Any, body: bytes) -> Any:
         """Take bytes in order alone, whatever kind of session is asked for."""
+        if "untyped" in self.switches and "session_type" in arg:
+            raise Refused(400, 'HTTP header "Dropbox-API-Arg": unknown field "session_type"')
         self.sessions[session := f"s{next(self.numbers)}"] = body
         return {"session_id": session}
 

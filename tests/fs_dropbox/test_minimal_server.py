@@ -115,8 +115,11 @@ def test_many_files_at_once(switches: tuple[str, ...]) -> None:
         assert len(minimal.unknown) < 10
 
 
-def test_a_large_file_where_sessions_take_bytes_in_order_alone() -> None:
-    minimal = MinimalServer()
+@pytest.mark.parametrize(
+    "switches", [(), ("untyped",), ("untyped", "batches")], ids=lambda switches: " ".join(switches)
+)
+def test_a_large_file_where_sessions_take_bytes_in_order_alone(switches: tuple[str, ...]) -> None:
+    minimal = MinimalServer(*switches)
     content = random.Random(3).randbytes(45 * 2**20)
     with serving(minimal) as arguments, DropboxFS(**arguments, change_feed=False) as account:
         account.writebytes("large", content)
