@@ -22,21 +22,20 @@ from sftp_gateway.risks import risks
 from sftp_gateway.users import Users
 
 EXIT_UNUSABLE: Final = 2
-_HELP: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 _ASK_WITH_CONFIG: Final = "; name the gateway's file with --config, if it has one"
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_config = click.option(
+config_file = click.option(
     "--config",
     "file",
     type=click.Path(path_type=Path),
     envvar=f"{ENVIRONMENT_PREFIX}CONFIG",
-    help="The TOML file of the gateway.",
+    help="The TOML file of settings and users.",
 )
 
 
-@click.command("check-config", context_settings=_HELP)
+@click.command("check-config")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("-q", "--quiet", is_flag=True, help="Print only what is wrong or risky.")
 @_json
@@ -128,8 +127,8 @@ def _user(user: UserConfig) -> dict[str, Any]:
     }
 
 
-@click.command("users", context_settings=_HELP)
-@_config
+@click.command("users")
+@config_file
 @_json
 def show_users(file: Path | None, as_json: bool) -> None:
     """List the configured users and their last logins.
@@ -160,8 +159,8 @@ def show_users(file: Path | None, as_json: bool) -> None:
     _print_table(shown, f"no users are configured{_ASK_WITH_CONFIG if file is None else ''}")
 
 
-@click.command("sessions", context_settings=_HELP)
-@_config
+@click.command("sessions")
+@config_file
 @click.option("--state-folder", type=click.Path(path_type=Path), help="The gateway's state folder, without a file.")
 @click.option("--kick", metavar="SESSION|USER", help="End this session, or all sessions of this user, at once.")
 @_json

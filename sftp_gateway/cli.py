@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import click
 from msgspec.structs import FieldInfo
 
-from sftp_gateway.administration import COMMANDS
+from sftp_gateway.administration import COMMANDS, EXIT_UNUSABLE, config_file
 from sftp_gateway.config import (
     GATEWAY_FIELDS,
     TABLES,
@@ -25,16 +25,13 @@ from sftp_gateway.config import (
 from sftp_gateway.demo import default_folder, run_demo
 from sftp_gateway.journal_file import JournalError
 from sftp_gateway.listening import allow_many_files
-from sftp_gateway.loading import ENVIRONMENT_PREFIX, load_config
+from sftp_gateway.loading import load_config
 from sftp_gateway.logs import log_event, set_up_logging
 from sftp_gateway.pending import pending
 from sftp_gateway.server import Crew, GatewayError, SFTPGateway, fingerprints, load_host_keys
 from sftp_gateway.signals import Signals
 from sftp_gateway.supervisor import Supervisor
 from sftp_gateway.users import hash_password
-
-EXIT_UNUSABLE = 2
-_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
@@ -90,20 +87,14 @@ def _given(flags: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in flags.items() if value is not None and value != ()}
 
 
-@click.group(context_settings=_HELP)
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="fs-dropbox", message="%(prog)s %(version)s")
 def cli() -> None:
     """Serve Dropbox, or any other PyFilesystem, over SFTP."""
 
 
-@cli.command(context_settings=_HELP)
-@click.option(
-    "--config",
-    "file",
-    type=click.Path(path_type=Path),
-    envvar=f"{ENVIRONMENT_PREFIX}CONFIG",
-    help="A TOML file of settings and users.",
-)
+@cli.command()
+@config_file
 @_settings
 def serve(file: Path | None, **flags: Any) -> None:
     """Serve until SIGTERM or Ctrl-C.
@@ -165,7 +156,7 @@ def _say_ready(address: tuple[str, int], host_keys: list[str]) -> None:
     click.echo(f"SFTP gateway ready on {shown}:{port}, host key {', '.join(host_keys)}")
 
 
-@cli.command(context_settings=_HELP)
+@cli.command()
 @click.option(
     "--folder",
     type=click.Path(path_type=Path),
@@ -182,7 +173,7 @@ def demo(folder: Path | None, listen: str) -> None:
         run_demo((folder or default_folder()).absolute(), listen, tell=click.echo, wait=signals.wait)
 
 
-@cli.command("hash-password", context_settings=_HELP)
+@cli.command("hash-password")
 def hash_password_command() -> None:
     """Print the hash of a password, for a user's password_hash.
 
@@ -197,7 +188,7 @@ def hash_password_command() -> None:
     click.echo(hash_password(password))
 
 
-@cli.command(context_settings=_HELP)
+@cli.command()
 def settings() -> None:
     """Print every setting with its default, as a Markdown table."""
     click.echo(settings_table())

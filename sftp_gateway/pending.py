@@ -11,27 +11,21 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
+from sftp_gateway.administration import config_file
 from sftp_gateway.folder_rows import PendingFolder
 from sftp_gateway.journal import Journal, Pending
 from sftp_gateway.journal_file import FILE_NAME, JournalError
-from sftp_gateway.loading import ENVIRONMENT_PREFIX, load_config
+from sftp_gateway.loading import load_config
 
-_HELP: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _SHORT = 8  # characters of a journal's name in what names a file
 
 
-@click.group(context_settings=_HELP, invoke_without_command=True)
-@click.option(
-    "--config",
-    "file",
-    type=click.Path(path_type=Path),
-    envvar=f"{ENVIRONMENT_PREFIX}CONFIG",
-    help="The TOML file of the gateway.",
-)
+@click.group(invoke_without_command=True)
+@config_file
 @click.pass_context
 def pending(context: click.Context, file: Path | None) -> None:
     """List or retry what write-back has not delivered.
@@ -45,7 +39,7 @@ def pending(context: click.Context, file: Path | None) -> None:
         context.invoke(list_files)
 
 
-@pending.command("list", context_settings=_HELP)
+@pending.command("list")
 @click.option("--failed", is_flag=True, help="Only what the storage has refused for good.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
@@ -83,7 +77,7 @@ def list_files(folder: Path, failed: bool, as_json: bool) -> None:
         sys.exit(1)
 
 
-@pending.command(context_settings=_HELP)
+@pending.command()
 @click.argument("names", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All that have failed.")
 @click.option("--replace", is_flag=True, help="Over whatever the storage has at that path by now.")
@@ -102,7 +96,7 @@ def retry(folder: Path, names: tuple[str, ...], every: bool, replace: bool) -> N
                     )
 
 
-@pending.command(context_settings=_HELP)
+@pending.command()
 @click.argument("name")
 @click.argument("target", type=click.Path(path_type=Path))
 @click.pass_obj
@@ -120,7 +114,7 @@ def export(folder: Path, name: str, target: Path) -> None:
             click.echo(f"{found.path}: {found.size} bytes are in {target}")
 
 
-@pending.command(context_settings=_HELP)
+@pending.command()
 @click.argument("names", nargs=-1, required=True)
 @click.pass_obj
 def drop(folder: Path, names: tuple[str, ...]) -> None:
