@@ -10,7 +10,8 @@ import fs.errors
 import pytest
 
 from fs_dropbox import DropboxFS, batch_calls, batches
-from fs_dropbox.client import Client
+from fs_dropbox.batches import Batches
+from fs_dropbox.client import Client, Commit
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.errors import ApiError, TransportError
 
@@ -274,3 +275,34 @@ def test_the_end_of_a_filesystem_ends_the_wait_for_a_job(
     worker.join(30)
     assert not worker.is_alive()
     assert isinstance(refused[0], fs.errors.FSError)
+
+
+def test_a_copy_is_known_by_its_content(client: Client) -> None:
+    """Or one that was lost would take credit for what somebody else has put there."""
+    for path, data in (("/d/f", b"one"), ("/e/same", b"one"), ("/e/other", b"two")):
+        client.upload(Commit(path, "overwrite"), data)
+    original, same, other, folder = map(client.get_metadata, ("/d/f", "/e/same", "/e/other", "/e"))
+    known = Batches(client, None)  # type: ignore[arg-type]
+    assert known._is_copy("/d", original, same)
+    assert not any(known._is_copy("/d", original, found) for found in (other, folder, None))
+    assert not known._is_copy("/", folder, same)
+
+
+@pytest.mark.parametrize(
+    ("error", "may"),
+    [
+        (ApiError("r", ("too_many_write_operations",)), True),
+        (ApiError("r", ("too_many_requests",), status=429), False),  # for that the call has waited as long as it may
+        (ApiError("r", ("path", "conflict")), False),
+        (TransportError("reset"), False),
+    ],
+    ids=str,
+)
+def test_what_is_worth_another_batch(error: ApiError | TransportError, may: bool) -> None:
+    assert batches._may_go_on(error) is may
+    if isinstance(error, TransportError):
+        error.is_unsettled = True
+        assert batches._may_go_on(error)
+        ended = TransportError("closed")
+        ended.is_unsettled = True
+        assert not batches._may_go_on(ended)

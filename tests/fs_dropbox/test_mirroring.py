@@ -19,7 +19,7 @@ from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.mirroring import Mirror
 from fs_dropbox.steps import Action, Observer, Step, Summary
-from fs_dropbox.transfer import Place, StoppedError
+from fs_dropbox.transfer import Place, StoppedError, copy_file
 
 
 class Recorder(Observer):
@@ -156,6 +156,70 @@ def test_nothing_is_deleted_when_a_folder_of_the_source_cannot_be_read(source: F
     assert summary.deleted == 0
     assert target.exists("sub/deep/ü \U0001f600.txt")
     assert target.exists("extra")
+
+
+class HalfSeenFS(MemoryFS):
+    """A filesystem one of whose folders cannot be listed."""
+
+    def scandir(self, path: str, *arguments: Any, **options: Any) -> Any:
+        if path.strip("/") == "sub":
+            raise errors.PermissionDenied(path)
+        return super().scandir(path, *arguments, **options)
+
+
+@pytest.mark.parametrize("delete", [False, True])
+def test_where_the_target_cannot_be_seen_nothing_is_done(source: FS, delete: bool) -> None:
+    target = HalfSeenFS()
+    target.makedir("sub")
+    target.writetext("sub/b.bin", "kept")
+    target.writetext("extra", "kept")
+    with pytest.raises(errors.PermissionDenied):
+        run(source, target, delete=delete)
+    assert target.readtext("sub/b.bin") == "kept"
+    assert target.readtext("extra") == "kept"
+    assert not target.exists("a.txt")
+
+
+def test_what_is_there_is_left_alone_where_that_is_asked_for(source: FS) -> None:
+    target = MemoryFS()
+    target.writetext("a.txt", "another")
+    summary = run(source, target, replace=False)
+    assert target.readtext("a.txt") == "another"
+    assert (summary.copied, summary.skipped) == (2, 1)
+    assert target.exists("sub/b.bin")
+
+
+class FailingFS(MemoryFS):
+    """Takes files as a whole or not at all, and fails amid them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aborted = 0
+        self._meta = {**self._meta, "atomic_writes": True}
+
+    def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
+        if "w" not in mode:
+            return super().openbin(path, mode, buffering)
+        owner = self
+
+        class File:
+            def write(self, data: bytes) -> int:
+                raise errors.RemoteConnectionError(path)
+
+            def abort(self) -> None:
+                owner.aborted += 1
+
+            def close(self) -> None:
+                raise AssertionError("what was begun would count as the whole")
+
+        return File()
+
+
+def test_a_file_that_breaks_off_is_aborted(source: FS) -> None:
+    target = FailingFS()
+    with pytest.raises(errors.RemoteConnectionError):
+        copy_file(Place(source, "/a.txt"), Place(target, "/a.txt"))
+    assert target.aborted == 1
 
 
 def test_a_missing_source_is_an_error_and_empties_nothing(tmp_path: Path) -> None:

@@ -208,3 +208,25 @@ def test_a_rename_that_fails_brings_back_what_was_there_last(
     with pytest.raises(fs.errors.ResourceNotFound):
         account.move("/new", "/file", overwrite=True)
     assert emulator.control.read("/file") == b"by somebody else since"
+
+
+def test_what_others_put_into_a_folder_while_it_is_moved_goes_along(
+    open_dropbox: Callable[..., DropboxFS], emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder goes in the end, and what it holds would go with it."""
+    account = open_dropbox(change_feed=False, cache_ttl_seconds=3600)
+    account.makedirs("/from/empty")
+    account.makedir("/to")
+    account.writetext("/from/file", "ours")
+    move = account._client.move
+
+    def move_amid_others(*arguments: Any, **options: Any) -> Any:
+        emulator.control.write("/from/late", b"theirs")
+        monkeypatch.undo()
+        return move(*arguments, **options)
+
+    monkeypatch.setattr(account._client, "move", move_amid_others)
+    account.movedir("/from", "/to")
+    assert emulator.control.read("/to/late") == b"theirs"
+    assert emulator.control.read("/to/file") == b"ours"
+    assert not emulator.control.exists("/from")
