@@ -79,6 +79,9 @@ class Request:
 
     def __init__(self, connection: Connection, method: str, target: str, headers: dict[str, str]) -> None:
         self.method = method
+        if target.startswith(("http://", "https://")):  # every server has to take this form, too: it names the host
+            headers["host"], slash, rest = target.partition("://")[2].partition("/")
+            target = slash + rest
         path, _, query = target.partition("?")
         self.path = unquote(path)
         self.query: dict[str, str] = dict(parse_qsl(query, keep_blank_values=True)) if query else {}

@@ -60,6 +60,15 @@ def test_junk_on_the_wire(emulator: Emulator, junk: bytes, expected: bytes | Non
     assert b"404" in exchange(emulator, b"GET /nothing HTTP/1.1\r\n\r\n")
 
 
+def test_the_absolute_form_of_a_target_names_the_host(emulator: Emulator) -> None:
+    """So ask clients that take the emulator for their proxy and speak plain HTTP."""
+    token = emulator.access_token().encode()
+    rest = b" HTTP/1.1\r\nHost: other\r\nAuthorization: Bearer " + token + b"\r\n\r\n"
+    route = b".dropboxapi.com/2/users/get_space_usage"
+    assert b'{"used": 0' in exchange(emulator, b"POST http://api" + route + rest)
+    assert b"This function is on api.dropboxapi.com" in exchange(emulator, b"POST http://content" + route + rest)
+
+
 def test_chunked_bodies(api: Api) -> None:
     head = (
         f"POST /2/files/upload HTTP/1.1\r\nAuthorization: Bearer {api.token}\r\nDropbox-API-Arg: "
