@@ -180,6 +180,27 @@ def test_where_the_target_cannot_be_seen_nothing_is_done(source: FS, delete: boo
     assert not target.exists("a.txt")
 
 
+@pytest.mark.parametrize("delete", [False, True])
+def test_where_a_local_target_cannot_be_seen_nothing_is_done(
+    source: FS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delete: bool
+) -> None:
+    (tmp_path / "dst" / "sub").mkdir(parents=True)
+    for name in ("sub/b.bin", "extra"):
+        (tmp_path / "dst" / name).write_text("kept")
+    scandir = os.scandir
+
+    def unreadable(path: str) -> Any:
+        if path.endswith("dst/sub"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", unreadable)
+    with OSFS(str(tmp_path / "dst")) as target, pytest.raises(errors.PermissionDenied):
+        run(source, target, delete=delete)
+    assert [(tmp_path / "dst" / name).read_text() for name in ("sub/b.bin", "extra")] == ["kept", "kept"]
+    assert not (tmp_path / "dst" / "a.txt").exists()
+
+
 def test_what_is_there_is_left_alone_where_that_is_asked_for(source: FS) -> None:
     target = MemoryFS()
     target.writetext("a.txt", "another")
