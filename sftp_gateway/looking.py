@@ -99,7 +99,7 @@ class Looking:
         drafts = self._drafts_in(path)
         try:
             infos = self._filesystem.scandir(path, namespaces=["details"]) if self._atomic else self._all_infos(path)
-            yield from self._with_drafts(infos, drafts, self._filesystem.getinfo)
+            yield from self._with_drafts(path, infos, drafts, self._filesystem.getinfo)
         except errors.ResourceNotFound:
             self.check_no_draft(path)
             raise
@@ -114,7 +114,7 @@ class Looking:
         except errors.ResourceNotFound:
             self.check_no_draft(path)
             raise
-        return None if infos is None else self._with_drafts(infos, drafts, self._cached_info)
+        return None if infos is None else self._with_drafts(path, infos, drafts, self._cached_info)
 
     def check_no_draft(self, path: str) -> None:
         """Refuse to take what is being written for a directory."""
@@ -127,18 +127,29 @@ class Looking:
         return self._overlay.children(path)
 
     def _with_drafts(
-        self, infos: Iterable[Info], drafts: dict[str, Draft], find: Callable[[str, list[str]], Info | None]
+        self,
+        folder: str,
+        infos: Iterable[Info],
+        drafts: dict[str, Draft],
+        find: Callable[[str, list[str]], Info | None],
     ) -> Iterator[tuple[str, Attributes]]:
+        folder = self._overlay.fold(folder)
         for info in infos:
             raw: Any = info.raw
             name: str = raw["basic"]["name"]
-            draft = drafts.pop(self._overlay.fold(name), None) if drafts else None
-            if draft is None or draft.state is State.PARTIAL:
+            key = self._overlay.fold(name)
+            draft = drafts.pop(key, None) if drafts else None
+            if draft is None or draft.state is State.PARTIAL or not self._is_at(draft, folder, key):
                 yield name, attributes.from_info(info)
             else:
                 yield from _now(name, draft, find)
-        for draft in drafts.values():
-            yield from _now(basename(draft.path), draft, find)
+        for key, draft in drafts.items():
+            if self._is_at(draft, folder, key):
+                yield from _now(basename(draft.path), draft, find)
+
+    def _is_at(self, draft: Draft, folder: str, key: str) -> bool:
+        """Tell whether a draft still has its name, as it may be renamed while its directory is listed."""
+        return self._overlay.fold(draft.path) == join(folder, key)
 
     def has_usage(self) -> bool:
         """Tell whether the filesystem can say how full it is; asks it once."""

@@ -44,9 +44,10 @@ class Walk:
                     self._with_a_path(ready)
         elif kind < 0.24 and ready:
             with self.twins.burst():
-                for opened in self._different(ready):
+                chosen = self._different(ready)
+                for opened in chosen:
                     for _ in range(chance.randrange(1, 8)):
-                        self._with(opened, ready)
+                        self._with(opened, chosen)
         elif kind < 0.7 and ready:
             self._with(chance.choice(ready), ready)
             if chance.random() < 0.25 or len(ready) > HANDLES:

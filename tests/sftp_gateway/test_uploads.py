@@ -308,6 +308,19 @@ def test_what_is_committed_while_its_directory_is_listed_is_in_that_listing(tmp_
         assert not writer.wait(writer.close(given_up)).ok
 
 
+def test_what_is_renamed_while_its_directory_is_listed_is_not_listed_under_another_name_there(
+    client: RawClient, filesystem: AtomicFS
+) -> None:
+    filesystem.makedir("/d")
+    filesystem.writebytes("/d/first", b"content")
+    handle = client.opened("/d/new", W | C | T)
+    folder = client.wait(client.path(Kind.OPENDIR, "/d")).handle
+    assert client.wait(client.rename("/d/new", "/moved")).ok
+    names = client.wait(client.send(Kind.READDIR, s(folder))).names
+    assert [name for name, _, _ in names] == [".", "..", "first"]
+    assert client.wait(client.close(handle)).ok
+
+
 def test_the_writer_reads_what_it_is_writing(client: RawClient) -> None:
     handle = client.opened("/f", W | C | T)
     client.wait(client.write(handle, 0, b"0123"))

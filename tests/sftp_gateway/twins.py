@@ -232,7 +232,9 @@ class Twins:
         if source.spelt == target.spelt and source.id != target.id:  # the oracle takes them for one file
             return
         what = f"copy-data {source.name} {offset}+{size} to {target.name} {position}"
-        given_up = (source.is_removed and source.version is None) or target.is_removed
+        if target.is_removed:  # which is told once there is something to be written
+            return
+        given_up = source.is_removed and source.version is None
         if given_up or source.id == target.id or not (source.reads and target.writes):
             self._ours(what, lambda: send(self.ours, source.ours, target.ours), _refused)
             return
@@ -338,7 +340,6 @@ class Twins:
         self._in_burst = True
         self._before = {path: _held(path) for path, _, _ in os.walk(self.oracle.folder)}
         yield
-        self._gave_up = False  # whether a CLOSE failed
         self._in_burst = False
         self._before.clear()
         self._compare()
