@@ -35,6 +35,17 @@ def test_the_right_password_and_no_other_signs_in() -> None:
         assert users.check_password("ann", "") is None
 
 
+def test_a_password_that_was_changed_signs_in_no_more() -> None:
+    """Though it was verified before, which is remembered."""
+    users = Users([UserConfig(name="ann", password_hash=hash_password("old"), url="mem://")])
+    assert users.check_password("ann", "old") is not None
+    users.replace([UserConfig(name="ann", password_hash=hash_password("new"), url="mem://")])
+    assert users.check_password("ann", "old") is None
+    assert users.check_password("ann", "new") is not None
+    users.replace([])
+    assert users.check_password("ann", "new") is None
+
+
 def test_an_unknown_name_costs_as_much_as_a_wrong_password(monkeypatch: pytest.MonkeyPatch) -> None:
     import sftp_gateway.users as module
 
