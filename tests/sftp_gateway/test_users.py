@@ -153,6 +153,17 @@ def test_no_secret_is_shown() -> None:
     assert shown_name("ann") == "ann"
 
 
+def test_whatever_is_secret_of_a_login_is_known_to_its_log() -> None:
+    login = Users(credential_url=TEMPLATE).check_password("key~APPSECRET~me@x.com", "to:k/e@n")
+    assert login is not None
+    assert {"to:k/e@n", "to%3Ak%2Fe%40n", "APPSECRET", login.url} <= set(login.secrets)
+    url = "dropbox://KEY~LONGAPPSECRET:LONGREFRESHTOKEN@/"
+    configured = Users([UserConfig(name="ann", password_hash=HASH, url=url)]).check_password("ann", "secret")
+    assert configured is not None
+    assert {url, "LONGAPPSECRET", "LONGREFRESHTOKEN"} <= set(configured.secrets)
+    assert "" not in (*login.secrets, *configured.secrets), "it would be struck out everywhere"
+
+
 def test_check_all_names_every_user_that_cannot_sign_in(tmp_path: Path) -> None:
     empty = tmp_path / "keys"
     empty.touch()
