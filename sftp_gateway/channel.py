@@ -71,7 +71,13 @@ class SFTPChannel:
         self._meter = meter
         self._stream = ChannelStream(channel, on_data=self._on_data, on_idle=self._on_idle, on_end=self._on_end)
         self._replies = Replies(self._stream)
-        self._operations = Operations(view, events, max_handles=limits.handles, tell=self._stream.aside)
+        self._operations = Operations(
+            view,
+            events,
+            max_handles=limits.handles,
+            tell=self._stream.aside,
+            reads_texts=channel.get_transport().remote_version.startswith("SSH-2.0-ssh2js"),  # node-ssh is above it
+        )
         self._handles = self._operations.handles
         self._ended = threading.Event()
         self._peer_gone = False

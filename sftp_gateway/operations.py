@@ -42,10 +42,20 @@ class Operations:
     """
 
     def __init__(
-        self, view: TreeView, events: Events, *, max_handles: int, tell: Callable[[str], None] = lambda _: None
+        self,
+        view: TreeView,
+        events: Events,
+        *,
+        max_handles: int,
+        tell: Callable[[str], None] = lambda _: None,
+        reads_texts: bool = False,
     ) -> None:
-        """`tell` shows a line to the person at the client, where the client itself shows no reasons."""
+        """`tell` shows a line to the person at the client, where the client itself shows no reasons.
+
+        A client that `reads_texts` knows what is missing by the very words of OpenSSH, and makes it then.
+        """
         self._tell = tell
+        self._reads_texts = reads_texts
         self._view = view
         self._events = events
         self._max_handles = max_handles
@@ -153,6 +163,8 @@ class Operations:
             self._events.on_failure(_name(request.kind), path, text)
             if code in _TOLD and request.kind in _CHANGING and not text.endswith(_EXISTS):
                 self._tell(f"sftp-gateway: {text}")
+        if code == Status.NO_SUCH_FILE and self._reads_texts:
+            text = "No such file"
         return packets.status(request.id, code, text)
 
     def abort_all(self) -> None:
