@@ -142,7 +142,7 @@ def test_names_that_cannot_be_are_refused_with_a_reason(client: RawClient, name:
 
 
 def test_requests_with_a_wrong_handle_fail(client: RawClient) -> None:
-    for handle in (b"", b"\0\0\0\x77", b"x" * 300):
+    for handle in (b"", b"77", b"x" * 300):
         for request in (
             client.read(handle, 0, 10),
             client.write(handle, 0, b"x"),
