@@ -327,7 +327,7 @@ def test_many_connections_that_go_away_leave_nothing(process: GatewayProcess, ba
 def test_filezilla_shows_large_and_old_files(stack: Stack) -> None:
     """It takes kind and size of an entry from the line of `ls -l`."""
     stack.control.seed("/list/folder")
-    stack.control.seed("/list/empty", b"", 0)
+    stack.control.seed("/list/empty", b"", 1)
     stack.control.seed("/list/😀 京都", b"123", 1_000_000_000)
     with raw(stack) as client:
         first, again = list(client.listing("/list")), list(client.listing("/list"))
