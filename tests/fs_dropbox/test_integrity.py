@@ -84,8 +84,8 @@ def test_what_waits_to_be_hashed_is_bounded() -> None:
 @pytest.mark.parametrize("order", ["behind", "overtaken", "again"])
 def test_what_was_hashed_waits_no_more(order: str) -> None:
     """Content that comes a little out of order, as pipelined clients read, is checked however long it is."""
-    blocks = PENDING_BYTES // BLOCK_SIZE + 4
     ahead = BLOCK_SIZE // 2
+    blocks = PENDING_BYTES // ahead + 4
     zeros = bytes(BLOCK_SIZE)
     wrong = CheckedFetch(lambda start, end: [zeros[: end - start]], "/file", blocks * BLOCK_SIZE, "0" * 64)
 

@@ -83,6 +83,9 @@ def test_secrets_of_the_session_are_struck_out(output: io.StringIO, style: str) 
     assert "TOKEN" not in output.getvalue()
     assert "SECRET" not in output.getvalue()
     assert "token *** of *** is no good" in output.getvalue()
+    log.knows("ann", ["ANOTHER"])  # as when a second attempt signs in
+    log.on_failure("open", "/x", "neither TOKEN nor ANOTHER")
+    assert "neither *** nor ***" in output.getvalue()
 
 
 def test_paramiko_is_quiet(output: io.StringIO) -> None:
