@@ -149,6 +149,22 @@ def test_the_quota_refuses_one_write_and_keeps_the_rest(tmp_path: Path) -> None:
     spool.close()
 
 
+def test_a_file_that_is_written_is_locked_until_it_is_shared(tmp_path: Path) -> None:
+    """Or another process would take it for one that nobody writes any more."""
+    spool = Spool(tmp_path, Quota(100), memory_limit=0)
+    spool.write(0, b"12345")
+    assert spool.path is not None
+    other = os.open(spool.path, os.O_RDWR)
+    try:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        spool.share()
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(other)
+    spool.close()
+
+
 @pytest.mark.parametrize("meanwhile", ["nothing", "removed", "continued", "in use"])
 def test_a_shared_file_is_reclaimed_only_as_it_was(tmp_path: Path, meanwhile: str) -> None:
     spool = Spool(tmp_path, Quota(100), memory_limit=0)
