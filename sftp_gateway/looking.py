@@ -139,9 +139,9 @@ class Looking:
             name: str = raw["basic"]["name"]
             key = self._overlay.fold(name)
             draft = drafts.pop(key, None) if drafts else None
-            if draft is None or draft.state is State.PARTIAL or not self._is_at(draft, folder, key):
+            if draft is None or draft.state is State.PARTIAL:
                 yield name, attributes.from_info(info)
-            else:
+            elif self._is_at(draft, folder, key):
                 yield from _now(name, draft, find)
         for key, draft in drafts.items():
             if self._is_at(draft, folder, key):
