@@ -52,7 +52,12 @@ def test_without_click_there_is_one_clear_line(tmp_path: Path) -> None:
 def test_help_tells_the_exit_codes_and_the_locations(env: dict[str, str]) -> None:
     done = run("--help", env=env)
     assert done.returncode == 0
-    for text in ("130  interrupted", "3    the credentials are mistyped, refused by Dropbox", "name:/folder/file", "--url-env"):
+    for text in (
+        "130  interrupted",
+        "3    the credentials are mistyped, refused by Dropbox",
+        "name:/folder/file",
+        "--url-env",
+    ):
         assert text in done.stdout
     commands = ("login", "check", "connections", "ls", "tree", "cat", "get", "put", "cp", "mv", "rm", "mkdir", "mirror")
     for command in (*commands, "versions", "restore", "link", "watch", "df"):
