@@ -89,5 +89,5 @@ def test_reasons_are_told(stack: Stack) -> None:
     )
     assert "Dropbox reserves the name 'desktop.ini'" in refused["error"]
     assert "the target b exists already" in exists["error"]
-    assert "no such file" in missing["error"]
+    assert "No such file" in missing["error"]
     assert stack.control.tree() == {"/a": 1, "/b": 1}

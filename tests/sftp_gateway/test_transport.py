@@ -181,8 +181,11 @@ ATTACKS: dict[str, Callable[[socket.socket], Any]] = {
 }
 
 
+NOTHING_IN_COMMON = {"broken kexinit", "no common cipher"}  # as of a client that needs other algorithms
+
+
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_a_broken_handshake_is_one_debug_line_and_leaves_nothing(
+def test_a_broken_handshake_is_one_line_and_leaves_nothing(
     start_gateway: StartGateway, connect: Connect, log_lines: LogLines, caplog: pytest.LogCaptureFixture, attack: str
 ) -> None:
     gateway = start_gateway()
@@ -194,7 +197,8 @@ def test_a_broken_handshake_is_one_debug_line_and_leaves_nothing(
             pass
     wait_for_no_connection(gateway)
     assert len(log_lines("no_login", 1)) == 1
-    assert [record.levelname for record in caplog.records if record.name.startswith("sftp_gateway")] == ["DEBUG"]
+    level = "INFO" if attack in NOTHING_IN_COMMON else "DEBUG"
+    assert [record.levelname for record in caplog.records if record.name.startswith("sftp_gateway")] == [level]
     assert connect(gateway, "ann", PASSWORD).is_authenticated()
 
 
