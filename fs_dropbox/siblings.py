@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from fs_dropbox.entries import FileEntry
 
@@ -18,6 +18,7 @@ RUN_FILES: Final = 64
 TOTAL_BYTES: Final = 32 * 2**20  # the most of all folders together
 RUNS: Final = 64  # folders that are read in order at the same time
 STEP_FILES: Final = 4  # several threads that share a folder open its files a little out of order
+LATE_FILES: Final = 64  # what was passed over by more than so many is not opened any more
 IDLE_SECONDS: Final = 60.0
 LEFT_SECONDS: Final = 5.0  # a folder whose reader has paused for so long gives its bytes up to others
 LOOK_SECONDS: Final = 10.0  # between two looks for an order: in a large folder they take milliseconds
@@ -44,6 +45,12 @@ class _Order:
         return None if here is None or before is None else here - before
 
 
+class _Held(NamedTuple):
+    content: Future[bytes]
+    size: int
+    position: int  # in the order
+
+
 @dataclass(slots=True)
 class _Run:
     """One folder whose files are being opened."""
@@ -55,7 +62,7 @@ class _Run:
     order: _Order | None = None  # in which the files are opened, once that is known
     length: int = 0  # files opened in order so far
     ahead: int = 0  # position of the first file that is not fetched yet
-    held: dict[str, tuple[Future[bytes], int]] = field(default_factory=dict)  # rev -> content that waits, and its size
+    held: dict[str, _Held] = field(default_factory=dict)  # by rev: content that waits
 
 
 class Siblings:
@@ -102,11 +109,11 @@ class Siblings:
             held = run.held.pop(entry.rev, None) if run is not None else None
             if held is None:
                 return None
-            future, size = held
-            self._held_bytes -= size
-        if future.cancel():  # it has not even begun
+            self._held_bytes -= held.size
+        content = held.content
+        if content.cancel():  # it has not even begun
             return None
-        return future.result() if future.exception() is None else None
+        return content.result() if content.exception() is None else None
 
     def close(self) -> None:
         """Forget everything. Idempotent."""
@@ -128,9 +135,13 @@ class Siblings:
         return run
 
     def _go_on_locked(self, run: _Run, entry: FileEntry) -> bool:
-        """Go on with a run's order where a file is the next in it, or near; otherwise end that order."""
+        """Go on with a run's order where a file is near, or was fetched ahead; otherwise end that order.
+
+        Threads that share a folder can be far apart: to forget for one of them what was fetched for the others would
+        have it fetched twice.
+        """
         step = run.order.step(run.last, entry) if run.order is not None else None
-        if run.order is None or step is None or abs(step) > STEP_FILES:
+        if run.order is None or step is None or (abs(step) > STEP_FILES and entry.rev not in run.held):
             run.last, run.order = entry, None
             self._forget_held_locked(run)
             return False
@@ -144,15 +155,16 @@ class Siblings:
         here = order.position(run.last)
         if here is None:
             return
+        self._forget_held_locked(run, until=here - LATE_FILES)
         run.ahead = max(run.ahead, here + 1)
         end = min(len(order.files), here + 1 + min(RUN_FILES, 2 * run.length))
-        held = sum(size for _, size in run.held.values())
+        held = sum(each.size for each in run.held.values())
         while run.ahead < end:
             entry = order.files[run.ahead]
             if held + entry.size > RUN_BYTES or not self._has_room_locked(entry.size, run):
                 break
             if entry.rev not in run.held:
-                run.held[entry.rev] = self._start(entry), entry.size
+                run.held[entry.rev] = _Held(self._start(entry), entry.size, run.ahead)
                 held += entry.size
                 self._held_bytes += entry.size
             run.ahead += 1
@@ -177,11 +189,13 @@ class Siblings:
     def _drop_locked(self, folder: str) -> None:
         self._forget_held_locked(self._runs.pop(folder))
 
-    def _forget_held_locked(self, run: _Run) -> None:
-        for future, size in run.held.values():
-            future.cancel()
-            self._held_bytes -= size
-        run.held.clear()
+    def _forget_held_locked(self, run: _Run, *, until: int | None = None) -> None:
+        """Forget what was fetched ahead, all of it or what comes before a position."""
+        for rev, held in list(run.held.items()):
+            if until is None or held.position < until:
+                held.content.cancel()
+                self._held_bytes -= held.size
+                del run.held[rev]
 
 
 def _is_small(entry: FileEntry) -> bool:

@@ -14,6 +14,7 @@ from fs_dropbox.emulator import Emulator
 from fs_dropbox.entries import FileEntry, FolderEntry
 from fs_dropbox.siblings import (
     IDLE_SECONDS,
+    LATE_FILES,
     LEFT_SECONDS,
     RUN_BYTES,
     RUN_FILES,
@@ -101,6 +102,27 @@ def test_threads_that_share_a_folder_are_in_order_enough() -> None:
     assert len(folder.fetched) == len(set(folder.fetched))
 
 
+def test_threads_that_are_far_apart_have_nothing_fetched_twice() -> None:
+    entries = files(600)
+    folder = Folder(entries)
+    for entry in entries[:20]:
+        folder.read(entry)
+    for start in range(20, 580, 40):  # the last of forty is opened first
+        for entry in reversed(entries[start : start + 40]):
+            folder.siblings.opened(entry, folder.path, lambda: entries)
+        folder.work()
+        assert all(folder.siblings.take(entry, folder.path) for entry in entries[start : start + 40])
+    assert len(folder.fetched) == len(set(folder.fetched))
+
+
+def test_what_was_passed_over_makes_room() -> None:
+    entries = files(600)
+    folder = Folder(entries)
+    for entry in entries[::3]:  # in order enough, but two of three are not wanted
+        folder.read(entry)
+    assert sum(folder.siblings.take(entry, folder.path) is not None for entry in entries) <= LATE_FILES + RUN_FILES
+
+
 def test_what_is_wasted_is_bounded() -> None:
     folder = Folder(files(500))
     for entry in folder.entries[:100]:
@@ -112,7 +134,7 @@ def test_what_is_wasted_is_bounded() -> None:
         assert isinstance(entry, FileEntry)
         large.read(entry)
     assert len(large.fetched) <= 20 + RUN_BYTES // 900_000
-    held = sum(size for run in large.siblings._runs.values() for _, size in run.held.values())
+    held = sum(each.size for run in large.siblings._runs.values() for each in run.held.values())
     assert 0 < held <= RUN_BYTES
 
 
@@ -140,7 +162,7 @@ def test_all_folders_together_are_bounded_and_those_that_were_left_make_room() -
         return len(folder.siblings._runs[f"/{path}"].held)
 
     held = [read(path) for path in range(10)]
-    total = sum(size for run in folder.siblings._runs.values() for _, size in run.held.values())
+    total = sum(each.size for run in folder.siblings._runs.values() for each in run.held.values())
     assert 0.8 * TOTAL_BYTES < total <= TOTAL_BYTES
     assert held[0] > 0
     assert held[-1] == 0
