@@ -17,6 +17,7 @@ from sftp_gateway.allowance import Allowance
 from sftp_gateway.content import Content
 from sftp_gateway.draft import Draft, State
 from sftp_gateway.events import Transfer
+from sftp_gateway.looking import of_draft
 from sftp_gateway.packets import Attributes
 from sftp_gateway.spool import SpoolFullError
 from sftp_gateway.status import EndOfDataError, RefusedError
@@ -138,7 +139,7 @@ class ReadHandle(Handle):
     def attributes(self) -> Attributes:
         """Answer FSTAT: the size is that of the version that is read."""
         if isinstance(self.source, Draft) and not self.source.is_stored:
-            return _of_draft(self.source)
+            return _unless_given_up(self.source)
         try:
             return self._of_version(self._stat())
         except ResourceNotFound:
@@ -147,7 +148,7 @@ class ReadHandle(Handle):
     def attributes_now(self) -> Attributes | None:
         """Answer FSTAT if that is possible without waiting."""
         if isinstance(self.source, Draft) and not self.source.is_stored:
-            return _of_draft(self.source)
+            return _unless_given_up(self.source)
         try:
             found = self._quick_stat()
         except ResourceNotFound:
@@ -295,7 +296,7 @@ class WriteHandle(Handle):
     def attributes(self) -> Attributes:
         """Answer FSTAT: the bytes received so far."""
         self._check()
-        return _of_draft(self.draft)
+        return _unless_given_up(self.draft)
 
     def close(self) -> Transfer | None:
         """Commit. Raises what the storage refused."""
@@ -391,7 +392,7 @@ class FolderHandle(Handle):
     abort = close
 
 
-def _of_draft(draft: Draft) -> Attributes:
+def _unless_given_up(draft: Draft) -> Attributes:
     if draft.state is State.ENDED and not draft.is_stored:
         raise RefusedError(draft.end_reason)
-    return attributes.file_attributes(draft.size, draft.modified if draft.modified is not None else draft.touched)
+    return of_draft(draft)

@@ -52,13 +52,13 @@ class Looking:
         """Return the attributes of what is at `path`, written or being written."""
         draft = self.current(path)
         if draft is not None and draft.state is State.OPEN:
-            return _of_draft(draft)
+            return of_draft(draft)
         try:
             return attributes.from_info(self._filesystem.getinfo(path, ["details"]))
         except errors.ResourceNotFound:
             draft = draft or self.current(path, at_once=True)
             if draft is not None and draft.state is not State.ENDED:
-                return _of_draft(draft)
+                return of_draft(draft)
             raise
 
     def quick_stat(self, path: str) -> Attributes | None:
@@ -67,7 +67,7 @@ class Looking:
             return self.stat(path)
         draft = self.current(path)
         if draft is not None and draft.state is State.OPEN:
-            return _of_draft(draft)
+            return of_draft(draft)
         if self._cached_info is None or draft is not None:
             return None
         try:
@@ -187,13 +187,14 @@ class Looking:
 def _now(name: str, draft: Draft, find: Callable[[str, list[str]], Info | None]) -> Iterator[tuple[str, Attributes]]:
     """Yield what is there of a draft, or in its place when it has ended after its directory was read."""
     if draft.state is not State.ENDED:
-        yield name, _of_draft(draft)
+        yield name, of_draft(draft)
         return
     with contextlib.suppress(errors.FSError):  # removed, or given up
         info = find(draft.path, ["details"])
-        yield name, _of_draft(draft) if info is None else attributes.from_info(info)
+        yield name, of_draft(draft) if info is None else attributes.from_info(info)
 
 
-def _of_draft(draft: Draft) -> Attributes:
+def of_draft(draft: Draft) -> Attributes:
+    """Return the attributes of what is being written: the bytes received so far."""
     modified = draft.modified if draft.modified is not None else draft.touched
     return attributes.file_attributes(draft.size, modified)

@@ -45,17 +45,17 @@ def invited(api: Api, bob: Api, level: str = "editor") -> str:
 
 
 def test_sharing_in_place(api: Api) -> None:
-    before = api.put("/Work/Shared/a.txt", b"1")
-    shared = share(api, "/work/shared")
+    before = api.put("/Office/Shared/a.txt", b"1")
+    shared = share(api, "/office/shared")
     assert shared["access_type"] == {".tag": "owner"}
-    assert (shared["name"], shared["path_lower"]) == ("Shared", "/work/shared")
-    folder = api.ok(api.rpc("files/get_metadata", {"path": "/Work/Shared"}))
+    assert (shared["name"], shared["path_lower"]) == ("Shared", "/office/shared")
+    folder = api.ok(api.rpc("files/get_metadata", {"path": "/Office/Shared"}))
     assert folder["sharing_info"]["shared_folder_id"] == shared["shared_folder_id"]
-    after = api.ok(api.rpc("files/get_metadata", {"path": "/Work/Shared/a.txt"}))
+    after = api.ok(api.rpc("files/get_metadata", {"path": "/Office/Shared/a.txt"}))
     assert after["id"] == before["id"]
     assert after["sharing_info"] == {"read_only": False, "parent_shared_folder_id": shared["shared_folder_id"]}
     by_namespace = api.ok(api.rpc("files/get_metadata", {"path": f"ns:{shared['shared_folder_id']}/a.txt"}))
-    assert by_namespace["path_display"] == "/Work/Shared/a.txt"
+    assert by_namespace["path_display"] == "/Office/Shared/a.txt"
 
 
 def test_a_missing_folder_is_created(api: Api) -> None:

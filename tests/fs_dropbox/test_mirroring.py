@@ -139,17 +139,22 @@ def test_delete_removes_exactly_what_the_source_does_not_have(source: FS) -> Non
     assert content(target) == content(source)
 
 
-def test_nothing_is_deleted_when_a_folder_of_the_source_cannot_be_read(source: FS, monkeypatch: Any) -> None:
-    target = MemoryFS()
-    run(source, target)
+def make_unreadable(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the system refuse to list local folders whose paths end so: for root, permissions do not."""
     scandir = os.scandir
 
     def unreadable(path: str) -> Any:
-        if path.endswith("deep"):
+        if path.endswith(ending):
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", unreadable)
+
+
+def test_nothing_is_deleted_when_a_folder_of_the_source_cannot_be_read(source: FS, monkeypatch: Any) -> None:
+    target = MemoryFS()
+    run(source, target)
+    make_unreadable("deep", monkeypatch)
     target.writetext("extra", "x")
     summary = run(source, target, delete=True)
     assert [step.path for step, _ in summary.failures] == ["sub/deep"]
@@ -187,14 +192,7 @@ def test_where_a_local_target_cannot_be_seen_nothing_is_done(
     (tmp_path / "dst" / "sub").mkdir(parents=True)
     for name in ("sub/b.bin", "extra"):
         (tmp_path / "dst" / name).write_text("kept")
-    scandir = os.scandir
-
-    def unreadable(path: str) -> Any:
-        if path.endswith("dst/sub"):
-            raise PermissionError(13, "Permission denied")
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", unreadable)
+    make_unreadable("dst/sub", monkeypatch)
     with OSFS(str(tmp_path / "dst")) as target, pytest.raises(errors.PermissionDenied):
         run(source, target, delete=delete)
     assert [(tmp_path / "dst" / name).read_text() for name in ("sub/b.bin", "extra")] == ["kept", "kept"]

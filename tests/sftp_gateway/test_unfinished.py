@@ -11,7 +11,7 @@ import pytest
 from fs_dropbox.emulator import Emulator
 from sftp_gateway.tree import TreeLimits
 from tests.sftp_gateway.conftest import ServeDropbox
-from tests.sftp_gateway.raw_client import C, R, T, W
+from tests.sftp_gateway.raw_client import C, R, RawClient, T, W
 from tests.sftp_gateway.serving import Serving
 from tests.waiting import eventually
 
@@ -21,6 +21,18 @@ QUOTA = 100_000
 @pytest.fixture
 def serving(serve_dropbox: ServeDropbox) -> Serving:
     return serve_dropbox(TreeLimits(spool_quota=QUOTA))
+
+
+def cut_off(serving: Serving) -> RawClient:
+    """Cut off an upload of 1,000 bytes to /f; return another client, once what arrived of it is kept."""
+    session = serving.session()
+    client = session.raw()
+    handle = client.opened("/f", W | C | T)
+    assert client.wait(client.write(handle, 0, b"x" * 1000)).ok
+    session.cut()
+    client = serving.raw()
+    eventually(lambda: client.wait(client.stat("/f")).attributes.size == 999, "never: the upload is kept")
+    return client
 
 
 @pytest.mark.parametrize("then", ["close", "write_on", "cut_back"])
@@ -68,13 +80,7 @@ def test_of_two_uploads_of_one_file_that_were_cut_off_the_later_is_kept(serving:
 
 
 def test_setting_the_size_of_a_cut_off_upload_does_not_commit_it(serving: Serving, emulator: Emulator) -> None:
-    session = serving.session()
-    client = session.raw()
-    handle = client.opened("/f", W | C | T)
-    assert client.wait(client.write(handle, 0, b"x" * 1000)).ok
-    session.cut()
-    client = serving.raw()
-    eventually(lambda: client.wait(client.stat("/f")).attributes.size == 999, "never: the upload is kept")
+    client = cut_off(serving)
     assert "not finished" in client.wait(client.setstat("/f", size=500)).text
     assert not emulator.control.exists("/f")
     assert client.wait(client.stat("/f")).attributes.size == 999
@@ -107,13 +113,7 @@ def test_who_reads_what_was_removed_while_it_was_written_is_told(serving: Servin
 
 def test_a_cut_off_upload_is_kept_for_its_time_only(serve_dropbox: ServeDropbox, tmp_path: Path) -> None:
     serving = serve_dropbox(TreeLimits(partial_seconds=0.0, spool_memory=10))
-    session = serving.session()
-    client = session.raw()
-    handle = client.opened("/f", W | C | T)
-    assert client.wait(client.write(handle, 0, b"x" * 1000)).ok
-    session.cut()
-    client = serving.raw()
-    eventually(lambda: client.wait(client.stat("/f")).attributes.size == 999, "never: the upload is kept")
+    client = cut_off(serving)
     client.put("/other", b"")
     assert not client.wait(client.stat("/f")).attributes.size
     assert list((tmp_path / "spool").iterdir()) == []
