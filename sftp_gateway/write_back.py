@@ -12,11 +12,12 @@ from typing import Any, BinaryIO, TypeVar
 from fs import errors
 from fs.base import FS
 from fs.info import Info
-from fs.path import dirname, recursepath
+from fs.path import dirname
 from fs.permissions import Permissions
 from fs.subfs import SubFS
 
 from sftp_gateway.delivery import Delivery, same_content
+from sftp_gateway.elsewhere import Elsewhere
 from sftp_gateway.journal import BeingSentError, ConflictError, Journal, NewFile, Pending
 from sftp_gateway.pending_files import Outgoing, PendingReader, info_of
 from sftp_gateway.pending_folders import PendingFoldersFS
@@ -25,7 +26,6 @@ from sftp_gateway.vault import LocalBytes
 
 _CHANGED = "the file was changed by someone else meanwhile"
 _STOP_SECONDS = 5.0
-_MAX_SEEN = 100_000
 
 _T = TypeVar("_T")
 
@@ -56,10 +56,9 @@ class WriteBackFS(FS):
         super().__init__()
         self.limits = limits or WriteBackLimits()
         self.journal = journal
-        self._inner = PendingFoldersFS(filesystem, journal.folders, seen=self._remember)
-        self._forget = getattr(filesystem, "forget", None)
         self._fold: Callable[[str], str] = str.lower if filesystem.getmeta().get("case_insensitive") else str
-        self._seen: dict[str, str] = {}  # paths of pending files that another process delivers, by key
+        self._elsewhere = Elsewhere(filesystem, journal, self._fold, is_mine=lambda: self._delivery.is_mine)
+        self._inner = PendingFoldersFS(filesystem, journal.folders, seen=self._elsewhere.note)
         self._readers: weakref.WeakSet[PendingReader] = weakref.WeakSet()
         self._delivery = Delivery(
             filesystem,
@@ -104,7 +103,7 @@ class WriteBackFS(FS):
         return self._inner.validatepath(path)
 
     def getinfo(self, path: str, namespaces: Collection[str] | None = None) -> Info:
-        pending = self._find(path)
+        pending = self._elsewhere.find(path)
         if pending is not None and not pending.failed:
             return info_of(pending)
         try:
@@ -117,7 +116,7 @@ class WriteBackFS(FS):
 
     def cached_info(self, path: str, namespaces: Collection[str] | None = None) -> Info | None:
         """Return the Info if that is possible without waiting; raises ResourceNotFound where absence is known."""
-        pending = self._find(path)
+        pending = self._elsewhere.find(path)
         if pending is not None and not pending.failed:
             return info_of(pending)
         try:
@@ -139,7 +138,7 @@ class WriteBackFS(FS):
 
     def cached_listing(self, path: str, namespaces: Collection[str] | None = None) -> Iterator[Info] | None:
         """Return what `scandir` would if that is possible without waiting."""
-        if self._find(path) is not None:
+        if self._elsewhere.find(path) is not None:
             return None
         children = self._pending_in(path)
         infos = self._inner.cached_listing(path, namespaces)
@@ -153,8 +152,8 @@ class WriteBackFS(FS):
     def _pending_in(self, path: str) -> dict[str, Pending]:
         children = self.journal.children(path)
         for pending in children.values():
-            self._remember(pending.path)
-        self._ask_anew(path)  # what is not among them any more
+            self._elsewhere.note(pending.path)
+        self._elsewhere.find_below(path)  # what is not among them any more
         return children
 
     def _with_pending(self, infos: Iterable[Info], children: dict[str, Pending]) -> Iterator[Info]:
@@ -179,7 +178,7 @@ class WriteBackFS(FS):
 
     def _open_for_reading(self, path: str, mode: str) -> BinaryIO:
         while True:
-            pending = self._find(path)
+            pending = self._elsewhere.find(path)
             if pending is None or pending.failed:
                 try:
                     file: BinaryIO = self._inner.openbin(path, mode)
@@ -201,14 +200,14 @@ class WriteBackFS(FS):
     # -- names
 
     def makedir(self, path: str, permissions: Permissions | None = None, recreate: bool = False) -> SubFS[FS]:
-        if self._find(path) is not None:
+        if self._elsewhere.find(path) is not None:
             raise errors.DirectoryExists(path)
         self._inner.makedir(path, permissions, recreate)
         return self.opendir(path)
 
     def makedir_later(self, path: str) -> None:
         """Make a directory, which the storage has when something is delivered into it, or a moment later."""
-        if self._find(path) is not None:
+        if self._elsewhere.find(path) is not None:
             raise errors.DirectoryExists(path)
         self._refuse_file(dirname(path))
         self._inner.makedir_later(path)
@@ -221,19 +220,19 @@ class WriteBackFS(FS):
         self._once_settled(lambda: self._inner.removedir(path))
 
     def remove(self, path: str) -> None:
-        if self._find(path) is None:
+        if self._elsewhere.find(path) is None:
             self._inner.remove(path)
             return
         committed = not self.is_absent(path)
         if self._once_settled(lambda: self.journal.discard(path, committed=committed)):
-            self._seen.pop(self._fold(path), None)
+            self._elsewhere.drop(self._fold(path))
             return
         self.deliver(path)
         self._inner.remove(path)
         self.journal.hide_failed(path)
 
     def move(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
-        if self._find(src_path) is not None and self._rename(src_path, dst_path, overwrite=overwrite):
+        if self._elsewhere.find(src_path) is not None and self._rename(src_path, dst_path, overwrite=overwrite):
             return
         self.deliver(src_path)
         self.deliver(dst_path)
@@ -255,8 +254,8 @@ class WriteBackFS(FS):
         except ConflictError:
             raise errors.DestinationExists(target) from None
         if done:
-            self._seen.pop(self._fold(source), None)
-            self._remember(target)
+            self._elsewhere.drop(self._fold(source))
+            self._elsewhere.note(target)
         return done
 
     def movedir(self, src_path: str, dst_path: str, create: bool = False, preserve_time: bool = False) -> None:
@@ -274,7 +273,7 @@ class WriteBackFS(FS):
     def setinfo(self, path: str, info: Mapping[str, Mapping[str, object]]) -> None:
         """Set the time that a pending file will have; nothing else of it can be set."""
         modified: Any = info.get("details", {}).get("modified")
-        if self._find(path) is None:
+        if self._elsewhere.find(path) is None:
             self._inner.setinfo(path, info)
         elif modified is not None:
             self.journal.set_modified(path, int(modified))
@@ -294,7 +293,7 @@ class WriteBackFS(FS):
             if self.journal.is_live(path):
                 reason = f": {done}" if isinstance(done, str) else ""
                 raise RefusedError(f"what was uploaded there before cannot be delivered yet{reason}")
-        self._ask_anew(path)
+        self._elsewhere.find_below(path)
 
     def new_bytes(self) -> LocalBytes:
         """Return a place on local disk for a file that is being written."""
@@ -303,6 +302,8 @@ class WriteBackFS(FS):
     def record(self, new: NewFile, content: LocalBytes) -> None:
         """Put a finished file into the journal; raises `NoRoomError`, `DeliveredError`, and what the client is told."""
         try:
+            if new.mode != "replace":
+                self._refuse_outdated(new)
             self._once_settled(lambda: self.journal.put(new, content, quota=self.limits.quota))
         except ConflictError:
             if new.mode == "create":
@@ -310,11 +311,25 @@ class WriteBackFS(FS):
             raise RefusedError(_CHANGED) from None
         except sqlite3.Error as error:
             raise RefusedError(f"the gateway's journal cannot be written ({error})") from error
-        self._remember(new.path)
+        self._elsewhere.note(new.path)
+
+    def _refuse_outdated(self, new: NewFile) -> None:
+        """Raise `ConflictError` where a delivery would be refused, as far as that is known by now."""
+        if self.is_pending(new.path):  # asked first: the storage has it before it is pending no more
+            raise ConflictError
+        try:
+            with self._inner.openbin(new.path, "r") as there:
+                version = there.version
+        except errors.ResourceNotFound:
+            version = None
+        except errors.FSError:
+            return
+        if version != new.expected:
+            raise ConflictError
 
     def is_absent(self, path: str) -> bool:
         """Tell whether the storage certainly has nothing at `path`; what is to be delivered may be there any moment."""
-        pending = self._find(path)
+        pending = self._elsewhere.find(path)
         if pending is not None and not pending.failed:
             return False
         try:
@@ -355,7 +370,7 @@ class WriteBackFS(FS):
 
     def _arrived(self, delivered: list[Pending]) -> None:
         for pending in delivered:
-            self._seen.pop(pending.key, None)
+            self._elsewhere.drop(pending.key)
 
     def _once_settled(self, attempt: Callable[[], _T]) -> _T:
         """Do what cannot be done while the file is on its way to the storage."""
@@ -369,29 +384,6 @@ class WriteBackFS(FS):
             self.journal.pause()
 
     def _refuse_file(self, path: str) -> None:
-        pending = self._find(path)
+        pending = self._elsewhere.find(path)
         if pending is not None and not pending.failed:
             raise errors.DirectoryExpected(path)
-
-    def _find(self, path: str) -> Pending | None:
-        """Return what is pending at `path`; what another process has delivered is asked for anew."""
-        pending = self.journal.find(path)
-        if pending is not None:
-            self._remember(path)
-        elif self._seen and self._forget is not None and not self._delivery.is_mine:
-            for each in recursepath(path):  # those above may be directories that were made with it
-                if self._fold(each) in self._seen and not (self.journal.find(each) or self.journal.folders.find(each)):
-                    self._forget(each)
-                    self._seen.pop(self._fold(each), None)
-        return pending
-
-    def _ask_anew(self, path: str) -> None:
-        """Ask anew for what another process has delivered at, above and below `path`."""
-        prefix = self._fold(path).rstrip("/") + "/"
-        for seen in [seen for key, seen in list(self._seen.items()) if key.startswith(prefix)]:
-            self._find(seen)
-        self._find(path)
-
-    def _remember(self, path: str) -> None:
-        if not self._delivery.is_mine and len(self._seen) < _MAX_SEEN:
-            self._seen[self._fold(path)] = path

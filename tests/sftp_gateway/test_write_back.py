@@ -540,6 +540,24 @@ def test_a_change_in_place_never_overwrites_what_was_acknowledged_meanwhile(file
     assert get(client, "/f") == b"of another session"
 
 
+def test_what_is_known_to_be_refused_is_told_at_the_close(filesystem: BulkFS, start: Start) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    filesystem.commit("/f", b"0123456789")
+    with client.open("/f", "r+") as file, client.open("/new", "wx") as new:
+        file.write(b"ab")
+        new.write(b"ab")
+        put(serving.client(), "/f", b"of another session")
+        serving.journal.hurry()
+        serving.settled()
+        filesystem.commit("/new", b"foreign")
+    assert ("failure", "close", "/f", "/f: the file was changed by someone else meanwhile") in events(serving)
+    assert ("failure", "close", "/new", "/new: exists already") in events(serving)
+    assert contents(filesystem, "/f") == b"of another session"
+    assert contents(filesystem, "/new") == b"foreign"
+    assert not serving.pending()
+
+
 def test_a_change_of_what_failed_never_overwrites_a_foreign_file(filesystem: BulkFS, start: Start) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
