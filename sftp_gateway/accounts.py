@@ -29,7 +29,7 @@ class AccountRefusedError(Exception):
 
 
 class RootMissingError(Exception):
-    """The folder that a user is to see as its root is not there."""
+    """The directory that a user is to see as its root is not there."""
 
 
 class AccountUnreachableError(Exception):
@@ -53,13 +53,13 @@ class Lease:
         self._release = release
         self.tree = account.tree
 
-    def require_folder(self, path: str, *, create: bool) -> None:
-        """Make sure that a folder is there, made if `create`; asks the storage once for each account and folder.
+    def require_directory(self, path: str, *, create: bool) -> None:
+        """Make sure that a directory is there, made if `create`; asks the storage once for each account and directory.
 
         Raises `RootMissingError`, and `AccountUnreachableError` when the storage fails to tell.
         """
         account = self._account
-        if account is None or path in account.known_folders:
+        if account is None or path in account.known_directories:
             return
         try:
             if create:
@@ -70,7 +70,7 @@ class Lease:
             raise RootMissingError(f"{path} is a file") from None
         except fs.errors.FSError as error:
             raise AccountUnreachableError(str(error)) from None
-        account.known_folders.add(path)
+        account.known_directories.add(path)
 
     def release(self) -> None:
         account, self._account = self._account, None
@@ -84,7 +84,7 @@ class _Account:
     def __init__(self, filesystem: FS, tree: Tree, now: float) -> None:
         self.filesystem = filesystem
         self.tree = tree
-        self.known_folders: set[str] = set()  # of users' roots: there when somebody signed in
+        self.known_directories: set[str] = set()  # of users' roots: there when somebody signed in
         self.sessions = 0
         self.retired = False
         """No longer in the table: closed by whoever retires it, or by the last session's release."""
@@ -125,7 +125,7 @@ class Accounts:
         self,
         *,
         open_filesystem: Callable[[str], FS],
-        spool_folder: Path,
+        spool_directory: Path,
         secret: bytes,
         tree_limits: TreeLimits,
         open_seconds: float,
@@ -135,7 +135,7 @@ class Accounts:
     ) -> None:
         """`wrap` gets the key, the URL and the filesystem of an account that is opened, and returns what is used."""
         self._open_filesystem = open_filesystem
-        self._spool_folder = spool_folder
+        self._spool_directory = spool_directory
         self._secret = secret
         self._tree_limits = tree_limits
         self._open_seconds = open_seconds
@@ -285,7 +285,7 @@ class Accounts:
             return known
         filesystem = self._wrap(key, url, filesystem)
         return _Account(
-            filesystem, Tree(filesystem, spool_folder=self._spool_folder / key, limits=self._tree_limits), started
+            filesystem, Tree(filesystem, spool_directory=self._spool_directory / key, limits=self._tree_limits), started
         )
 
     def _start_thread_locked(self, work: Callable[..., None], *arguments: object) -> None:

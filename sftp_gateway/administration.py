@@ -133,7 +133,7 @@ def _user(user: UserConfig) -> dict[str, Any]:
 def show_users(file: Path | None, as_json: bool) -> None:
     """List the configured users and their last logins.
 
-    With their folder and their rights.
+    With their directory and their rights.
     """
     config = load_config(file)
     logins = read_last_logins(config.state_path / FILE_NAME)

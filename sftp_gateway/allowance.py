@@ -1,4 +1,4 @@
-"""`Allowance`: how much a user's folder may hold, in bytes and files, and how much it does. Knows no SFTP."""
+"""`Allowance`: how much a user's directory may hold, in bytes and files, and how much it does. Knows no SFTP."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ REMEASURE_SECONDS = 300.0
 
 
 class Allowance:
-    """The quota of a folder; one for all sessions of a process that see the folder. Owned by a `Store`. Thread-safe.
+    """The quota of a directory; one for all sessions of a process that see it. Owned by a `Store`. Thread-safe.
 
-    The folder is measured by one walk when something is first written, and again by the next write after a while;
+    The directory is measured by one walk when something is first written, and again by the next write after a while;
     between, what the sessions themselves change is counted. So what others add counts some minutes later.
     One lock over the numbers, a leaf; one around measuring, so that it is done once for all.
     """

@@ -18,20 +18,20 @@ from fs.info import Info
 from sftp_gateway.packets import Attributes
 
 FILE_MODE = stat.S_IFREG | 0o644
-FOLDER_MODE = stat.S_IFDIR | 0o755
+DIRECTORY_MODE = stat.S_IFDIR | 0o755
 OWNER_ID = 1000
 GROUP_ID = 1000
 OWNER_NAME = "owner"
 GROUP_NAME = "group"
-FOLDER_TIME = 946_684_800  # 2000-01-01, where a filesystem knows no time: constant, so that nothing looks changed
+DIRECTORY_TIME = 946_684_800  # 2000-01-01, where a filesystem knows no time: constant, so that nothing looks changed
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _HALF_YEAR_MINUTES = 365 * 24 * 60 // 2
 _MAX_TIME = 2**32 - 1
-_FOLDER_TYPE = int(ResourceType.directory)
+_DIRECTORY_TYPE = int(ResourceType.directory)
 _NOTHING: Mapping[str, Any] = {}
 _OWNED = f"    1 {OWNER_NAME:<8} {GROUP_NAME:<8}".encode()
-_FILE_LINE, _FOLDER_LINE = b"-rw-r--r--" + _OWNED + b" %8d %b ", b"drwxr-xr-x" + _OWNED + b" %8d %b "
+_FILE_LINE, _DIRECTORY_LINE = b"-rw-r--r--" + _OWNED + b" %8d %b ", b"drwxr-xr-x" + _OWNED + b" %8d %b "
 
 
 def file_attributes(size: int, modified: float | None) -> Attributes:
@@ -40,32 +40,33 @@ def file_attributes(size: int, modified: float | None) -> Attributes:
     return Attributes(size, OWNER_ID, GROUP_ID, FILE_MODE, moment, moment)
 
 
-def folder_attributes(modified: float | None = None) -> Attributes:
-    """Return the attributes of a folder."""
+def directory_attributes(modified: float | None = None) -> Attributes:
+    """Return the attributes of a directory."""
     moment = _clamp(modified)
-    return Attributes(0, OWNER_ID, GROUP_ID, FOLDER_MODE, moment, moment)
+    return Attributes(0, OWNER_ID, GROUP_ID, DIRECTORY_MODE, moment, moment)
 
 
 def from_info(info: Info) -> Attributes:
     """Return the attributes for an Info that has the details namespace (basic alone gives size 0)."""
     details: Mapping[str, Any] = info.raw.get("details") or _NOTHING
-    if is_folder(info):
-        return folder_attributes(details.get("modified"))
+    if is_directory(info):
+        return directory_attributes(details.get("modified"))
     return file_attributes(max(0, int(details.get("size") or 0)), details.get("modified"))
 
 
-def is_folder(info: Info) -> bool:
-    """Tell whether an Info is of a folder."""
+def is_directory(info: Info) -> bool:
+    """Tell whether an Info is of a directory."""
     raw = info.raw
     return (
-        bool(raw.get("basic", _NOTHING).get("is_dir")) or (raw.get("details") or _NOTHING).get("type") == _FOLDER_TYPE
+        bool(raw.get("basic", _NOTHING).get("is_dir"))
+        or (raw.get("details") or _NOTHING).get("type") == _DIRECTORY_TYPE
     )
 
 
 def line(attributes: Attributes, now_minutes: int) -> bytes:
     """Return what `ls -l` would print ahead of a name at that time (minutes since 1970)."""
     size, _, _, permissions, _, moment = attributes
-    layout = _FOLDER_LINE if stat.S_ISDIR(permissions or 0) else _FILE_LINE
+    layout = _DIRECTORY_LINE if stat.S_ISDIR(permissions or 0) else _FILE_LINE
     return layout % (size or 0, _date((moment or 0) // 60, now_minutes))
 
 
@@ -85,5 +86,5 @@ def _date(minutes: int, now_minutes: int) -> bytes:
 
 def _clamp(moment: float | None) -> int:
     if moment is None:
-        return FOLDER_TIME
+        return DIRECTORY_TIME
     return min(max(int(moment), 0), _MAX_TIME)

@@ -16,7 +16,7 @@ _READ_BYTES = 4096
 
 
 class Bell:
-    """A named pipe in a journal's folder; who listens sleeps until it rings, however long that is.
+    """A named pipe in a journal's directory; who listens sleeps until it rings, however long that is.
 
     Owned by a journal. One process listens, with one thread at a time. Ringing costs next to nothing while the listener
     is awake or sleeps through it, and where nobody listens: who begins to listen looks by himself. On a disk that has
@@ -24,8 +24,8 @@ class Bell:
     a leaf.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / FILE_NAME
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / FILE_NAME
         self._lock = threading.Lock()
         # guarded by _lock
         self._listening = -1  # to be read where this process listens

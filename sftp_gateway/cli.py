@@ -22,7 +22,7 @@ from sftp_gateway.config import (
     description,
     settings_table,
 )
-from sftp_gateway.demo import default_folder, run_demo
+from sftp_gateway.demo import default_directory, run_demo
 from sftp_gateway.journal_file import JournalError
 from sftp_gateway.listening import allow_many_files
 from sftp_gateway.loading import load_config
@@ -159,18 +159,19 @@ def _say_ready(address: tuple[str, int], host_keys: list[str]) -> None:
 @cli.command()
 @click.option(
     "--folder",
+    "directory",
     type=click.Path(path_type=Path),
     help="Where the demo's files live. [default: ~/.local/share/sftp-gateway/demo]",
 )
 @click.option("--listen", default="127.0.0.1:2222", show_default=True, help="Address and port of the SFTP server.")
-def demo(folder: Path | None, listen: str) -> None:
+def demo(directory: Path | None, listen: str) -> None:
     """Serve a small local Dropbox that needs no account.
 
     Its files stay in a folder. Ctrl-C ends it.
     """
     set_up_logging("info", "text")
     with Signals() as signals:
-        run_demo((folder or default_folder()).absolute(), listen, tell=click.echo, wait=signals.wait)
+        run_demo((directory or default_directory()).absolute(), listen, tell=click.echo, wait=signals.wait)
 
 
 @cli.command("hash-password")

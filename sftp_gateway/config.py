@@ -190,7 +190,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     @property
     def state_path(self) -> Path:
-        """The state folder; by default in XDG_STATE_HOME."""
+        """The state directory; by default in XDG_STATE_HOME."""
         if self.state_folder:
             return Path(self.state_folder).expanduser()
         home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
@@ -198,7 +198,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     @property
     def control_path(self) -> Path:
-        """The folder of the control sockets."""
+        """The directory of the control sockets."""
         return Path(self.control_folder).expanduser() if self.control_folder else self.state_path
 
     @property

@@ -1,4 +1,4 @@
-"""`Confinement`: keeps paths of a local filesystem below a folder, whatever links and special files are there."""
+"""`Confinement`: keeps paths of a local filesystem below a directory, whatever links and special files are there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sftp_gateway.status import RefusedError
 
 
 class Confinement:
-    """The folder of one view, where the filesystem is made of local files. Has no state; looks at links each time.
+    """The directory of one view, where the filesystem is made of local files. Has no state; looks at links each time.
 
     Clients cannot make links; whoever can, on the machine itself, could also change one after it was looked at.
     """
@@ -30,7 +30,7 @@ class Confinement:
         return self._root is not None
 
     def check(self, path: str) -> None:
-        """Refuse a path (of the filesystem) that a symbolic link leads out of the folder."""
+        """Refuse a path (of the filesystem) that a symbolic link leads out of the directory."""
         if self._root is None:
             return
         try:

@@ -85,15 +85,15 @@ class ControlSocket:
         sock.sendall(json.dumps(answer).encode() + b"\n")
 
 
-def socket_path(folder: Path, port: int, process: int) -> Path:
+def socket_path(directory: Path, port: int, process: int) -> Path:
     """Return where a gateway's process has its socket."""
-    return folder / f"control-{port}-{process}.sock"
+    return directory / f"control-{port}-{process}.sock"
 
 
-def ask_all(folder: Path, request: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the answers of all processes that have their socket in the folder; those that are gone give none."""
+def ask_all(directory: Path, request: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the answers of all processes that have their socket in the directory; those that are gone give none."""
     answers = []
-    for path in sorted(folder.glob("control-*.sock")):
+    for path in sorted(directory.glob("control-*.sock")):
         with contextlib.suppress(ConnectionError, FileNotFoundError, TimeoutError, ValueError):
             answers.append(_ask(path, request))
     return answers
@@ -114,11 +114,11 @@ def _short(path: Path) -> Iterator[str]:
     if len(os.fsencode(path)) <= _PATH_BYTES:
         yield str(path)
         return
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
+        yield f"/proc/self/fd/{directory}/{path.name}"
     finally:
-        os.close(folder)
+        os.close(directory)
 
 
 def _receive_line(sock: socket.socket, limit: int = _MAX_BYTES) -> bytes:

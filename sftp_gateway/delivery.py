@@ -17,8 +17,8 @@ from typing import Any, cast
 from fs import errors
 from fs.base import FS
 
-from sftp_gateway.folder_delivery import FolderMaker
-from sftp_gateway.folder_rows import PendingFolder
+from sftp_gateway.directory_delivery import DirectoryMaker
+from sftp_gateway.directory_rows import PendingDirectory
 from sftp_gateway.journal import Journal, Outcome, Outlook, Pending
 from sftp_gateway.logs import log_event
 from sftp_gateway.refusals import MAX_BACKOFF_SECONDS, is_for_good, pause, tells_of_the_file
@@ -43,7 +43,7 @@ class Delivery:
 
     Owned by a `WriteBackFS`. Thread-safe. One thread at a time leads: it sleeps until the journal's bell rings or its
     own reckoning says that something is due, chooses what to send, and hands the lead on before it sends that. The
-    process that delivers holds a lock on a file in the journal's folder; when it dies, another takes that over.
+    process that delivers holds a lock on a file in the journal's directory; when it dies, another takes that over.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class Delivery:
         self._delay_seconds = delay_seconds
         self._on_delivered = on_delivered
         self._sender = Sender(filesystem, journal)
-        self._folders = FolderMaker(filesystem, journal.folders, label=label)
-        self._lock_path = journal.vault.folder / LOCK_NAME
+        self._directories = DirectoryMaker(filesystem, journal.directories, label=label)
+        self._lock_path = journal.vault.directory / LOCK_NAME
         self._stopping = threading.Event()
         self._leading = threading.Lock()
         # guarded by _leading
@@ -122,12 +122,12 @@ class Delivery:
             with self._lock:
                 self._bulk_is_under_way = False
 
-    def _make(self, folders: list[PendingFolder]) -> None:
+    def _make(self, directories: list[PendingDirectory]) -> None:
         try:
-            self._folders.make(folders)
+            self._directories.make(directories)
         except Exception:
             _logger.exception("whether directories of %s were made is not known", self._label)
-            self._put_back(partial(self._journal.folders.put_back, folders))
+            self._put_back(partial(self._journal.directories.put_back, directories))
 
     def _lead(self) -> Callable[[], None] | None:
         """Wait until something is to be done, and return it; None at the end."""
@@ -144,9 +144,9 @@ class Delivery:
                     return partial(self._carry, sending)
                 if not chosen:
                     now = time.time()
-                    folders, later = self._folders.choose(now, quiet_seconds=self._quiet_seconds)
-                    if folders:
-                        return partial(self._make, folders)
+                    directories, later = self._directories.choose(now, quiet_seconds=self._quiet_seconds)
+                    if directories:
+                        return partial(self._make, directories)
                     seconds = seconds if later is None else min(seconds, later - now)
                     self._journal.bell.wait(min(seconds, self._tidy()), urgent=is_settled)
             except sqlite3.Error as error:

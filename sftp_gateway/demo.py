@@ -28,25 +28,25 @@ leave here is here again next time. Nothing ever leaves this computer.
 """
 
 
-def default_folder() -> Path:
-    """Where the demo's files live unless another folder is named."""
+def default_directory() -> Path:
+    """Where the demo's files live unless another directory is named."""
     home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(home).expanduser() / "sftp-gateway" / "demo"
 
 
-def run_demo(folder: Path, listen: str, *, tell: Callable[[str], None], wait: Callable[[], None]) -> None:
+def run_demo(directory: Path, listen: str, *, tell: Callable[[str], None], wait: Callable[[], None]) -> None:
     """Serve until `wait` returns; raises `GatewayError` or `ConfigError` with one line when that cannot be."""
     try:
         parse_address(listen)
     except ValueError as error:
         raise ConfigError(f"--listen: {error}") from None
-    emulator = _start_emulator(folder)
+    emulator = _start_emulator(directory)
     _go_past_proxies("127.0.0.1")
     try:
-        gateway = SFTPGateway(_config(emulator, folder, listen))
+        gateway = SFTPGateway(_config(emulator, directory, listen))
         gateway.start()
         try:
-            tell(_greeting(emulator, folder, gateway))
+            tell(_greeting(emulator, directory, gateway))
             wait()
         finally:
             gateway.stop()
@@ -54,20 +54,22 @@ def run_demo(folder: Path, listen: str, *, tell: Callable[[str], None], wait: Ca
         emulator.stop()
 
 
-def _start_emulator(folder: Path) -> Emulator:
+def _start_emulator(directory: Path) -> Emulator:
     try:
         from fs_dropbox.emulator import Emulator
     except ModuleNotFoundError as error:
         if (error.name or "").startswith(("fs_dropbox.", "sftp_gateway")):
             raise
         raise GatewayError(f"{error.name} is not installed; run: pip install 'fs-dropbox[gateway]'") from None
-    state = folder / "dropbox"
+    state = directory / "dropbox"
     try:
         is_new = not state.exists() or not any(state.iterdir())
         emulator = Emulator(state).start()
     except OSError as error:
         reason = error.strerror or error
-        raise GatewayError(f"{folder}: the demo's files cannot be kept here: {reason}; name another --folder") from None
+        raise GatewayError(
+            f"{directory}: the demo's files cannot be kept here: {reason}; name another --folder"
+        ) from None
     if is_new:
         for path, content in _seed():
             emulator.control.seed(path, content)
@@ -80,17 +82,17 @@ def _go_past_proxies(host: str) -> None:
         os.environ[name] = ",".join(part for part in (os.environ.get(name), host) if part)
 
 
-def _config(emulator: Emulator, folder: Path, listen: str) -> GatewayConfig:
+def _config(emulator: Emulator, directory: Path, listen: str) -> GatewayConfig:
     return GatewayConfig(
         listen=listen,
-        state_folder=str(folder / "gateway"),
+        state_folder=str(directory / "gateway"),
         users=(UserConfig(name=USER, password_hash=hash_password(PASSWORD), url=emulator.fs_url),),
         url_parameters=f"api_host={quote(emulator.host)}&ca_certs={quote(str(emulator.ca_file), safe='')}",
         drain_seconds=2.0,
     )
 
 
-def _greeting(emulator: Emulator, folder: Path, gateway: SFTPGateway) -> str:
+def _greeting(emulator: Emulator, directory: Path, gateway: SFTPGateway) -> str:
     host, port = gateway.address
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     target = f"{USER}@[{host}]" if ":" in host else f"{USER}@{host}"
@@ -104,11 +106,11 @@ As with a real account, a Dropbox app's key and secret with a refresh token sign
   user:     {emulator.app_key}~{emulator.app_secret}
   password: {emulator.refresh_token}
 
-Files are kept in {folder}. Ctrl-C ends the demo."""
+Files are kept in {directory}. Ctrl-C ends the demo."""
 
 
 def _seed() -> Iterator[tuple[str, bytes | None]]:
-    """What a new demo holds: text, pictures, spaces, many scripts, an empty file and an empty folder."""
+    """What a new demo holds: text, pictures, spaces, many scripts, an empty file and an empty directory."""
     yield "/README.txt", WELCOME.encode()
     yield "/Documents", None
     yield "/Documents/Annual report 2026.csv", _table()

@@ -46,7 +46,7 @@ class Elsewhere:
         elif self._seen and self._forget is not None and not self._is_mine():
             for each in recursepath(path):  # those above may be directories that were made with it
                 key = self._fold(each)
-                if key in self._seen and not (self._journal.find(each) or self._journal.folders.find(each)):
+                if key in self._seen and not (self._journal.find(each) or self._journal.directories.find(each)):
                     self._forget(each)
                     self.drop(key)
         return pending

@@ -1,4 +1,4 @@
-"""`ReadHandle`, `WriteHandle`, `FolderHandle`: what a client has open."""
+"""`ReadHandle`, `WriteHandle`, `DirectoryHandle`: what a client has open."""
 
 from __future__ import annotations
 
@@ -332,7 +332,7 @@ class WriteHandle(Handle):
             raise RefusedError("the file is open for writing only")
 
 
-class FolderHandle(Handle):
+class DirectoryHandle(Handle):
     """A directory that is listed, in batches as they become known."""
 
     def __init__(self, path: str, entries: Iterator[tuple[str, Attributes]], *, at_hand: bool = False) -> None:
@@ -342,7 +342,7 @@ class FolderHandle(Handle):
         """
         super().__init__(path)
         self.at_hand = at_hand
-        here = attributes.folder_attributes()
+        here = attributes.directory_attributes()
         first = next(entries, None)
         self._entries = itertools.chain([(".", here), ("..", here)], [first] if first is not None else (), entries)
         self.at_end = False  # whether every name was given or collected, and this is known
@@ -382,7 +382,7 @@ class FolderHandle(Handle):
 
     def attributes(self) -> Attributes:
         """Answer FSTAT."""
-        return attributes.folder_attributes()
+        return attributes.directory_attributes()
 
     def close(self) -> Transfer | None:
         """Drop the listing."""

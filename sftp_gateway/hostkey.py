@@ -51,7 +51,7 @@ def load_host_key(path: Path) -> paramiko.PKey:
 
 
 def create_private_file(path: Path, content: bytes) -> None:
-    """Create the file whole and with mode 0600, folders with 0700; where it is there meanwhile, leave it alone."""
+    """Create the file whole and with mode 0600, directories with 0700; where it is there meanwhile, leave it alone."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sftp_gateway.handles import FolderHandle, WriteHandle
+from sftp_gateway.handles import DirectoryHandle, WriteHandle
 from sftp_gateway.session import Services, Session
 
 
@@ -52,7 +52,7 @@ def describe(session: Session) -> Mapping[str, Any] | None:
             {"path": handle.path, "open_for": "writing" if isinstance(handle, WriteHandle) else "reading"}
             for channel in session.channels
             for handle in channel.handles
-            if not isinstance(handle, FolderHandle)
+            if not isinstance(handle, DirectoryHandle)
         ],
     }
 

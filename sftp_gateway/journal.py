@@ -12,7 +12,7 @@ from typing import BinaryIO
 from fs.path import dirname
 
 from sftp_gateway.bell import Bell
-from sftp_gateway.folder_rows import FolderRows, note_made
+from sftp_gateway.directory_rows import DirectoryRows, note_made
 from sftp_gateway.folding import moved
 from sftp_gateway.journal_file import JournalFile
 from sftp_gateway.journal_rows import (
@@ -69,17 +69,17 @@ class Journal:
     what a method has changed is on the disk when it returns. Raises sqlite3.Error where the disk or the file fails.
     """
 
-    def __init__(self, folder: Path, *, fold: Callable[[str], str] = lambda path: path, create: bool = True) -> None:
-        """Open the journal in `folder`, or begin it; raises `JournalError`."""
-        self.vault = Vault(folder)
+    def __init__(self, directory: Path, *, fold: Callable[[str], str] = lambda path: path, create: bool = True) -> None:
+        """Open the journal in `directory`, or begin it; raises `JournalError`."""
+        self.vault = Vault(directory)
         self._fold = fold
-        self.bell = Bell(folder)  # rings for whoever delivers
-        self._file = JournalFile(folder, create=create)
+        self.bell = Bell(directory)  # rings for whoever delivers
+        self._file = JournalFile(directory, create=create)
         self.wait = self._file.wait
         self.pause = self._file.pause
         self.note = self._file.note
         self.noted = self._file.noted
-        self.folders = FolderRows(self._file, fold)
+        self.directories = DirectoryRows(self._file, fold)
 
     def close(self) -> None:
         """Let go of the files. Idempotent."""
@@ -93,9 +93,9 @@ class Journal:
         found = self._select("key = ? AND hidden = 0 ORDER BY turn DESC LIMIT 1", self._fold(path))
         return found[0] if found else None
 
-    def children(self, folder: str) -> dict[str, Pending]:
-        """Return what counts directly in a folder, by folded name."""
-        first, last = self._span(folder)
+    def children(self, directory: str) -> dict[str, Pending]:
+        """Return what counts directly in a directory, by folded name."""
+        first, last = self._span(directory)
         found = {}
         for pending in self._select("key > ? AND key < ? AND hidden = 0 ORDER BY turn", first, last):
             name = pending.key[len(first) :]
@@ -105,19 +105,19 @@ class Journal:
 
     def is_live(self, path: str) -> bool:
         """Tell whether something at or below `path` is still to be delivered."""
-        return self.folders.are_at_or_below(path) or bool(
+        return self.directories.are_at_or_below(path) or bool(
             self._select(f"{AT_OR_BELOW} AND {LIVE} LIMIT 1", *self._at_or_below(path))
         )
 
-    def is_shown_below(self, folder: str) -> bool:
-        """Tell whether something is shown below `folder`, what failed included."""
-        return bool(self._select("key > ? AND key < ? AND hidden = 0 LIMIT 1", *self._span(folder)))
+    def is_shown_below(self, directory: str) -> bool:
+        """Tell whether something is shown below `directory`, what failed included."""
+        return bool(self._select("key > ? AND key < ? AND hidden = 0 LIMIT 1", *self._span(directory)))
 
     def trouble(self, path: str) -> str:
         """Return why something at or below `path` could not be delivered when that was last tried; else ""."""
         where = f"{AT_OR_BELOW} AND state = 'pending' AND attempts > 0 LIMIT 1"
         found = self._select(where, *self._at_or_below(path))
-        return found[0].reason if found else self.folders.trouble(path)
+        return found[0].reason if found else self.directories.trouble(path)
 
     def get(self, number: int) -> Pending | None:
         """Return the pending file of this id."""
@@ -133,7 +133,7 @@ class Journal:
         counted = f"SELECT coalesce(sum({LIVE}), 0), coalesce(sum(state = 'failed'), 0)"
         counted += f", min(CASE WHEN {LIVE} THEN acknowledged END) FROM files"
         waiting, failed, oldest = self._file.select(counted)[0]
-        return Totals(waiting, failed, self.used, oldest, self.folders.count())
+        return Totals(waiting, failed, self.used, oldest, self.directories.count())
 
     @property
     def used(self) -> int:
@@ -172,7 +172,7 @@ class Journal:
         `DeliveredError`.
         """
         content.sync()
-        key, spelled = self._fold(new.path), self.folders.spelled(new.path)
+        key, spelled = self._fold(new.path), self.directories.spelled(new.path)
 
         def work(db: sqlite3.Connection) -> tuple[int, list[str]]:
             mode, expected, fresh = new.mode, new.expected, new.fresh
@@ -211,7 +211,7 @@ class Journal:
         `occupied`: the storage has a file at the target; `committed`: it may have one at the source. Raises
         `BeingSentError`, and `ConflictError` where the target exists and is not to be replaced.
         """
-        old, new, spelled = self._fold(source), self._fold(target), self.folders.spelled(target)
+        old, new, spelled = self._fold(source), self._fold(target), self.directories.spelled(target)
 
         def work(db: sqlite3.Connection) -> bool:
             moved = alone(db, old, committed=committed)
@@ -275,7 +275,7 @@ class Journal:
         """Have what is at or below `path` delivered without delay, whatever came of it before."""
         statement = f"UPDATE files SET hurried = 1, not_before = 0, attempts = 0 WHERE {AT_OR_BELOW} AND {LIVE}"
         self._execute(statement, *self._at_or_below(path))
-        self.folders.hurry(path)
+        self.directories.hurry(path)
         self.bell.ring(urgent=True)
 
     # -- what the delivery does, in one process at a time
@@ -283,7 +283,7 @@ class Journal:
     def recover(self) -> None:
         """Take up what a delivery that died has left. What it was sending may have arrived, or not."""
         self._execute("UPDATE files SET state = 'pending', fresh = 0 WHERE state = 'sending'")
-        self.folders.recover()
+        self.directories.recover()
         self.vault.clear(lambda name: bool(self._select("file = ? LIMIT 1", name)))
 
     def put_back(self, sending: Iterable[Pending]) -> None:
@@ -385,8 +385,8 @@ class Journal:
 
     # -- within
 
-    def _span(self, folder: str) -> tuple[str, str]:
-        return span(self._fold(folder))
+    def _span(self, directory: str) -> tuple[str, str]:
+        return span(self._fold(directory))
 
     def _at_or_below(self, path: str) -> tuple[str, str, str]:
         return (self._fold(path), *self._span(path))

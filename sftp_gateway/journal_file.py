@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 # `turn` is the order of delivery, `key` the path with its case folded. `fresh`: the storage has nothing at the path.
 # `hidden`: failed, and something later has its name. `file`: where the content is, if not in `contents`. `staged`: the
 # storage has the content under this token, and may have been asked to make it visible.
-_FOLDERS = """CREATE TABLE folders (
+_DIRECTORIES = """CREATE TABLE folders (
         key TEXT PRIMARY KEY,
         path TEXT NOT NULL,
         fresh INTEGER NOT NULL DEFAULT 1,
@@ -67,11 +67,11 @@ _SCHEMA = (
         UPDATE facts SET value = value - old.size WHERE name = 'bytes';
         DELETE FROM contents WHERE id = old.id;
     END""",
-    _FOLDERS,
+    _DIRECTORIES,
     f"PRAGMA user_version = {VERSION}",
 )
 
-_FROM_2 = (_FOLDERS, f"PRAGMA user_version = {VERSION}")
+_FROM_2 = (_DIRECTORIES, f"PRAGMA user_version = {VERSION}")
 _FROM_1 = ("ALTER TABLE files ADD COLUMN staged TEXT", *_FROM_2)
 
 
@@ -96,9 +96,9 @@ class JournalFile:
     writes, held over syncs of the local disk, and one around the connection that reads, which waits for no commit.
     """
 
-    def __init__(self, folder: Path, *, create: bool) -> None:
-        """Open the file in `folder`, or begin it; raises `JournalError`."""
-        self.path = folder / FILE_NAME
+    def __init__(self, directory: Path, *, create: bool) -> None:
+        """Open the file in `directory`, or begin it; raises `JournalError`."""
+        self.path = directory / FILE_NAME
         self._writing = threading.Lock()
         self._queued = threading.Lock()
         self._queue: list[_Change[Any]] = []  # guarded by _queued
@@ -107,7 +107,7 @@ class JournalFile:
         self._changes = 0  # guarded by _changed
         try:
             if create:
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
                 os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             with contextlib.ExitStack() as opened:
                 self._writer = opened.enter_context(contextlib.closing(self._connect()))

@@ -116,12 +116,12 @@ class Totals:
     failed: int = 0
     bytes: int = 0
     oldest: float | None = None
-    folders: int = 0  # directories that wait
+    directories: int = 0  # directories that wait
 
     @property
     def is_anything_waiting(self) -> bool:
         """Whether there is something to deliver."""
-        return bool(self.waiting or self.folders)
+        return bool(self.waiting or self.directories)
 
 
 LIVE = "state != 'failed'"
@@ -132,7 +132,7 @@ AT_OR_BELOW = "(key = ? OR (key > ? AND key < ?))"
 
 
 def span(key: str) -> tuple[str, str]:
-    """Return what the keys below a folder's lie between."""
+    """Return what the keys below a directory's lie between."""
     prefix = key.rstrip("/")
     return prefix + "/", prefix + "0"  # the character after "/"
 

@@ -1,4 +1,4 @@
-"""`Journals`: the journals of all accounts in one folder; which filesystems get one, and what waits in them."""
+"""`Journals`: the journals of all accounts in one directory; which filesystems get one, and what waits in them."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from sftp_gateway.write_back import WriteBackFS, WriteBackLimits
 class Journals:
     """Puts a journal before the filesystems of users with write-back. Owned by the gateway. Thread-safe.
 
-    Each account has a folder under its key, a keyed digest of its FS URL: no secret is in a journal or in its name.
+    Each account has a directory under its key, a keyed digest of its FS URL: no secret is in a journal or in its name.
     """
 
     def __init__(
         self,
-        folder: Path,
+        directory: Path,
         *,
         limits: WriteBackLimits,
         users_of: Callable[[str], list[str]],
         digest: Callable[[str], str],
     ) -> None:
         """`users_of` names the users with write-back whose FS URL is the given one; `digest` hides what it is given."""
-        self._folder = folder
+        self._directory = directory
         self._limits = limits
         self._users_of = users_of
         self._digest = digest
@@ -46,7 +46,7 @@ class Journals:
     def wrap(self, key: str, url: str, filesystem: FS) -> FS:
         """Return the filesystem with its journal, where a user wants one or files wait in one; else as it is."""
         users = self._users_of(url)
-        folder = self._folder / key
+        directory = self._directory / key
         if not users and not self.waits(key):
             return filesystem
         if users:
@@ -58,7 +58,7 @@ class Journals:
             return filesystem
         fold = fold_path if filesystem.getmeta().get("case_insensitive") else str
         try:
-            journal = Journal(folder, fold=fold)
+            journal = Journal(directory, fold=fold)
         except JournalError as error:
             # Kept as it is: somebody has to look at it. Until then CLOSE waits for the storage.
             log_event("write_through", level=logging.ERROR, user=label, reason=str(error))
@@ -70,10 +70,10 @@ class Journals:
 
     def waits(self, key: str) -> bool:
         """Tell whether files wait in a journal for their delivery."""
-        stamp = _stamp(self._folder / key)
+        stamp = _stamp(self._directory / key)
         if not stamp or self._empty.get(key) == stamp:
             return False
-        totals = look_into(self._folder / key)
+        totals = look_into(self._directory / key)
         if totals is not None and not totals.is_anything_waiting:
             self._empty[key] = stamp
         return totals is not None and totals.is_anything_waiting
@@ -81,7 +81,7 @@ class Journals:
     def is_attended(self, key: str) -> bool:
         """Tell whether some process delivers what is in a journal."""
         try:
-            descriptor = os.open(self._folder / key / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(self._directory / key / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         try:
@@ -94,7 +94,7 @@ class Journals:
 
     def adopt(self, urls: dict[str, str]) -> None:
         """Give journals whose URL no user has any more to those with a new token for the same; `urls` by key."""
-        orphans = {folder.name for folder in self._folders()} - urls.keys()
+        orphans = {directory.name for directory in self._directories()} - urls.keys()
         if orphans <= self._left_alone:
             return
         for key, url in urls.items():
@@ -102,7 +102,7 @@ class Journals:
             if users:
                 self._take_over(key, url, users)
         for key in orphans - self._left_alone:
-            totals = look_into(self._folder / key) if (self._folder / key).exists() else None
+            totals = look_into(self._directory / key) if (self._directory / key).exists() else None
             if totals is not None and totals.is_anything_waiting:
                 reason = "no user has the URL any more under which they were acknowledged"
                 log_event("delayed", level=logging.WARNING, journal=key, files=totals.waiting, reason=reason)
@@ -110,13 +110,13 @@ class Journals:
 
     def _take_over(self, key: str, url: str, users: list[str]) -> None:
         """Use the journal of the same users and the same URL but for its token, where this URL has none yet."""
-        if (self._folder / key).exists():
+        if (self._directory / key).exists():
             return
         kind = self._kind(url, users)
-        for folder in self._folders():
-            if not self.is_attended(folder.name) and _noted(folder, "kind") == kind:
+        for directory in self._directories():
+            if not self.is_attended(directory.name) and _noted(directory, "kind") == kind:
                 with contextlib.suppress(OSError):  # another process was quicker
-                    folder.rename(self._folder / key)
+                    directory.rename(self._directory / key)
                 return
 
     def _kind(self, url: str, users: list[str]) -> str:
@@ -126,29 +126,29 @@ class Journals:
 
     def exist(self) -> bool:
         """Tell whether there is any journal."""
-        return next(self._folders(), None) is not None
+        return next(self._directories(), None) is not None
 
     def totals(self) -> Totals:
         """Return how much is in all journals together."""
-        every = [totals for folder in self._folders() if (totals := look_into(folder)) is not None]
+        every = [totals for directory in self._directories() if (totals := look_into(directory)) is not None]
         oldest = [totals.oldest for totals in every if totals.oldest is not None]
         return Totals(
             sum(totals.waiting for totals in every),
             sum(totals.failed for totals in every),
             sum(totals.bytes for totals in every),
             min(oldest, default=None),
-            sum(totals.folders for totals in every),
+            sum(totals.directories for totals in every),
         )
 
-    def _folders(self) -> Iterator[Path]:
-        for file in self._folder.glob(f"*/{FILE_NAME}"):
+    def _directories(self) -> Iterator[Path]:
+        for file in self._directory.glob(f"*/{FILE_NAME}"):
             yield file.parent
 
 
-def look_into(folder: Path) -> Totals | None:
-    """Return how much is in the journal of a folder; None where that cannot be told."""
+def look_into(directory: Path) -> Totals | None:
+    """Return how much is in the journal of a directory; None where that cannot be told."""
     try:
-        journal = Journal(folder, create=False)
+        journal = Journal(directory, create=False)
     except JournalError:
         return None
     with contextlib.closing(journal), contextlib.suppress(sqlite3.Error):
@@ -156,20 +156,20 @@ def look_into(folder: Path) -> Totals | None:
     return None
 
 
-def _noted(folder: Path, name: str) -> str:
+def _noted(directory: Path, name: str) -> str:
     try:
-        journal = Journal(folder, create=False)
+        journal = Journal(directory, create=False)
     except JournalError:
         return ""
     with contextlib.closing(journal):
         return journal.noted(name)
 
 
-def _stamp(folder: Path) -> tuple[int, ...]:
+def _stamp(directory: Path) -> tuple[int, ...]:
     """Return what changes whenever a journal does; empty where there is none."""
     stamp = []
     for name in (FILE_NAME, f"{FILE_NAME}-wal"):
         with contextlib.suppress(OSError):
-            status = (folder / name).stat()
+            status = (directory / name).stat()
             stamp += [status.st_mtime_ns, status.st_size]
     return tuple(stamp)

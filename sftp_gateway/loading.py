@@ -288,14 +288,14 @@ def _read(file: Path) -> tuple[dict[str, Any], Source]:
         raise ConfigError(f"is not TOML: {error}") from error
 
 
-def _find_files(values: dict[str, Any], folder: Path, environment: Mapping[str, str]) -> None:
-    """Make the paths of a file absolute: they start in its folder, and may begin with a variable."""
+def _find_files(values: dict[str, Any], directory: Path, environment: Mapping[str, str]) -> None:
+    """Make the paths of a file absolute: they start in its directory, and may begin with a variable."""
 
     def found(path: Any) -> Any:
         if not isinstance(path, str) or not path:
             return path
         path = re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda match: environment.get(match[1] or match[2], match[0]), path)
-        return str(folder / Path(path).expanduser())
+        return str(directory / Path(path).expanduser())
 
     tables = [table for key in TABLES for table in _list(values.get(key)) if isinstance(table, dict)]
     for table in (values, *tables):

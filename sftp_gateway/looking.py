@@ -79,7 +79,7 @@ class Looking:
         return None if info is None else attributes.from_info(info)
 
     def is_known_to_be_new(self, path: str) -> bool:
-        """Tell, without waiting, whether nothing is at `path` or happens there, and its parent is a folder."""
+        """Tell, without waiting, whether nothing is at `path` or happens there, and its parent is a directory."""
         if self._cached_info is None or not self._overlay.is_settled(path):
             return False
         if self.current(path, at_once=True) is not None:
@@ -89,7 +89,7 @@ class Looking:
         except errors.ResourceNotFound:
             with contextlib.suppress(errors.FSError):
                 parent = self._cached_info(dirname(path))
-                return parent is not None and attributes.is_folder(parent)
+                return parent is not None and attributes.is_directory(parent)
         except errors.FSError:  # whatever is wrong, it is told where it may take its time
             pass
         return False
@@ -128,12 +128,12 @@ class Looking:
 
     def _with_drafts(
         self,
-        folder: str,
+        directory: str,
         infos: Iterable[Info],
         drafts: dict[str, Draft],
         find: Callable[[str, list[str]], Info | None],
     ) -> Iterator[tuple[str, Attributes]]:
-        folder = self._overlay.fold(folder)
+        directory = self._overlay.fold(directory)
         for info in infos:
             raw: Any = info.raw
             name: str = raw["basic"]["name"]
@@ -141,15 +141,15 @@ class Looking:
             draft = drafts.pop(key, None) if drafts else None
             if draft is None or draft.state is State.PARTIAL:
                 yield name, attributes.from_info(info)
-            elif self._is_at(draft, folder, key):
+            elif self._is_at(draft, directory, key):
                 yield from _now(name, draft, find)
         for key, draft in drafts.items():
-            if self._is_at(draft, folder, key):
+            if self._is_at(draft, directory, key):
                 yield from _now(basename(draft.path), draft, find)
 
-    def _is_at(self, draft: Draft, folder: str, key: str) -> bool:
+    def _is_at(self, draft: Draft, directory: str, key: str) -> bool:
         """Tell whether a draft still has its name, as it may be renamed while its directory is listed."""
-        return self._overlay.fold(draft.path) == join(folder, key)
+        return self._overlay.fold(draft.path) == join(directory, key)
 
     def has_usage(self) -> bool:
         """Tell whether the filesystem can say how full it is; asks it once."""
@@ -162,7 +162,7 @@ class Looking:
         return self._has_usage
 
     def usage(self) -> tuple[int, int]:
-        """Return total and used bytes of the account, or of the disk that a local folder is on."""
+        """Return total and used bytes of the account, or of the disk that a local directory is on."""
         usage = self._filesystem.getmeta("usage")
         if usage.keys() >= _USAGE:  # a wrapper may answer with something else
             return int(usage["total"]), int(usage["used"])

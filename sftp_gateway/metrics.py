@@ -74,8 +74,8 @@ class Metrics:
     """Counts events, requests and bytes; thread-safe through prometheus_client, which locks each value.
 
     Owned by `SFTPGateway`. No label holds a name that clients choose: users appear only if the configuration names
-    them and asks for it. With a `folder`, the values of all processes are kept there, by the number of the process, so
-    that each of them can show the sum, and a process that takes another's place goes on counting where it ended.
+    them and asks for it. With a `directory`, the values of all processes are kept there, by the number of the process,
+    so that each of them can show the sum, and a process that takes another's place goes on counting where it ended.
     """
 
     def __init__(
@@ -83,18 +83,18 @@ class Metrics:
         *,
         users: Collection[str] | None = None,
         look: Callable[[], tuple[Gauges, SharedGauges]] = lambda: (Gauges(), SharedGauges()),
-        folder: Path | None = None,
+        directory: Path | None = None,
         process: int = 0,
     ) -> None:
         """`users` are those that are told apart; None for a single number for all."""
         self.users = users
         self._look = look
-        self._folder = folder
-        if folder is not None:
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+        self._directory = directory
+        if directory is not None:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
             values.ValueClass = values.MultiProcessValue(lambda: process)  # type: ignore[no-untyped-call]
         self._registry = registry = CollectorRegistry()
-        if folder is None:
+        if directory is None:
             prometheus_client.ProcessCollector(registry=registry)
         label = ["user"] if users is not None else []
         self._refused = Counter("sftp_gateway_refused", "Connections refused at once.", ["reason"], registry=registry)
@@ -188,9 +188,9 @@ class Metrics:
         """Return all metrics, of all processes."""
         self.refresh()
         registry = self._registry
-        if self._folder is not None:
+        if self._directory is not None:
             registry = CollectorRegistry()
-            MultiProcessCollector(registry, path=str(self._folder))  # type: ignore[no-untyped-call]
+            MultiProcessCollector(registry, path=str(self._directory))  # type: ignore[no-untyped-call]
         return prometheus_client.generate_latest(registry)
 
     def _user(self, seen: Mapping[str, Any]) -> tuple[str, ...]:

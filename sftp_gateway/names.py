@@ -100,11 +100,11 @@ class Names:
         if not replace:
             self._store.looking.stat(source)  # clients remove what is said to be in the way
             raise RefusedError(f"the target {basename(target)} exists already")
-        if _is_folder(there):
-            if not _is_folder(self._store.looking.stat(source)):
+        if _is_directory(there):
+            if not _is_directory(self._store.looking.stat(source)):
                 raise RefusedError("the target is a directory")
             self._remove_empty(target)
-        elif _is_folder(self._store.looking.stat(source)):
+        elif _is_directory(self._store.looking.stat(source)):
             raise RefusedError("the target is not a directory")
 
     def _remove_empty(self, path: str) -> None:
@@ -122,7 +122,7 @@ class Names:
             self._store.check_parent(path)
 
     def _move(self, source: str, target: str, *, replace: bool) -> None:
-        if attributes.is_folder(self._store.filesystem.getinfo(source)):
+        if attributes.is_directory(self._store.filesystem.getinfo(source)):
             try:
                 self._store.filesystem.movedir(source, target, create=True)
             except errors.ResourceReadOnly:  # PyFilesystem takes what does not say that it can be changed for read-only
@@ -174,5 +174,5 @@ class Names:
         return content.version
 
 
-def _is_folder(value: Attributes | None) -> bool:
-    return value is not None and value.permissions == attributes.FOLDER_MODE
+def _is_directory(value: Attributes | None) -> bool:
+    return value is not None and value.permissions == attributes.DIRECTORY_MODE

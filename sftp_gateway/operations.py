@@ -14,7 +14,7 @@ from sftp_gateway import packets
 from sftp_gateway.events import Events, Transfer
 from sftp_gateway.extensions import COPY_DATA, POSIX_RENAME, Extensions
 from sftp_gateway.folding import moved, related
-from sftp_gateway.handles import FolderHandle, Handle, ReadHandle, WriteHandle
+from sftp_gateway.handles import DirectoryHandle, Handle, ReadHandle, WriteHandle
 from sftp_gateway.ordering import Claims, Level
 from sftp_gateway.packets import Attributes, Kind, OpenFlag, Status
 from sftp_gateway.parsing import Request
@@ -28,7 +28,7 @@ _QUIET = (Status.EOF, Status.NO_SUCH_FILE)
 _LOOKING = {Kind.STAT, Kind.LSTAT, Kind.OPENDIR, Kind.READLINK}
 _TOLD = (Status.FAILURE, Status.PERMISSION_DENIED)
 _CHANGING = {Kind.OPEN, Kind.CLOSE, Kind.MKDIR, Kind.RMDIR, Kind.REMOVE, Kind.RENAME, Kind.EXTENDED, Kind.WRITE}
-_EXISTS = ": exists already"  # clients that make folders and files just in case do not mind
+_EXISTS = ": exists already"  # clients that make directories and files just in case do not mind
 _MAKING = {Kind.MKDIR, Kind.RENAME, Kind.EXTENDED, Kind.CLOSE}
 _NAMING = {Kind.MKDIR, Kind.RMDIR, Kind.REMOVE, Kind.RENAME}
 _RENAMES = 256  # of one handle that may be unanswered
@@ -144,7 +144,7 @@ class Operations:
     def look_ahead(self) -> None:
         """Prepare, while the client is busy with its last answer, what it will ask for next."""
         listed, self._listed = self._listed, None
-        if isinstance(listed, FolderHandle):
+        if isinstance(listed, DirectoryHandle):
             listed.look_ahead()
 
     def failure(self, request: Request, error: BaseException) -> bytes:
@@ -191,7 +191,7 @@ class Operations:
 
     def _opendir(self, request: Request) -> bytes:
         self._check_room()
-        return self._keep(request.id, self._view.open_folder(request.path))
+        return self._keep(request.id, self._view.open_directory(request.path))
 
     def _close(self, request: Request) -> bytes:
         handle = self._find(request.handle)
@@ -249,7 +249,7 @@ class Operations:
 
     def _readdir(self, request: Request) -> bytes:
         handle = self._find(request.handle)
-        if not isinstance(handle, FolderHandle):
+        if not isinstance(handle, DirectoryHandle):
             raise RefusedError("not a handle of a directory")
         return packets.names(request.id, handle.next_batch())
 
@@ -365,7 +365,7 @@ class Operations:
 
     def _opendir_now(self, request: Request) -> bytes | None:
         self._check_room()
-        handle = self._view.open_folder_at_once(request.path)
+        handle = self._view.open_directory_at_once(request.path)
         return None if handle is None else self._keep(request.id, handle)
 
     def _fstat_now(self, request: Request) -> bytes | None:
@@ -377,14 +377,14 @@ class Operations:
 
     def _readdir_now(self, request: Request) -> bytes | None:
         handle = self.handles.get(request.handle)
-        if isinstance(handle, FolderHandle) and not (handle.at_hand or handle.at_end):
+        if isinstance(handle, DirectoryHandle) and not (handle.at_hand or handle.at_end):
             return None
         self._listed = handle
         return self._readdir(request)
 
     def _close_now(self, request: Request) -> bytes | None:
         handle = self.handles.get(request.handle)
-        if not isinstance(handle, FolderHandle):
+        if not isinstance(handle, DirectoryHandle):
             if not self._view.store.local:
                 return None
             if isinstance(handle, WriteHandle) and handle.draft.size > SMALL_COMMIT_BYTES:

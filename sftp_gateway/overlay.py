@@ -128,17 +128,17 @@ class Overlay:
         with self._condition:
             return list(self._drafts.get(self.fold(path), ()))
 
-    def below(self, folder: str) -> list[Draft]:
-        """Return all drafts below `folder`, at any depth."""
-        prefix = self.fold(folder).rstrip("/") + "/"
+    def below(self, directory: str) -> list[Draft]:
+        """Return all drafts below `directory`, at any depth."""
+        prefix = self.fold(directory).rstrip("/") + "/"
         with self._condition:
             return [draft for key, drafts in self._drafts.items() if key.startswith(prefix) for draft in drafts]
 
-    def children(self, folder: str) -> dict[str, Draft]:
-        """Return the drafts directly in `folder` that count, by folded name."""
+    def children(self, directory: str) -> dict[str, Draft]:
+        """Return the drafts directly in `directory` that count, by folded name."""
         if not self._drafts:
             return {}
-        prefix = self.fold(folder).rstrip("/") + "/"
+        prefix = self.fold(directory).rstrip("/") + "/"
         found = {}
         with self._condition:
             for key, drafts in self._drafts.items():

@@ -32,8 +32,8 @@ class Partials:
     has locked and that has no note was left by a process that died early: it is removed.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._lock = threading.Lock()
         # guarded by _lock
         self._seen = 0
@@ -83,7 +83,7 @@ class Partials:
         with self._lock:
             now = time.monotonic()
             try:
-                seen = self._folder.stat().st_mtime_ns
+                seen = self._directory.stat().st_mtime_ns
             except OSError:
                 return False
             waits = self._were_locked and (at_once or now - self._looked_at >= LOOK_SECONDS)
@@ -101,10 +101,10 @@ class Partials:
 
     def load(self) -> Iterator[tuple[str, int, float, Path]]:
         """Yield path, size, time and spool file of every partial that no living process uses; clear the rest away."""
-        if not self._folder.is_dir():
+        if not self._directory.is_dir():
             return
         self._were_locked = False
-        for file in sorted(self._folder.glob("*" + SPOOL_SUFFIX)):
+        for file in sorted(self._directory.glob("*" + SPOOL_SUFFIX)):
             if _is_locked(file):
                 self._were_locked = True
                 continue

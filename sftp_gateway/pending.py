@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from sftp_gateway.administration import config_file
-from sftp_gateway.folder_rows import PendingFolder
+from sftp_gateway.directory_rows import PendingDirectory
 from sftp_gateway.journal import Journal, Pending
 from sftp_gateway.journal_file import FILE_NAME, JournalError
 from sftp_gateway.loading import load_config
@@ -43,22 +43,22 @@ def pending(context: click.Context, file: Path | None) -> None:
 @click.option("--failed", is_flag=True, help="Only what the storage has refused for good.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def list_files(folder: Path, failed: bool, as_json: bool) -> None:
+def list_files(directory: Path, failed: bool, as_json: bool) -> None:
     """List what is not delivered yet, and why.
 
     The exit code is 1 where a journal cannot be read.
     """
     found: list[dict[str, Any]] = []
     unreadable = []
-    for place in _folders(folder):
+    for place in _directories(directory):
         try:
             with _opened(place) as journal:
                 users = journal.noted("users")
                 for file in journal.all():
                     if file.failed or not failed:
                         found.append(_shown(_name(place, file.id), users, file, file.path, file.size))
-                for directory in () if failed else journal.folders.all():  # there is nothing to do but to wait
-                    found.append(_shown("-", users, directory, directory.path + "/", 0))
+                for made in () if failed else journal.directories.all():  # there is nothing to do but to wait
+                    found.append(_shown("-", users, made, made.path + "/", 0))
         except JournalError as error:
             unreadable.append(str(error))
     if as_json:
@@ -70,7 +70,7 @@ def list_files(folder: Path, failed: bool, as_json: bool) -> None:
             start = f"{each['name']}  {each['state']:7}  {each['acknowledged']}  {each['bytes']:>12}"
             click.echo(f"{start}  {each['users']}  {path}{reason}")
         if not found and not unreadable:
-            click.echo(f"Nothing is pending in {folder}.")
+            click.echo(f"Nothing is pending in {directory}.")
     for text in unreadable:
         click.echo(f"sftp-gateway: {text}; it is kept as it is", err=True)
     if unreadable:
@@ -82,9 +82,9 @@ def list_files(folder: Path, failed: bool, as_json: bool) -> None:
 @click.option("--all", "every", is_flag=True, help="All that have failed.")
 @click.option("--replace", is_flag=True, help="Over whatever the storage has at that path by now.")
 @click.pass_obj
-def retry(folder: Path, names: tuple[str, ...], every: bool, replace: bool) -> None:
+def retry(directory: Path, names: tuple[str, ...], every: bool, replace: bool) -> None:
     """Deliver once more what has failed."""
-    for place, name in _named(folder, names, every=every):
+    for place, name in _named(directory, names, every=every):
         with _opened(place) as journal:
             for number in _numbers(journal, name):
                 if journal.retry(number, replace=replace):
@@ -100,9 +100,9 @@ def retry(folder: Path, names: tuple[str, ...], every: bool, replace: bool) -> N
 @click.argument("name")
 @click.argument("target", type=click.Path(path_type=Path))
 @click.pass_obj
-def export(folder: Path, name: str, target: Path) -> None:
+def export(directory: Path, name: str, target: Path) -> None:
     """Copy the content of a pending file to a new local file."""
-    for place, text in _named(folder, (name,), every=False):
+    for place, text in _named(directory, (name,), every=False):
         with _opened(place) as journal:
             found = journal.get(_numbers(journal, text)[0])
             if found is None or not journal.is_whole(found):
@@ -117,9 +117,9 @@ def export(folder: Path, name: str, target: Path) -> None:
 @pending.command()
 @click.argument("names", nargs=-1, required=True)
 @click.pass_obj
-def drop(folder: Path, names: tuple[str, ...]) -> None:
+def drop(directory: Path, names: tuple[str, ...]) -> None:
     """Forget what has failed, content and all."""
-    for place, name in _named(folder, names, every=False):
+    for place, name in _named(directory, names, every=False):
         with _opened(place) as journal:
             for number in _numbers(journal, name):
                 if not journal.drop(number):
@@ -127,8 +127,8 @@ def drop(folder: Path, names: tuple[str, ...]) -> None:
                 click.echo(f"{_name(place, number)}: dropped")
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(file.parent for file in folder.glob(f"*/{FILE_NAME}"))
+def _directories(directory: Path) -> list[Path]:
+    return sorted(file.parent for file in directory.glob(f"*/{FILE_NAME}"))
 
 
 @contextlib.contextmanager
@@ -146,9 +146,9 @@ def _name(place: Path, number: int) -> str:
     return f"{place.name[:_SHORT]}-{number}"
 
 
-def _named(folder: Path, names: tuple[str, ...], *, every: bool) -> Iterator[tuple[Path, str]]:
+def _named(directory: Path, names: tuple[str, ...], *, every: bool) -> Iterator[tuple[Path, str]]:
     """Yield the journal of each name; with `every`, all journals."""
-    places = _folders(folder)
+    places = _directories(directory)
     if every:
         yield from ((place, "") for place in places)
     for name in names:
@@ -167,7 +167,7 @@ def _numbers(journal: Journal, name: str) -> list[int]:
     return [int(name)]
 
 
-def _shown(name: str, users: str, each: Pending | PendingFolder, path: str, size: int) -> dict[str, Any]:
+def _shown(name: str, users: str, each: Pending | PendingDirectory, path: str, size: int) -> dict[str, Any]:
     return {
         "name": name,
         "state": each.state,

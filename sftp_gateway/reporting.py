@@ -26,10 +26,10 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StatusShare:
-    """What the processes of one gateway share to show one status page: its socket, and a folder for their counts."""
+    """What the processes of one gateway share to show one status page: its socket, and a directory for their counts."""
 
     listener: socket.socket
-    folder: Path
+    directory: Path
 
 
 class Reporting:
@@ -144,7 +144,7 @@ def _make_metrics(
     from sftp_gateway.metrics import Metrics
 
     users = _names(config) if config.metrics_users else None
-    return Metrics(users=users, look=look, folder=shared.folder if shared is not None else None, process=process)
+    return Metrics(users=users, look=look, directory=shared.directory if shared is not None else None, process=process)
 
 
 def _names(config: GatewayConfig) -> frozenset[str]:

@@ -87,7 +87,7 @@ class Sender:
     def _send_in_bulk(self, sending: Sequence[Pending]) -> Iterator[tuple[Pending, Exception | None]]:
         files = [(pending.path, *self._source(pending), _moment(pending)) for pending in sending]
         for pending, error in _answered(sending, self._filesystem.upload_files, files):
-            # A folder that somebody has removed is made again.
+            # A directory that somebody has removed is made again.
             yield pending, self._try(pending) if isinstance(error, errors.ResourceNotFound) else error
 
     # -- one by one

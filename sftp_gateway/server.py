@@ -62,7 +62,7 @@ class Crew:
 
 
 def load_host_keys(config: GatewayConfig) -> list[paramiko.PKey]:
-    """Return the configured host keys, or those in the state folder, made where they are missing."""
+    """Return the configured host keys, or those in the state directory, made where they are missing."""
     try:
         if config.host_keys:
             return [load_host_key(Path(path).expanduser()) for path in config.host_keys]

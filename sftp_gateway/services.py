@@ -34,7 +34,7 @@ def make_services(
         users=Users(config.users, **_credentials(config)),
         accounts=Accounts(
             open_filesystem=open_filesystem,
-            spool_folder=config.state_path / "spool",
+            spool_directory=config.state_path / "spool",
             secret=secret,
             tree_limits=TreeLimits(
                 spool_quota=config.spool_quota_bytes,

@@ -273,7 +273,7 @@ class Session(paramiko.ServerInterface):
         try:
             self._lease = self._lease or self._services.accounts.acquire(login.url)
             if login.root.strip("/"):
-                self._lease.require_folder(login.root, create=login.create_root)
+                self._lease.require_directory(login.root, create=login.create_root)
         except AccountRefusedError as error:
             self._turn_away(f"{login.storage} refused the credentials of this user", error)
             return False

@@ -134,8 +134,8 @@ class Spool:
     file is freed in a short-lived thread of its own.
     """
 
-    def __init__(self, folder: Path, quota: Quota, *, memory_limit: int) -> None:
-        self._folder = folder
+    def __init__(self, directory: Path, quota: Quota, *, memory_limit: int) -> None:
+        self._directory = directory
         self._quota = quota
         self._memory_limit = memory_limit
         self._lock = threading.RLock()
@@ -211,8 +211,8 @@ class Spool:
         with self._lock:
             self._check_open()
             if self.path is None:
-                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                path = self._folder / f"{secrets.token_hex(12)}.spool"
+                self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                path = self._directory / f"{secrets.token_hex(12)}.spool"
                 unlocked = path.with_suffix(".new")
                 fd = os.open(unlocked, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
                 try:

@@ -35,7 +35,7 @@ class TreeLimits:
     spool_memory: int = 2**20  # a file is kept in memory up to this size
     partial_seconds: float = 86400.0  # how long an upload that was cut off can be continued
     commit_wait_seconds: float = 120.0  # how long one request waits for another that changes the same path
-    shared: bool = False  # other processes of this gateway use the same spool folder
+    shared: bool = False  # other processes of this gateway use the same spool directory
     streams: int = 32  # uploads that are sent on while they arrive; others are sent on at CLOSE
 
 
@@ -45,7 +45,7 @@ class Store:
     Every method raises `fs.errors`, `RefusedError` and OSError.
     """
 
-    def __init__(self, filesystem: FS, *, spool_folder: Path, limits: TreeLimits) -> None:
+    def __init__(self, filesystem: FS, *, spool_directory: Path, limits: TreeLimits) -> None:
         self.filesystem: Any = filesystem
         self.limits = limits
         meta = filesystem.getmeta()
@@ -64,10 +64,10 @@ class Store:
             follow=self.follow if limits.shared else None,
         )
         self._streams = threading.BoundedSemaphore(limits.streams)
-        self.partials = Partials(spool_folder)
-        self._spool_folder = spool_folder
+        self.partials = Partials(spool_directory)
+        self._spool_directory = spool_directory
         self._allowances: dict[tuple[str, tuple[int, int]], Allowance] = {}  # guarded by _following
-        self._following = threading.Lock()  # one thread at a time compares the partials with the folder
+        self._following = threading.Lock()  # one thread at a time compares the partials with the directory
         for path, size, touched, file in self.partials.load():
             self._revive(path, size, touched, file)
 
@@ -157,7 +157,7 @@ class Store:
             return self._new(path, session, handle, exclusive=True, fresh=True)
 
     def allowance(self, root: str, quota: tuple[int, int]) -> Allowance | None:
-        """Return the quota of bytes and files of a folder, the same for all its sessions; None without one."""
+        """Return the quota of bytes and files of a directory, the same for all its sessions; None without one."""
         if not any(quota):
             return None
         with self._following:
@@ -225,7 +225,7 @@ class Store:
             draft.truncate(size)
             return
         there = self.looking.stat(path)
-        if there.size == size and there.permissions != attributes.FOLDER_MODE:
+        if there.size == size and there.permissions != attributes.DIRECTORY_MODE:
             return
         if size and draft is not None and not self.filesystem.exists(path):
             raise RefusedError("its upload was cut off and is not finished")
@@ -293,7 +293,7 @@ class Store:
         exclusive: bool = False,
         fresh: bool = False,
     ) -> Draft:
-        spool = Spool(self._spool_folder, self.quota, memory_limit=self.limits.spool_memory)
+        spool = Spool(self._spool_directory, self.quota, memory_limit=self.limits.spool_memory)
         draft = self._draft(path, spool, base=base, exclusive=exclusive, fresh=fresh)
         draft.owner = session
         draft.write_back = self._writes_back(session)
@@ -338,7 +338,7 @@ class Store:
             self.let_go(draft, "it was too old")
 
     def _revive(self, path: str, size: int, touched: float, file: Path) -> None:
-        spool = Spool(self._spool_folder, self.quota, memory_limit=self.limits.spool_memory)
+        spool = Spool(self._spool_directory, self.quota, memory_limit=self.limits.spool_memory)
         try:
             spool.adopt(file, [(0, size)])
         except BlockingIOError:  # another process was quicker
@@ -385,7 +385,7 @@ class Store:
                     raise
                 self.check_parent(path)
             return True
-        if attributes.is_folder(info) and not refuse:
+        if attributes.is_directory(info) and not refuse:
             raise errors.FileExpected(path)
         return False
 
@@ -397,5 +397,5 @@ class Store:
             info = self.filesystem.getinfo(parent)
         except errors.ResourceNotFound:
             raise RefusedError("the parent directory does not exist", Status.NO_SUCH_FILE) from None
-        if not attributes.is_folder(info):
+        if not attributes.is_directory(info):
             raise RefusedError("its parent is not a directory", Status.NO_SUCH_FILE)

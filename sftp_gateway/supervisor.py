@@ -99,7 +99,7 @@ class Supervisor:
             self._register.remove()
             if self._status is not None:
                 self._status.listener.close()
-                shutil.rmtree(self._status.folder, ignore_errors=True)
+                shutil.rmtree(self._status.directory, ignore_errors=True)
             signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
         return self._exit_code
 
@@ -177,14 +177,14 @@ class Supervisor:
         listener = listen_for_status(self._config)
         if listener is None:
             return None
-        folder = self._config.state_path / f"metrics-{port}"
-        shutil.rmtree(folder, ignore_errors=True)
+        directory = self._config.state_path / f"metrics-{port}"
+        shutil.rmtree(directory, ignore_errors=True)
         try:
-            folder.mkdir(mode=0o700, parents=True)
+            directory.mkdir(mode=0o700, parents=True)
         except OSError:
             listener.close()
             raise
-        return StatusShare(listener, folder)
+        return StatusShare(listener, directory)
 
     def _start(self, number: int) -> None:
         sys.stdout.flush()

@@ -13,7 +13,7 @@ from fs.base import FS
 
 from sftp_gateway import attributes
 from sftp_gateway.confinement import Confinement
-from sftp_gateway.handles import FolderHandle, Handle, ReadHandle, WriteHandle
+from sftp_gateway.handles import DirectoryHandle, Handle, ReadHandle, WriteHandle
 from sftp_gateway.names import Names
 from sftp_gateway.packets import Attributes, OpenFlag, Status
 from sftp_gateway.status import RefusedError
@@ -31,19 +31,19 @@ class Rights(enum.Enum):
 
     READ_WRITE = "read-write"
     READ_ONLY = "read-only"
-    WRITE_ONLY = "write-only"  # a drop box: only folders and what this session itself has sent are there
+    WRITE_ONLY = "write-only"  # a drop box: only directories and what this session itself has sent are there
 
 
 class Tree:
     """One shared filesystem, its open writes and its partial uploads; one for all sessions of an account. Thread-safe.
 
-    The tree does not own `filesystem`: whoever opened it closes it, after `close()`. `spool_folder` belongs to trees of
-    this filesystem alone (made with mode 0700 when needed); what an earlier process left there is taken up again, so a
-    name that stays the same for the account lets uploads be continued after a restart.
+    The tree does not own `filesystem`: whoever opened it closes it, after `close()`. `spool_directory` belongs to trees
+    of this filesystem alone (made with mode 0700 when needed); what an earlier process left there is taken up again, so
+    a name that stays the same for the account lets uploads be continued after a restart.
     """
 
-    def __init__(self, filesystem: FS, *, spool_folder: Path, limits: TreeLimits | None = None) -> None:
-        self.store = Store(filesystem, spool_folder=spool_folder, limits=limits or TreeLimits())
+    def __init__(self, filesystem: FS, *, spool_directory: Path, limits: TreeLimits | None = None) -> None:
+        self.store = Store(filesystem, spool_directory=spool_directory, limits=limits or TreeLimits())
 
     def view(
         self,
@@ -53,7 +53,7 @@ class Tree:
         write_back: bool = False,
         quota: tuple[int, int] = (0, 0),
     ) -> TreeView:
-        """Return what one session sees: the folder `root` as "/"; no client path leads out of it.
+        """Return what one session sees: the directory `root` as "/"; no client path leads out of it.
 
         `quota` is the most that it may hold, in bytes and files (0: no limit). With `write_back` its files are
         committed when they are on local disk, where the filesystem has a journal.
@@ -110,37 +110,37 @@ class TreeView:
         """Return the attributes of what is at `path`; of the root without asking anybody."""
         path = normal(path)
         if path == "/":
-            return attributes.folder_attributes()
+            return attributes.directory_attributes()
         return self._shown(path, self._looking.stat(self.inner(path)))
 
     def quick_stat(self, path: str) -> Attributes | None:
         """Return the attributes if that is possible without waiting."""
         path = normal(path)
         if path == "/":
-            return attributes.folder_attributes()
+            return attributes.directory_attributes()
         found = self._looking.quick_stat(self.inner(path))
         if found is None or self.rights is not Rights.WRITE_ONLY:
             return found
         return self._shown(path, found)
 
-    def open_folder(self, path: str) -> FolderHandle:
+    def open_directory(self, path: str) -> DirectoryHandle:
         """Open a directory to be listed."""
         path = normal(path)
-        return self._folder_handle(path, self._looking.scan(self.inner(path)))
+        return self._directory_handle(path, self._looking.scan(self.inner(path)))
 
-    def open_folder_at_once(self, path: str) -> FolderHandle | None:
+    def open_directory_at_once(self, path: str) -> DirectoryHandle | None:
         """Open a directory to be listed if all that is in it is at hand; else None."""
         path = normal(path)
         entries = self._looking.quick_scan(self.inner(path))
-        return None if entries is None else self._folder_handle(path, entries, at_hand=True)
+        return None if entries is None else self._directory_handle(path, entries, at_hand=True)
 
-    def _folder_handle(
+    def _directory_handle(
         self, path: str, entries: Iterator[tuple[str, Attributes]], *, at_hand: bool = False
-    ) -> FolderHandle:
+    ) -> DirectoryHandle:
         if self.rights is Rights.WRITE_ONLY:
             within = path.rstrip("/") + "/"
-            entries = ((name, value) for name, value in entries if _is_folder(value) or self._is_own(within + name))
-        return FolderHandle(path, entries, at_hand=at_hand or self.store.local)
+            entries = ((name, value) for name, value in entries if _is_directory(value) or self._is_own(within + name))
+        return DirectoryHandle(path, entries, at_hand=at_hand or self.store.local)
 
     # -- files
 
@@ -163,7 +163,7 @@ class TreeView:
 
     def open_new_at_once(self, path: str, flags: int, wished: Attributes) -> Handle | None:
         """Begin a new file if nothing has to be waited for, because it is known that nothing is there; else None."""
-        if not flags & _CREAT or flags & _READ or self._allowance is not None or _is_for_folders(path):
+        if not flags & _CREAT or flags & _READ or self._allowance is not None or _is_for_directories(path):
             return None
         inner = self.inner(path)
         with self.store.overlay.opening(inner, wait=False) as is_free:
@@ -229,8 +229,8 @@ class TreeView:
         self._may_change(source)
         if "/" in (normal(source), normal(target)):
             raise RefusedError("the root cannot be renamed")
-        if _is_for_folders(target) and not _is_folder(self.stat(source)):
-            self._check_folder(target)
+        if _is_for_directories(target) and not _is_directory(self.stat(source)):
+            self._check_directory(target)
         if self.rights is Rights.WRITE_ONLY:
             replace = replace and self.key(target) in self._own
         with self._releasing(self.inner(target)) if self.key(source) != self.key(target) else contextlib.nullcontext():
@@ -252,8 +252,8 @@ class TreeView:
             raise RefusedError("opened to be cut, but not for writing")
         if normal(path) == "/":
             raise errors.FileExpected(path)
-        if flags & _CREAT and _is_for_folders(path):
-            self._check_folder(path)
+        if flags & _CREAT and _is_for_directories(path):
+            self._check_directory(path)
         if wished.size is not None and wished.size > self.store.quota.limit:
             raise RefusedError("the file is larger than the gateway's space for unfinished uploads")
         handle = WriteHandle(
@@ -274,10 +274,10 @@ class TreeView:
             handle.set_modified(wished.mtime)
         return handle
 
-    def _check_folder(self, path: str) -> None:
+    def _check_directory(self, path: str) -> None:
         """Refuse files where a directory is meant that is not there: each would replace the one before."""
         try:
-            if not _is_folder(self.stat(path)):
+            if not _is_directory(self.stat(path)):
                 raise errors.DirectoryExpected(path)
         except errors.ResourceNotFound:
             raise RefusedError("there is no such directory") from None
@@ -301,7 +301,7 @@ class TreeView:
 
     def _shown(self, path: str, found: Attributes) -> Attributes:
         """Return what is seen of an entry; raises `ResourceNotFound` for what a drop box hides."""
-        if self.rights is Rights.WRITE_ONLY and not _is_folder(found) and not self._is_own(path):
+        if self.rights is Rights.WRITE_ONLY and not _is_directory(found) and not self._is_own(path):
             raise errors.ResourceNotFound(path)
         return found
 
@@ -319,11 +319,11 @@ class TreeView:
             raise RefusedError("this user may not change what is there", Status.PERMISSION_DENIED)
 
 
-def _is_folder(value: Attributes) -> bool:
-    return value.permissions == attributes.FOLDER_MODE
+def _is_directory(value: Attributes) -> bool:
+    return value.permissions == attributes.DIRECTORY_MODE
 
 
-def _is_for_folders(path: str) -> bool:
+def _is_for_directories(path: str) -> bool:
     """Tell whether only a directory can be called so."""
     return path.endswith(("/", "/."))
 

@@ -16,22 +16,22 @@ _FORGOTTEN_SECONDS = 3600.0
 
 
 class Vault:
-    """One folder of content files that only their owner may read. Owned by a journal. Thread-safe: has no state.
+    """One directory of content files that only their owner may read. Owned by a journal. Thread-safe: has no state.
 
     A content file is locked by whoever writes it, until the journal names it: one that is neither locked nor named was
     left by a process that died.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
 
     def write(self, *, memory_limit: int) -> LocalBytes:
         """Return new local bytes, in memory up to `memory_limit`."""
-        return LocalBytes(self.folder, memory_limit)
+        return LocalBytes(self.directory, memory_limit)
 
     def path(self, name: str) -> Path:
         """Return where a content file is."""
-        return self.folder / name
+        return self.directory / name
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove content files. Whoever has one open reads on."""
@@ -40,7 +40,7 @@ class Vault:
 
     def clear(self, is_named: Callable[[str], bool]) -> None:
         """Remove what dead processes have left: what nobody is writing and the journal does not name."""
-        for path in self.folder.glob("*" + SUFFIX):
+        for path in self.directory.glob("*" + SUFFIX):
             with contextlib.suppress(OSError):
                 descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
                 try:
@@ -50,7 +50,7 @@ class Vault:
                         path.unlink()
                 finally:
                     os.close(descriptor)
-        for path in self.folder.glob("*" + _UNNAMED):
+        for path in self.directory.glob("*" + _UNNAMED):
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > _FORGOTTEN_SECONDS:
                     path.unlink()
@@ -62,8 +62,8 @@ class LocalBytes:
     Owned by the file object that writes it; not thread-safe. Raises OSError when the disk is full.
     """
 
-    def __init__(self, folder: Path, memory_limit: int) -> None:
-        self._folder = folder
+    def __init__(self, directory: Path, memory_limit: int) -> None:
+        self._directory = directory
         self._memory_limit = memory_limit
         self._memory: bytearray | None = bytearray()
         self._descriptor = -1
@@ -97,11 +97,11 @@ class LocalBytes:
         """Make a content file and its name survive a crash; bytes in memory are the journal's to keep."""
         if self._descriptor >= 0:
             os.fsync(self._descriptor)
-            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                os.fsync(folder)
+                os.fsync(directory)
             finally:
-                os.close(folder)
+                os.close(directory)
 
     def release(self) -> None:
         """Let go of the content file, which the journal names now. Idempotent."""
@@ -113,17 +113,17 @@ class LocalBytes:
     def discard(self) -> None:
         """Drop everything. Idempotent; nothing happens after `release`."""
         if self._descriptor >= 0 and self.name is not None:
-            (self._folder / self.name).unlink(missing_ok=True)
+            (self._directory / self.name).unlink(missing_ok=True)
         self.release()
 
     def _to_disk(self) -> None:
         name = f"{secrets.token_hex(12)}{SUFFIX}"
         # Locked before it has the name by which others would take it for forgotten.
-        unnamed = (self._folder / name).with_suffix(_UNNAMED)
+        unnamed = (self._directory / name).with_suffix(_UNNAMED)
         descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            unnamed.rename(self._folder / name)
+            unnamed.rename(self._directory / name)
         except BaseException:
             os.close(descriptor)
             unnamed.unlink(missing_ok=True)

@@ -19,8 +19,8 @@ from fs.subfs import SubFS
 from sftp_gateway.delivery import Delivery, same_content
 from sftp_gateway.elsewhere import Elsewhere
 from sftp_gateway.journal import BeingSentError, ConflictError, Journal, NewFile, Pending
+from sftp_gateway.pending_directories import PendingDirectoriesFS
 from sftp_gateway.pending_files import Outgoing, PendingReader, info_of
-from sftp_gateway.pending_folders import PendingFoldersFS
 from sftp_gateway.status import RefusedError
 from sftp_gateway.vault import LocalBytes
 
@@ -58,7 +58,7 @@ class WriteBackFS(FS):
         self.journal = journal
         self._fold: Callable[[str], str] = str.lower if filesystem.getmeta().get("case_insensitive") else str
         self._elsewhere = Elsewhere(filesystem, journal, self._fold, is_mine=lambda: self._delivery.is_mine)
-        self._inner = PendingFoldersFS(filesystem, journal.folders, seen=self._elsewhere.note)
+        self._inner = PendingDirectoriesFS(filesystem, journal.directories, seen=self._elsewhere.note)
         self._readers: weakref.WeakSet[PendingReader] = weakref.WeakSet()
         self._delivery = Delivery(
             filesystem,

@@ -133,7 +133,7 @@ class Serving:
     def __init__(
         self,
         filesystem: FS,
-        spool_folder: Path,
+        spool_directory: Path,
         *,
         limits: TreeLimits | None = None,
         channel_limits: ChannelLimits | None = None,
@@ -141,7 +141,7 @@ class Serving:
         self.filesystem = filesystem
         self.channel_limits = channel_limits or ChannelLimits()
         self.workers = Workers(64, idle_seconds=1.0)
-        self.tree = Tree(filesystem, spool_folder=spool_folder, limits=limits or TreeLimits())
+        self.tree = Tree(filesystem, spool_directory=spool_directory, limits=limits or TreeLimits())
         self.sessions: list[Session] = []
         self._listener: socket.socket | None = None
 

@@ -52,7 +52,7 @@ def make(storage: Storage, tmp_path: Path) -> Iterator[MakeAccounts]:
             values: dict[str, Any] = {"open_seconds": 10.0, "idle_seconds": 0.0, "recheck_seconds": 60.0}
             accounts = Accounts(
                 open_filesystem=storage,
-                spool_folder=tmp_path / "spool",
+                spool_directory=tmp_path / "spool",
                 secret=b"secret",
                 tree_limits=TreeLimits(),
                 **(values | settings),

@@ -32,14 +32,14 @@ def test_names_keep_their_letters_and_sizes_their_places() -> None:
         "-rw-r--r--    1 owner    group    123456789012 Nov 21 "
     )
     assert attributes.longname("größe 名", value, NOW).endswith(" größe 名")
-    assert attributes.longname("d", attributes.folder_attributes(), NOW).startswith("drwxr-xr-x    1 ")
+    assert attributes.longname("d", attributes.directory_attributes(), NOW).startswith("drwxr-xr-x    1 ")
 
 
 @pytest.mark.parametrize(
     ("raw", "is_folder", "size", "moment"),
     [
-        ({"basic": {"name": "f", "is_dir": False}}, False, 0, attributes.FOLDER_TIME),
-        ({"basic": {"name": "f"}, "details": {"type": 1}}, True, 0, attributes.FOLDER_TIME),
+        ({"basic": {"name": "f", "is_dir": False}}, False, 0, attributes.DIRECTORY_TIME),
+        ({"basic": {"name": "f"}, "details": {"type": 1}}, True, 0, attributes.DIRECTORY_TIME),
         ({"basic": {"name": "f"}, "details": {"size": 5, "modified": 0}}, False, 5, 0),
         ({"basic": {"is_dir": True}, "details": {"size": 4096, "modified": 7.9}}, True, 0, 7),
         ({"basic": {"is_dir": False}, "details": {"size": 5, "modified": 1e12}}, False, 5, 2**32 - 1),

@@ -11,7 +11,7 @@ from fs.errors import OperationFailed
 from fs.memoryfs import MemoryFS
 
 from sftp_gateway.attributes import file_attributes
-from sftp_gateway.handles import FolderHandle
+from sftp_gateway.handles import DirectoryHandle
 from sftp_gateway.packets import Attributes, Kind, Status
 from sftp_gateway.status import EndOfDataError
 
@@ -60,7 +60,7 @@ def test_a_listing_that_breaks_tells_so_after_what_came_before() -> None:
             yield f"{number:04}", file_attributes(number, 0)
         raise OperationFailed("/d")
 
-    handle = FolderHandle("/d", entries())
+    handle = DirectoryHandle("/d", entries())
     assert len(handle.next_batch()) == 1000
     handle.look_ahead()
     for _ in range(2):
@@ -69,7 +69,7 @@ def test_a_listing_that_breaks_tells_so_after_what_came_before() -> None:
 
 
 def test_what_was_looked_up_ahead_is_given_once() -> None:
-    handle = FolderHandle("/d", iter([(f"{number:04}", file_attributes(number, 0)) for number in range(2500)]))
+    handle = DirectoryHandle("/d", iter([(f"{number:04}", file_attributes(number, 0)) for number in range(2500)]))
     given = []
     for _ in range(3):
         handle.look_ahead()

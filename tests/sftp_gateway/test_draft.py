@@ -55,7 +55,7 @@ def test_a_draft_agrees_with_a_model(
         filesystem = kind()
         if base is not None:
             filesystem.writebytes("/f", base)
-        store = Store(filesystem, spool_folder=tmp_path, limits=TreeLimits(spool_memory=40))
+        store = Store(filesystem, spool_directory=tmp_path, limits=TreeLimits(spool_memory=40))
         handle, other = object(), object()
         draft = store.open_for_writing("/f", OpenFlag.WRITE | OpenFlag.CREAT, "session", handle)
         model = Model(base or b"")

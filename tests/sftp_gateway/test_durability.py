@@ -67,7 +67,7 @@ def test_a_large_content_is_synced_before_the_journal_names_it(tmp_path: Path, s
         before: list[Syncs] = []
         journal._file.change = lambda work: (before.append(list(syncs)), change(work))[1]  # type: ignore[method-assign]
         journal.put(NewFile("/f", 0, "replace"), content, quota=1000)
-        folder = journal.vault.folder
+        folder = journal.vault.directory
         assert content.name is not None
         assert (folder / content.name, 120) in before[0]
         assert (folder, 0) in before[0], "its name may be lost"

@@ -56,7 +56,7 @@ def test_listing(folder: Path) -> None:
 
 def test_listing_directories(folder: Path) -> None:
     with contextlib.closing(Journal(folder, create=False)) as journal:
-        journal.folders.add("/new")
+        journal.directories.add("/new")
     assert pending(folder)[1].splitlines()[-1].endswith('ann  "/new/"')
     assert "/new/" not in pending(folder, "list", "--failed")[1]
     assert json.loads(pending(folder, "list", "--json")[1])["files"][-1]["path"] == "/new/"

@@ -244,7 +244,7 @@ def filesystem() -> EagerFS:
 
 @pytest.fixture
 def store(filesystem: EagerFS, tmp_path: Path) -> Iterator[Store]:
-    store = Store(filesystem, spool_folder=tmp_path / "spool", limits=TreeLimits())
+    store = Store(filesystem, spool_directory=tmp_path / "spool", limits=TreeLimits())
     yield store
     store.close()
     assert store.quota.used == 0

@@ -45,7 +45,7 @@ def client(serving: Serving) -> RawClient:
 
 
 def spool_files(serving: Serving) -> list[Path]:
-    folder = serving.tree.store._spool_folder
+    folder = serving.tree.store._spool_directory
     return sorted(folder.glob("*.spool")) if folder.exists() else []
 
 

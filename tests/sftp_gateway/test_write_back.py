@@ -106,7 +106,7 @@ def test_content_of_any_size_arrives(filesystem: BulkFS, start: Start, size: int
     put(serving.client(), "/f", content)
     serving.settled()
     assert contents(filesystem, "/f") == content
-    eventually(lambda: not list(serving.journal.vault.folder.glob("*.content")), "content was left behind")
+    eventually(lambda: not list(serving.journal.vault.directory.glob("*.content")), "content was left behind")
 
 
 def test_many_small_files_share_their_calls(filesystem: BulkFS, start: Start) -> None:
@@ -158,7 +158,7 @@ def test_concurrent_closes_share_their_syncs(start: Start) -> None:
 def test_the_journal_is_for_its_owner_alone(start: Start) -> None:
     serving = start(delay_seconds=60.0)
     put(serving.client(), "/large", bytes(100_000))
-    folder = serving.journal.vault.folder
+    folder = serving.journal.vault.directory
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     names = {path.name for path in folder.iterdir()}
     assert "journal.sqlite3" in names
@@ -786,7 +786,7 @@ def test_a_damaged_local_copy_fails_alone(filesystem: BulkFS, start: Start) -> N
     client = serving.client()
     put(client, "/large", bytes(100_000))
     put(client, "/small", b"x")
-    for path in serving.journal.vault.folder.glob("*.content"):
+    for path in serving.journal.vault.directory.glob("*.content"):
         path.write_bytes(b"short")
     serving.journal.hurry()
     serving.settled()
@@ -817,7 +817,7 @@ def test_closing_drains_what_it_can(filesystem: BulkFS, start: Start) -> None:
 def test_a_start_clears_away_what_belongs_to_nothing_alone(filesystem: BulkFS, start: Start) -> None:
     first = start(delay_seconds=60.0)
     put(first.client(), "/f", bytes(300_000))
-    folder = first.journal.vault.folder
+    folder = first.journal.vault.directory
     (folder / "dead.content").write_bytes(b"left by a process that was killed before its CLOSE was answered")
     unfinished = first.written_back.openbin("/g", "w", write_back=True)
     unfinished.write(bytes(300_000))

@@ -53,7 +53,7 @@ def deliver(serving: WriteBack) -> None:
 
 
 def contents(serving: WriteBack) -> list[Path]:
-    return list(serving.journal.vault.folder.glob("*.content"))
+    return list(serving.journal.vault.directory.glob("*.content"))
 
 
 def change(serving: WriteBack, path: str, content: bytes) -> None:
@@ -275,16 +275,16 @@ def test_what_was_on_its_way_may_have_arrived(journal: Journal, how: str) -> Non
 
 @pytest.mark.parametrize("how", ["put_back", "recover"])
 def test_a_directory_that_was_being_made_may_be_there(journal: Journal, how: str) -> None:
-    journal.folders.add("/d")
-    sending = journal.folders.send(journal.folders.all())
-    assert [each.state for each in journal.folders.all()] == ["sending"]
+    journal.directories.add("/d")
+    sending = journal.directories.send(journal.directories.all())
+    assert [each.state for each in journal.directories.all()] == ["sending"]
     if how == "put_back":
-        journal.folders.put_back(sending)
+        journal.directories.put_back(sending)
     else:
         journal.recover()
-    (folder,) = journal.folders.all()
+    (folder,) = journal.directories.all()
     assert (folder.state, folder.fresh) == ("pending", False)
-    assert not journal.folders.discard("/d"), "it would stay in the storage"
+    assert not journal.directories.discard("/d"), "it would stay in the storage"
 
 
 def test_a_change_that_fails_takes_no_other_with_it(journal: Journal) -> None:

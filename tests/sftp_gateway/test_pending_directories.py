@@ -138,7 +138,7 @@ def test_others_find_it_made_where_they_need_it(filesystem: Made, start: Start) 
     client.mkdir("/h")
     other.mkdir("/h/i")
     assert filesystem.isdir("/h/i")
-    assert serving.journal.totals().folders == 0
+    assert serving.journal.totals().directories == 0
 
 
 def test_a_directory_is_renamed_with_all_that_is_pending_in_it(filesystem: Made, start: Start) -> None:
@@ -182,7 +182,7 @@ def test_a_directory_that_is_just_being_made_is_removed_after_that(filesystem: M
 def test_what_may_have_been_made_is_removed_in_the_storage_too(filesystem: Made, start: Start) -> None:
     first = start()
     first.client().mkdir("/d")
-    first.journal.folders.send(first.journal.folders.all())  # being made, when the process is killed
+    first.journal.directories.send(first.journal.directories.all())  # being made, when the process is killed
     filesystem.makedirs("/d/theirs")
     first.close()
     second = start()

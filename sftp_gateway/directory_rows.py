@@ -1,4 +1,4 @@
-"""`FolderRows`: which directories of an account were acknowledged and are not made yet; a table of its journal."""
+"""`DirectoryRows`: which directories of an account were acknowledged and are not made yet; a table of its journal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BELOW: Final = "(key > ? AND key < ?)"
 
 
 @dataclass(frozen=True, slots=True)
-class PendingFolder:
+class PendingDirectory:
     """A directory that is acknowledged and not made yet. `fresh`: the storage certainly has nothing there."""
 
     path: str
@@ -31,7 +31,7 @@ class PendingFolder:
     acknowledged: float
 
 
-class FolderRows:
+class DirectoryRows:
     """Owned by a `Journal`, with whose file it is thread-safe and shared by processes. Raises sqlite3.Error.
 
     A directory has a row until it is made, be it by something that was delivered into it.
@@ -41,12 +41,12 @@ class FolderRows:
         self._file = file
         self.fold = fold
 
-    def find(self, path: str) -> PendingFolder | None:
+    def find(self, path: str) -> PendingDirectory | None:
         """Return the pending directory at `path`."""
         found = self._select("key = ?", self.fold(path))
         return found[0] if found else None
 
-    def above(self, path: str) -> PendingFolder | None:
+    def above(self, path: str) -> PendingDirectory | None:
         """Return the deepest pending directory at or above `path`."""
         keys = _with_those_above(self.fold(path))
         found = self._select(f"key IN ({_places(keys)}) ORDER BY length(key) DESC LIMIT 1", *keys)
@@ -57,9 +57,9 @@ class FolderRows:
         above = self.above(dirname(path))
         return path if above is None else join(above.path, *iteratepath(path)[len(iteratepath(above.path)) :])
 
-    def children(self, folder: str) -> dict[str, PendingFolder]:
-        """Return the pending directories directly in a folder, by folded name."""
-        first, last = self._span(folder)
+    def children(self, directory: str) -> dict[str, PendingDirectory]:
+        """Return the pending directories directly in a directory, by folded name."""
+        first, last = self._span(directory)
         found = {}
         for each in self._select(f"{_BELOW} ORDER BY key", first, last):
             name = each.key[len(first) :]
@@ -67,7 +67,7 @@ class FolderRows:
                 found[name] = each
         return found
 
-    def all(self) -> list[PendingFolder]:
+    def all(self) -> list[PendingDirectory]:
         """Return every pending directory."""
         return self._select("1 ORDER BY key")
 
@@ -119,7 +119,7 @@ class FolderRows:
 
     # -- what the delivery does
 
-    def due(self, now: float, *, quiet_seconds: float, limit: int) -> tuple[list[PendingFolder], float | None]:
+    def due(self, now: float, *, quiet_seconds: float, limit: int) -> tuple[list[PendingDirectory], float | None]:
         """Return directories to be made now; and when others are to be looked at, None where there are none.
 
         What files are on their way to is left to these; with a directory, those above it are made.
@@ -136,10 +136,10 @@ class FolderRows:
         due = [_from_row(row[:-1]) for row in leaves if row[-1] <= now]
         return due, min((row[-1] for row in leaves if row[-1] > now), default=None)
 
-    def send(self, chosen: Iterable[PendingFolder]) -> list[PendingFolder]:
+    def send(self, chosen: Iterable[PendingDirectory]) -> list[PendingDirectory]:
         """Note that these are being made; return those that are still there."""
 
-        def work(db: sqlite3.Connection) -> list[PendingFolder]:
+        def work(db: sqlite3.Connection) -> list[PendingDirectory]:
             taken = "UPDATE folders SET state = 'sending' WHERE key = ? AND state = 'pending'"
             return [each for each in chosen if db.execute(taken, (each.key,)).rowcount]
 
@@ -162,7 +162,7 @@ class FolderRows:
             *(reason, retry_at, key),
         )
 
-    def put_back(self, making: Iterable[PendingFolder]) -> None:
+    def put_back(self, making: Iterable[PendingDirectory]) -> None:
         """Have directories made once more of which nobody knows whether they were."""
         again = "UPDATE folders SET state = 'pending', fresh = 0 WHERE state = 'sending' AND key = ?"
         keys = [(each.key,) for each in making]
@@ -175,10 +175,10 @@ class FolderRows:
 
     # -- within
 
-    def _span(self, folder: str) -> tuple[str, str]:
-        return span(self.fold(folder))
+    def _span(self, directory: str) -> tuple[str, str]:
+        return span(self.fold(directory))
 
-    def _select(self, where: str, *values: object) -> list[PendingFolder]:
+    def _select(self, where: str, *values: object) -> list[PendingDirectory]:
         return [_from_row(row) for row in self._file.select(f"SELECT {_COLUMNS} FROM folders WHERE {where}", *values)]
 
     def _execute(self, statement: str, *values: object) -> None:
@@ -199,6 +199,6 @@ def _places(values: list[str]) -> str:
     return ", ".join("?" * len(values))
 
 
-def _from_row(row: tuple[object, ...]) -> PendingFolder:
+def _from_row(row: tuple[object, ...]) -> PendingDirectory:
     path, key, fresh, state, attempts, reason, acknowledged = row
-    return PendingFolder(path, key, bool(fresh), state, attempts, reason, acknowledged)  # type: ignore[arg-type]
+    return PendingDirectory(path, key, bool(fresh), state, attempts, reason, acknowledged)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""`PendingFoldersFS`: a filesystem together with the directories that are acknowledged and still to be made in it."""
+"""`PendingDirectoriesFS`: a filesystem together with the directories that are acknowledged and not made in it yet."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from fs.permissions import Permissions
 from fs.subfs import SubFS
 
 from sftp_gateway import attributes
-from sftp_gateway.folder_rows import FolderRows, PendingFolder
+from sftp_gateway.directory_rows import DirectoryRows, PendingDirectory
 from sftp_gateway.folding import shown_name
 
 
-class PendingFoldersFS(FS):
+class PendingDirectoriesFS(FS):
     """Every call sees the pending directories; the filesystem itself gets them as soon as it needs them.
 
     `makedir_later` only records a directory: what is delivered into it makes it, and else the delivery does. A call
@@ -26,7 +26,7 @@ class PendingFoldersFS(FS):
     there is nothing. Owned by a `WriteBackFS`. Thread-safe: has no state but the rows.
     """
 
-    def __init__(self, filesystem: FS, rows: FolderRows, *, seen: Callable[[str], None]) -> None:
+    def __init__(self, filesystem: FS, rows: DirectoryRows, *, seen: Callable[[str], None]) -> None:
         """`seen` is told the paths of pending directories that were shown, or made here."""
         super().__init__()
         self._inner: Any = filesystem
@@ -68,24 +68,24 @@ class PendingFoldersFS(FS):
     def scandir(
         self, path: str, namespaces: Collection[str] | None = None, page: tuple[int, int] | None = None
     ) -> Iterator[Info]:
-        folders = self._children(path)
+        directories = self._children(path)
         infos = iter(()) if self._look(path) is not None else self._inner.scandir(path, namespaces=namespaces)
-        found = self._with_folders(infos, folders)
+        found = self._with_directories(infos, directories)
         return iter(list(found)[page[0] : page[1]]) if page is not None else found
 
     def cached_listing(self, path: str, namespaces: Collection[str] | None = None) -> Iterator[Info] | None:
         """Return what `scandir` would if that is possible without waiting."""
-        folders = self._children(path)
+        directories = self._children(path)
         infos: Iterable[Info] | None = ()
         if self._look(path) is None:
             infos = None if self._cached_listing is None else self._cached_listing(path, namespaces)
-        return None if infos is None else self._with_folders(infos, folders)
+        return None if infos is None else self._with_directories(infos, directories)
 
-    def _children(self, path: str) -> dict[str, PendingFolder]:
-        folders = self._rows.children(path)
-        for folder in folders.values():
-            self._seen(folder.path)
-        return folders
+    def _children(self, path: str) -> dict[str, PendingDirectory]:
+        directories = self._rows.children(path)
+        for directory in directories.values():
+            self._seen(directory.path)
+        return directories
 
     def _look(self, path: str) -> Info | None:
         """Return the Info of a pending directory, None of what is not in one; raises ResourceNotFound below one."""
@@ -97,12 +97,12 @@ class PendingFoldersFS(FS):
             return _info(above)
         raise errors.ResourceNotFound(path)
 
-    def _with_folders(self, infos: Iterable[Info], folders: dict[str, PendingFolder]) -> Iterator[Info]:
+    def _with_directories(self, infos: Iterable[Info], directories: dict[str, PendingDirectory]) -> Iterator[Info]:
         for info in infos:
-            folders.pop(self._rows.fold(info.name), None)  # made by somebody else
+            directories.pop(self._rows.fold(info.name), None)  # made by somebody else
             yield info
-        for folder in folders.values():
-            yield _info(folder)
+        for directory in directories.values():
+            yield _info(directory)
 
     # -- files
 
@@ -139,7 +139,7 @@ class PendingFoldersFS(FS):
         if self.exists(path):
             raise errors.DirectoryExists(path)
         parent = dirname(path)
-        if parent != "/" and not attributes.is_folder(self.getinfo(parent, ["basic"])):
+        if parent != "/" and not attributes.is_directory(self.getinfo(parent, ["basic"])):
             raise errors.DirectoryExpected(parent)
         self._rows.add(path)
         self._seen(path)
@@ -178,10 +178,10 @@ class PendingFoldersFS(FS):
             self._rows.made(above.path)
 
 
-def _info(folder: PendingFolder) -> Info:
+def _info(directory: PendingDirectory) -> Info:
     return Info(
         {
-            "basic": {"name": shown_name(folder.path), "is_dir": True},
+            "basic": {"name": shown_name(directory.path), "is_dir": True},
             "details": {"type": int(ResourceType.directory), "size": 0, "_write": []},
         }
     )
