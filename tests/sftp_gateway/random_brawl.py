@@ -47,7 +47,7 @@ class Brawler:
             self._close()
 
     def tree(self) -> Tree:
-        """Return all that this session sees."""
+        """Return all that this session sees; AssertionError where the gateway contradicts itself."""
         return self._tree("")
 
     def _tree(self, folder: str) -> Tree:
@@ -60,8 +60,10 @@ class Brawler:
                 found |= {path: None, **self._tree(path)}
             else:
                 content = found[path] = self._raw.get(f"{self.root}{path}")
-                told = self._raw.wait(self._raw.stat(f"{self.root}{path}")).attributes.size
-                assert attributes.size == told == len(content), f"{path}: {attributes.size}, {told}, {len(content)}"
+                told = self._raw.wait(self._raw.stat(f"{self.root}{path}"))
+                assert told.kind == Kind.ATTRS, f"{path}: listed and read, then {told}"
+                sizes = attributes.size, told.attributes.size, len(content)
+                assert len(set(sizes)) == 1, f"{path}: listed, told and read are {sizes} bytes"
         return found
 
     def _path(self) -> str:

@@ -128,12 +128,23 @@ def brawl(place: Gateway, seed: int, *, steps: int, rounds: int = 2, sessions: i
         brawlers = [Brawler(place, "/arena", f"{seed} {number} {session}") for session in range(sessions)]
         together(brawlers, lambda brawler: [brawler.step() for _ in range(steps)], seed)
         together(brawlers, Brawler.close_all, seed)
-        seen = [brawler.tree() for brawler in brawlers]
-        if place.settle():  # changes in place of what another has changed meanwhile, which no CLOSE tells
-            seen.clear()
+        seen, disagreement = look(brawlers)
+        # Changes in place of what another has changed meanwhile are refused while all look, and no CLOSE tells of it.
+        if place.settle():
+            seen, disagreement = [], None
+        if disagreement is not None:
+            raise disagreement
         stored = {key: None if found is None else found[0] for key, found in place.stored("/arena").items()}
         for tree in [*seen, *(brawler.tree() for brawler in brawlers)]:
             assert tree == stored, f"seed {seed}: {shown(tree, stored)} is seen instead of {shown(stored, tree)}"
+
+
+def look(brawlers: Sequence[Brawler]) -> tuple[list[Tree], AssertionError | None]:
+    """Return what each session sees; or what one was told that cannot all be true, if nothing changed meanwhile."""
+    try:
+        return [brawler.tree() for brawler in brawlers], None
+    except AssertionError as disagreement:
+        return [], disagreement
 
 
 def shown(tree: Tree, other: Tree) -> dict[str, int | None]:
