@@ -253,10 +253,16 @@ class Draft:
             self.spool.close()
         base.close()
 
-    def yield_up(self) -> bool:
-        """End as a partial that another process goes on with, or has dropped; tell whether this was one."""
+    def share(self) -> None:
+        """Let other processes go on with this partial, unless somebody here goes on with it already."""
         with self._lock:
-            if self.state is not State.PARTIAL:
+            if self.state is State.PARTIAL:
+                self.spool.share()
+
+    def yield_up(self) -> bool:
+        """End as a partial that another process goes on with, or has dropped; tell whether that can be."""
+        with self._lock:
+            if self.state is not State.PARTIAL or not self.spool.is_shared:
                 return False
             self.state = State.ENDED
             self.end_reason = "another process goes on with it"

@@ -116,9 +116,11 @@ class Partials:
                 partial = str(content["path"]), size, float(content["touched"]), file
                 if size <= 0:
                     raise ValueError("there is nothing of it")
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
                 file.unlink(missing_ok=True)
                 note.unlink(missing_ok=True)
+                continue
+            except OSError:  # out of descriptors, perhaps: that says nothing of the upload
                 continue
             yield partial
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import secrets
@@ -96,6 +95,10 @@ class Intervals:
         return self._ends[0] if self._starts and self._starts[0] == 0 else 0
 
 
+class DamagedError(Exception):
+    """A spool file does not hold what is noted of it."""
+
+
 class SpoolFullError(RefusedError):
     """The quota of the spools is used up."""
 
@@ -168,6 +171,11 @@ class Spool:
         return self._written.prefix == self._written.total
 
     @property
+    def is_shared(self) -> bool:
+        """Whether another process may take the file over."""
+        return self._shared
+
+    @property
     def end(self) -> int:
         """One past the last position that was written."""
         with self._lock:
@@ -230,8 +238,8 @@ class Spool:
     def adopt(self, path: Path, ranges: list[tuple[int, int]]) -> None:
         """Take over a spool file that an earlier process left, with what it says is written.
 
-        Only for a new spool; raises BlockingIOError where another process uses the file. What is there beyond the
-        ranges stays until `truncate`.
+        Only for a new spool. What is there beyond the ranges stays until `truncate`. Raises BlockingIOError where
+        another process uses the file, `DamagedError` where it is shorter, `SpoolFullError`, OSError.
         """
         with self._lock:
             total = sum(end - start for start, end in ranges)
@@ -239,7 +247,7 @@ class Spool:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.fstat(fd).st_size < max((end for _, end in ranges), default=0):
-                    raise OSError(errno.EIO, "shorter than noted", str(path))
+                    raise DamagedError(f"{path}: shorter than noted")
                 self._quota.take(total)
             except BaseException:
                 os.close(fd)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from sftp_gateway.looking import Looking
 from sftp_gateway.overlay import Overlay
 from sftp_gateway.packets import OpenFlag, Status
 from sftp_gateway.partials import Partials
-from sftp_gateway.spool import Quota, Spool
+from sftp_gateway.spool import DamagedError, Quota, Spool, SpoolFullError
 from sftp_gateway.status import RefusedError
 
 _EXISTS = "exists already"
@@ -74,8 +75,9 @@ class Store:
     def close(self) -> None:
         """Give up what is still being written; partials stay for a later process. Idempotent."""
         for draft in self.overlay.all():
-            if draft.state is State.OPEN and draft.keep():
-                self.partials.save(draft)
+            with contextlib.suppress(OSError, RefusedError):  # the disk is full: it cannot be kept
+                if draft.state is State.OPEN and draft.keep():
+                    self.partials.save(draft)
             if draft.state is State.PARTIAL:
                 draft.spool.release()
             self.let_go(draft, "the server is ending")
@@ -209,7 +211,7 @@ class Store:
                 self.let_go(other, "replaced by a later upload")
         self.partials.save(draft)
         if self.limits.shared:
-            draft.spool.share()
+            draft.share()
 
     def make_room(self) -> bool:
         """Drop the oldest partial; tell whether there was one."""
@@ -318,8 +320,8 @@ class Store:
         """Note the new path of a draft that has a note, unless another process has taken it over."""
         if draft.note.size and draft.spool.reclaim():
             self.partials.save(draft, draft.note.grows)
-            if self.limits.shared and draft.state is State.PARTIAL:
-                draft.spool.share()
+            if self.limits.shared:
+                draft.share()
 
     def let_go(self, draft: Draft, reason: str) -> None:
         if draft.state is State.PARTIAL and not draft.spool.reclaim():
@@ -343,8 +345,14 @@ class Store:
             spool.adopt(file, [(0, size)])
         except BlockingIOError:  # another process was quicker
             return
-        except (OSError, RefusedError):
+        except DamagedError:
             file.unlink(missing_ok=True)
+            return
+        except OSError:  # out of descriptors, perhaps: that says nothing of the file
+            return
+        except SpoolFullError:
+            if not self.limits.shared or touched < time.time() - self.limits.partial_seconds:
+                file.unlink(missing_ok=True)  # else another process may have the room for it
             return
         draft = self._draft(path, spool, fresh=True)
         draft.size, draft.touched, draft.state = size, touched, State.PARTIAL
@@ -352,7 +360,7 @@ class Store:
         self.partials.save(draft)  # before the file is cut, from whose size its note may have told how much there is
         spool.truncate(size)
         if self.limits.shared:
-            spool.share()
+            draft.share()
         self.overlay.add(draft)
 
     def _draft(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from sftp_gateway import notes
+from sftp_gateway import notes, partials
+from sftp_gateway.draft import Draft, State
 from sftp_gateway.packets import Kind
+from sftp_gateway.spool import Spool
+from sftp_gateway.store import Store
 from sftp_gateway.tree import TreeLimits
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import C, R, RawClient, T, W
@@ -182,3 +186,94 @@ def test_what_a_killed_process_left_goes_on_through_every_other(
         assert size(other, "/file") == 2000
         finish(other, "/file")
         assert one.get("/file") == CONTENT
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(AtomicFS(), spool_directory=tmp_path, limits=TreeLimits(shared=True))
+    yield store
+    store.close()
+
+
+def written(store: Store, path: str, session: object, handle: object) -> Draft:
+    draft = store.open_for_writing(path, W | C | T, session, handle)
+    draft.write(0, CONTENT[:1001])
+    return draft
+
+
+def amid_the_note(store: Store, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Have something happen between an upload's end and the note of it."""
+    save = store.partials.save
+
+    def save_late(draft: Draft, grows: bool = False) -> None:
+        monkeypatch.setattr(store.partials, "save", save)
+        act()
+        save(draft, grows)
+
+    monkeypatch.setattr(store.partials, "save", save_late)
+
+
+def test_what_is_just_being_kept_is_not_taken_for_another_processes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, handle = object(), object()
+    draft = written(store, "/file", session, handle)
+    amid_the_note(store, monkeypatch, lambda: store.follow(at_once=True))
+    store.abandon(draft, handle)
+    assert store.looking.stat("/file").size == 1000
+
+
+def test_what_somebody_goes_on_with_at_once_is_not_given_to_other_processes(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle, session, successor = object(), object(), object()
+    draft = written(store, "/file", object(), handle)
+    amid_the_note(store, monkeypatch, lambda: store.open_for_writing("/file", W, session, successor))
+    store.abandon(draft, handle)
+    assert successor in draft.handles
+    other = Store(AtomicFS(), spool_directory=tmp_path, limits=TreeLimits(shared=True))
+    try:
+        assert not other.overlay.all()
+    finally:
+        other.close()
+    draft.write(1000, CONTENT[1000:])
+    store.commit(draft, successor)
+    assert store.filesystem.readbytes("/file") == CONTENT
+
+
+def test_a_process_without_room_leaves_a_partial_to_others(tmp_path: Path) -> None:
+    with two(tmp_path) as (first, _):
+        cut_off(first, "/file", CONTENT[:1001])
+        Store(AtomicFS(), spool_directory=tmp_path, limits=TreeLimits(shared=True, spool_quota=10)).close()
+        finish(first.raw(), "/file")
+
+
+@pytest.mark.parametrize("call", ["os.open", "pathlib.Path.read_text"])
+def test_a_process_that_is_out_of_descriptors_forgets_no_partial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    with two(tmp_path, shared=False) as (first, _):
+        cut_off(first, "/file", CONTENT[:1001])
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        if call == "os.open":  # once it was seen that nobody has it locked
+            patched.setattr(partials, "_is_locked", lambda _: False)
+        patched.setattr(call, refuse)
+        Store(AtomicFS(), spool_directory=tmp_path, limits=TreeLimits()).close()
+    with two(tmp_path, shared=False) as (first, _):
+        finish(first.raw(), "/file")
+
+
+def test_a_full_disk_does_not_keep_a_store_from_closing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(AtomicFS(), spool_directory=tmp_path, limits=TreeLimits())
+    drafts = [written(store, f"/{number}", object(), object()) for number in range(2)]
+
+    def refuse(_: Spool) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Spool, "to_disk", refuse)
+    store.close()
+    assert all(draft.state is State.ENDED for draft in drafts)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sftp_gateway.spool import Intervals, Quota, Spool
+from sftp_gateway.spool import DamagedError, Intervals, Quota, Spool
 from sftp_gateway.status import RefusedError
 from tests.waiting import eventually
 
@@ -218,7 +218,7 @@ def test_a_spool_file_is_cut_and_given_up_with_what_was_noted_of_it(tmp_path: Pa
     path = tmp_path / "f.spool"
     path.write_bytes(b"0123456789")
     spool = Spool(tmp_path, quota, memory_limit=0)
-    with pytest.raises(OSError, match="shorter than noted"):
+    with pytest.raises(DamagedError, match="shorter than noted"):
         spool.adopt(path, [(0, 11)])
     assert quota.used == 0
     with pytest.raises(RefusedError, match="used up"):
