@@ -231,6 +231,16 @@ def test_a_copy_outlives_what_it_was_copied_from(client: RawClient, filesystem: 
     assert filesystem.readbytes("/g") == b"content"
 
 
+def test_a_copy_is_of_what_was_opened(client: RawClient, filesystem: AtomicFS) -> None:
+    """The storage itself could copy only what is at the path by then."""
+    filesystem.writebytes("/f", b"opened")
+    source, target = client.opened("/f", R), client.opened("/g", W | C | T)
+    filesystem.writebytes("/f", b"of somebody else")
+    assert client.wait(copy(client, source, target)).ok
+    assert client.wait(client.close(target)).ok
+    assert filesystem.readbytes("/g") == b"opened"
+
+
 def test_a_time_that_is_set_before_close_travels_with_a_copy(client: RawClient, filesystem: AtomicFS) -> None:
     filesystem.writebytes("/f", b"content")
     source, target = client.opened("/f", R), client.opened("/g", W | C | T)

@@ -66,6 +66,42 @@ def test_a_write_that_failed_can_be_sent_again(serving: Serving, emulator: Emula
     assert emulator.control.read("/f") == b"x" * 60_000
 
 
+def test_an_upload_that_was_cut_off_after_a_write_failed_can_be_continued(
+    serving: Serving, emulator: Emulator
+) -> None:
+    """Whoever goes on sends what failed in pieces of its own."""
+    session = serving.session()
+    client = session.raw()
+    handle = client.opened("/f", W | C | T)
+    assert client.wait(client.write(handle, 0, b"x" * 60_000)).ok
+    assert not client.wait(client.write(handle, 60_000, b"x" * 60_000)).ok
+    session.cut()
+    client = serving.raw()
+    eventually(lambda: client.wait(client.stat("/f")).attributes.size == 59_999, "never: the upload is kept")
+    handle = client.opened("/f", W)
+    pieces = [client.write(handle, offset, b"y" * 5001) for offset in (59_999, 65_000)]
+    assert all(reply.ok for reply in client.all([*pieces, client.close(handle)])), client.replies
+    assert emulator.control.read("/f") == b"x" * 59_999 + b"y" * 10_002
+
+
+def test_what_is_being_written_counts_more_than_a_later_upload_that_was_cut_off(
+    serving: Serving, emulator: Emulator
+) -> None:
+    client, session = serving.raw(), serving.session()
+    handle = client.opened("/f", W | C | T)
+    assert client.wait(client.write(handle, 0, b"x" * 1000)).ok
+    other = session.raw()
+    assert other.wait(other.write(other.opened("/f", W | C | T), 0, b"y" * 500)).ok
+    session.cut()
+    eventually(lambda: serving.tree.store.quota.used == 1499, "never: the later upload is kept")
+    assert client.wait(client.stat("/f")).attributes.size == 1000
+    assert client.list("/")["f"].size == 1000
+    appending = client.opened("/f", W)
+    assert client.wait(client.write(appending, 1000, b"x")).ok
+    assert all(reply.ok for reply in client.all([client.close(appending), client.close(handle)]))
+    assert emulator.control.read("/f") == b"x" * 1001
+
+
 def test_of_two_uploads_of_one_file_that_were_cut_off_the_later_is_kept(serving: Serving) -> None:
     sessions = [serving.session(), serving.session()]
     for session, size in zip(sessions, (1000, 500), strict=True):
