@@ -271,11 +271,11 @@ class Upload:
         with self._lock:
             self._aborted = self._ended = True
             self._lock.notify_all()
-            threads = list(self._threads)
+            # Under the lock: a thread that has let go of it may be at another upload's append by now.
+            for thread in self._threads:
+                self._client.interrupt(thread)
         self._block.close()
         self._cancel()
-        for thread in threads:
-            self._client.interrupt(thread)
 
     def append(self, offset: int, data: bytes) -> None:
         """Send one block; runs in a thread of the uploader."""

@@ -315,6 +315,42 @@ def test_small_files_do_not_wait_for_large_ones(emulator: Emulator, uploader: Up
     uploader.committing.give(10**9)
 
 
+def test_abort_breaks_off_nobody_elses_append(make_uploader: Callable[..., Uploader]) -> None:
+    """Threads send blocks of one upload after the other; by the time of the abort theirs may be another one's."""
+    released, next_began = threading.Event(), threading.Event()
+    was_next_hit: list[bool] = []
+
+    class Slow:
+        appends = 0
+
+        def session_start(self, *, concurrent: bool) -> str:
+            return f"a session, concurrent: {concurrent}"
+
+        def session_append(self, *_: object) -> None:
+            self.appends += 1
+            (next_began.set if self.appends > 1 else released.wait)()
+
+        def interrupt(self, thread_id: int | None) -> None:
+            assert thread_id
+            released.set()
+            was_next_hit.append(next_began.wait(0.3))
+
+        def close(self) -> None:
+            released.set()
+
+    slow: Any = Slow()
+    uploader = make_uploader(slow, appends=1)
+    uploader.sending = Allowance(10**9)
+    uploads = [uploader.open(Commit(f"/{number}", "add")) for number in range(2)]
+    for upload in uploads:
+        upload.write(bytes(BLOCK_SIZE + 1))
+        eventually(lambda: slow.appends == 1)
+    uploads[0].abort()
+    assert was_next_hit == [False]
+    eventually(next_began.is_set)
+    uploads[1].abort()
+
+
 def test_abort_breaks_off_what_is_under_way(emulator: Emulator, uploader: Uploader) -> None:
     emulator.control.fault(APPEND, "stall", count=None, at="answer")
     upload = uploader.open(Commit("/file", "add"))
