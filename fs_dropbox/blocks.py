@@ -307,7 +307,8 @@ class BlockReader:
                 blocks.update(zip(range(span.first, span.last), pieces, strict=True))
         except Exception as caught:  # noqa: BLE001 - handed to every reader that waits for the span
             error = caught
-        self._settle(span, blocks, error)
+        finally:  # also where its thread is interrupted: whoever waits then fetches for itself
+            self._settle(span, blocks, error)
         return blocks
 
     def _settle(self, span: _Span, blocks: dict[int, bytes], error: Exception | None) -> None:

@@ -42,9 +42,21 @@ class Allowance:
         with self._lock:
             if not self._queue and self._take_locked(size):
                 return
-            turn = threading.Event()
-            self._queue.append((size, turn))
-        turn.wait()
+            waiter = size, threading.Event()
+            self._queue.append(waiter)
+        try:
+            waiter[1].wait()
+        except BaseException:
+            self._give_up(waiter)
+            raise
+
+    def _give_up(self, waiter: tuple[int, threading.Event]) -> None:
+        """Leave the queue, or give back what has come meanwhile: whoever is interrupted takes nothing."""
+        with self._lock:
+            has_come = waiter not in self._queue
+            if not has_come:
+                self._queue.remove(waiter)
+            self.give(waiter[0] if has_come else 0)
 
     def give(self, size: int) -> None:
         """Give so many bytes back."""

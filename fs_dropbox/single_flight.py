@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TypeVar
 
@@ -20,7 +20,11 @@ class SingleFlight:
         self._calls: dict[object, Future[object]] = {}  # guarded by _lock
 
     def do(self, key: object, work: Callable[[], T]) -> T:
-        """Return or raise what `work()` does, or the same call under way; TimeoutError after the bound."""
+        """Return or raise what `work()` does, or the same call under way; TimeoutError after the bound.
+
+        Where the thread that makes the call is interrupted (KeyboardInterrupt, SystemExit), that is its own affair: one
+        of those who wait makes the call anew.
+        """
         with self._lock:
             future = self._calls.get(key)
             leads = future is None
@@ -33,11 +37,19 @@ class SingleFlight:
                 if future.done():
                     raise
                 raise TimeoutError(f"no answer within {self._wait_seconds:g} s") from None
+            except CancelledError:
+                if not future.cancelled():
+                    raise
+                return self.do(key, work)
         try:
             result = work()
-        except BaseException as error:
+        except Exception as error:
             self._end(key)
             future.set_exception(error)
+            raise
+        except BaseException:
+            self._end(key)
+            future.cancel()
             raise
         self._end(key)
         future.set_result(result)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from fs.errors import FSError
+from fs.errors import FSError, OperationFailed
 from fs.mode import Mode
 
 from fs_dropbox.blocks import BlockReader
@@ -175,10 +175,13 @@ class WriteFile(DropboxFile):
             self._check_not_aborted()
             try:
                 yield
-            except io.UnsupportedOperation:
+            except (io.UnsupportedOperation, ValueError):  # of what is asked for: nothing has been changed
                 raise
             except (FSError, OSError) as error:
                 self.abort(error)
+                raise
+            except BaseException:  # Ctrl-C, for one: nobody knows how much of it was taken
+                self.abort(OperationFailed(self.name, msg="'{path}': writing was broken off; nothing was stored"))
                 raise
 
     def _check_not_aborted(self) -> None:

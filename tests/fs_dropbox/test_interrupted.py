@@ -1,0 +1,142 @@
+"""Whoever is interrupted (Ctrl-C raises KeyboardInterrupt wherever the thread is) harms neither others nor himself."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import fs.errors
+import pytest
+
+from fs_dropbox import DropboxFS
+from fs_dropbox.blocks import BLOCK_BYTES, BlockReader
+from fs_dropbox.content_hash import BLOCK_SIZE
+from fs_dropbox.emulator import Emulator
+from fs_dropbox.memory import Allowance
+from fs_dropbox.single_flight import SingleFlight
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.skipif(
+    threading.current_thread() is not threading.main_thread(), reason="signals reach the main thread alone"
+)
+
+
+@contextmanager
+def interrupted_when(condition: Callable[[], object]) -> Iterator[None]:
+    """Interrupt the block, once a condition holds, as Ctrl-C does; it has to raise KeyboardInterrupt."""
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def interrupt() -> None:
+        eventually(condition)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    with ThreadPoolExecutor(1) as pool:
+        interruption = pool.submit(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            yield
+        interruption.result()
+
+
+def raise_once(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, *, call: int = 1) -> None:
+    """Let one call of a method end with KeyboardInterrupt."""
+    original = getattr(owner, name)
+    calls = 0
+
+    def method(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, method)
+
+
+def test_what_was_being_read_can_be_read_again_at_once() -> None:
+    content = bytes(range(256)) * (3 * BLOCK_BYTES // 256)
+    fetches: list[int] = []
+
+    def fetch(start: int, end: int) -> list[bytes]:
+        fetches.append(start)
+        if len(fetches) == 1:
+            raise KeyboardInterrupt
+        return [content[start:end]]
+
+    reader = BlockReader(fetch, len(content))
+    with pytest.raises(KeyboardInterrupt):
+        reader.read(0, 1000)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(reader.read, 0, 1000).result(10) == content[:1000]
+
+
+def test_others_who_wait_for_the_same_call_make_it_anew() -> None:
+    flights, entered = SingleFlight(), threading.Event()
+    made: list[int] = []
+
+    def never() -> int:
+        entered.set()
+        threading.Event().wait()
+        return 0
+
+    def make() -> int:
+        made.append(1)
+        return 42
+
+    def follow() -> int:
+        assert entered.wait(10)
+        return flights.do("key", make)
+
+    with ThreadPoolExecutor(3) as pool:
+        followers = [pool.submit(follow) for _ in range(2)]
+        with interrupted_when(lambda: entered.is_set() and len(flights._calls["key"]._condition._waiters) == 2):  # type: ignore[attr-defined]
+            flights.do("key", never)
+        assert [each.result(10) for each in followers] == [42, 42]
+    assert made
+    assert flights._calls == {}
+
+
+def test_who_waits_for_memory_takes_none() -> None:
+    allowance = Allowance(100)
+    allowance.take(60)
+    with ThreadPoolExecutor(1) as pool:
+        with interrupted_when(lambda: len(allowance._queue) == 2):
+            behind = pool.submit(lambda: eventually(lambda: bool(allowance._queue)) and allowance.take(30))
+            allowance.take(90)
+        behind.result(10)  # there was room for it all the time
+    allowance.give(90)
+    assert allowance.taken_bytes == 0
+
+
+def test_memory_that_came_at_that_very_moment_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    allowance = Allowance(100)
+    allowance.take(60)
+
+    class Event(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            allowance.give(60)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("fs_dropbox.memory.threading.Event", Event)
+    with pytest.raises(KeyboardInterrupt):
+        allowance.take(90)
+    assert allowance.taken_bytes == 0
+
+
+@pytest.mark.parametrize("seekable", [True, False])
+def test_half_a_file_is_not_stored_by_closing_it(
+    emulator: Emulator, dropbox_fs: DropboxFS, monkeypatch: pytest.MonkeyPatch, seekable: bool
+) -> None:
+    emulator.control.write("/file", b"old")
+    file: Any = dropbox_fs.openbin("file", "w", seekable=seekable)
+    file.write(b"x" * 100)
+    raise_once(monkeypatch, file._upload._block, "append", call=2)
+    with pytest.raises(KeyboardInterrupt):
+        file.write(b"y" * (3 * BLOCK_SIZE))
+    with pytest.raises(fs.errors.OperationFailed, match=r"'/file': writing was broken off; nothing was stored"):
+        file.close()
+    assert emulator.control.read("/file") == b"old"
