@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import paramiko
-from paramiko.auth_handler import AuthHandler
 from paramiko.channel import Channel
 from paramiko.common import (
     MSG_CHANNEL_DATA,
@@ -25,12 +24,12 @@ from paramiko.common import (
     OPEN_FAILED_RESOURCE_SHORTAGE,
     cMSG_CHANNEL_OPEN_FAILURE,
     cMSG_DISCONNECT,
-    cMSG_UNIMPLEMENTED,
 )
 from paramiko.kex_curve25519 import KexCurve25519
 from paramiko.message import Message
 from paramiko.ssh_exception import SSHException
 
+from sftp_gateway.authentication import BoundedAuthHandler
 from sftp_gateway.key_exchange import Group14, Group16
 from sftp_gateway.postponing import FIRST_SERVICE_MESSAGE, PostponingPacketizer
 from sftp_gateway.proxy_protocol import SIGNATURE
@@ -42,6 +41,9 @@ WINDOW_BYTES: Final = 2 * 1024 * 1024
 
 MAX_PACKET_BYTES: Final = 256 * 1024
 """The longest SSH packet read; our channels announce 32 KiB, RFC 4253 asks for 35,000 at least."""
+
+MAX_STRANGERS_PACKET_BYTES: Final = 35_000
+"""The same before the login: whatever is in lists and keys there, it is soon read."""
 
 MAX_BANNER_BYTES: Final = 8 * 1024
 
@@ -68,12 +70,10 @@ _COMPATIBLE_KEX = (
     "diffie-hellman-group14-sha256",
 )
 _UNASKED = ("SSH-2.0-OpenSSH", "SSH-2.0-paramiko")  # which prefer ciphers that cost Python dearly, but have others
-_MAX_PROMPT_ANSWERS = 8
 _MAX_HELD_BACK = 10_000
 _USER_NAME = re.compile(r"(?<=username=).*", re.DOTALL)  # which can hold an app's secret
 _PARAMIKOS_PREFIX = re.compile(r"Exception \(server\): (?:Error reading SSH protocol banner)?")
 
-_logger = logging.getLogger(__name__)
 _ssh_logger = logging.getLogger("sftp_gateway.ssh")
 
 
@@ -103,12 +103,13 @@ class BoundedPacketizer(PostponingPacketizer):
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
         self.farewell: Message | None = None
+        self.max_packet_bytes = MAX_STRANGERS_PACKET_BYTES
         self._sock = sock
         self._banner_bytes = 0
 
     def _admit(self, size: int) -> None:
-        if size > MAX_PACKET_BYTES:
-            raise SSHException(f"packet of {size} bytes, more than {MAX_PACKET_BYTES}")
+        if size > self.max_packet_bytes:
+            raise SSHException(f"packet of {size} bytes, more than {self.max_packet_bytes}")
         if self.farewell is not None:
             raise EOFError
 
@@ -147,58 +148,6 @@ class BoundedPacketizer(PostponingPacketizer):
                 self.send_message(farewell)
         shut_down(self._sock)
         super().close()
-
-
-class BoundedAuthHandler(AuthHandler):
-    """Answer authentication requests; unlike paramiko's, an unknown kind of key is one more key that does not fit."""
-
-    def _generate_key_from_request(self, algorithm: str, keyblob: bytes) -> paramiko.PKey:
-        try:
-            key: paramiko.PKey | None = super()._generate_key_from_request(  # type: ignore[misc]
-                algorithm, keyblob
-            )
-        except Exception as error:  # noqa: BLE001 - whatever the bytes break in a key parser, the key does not fit
-            _logger.debug("key of kind %r cannot be read: %s", algorithm, error)
-            key = None
-        return key if key is not None else UnusableKey()
-
-    def _parse_service_request(self, m: Message) -> None:
-        """Refuse it after the login, as OpenSSH does: Twisted asks again after new keys, and goes on if refused."""
-        if not self.is_authenticated():
-            super()._parse_service_request(m)  # type: ignore[misc]
-            return
-        refusal = Message()
-        refusal.add_byte(cMSG_UNIMPLEMENTED)
-        refusal.add_int(m.seqno)
-        self.transport._send_message(refusal)  # type: ignore[attr-defined]
-
-    def _parse_userauth_info_response(self, m: Message) -> None:
-        """Refuse an absurd number of answers, which paramiko would loop over before any login."""
-        if Message(m.get_remainder()).get_int() > _MAX_PROMPT_ANSWERS:
-            raise SSHException("too many answers to one prompt")
-        super()._parse_userauth_info_response(m)  # type: ignore[misc]
-
-
-class UnusableKey(paramiko.PKey):
-    """A public key of a kind that this server cannot verify; equal to no other."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.public_blob = None
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    __hash__ = object.__hash__
-
-    def asbytes(self) -> bytes:
-        return b""
-
-    def get_name(self) -> str:
-        return "unusable"
-
-    def verify_ssh_sig(self, data: bytes, msg: Message) -> bool:  # noqa: ARG002
-        return False
 
 
 class BoundedTransport(GatewayTransport):
@@ -323,7 +272,14 @@ class BoundedTransport(GatewayTransport):
         super()._send_kex_init()  # type: ignore[misc]
 
     def _negotiate_keys(self, m: Message) -> None:
-        """Offer only AES-GCM to a client that lists it behind ciphers that cost Python dearly (its order decides)."""
+        """Offer only AES-GCM to a client that lists it behind ciphers that cost Python dearly (its order decides).
+
+        Raises:
+            SSHException: a client that has not signed in wants new keys. They would cost it nothing, and us dearly; of
+                connections the gatekeeper bounds the rate, of exchanges nobody does.
+        """
+        if self.initial_kex_done and not self.is_authenticated():
+            raise SSHException("new keys are not exchanged before the login")
         if not self.initial_kex_done and self.local_kex_init is None:
             lists = Message(m.asbytes())
             lists.get_bytes(16)  # the cookie
@@ -342,6 +298,7 @@ class BoundedTransport(GatewayTransport):
 
     def _auth_trigger(self) -> None:
         super()._auth_trigger()  # type: ignore[misc]
+        self.packetizer.max_packet_bytes = MAX_PACKET_BYTES
         self._on_login()
 
     def _parse_ext_info(self, msg: Message) -> None:

@@ -129,14 +129,15 @@ class Users:
 
     def _matches(self, name: str, stored: str, password: str) -> bool:
         """Verify slowly once, and the same password for the same hash quickly from then on."""
-        digest = hmac.digest(self._salt, f"{len(stored)}:{stored}{password}".encode("utf-8", "surrogatepass"), "sha256")
+        typed = password.encode("utf-8", "surrogateescape")  # which not every client encodes in UTF-8
+        digest = hmac.digest(self._salt, f"{len(stored)}:{stored}".encode() + typed, "sha256")
         with self._lock:
             known = self._verified.get(name, b"")
         if hmac.compare_digest(known, digest):
             return True
         try:
             with self._hashing:
-                _hasher.verify(stored, password)
+                _hasher.verify(stored, typed)
         except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
             return False
         with self._lock:
@@ -145,7 +146,7 @@ class Users:
 
     def _credential_login(self, name: str, password: str) -> Login:
         """Return a login that opening its URL has to prove."""
-        parts = {"user": quote(name, safe=""), "password": quote(password, safe="")}
+        parts = {"user": quote(name, safe=""), "password": quote(password, safe="", errors="surrogateescape")}
         url = re.sub(r"\{(user|password)\}", lambda match: parts[match[1]], self._credential_url or "")
         if self._url_parameters:
             url += ("&" if "?" in url else "?") + self._url_parameters

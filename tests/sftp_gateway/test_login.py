@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import argon2
 import fs.errors
 import paramiko
 import pytest
@@ -16,8 +17,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from fs.base import FS
 from fs.memoryfs import MemoryFS
+from paramiko.message import Message
 
 from sftp_gateway import UserConfig
+from sftp_gateway.authentication import MAX_KEY_BYTES
+from sftp_gateway.transport import BoundedTransport
 
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
 from .test_transport import wait_for_no_connection
@@ -56,6 +60,82 @@ def test_keyboard_interactive_is_the_same_check(start_gateway: StartGateway, con
         other.auth_interactive("ann", lambda title, instructions, prompts: ["wrong" for _ in prompts])
     with pytest.raises(paramiko.AuthenticationException):
         other.auth_interactive("ann", lambda title, instructions, prompts: [])
+
+
+def message(*parts: bytes | str) -> Message:
+    """Put a message together: bytes as they are, texts with their length."""
+    built = Message()
+    for part in parts:
+        if isinstance(part, str):
+            built.add_string(part)
+        else:
+            built.add_bytes(part)
+    return built
+
+
+def test_who_has_signed_in_does_not_sign_in_again(
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines
+) -> None:
+    """By answering a prompt that came before the login: the session would count twice, and never be given back."""
+    user = UserConfig(name="ann", password_hash=PASSWORD_HASH, url="mem://", max_sessions=1)
+    gateway = start_gateway(users=(user,))
+    for number in (1, 2):
+        client = connect(gateway)
+        for sent in (
+            message(b"\x05", "ssh-userauth"),
+            message(b"\x32", "ann", "ssh-connection", "keyboard-interactive", "", ""),
+            message(b"\x32", "ann", "ssh-connection", "password", b"\0", PASSWORD),
+            message(b"\x3d\0\0\0\1", PASSWORD),
+        ):
+            client._send_message(sent)
+        assert client.open_session(timeout=30)
+        client.close()
+        wait_for_no_connection(gateway)
+        assert len(log_lines("login", number)) == number
+    assert not log_lines("login_refused")
+
+
+def test_a_password_that_is_not_utf8_is_a_wrong_one_or_the_right_one(
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines
+) -> None:
+    password = "Schlüssel".encode("latin-1")
+    stored = argon2.PasswordHasher(time_cost=1, memory_cost=64).hash(password)
+    users = (UserConfig(name="ann", password_hash=stored, url="mem://"),)
+    gateway = start_gateway(users=users, open_filesystem=Storage(), credential_logins=True)
+    for name in ("ann", "KEY~APPSECRET"):
+        with pytest.raises(paramiko.AuthenticationException):
+            connect(gateway, name, password + b"!")  # type: ignore[arg-type]
+    assert [line["user"] for line in log_lines("login_failed", 2)] == ["ann", "KEY~***"]
+    assert connect(gateway, "ann", password).is_authenticated()  # type: ignore[arg-type]
+    assert not log_lines("bug")
+
+
+def test_a_key_of_absurd_length_is_not_even_read(
+    start_gateway: StartGateway, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenSSL would take the square of its length for it, before anybody has signed in."""
+    read: list[int] = []
+
+    class Known(paramiko.RSAKey):
+        def __init__(self, msg: Message) -> None:
+            read.append(len(msg.asbytes()))
+            super().__init__(msg)
+
+    client = connect(start_gateway())
+    monkeypatch.setitem(BoundedTransport._key_info, "rsa-sha2-512", Known)
+    with pytest.raises(paramiko.BadAuthenticationType):
+        client.auth_none("ann")
+    for bits in (16_384, 200_000):
+        offered = message("ssh-rsa")
+        offered.add_mpint(65537)
+        offered.add_mpint(2 ** (bits - 1) + 1)
+        blob = offered.asbytes()
+        request = message(b"\x32", "ann", "ssh-connection", "publickey", b"\0", "rsa-sha2-512")
+        request.add_string(blob)
+        client._send_message(request)
+    client.auth_password("ann", PASSWORD, fallback=False)
+    assert len(read) == 1
+    assert read[0] < MAX_KEY_BYTES
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])

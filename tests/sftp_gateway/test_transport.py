@@ -18,7 +18,12 @@ from paramiko.common import MSG_SERVICE_ACCEPT, MSG_UNIMPLEMENTED, cMSG_SERVICE_
 from paramiko.message import Message
 
 from sftp_gateway import SFTPGateway
-from sftp_gateway.transport import MAX_BANNER_BYTES, BoundedPacketizer, BoundedTransport
+from sftp_gateway.transport import (
+    MAX_BANNER_BYTES,
+    MAX_STRANGERS_PACKET_BYTES,
+    BoundedPacketizer,
+    BoundedTransport,
+)
 from tests.waiting import DEADLINE_SECONDS, eventually
 
 from .conftest import PASSWORD, Connect, LogLines, StartGateway
@@ -243,6 +248,30 @@ def test_an_absurd_number_of_extensions_is_ignored(raw: paramiko.Transport) -> N
     raw._send_message(message)
     raw.auth_password("ann", PASSWORD)
     assert raw.is_authenticated()
+
+
+def test_what_a_stranger_sends_is_short(raw: paramiko.Transport) -> None:
+    message = Message()
+    message.add_byte(b"\x32")  # SSH_MSG_USERAUTH_REQUEST
+    message.add_string("a" * MAX_STRANGERS_PACKET_BYTES)
+    raw._send_message(message)
+    assert ended(raw)
+
+
+@pytest.mark.parametrize("cipher", ["aes128-gcm@openssh.com", "aes128-ctr"])
+def test_new_keys_are_for_those_who_have_signed_in(
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines, cipher: str
+) -> None:
+    """A client that computes nothing could keep us computing: its login is not even asked for."""
+    gateway = start_gateway()
+    client = connect(gateway)
+    client._preferred_ciphers = (cipher,)
+    with pytest.raises((paramiko.SSHException, EOFError)):
+        client.renegotiate_keys()
+    assert log_lines("no_login", 1)[0]["reason"] == "new keys are not exchanged before the login"
+    client = connect(gateway, "ann", PASSWORD)
+    client.renegotiate_keys()
+    assert client.open_session(timeout=30)
 
 
 def test_a_channel_before_the_login_is_refused(raw: paramiko.Transport) -> None:

@@ -63,7 +63,7 @@ def test_an_unknown_name_costs_as_much_as_a_wrong_password(monkeypatch: pytest.M
     users = Users([UserConfig(name="ann", password_hash=HASH, url="mem://")], credential_url=TEMPLATE)
     assert users.check_password("ann", "one") is None
     assert users.check_password("nobody", "two") is None
-    assert verified == ["one", "two"]
+    assert verified == [b"one", b"two"]
 
 
 def test_a_user_with_keys_only_has_no_password() -> None:

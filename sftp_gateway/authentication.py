@@ -1,0 +1,80 @@
+"""Private parts of paramiko, the authentication handler's: what it accepts, and from whom.
+
+Written for paramiko 5.0 and 5.1; tests/sftp_gateway/test_transport.py fails clearly when a part used here moves.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import paramiko
+from paramiko.auth_handler import AuthHandler
+from paramiko.common import cMSG_UNIMPLEMENTED
+from paramiko.message import Message
+from paramiko.ssh_exception import SSHException
+
+MAX_KEY_BYTES: Final = 8 * 1024
+"""The longest public key that is read: one of 16,384 bits, RSA's longest, has 2 KiB, its certificate some more.
+Reading takes OpenSSL the square of the length, seconds for one that fills a packet."""
+
+_MAX_PROMPT_ANSWERS: Final = 8
+
+_logger = logging.getLogger(__name__)
+
+
+class BoundedAuthHandler(AuthHandler):
+    """Answer authentication requests; unlike paramiko's, an unknown kind of key is one more key that does not fit."""
+
+    def _generate_key_from_request(self, algorithm: str, keyblob: bytes) -> paramiko.PKey:
+        key: paramiko.PKey | None = None
+        if len(keyblob) <= MAX_KEY_BYTES:
+            try:
+                key = super()._generate_key_from_request(algorithm, keyblob)  # type: ignore[misc]
+            except Exception as error:  # noqa: BLE001 - whatever the bytes break in a key parser, the key does not fit
+                _logger.debug("key of kind %r cannot be read: %s", algorithm, error)
+        return key if key is not None else UnusableKey()
+
+    def _parse_service_request(self, m: Message) -> None:
+        """Refuse it after the login, as OpenSSH does: Twisted asks again after new keys, and goes on if refused."""
+        if not self.is_authenticated():
+            super()._parse_service_request(m)  # type: ignore[misc]
+            return
+        refusal = Message()
+        refusal.add_byte(cMSG_UNIMPLEMENTED)
+        refusal.add_int(m.seqno)
+        self.transport._send_message(refusal)  # type: ignore[attr-defined]
+
+    def _parse_userauth_info_response(self, m: Message) -> None:
+        """Ignore it after the login, as RFC 4252 asks: a client could sign in again, and would be counted twice.
+
+        Raises:
+            SSHException: an absurd number of answers, which paramiko would loop over before any login.
+        """
+        if self.is_authenticated():
+            return
+        if Message(m.get_remainder()).get_int() > _MAX_PROMPT_ANSWERS:
+            raise SSHException("too many answers to one prompt")
+        super()._parse_userauth_info_response(m)  # type: ignore[misc]
+
+
+class UnusableKey(paramiko.PKey):
+    """A public key of a kind that this server cannot verify; equal to no other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.public_blob = None
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = object.__hash__
+
+    def asbytes(self) -> bytes:
+        return b""
+
+    def get_name(self) -> str:
+        return "unusable"
+
+    def verify_ssh_sig(self, data: bytes, msg: Message) -> bool:  # noqa: ARG002
+        return False
