@@ -11,11 +11,14 @@ from typing import Any, Protocol
 import fs
 import paramiko
 import pytest
+from fs.base import FS
 
 from fs_dropbox.emulator import Emulator
 from sftp_gateway import GatewayConfig, SFTPGateway, UserConfig
 from sftp_gateway.tree import TreeLimits
 from sftp_gateway.users import hash_password
+from tests.sftp_gateway.atomic_fs import AtomicFS
+from tests.sftp_gateway.raw_client import RawClient
 from tests.sftp_gateway.serving import Serving
 from tests.waiting import eventually
 
@@ -32,6 +35,27 @@ def emulator() -> Iterator[Emulator]:
     with Emulator() as running:
         yield running
         running.control.clear_faults()
+
+
+@pytest.fixture
+def filesystem() -> FS:
+    """What `serving` serves; modules whose tests are about another one have a fixture of this name."""
+    return AtomicFS()
+
+
+@pytest.fixture
+def serving(filesystem: FS, tmp_path: Path) -> Iterator[Serving]:
+    """A tree over a filesystem, and sessions without logins; in the end no spool file is left that has no note."""
+    serving = Serving(filesystem, tmp_path / "spool")
+    yield serving
+    serving.close()
+    left = list((tmp_path / "spool").glob("*"))
+    assert all(path.suffix == ".json" or path.with_suffix(".json").exists() for path in left), left
+
+
+@pytest.fixture
+def client(serving: Serving) -> RawClient:
+    return serving.raw()
 
 
 @pytest.fixture

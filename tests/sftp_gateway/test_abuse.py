@@ -7,11 +7,12 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import paramiko
 import pytest
+from fs.base import FS
 from fs.memoryfs import MemoryFS
 from paramiko.message import Message
 
@@ -33,10 +34,9 @@ LIMITS = ChannelLimits()
 
 
 @pytest.fixture(params=[MemoryFS, AtomicFS], ids=["local", "network"])
-def serving(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Serving]:
-    serving = Serving(request.param(), tmp_path / "spool")
-    yield serving
-    serving.close()
+def filesystem(request: pytest.FixtureRequest) -> FS:
+    make: Callable[[], FS] = request.param
+    return make()
 
 
 def steady(value: Callable[[], int]) -> int:

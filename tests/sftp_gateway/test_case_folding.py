@@ -17,11 +17,6 @@ def serving(serve_dropbox: ServeDropbox) -> Serving:
     return serve_dropbox()
 
 
-@pytest.fixture
-def client(serving: Serving) -> RawClient:
-    return serving.raw()
-
-
 def test_a_file_being_written_is_found_in_every_spelling(client: RawClient) -> None:
     handle = client.opened("/Report.TXT", W | C | T)
     assert client.wait(client.write(handle, 0, b"content")).ok

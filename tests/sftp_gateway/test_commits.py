@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,23 +14,6 @@ from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import C, R, RawClient, T, W, X
 from tests.sftp_gateway.serving import Serving
 from tests.waiting import eventually
-
-
-@pytest.fixture
-def filesystem() -> AtomicFS:
-    return AtomicFS()
-
-
-@pytest.fixture
-def serving(filesystem: AtomicFS, tmp_path: Path) -> Iterator[Serving]:
-    serving = Serving(filesystem, tmp_path / "spool")
-    yield serving
-    serving.close()
-
-
-@pytest.fixture
-def client(serving: Serving) -> RawClient:
-    return serving.raw()
 
 
 def test_a_storage_that_fails_amid_the_content(client: RawClient, filesystem: AtomicFS) -> None:

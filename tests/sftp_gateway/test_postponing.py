@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import paramiko
@@ -25,10 +24,8 @@ PIECE = 1000
 
 
 @pytest.fixture
-def serving(tmp_path: Path) -> Iterator[Serving]:
-    serving = Serving(MemoryFS(), tmp_path / "spool")
-    yield serving
-    serving.close()
+def filesystem() -> MemoryFS:
+    return MemoryFS()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,20 +25,6 @@ CHUNK = 32768
 def filesystem(request: pytest.FixtureRequest) -> FS:
     make: Callable[[], FS] = request.param
     return make()
-
-
-@pytest.fixture
-def serving(filesystem: FS, tmp_path: Path) -> Iterator[Serving]:
-    serving = Serving(filesystem, tmp_path / "spool")
-    yield serving
-    serving.close()
-    left = list((tmp_path / "spool").iterdir()) if (tmp_path / "spool").exists() else []
-    assert all(path.suffix == ".json" or path.with_suffix(".json").exists() for path in left), left
-
-
-@pytest.fixture
-def client(serving: Serving) -> RawClient:
-    return serving.raw()
 
 
 # -- VERSION, limits, unknown and broken requests

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import fs
@@ -19,18 +18,6 @@ from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import A, C, R, RawClient, T, W, s
 from tests.sftp_gateway.serving import Serving
 from tests.waiting import eventually
-
-
-@pytest.fixture
-def filesystem() -> AtomicFS:
-    return AtomicFS()
-
-
-@pytest.fixture
-def client(filesystem: AtomicFS, tmp_path: Path) -> Iterator[RawClient]:
-    serving = Serving(filesystem, tmp_path / "spool")
-    yield serving.raw()
-    serving.close()
 
 
 def copy(client: RawClient, source: bytes, target: bytes) -> int:

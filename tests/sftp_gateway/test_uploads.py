@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -25,23 +24,6 @@ from tests.sftp_gateway.serving import Serving
 from tests.waiting import eventually
 
 MIB = 2**20
-
-
-@pytest.fixture
-def filesystem() -> AtomicFS:
-    return AtomicFS()
-
-
-@pytest.fixture
-def serving(filesystem: AtomicFS, tmp_path: Path) -> Iterator[Serving]:
-    serving = Serving(filesystem, tmp_path / "spool", limits=TreeLimits(commit_wait_seconds=10.0))
-    yield serving
-    serving.close()
-
-
-@pytest.fixture
-def client(serving: Serving) -> RawClient:
-    return serving.raw()
 
 
 def spool_files(serving: Serving) -> list[Path]:

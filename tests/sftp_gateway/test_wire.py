@@ -7,8 +7,6 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import paramiko
 import pytest
@@ -25,10 +23,8 @@ MIB = 2**20
 
 
 @pytest.fixture
-def serving(tmp_path: Path) -> Iterator[Serving]:
-    serving = Serving(MemoryFS(), tmp_path / "spool")
-    yield serving
-    serving.close()
+def filesystem() -> MemoryFS:
+    return MemoryFS()
 
 
 def test_paramiko_still_has_what_is_used() -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import paramiko
 import pytest
 from fs.memoryfs import MemoryFS
@@ -15,10 +12,8 @@ from tests.waiting import DEADLINE_SECONDS
 
 
 @pytest.fixture
-def serving(tmp_path: Path) -> Iterator[Serving]:
-    serving = Serving(MemoryFS(), tmp_path / "spool")
-    yield serving
-    serving.close()
+def filesystem() -> MemoryFS:
+    return MemoryFS()
 
 
 @pytest.mark.parametrize(
