@@ -253,19 +253,18 @@ def test_an_absurd_number_of_extensions_is_ignored(raw: paramiko.Transport) -> N
 def test_what_a_stranger_sends_is_short(raw: paramiko.Transport) -> None:
     message = Message()
     message.add_byte(b"\x32")  # SSH_MSG_USERAUTH_REQUEST
-    message.add_string("a" * MAX_STRANGERS_PACKET_BYTES)
+    for text in ("ann", "ssh-connection", "password", "\0" * MAX_STRANGERS_PACKET_BYTES):
+        message.add_string(text)
     raw._send_message(message)
     assert ended(raw)
 
 
-@pytest.mark.parametrize("cipher", ["aes128-gcm@openssh.com", "aes128-ctr"])
 def test_new_keys_are_for_those_who_have_signed_in(
-    start_gateway: StartGateway, connect: Connect, log_lines: LogLines, cipher: str
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines
 ) -> None:
     """A client that computes nothing could keep us computing: its login is not even asked for."""
     gateway = start_gateway()
     client = connect(gateway)
-    client._preferred_ciphers = (cipher,)
     with pytest.raises((paramiko.SSHException, EOFError)):
         client.renegotiate_keys()
     assert log_lines("no_login", 1)[0]["reason"] == "new keys are not exchanged before the login"
