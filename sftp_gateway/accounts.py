@@ -227,14 +227,14 @@ class Accounts:
             account.sessions -= 1
             account.idle_since = time.monotonic()
             if account.sessions == 0 and account.retired:
-                self._start_thread_locked(self._close_account, account)
+                self._start_thread_locked(self._close, account)
 
     def _retire_locked(self, key: str) -> None:
         """Take an account out of the table, and close it unless sessions still use it: the last of them then does."""
         account = self._open.pop(key)
         account.retired = True
         if account.sessions == 0:
-            self._start_thread_locked(self._close_account, account)
+            self._start_thread_locked(self._close, account)
 
     def _start_opening_locked(self, key: str, url: str) -> Future[_Account]:
         if self._closed:
@@ -242,15 +242,18 @@ class Accounts:
         if len(self._opening) >= _MAX_OPENINGS:
             raise AccountUnreachableError("too many accounts are being opened at once")
         opening: Future[_Account] = Future()
+        try:
+            self._start_thread_locked(self._run_opening, key, url, opening)
+        except RuntimeError as error:  # no more threads
+            raise AccountUnreachableError(f"the gateway is at its limits: {error}") from None
         self._opening[key] = opening
-        self._start_thread_locked(self._run_opening, key, url, opening)
         return opening
 
     def _run_opening(self, key: str, url: str, opening: Future[_Account]) -> None:
         """Open the URL, or ask the storage again whether it still takes the credentials of the open account."""
         try:
             account = self._opened(key, url)
-        except (AccountRefusedError, AccountUnreachableError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told, and the next login tries again
             with self._lock:
                 del self._opening[key]
             opening.set_exception(error)
@@ -261,7 +264,7 @@ class Accounts:
                 if not stopping:
                     self._open[key] = account
             if stopping:
-                self._close_account(account)
+                self._close(account)
                 opening.set_exception(AccountUnreachableError("the server is stopping"))
             else:
                 opening.set_result(account)
@@ -281,12 +284,15 @@ class Accounts:
                 known.checked_at = started
                 known.idle_since = time.monotonic()
         if known is not None:
-            filesystem.close()
+            self._close(filesystem)
             return known
-        filesystem = self._wrap(key, url, filesystem)
-        return _Account(
-            filesystem, Tree(filesystem, spool_directory=self._spool_directory / key, limits=self._tree_limits), started
-        )
+        try:
+            filesystem = self._wrap(key, url, filesystem)
+            tree = Tree(filesystem, spool_directory=self._spool_directory / key, limits=self._tree_limits)
+        except Exception as error:
+            self._close(filesystem)
+            raise AccountUnreachableError(f"the gateway cannot keep what it needs: {_reason(error, url)}") from error
+        return _Account(filesystem, tree, started)
 
     def _start_thread_locked(self, work: Callable[..., None], *arguments: object) -> None:
         def run() -> None:
@@ -297,12 +303,13 @@ class Accounts:
                     self._threads.discard(thread)
 
         thread = threading.Thread(target=run, name="sftp-gateway-account", daemon=True)
-        self._threads.add(thread)
         thread.start()
+        self._threads.add(thread)  # its end waits for the lock that is held here
 
-    def _close_account(self, account: _Account) -> None:
+    @staticmethod
+    def _close(opened: FS | _Account) -> None:
         try:
-            account.close()
+            opened.close()
         except Exception:
             _logger.exception("a filesystem could not be closed")
 

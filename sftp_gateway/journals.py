@@ -44,7 +44,10 @@ class Journals:
         self._empty: dict[str, tuple[int, ...]] = {}  # journals that were empty, by key, and when they last changed
 
     def wrap(self, key: str, url: str, filesystem: FS) -> FS:
-        """Return the filesystem with its journal, where a user wants one or files wait in one; else as it is."""
+        """Return the filesystem with its journal, where a user wants one or files wait in one; else as it is.
+
+        Raises sqlite3.Error where a journal that can be read cannot be written: what waits in it must not be overtaken.
+        """
         users = self._users_of(url)
         directory = self._directory / key
         if not users and not self.waits(key):
@@ -63,10 +66,14 @@ class Journals:
             # Kept as it is: somebody has to look at it. Until then CLOSE waits for the storage.
             log_event("write_through", level=logging.ERROR, user=label, reason=str(error))
             return filesystem
-        if users:
-            journal.note("users", label)
-            journal.note("kind", self._kind(url, users))
-        return WriteBackFS(filesystem, journal, label=label, limits=self._limits)
+        with contextlib.ExitStack() as opened:
+            opened.callback(journal.close)
+            if users:
+                journal.note("users", label)
+                journal.note("kind", self._kind(url, users))
+            wrapped = WriteBackFS(filesystem, journal, label=label, limits=self._limits)
+            opened.pop_all()
+        return wrapped
 
     def waits(self, key: str) -> bool:
         """Tell whether files wait in a journal for their delivery."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from fs.base import FS
 from fs.memoryfs import MemoryFS
 
 from sftp_gateway.accounts import AccountRefusedError, Accounts, AccountUnreachableError
+from sftp_gateway.partials import Partials
 from sftp_gateway.tree import TreeLimits
 from tests.waiting import eventually
 
@@ -193,3 +195,35 @@ def test_urls_are_not_kept(make: MakeAccounts) -> None:
     lease = accounts.acquire(URL)
     assert "TOKEN" not in repr(vars(accounts)) + repr(vars(lease))
     lease.release()
+
+
+@pytest.mark.parametrize("what", ["wrap", "spool"])
+def test_an_account_without_its_local_files_is_refused_with_the_reason_and_tried_again(
+    make: MakeAccounts, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def refuse(*_: object, **__: object) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied", "/state")
+
+    is_broken = True
+    accounts = make(wrap=lambda _key, _url, opened: refuse() if what == "wrap" and is_broken else opened)
+    with monkeypatch.context() as patched:
+        if what == "spool":
+            patched.setattr(Partials, "load", refuse)
+        with pytest.raises(AccountUnreachableError, match=r"cannot keep what it needs: .*Permission denied"):
+            accounts.acquire(URL)
+    assert storage.opened[0].isclosed()
+    is_broken = False
+    accounts.acquire(URL).release()
+
+
+def test_an_account_that_gets_no_thread_is_tried_again(make: MakeAccounts, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    accounts = make()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(AccountUnreachableError, match="can't start new thread"):
+            accounts.acquire(URL)
+    accounts.acquire(URL).release()
+    assert accounts.close()
