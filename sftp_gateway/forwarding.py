@@ -78,7 +78,11 @@ class Forwarding:
             self._may_begin = False
             if not self._may_stream():
                 return
-            self._stream = Stream(self._spool, self._open, on_progress=self._on_progress)
+            try:
+                self._stream = Stream(self._spool, self._open, on_progress=self._on_progress)
+            except RuntimeError:  # no more threads: all of it is sent at CLOSE
+                self._stream_ended()
+                return
         self._stream.extend(self._spool.prefix, offset, data)
 
     def rewrite(self, offset: int) -> bool:

@@ -137,8 +137,10 @@ class _Line:
                 self._queue.append(told)
                 self._condition.notify()
                 if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="sftp-gateway-hook", daemon=True)
-                    self._thread.start()
+                    thread = threading.Thread(target=self._run, name="sftp-gateway-hook", daemon=True)
+                    with contextlib.suppress(RuntimeError):  # no more threads: the next event tries again
+                        thread.start()
+                        self._thread = thread
         if full:
             self._count(self.hook.target, "dropped")
         if first_dropped:

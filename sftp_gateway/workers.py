@@ -37,6 +37,7 @@ class Workers:
     def submit(self, work: Callable[[], None], *, urgent: bool = False) -> None:
         """Carry out `work` in a thread of the pool; `urgent` work gets one at once, beyond the limit if need be.
 
+        Where the system has no more threads, those that are there come to it; raises RuntimeError where there are none.
         After `close()` each piece of work still gets a thread, for itself.
         """
         with self._condition:
@@ -50,10 +51,20 @@ class Workers:
             if self._idle >= len(self._queue):
                 self._condition.notify()
             elif urgent or len(self._threads) < self.limit:
-                self._count += 1
-                thread = threading.Thread(target=self._serve, name=f"sftp-worker-{self._count}", daemon=True)
-                self._threads.add(thread)
-                thread.start()
+                self._add_thread(work)
+
+    def _add_thread(self, work: Callable[[], None]) -> None:
+        """Have one thread more; raises RuntimeError where there can be none at all, and `work` is not queued then."""
+        self._count += 1
+        thread = threading.Thread(target=self._serve, name=f"sftp-worker-{self._count}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            if not self._threads:
+                self._queue.remove(work)
+                raise
+        else:  # it waits for the lock that is held here
+            self._threads.add(thread)
 
     def close(self, timeout: float = 10.0) -> bool:
         """Finish what is queued, end the threads; tell whether all ended within `timeout` seconds. Idempotent."""

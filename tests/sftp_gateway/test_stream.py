@@ -296,3 +296,24 @@ def test_an_upload_that_fails_at_once_fails(store: Store, filesystem: EagerFS) -
         store.commit(draft, handle)
     assert MemoryFS.readbytes(filesystem, "/f") == b"old"
     eventually(lambda: filesystem.happened("abort") == ["/f"], "never: what was sent is discarded")
+
+
+def test_without_another_thread_everything_is_sent_at_close(
+    store: Store, filesystem: EagerFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    content = os.urandom(5 * MIB)
+    handle = object()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        draft = store.open_for_writing("/f", NEW, "session", handle)
+        draft.write(0, content)
+    store.commit(draft, handle)
+    assert filesystem.readbytes("/f") == content
+    handles = [object() for _ in range(store.limits.streams)]  # none of the streams is gone for good
+    drafts = [store.open_for_writing(f"/{number}", NEW, "session", each) for number, each in enumerate(handles)]
+    for draft in drafts:
+        draft.write(0, content)
+    eventually(lambda: filesystem.bytes_written == (1 + len(drafts)) * 5 * MIB, "one of them is not sent on")

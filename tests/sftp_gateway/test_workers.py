@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from sftp_gateway.workers import Workers
 from tests.waiting import eventually
 
@@ -55,3 +57,32 @@ def test_work_that_raises_ends_nothing(caplog: object) -> None:
     late = threading.Event()
     workers.submit(late.set)
     assert late.wait(DEADLINE)
+
+
+def refuse(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_where_there_are_no_more_threads_those_that_are_there_do_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = Workers(2)
+    let_go, done = threading.Event(), threading.Event()
+    workers.submit(lambda: let_go.wait(5 * DEADLINE))
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        workers.submit(done.set, urgent=True)
+    let_go.set()
+    assert done.wait(DEADLINE)
+    assert workers.close()
+
+
+def test_where_there_are_no_threads_at_all_this_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = Workers(2)
+    unwanted, done = threading.Event(), threading.Event()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            workers.submit(unwanted.set)
+    workers.submit(done.set)
+    assert done.wait(DEADLINE)
+    assert workers.close()
+    assert not unwanted.is_set()
