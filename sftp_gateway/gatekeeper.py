@@ -249,13 +249,16 @@ class Gatekeeper:
 
     @contextlib.contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
-        """Look and change in one step, whatever the other processes do."""
+        """Look and change in one step, whatever the other processes do; what fails has changed nothing."""
         with self._lock:
             self._table.execute("BEGIN IMMEDIATE")
             try:
                 yield self._table
-            finally:
                 self._table.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):  # some failures have rolled back already
+                    self._table.execute("ROLLBACK")
+                raise
 
 
 def _host(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

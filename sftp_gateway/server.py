@@ -330,9 +330,11 @@ class SFTPGateway:
         try:
             session.ended()
         finally:
-            self._services.gatekeeper.disconnect(session.address, signed_in=session.signed_in_at is not None)
-            with self._lock:
-                del self._connections[session]
+            try:
+                self._services.gatekeeper.disconnect(session.address, signed_in=session.signed_in_at is not None)
+            finally:
+                with self._lock:
+                    del self._connections[session]
 
     # Watch.
 

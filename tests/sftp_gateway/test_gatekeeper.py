@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -277,3 +278,18 @@ def test_the_shared_file_is_private_and_holds_no_secret(two: tuple[Gatekeeper, G
         assert path.stat().st_mode & 0o077 == 0, path
         assert b"the-secret" not in path.read_bytes()
         assert hashlib.sha256(b"ann\0the-password").digest() not in path.read_bytes()
+
+
+def test_a_full_disk_refuses_and_is_over_when_there_is_room(clock: Clock, tmp_path: Path) -> None:
+    register = Register(tmp_path / "gate.sqlite")
+    register.prepare()
+    gate = keeper(clock, register=register, max_connections_per_address=1, ban_failures=1000)
+    assert gate.connect("10.0.0.1") is None
+    gate._table.execute("PRAGMA max_page_count = 1").fetchone()  # no more than there are
+    attempts = (bytes(100) + number.to_bytes(2, "big") for number in range(1000))
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        any(gate.fail("10.0.0.2", attempt) for attempt in attempts)
+    gate._table.execute("PRAGMA max_page_count = 1000000").fetchone()
+    assert gate.connect("10.0.0.1") == "too many connections from one address"
+    gate.disconnect("10.0.0.1")
+    assert gate.connect("10.0.0.1") is None

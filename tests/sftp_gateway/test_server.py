@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sqlite3
 import struct
 import threading
 import time
@@ -16,6 +17,7 @@ from fs.memoryfs import MemoryFS
 from paramiko.message import Message
 
 from sftp_gateway import GatewayConfig, GatewayError, SFTPGateway, UserConfig
+from sftp_gateway.gatekeeper import Gatekeeper
 from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
@@ -429,3 +431,20 @@ def test_stopping_lets_a_request_be_answered(start_gateway: StartGateway, connec
     stopping.join(20)
     assert answers == [None]
     assert not stopping.is_alive()
+
+
+def test_a_connection_that_cannot_be_taken_off_the_counts_is_gone_all_the_same(
+    start_gateway: StartGateway, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = start_gateway()
+    transport = connect(gateway, "ann", PASSWORD)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    problems: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", lambda problem: problems.append(problem.exc_value))
+    monkeypatch.setattr(Gatekeeper, "disconnect", refuse)
+    transport.close()
+    eventually(lambda: not gateway.connections)
+    eventually(lambda: [str(problem) for problem in problems] == ["database or disk is full"])
