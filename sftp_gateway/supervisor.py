@@ -28,6 +28,7 @@ EXIT_BUG = 70
 _SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGALRM})
 _STEADY_SECONDS = 5.0  # a process that dies sooner is replaced later and later
 _MAX_DELAY_SECONDS = 30.0
+_REFUSED_SECONDS = 1.0  # after which it is tried again to start a process that the system refused
 _LATE_SECONDS = 30.0  # beyond the draining, before a process that does not end is killed
 
 _logger = logging.getLogger(__name__)
@@ -189,7 +190,13 @@ class Supervisor:
     def _start(self, number: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # no more processes, or no memory: the others serve on
+            _logger.error("process %d cannot be started: %s", number, error.strerror or error)
+            self._due[number] = time.monotonic() + _REFUSED_SECONDS
+            self._set_alarm()
+            return
         if pid == 0:
             self._be_process(number)
         self._processes[pid] = number

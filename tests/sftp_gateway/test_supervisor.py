@@ -258,6 +258,7 @@ from sftp_gateway.supervisor import Supervisor
 def serve(config, crew):
     {body}
 
+{prelude}
 set_up_logging("debug", "text")
 config = GatewayConfig(listen="127.0.0.1:0", state_folder=sys.argv[1], processes=2, drain_seconds=0)
 sys.exit(Supervisor(config, serve=serve, reload=lambda: config).run(lambda address: None))
@@ -265,8 +266,8 @@ sys.exit(Supervisor(config, serve=serve, reload=lambda: config).run(lambda addre
 
 
 @contextlib.contextmanager
-def supervised(tmp_path: Path, body: str) -> Iterator[subprocess.Popen[str]]:
-    script = SCRIPT.format(body=body)
+def supervised(tmp_path: Path, body: str, prelude: str = "") -> Iterator[subprocess.Popen[str]]:
+    script = SCRIPT.format(body=body, prelude=prelude)
     with subprocess.Popen(
         [sys.executable, "-W", "error", "-c", script, tmp_path], stderr=subprocess.PIPE, text=True
     ) as process:
@@ -288,6 +289,25 @@ def test_a_process_that_dies_at_once_is_started_again_later_and_later(tmp_path: 
     _, second, third = (after - before for before, after in itertools.pairwise(started))
     assert second >= 0.9
     assert third >= 1.9
+
+
+def test_where_no_process_can_be_started_the_others_serve_on(tmp_path: Path) -> None:
+    prelude = """
+fork, answers = os.fork, [True, False]
+
+def refuse_once():
+    if answers and not answers.pop(0):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    return fork()
+
+os.fork = refuse_once
+"""
+    with supervised(tmp_path, "signal.pause()", prelude) as process:
+        assert process.stderr is not None
+        lines = [process.stderr.readline() for _ in range(3)]
+    assert "process_started process=0" in lines[0]
+    assert "process 1 cannot be started: Resource temporarily unavailable" in lines[1]
+    assert "process_started process=1" in lines[2]
 
 
 def test_a_process_that_cannot_serve_ends_all(tmp_path: Path) -> None:
