@@ -232,9 +232,14 @@ class Outgoing(io.RawIOBase):
         expected = self._options.get("expected_version")
         if expected is not None and expected.startswith(VERSION_PREFIX):
             self._options["expected_version"] = self._owner.delivered_version(self._path, expected)
-        self._through = self._owner.open_through(self._path, self._options, exclusive=self._exclusive)
-        for offset in range(0, self._local.size, PIECE_BYTES):
-            self._through.write(self._local.read(offset, PIECE_BYTES))
+        through = self._owner.open_through(self._path, self._options, exclusive=self._exclusive)
+        try:
+            for offset in range(0, self._local.size, PIECE_BYTES):
+                through.write(self._local.read(offset, PIECE_BYTES))
+        except BaseException:
+            abort(through)
+            raise
+        self._through = through
         self._local.discard()
 
     def _commit_through(self) -> None:

@@ -180,6 +180,17 @@ def test_beyond_the_quota_files_go_through(filesystem: BulkFS, start: Start) -> 
     assert [size for path, size, _ in filesystem.commits if path == "/first"] == [900, 500], "in order, though"
 
 
+def test_what_goes_through_at_its_close_and_fails_is_discarded(filesystem: BulkFS, start: Start) -> None:
+    serving = start(quota=1000, delay_seconds=60.0)
+    file = serving.written_back.openbin("/f", "w", write_back=True, seekable=False)
+    file.write(bytes(900))
+    put(serving.client(), "/other", bytes(200))  # there was room, and is no more
+    filesystem.faults["write"] = errors.InsufficientStorage("/f")
+    with pytest.raises(errors.InsufficientStorage):
+        file.close()
+    assert filesystem.happened("abort") == ["/f"]
+
+
 def test_local_disk_takes_at_once_what_there_is_room_for(filesystem: BulkFS, start: Start) -> None:
     serving = start(quota=3 * 2**20, delay_seconds=0.0)
     content = os.urandom(6 * 2**20)
