@@ -73,12 +73,14 @@ class Allowance:
                 raise self._refusal()
             self._bytes += more
             self._files += files
+            measured_at = self._measured_at
         try:
             yield
         except BaseException:
             with self._lock:
-                self._bytes -= more
-                self._files -= files
+                if measured_at == self._measured_at:  # else what was not stored is not counted any more
+                    self._bytes -= more
+                    self._files -= files
             raise
 
     @contextlib.contextmanager
@@ -100,10 +102,12 @@ class Allowance:
                 self._bytes, self._files, self._measured_at = sum(found), len(found), self._clock()
 
     def _size(self, path: str) -> int | None:
+        """Return the size of the file at `path`; None where there is none."""
         try:
-            return attributes.from_info(self._filesystem.getinfo(path, ["details"])).size or 0
+            info = self._filesystem.getinfo(path, ["details"])
         except errors.ResourceNotFound:
             return None
+        return None if attributes.is_directory(info) else attributes.from_info(info).size
 
     def _refusal(self) -> RefusedError:
         held = []

@@ -196,6 +196,36 @@ def test_what_is_there_and_what_is_added_counts() -> None:
         allowance.room("/home/fourth")
 
 
+def test_an_empty_directory_that_is_replaced_was_no_file() -> None:
+    storage = MemoryFS()
+    storage.makedirs("/home/empty")
+    storage.writebytes("/home/a", b"")
+    allowance = Allowance(storage, "/home", max_files=1)
+    with pytest.raises(RefusedError, match="1 of 1 files"):
+        allowance.room("/home/b")
+    with allowance.releasing("/home/empty"):
+        storage.removedir("/home/empty")
+    with pytest.raises(RefusedError, match="1 of 1 files"):
+        allowance.room("/home/b")
+
+
+def test_what_was_not_stored_before_all_was_measured_anew_is_not_taken_off() -> None:
+    storage, clock = MemoryFS(), Clock()
+    storage.makedir("/home")
+    storage.writebytes("/home/a", b"x" * 60)
+    allowance = Allowance(storage, "/home", max_bytes=100, clock=clock)
+
+    def fail_late() -> None:
+        with allowance.charging("/home/b", 40):
+            clock.now += REMEASURE_SECONDS
+            assert allowance.room("/home/c") == 40
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_late()
+    assert allowance.room("/home/c") == 40
+
+
 @pytest.mark.parametrize("make", [MemoryFS, AtomicFS], ids=["local", "network"])
 def test_a_quota_is_enforced_before_during_and_after_an_upload(tmp_path: Path, make: type[MemoryFS]) -> None:
     storage = make()
