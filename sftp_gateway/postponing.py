@@ -23,6 +23,7 @@ MAX_POSTPONED_BYTES: Final = 4 * 1024 * 1024
 
 _MESSAGE_BYTES: Final = 256  # what a message costs besides its content
 FIRST_SERVICE_MESSAGE: Final = 50  # RFC 4250: below are those of the transport itself
+_FIRST_EXCHANGE_MESSAGE: Final = 30  # and these, up to the services', are what an exchange is made of
 
 
 class PostponingPacketizer(GatewayPacketizer):
@@ -36,7 +37,11 @@ class PostponingPacketizer(GatewayPacketizer):
         self._sent_in_vain = 0
 
     def drop_next(self) -> None:
-        """Drop the next message, whatever it is: the client has sent it ahead, and guessed wrong."""
+        """Drop the next message of an exchange: the client has sent it ahead, and guessed wrong.
+
+        No other, which nobody can guess: before the first new keys it may be a third party's, whom strict key exchange
+        is against.
+        """
         self._sent_in_vain += 1
 
     def read_message(self) -> tuple[int, Message]:
@@ -50,7 +55,7 @@ class PostponingPacketizer(GatewayPacketizer):
             return self._postponed.popleft()
         while True:
             kind, message = super().read_message()
-            if self._sent_in_vain:
+            if self._sent_in_vain and _FIRST_EXCHANGE_MESSAGE <= kind < FIRST_SERVICE_MESSAGE:
                 self._sent_in_vain -= 1
                 continue
             if kind < FIRST_SERVICE_MESSAGE or not self.is_exchanging():

@@ -12,7 +12,7 @@ from typing import Any
 import paramiko
 import pytest
 from fs.memoryfs import MemoryFS
-from paramiko.common import MSG_KEXINIT, cMSG_CHANNEL_DATA
+from paramiko.common import MSG_DEBUG, MSG_IGNORE, MSG_KEXINIT, cMSG_CHANNEL_DATA
 
 from sftp_gateway.postponing import MAX_POSTPONED_BYTES
 from sftp_gateway.wire import GatewayTransport
@@ -89,7 +89,7 @@ def test_whoever_sends_without_end_instead_of_exchanging_keys_is_let_go(session:
 class Guessing(paramiko.Transport):
     """Says that its side of the exchange follows at once; sends `ahead` before that if it guesses wrong."""
 
-    ahead: paramiko.Message | None = None
+    ahead: tuple[paramiko.Message, ...] = ()
 
     def _send_message(self, data: paramiko.Message) -> None:
         lists = data.asbytes()
@@ -97,22 +97,49 @@ class Guessing(paramiko.Transport):
             self.local_kex_init = lists[:-5] + b"\1" + lists[-4:]
             data = paramiko.Message(self.local_kex_init)
         super()._send_message(data)
-        if lists[0] == MSG_KEXINIT and self.ahead is not None:
-            super()._send_message(self.ahead)
+        if lists[0] == MSG_KEXINIT:
+            for message in self.ahead:
+                super()._send_message(message)
+
+
+@pytest.fixture
+def guess() -> paramiko.Message:
+    message = paramiko.Message()
+    message.add_byte(bytes([30]))
+    message.add_string(bytes(32))
+    return message
 
 
 @pytest.mark.parametrize("wrong", ["kex", "keys", ""])
-def test_a_guess_is_dropped_if_it_is_wrong(serving: Serving, wrong: str) -> None:
+def test_a_guess_is_dropped_if_it_is_wrong(serving: Serving, guess: paramiko.Message, wrong: str) -> None:
     """As Dropbear sends what Curve25519 would take, before it knows that ML-KEM is offered first."""
     first, *others = GatewayTransport._preferred_kex
     with Guessing(("127.0.0.1", serving.listen())) as client:
         client._preferred_kex = (*others, first) if wrong == "kex" else (first, *others)
         client._preferred_keys = ("ssh-ed25519",) * (wrong == "keys") + (HOST_KEY.get_name(),)
         if wrong:
-            client.ahead = paramiko.Message()
-            client.ahead.add_byte(bytes([30]))
-            client.ahead.add_string(bytes(32))
+            client.ahead = (guess,)
         client.start_client(timeout=DEADLINE_SECONDS)
         client.auth_password("someone", "secret")
         assert client.is_authenticated()
+    client.join(DEADLINE_SECONDS)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("kind", [MSG_IGNORE, MSG_DEBUG])
+def test_nothing_but_a_guess_is_dropped(serving: Serving, guess: paramiko.Message, kind: int, strict: bool) -> None:
+    """Strict key exchange is against third parties that put such messages in before there are keys."""
+    put_in = paramiko.Message()
+    put_in.add_byte(bytes([kind]))
+    put_in.add_bytes(bytes(20))
+    first, *others = GatewayTransport._preferred_kex
+    with Guessing(("127.0.0.1", serving.listen()), strict_kex=strict) as client:
+        client._preferred_kex = (*others, first)
+        client.ahead = (put_in,) if strict else (put_in, guess)
+        if strict:
+            with pytest.raises((paramiko.SSHException, EOFError)):
+                client.start_client(timeout=DEADLINE_SECONDS)
+        else:
+            client.start_client(timeout=DEADLINE_SECONDS)
+            client.auth_password("someone", "secret")
     client.join(DEADLINE_SECONDS)
