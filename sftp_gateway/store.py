@@ -110,14 +110,12 @@ class Store:
 
         `is_new`: it is known that nothing is at `path` and that there can be something.
         """
-        if is_new:
-            if self._check_writable is not None:
-                self._check_writable(path)
-            self._sweep()
-            return self._new(path, session, handle, exclusive=bool(flags & OpenFlag.EXCL), fresh=True)
         self.filesystem.validatepath(path)
         if self._check_writable is not None:
             self._check_writable(path)
+        if is_new:
+            self._sweep()
+            return self._new(path, session, handle, exclusive=bool(flags & OpenFlag.EXCL), fresh=True)
         with self.overlay.opening(path):
             self._sweep()
             while True:

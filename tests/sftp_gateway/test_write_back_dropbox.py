@@ -101,6 +101,19 @@ def test_accents_of_pending_names_are_one_however_they_are_written(
     assert emulator.control.tree() == {"/renamed": 5}
 
 
+@pytest.mark.parametrize("mode", ["w", "wx", "a"])
+def test_names_are_refused_in_directories_that_are_still_to_be_made(
+    emulator: Emulator, start_gateway: StartGateway, connect: Connect, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setattr("sftp_gateway.delivery.QUIET_SECONDS", 1000.0)
+    gateway = start_gateway(users=(user(emulator.fs_url),), write_back_delay_seconds=1000.0)
+    with connect(gateway, "ann", PASSWORD).open_sftp_client() as client:
+        client.mkdir("/copied")
+        with pytest.raises(OSError, match=r"reserves the name 'desktop\.ini'"):
+            client.open("/copied/desktop.ini", mode)
+        assert client.listdir("/copied") == []
+
+
 def test_people_with_credentials_have_no_write_back(
     emulator: Emulator, start_gateway: StartGateway, connect: Connect, tmp_path: Path
 ) -> None:
