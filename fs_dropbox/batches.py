@@ -165,7 +165,7 @@ class Batches:
         return commits.settle_copy(self._client, original, found.path_lower) is not None
 
     def _is_gone(self, folder: str, child: Present, error: ApiError, since: int) -> bool:
-        if "not_found" not in error.tag:
+        if not error.is_not_found:
             return False
         self._catalog.removed(combine(folder, child.name), since)
         return True

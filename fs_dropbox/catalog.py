@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import TypeVar
 
@@ -96,7 +96,7 @@ class Catalog(Finding):
         key = paths.key(path)
         if self._cache.get(key) is ABSENT:
             raise fs.errors.ResourceNotFound(path)
-        with _call_errors(path):
+        with fs_errors(path):
             return [entry for page in self._listing(path, key) for entry in page]
 
     def pages(self, path: str) -> Iterator[list[Present]]:
@@ -108,7 +108,7 @@ class Catalog(Finding):
         key = paths.key(path)
         if self._cache.get(key) is ABSENT:
             raise fs.errors.ResourceNotFound(path)
-        with _call_errors(path):
+        with fs_errors(path):
             yield from self._listing(path, key)
 
     def known_children(self, path: str) -> list[Present] | None:
@@ -212,7 +212,7 @@ class Catalog(Finding):
         return entries.get(key, ABSENT if is_whole and key.isascii() else None)
 
     def _share(self, path: str, flight: object, work: Callable[[], T]) -> T:
-        with _call_errors(path):
+        with fs_errors(path):
             return self._flights.do(flight, work)
 
     def _listing(self, path: str, key: str) -> Iterator[list[Present]]:
@@ -223,7 +223,7 @@ class Catalog(Finding):
         try:
             entry = self._client.get_metadata(paths.to_api(path))
         except ApiError as error:
-            if "not_found" not in error.tag:
+            if not error.is_not_found:
                 raise
             self._cache.put_absent(key, epoch)
             return None
@@ -340,16 +340,6 @@ class Catalog(Finding):
                 return False
             folders += [entry.path_lower for entry in listing if isinstance(entry, FolderEntry)]
         return True
-
-
-@contextmanager
-def _call_errors(path: str) -> Iterator[None]:
-    """Turn what a shared call raises into `fs.errors`, the end of waiting for it included."""
-    try:
-        with fs_errors(path):
-            yield
-    except TimeoutError as error:
-        raise fs.errors.OperationTimeout(path, exc=error) from error
 
 
 def _apply(entries: dict[str, Present], page: Iterable[Entry]) -> None:

@@ -96,7 +96,7 @@ def find(lookup: Lookup, path: str) -> FileEntry | FolderEntry | None:
     try:
         return lookup.get_metadata(path)
     except ApiError as error:
-        if error.tag[-1:] == ("not_found",):
+        if error.is_not_found:
             return None
         raise
 
@@ -121,7 +121,7 @@ def find_superseded(lookup: Lookup, commit: Commit, size: int, content_hash: str
     try:
         revisions = lookup.list_revisions(commit.path, limit=REVISIONS_LOOKED_AT)
     except ApiError as error:
-        if error.tag[-1:] == ("not_found",):
+        if error.is_not_found:
             return None
         raise
     if isinstance(commit.mode, Update):
@@ -177,12 +177,16 @@ def settle_move(lookup: Lookup, source: str, target: str, source_id: str | None)
 
 def tree(lookup: Lookup, path: str) -> dict[str, str | None]:
     """Return all that is below a folder: keys relative to it, content hashes of files, None for folders."""
-    key, found = paths.key(path), {}
+    key = paths.key(path)
+    found: dict[str, str | None] = {}
     page = lookup.list_folder(path, recursive=True)
     while True:
         for entry in page.entries:
-            if entry.path_lower != key:
-                found[entry.path_lower[len(key) :]] = entry.content_hash if isinstance(entry, FileEntry) else None
+            name = entry.path_lower[len(key) :]
+            if isinstance(entry, DeletedEntry):  # a listing goes on with what happens meanwhile
+                found = {other: known for other, known in found.items() if not paths.is_under(other, name)}
+            elif name:
+                found[name] = entry.content_hash if isinstance(entry, FileEntry) else None
         if not page.has_more:
             return found
         page = lookup.list_folder_continue(page.cursor)

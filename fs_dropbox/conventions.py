@@ -58,10 +58,13 @@ def errors_at(path: str) -> Iterator[None]:
         raise
 
 
-def path_error(kind: type[E], path: str, reason: str) -> E:
-    """Return an error about a path as it was given, with a reason in words; braces in paths are no fields."""
+def path_error(kind: type[E], path: str, reason: str, *, cause: Exception | None = None) -> E:
+    """Return an error about a path as it was given, with a reason in words, and what has caused it as its `exc`.
+
+    Braces in paths are no fields.
+    """
     made: Any = kind  # the constructors of PyFilesystem's errors agree on keywords only
-    error: E = made(path=path, msg="'{path}': {reason}")
+    error: E = made(path=path, exc=cause, msg="'{path}': {reason}")
     vars(error)["reason"] = reason
     return error
 

@@ -136,11 +136,8 @@ class Documents:
             raise path_error(
                 fs.errors.Unsupported, path, f"{kind_of(entry)} cannot be downloaded, only exported, and {why}"
             )
-        try:
-            with fs_errors(path):
-                return self._content(entry)
-        except TimeoutError as error:
-            raise fs.errors.OperationTimeout(path, exc=error) from error
+        with fs_errors(path):
+            return self._content(entry)
 
     def target(self, source: FileEntry, path: str) -> str:
         """Return where a document goes that is moved or copied to `path`: it keeps its own extension."""

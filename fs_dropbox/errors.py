@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 import fs.errors
 
 from fs_dropbox import authorization, error_table
-from fs_dropbox.conventions import literal
+from fs_dropbox.conventions import literal, path_error
 
 TransportKind: TypeAlias = Literal[
     "connect",
@@ -116,6 +116,11 @@ class ApiError(Exception):
     def is_transient(self) -> bool:
         """Whether the same call may succeed later."""
         return self.status == 429 or bool(_TRANSIENT_TAGS.intersection(self.tag[-1:]))
+
+    @property
+    def is_not_found(self) -> bool:
+        """Whether there is nothing at the path that the call is about, or of its id or rev."""
+        return self.tag[-1:] == ("not_found",)
 
     @property
     def is_ambiguous(self) -> bool:
@@ -223,24 +228,26 @@ def _reason(error: ApiError | TransportError) -> str:
 def to_fs_error(error: ApiError | TransportError, path: str, target: str | None = None) -> fs.errors.FSError:
     """Return the `fs.errors` error for a failed call, with `reason`; `target` is the path of `to/…` errors."""
     failed_path = target if target is not None and isinstance(error, ApiError) and error.tag[:1] == ("to",) else path
-    kind: Any  # the constructors of PyFilesystem's errors agree on keywords only
+    kind: type[fs.errors.FSError]
     if isinstance(error, TransportError):
         kind = fs.errors.OperationTimeout if error.kind == "timeout" else fs.errors.RemoteConnectionError
     else:
         kind, _ = _explain(error)
-    text = reason(error)
-    converted: fs.errors.FSError = kind(path=failed_path, exc=error, msg="'{path}': {reason}")
-    vars(converted)["reason"] = text
-    return converted
+    return path_error(kind, failed_path, reason(error), cause=error)
 
 
 @contextmanager
 def fs_errors(path: str, *, target: str | None = None) -> Iterator[None]:
-    """Raise what a call raises as `fs.errors` with the PyFilesystem path (and target) of the caller."""
+    """Raise what a call raises as `fs.errors` with the PyFilesystem path (and target) of the caller.
+
+    So with the TimeoutError of whoever waits, beyond all bounds, for a call that another thread makes.
+    """
     try:
         yield
     except (ApiError, TransportError) as error:
         raise to_fs_error(error, path, target) from error
+    except TimeoutError as error:
+        raise path_error(fs.errors.OperationTimeout, path, str(error), cause=error) from error
 
 
 @contextmanager

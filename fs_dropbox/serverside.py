@@ -17,6 +17,7 @@ from fs_dropbox.batches import LEAST_CHILDREN, Batches, Children, groups
 from fs_dropbox.cache import Present
 from fs_dropbox.catalog import Catalog
 from fs_dropbox.client import Client
+from fs_dropbox.conventions import path_error
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
 from fs_dropbox.errors import ApiError, TransportError, VersionConflict, fs_errors
 
@@ -139,7 +140,7 @@ class ServerSide:
                 self._empty(path)
                 self._delete_tree(path, entry)
                 return
-            if "not_found" not in error.tag:
+            if not error.is_not_found:
                 with fs_errors(path):
                     raise
             gone = entry
@@ -194,21 +195,30 @@ class ServerSide:
         """Put something else where a file is. Dropbox's own calls never overwrite: the old one goes first, and comes
         back where nothing could take its place. Users of the cache never see the gap."""
         with self._catalog.hold({target: existing}):
-            with fs_errors(target):
-                try:
-                    self._client.delete(paths.to_api(target), parent_rev=existing.rev, entry_id=existing.id)
-                except ApiError as error:
-                    self._catalog.forget(target)
-                    if "not_found" not in error.tag:
-                        raise
+            try:
+                with fs_errors(target):
+                    self._make_way(target, existing)
+            except BaseException as error:
+                self._catalog.forget(target)
+                if _may_be_done(error.__cause__ or error):
+                    self._bring_back(target, existing, error)
+                raise
             try:
                 call()
-            except fs.errors.FSError as error:
+            except BaseException as error:
                 self._catalog.forget(target)
                 self._bring_back(target, existing, error)
                 raise
 
-    def _bring_back(self, target: str, existing: FileEntry, problem: fs.errors.FSError) -> None:
+    def _make_way(self, target: str, existing: FileEntry) -> None:
+        """Delete this version of a file, unless it is gone already."""
+        try:
+            self._client.delete(paths.to_api(target), parent_rev=existing.rev, entry_id=existing.id)
+        except ApiError as error:
+            if not error.is_not_found:
+                raise
+
+    def _bring_back(self, target: str, existing: FileEntry, problem: BaseException) -> None:
         """Restore a file where there is nothing now: what is there is its successor, or someone else's.
 
         Raises OperationFailed, which tells how to, where Dropbox does not let it come back either.
@@ -220,10 +230,9 @@ class ServerSide:
                 self._catalog.applied(self._client.restore(path, existing.rev), since)
         except (ApiError, TransportError) as error:
             _logger.error("%s may be gone, and could not be brought back: %s", target, error)
-            reason = f"{problem}; if the file that was there is gone, restore its rev {existing.rev}"
-            failed = fs.errors.OperationFailed(path=target, exc=error, msg="'{path}': {reason}")
-            vars(failed)["reason"] = reason
-            raise failed from problem
+            what = str(problem) or "broken off"  # by Ctrl-C, for one
+            reason = f"{what}; if the file that was there is gone, restore its rev {existing.rev}"
+            raise path_error(fs.errors.OperationFailed, target, reason, cause=error) from problem
 
     def _transfer_folder(self, source: str, target: str, *, create: bool, call: Call) -> None:
         existing = self._catalog.find(target)
@@ -283,24 +292,27 @@ class ServerSide:
         with self._catalog.hold({source: moved, between: None}):
             since = self._catalog.epoch()
             with self._forgetting(source, between), fs_errors(source):
-                renamed = self._client.move(paths.to_api(source), paths.to_api(between), source_id=moved.id)
+                is_between = False
                 try:
-                    entry = self._client.move(paths.to_api(between), paths.to_api(target), source_id=renamed.id)
-                except (ApiError, TransportError):
-                    self._move_back(between, source, renamed)
+                    self._client.move(paths.to_api(source), paths.to_api(between), source_id=moved.id)
+                    is_between = True
+                    entry = self._client.move(paths.to_api(between), paths.to_api(target), source_id=moved.id)
+                except BaseException as error:
+                    if is_between or _may_be_done(error):
+                        self._move_back(between, source, moved)
                     raise
             self._catalog.moved(source, entry, since)
             self._catalog.removed(between, since)
         if entry.name != paths.name(target):
             raise fs.errors.OperationFailed(target, msg="'{path}': Dropbox keeps another spelling")
 
-    def _move_back(self, between: str, source: str, renamed: Present) -> None:
-        """Undo the first half of a rename, unless the second took place after all."""
+    def _move_back(self, between: str, source: str, moved: Present) -> None:
+        """Undo the first half of a rename, unless the second took place after all, or the first did not."""
         try:
-            self._client.move(paths.to_api(between), paths.to_api(source), source_id=renamed.id)
+            self._client.move(paths.to_api(between), paths.to_api(source), source_id=moved.id)
         except (ApiError, TransportError) as error:
             if not isinstance(error, ApiError) or error.tag != ("from_lookup", "not_found"):
-                _logger.error("%s is at %s now, and could not be moved back (%s)", source, between, error)
+                _logger.error("%s may be at %s now, and could not be moved back (%s)", source, between, error)
 
     @contextmanager
     def _forgetting(self, *changed: str) -> Iterator[None]:
@@ -311,3 +323,8 @@ class ServerSide:
             for path in changed:
                 self._catalog.forget(path)
             raise
+
+
+def _may_be_done(error: BaseException) -> bool:
+    """Tell whether a change that ended with this error may have been carried out: broken off, for one, by Ctrl-C."""
+    return not isinstance(error, (ApiError, TransportError)) or error.is_unsettled

@@ -10,7 +10,7 @@ import pytest
 from fs_dropbox import commits
 from fs_dropbox.commits import Commit, Update
 from fs_dropbox.content_hash import ContentHash
-from fs_dropbox.entries import FileEntry, FolderEntry, SupersededEntry
+from fs_dropbox.entries import DeletedEntry, FileEntry, FolderEntry, SupersededEntry
 from fs_dropbox.errors import ApiError
 from fs_dropbox.results import Page
 
@@ -150,3 +150,26 @@ def test_a_removal_and_a_move_go_by_the_id() -> None:
     assert commits.settle_move(Account(), "/b", "/a", "id:b") is None
     assert commits.settle_move(Account(there), "/b", "/a", None) == there
     assert commits.settle_move(Account(there, a_file("1", path="/b")), "/b", "/a", None) is None
+
+
+class Busy(Account):
+    """Tells on a second page of each listing what has been removed since the first."""
+
+    def __init__(self, *entries: FileEntry | FolderEntry, removed: list[str]) -> None:
+        super().__init__(*entries)
+        self.removed = removed
+
+    def list_folder(self, path: str, *, recursive: bool = False) -> Page:
+        return replace(super().list_folder(path, recursive=recursive), cursor=path, has_more=True)
+
+    def list_folder_continue(self, cursor: str) -> Page:
+        return Page([DeletedEntry("", cursor + name, cursor + name) for name in self.removed], "", False)
+
+
+def test_what_is_removed_while_a_tree_is_listed_is_not_in_it() -> None:
+    folder = FolderEntry("a", "/a", "/a", "id:/a")
+    inside = FolderEntry("b", "/a/b", "/a/b", "id:/a/b"), a_file("1", path="/a/b/c"), a_file("2", path="/a/b2")
+    tree = {"/b": None, "/b/c": HASH, "/b2": HASH}
+    assert commits.tree(Account(folder, *inside), "/a") == tree
+    assert commits.tree(Busy(folder, *inside, removed=["/b/c", "/d"]), "/a") == {"/b": None, "/b2": HASH}
+    assert commits.tree(Busy(folder, *inside, removed=["/b"]), "/a") == {"/b2": HASH}

@@ -272,3 +272,13 @@ def test_no_text_tells_a_secret(text: str) -> None:
 )
 def test_tags(error: object, expected: tuple[str, ...]) -> None:
     assert tags(error) == expected
+
+
+def test_a_wait_without_an_end_has_a_path_and_a_reason() -> None:
+    with (
+        pytest.raises(fs.errors.OperationTimeout, match=r"^'/a \{b\}': no answer within 300 s$") as caught,
+        fs_errors("/a {b}"),
+    ):
+        raise TimeoutError("no answer within 300 s")
+    assert isinstance(caught.value.exc, TimeoutError)  # type: ignore[attr-defined]
+    assert caught.value.reason == "no answer within 300 s"  # type: ignore[attr-defined]

@@ -42,17 +42,20 @@ def interrupted_when(condition: Callable[[], object]) -> Iterator[None]:
         interruption.result()
 
 
-def raise_once(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, *, call: int = 1) -> None:
-    """Let one call of a method end with KeyboardInterrupt."""
+def raise_once(
+    monkeypatch: pytest.MonkeyPatch, owner: object, name: str, *, call: int = 1, is_done: bool = False
+) -> None:
+    """Let one call of a method end with KeyboardInterrupt, before or after it is carried out."""
     original = getattr(owner, name)
     calls = 0
 
     def method(*arguments: Any, **options: Any) -> Any:
         nonlocal calls
         calls += 1
+        result = None if calls == call and not is_done else original(*arguments, **options)
         if calls == call:
             raise KeyboardInterrupt
-        return original(*arguments, **options)
+        return result
 
     monkeypatch.setattr(owner, name, method)
 
@@ -140,3 +143,31 @@ def test_half_a_file_is_not_stored_by_closing_it(
     with pytest.raises(fs.errors.OperationFailed, match=r"'/file': writing was broken off; nothing was stored"):
         file.close()
     assert emulator.control.read("/file") == b"old"
+
+
+@pytest.mark.parametrize("call", [1, 2])
+@pytest.mark.parametrize("is_done", [True, False])
+def test_a_rename_of_case_leaves_a_file_where_people_look_for_it(
+    emulator: Emulator, dropbox_fs: DropboxFS, monkeypatch: pytest.MonkeyPatch, call: int, is_done: bool
+) -> None:
+    """Two moves make it; between them it has a name that nobody would look for."""
+    emulator.control.write("/name", b"data")
+    raise_once(monkeypatch, dropbox_fs._client, "move", call=call, is_done=is_done)
+    with pytest.raises(KeyboardInterrupt):
+        dropbox_fs.move("name", "NAME", overwrite=True)
+    name = "NAME" if call == 2 and is_done else "name"
+    assert emulator.control.tree() == {f"/{name}": 4}
+    assert dropbox_fs.listdir("/") == [name]
+
+
+@pytest.mark.parametrize("method", ["delete", "move"])
+def test_what_was_to_be_replaced_comes_back(
+    emulator: Emulator, dropbox_fs: DropboxFS, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    for name in ("source", "target"):
+        emulator.control.write(f"/{name}", name.encode())
+    raise_once(monkeypatch, dropbox_fs._client, method, is_done=method == "delete")
+    with pytest.raises(KeyboardInterrupt):
+        dropbox_fs.move("source", "target", overwrite=True)
+    assert [emulator.control.read(f"/{name}") for name in ("source", "target")] == [b"source", b"target"]
+    assert dropbox_fs.readtext("target") == "target"

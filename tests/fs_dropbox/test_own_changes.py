@@ -7,10 +7,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import fs.errors
 import pytest
 
 from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
+from fs_dropbox.errors import TransportError
 
 
 def test_a_folder_is_made_again_though_its_absence_was_believed(
@@ -99,3 +101,26 @@ def test_a_change_of_case_leaves_no_trace(open_dropbox: Callable[..., DropboxFS]
     assert entries[0].name.endswith(".renaming")
     account._parts.catalog._cache.put_listing("/d", entries, epoch)
     assert account.listdir("d") == ["NAME"]
+
+
+def test_what_was_removed_to_make_way_comes_back_where_nobody_knew_that_it_was(
+    emulator: Emulator, open_dropbox: Callable[..., DropboxFS]
+) -> None:
+    """The answer to the removal is lost, and so is the look at what became of it: nothing takes its place then."""
+    account = open_dropbox(change_feed=False)
+    for name in ("source", "target"):
+        emulator.control.write(f"/{name}", name.encode())
+    client = account._client
+    delete = client.delete
+
+    def lost(*arguments: Any, **options: Any) -> Any:
+        delete(*arguments, **options)
+        error = TransportError("reset")
+        error.is_unsettled = True
+        raise error
+
+    client.delete = lost  # type: ignore[method-assign]
+    with pytest.raises(fs.errors.RemoteConnectionError, match="not known"):
+        account.move("source", "target", overwrite=True)
+    assert [emulator.control.read(f"/{name}") for name in ("source", "target")] == [b"source", b"target"]
+    assert account.readtext("target") == "target"
