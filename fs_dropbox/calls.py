@@ -127,7 +127,7 @@ class Caller:
                 )
                 try:
                     return receive(answer)
-                except (KeyError, ValueError, TypeError, AttributeError) as error:
+                except (LookupError, ValueError, TypeError, AttributeError) as error:
                     raise TransportError("protocol", f"{type(error).__name__}: {error}", route=route.name) from error
 
             return self._retry.run(

@@ -31,14 +31,22 @@ class Sharing:
         return self._call(routes.TEMPORARY_LINK, {"path": path}, lambda result: str(result["link"]), path)
 
     def shared_link(self, path: str) -> str:
-        """Return the shared link of a file or folder, made where there is none."""
+        """Return the shared link of a file or folder, made where there is none.
+
+        Raises ApiError ("shared_link_already_exists", …) where there is one that Dropbox does not tell.
+        """
         try:
             return self._call(routes.CREATE_SHARED_LINK, {"path": path}, lambda result: str(result["url"]), path)
         except ApiError as error:
             if error.tag[:1] != ("shared_link_already_exists",):
                 raise
-        argument = {"path": path, "direct_only": True}
-        return self._call(routes.LIST_SHARED_LINKS, argument, lambda result: str(result["links"][0]["url"]), path)
+            exists = error
+        links = self._call(
+            routes.LIST_SHARED_LINKS, {"path": path, "direct_only": True}, lambda result: list(result["links"]), path
+        )
+        if not links:
+            raise exists
+        return str(links[0]["url"])
 
     def mountable_folders(self) -> list[SharedFolder]:
         """Return the shared folders of which the account is a member, and which it has not mounted."""

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import requests
 
+from fs_dropbox import routes
 from fs_dropbox.auth import Credentials
 from fs_dropbox.client import Client, Commit, Update
 from fs_dropbox.emulator import Emulator
@@ -314,6 +315,22 @@ def test_links(client: Client) -> None:
         client.sharing.temporary_link("/nothing")
 
 
+def test_a_shared_link_that_dropbox_does_not_tell(client: Client, emulator: Emulator) -> None:
+    """It knows of one, but lists none: somebody else's, or one that was revoked in between."""
+    client.upload(Commit("/file", "add"), b"data")
+    client.sharing.shared_link("/file")
+    call = client._caller.call
+
+    def listed(route: Any, argument: Any, *, decode: Callable[[Any], Any], **options: Any) -> Any:
+        if route is routes.LIST_SHARED_LINKS:
+            return decode({"links": [], "has_more": False})
+        return call(route, argument, decode=decode, **options)
+
+    client._caller.call = listed  # type: ignore[method-assign]
+    with pytest.raises(ApiError, match="shared_link_already_exists"):
+        client.sharing.shared_link("/file")
+
+
 def test_export(emulator: Emulator, client: Client) -> None:
     emulator.control.make_paper("/doc.paper", "# Title\n")
     entry = client.get_metadata("/doc.paper")
@@ -358,3 +375,10 @@ def test_nothing_is_sent_before_the_first_call(emulator: Emulator) -> None:
     client = Client(Credentials(access_token="x"), api_host=emulator.host, ca_certs=str(emulator.ca_file))
     client.close()
     assert not emulator.control.calls()
+
+
+@pytest.mark.parametrize("decode", [lambda result: result["none"], lambda result: [][0], lambda result: result.none])
+def test_an_answer_without_what_it_should_have_is_none(client: Client, decode: Callable[[Any], Any]) -> None:
+    with pytest.raises(TransportError) as caught:
+        client._caller.call(routes.SPACE_USAGE, None, decode=decode)
+    assert (caught.value.kind, caught.value.route) == ("protocol", routes.SPACE_USAGE.name)
