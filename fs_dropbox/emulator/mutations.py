@@ -58,13 +58,11 @@ def commit(view: View, info: CommitInfo, content: Incoming) -> File:
     target = view.target(info.path)
     view.check_write(target.namespace)
     existing = target.existing
-    check_conflict(view, info, existing, content.hash, content.size)
+    check_conflict(view, info, existing, content.hash)
     if isinstance(existing, File) and existing.revision.content_hash == content.hash and not info.strict_conflict:
         return existing  # identical content: nothing happens, whatever the mode
     name = target.name
-    replaces = isinstance(existing, File) and (
-        info.mode == "overwrite" or (info.mode == "update" and existing.revision.rev == info.rev)
-    )
+    replaces = isinstance(existing, File) and _may_replace(info, existing.revision, content.hash)
     growth = content.size - (existing.revision.size if replaces and isinstance(existing, File) else 0)
     check_quota(view, target.namespace, growth)
     modified = info.client_modified if info.client_modified is not None else view.state.now()
@@ -75,17 +73,20 @@ def commit(view: View, info: CommitInfo, content: Incoming) -> File:
             view.state.set_content(existing, content.hash, content.size, modified)
             if view.state.options.overwrite_name == "change" and existing.name != name:
                 view.state.set_name(existing, name)
+            _note_author(view, existing)
             return existing
         if existing is not None or (info.mode == "update" and info.strict_conflict):
             label = conflict_label(view) if info.mode == "update" else ""
             name = numbered_name(target.folder, name, label=label)
         folder = make_parents(view, target)
-        return view.state.add_file(folder, name, content.hash, content.size, modified)
+        file = view.state.add_file(folder, name, content.hash, content.size, modified)
+        _note_author(view, file)
+        return file
     finally:
         view.state.contents.release(kept.hash)
 
 
-def check_conflict(view: View, info: CommitInfo, existing: Entry | None, content_hash: str, size: int) -> None:
+def check_conflict(view: View, info: CommitInfo, existing: Entry | None, content_hash: str) -> None:
     """Raise the conflict that the write mode finds at its target; autorename avoids it."""
     if isinstance(existing, Folder):
         if not info.autorename:
@@ -97,14 +98,23 @@ def check_conflict(view: View, info: CommitInfo, existing: Entry | None, content
         return
     assert isinstance(existing, File)
     check_lock(view, existing)
-    revision = existing.revision
-    identical = revision.content_hash == content_hash and revision.size == size
-    if identical and not (info.strict_conflict and info.mode != "overwrite"):
+    if existing.revision.content_hash == content_hash and not info.strict_conflict:
         return
-    if info.mode == "overwrite" or (info.mode == "update" and revision.rev == info.rev and not identical):
-        return
-    if not info.autorename:
+    if not info.autorename and not _may_replace(info, existing.revision, content_hash):
         raise conflict("file")
+
+
+def _may_replace(info: CommitInfo, revision: Revision, content_hash: str) -> bool:
+    """Tell whether the write mode lets a content take a revision's place; an update has to change something."""
+    if info.mode == "update":
+        return revision.rev == info.rev and revision.content_hash != content_hash
+    return info.mode == "overwrite"
+
+
+def _note_author(view: View, file: File) -> None:
+    """Remember who changed a file in a shared folder last."""
+    if view.account is not None and file.namespace.kind in ("shared_folder", "team_folder"):
+        file.extra["modified_by"] = view.account.account_id
 
 
 def check_lock(view: View, file: File) -> None:
@@ -298,7 +308,7 @@ def numbered_name(folder: Folder, name: str, *, label: str = "") -> str:
 def restore(view: View, path: str, rev: str) -> File:
     """Bring back a revision at its path: a new rev, the same id, the old client time."""
     target = view.target(path)
-    revision = view.state.revisions.get(rev)
+    revision = view.state.kept_revision(rev)
     key_path = _key_path(target)
     if revision is None or not _belongs(view, revision, target.namespace, key_path):
         raise RouteError("invalid_revision")
@@ -307,13 +317,18 @@ def restore(view: View, path: str, rev: str) -> File:
     if isinstance(existing, Folder):
         raise conflict("folder")
     if isinstance(existing, File):
+        check_lock(view, existing)
         if existing.revision is not revision:
+            check_quota(view, target.namespace, revision.size - existing.revision.size)
             view.state.set_content(existing, revision.content_hash, revision.size, revision.client_modified)
+            _note_author(view, existing)
         return existing
     check_quota(view, target.namespace, revision.size)
     entry_id = revision.file_id if revision.file_id not in view.state.entries else None
     content, size, modified = revision.content_hash, revision.size, revision.client_modified
-    return view.state.add_file(make_parents(view, target), target.name, content, size, modified, entry_id)
+    file = view.state.add_file(make_parents(view, target), target.name, content, size, modified, entry_id)
+    _note_author(view, file)
+    return file
 
 
 def _key_path(target: Target) -> str:
@@ -327,16 +342,13 @@ def _belongs(view: View, revision: Revision, namespace: Namespace, key_path: str
     return file is not None and file.namespace is namespace and file.key_path() == key_path
 
 
-def permanently_delete(view: View, path: str) -> None:
+def permanently_delete(view: View, path: str, *, parent_rev: str | None = None) -> None:
     """Delete an entry, or what was deleted before, with all its revisions."""
     try:
-        entry = view.find(path)
+        entry = delete(view, path, parent_rev=parent_rev)
     except PathLookupError:
         _forget_deleted(view, path)
         return
-    if entry.parent is None:
-        raise PathLookupError("not_found")
-    view.check_write(entry.namespace)
     namespace, key_path = entry.namespace, entry.key_path()
     view.state.remove(entry)
     forget_below(view, namespace, key_path)

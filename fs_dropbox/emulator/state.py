@@ -204,16 +204,19 @@ class State:
 
     def duplicate(self, entry: Entry, parent: Folder, name: str) -> Entry:
         """Copy an entry with everything below; new ids, times stay. Mounted folders become ordinary ones."""
+        return self._put_copy(_Original(entry), parent, name)
+
+    def _put_copy(self, original: _Original, parent: Folder, name: str) -> Entry:
+        entry = original.entry
         if isinstance(entry, File):
             old = entry.revision
             copy = self.add_file(parent, name, old.content_hash, old.size, old.client_modified)
             copy.extra = {key: value for key, value in entry.extra.items() if key not in ("lock", "created_at")}
             self._store_entry(copy)
             return copy
-        assert isinstance(entry, Folder)
         folder = self.add_folder(parent, name)
-        for child in list(entry.inner.children.values()):
-            self.duplicate(child, folder, child.name)
+        for child in original.children:
+            self._put_copy(child, folder, child.entry.name)
         return folder
 
     # Revisions --------------------------------------------------------------
@@ -263,6 +266,18 @@ class State:
         self.register_revision(revision)
         self.storage.put("revision", revision.rev, revision.document)
         file.revision = revision
+
+    def is_kept(self, revision: Revision) -> bool:
+        """Tell whether a revision is some file's current one, or within the history window."""
+        file = self.entries.get(revision.file_id)
+        if isinstance(file, File) and file.revision is revision:
+            return True
+        return revision.server_modified >= self.clock() - self.options.history_seconds
+
+    def kept_revision(self, rev: str) -> Revision | None:
+        """Return a revision that has not gone with time."""
+        revision = self.revisions.get(rev)
+        return revision if revision is not None and self.is_kept(revision) else None
 
     def register_revision(self, revision: Revision) -> None:
         """Enter a revision into the tables."""
@@ -322,6 +337,15 @@ class State:
             del namespace.journal[:-JOURNAL_RECORDS]
             self.storage.forget_changes(namespace.id, namespace.forgotten_sequence)
             self.store_namespace(namespace)
+
+
+class _Original:
+    """What is to be copied as it is now: the copy may come to lie in it."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        below = entry.inner.children.values() if isinstance(entry, Folder) else ()
+        self.children = [_Original(child) for child in below]
 
 
 NO_REVISION = Revision("", "", "", "", "", 0, "", 0, 0)

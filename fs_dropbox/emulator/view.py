@@ -93,8 +93,8 @@ class View:
         return entry, entry.revision
 
     def revision(self, rev: str) -> Revision:
-        """Return a revision by its rev, if its place belongs to this view."""
-        revision = self.state.revisions.get(rev)
+        """Return a revision by its rev, if its place belongs to this view and it has not gone with time."""
+        revision = self.state.kept_revision(rev)
         if revision is None or self.prefix_of(self.state.namespaces[revision.namespace_id]) is None:
             raise PathLookupError("not_found")
         return revision

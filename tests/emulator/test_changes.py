@@ -193,6 +193,30 @@ def test_restore(api: Api) -> None:
     assert bare(error_of(bad)) == "invalid_revision"
 
 
+def test_what_cannot_be_restored(api: Api) -> None:
+    old = api.put("/a", b"old")
+    api.put("/a", b"new", "overwrite")
+    api.put("/folder/b", b"x")
+
+    def restored(path: str) -> str:
+        return bare(error_of(api.rpc("files/restore", {"path": path, "rev": old["rev"]})))
+
+    assert restored("/b") == "invalid_revision", "it was never there"
+    api.ok(relocate(api, "move", "/a", "/c"))
+    api.ok(relocate(api, "move", "/folder", "/a"))
+    assert restored("/a") == "path_write/conflict/folder"
+
+
+def test_revisions_go_with_time(api: Api) -> None:
+    old = api.put("/a", b"old")
+    new = api.put("/a", b"new", "overwrite")
+    api.emulator.options.history_seconds = -1
+    assert [e["rev"] for e in revisions(api, "/a")["entries"]] == [new["rev"]]
+    assert bare(error_of(api.rpc("files/get_metadata", {"path": f"rev:{old['rev']}"}))) == "path/not_found"
+    assert bare(error_of(api.rpc("files/restore", {"path": "/a", "rev": old["rev"]}))) == "invalid_revision"
+    assert get(api, f"rev:{new['rev']}")["rev"] == new["rev"]
+
+
 def test_permanently_delete_is_for_teams(api: Api) -> None:
     api.put("/a", b"x")
     response = api.rpc("files/permanently_delete", {"path": "/a"})

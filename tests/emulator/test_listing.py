@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fs_dropbox.emulator import state
 from tests.waiting import eventually
 
 from .conftest import Api, bare, error_of
@@ -169,6 +170,20 @@ def test_cursor_errors(api: Api) -> None:
     api.emulator.control.reset_cursors()
     assert bare(error_of(api.rpc("files/list_folder/continue", {"cursor": cursor}))) == "reset"
     assert bare(error_of(api.rpc("files/list_folder/longpoll", {"cursor": cursor}))) == "reset"
+
+
+def test_a_cursor_from_before_what_is_remembered_is_reset(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "JOURNAL_RECORDS", 4)
+    old = latest(api)
+    for number in range(4):
+        api.put(f"/{number}", b"")
+    young = latest(api)
+    assert len(api.news(old)[0]) == 4
+    api.put("/4", b"")
+    api.put("/5", b"")
+    for route in ("files/list_folder/continue", "files/list_folder/longpoll"):
+        assert bare(error_of(api.rpc(route, {"cursor": old}))) == "reset"
+    assert paths(api.news(young)[0]) == ["/4", "/5"]
 
 
 def test_longpoll_answers_at_once_when_something_is_pending(api: Api) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,6 +14,7 @@ import requests
 from fs_dropbox.content_hash import ContentHash
 
 from .conftest import Api, bare, error_of
+from .people import api_of
 
 BLOCK = 4 * 1024 * 1024
 
@@ -20,7 +23,7 @@ def start(api: Api, body: bytes = b"", **arg: Any) -> str:
     return str(api.ok(api.upload("files/upload_session/start", arg, body))["session_id"])
 
 
-def append(api: Api, session_id: str, offset: int, body: bytes, **arg: Any) -> requests.Response:
+def append(api: Api, session_id: str, offset: int, body: Any, **arg: Any) -> requests.Response:
     cursor = {"session_id": session_id, "offset": offset}
     return api.upload("files/upload_session/append_v2", {"cursor": cursor, **arg}, body)
 
@@ -103,7 +106,7 @@ def test_two_finishes_at_once_commit_once(api: Api) -> None:
 
 def test_old_sessions_and_revisions_go(api: Api) -> None:
     session = start(api, bytes(2 << 20))
-    old = api.put("/a", b"old")
+    old = api.put("/a", bytes(3 << 20))
     api.put("/a", b"new", "overwrite")
     incoming = api.emulator.service.state.contents.incoming
     assert len(list(incoming.iterdir())) == 1
@@ -115,6 +118,7 @@ def test_old_sessions_and_revisions_go(api: Api) -> None:
     api.emulator.service.state.forget_older(api.emulator.service.state.clock() - 3600)
     gone = api.download("files/download", {"path": f"rev:{old['rev']}"})
     assert bare(error_of(gone)) == "path/not_found"
+    assert list(incoming.parent.glob("contents/*/*")) == []
     assert api.download("files/download", {"path": "/a"}).content == b"new"
 
 
@@ -124,6 +128,59 @@ def test_content_hash_covers_the_bytes_of_one_call(api: Api) -> None:
     assert bare(error_of(wrong)) == "content_hash_mismatch"
     api.ok(append(api, session, 3, b"def", content_hash=ContentHash(b"def").hexdigest()))
     api.ok(finish(api, session, 6, "/a"))
+
+
+@pytest.mark.parametrize("kind", ["sequential", "concurrent"])
+def test_the_hash_of_a_call_without_bytes_is_checked(api: Api, kind: str) -> None:
+    wrong, right = ContentHash(b"abc").hexdigest(), ContentHash().hexdigest()
+    session = start(api, session_type=kind, content_hash=right)
+    api.ok(append(api, session, 0, b"abc", close=True))
+    cursor = {"session_id": session, "offset": 3}
+    arg = {"cursor": cursor, "commit": {"path": "/a"}, "content_hash": wrong}
+    assert bare(error_of(api.upload("files/upload_session/finish", arg))) == "content_hash_mismatch"
+    assert not api.emulator.control.exists("/a")
+    api.ok(api.upload("files/upload_session/finish", {**arg, "content_hash": right}))
+
+
+def test_bytes_that_nothing_became_of_are_not_kept(api: Api) -> None:
+    large = bytes(2 << 20)
+    wrong = {"content_hash": ContentHash(b"abc").hexdigest()}
+    assert bare(error_of(api.upload("files/upload_session/start", wrong, large))) == "content_hash_mismatch"
+    assert bare(error_of(api.upload("files/upload", {"path": "/a", **wrong}, large))) == "content_hash_mismatch"
+    api.emulator.control.latency(commit_seconds=0.01, patience_seconds=0.0)
+    root = api.ok(api.rpc("users/get_current_account"))["root_info"]["root_namespace_id"]
+    with api.emulator.service.limits.commit(root):
+        assert api.upload("files/upload", {"path": "/a"}, large).status_code == 429
+    assert list(api.emulator.service.state.contents.incoming.iterdir()) == []
+
+
+def test_sessions_belong_to_their_account(api: Api) -> None:
+    api.emulator.control.add_account("bob@example.com", "Bob")
+    bob = api_of(api, "bob@example.com")
+    session = start(api, b"abc", close=True)
+    assert bare(error_of(finish(bob, session, 3, "/a"))) == "lookup_failed/not_found"
+    api.ok(finish(api, session, 3, "/a"))
+
+
+def test_a_newer_append_takes_the_place_of_one_that_got_stuck(api: Api) -> None:
+    session = start(api)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly() -> Iterator[bytes]:
+        yield b"abc"
+        begun.set()
+        go_on.wait(20)
+        yield b"def"
+
+    with ThreadPoolExecutor(1) as pool:
+        stuck = pool.submit(lambda: append(api, session, 0, slowly()))
+        assert begun.wait(20)
+        api.ok(append(api, session, 0, b"abcdef"))
+        go_on.set()
+        late = {".tag": "incorrect_offset", "correct_offset": 6}
+        assert error_of(stuck.result(20)) == late
+    api.ok(finish(api, session, 6, "/a"))
+    assert api.emulator.control.read("/a") == b"abcdef"
 
 
 def test_data_of_a_refused_finish_stays(api: Api) -> None:

@@ -148,8 +148,34 @@ def test_a_move_to_another_owner_must_be_allowed(api: Api, bob: Api) -> None:
     bob.put("/mine", b"1")
     move = {"from_path": "/mine", "to_path": "/Shared/mine"}
     assert bare(error_of(bob.rpc("files/move_v2", move))) == "cant_transfer_ownership"
+    api.emulator.control.set_quota(0)
+    given = {**move, "allow_ownership_transfer": True}
+    assert bare(error_of(bob.rpc("files/move_v2", given))) == "insufficient_quota"
+    api.emulator.control.set_quota(10)
     assert bob.rpc("files/copy_v2", {**move, "to_path": "/Shared/copy"}).status_code == 200
-    assert bob.rpc("files/move_v2", {**move, "allow_ownership_transfer": True}).status_code == 200
+    assert bob.rpc("files/move_v2", given).status_code == 200
+
+
+def test_who_changed_a_file_last_is_told(api: Api, bob: Api) -> None:
+    ann_id, bob_id = (one.ok(one.rpc("users/get_current_account"))["account_id"] for one in (api, bob))
+    invited(api, bob)
+
+    def author() -> str:
+        shown = api.ok(api.rpc("files/get_metadata", {"path": "/Shared/a"}))
+        return str(shown["sharing_info"]["modified_by"])
+
+    old = bob.put("/Shared/a", b"1")
+    api.put("/Shared/a", b"1")
+    assert author() == bob_id, "equal content changes nothing"
+    api.put("/Shared/a", b"2", "overwrite")
+    assert author() == ann_id
+    bob.ok(bob.rpc("files/restore", {"path": "/Shared/a", "rev": old["rev"]}))
+    assert author() == bob_id
+    session = api.ok(api.upload("files/upload_session/start", {"close": True}, b"3"))["session_id"]
+    cursor = {"session_id": session, "offset": 1}
+    entry = {"cursor": cursor, "commit": {"path": "/Shared/a", "mode": "overwrite"}}
+    api.ok(api.rpc("files/upload_session/finish_batch_v2", {"entries": [entry]}))
+    assert author() == ann_id
 
 
 def test_readers_cannot_write(api: Api, bob: Api) -> None:

@@ -185,7 +185,11 @@ def test_only_the_holder_writes_a_locked_file(emulator: Emulator, api: Api, bob:
     answer = api.upload("files/upload", {"path": shared, "mode": "overwrite"}, b"2")
     assert bare(error_of(answer)) == f"path/{tag}"
     assert bare(error_of(api.rpc("files/delete_v2", {"path": shared}))) == f"path_write/{tag}"
+    move = {"from_path": shared, "to_path": "/Shared/b.txt"}
+    assert bare(error_of(api.rpc("files/move_v2", move))) == f"from_write/{tag}"
+    old = api.ok(api.rpc("files/get_metadata", {"path": shared}))["rev"]
     assert bob.put(shared, b"2", "overwrite")["size"] == 1
+    assert bare(error_of(api.rpc("files/restore", {"path": shared, "rev": old}))) == f"path_write/{tag}"
     emulator.control.unlock(shared)
     assert api.put(shared, b"3", "overwrite")["size"] == 1
 
@@ -270,6 +274,17 @@ def test_copy_references_work_between_accounts(emulator: Emulator, api: Api, bob
     emulator.control.unlink()
     unlinked = bob.rpc(save, {"copy_reference": got["copy_reference"], "path": "/x"})
     assert bare(error_of(unlinked)) == "no_permission"
+
+
+def test_a_copy_may_lie_in_what_was_copied(api: Api) -> None:
+    api.put("/f/sub/a", b"12345")
+    reference = api.ok(api.rpc("files/copy_reference/get", {"path": "/f"}))["copy_reference"]
+    api.ok(api.rpc("files/copy_reference/save", {"copy_reference": reference, "path": "/f/sub/copy"}))
+    assert [e["path_display"] for e in api.entries("/f/sub/copy", recursive=True)] == [
+        "/f/sub/copy",
+        "/f/sub/copy/sub",
+        "/f/sub/copy/sub/a",
+    ]
 
 
 # Pictures ------------------------------------------------------------------------------------

@@ -97,6 +97,22 @@ def test_autorename_counts_from_one(api: Api) -> None:
     assert api.put("/a.tar.gz", b"0", autorename=True)["name"] == "a.tar.gz"
 
 
+def test_autorename_goes_round_a_folder(api: Api) -> None:
+    api.put("/folder/file", b"x")
+    assert api.put("/folder", b"x", autorename=True)["name"] == "folder (1)"
+
+
+def test_what_is_strict_conflicts_even_where_it_would_change_nothing(api: Api) -> None:
+    first = api.put("/a", b"same")
+    update = {".tag": "update", "update": first["rev"]}
+    assert refused(api, "/a", b"same", update, strict_conflict=True) == "path/conflict/file"
+    copy = api.put("/a", b"same", update, strict_conflict=True, autorename=True)
+    assert copy["name"] == "a (Ann Example's conflicted copy)"
+    gone = api.put("/gone", b"x", update, strict_conflict=True, autorename=True)
+    assert gone["name"] == "gone (Ann Example's conflicted copy)"
+    assert api.put("/a", b"same", "overwrite", strict_conflict=True)["rev"] != first["rev"]
+
+
 def test_a_refused_upload_can_be_committed_elsewhere(api: Api) -> None:
     api.put("/a", b"old")
     error = error_of(api.upload("files/upload", {"path": "/a"}, b"new"))
@@ -116,9 +132,15 @@ def test_quota(api: Api) -> None:
     api.put("/a", b"12345678")
     api.emulator.control.set_quota(10)
     assert refused(api, "/b", b"123") == "path/insufficient_space"
-    api.put("/a", b"1234567890", "overwrite")
+    large = api.put("/a", b"1234567890", "overwrite")
     copied = api.rpc("files/copy_v2", {"from_path": "/a", "to_path": "/c"})
     assert bare(error_of(copied)) == "insufficient_quota"
+    api.put("/a", b"1", "overwrite")
+    api.put("/b", b"123456789")
+    restore = {"path": "/a", "rev": large["rev"]}
+    assert bare(error_of(api.rpc("files/restore", restore))) == "path_write/insufficient_space"
+    api.ok(api.rpc("files/delete_v2", {"path": "/b"}))
+    api.ok(api.rpc("files/restore", restore))
     usage = api.ok(api.rpc("users/get_space_usage"))
     assert usage == {"used": 10, "allocation": {".tag": "individual", "allocated": 10}}
 

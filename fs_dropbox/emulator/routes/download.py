@@ -10,7 +10,7 @@ from ..arguments import Arguments
 from ..context import Context, Download
 from ..errors import PathLookupError, PlainError, RouteError, nested, union
 from ..registry import Table
-from ..tree import File, Revision
+from ..tree import File
 
 table = Table()
 
@@ -40,9 +40,9 @@ def parse_range(header: str | None, size: int, past_end: str) -> tuple[int, int]
 def download(context: Context, arg: Arguments) -> Any:
     """Send a file, or the range of it that the request asks for."""
     path = arg.path("path", "ReadPath")
-    arg.string("rev", None)
+    rev = arg.string("rev", None)
     with context.service.state.lock, nested():
-        file, revision = find_content(context, path if arg.fields.get("rev") is None else "rev:" + arg.fields["rev"])
+        file, revision = context.view.find_file(f"rev:{rev}" if rev is not None else path)
         check_downloadable(file)
         result = metadata.of_revision(context.view, revision, file=file)
         wanted = parse_range(
@@ -51,15 +51,6 @@ def download(context: Context, arg: Arguments) -> Any:
         start, end = wanted or (0, revision.size)
         reader = context.service.state.contents.read(revision.content_hash, start, end)
     return Download(result, reader, revision.size, start, end, wanted is not None, f'W/"{revision.rev}"')
-
-
-def find_content(context: Context, path: str) -> tuple[File | None, Revision]:
-    """Return the file and revision at a path; revisions out of the history window are gone."""
-    file, revision = context.view.find_file(path)
-    oldest = context.service.state.clock() - context.service.options.history_seconds
-    if file is None and revision.server_modified < oldest:
-        raise PathLookupError("not_found")
-    return file, revision
 
 
 def check_downloadable(file: File | None) -> None:

@@ -140,7 +140,7 @@ def list_revisions(context: Context, arg: Arguments) -> Any:
     with context.service.state.lock, nested():
         view = context.view
         file, history, grave_time = _history(view, path, mode)
-        history = [revision for revision in reversed(history) if _is_kept(context, revision, file)]
+        history = [revision for revision in reversed(history) if view.state.is_kept(revision)]
         if before_rev is not None:
             if mode == "id":
                 raise BadRequestError("request body: before_rev: not supported in mode id")
@@ -186,12 +186,6 @@ def _deleted_history(view: View, path: str) -> tuple[None, list[Revision], int]:
     return None, history, grave.deleted_at
 
 
-def _is_kept(context: Context, revision: Revision, file: File | None) -> bool:
-    if file is not None and file.revision is revision:
-        return True
-    return revision.server_modified > context.service.state.clock() - context.service.options.history_seconds
-
-
 @table.route("files/restore")
 def restore(context: Context, arg: Arguments) -> Any:
     """Bring back a revision of a file."""
@@ -206,9 +200,9 @@ def restore(context: Context, arg: Arguments) -> Any:
 def permanently_delete(context: Context, arg: Arguments) -> Any:
     """Delete an entry beyond recovery; apps of a Business team only."""
     path = write_path(context, arg, "path", "WritePathOrId")
-    arg.string("parent_rev", None)
+    parent_rev = arg.string("parent_rev", None)
     if context.team is None and (context.account is None or context.account.team_id is None):
         raise BadRequestError("Your API app is not allowed to call this function.")
     with nested("path_lookup", "path_write"), context.write(path):
-        mutations.permanently_delete(context.view, path)
+        mutations.permanently_delete(context.view, path, parent_rev=parent_rev)
     return None

@@ -16,7 +16,7 @@ from ..registry import Table, load_attributes
 from ..service import Service
 from ..sessions import SessionError
 from ..tree import Revision
-from .download import check_downloadable, find_content, parse_range
+from .download import check_downloadable, parse_range
 from .upload import COMMIT_INFO, commit, commit_info, receive
 
 table = Table()
@@ -31,7 +31,7 @@ def get_temporary_link(context: Context, arg: Arguments) -> Any:
     if not context.user.email_verified:
         raise RouteError("email_not_verified")
     with context.mutation(), nested():
-        file, revision = find_content(context, path)
+        file, revision = context.view.find_file(path)
         check_downloadable(file)
         token = _add_link(
             context, "temporary_link", context.service.options.temporary_link_seconds, {"rev": revision.rev}

@@ -12,7 +12,7 @@ from ..context import Context, Download
 from ..errors import PathLookupError, RouteError, nested, union
 from ..registry import Table
 from ..tree import Entry, File, Revision
-from .download import check_readable, find_content
+from .download import check_readable
 
 table = Table()
 
@@ -53,7 +53,7 @@ def get_thumbnail(context: Context, arg: Arguments) -> Any:
     """Send a thumbnail of a picture."""
     path = arg.path("path", "ReadPath")
     with context.service.state.lock, nested():
-        file, revision = find_content(context, path)
+        file, revision = context.view.find_file(path)
         picture = _picture(context, arg, file, revision)
         return Download(metadata.of_revision(context.view, revision, file=file), picture, len(picture))
 
@@ -64,7 +64,7 @@ def get_thumbnail_v2(context: Context, arg: Arguments) -> Any:
     resource = arg.union("resource", tags=("path", "link"))
     with context.service.state.lock, nested():
         if resource.tag == "path":
-            file, revision = find_content(context, resource.path("path", "ReadPath"))
+            file, revision = context.view.find_file(resource.path("path", "ReadPath"))
             shown = {"file_metadata": metadata.of_revision(context.view, revision, file=file)}
             return _sent(shown, _picture(context, arg, file, revision))
         link, entry = shared_links.resolve(context.service, resource.string("url"))
@@ -95,7 +95,7 @@ def get_thumbnail_batch(context: Context, arg: Arguments) -> Any:
             entry = Arguments(value, f"entries: index {index}: ")
             try:
                 with nested():
-                    file, revision = find_content(context, entry.path("path", "ReadPath"))
+                    file, revision = context.view.find_file(entry.path("path", "ReadPath"))
                     picture = base64.b64encode(_picture(context, entry, file, revision)).decode()
                     shown = metadata.of_revision(context.view, revision, file=file)
                     results.append(union("success", metadata=shown, thumbnail=picture))
@@ -109,6 +109,6 @@ def get_preview(context: Context, arg: Arguments) -> Any:
     """Refuse with the documented reason: the emulator has no converter."""
     path = arg.path("path", "ReadPath")
     with context.service.state.lock, nested():
-        _, revision = find_content(context, path)
+        _, revision = context.view.find_file(path)
     known = PREVIEWED.fullmatch(revision.name.rpartition(".")[2])
     raise RouteError("unsupported_content" if known else "unsupported_extension")

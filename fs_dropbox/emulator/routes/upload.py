@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ...content_hash import ContentHash
 from .. import metadata, mutations
 from ..arguments import Arguments
-from ..context import ContentionError, Context
+from ..context import Context
 from ..errors import RouteError, TaggedError, WriteError, union
-from ..http import DroppedError
 from ..registry import Table
 from ..sessions import SessionError, UploadSession
 
@@ -72,6 +72,14 @@ def receive(
         append.end()
 
 
+def receive_nothing(context: Context, content_hash: str | None, refusal: SessionError) -> None:
+    """Raise the refusal if the request has a body, and SessionError if its hash is not that of no bytes."""
+    if next(iter(context.request.blocks()), None) is not None:
+        raise refusal
+    if content_hash not in (None, ContentHash().hexdigest()):
+        raise SessionError("content_hash_mismatch")
+
+
 @contextmanager
 def session_errors() -> Iterator[None]:
     """Make the failures of a session the route's own error."""
@@ -92,10 +100,10 @@ def upload(context: Context, arg: Arguments) -> Any:
         with session_errors():
             receive(context, session, 0, close=False, content_hash=content_hash)
         return commit(context, session, info)
-    except (WriteError, ContentionError) as error:
+    except WriteError as error:
         sessions.register(session)
         raise RouteError({".tag": "path", "reason": error.union, "upload_session_id": session.id}) from error
-    except (RouteError, DroppedError, OSError):
+    except BaseException:
         sessions.discard(session)
         raise
 
@@ -105,16 +113,9 @@ def commit(context: Context, session: UploadSession, info: mutations.CommitInfo)
     incoming = context.service.sessions.incoming(session)
     with context.write(info.path):
         file = mutations.commit(context.view, info, incoming)
-        note_author(context, file)
         result = metadata.of_entry(context.view, file, tagged=False)
         context.service.sessions.finish(session, result)
     return result
-
-
-def note_author(context: Context, file: Any) -> None:
-    """Remember who changed a file in a shared folder last."""
-    if context.account is not None and file.namespace.kind in ("shared_folder", "team_folder"):
-        file.extra["modified_by"] = context.account.account_id
 
 
 @table.route("files/upload_session/start")
@@ -123,15 +124,18 @@ def session_start(context: Context, arg: Arguments) -> Any:
     close = arg.boolean("close")
     content_hash = optional_hash(arg)
     kind = arg.union("session_type", "sequential", tags=("sequential", "concurrent")).tag
+    if kind == "concurrent" and close:
+        raise RouteError("concurrent_session_close_not_allowed")
     session = context.service.sessions.new(kind, context.account_id)
-    if session.is_concurrent:
-        if close:
-            raise RouteError("concurrent_session_close_not_allowed")
-        if next(iter(context.request.blocks()), None) is not None:
-            raise RouteError("concurrent_session_data_not_allowed")
-    else:
+    try:
         with session_errors():
-            receive(context, session, 0, close=close, content_hash=content_hash)
+            if session.is_concurrent:
+                receive_nothing(context, content_hash, SessionError("concurrent_session_data_not_allowed"))
+            else:
+                receive(context, session, 0, close=close, content_hash=content_hash)
+    except BaseException:
+        context.service.sessions.discard(session)
+        raise
     context.service.sessions.register(session)
     return {"session_id": session.id}
 
@@ -178,16 +182,10 @@ def session_finish(context: Context, arg: Arguments) -> Any:
 
 def receive_last(context: Context, session: UploadSession, offset: int, content_hash: str | None) -> None:
     """Append what comes with finish; it stays appended when the commit fails."""
-    if session.is_concurrent:
-        if next(iter(context.request.blocks()), None) is not None:
-            raise SessionError("concurrent_session_data_not_allowed")
+    if session.is_concurrent or session.closed:
+        tag = "concurrent_session_data_not_allowed" if session.is_concurrent else "closed"
+        receive_nothing(context, content_hash, SessionError(tag))
         session.check_complete()
-        if offset != session.size:
-            raise SessionError("incorrect_offset", correct_offset=session.size)
-        return
-    if session.closed:
-        if next(iter(context.request.blocks()), None) is not None:
-            raise SessionError("closed")
         if offset != session.size:
             raise SessionError("incorrect_offset", correct_offset=session.size)
         return

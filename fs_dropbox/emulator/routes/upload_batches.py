@@ -12,7 +12,7 @@ from ..errors import RouteError, WriteError, union
 from ..registry import Table
 from ..sessions import Append, SessionError, UploadSession
 from .batches import MAX_ENTRIES, run_batch
-from .upload import COMMIT_INFO, CURSOR, commit_info, finish_error, note_author, optional_hash
+from .upload import COMMIT_INFO, CURSOR, commit_info, finish_error, optional_hash
 
 table = Table()
 
@@ -160,7 +160,6 @@ def _finish(context: Context, session_id: str, offset: int, info: mutations.Comm
     if offset != session.size:
         raise SessionError("incorrect_offset", correct_offset=session.size)
     file = mutations.commit(context.view, info, sessions.incoming(session))
-    note_author(context, file)
     result = metadata.of_entry(context.view, file, tagged=False)
     sessions.finish(session, result)
     return result
