@@ -27,6 +27,7 @@ QUIRKS = [
     ("429",),
     ("429 both",),
     ("503",),
+    ("503 changes",),
     ("502 cut",),
     ("409 page",),
     ("gzip",),
@@ -97,7 +98,7 @@ def test_a_server_with_quirks(tmp_path: Path, quirks: tuple[str, ...], cache: bo
         assert sorted(account.listdir("new")) == sorted([*odd_names(odd, "Größe"), "moved"])
         with pytest.raises(fs.errors.ResourceNotFound):
             account.readbytes("moved/File 1")
-        assert not odd.quirks & {"503", "429", "429 both", "502 cut", "409 page", "reset"} or odd.struck
+        assert not odd.quirks & {"503", "503 changes", "429", "429 both", "502 cut", "409 page", "reset"} or odd.struck
 
 
 def odd_names(odd: OddServer, name: str) -> list[str]:
