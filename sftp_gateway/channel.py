@@ -19,8 +19,9 @@ from sftp_gateway.handles import Handle, WriteHandle
 from sftp_gateway.operations import Operations
 from sftp_gateway.ordering import Claims, Ordering, Task
 from sftp_gateway.packets import Kind, Status
-from sftp_gateway.parsing import PacketError, Request, UndecodableNameError, parse
+from sftp_gateway.parsing import PacketError, Request, parse
 from sftp_gateway.replies import Replies
+from sftp_gateway.status import RefusedError
 from sftp_gateway.tree import TreeView
 from sftp_gateway.workers import Workers
 
@@ -284,9 +285,11 @@ class SFTPChannel:
             if error.request_id is None:
                 self._give_up(error.reason)
                 return
-            code = Status.FAILURE if isinstance(error, UndecodableNameError) else Status.BAD_MESSAGE
             self._events.on_failure("request", "", error.reason)
-            self._stream.send(packets.status(error.request_id, code, error.reason))
+            self._stream.send(packets.status(error.request_id, Status.BAD_MESSAGE, error.reason))
+            return
+        if request.wrong_name:
+            self._stream.send(self._operations.failure(request, RefusedError(request.wrong_name)))
             return
         handle = self._handles.get(request.handle) if request.handle else None
         if request.kind == _CLOSE_KIND and handle is not None:

@@ -31,10 +31,6 @@ class PacketError(Exception):
         self.request_id = request_id
 
 
-class UndecodableNameError(PacketError):
-    """A well-formed request for a name that is not UTF-8 or holds a NUL."""
-
-
 @dataclass(slots=True)
 class Request:
     """One parsed request; which fields count depends on its kind."""
@@ -53,23 +49,26 @@ class Request:
     target_handle: bytes = b""  # copy-data
     target_offset: int = 0
     more_data: bytes = b""  # users-groups-by-id
+    wrong_name: str = ""  # what is wrong with a path, which is then as it can be shown
 
 
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
 _HEAD = struct.Struct(">BI")  # kind, request id
+_SHOWN = 100  # bytes of a path that is too long
 
 
 class Cursor:
     """Reads fields off a packet; raises `PacketError` where the packet is too short."""
 
-    __slots__ = ("_data", "_position", "_request_id")
+    __slots__ = ("_data", "_position", "_request_id", "wrong_name")
 
     def __init__(self, data: bytes, position: int = 0, request_id: int | None = None) -> None:
         """Begin at `position`; errors carry the `request_id`."""
         self._data = data
         self._position = position
         self._request_id = request_id
+        self.wrong_name = ""
 
     def u32(self) -> int:
         """Read a 32-bit number."""
@@ -89,16 +88,17 @@ class Cursor:
         return self._data[start:end]
 
     def name(self) -> str:
-        """Read a path; raises `UndecodableNameError`."""
+        """Read a path; of one that nothing can have, `wrong_name` tells why, and the path is as it can be shown."""
         raw = self.string()
         if len(raw) > MAX_NAME:
-            raise UndecodableNameError("the path is too long", self._request_id)
-        if 0 in raw:
-            raise UndecodableNameError("the path holds a NUL character", self._request_id)
+            self.wrong_name, raw = "the path is too long", raw[:_SHOWN] + b"..."
+        elif 0 in raw:
+            self.wrong_name, raw = "the path holds a NUL character", raw.replace(b"\0", b"\\0")
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError:
-            raise UndecodableNameError("the path is not valid UTF-8", self._request_id) from None
+            self.wrong_name = self.wrong_name or "the path is not valid UTF-8"
+            return raw.decode("utf-8", "backslashreplace")
 
     def attributes(self) -> Attributes:
         """Read ATTRS."""
@@ -139,7 +139,9 @@ def parse(packet: bytes) -> Request:
     request = Request(kind, request_id)
     read_fields = _FIELDS.get(kind)
     if read_fields is not None:
-        read_fields(Cursor(packet, _HEAD.size, request_id), request)
+        cursor = Cursor(packet, _HEAD.size, request_id)
+        read_fields(cursor, request)
+        request.wrong_name = cursor.wrong_name
     return request
 
 
@@ -187,7 +189,10 @@ def _handle_attributes(cursor: Cursor, request: Request) -> None:
 
 def _two_paths(cursor: Cursor, request: Request) -> None:
     request.path = cursor.name()
-    request.target = cursor.name()
+    if not cursor.wrong_name:
+        request.target = cursor.name()
+        if cursor.wrong_name:
+            cursor.wrong_name = f"to {request.target}: {cursor.wrong_name}"
 
 
 def _copy_data(cursor: Cursor, request: Request) -> None:

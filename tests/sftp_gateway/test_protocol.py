@@ -120,11 +120,22 @@ def test_bytes_that_are_no_packets_close_the_channel(serving: Serving, packet: b
     assert session.raw().version == 3  # the connection itself lives on
 
 
-@pytest.mark.parametrize("name", [b"/\xff\xfe", b"/a\0b", b"/" + b"x" * 20000])
-def test_names_that_cannot_be_are_refused_with_a_reason(client: RawClient, name: bytes) -> None:
-    reply = client.wait(client.open(name, W | C))
-    assert reply.code == Status.FAILURE
-    assert "path" in reply.text
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (b"/caf\xe9", r"/caf\xe9: the path is not valid UTF-8"),
+        (b"/a\0b", r"/a\0b: the path holds a NUL character"),
+        (b"/" + b"x" * 20000, f"/{'x' * 99}...: the path is too long"),
+    ],
+)
+def test_names_that_cannot_be_are_refused_with_name_and_reason(client: RawClient, name: bytes, reason: str) -> None:
+    for making in (client.open(name, W | C), client.path(Kind.MKDIR, name)):
+        reply = client.wait(making)
+        assert (reply.code, reply.text) == (Status.FAILURE, reason)
+    reply = client.wait(client.send(Kind.RENAME, s("/old"), s(name)))
+    assert (reply.code, reply.text) == (Status.FAILURE, f"/old: to {reason}")
+    for looking in (client.path(Kind.LSTAT, name), client.open(name, R), client.path(Kind.REMOVE, name)):
+        assert client.wait(looking).code == Status.NO_SUCH_FILE
 
 
 def test_requests_with_a_wrong_handle_fail(client: RawClient) -> None:
