@@ -17,7 +17,7 @@ REMEASURE_SECONDS = 300.0
 
 
 class Allowance:
-    """The quota of a directory; one for all sessions of a process that see it. Owned by a `Store`. Thread-safe.
+    """The quota of a directory; one for all sessions of a process that see it. Owned by `Allowances`. Thread-safe.
 
     The directory is measured by one walk when something is first written, and again by the next write after a while;
     between, what the sessions themselves change is counted. So what others add counts some minutes later.
@@ -116,3 +116,26 @@ class Allowance:
         if self._max_files:
             held.append(f"{self._files:,} of {self._max_files:,} files")
         return RefusedError(f"your quota is used up: {' and '.join(held)}")
+
+
+class Allowances:
+    """The quotas of a filesystem: one for all who see a directory within the same limits. Owned by a `Store`.
+
+    Thread-safe: one lock, a leaf.
+    """
+
+    def __init__(self, filesystem: FS) -> None:
+        self._filesystem = filesystem
+        self._lock = threading.Lock()
+        self._known: dict[tuple[str, tuple[int, int]], Allowance] = {}  # guarded by _lock
+
+    def find(self, root: str, limits: tuple[int, int]) -> Allowance | None:
+        """Return the quota of `root` within `limits` (bytes and files, 0 for any number); None without any."""
+        if not any(limits):
+            return None
+        with self._lock:
+            known = self._known.get((root, limits))
+            if known is None:
+                known = Allowance(self._filesystem, root, max_bytes=limits[0], max_files=limits[1])
+                self._known[root, limits] = known
+            return known

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from fs.errors import FSError, ResourceNotFound
+from fs.errors import ResourceNotFound
 
 from sftp_gateway import attributes, packets
 from sftp_gateway.allowance import Allowance
@@ -28,6 +28,7 @@ MAX_OFFSET = 2**63 - 2**21
 BATCH_BYTES = 200 * 1024
 BATCH_NAMES = 1000
 BATCH_SECONDS = 0.25  # a batch that takes longer to collect is sent as it is
+_RENAMES = 256  # of one handle that may be unanswered
 
 
 class Handle:
@@ -87,9 +88,11 @@ class ReadHandle(Handle):
         self._stat = stat
         self._quick_stat = quick_stat
         self._reopen = reopen
-        self._lock = threading.Lock()
-        self._content = source if isinstance(source, Content) else None  # set under _lock
         self._moved = 0
+        self._lock = threading.Lock()
+        # changed under _lock
+        self._content = source if isinstance(source, Content) else None
+        self._is_closed = False
 
     @property
     def reads_ahead(self) -> bool:
@@ -138,49 +141,46 @@ class ReadHandle(Handle):
 
     def attributes(self) -> Attributes:
         """Answer FSTAT: the size is that of the version that is read."""
-        if isinstance(self.source, Draft) and not self.source.is_stored:
-            return _unless_given_up(self.source)
-        try:
-            return self._of_version(self._stat())
-        except ResourceNotFound:
-            return self._of_missing()
+        found = self._seen_by(self._stat)
+        assert found is not None
+        return found
 
     def attributes_now(self) -> Attributes | None:
         """Answer FSTAT if that is possible without waiting."""
+        return self._seen_by(self._quick_stat)
+
+    def _seen_by(self, stat: Callable[[], Attributes | None]) -> Attributes | None:
+        """Return the attributes of the version that is read, with the time that `stat` tells; None if it cannot."""
         if isinstance(self.source, Draft) and not self.source.is_stored:
             return _unless_given_up(self.source)
         try:
-            found = self._quick_stat()
-        except ResourceNotFound:
-            return self._of_missing()
-        return None if found is None else self._of_version(found)
-
-    def _of_version(self, found: Attributes) -> Attributes:
-        return found if self._content is None else attributes.file_attributes(self._content.size, found.mtime)
-
-    def _of_missing(self) -> Attributes:
-        """Tell of what was renamed or removed while it is read."""
-        if self._content is None:
-            raise ResourceNotFound(self.path)
-        return attributes.file_attributes(self._content.size, None)
+            found = stat()
+        except ResourceNotFound:  # renamed or removed while it is read
+            if self._content is None:
+                raise ResourceNotFound(self.path) from None
+            return attributes.file_attributes(self._content.size, None)
+        if found is None or self._content is None:
+            return found
+        return attributes.file_attributes(self._content.size, found.mtime)
 
     def close(self) -> Transfer | None:
         """Close what was read."""
-        if self._content is not None:
-            self._content.close()
+        self._let_go()
         return self._transfer("download", self._moved, "ok") if self._moved else None
 
     def abort(self) -> Transfer | None:
         """Close what was read; the download counts as aborted if its end was not reached."""
-        if self._content is not None:
-            self._content.close()
+        self._let_go()
         result: Literal["ok", "aborted"] = "ok" if self._moved >= self.size else "aborted"
         return self._transfer("download", self._moved, result) if self._moved else None
 
     def settle(self) -> None:
-        """Go on with what a draft was committed as, if it was, before that gets another name or content."""
+        """Go on with what a draft was committed as, if it was, before that gets another name or content.
+
+        May come while the handle is closed. Never raises.
+        """
         if isinstance(self.source, Draft) and self._content is None and self._is_committed():
-            with contextlib.suppress(FSError):  # a later read tells
+            with contextlib.suppress(Exception):  # a later read tells
                 self._committed(self.source.path)
 
     def _is_committed(self) -> bool:
@@ -190,11 +190,18 @@ class ReadHandle(Handle):
         """Open what the draft has become; once, but for reads that come at the same time."""
         content = self._reopen(fs_path)
         with self._lock:
-            if self._content is None:
+            if self._content is None and not self._is_closed:
                 self._content = content
-        if self._content is not content:
+            kept = self._content
+        if kept is not content:
             content.close()
-        return self._content
+        return kept or content
+
+    def _let_go(self) -> None:
+        with self._lock:
+            self._is_closed, content = True, self._content
+        if content is not None:
+            content.close()
 
     def _count(self, piece: bytes, size: int) -> bytes:
         if not piece and size:
@@ -218,7 +225,7 @@ class WriteHandle(Handle):
     ) -> None:
         """Write a file of `session`; `allowance` is the quota that its commit is charged to."""
         super().__init__(path)
-        self.paths = [path]  # and those that it gets by renames
+        self.paths = [path]  # and those that renames give it, or try to
         self._allowance = allowance
         self.readable = readable
         self.draft: Draft
@@ -242,6 +249,10 @@ class WriteHandle(Handle):
         self.draft = self._store.open_new(fs_path, self._session, self)
         self.draft.max_size = room
 
+    def expect(self, path: str) -> None:
+        """Know a path that a rename is to give it."""
+        self.paths = [*self.paths[-_RENAMES:], path]
+
     def write(self, offset: int, data: bytes | memoryview) -> bool:
         """Store `data`; tell whether the storage keeps up. Never waits. Raises `RefusedError`, `fs.errors`, OSError."""
         self._check()
@@ -253,7 +264,7 @@ class WriteHandle(Handle):
                 keeps_up = self.draft.write(position, data)
                 break
             except SpoolFullError:
-                if not self._store.make_room():
+                if not self._store.drafts.make_room():
                     raise
         self._moved += len(data)
         return keeps_up

@@ -47,7 +47,7 @@ class Names:
 
     def remove(self, path: str) -> None:
         """Remove a file, and what is being written in its place."""
-        self._store.follow(at_once=True)
+        self._store.drafts.follow(at_once=True)
         with self._store.overlay.turn(path, names=True):
             drafts = self._store.overlay.at(path)
             try:
@@ -56,7 +56,7 @@ class Names:
                 if not drafts:
                     raise
             for draft in drafts:
-                self._store.let_go(draft, "the file was removed while it was being written")
+                self._store.drafts.let_go(draft, "the file was removed while it was being written")
 
     def rename(self, source: str, target: str, *, replace: bool) -> None:
         """Give a file or a directory another path; a target that exists is replaced or refused."""
@@ -83,7 +83,7 @@ class Names:
                 self._move(source, target, replace=replace or same)
             if not same:
                 for ended in self._store.overlay.at(target):
-                    self._store.let_go(ended, "the file was replaced while it was being written")
+                    self._store.drafts.let_go(ended, "the file was replaced while it was being written")
             if is_new:
                 fresh = not replace or not self._store.filesystem.exists(target)
                 self._retarget(source, target, exclusive=not replace, fresh=fresh)
@@ -149,10 +149,10 @@ class Names:
     def _retarget(self, source: str, target: str, *, exclusive: bool | None = None, fresh: bool | None = None) -> None:
         for draft in self._store.overlay.at(source):
             self._store.overlay.move(draft, target, exclusive=exclusive, fresh=fresh)
-            self._store.note_again(draft)
+            self._store.drafts.note_again(draft)
         for draft in self._store.overlay.below(source):
             self._store.overlay.move(draft, moved(draft.path, source, target))
-            self._store.note_again(draft)
+            self._store.drafts.note_again(draft)
 
     def _bases(self, source: str) -> dict[Draft, tuple[int, object]]:
         """Return which drafts at or below `source` are written over what is still committed, and what tells that."""

@@ -31,7 +31,6 @@ _CHANGING = {Kind.OPEN, Kind.CLOSE, Kind.MKDIR, Kind.RMDIR, Kind.REMOVE, Kind.RE
 _EXISTS = ": exists already"  # clients that make directories and files just in case do not mind
 _MAKING = {Kind.MKDIR, Kind.RENAME, Kind.EXTENDED, Kind.CLOSE}
 _NAMING = {Kind.MKDIR, Kind.RMDIR, Kind.REMOVE, Kind.RENAME}
-_RENAMES = 256  # of one handle that may be unanswered
 _SETTLED = {Kind.OPEN, Kind.OPENDIR, Kind.SETSTAT, *_NAMING}
 
 
@@ -99,7 +98,7 @@ class Operations:
             return Claims(paths=((key(request.path), Level.WRITE),))
         if kind == Kind.RENAME or request.extension == POSIX_RENAME:
             for renamed, path in self._renamed(request):
-                renamed.paths.append(path)  # its CLOSE comes before what is sent of that path afterwards
+                renamed.expect(path)  # its CLOSE comes before what is sent of that path afterwards
             return Claims(paths=((key(request.path), Level.NAME), (key(request.target), Level.NAME)))
         if kind in _NAMING:
             return Claims(paths=((key(request.path), Level.NAME),))
@@ -154,7 +153,7 @@ class Operations:
         path = request.path
         if not path and request.handle in self.handles:
             path = self.handles[request.handle].path
-        if isinstance(error, InvalidPath) and not _makes(request):
+        if (isinstance(error, InvalidPath) or request.wrong_name) and not _makes(request):
             error = ResourceNotFound(path)  # where none can have the name; Finder looks for its files everywhere
         code, text = status_of(error, path)
         if text.startswith("internal error") or ": internal error" in text:
@@ -312,7 +311,8 @@ class Operations:
 
     def _note_rename(self, request: Request) -> None:
         for handle, path in self._renamed(request):
-            handle.path, handle.paths = path, [*handle.paths[-_RENAMES:], path]
+            handle.path = path
+            handle.expect(path)
         self._events.on_rename(normal(request.path), normal(request.target))
 
     def _renamed(self, request: Request) -> Iterator[tuple[WriteHandle, str]]:

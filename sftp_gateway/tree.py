@@ -14,6 +14,7 @@ from fs.base import FS
 from sftp_gateway import attributes
 from sftp_gateway.confinement import Confinement
 from sftp_gateway.handles import DirectoryHandle, Handle, ReadHandle, WriteHandle
+from sftp_gateway.leavings import Leavings
 from sftp_gateway.names import Names
 from sftp_gateway.packets import Attributes, OpenFlag, Status
 from sftp_gateway.status import RefusedError
@@ -44,6 +45,7 @@ class Tree:
 
     def __init__(self, filesystem: FS, *, spool_directory: Path, limits: TreeLimits | None = None) -> None:
         self.store = Store(filesystem, spool_directory=spool_directory, limits=limits or TreeLimits())
+        self._leavings = Leavings()
 
     def view(
         self,
@@ -58,7 +60,7 @@ class Tree:
         `quota` is the most that it may hold, in bytes and files (0: no limit). With `write_back` its files are
         committed when they are on local disk, where the filesystem has a journal.
         """
-        return TreeView(self.store, root, rights, write_back=write_back, quota=quota)
+        return TreeView(self.store, self._leavings, root, rights, write_back=write_back, quota=quota)
 
     def close(self) -> None:
         """Abort what is still being written. Idempotent."""
@@ -72,7 +74,14 @@ class TreeView:
     """
 
     def __init__(
-        self, store: Store, root: str, rights: Rights, *, write_back: bool = False, quota: tuple[int, int] = (0, 0)
+        self,
+        store: Store,
+        leavings: Leavings,
+        root: str,
+        rights: Rights,
+        *,
+        write_back: bool = False,
+        quota: tuple[int, int] = (0, 0),
     ) -> None:
         self.store = store
         self._looking = store.looking
@@ -81,8 +90,10 @@ class TreeView:
         self._names = Names(store)
         self._root = "" if (root := normal(root)) == "/" else root
         self._confinement = Confinement(store.filesystem, self._root)
-        self._allowance = store.allowance(self._root, quota)
-        self._own: deque[str] = deque(maxlen=_REMEMBERED)  # paths that this session has written
+        self._allowance = store.allowances.find(self._root, quota)
+        self._leavings = leavings
+        self._mark = object()
+        self._own: deque[str] = deque(maxlen=_REMEMBERED)  # paths where this session has left files
         self._lost: deque[str] = deque(maxlen=_REMEMBERED)  # paths whose upload failed
 
     # -- paths
@@ -174,7 +185,7 @@ class TreeView:
     def close(self, handle: Handle) -> None:
         """Note what became of a file that was written and closed."""
         if isinstance(handle, WriteHandle):
-            self._own.append(self.key(handle.path))
+            self._note_own(handle.path)
 
     def lost(self, handle: Handle) -> None:
         """Note that an upload failed: its client may still remove the file."""
@@ -189,6 +200,8 @@ class TreeView:
             with self._charging(inner, wished.size):
                 self.store.truncate(inner, wished.size, self)
         if wished.mtime is not None and normal(path) != "/":
+            if self.rights is Rights.WRITE_ONLY:
+                self.stat(path)  # what it hides cannot be changed
             self.store.set_modified(inner, wished.mtime)
         elif wished.size is None:
             self.stat(path)
@@ -219,6 +232,7 @@ class TreeView:
         try:
             with self._releasing(self.inner(path)):
                 self._names.remove(self.inner(path))
+            self._forget_own(path)
         except errors.ResourceNotFound:
             if key not in self._lost:
                 raise
@@ -232,11 +246,11 @@ class TreeView:
         if _is_for_directories(target) and not _is_directory(self.stat(source)):
             self._check_directory(target)
         if self.rights is Rights.WRITE_ONLY:
-            replace = replace and self.key(target) in self._own
+            replace = replace and self._has_left(target)
         with self._releasing(self.inner(target)) if self.key(source) != self.key(target) else contextlib.nullcontext():
             self._names.rename(self.inner(source), self.inner(target), replace=replace)
-        if self.key(source) in self._own:
-            self._own.append(self.key(target))
+        self._forget_own(source)
+        self._note_own(target)
 
     def copy(self, source: ReadHandle, target: WriteHandle) -> None:
         """Make the empty file that `target` writes a copy of a whole file, of which no byte is fetched."""
@@ -294,10 +308,27 @@ class TreeView:
 
     def _is_own(self, path: str) -> bool:
         """Tell whether this session has written the file at `path`, or is writing it."""
-        if self.key(path) in self._own:
+        if self._has_left(path):
             return True
         draft = self._looking.current(self.inner(path))
         return draft is not None and draft.owner is self
+
+    def _has_left(self, path: str) -> bool:
+        return self.key(path) in self._own and not self._leavings.is_anothers(self._folded(path), self._mark)
+
+    def _note_own(self, path: str) -> None:
+        self._own.append(self.key(path))
+        self._leavings.note(self._folded(path), self._mark)
+
+    def _forget_own(self, path: str) -> None:
+        key = self.key(path)
+        with contextlib.suppress(ValueError):
+            while True:
+                self._own.remove(key)
+
+    def _folded(self, path: str) -> str:
+        """Return what is equal for all spellings of a client's path, and for all views."""
+        return self.store.fold(self._root + normal(path))
 
     def _shown(self, path: str, found: Attributes) -> Attributes:
         """Return what is seen of an entry; raises `ResourceNotFound` for what a drop box hides."""

@@ -161,7 +161,7 @@ def test_what_another_process_goes_on_with_is_not_dropped_for_its_space(tmp_path
         other = session.raw()
         handle = other.opened("/file", W)
         assert other.wait(other.write(handle, 1000, CONTENT[1000:2001])).ok
-        assert first.tree.store.make_room()  # of which the first does not know yet that it is in use
+        assert first.tree.store.drafts.make_room()  # of which the first does not know yet that it is in use
         session.cut()
         assert size(one, "/file") == 2000
         finish(one, "/file")
@@ -203,14 +203,14 @@ def written(store: Store, path: str, session: object, handle: object) -> Draft:
 
 def amid_the_note(store: Store, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Have something happen between an upload's end and the note of it."""
-    save = store.partials.save
+    save = store.drafts.partials.save
 
     def save_late(draft: Draft, grows: bool = False) -> None:
-        monkeypatch.setattr(store.partials, "save", save)
+        monkeypatch.setattr(store.drafts.partials, "save", save)
         act()
         save(draft, grows)
 
-    monkeypatch.setattr(store.partials, "save", save_late)
+    monkeypatch.setattr(store.drafts.partials, "save", save_late)
 
 
 def test_what_is_just_being_kept_is_not_taken_for_another_processes(
@@ -218,7 +218,7 @@ def test_what_is_just_being_kept_is_not_taken_for_another_processes(
 ) -> None:
     session, handle = object(), object()
     draft = written(store, "/file", session, handle)
-    amid_the_note(store, monkeypatch, lambda: store.follow(at_once=True))
+    amid_the_note(store, monkeypatch, lambda: store.drafts.follow(at_once=True))
     store.abandon(draft, handle)
     assert store.looking.stat("/file").size == 1000
 

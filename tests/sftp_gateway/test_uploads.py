@@ -27,7 +27,7 @@ MIB = 2**20
 
 
 def spool_files(serving: Serving) -> list[Path]:
-    folder = serving.tree.store._spool_directory
+    folder = serving.tree.store.drafts._spool_directory
     return sorted(folder.glob("*.spool")) if folder.exists() else []
 
 

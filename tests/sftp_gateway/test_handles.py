@@ -1,0 +1,83 @@
+"""What a client has open, where one handle's end meets another's."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sftp_gateway.content import Content
+from sftp_gateway.handles import ReadHandle
+from sftp_gateway.operations import Operations
+from sftp_gateway.packets import NO_ATTRIBUTES, Kind
+from sftp_gateway.parsing import Request
+from sftp_gateway.tree import Tree, TreeView
+from tests.sftp_gateway.atomic_fs import AtomicFS
+from tests.sftp_gateway.raw_client import C, R, T, W
+from tests.sftp_gateway.serving import RecordedEvents, Serving
+
+
+@pytest.fixture
+def view(tmp_path: Path) -> Iterator[TreeView]:
+    tree = Tree(AtomicFS(), spool_directory=tmp_path)
+    yield tree.view()
+    tree.close()
+
+
+def test_a_file_that_is_opened_anew_while_its_handle_is_closed_does_not_stay_open(view: TreeView) -> None:
+    """The CLOSE of who wrote it and that of who reads it are carried out at the same time."""
+    opened: list[Content] = []
+
+    def reopen(path: str) -> Content:
+        reader.close()
+        opened.append(view.store.open_committed(path))
+        return opened[-1]
+
+    writer = view.open("/f", W | C | T, NO_ATTRIBUTES)
+    draft = view.store.looking.current("/f")
+    assert draft is not None
+    reader = ReadHandle("/f", draft, lambda: view.stat("/f"), lambda: view.quick_stat("/f"), "/f", reopen)
+    writer.close()
+    reader.settle()
+    assert [content._file.closed for content in opened] == [True]
+
+
+def test_a_close_is_ok_although_who_reads_the_file_cannot_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filesystem = AtomicFS()
+    serving = Serving(filesystem, tmp_path)
+    try:
+        client = serving.raw()
+        writer, reader = client.opened("/f", W | C | T), client.opened("/f", R)
+        assert client.wait(client.write(writer, 0, b"content")).ok
+
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Content, "__init__", refuse)
+            assert client.wait(client.close(writer)).ok
+        assert client.wait(client.read(reader, 0, 100)).data == b"content"
+        assert filesystem.readbytes("/f") == b"content"
+    finally:
+        serving.close()
+
+
+def test_renames_that_fail_pile_up_nothing(view: TreeView) -> None:
+    operations = Operations(view, RecordedEvents(), max_handles=10)
+    operations.answer(Request(Kind.OPEN, 1, path="/f", flags=W | C | T))
+    (handle,) = operations.handles.values()
+    before = _paths(handle)
+    for number in range(1000):
+        operations.claims(Request(Kind.RENAME, number, path="/f", target=f"/missing/{number}"))
+    assert before == ["/f"]
+    assert len(_paths(handle)) < 500
+    operations.abort_all()
+
+
+def _paths(handle: Any) -> list[str]:
+    return list(handle.paths)
