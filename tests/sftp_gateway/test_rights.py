@@ -138,6 +138,39 @@ def test_who_is_second_in_a_drop_box_is_told_and_may_not_remove_what_is_there(bo
     assert box.tree.store.filesystem.readbytes("/same") == b"x"
 
 
+def test_what_others_leave_where_a_drop_box_has_left_something_is_theirs(box: Serving) -> None:
+    """As where files are picked up, and all scanners call theirs the same."""
+    storage = box.tree.store.filesystem
+    client, other = leaving(box).raw(), leaving(box).raw()
+    client.put("/scan", b"first")
+    storage.remove("/scan")  # picked up
+    other.put("/scan", b"theirs")
+    client.put("/removed", b"first")
+    assert client.wait(client.remove("/removed")).ok
+    client.put("/renamed", b"first")
+    assert client.wait(client.rename("/renamed", "/mine")).ok
+    for path in ("/removed", "/renamed"):
+        storage.writebytes(path, b"theirs")
+    for path in ("/scan", "/removed", "/renamed"):
+        assert client.wait(client.stat(path)).code == Status.NO_SUCH_FILE
+        assert client.wait(client.open(path, W | C | T)).text == f"{path}: exists already"
+        assert client.wait(client.posix_rename("/mine", path)).code == Status.FAILURE
+        assert client.wait(client.remove(path)).code == Status.PERMISSION_DENIED
+        assert storage.readbytes(path) == b"theirs"
+    assert client.wait(client.stat("/mine")).attributes.size == 5
+    assert set(client.list("/")) == {".", "..", "d", "mine"}
+
+
+def test_a_drop_box_sets_no_time_of_what_it_hides(box: Serving) -> None:
+    client = leaving(box).raw()
+    before = box.tree.store.filesystem.getinfo("/theirs", ["details"]).modified
+    assert client.wait(client.setstat("/theirs", atime=1, mtime=1)).code == Status.NO_SUCH_FILE
+    assert box.tree.store.filesystem.getinfo("/theirs", ["details"]).modified == before
+    client.put("/mine", b"mine")
+    for path in ("/mine", "/d"):
+        assert client.wait(client.setstat(path, atime=1, mtime=1)).ok
+
+
 def test_an_upload_into_a_drop_box_that_was_cut_off_is_sent_again(box: Serving) -> None:
     session = leaving(box)
     client = session.raw()
