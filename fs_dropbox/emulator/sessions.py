@@ -179,7 +179,7 @@ class Append:
             else:
                 session.take_over(self._running)
                 session.size += self.size
-            session.closed = session.closed or close
+            session.closed = close
 
     def _check_current(self) -> None:
         session = self._session

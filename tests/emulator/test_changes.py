@@ -207,6 +207,18 @@ def test_what_cannot_be_restored(api: Api) -> None:
     assert restored("/a") == "path_write/conflict/folder"
 
 
+def test_a_revision_comes_back_where_its_file_was_or_is(api: Api) -> None:
+    first = api.put("/a", b"1")
+    api.put("/a", b"2", "overwrite")
+    api.ok(relocate(api, "move", "/a", "/b"))
+    where_it_was = api.ok(api.rpc("files/restore", {"path": "/a", "rev": first["rev"]}))
+    assert where_it_was["id"] != first["id"], "the file itself is elsewhere"
+    assert api.emulator.control.read("/b") == b"2"
+    where_it_is = api.ok(api.rpc("files/restore", {"path": "/b", "rev": first["rev"]}))
+    assert where_it_is["id"] == first["id"]
+    assert api.emulator.control.read("/b") == b"1"
+
+
 def test_revisions_go_with_time(api: Api) -> None:
     old = api.put("/a", b"old")
     new = api.put("/a", b"new", "overwrite")

@@ -6,12 +6,14 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
 from fs_dropbox.content_hash import ContentHash
+from fs_dropbox.emulator import Emulator
 
 from .conftest import Api, bare, error_of
 from .people import api_of
@@ -72,6 +74,9 @@ def test_offsets_must_match(api: Api) -> None:
 def test_closed_and_unknown_sessions(api: Api) -> None:
     session = start(api, b"abc", close=True)
     assert bare(error_of(append(api, session, 3, b"x"))) == "closed"
+    assert bare(error_of(finish(api, session, 3, "/a", b"x"))) == "lookup_failed/closed"
+    wrong = {".tag": "incorrect_offset", "correct_offset": 3}
+    assert error_of(finish(api, session, 0, "/a"))["lookup_failed"] == wrong
     assert bare(error_of(append(api, "unknown", 0, b"x"))) == "not_found"
     assert bare(error_of(finish(api, "unknown", 0, "/a"))) == "lookup_failed/not_found"
     api.ok(finish(api, session, 3, "/a"))
@@ -127,7 +132,8 @@ def test_content_hash_covers_the_bytes_of_one_call(api: Api) -> None:
     wrong = append(api, session, 3, b"def", content_hash=ContentHash(b"abcdef").hexdigest())
     assert bare(error_of(wrong)) == "content_hash_mismatch"
     api.ok(append(api, session, 3, b"def", content_hash=ContentHash(b"def").hexdigest()))
-    api.ok(finish(api, session, 6, "/a"))
+    stored = api.ok(finish(api, session, 6, "/a"))
+    assert stored["content_hash"] == ContentHash(b"abcdef").hexdigest()
 
 
 @pytest.mark.parametrize("kind", ["sequential", "concurrent"])
@@ -162,25 +168,60 @@ def test_sessions_belong_to_their_account(api: Api) -> None:
     api.ok(finish(api, session, 3, "/a"))
 
 
-def test_a_newer_append_takes_the_place_of_one_that_got_stuck(api: Api) -> None:
+class Stuck:
+    """An append whose body comes in two parts, the second when it is told to."""
+
+    def __init__(self, api: Api, session: str, first: bytes, rest: bytes) -> None:
+        self._begun, self._go_on = threading.Event(), threading.Event()
+        self._parts = first, rest
+        self._pool = ThreadPoolExecutor(1)
+        self._answer = self._pool.submit(lambda: append(api, session, 0, self._body()))
+        assert self._begun.wait(20)
+
+    def _body(self) -> Iterator[bytes]:
+        yield self._parts[0]
+        self._begun.set()
+        self._go_on.wait(20)
+        if self._parts[1]:
+            yield self._parts[1]
+
+    def go_on(self) -> requests.Response:
+        self._go_on.set()
+        self._pool.shutdown()
+        return self._answer.result()
+
+
+@pytest.mark.parametrize("rest", [b"", b"def"])
+def test_a_newer_append_takes_the_place_of_one_that_got_stuck(api: Api, rest: bytes) -> None:
     session = start(api)
-    begun, go_on = threading.Event(), threading.Event()
-
-    def slowly() -> Iterator[bytes]:
-        yield b"abc"
-        begun.set()
-        go_on.wait(20)
-        yield b"def"
-
-    with ThreadPoolExecutor(1) as pool:
-        stuck = pool.submit(lambda: append(api, session, 0, slowly()))
-        assert begun.wait(20)
-        api.ok(append(api, session, 0, b"abcdef"))
-        go_on.set()
-        late = {".tag": "incorrect_offset", "correct_offset": 6}
-        assert error_of(stuck.result(20)) == late
+    stuck = Stuck(api, session, b"abc", rest)
+    api.ok(append(api, session, 0, b"abcdef"))
+    assert error_of(stuck.go_on()) == {".tag": "incorrect_offset", "correct_offset": 6}
     api.ok(finish(api, session, 6, "/a"))
     assert api.emulator.control.read("/a") == b"abcdef"
+
+
+def test_what_comes_after_the_end_of_a_concurrent_session_is_refused(api: Api) -> None:
+    session = start(api, session_type="concurrent")
+    stuck = Stuck(api, session, bytes(BLOCK), b"")
+    api.ok(append(api, session, BLOCK, b"x", close=True))
+    assert bare(error_of(stuck.go_on())) == "closed"
+    assert bare(error_of(finish(api, session, BLOCK + 1, "/a"))) == "concurrent_session_missing_data"
+
+
+def test_a_concurrent_session_survives_a_restart(tmp_path: Path) -> None:
+    data = os.urandom(BLOCK + 5)
+    with Emulator(tmp_path) as first:
+        api = Api(first)
+        session = start(api, session_type="concurrent")
+        api.ok(append(api, session, 0, data[:BLOCK]))
+        api.http.close()
+    with Emulator(tmp_path) as second:
+        api = Api(second)
+        api.ok(append(api, session, BLOCK, data[BLOCK:], close=True))
+        assert api.ok(finish(api, session, len(data), "/a"))["content_hash"] == ContentHash(data).hexdigest()
+        assert second.control.read("/a") == data
+        api.http.close()
 
 
 def test_data_of_a_refused_finish_stays(api: Api) -> None:
@@ -233,6 +274,12 @@ def test_concurrent_rules(api: Api) -> None:
     api.ok(append(api, session, 0, bytes(BLOCK)))
     api.ok(append(api, session, BLOCK, b"", close=True))
     assert api.ok(finish(api, session, BLOCK, "/a"))["content_hash"].startswith("c7e946d101855255")
+    session = start(api, **arg)
+    api.ok(append(api, session, BLOCK, bytes(BLOCK)))
+    api.ok(append(api, session, 0, bytes(BLOCK), close=True))
+    wrong = finish(api, session, BLOCK, "/b")
+    assert error_of(wrong)["lookup_failed"] == {".tag": "incorrect_offset", "correct_offset": 2 * BLOCK}
+    assert api.ok(finish(api, session, 2 * BLOCK, "/b"))["size"] == 2 * BLOCK
 
 
 @pytest.mark.parametrize("kind", ["sequential", "concurrent"])

@@ -181,12 +181,14 @@ def test_who_changed_a_file_last_is_told(api: Api, bob: Api) -> None:
 def test_readers_cannot_write(api: Api, bob: Api) -> None:
     api.put("/Shared/a.txt", b"1")
     invited(api, bob, "viewer")
+    rev = api.put("/Shared/a.txt", b"2", "overwrite")["rev"]
     assert bob.ok(bob.rpc("files/get_metadata", {"path": "/Shared"}))["sharing_info"]["read_only"] is True
     refused = [
         (bob.upload("files/upload", {"path": "/Shared/b"}, b""), "path/no_write_permission"),
         (bob.upload("files/upload", {"path": "/Shared/a.txt", "mode": "overwrite"}, b"2"), "path/no_write_permission"),
         (bob.rpc("files/create_folder_v2", {"path": "/Shared/sub"}), "path/no_write_permission"),
         (bob.rpc("files/delete_v2", {"path": "/Shared/a.txt"}), "path_write/no_write_permission"),
+        (bob.rpc("files/restore", {"path": "/Shared/a.txt", "rev": rev}), "path_write/no_write_permission"),
         (
             bob.rpc("files/move_v2", {"from_path": "/Shared/a.txt", "to_path": "/a.txt"}),
             "from_write/no_write_permission",

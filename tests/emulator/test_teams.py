@@ -9,6 +9,7 @@ import pytest
 from dropbox import common, team
 
 from fs_dropbox.emulator import Emulator
+from fs_dropbox.emulator.accounts import BASIC_SCOPES
 
 from .conftest import Api, bare, error_of
 from .people import api_of, rooted, team_api, team_client, upload_to_api
@@ -201,7 +202,56 @@ def test_the_top_level_of_a_team_space_is_for_admins(emulator: Emulator, api: Ap
     assert bare(error_of(bob.upload("files/upload", {"path": "/new.txt"}, b""))) == "path/no_write_permission"
     assert ann.rpc("files/create_folder_v2", {"path": "/New"}).status_code == 200
     assert bare(error_of(ann.rpc("files/delete_v2", {"path": "/Ann"}))) == "path_write/team_folder"
+    moved = ann.rpc("files/move_v2", {"from_path": "/Ann", "to_path": "/New/Ann"})
+    assert bare(error_of(moved)) == "from_write/team_folder"
     assert bare(error_of(bob.rpc("files/get_metadata", {"path": "/Ann/x"}))) == "path/not_found"
+
+
+@pytest.fixture
+def deleter(emulator: Emulator, api: Api, space: str) -> Api:
+    """Ann with an app that may delete permanently."""
+    emulator.control.set_scopes([*BASIC_SCOPES, "files.permanent_delete"], grants=True)
+    return api_of(api)
+
+
+def test_what_is_deleted_permanently_leaves_nothing(deleter: Api) -> None:
+    revs = {path: deleter.put(path, b"x")["rev"] for path in ("/a/f", "/ab", "/gone/f")}
+    deleter.ok(deleter.rpc("files/delete_v2", {"path": "/gone"}))
+    for path in ("/a", "/gone"):
+        answer = deleter.rpc("files/permanently_delete", {"path": path})
+        assert (answer.status_code, answer.text) == (200, "null")
+        again = deleter.rpc("files/permanently_delete", {"path": path})
+        assert bare(error_of(again)) == "path_lookup/not_found"
+        for lost in (f"{path}/f", path, f"rev:{revs[f'{path}/f']}"):
+            answer = deleter.rpc("files/get_metadata", {"path": lost, "include_deleted": True})
+            assert bare(error_of(answer)) == "path/not_found"
+    deleter.ok(deleter.rpc("files/delete_v2", {"path": "/ab"}))
+    assert deleter.download("files/download", {"path": f"rev:{revs['/ab']}"}).content == b"x"
+
+
+def test_what_may_not_be_deleted_may_not_be_so_permanently(emulator: Emulator, api: Api, deleter: Api) -> None:
+    emulator.control.add_team_folder("Plans", access={BOB: "viewer"})
+    for client in (deleter, bob := api_of(api, BOB)):
+        client.headers = rooted("root", emulator.control.account()["root_info"]["root_namespace_id"])
+    for name in ("/Plans/there", "/Plans/gone"):
+        deleter.put(name, b"x")
+    deleter.ok(deleter.rpc("files/delete_v2", {"path": "/Plans/gone"}))
+
+    def refused(client: Api, path: str, **fields: str) -> str:
+        return bare(error_of(client.rpc("files/permanently_delete", {"path": path, **fields})))
+
+    assert refused(bob, "/Plans/there") == refused(bob, "/Plans/gone") == "path_write/no_write_permission"
+    assert refused(deleter, "/Plans/there", parent_rev="0123456789") == "path_write/conflict/file"
+    assert refused(deleter, "/Plans") == "path_write/team_folder"
+
+
+def test_what_goes_to_the_team_changes_no_owner(emulator: Emulator, api: Api, space: str) -> None:
+    emulator.control.add_team_folder("Plans")
+    root = emulator.control.account()["root_info"]["root_namespace_id"]
+    bob = api_of(api, BOB)
+    bob.put("/own.txt", b"o")
+    bob.headers = rooted("root", root)
+    assert bob.rpc("files/move_v2", {"from_path": "/Bob/own.txt", "to_path": "/Plans/own.txt"}).status_code == 200
 
 
 def test_a_team_may_let_everybody_write_at_the_top(emulator: Emulator, api: Api) -> None:

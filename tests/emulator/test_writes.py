@@ -201,6 +201,10 @@ def test_the_root_is_refused_with_the_texts_of_the_service(api: Api) -> None:
         response = api.rpc(route, arg)
         assert response.status_code == 400
         assert response.text.endswith("The root folder is unsupported.")
+    root = f"ns:{api.emulator.control.account()['root_info']['root_namespace_id']}"
+    assert bare(error_of(api.rpc("files/delete_v2", {"path": root}))) == "path_lookup/not_found"
+    move = api.rpc("files/move_v2", {"from_path": root, "to_path": "/x"})
+    assert bare(error_of(move)) == "from_lookup/not_found"
     api.emulator.options.root_refusal = "malformed_path"
     assert bare(error_of(api.rpc("files/delete_v2", {"path": "/"}))) == "path_lookup/malformed_path"
 
