@@ -39,6 +39,7 @@ _TABLE: tuple[tuple[type[Exception], Status, str | None], ...] = (
     (errors.InvalidCharsInPath, Status.FAILURE, "the name holds characters that are not allowed"),
     (errors.IllegalBackReference, Status.PERMISSION_DENIED, "the path leads out of the root"),
     (errors.InvalidPath, Status.FAILURE, "the name is not allowed"),
+    (errors.PathError, Status.FAILURE, "the name is too long, or not allowed"),
     (errors.ResourceLocked, Status.PERMISSION_DENIED, "locked by someone else"),
     (errors.OperationTimeout, Status.FAILURE, "the storage did not answer in time"),
     (errors.RemoteConnectionError, Status.FAILURE, "the storage cannot be reached"),
@@ -67,9 +68,15 @@ def _status_and_reason(error: BaseException) -> tuple[Status, str]:
     for kind, code, text in _TABLE:
         if isinstance(error, kind):
             reason = getattr(error, "reason", None)
-            return code, str(reason or text or error)
+            return code, str(reason or text or _own_words(error))
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Status.FAILURE, "the disk of the gateway is full"
     if isinstance(error, (TimeoutError, OSError)):
         return Status.FAILURE, f"the gateway failed ({type(error).__name__})"
     return Status.FAILURE, f"internal error ({type(error).__name__})"
+
+
+def _own_words(error: Exception) -> str:
+    """Return what an error says of itself; of the system's errors without the paths, which are the storage's own."""
+    cause = getattr(error, "exc", None)
+    return f"the storage failed: {cause.strerror}" if isinstance(cause, OSError) else str(error)

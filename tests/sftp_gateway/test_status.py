@@ -43,6 +43,8 @@ def test_every_filesystem_error_has_a_status() -> None:
         (errors.PermissionDenied(), Status.PERMISSION_DENIED, "permission denied"),
         (errors.ResourceLocked("/a"), Status.PERMISSION_DENIED, "locked"),
         (errors.InsufficientStorage("/a"), Status.FAILURE, "quota exceeded"),
+        (errors.PathError("/home/ann/a"), Status.FAILURE, "too long"),
+        (errors.OperationFailed("/home/ann/a", exc=OSError(errno.ELOOP, "loop", "/home/ann/a")), Status.FAILURE, "loop"),
         (RefusedError("told so", Status.PERMISSION_DENIED), Status.PERMISSION_DENIED, "told so"),
         (EndOfDataError(), Status.EOF, "end of file"),
         (OSError(errno.ENOSPC, "full"), Status.FAILURE, "disk of the gateway is full"),
@@ -52,6 +54,7 @@ def test_what_a_client_is_told(error: Exception, code: Status, text: str) -> Non
     found = status_of(error, "/a")
     assert found[0] is code
     assert text in found[1]
+    assert "/home" not in found[1]  # paths are the client's, not the storage's
 
 
 def test_the_reason_of_the_filesystem_goes_before_ours() -> None:
