@@ -44,7 +44,11 @@ def test_every_filesystem_error_has_a_status() -> None:
         (errors.ResourceLocked("/a"), Status.PERMISSION_DENIED, "locked"),
         (errors.InsufficientStorage("/a"), Status.FAILURE, "quota exceeded"),
         (errors.PathError("/home/ann/a"), Status.FAILURE, "too long"),
-        (errors.OperationFailed("/home/ann/a", exc=OSError(errno.ELOOP, "loop", "/home/ann/a")), Status.FAILURE, "loop"),
+        (
+            errors.OperationFailed("/home/ann/a", exc=OSError(errno.ELOOP, "loop", "/home/ann/a")),
+            Status.FAILURE,
+            "loop",
+        ),
         (RefusedError("told so", Status.PERMISSION_DENIED), Status.PERMISSION_DENIED, "told so"),
         (EndOfDataError(), Status.EOF, "end of file"),
         (OSError(errno.ENOSPC, "full"), Status.FAILURE, "disk of the gateway is full"),
