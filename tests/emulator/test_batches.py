@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from .conftest import Api, bare
+
+TAG = "too_many_write_operations"
 
 
 def run(api: Api, route: str, arg: Any, check: str) -> list[dict[str, Any]]:
@@ -38,6 +42,43 @@ def test_move_and_copy_batches_nest_their_success(api: Api) -> None:
     assert bare(entries[1]["failure"]) == "relocation_error/from_lookup/not_found"
     entries = run(api, "files/move_batch_v2", arg, "files/move_batch/check_v2")
     assert bare(entries[0]["failure"]) == "relocation_error/to/conflict/file"
+
+
+def test_delete_batch_with_parent_revs(api: Api) -> None:
+    rev = api.put("/a", b"x")["rev"]
+    entries = [{"path": "/a", "parent_rev": "0123456789"}, {"path": "/a", "parent_rev": rev}]
+    stale, right = run(api, "files/delete_batch", {"entries": entries}, "files/delete_batch/check")
+    assert bare(stale["failure"]) == "path_write/conflict/file"
+    assert right[".tag"] == "success"
+
+
+@pytest.mark.parametrize("how", ["declared", "by others"])
+def test_contention_is_told_entry_by_entry(api: Api, how: str) -> None:
+    api.put("/a", b"x")
+    moves = {"entries": [{"from_path": "/a", "to_path": "/b"}]}
+    session = api.ok(api.upload("files/upload_session/start", {"close": True}, b"x"))["session_id"]
+    commit = {"cursor": {"session_id": session, "offset": 1}, "commit": {"path": "/c"}}
+    calls = [
+        ("files/delete_batch", {"entries": [{"path": "/a"}]}, ["files/delete_batch/check"], TAG),
+        ("files/move_batch_v2", moves, ["files/move_batch/check_v2"], TAG),
+        ("files/create_folder_batch", {"paths": ["/d"]}, ["files/create_folder_batch/check"], f"path/{TAG}"),
+        ("files/upload_session/finish_batch_v2", {"entries": [commit]}, [], TAG),
+    ]
+    control, limits = api.emulator.control, api.emulator.service.limits
+    root = control.account()["root_info"]["root_namespace_id"]
+    for route, arg, check, told in calls:
+        if how == "declared":
+            control.fault(route, TAG)
+            answer = api.ok(api.rpc(route, arg))
+        else:
+            control.latency(commit_seconds=0.001, patience_seconds=0.0)
+            with limits.commit(root):
+                answer = api.ok(api.rpc(route, arg))
+            control.latency(commit_seconds=0.0)
+        if answer.get(".tag") == "async_job_id":
+            answer = api.ok(api.rpc(check[0], {"async_job_id": answer["async_job_id"]}))
+        assert [bare(entry["failure"]) for entry in answer["entries"]] == [told], route
+    assert control.tree() == {"/a": 1}
 
 
 def test_create_folder_batch_makes_a_path_once_and_answers_every_place(api: Api) -> None:

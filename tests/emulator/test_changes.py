@@ -167,6 +167,8 @@ def test_revisions_by_path_and_by_id(api: Api) -> None:
     api.put("/b", b"2", "overwrite")
     assert len(revisions(api, "/b")["entries"]) == 2
     assert len(revisions(api, first["id"], mode="id")["entries"]) == 3
+    by_id = {"path": first["id"], "mode": "id", "before_rev": first["rev"]}
+    assert api.rpc("files/list_revisions", by_id).status_code == 400
     gone = revisions(api, "/a")
     assert gone["is_deleted"] is True
     assert [e["rev"] for e in gone["entries"]] == [first["rev"]]

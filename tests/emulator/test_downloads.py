@@ -67,6 +67,8 @@ def test_old_revisions_by_rev(api: Api) -> None:
     api.rpc("files/delete_v2", {"path": "/a"})
     response = api.download("files/download", {"path": f"rev:{old['rev']}"})
     assert response.content == b"old"
+    by_field = api.download("files/download", {"path": "/a", "rev": old["rev"]})
+    assert by_field.content == b"old"
     api.emulator.options.history_seconds = -1
     gone = api.download("files/download", {"path": f"rev:{old['rev']}"})
     assert bare(error_of(gone)) == "path/not_found"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -212,6 +213,15 @@ def test_longpoll_wakes_with_a_change_of_its_folder(api: Api) -> None:
     thread.join(20)  # it would end by itself after 30
     assert not thread.is_alive()
     assert api.ok(answers[0]) == {"changes": True}
+
+
+def test_longpoll_hears_of_a_reset(api: Api) -> None:
+    cursor = latest(api)
+    with ThreadPoolExecutor(1) as pool:
+        polled = pool.submit(api.rpc, "files/list_folder/longpoll", {"cursor": cursor, "timeout": 30})
+        eventually(lambda: api.emulator.control.under_way("files/list_folder/longpoll"))
+        api.emulator.control.reset_cursors()
+        assert bare(error_of(polled.result(20))) == "reset"
 
 
 def test_longpoll_takes_no_authorization(api: Api) -> None:

@@ -325,6 +325,42 @@ def test_append_batch_errors_concern_the_whole_call(api: Api) -> None:
     assert [e[".tag"] for e in done] == ["success", "success"]
 
 
+def test_limits_of_append_batch(api: Api) -> None:
+    ids = api.ok(api.rpc("files/upload_session/start_batch", {"num_sessions": 2}))["session_ids"]
+    entries = [{"cursor": {"session_id": session, "offset": 0}, "length": 6} for session in ids]
+    api.emulator.options.max_request_bytes = 11
+    large = api.upload("files/upload_session/append_batch", {"entries": entries}, bytes(12))
+    assert bare(error_of(large)) == "payload_too_large"
+    many = api.upload("files/upload_session/append_batch", {"entries": entries[:1] * 501}, b"")
+    assert many.status_code == 400
+    chunked = api.upload("files/upload_session/append_batch", {"entries": entries[:1]}, iter([b"abc", b"defg"]))
+    assert bare(error_of(chunked)) == "length_mismatch"
+    short = api.upload("files/upload_session/append_batch", {"entries": entries[:1]}, iter([b"abc"]))
+    assert bare(error_of(short)) == "length_mismatch"
+
+
+def test_finish_batch_checks_each_session(api: Api) -> None:
+    good, holes = start(api, b"abc", close=True), start(api, session_type="concurrent")
+    api.ok(append(api, holes, BLOCK, b"x", close=True))
+    places = [(good, 2), (holes, BLOCK + 1), (good, 3), (good, 3)]
+
+    def finished() -> list[Any]:
+        entries = [
+            {"cursor": {"session_id": session, "offset": offset}, "commit": {"path": f"/{number}"}}
+            for number, (session, offset) in enumerate(places)
+        ]
+        return list(api.ok(api.rpc("files/upload_session/finish_batch_v2", {"entries": entries}))["entries"])
+
+    first = finished()
+    wrong = {".tag": "incorrect_offset", "correct_offset": 3}
+    assert first[0]["failure"] == {".tag": "lookup_failed", "lookup_failed": wrong}
+    assert bare(first[1]["failure"]) == "concurrent_session_missing_data"
+    assert (first[2][".tag"], first[2]["name"]) == ("success", "2")
+    assert bare(first[3]["failure"]) == "lookup_failed/not_found"
+    api.emulator.options.second_finish = "repeat"
+    assert finished()[3] == first[2]
+
+
 def test_finish_batch_as_a_job(api: Api) -> None:
     api.emulator.options.job_polls = 1
     session = start(api, b"abc", close=True)

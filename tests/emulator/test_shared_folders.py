@@ -30,6 +30,10 @@ def share(api: Api, path: str) -> dict[str, Any]:
     return dict(answer)
 
 
+def job_of(answer: dict[str, Any]) -> dict[str, str]:
+    return {"async_job_id": answer["async_job_id"]}
+
+
 def add(api: Api, folder: str, email: str, level: str = "editor") -> None:
     member = {"member": {".tag": "email", "email": email}, "access_level": level}
     answer = api.rpc("sharing/add_folder_member", {"shared_folder_id": folder, "members": [member]})
@@ -153,6 +157,14 @@ def test_a_move_to_another_owner_must_be_allowed(api: Api, bob: Api) -> None:
     assert bare(error_of(bob.rpc("files/move_v2", given))) == "insufficient_quota"
     api.emulator.control.set_quota(10)
     assert bob.rpc("files/copy_v2", {**move, "to_path": "/Shared/copy"}).status_code == 200
+    batch = {"entries": [move], "autorename": False}
+    job = bob.ok(bob.rpc("files/move_batch_v2", batch))
+    done = bob.ok(bob.rpc("files/move_batch/check_v2", job_of(job)))["entries"]
+    assert bare(done[0]["failure"]) == "relocation_error/cant_transfer_ownership"
+    job = bob.ok(bob.rpc("files/move_batch_v2", {**batch, "allow_ownership_transfer": True}))
+    assert bob.ok(bob.rpc("files/move_batch/check_v2", job_of(job)))["entries"][0][".tag"] == "success"
+    bob.put("/mine", b"2")
+    given["to_path"] = "/Shared/mine too"
     assert bob.rpc("files/move_v2", given).status_code == 200
 
 
