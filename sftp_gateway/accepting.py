@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import select
 import selectors
@@ -79,7 +80,7 @@ class Acceptor:
                 except (BlockingIOError, ConnectionError):
                     continue
                 except OSError as error:  # out of file descriptors, mostly: serve those who are here, try again
-                    _logger.error("a connection cannot be accepted: %s", error.strerror or error)
+                    _logger.error("a connection cannot be accepted: %s%s", error.strerror or error, _advice(error))
                     self._stopping.wait(1.0)
                     continue
                 if self._door is not None and self._door.is_proxy(peer[0]):
@@ -111,6 +112,12 @@ class Acceptor:
         except Exception:
             _logger.exception("a connection could not be served")
             sock.close()
+
+
+def _advice(error: OSError) -> str:
+    if error.errno not in (errno.EMFILE, errno.ENFILE):
+        return ""
+    return "; raise the limit of open files (ulimit -n, LimitNOFILE of a systemd unit), or lower max_connections"
 
 
 def _dismiss(sock: socket.socket, reason: str) -> None:

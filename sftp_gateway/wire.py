@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import logging
 import struct
 import threading
 import time
@@ -61,7 +62,12 @@ class GatewayTransport(paramiko.Transport):
 
     def run(self) -> None:
         """Serve the connection; paramiko's thread starts here."""
-        self.packetizer.open_wake_up()
+        try:
+            self.packetizer.open_wake_up()
+        except OSError as error:  # out of file descriptors
+            self._log(logging.ERROR, error.strerror or str(error))
+            self.close()
+            return
         try:
             super().run()
         finally:

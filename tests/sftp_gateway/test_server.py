@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import sqlite3
 import struct
@@ -10,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import paramiko
 import pytest
@@ -209,6 +211,28 @@ def test_sessions_of_one_user(start_gateway: StartGateway, connect: Connect, log
     log_lines("logout", 1)
     third = connect(gateway, "ann", PASSWORD)
     assert third.open_session(timeout=30)
+
+
+def test_connections_beyond_the_file_descriptors_are_let_go(
+    start_gateway: StartGateway,
+    connect: Connect,
+    log_lines: LogLines,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gateway = start_gateway()
+    before = connect(gateway, "ann", PASSWORD)
+    none_left = OSError(errno.EMFILE, "Too many open files")
+    with monkeypatch.context() as patched:
+        patched.setattr("sftp_gateway.packetizer.os.pipe2", Mock(side_effect=none_left))
+        assert first_line(gateway) == b""
+        assert log_lines("no_login", 1)[0]["reason"] == "Too many open files"
+    with monkeypatch.context() as patched:
+        patched.setattr(socket.socket, "accept", Mock(side_effect=none_left))
+        with socket.create_connection(gateway.address, timeout=20):
+            eventually(lambda: "Too many open files; raise the limit of open files" in caplog.text)
+    assert sftp(before).listdir("/") == []
+    assert connect(gateway, "ann", PASSWORD).is_authenticated()
 
 
 def test_the_login_deadline(start_gateway: StartGateway, connect: Connect) -> None:
