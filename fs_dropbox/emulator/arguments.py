@@ -178,7 +178,7 @@ def as_union(value: Any, prefix: str, tags: tuple[str, ...] = ()) -> Arguments:
 
 def format_time(seconds: float) -> str:
     """Return a time in the API's form: UTC, whole seconds."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(int(seconds), UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
 def _kind(value: Any) -> str:

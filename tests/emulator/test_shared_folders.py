@@ -393,8 +393,14 @@ def test_an_unmounted_folder_is_listed_by_its_namespace(api: Api, bob: Api) -> N
     page = bob.ok(bob.rpc("files/list_folder", {"path": f"ns:{folder}", "recursive": True}))
     assert [entry["name"] for entry in page["entries"]] == ["sub", "a"]
     api.put("/Shared/b", b"1")
-    news, _ = bob.news(page["cursor"])
+    news, cursor = bob.news(page["cursor"])
     assert [entry["name"] for entry in news] == ["b"]
+    member = {"shared_folder_id": folder, "member": {".tag": "email", "email": BOB}, "leave_a_copy": False}
+    api.ok(api.rpc("sharing/remove_folder_member", member))
+    api.put("/Shared/secret", b"1")
+    assert bob.ok(bob.rpc("files/list_folder/longpoll", {"cursor": cursor})) == {"changes": True}
+    gone = bob.rpc("files/list_folder/continue", {"cursor": cursor})
+    assert bare(error_of(gone)) == "path/not_found"
 
 
 def test_batches_tell_readers_entry_by_entry(api: Api, bob: Api) -> None:

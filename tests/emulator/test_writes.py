@@ -28,6 +28,11 @@ def test_upload_answers_the_metadata_without_tag(api: Api) -> None:
     assert metadata["id"].startswith("id:")
 
 
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+def test_odd_times_come_back_as_they_were(api: Api, moment: str) -> None:
+    assert api.put("/a", b"x", client_modified=moment)["client_modified"] == moment
+
+
 def test_names_keep_their_case_and_fold_for_lookup(api: Api) -> None:
     first = api.put("/Dir/FILE.txt", b"1")
     again = api.put("/dIR/file.TXT", b"2", "overwrite")

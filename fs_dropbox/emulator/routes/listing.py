@@ -123,4 +123,7 @@ def _view_of(context: Context, cursor: Cursor) -> View:
     root = service.state.namespaces.get(cursor.root)
     if root is None:
         raise PathLookupError("not_found")
-    return service.view(account, root, everything=cursor.everything)
+    view = service.view(account, root, everything=cursor.everything)
+    if not view.can_see(root):  # no longer
+        raise PathLookupError("not_found")
+    return view
