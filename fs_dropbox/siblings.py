@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ RUN_FILES: Final = 64
 TOTAL_BYTES: Final = 32 * 2**20  # the most of all folders together
 RUNS: Final = 64  # folders that are read in order at the same time
 STEP_FILES: Final = 4  # several threads that share a folder open its files a little out of order
-LATE_FILES: Final = 64  # what was passed over by more than so many is not opened any more
+LATE_FILES: Final = 128  # what was passed over by more than so many is not opened any more
 IDLE_SECONDS: Final = 60.0
 LEFT_SECONDS: Final = 5.0  # a folder whose reader has paused for so long gives its bytes up to others
 LOOK_SECONDS: Final = 10.0  # between two looks for an order: in a large folder they take milliseconds
@@ -44,11 +44,15 @@ class _Order:
         here, before = self.position(entry), self.position(last)
         return None if here is None or before is None else here - before
 
+    def is_near(self, last: FileEntry, entry: FileEntry) -> bool:
+        """Tell whether a file may still be opened by whoever is at another one."""
+        step = self.step(last, entry)
+        return step is not None and -LATE_FILES <= step <= RUN_FILES
+
 
 class _Held(NamedTuple):
     content: Future[bytes]
-    size: int
-    position: int  # in the order
+    entry: FileEntry
 
 
 @dataclass(slots=True)
@@ -63,6 +67,8 @@ class _Run:
     length: int = 0  # files opened in order so far
     ahead: int = 0  # position of the first file that is not fetched yet
     held: dict[str, _Held] = field(default_factory=dict)  # by rev: content that waits
+    # the last revs that were opened: whoever did so fetches what was not fetched ahead by then
+    opened: deque[str] = field(default_factory=lambda: deque(maxlen=LATE_FILES))
 
 
 class Siblings:
@@ -109,7 +115,7 @@ class Siblings:
             held = run.held.pop(entry.rev, None) if run is not None else None
             if held is None:
                 return None
-            self._held_bytes -= held.size
+            self._held_bytes -= held.entry.size
         content = held.content
         if content.cancel():  # it has not even begun
             return None
@@ -132,22 +138,22 @@ class Siblings:
                 self._drop_locked(next(iter(self._runs)))
         self._runs.move_to_end(folder)
         run.used = now
+        run.opened.append(entry.rev)
         return run
 
     def _go_on_locked(self, run: _Run, entry: FileEntry) -> bool:
-        """Go on with a run's order where a file is near, or was fetched ahead; otherwise end that order.
+        """Go on with a run's order where a file is near, is late, or was fetched ahead; otherwise end that order.
 
-        Threads that share a folder can be far apart: to forget for one of them what was fetched for the others would
-        have it fetched twice.
+        Threads that share a folder can be far apart. What was fetched for them is kept, or they would fetch it again,
+        until it shows that nobody is near any more.
         """
         step = run.order.step(run.last, entry) if run.order is not None else None
-        if run.order is None or step is None or (abs(step) > STEP_FILES and entry.rev not in run.held):
+        if run.order is None or step is None or (not -LATE_FILES <= step <= STEP_FILES and entry.rev not in run.held):
             run.last, run.order = entry, None
-            self._forget_held_locked(run)
             return False
         if step > 0:
             run.last = entry
-        run.length += 1
+            run.length += 1
         self._fetch_ahead_locked(run, run.order)
         return True
 
@@ -155,16 +161,16 @@ class Siblings:
         here = order.position(run.last)
         if here is None:
             return
-        self._forget_held_locked(run, until=here - LATE_FILES)
+        self._forget_held_locked(run, but=order)
         run.ahead = max(run.ahead, here + 1)
         end = min(len(order.files), here + 1 + min(RUN_FILES, 2 * run.length))
-        held = sum(each.size for each in run.held.values())
+        held = sum(each.entry.size for each in run.held.values())
         while run.ahead < end:
             entry = order.files[run.ahead]
             if held + entry.size > RUN_BYTES or not self._has_room_locked(entry.size, run):
                 break
-            if entry.rev not in run.held:
-                run.held[entry.rev] = _Held(self._start(entry), entry.size, run.ahead)
+            if entry.rev not in run.held and entry.rev not in run.opened:
+                run.held[entry.rev] = _Held(self._start(entry), entry)
                 held += entry.size
                 self._held_bytes += entry.size
             run.ahead += 1
@@ -189,12 +195,12 @@ class Siblings:
     def _drop_locked(self, folder: str) -> None:
         self._forget_held_locked(self._runs.pop(folder))
 
-    def _forget_held_locked(self, run: _Run, *, until: int | None = None) -> None:
-        """Forget what was fetched ahead, all of it or what comes before a position."""
+    def _forget_held_locked(self, run: _Run, *, but: _Order | None = None) -> None:
+        """Forget what was fetched ahead, but for what is near in an order."""
         for rev, held in list(run.held.items()):
-            if until is None or held.position < until:
+            if but is None or not but.is_near(run.last, held.entry):
                 held.content.cancel()
-                self._held_bytes -= held.size
+                self._held_bytes -= held.entry.size
                 del run.held[rev]
 
 

@@ -115,6 +115,26 @@ def test_threads_that_are_far_apart_have_nothing_fetched_twice() -> None:
     assert len(folder.fetched) == len(set(folder.fetched))
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_threads_that_begin_together_have_nothing_fetched_twice(seed: int) -> None:
+    """Forty of them take files in order, and each comes a little later than others to open the one that it has."""
+    chance, entries = random.Random(seed), files(400)
+    folder = Folder(entries)
+    late = {entry: number + chance.uniform(0, 30) for number, entry in enumerate(entries)}
+    left = sorted(entries, key=lambda entry: late[entry])
+    being_read: list[FileEntry] = []
+    fetched_by_readers = 0
+    while left or being_read:
+        while left and len(being_read) < 40:
+            being_read.append(left.pop(0))
+            folder.siblings.opened(being_read[-1], folder.path, lambda: entries)
+        if chance.random() < 0.3:
+            folder.work()
+        entry = being_read.pop(chance.randrange(min(8, len(being_read))))
+        fetched_by_readers += folder.siblings.take(entry, folder.path) is None
+    assert len(folder.fetched) + fetched_by_readers == 400
+
+
 def test_what_was_passed_over_makes_room() -> None:
     entries = files(600)
     folder = Folder(entries)
@@ -134,7 +154,7 @@ def test_what_is_wasted_is_bounded() -> None:
         assert isinstance(entry, FileEntry)
         large.read(entry)
     assert len(large.fetched) <= 20 + RUN_BYTES // 900_000
-    held = sum(each.size for run in large.siblings._runs.values() for each in run.held.values())
+    held = sum(each.entry.size for run in large.siblings._runs.values() for each in run.held.values())
     assert 0 < held <= RUN_BYTES
 
 
@@ -162,7 +182,7 @@ def test_all_folders_together_are_bounded_and_those_that_were_left_make_room() -
         return len(folder.siblings._runs[f"/{path}"].held)
 
     held = [read(path) for path in range(10)]
-    total = sum(each.size for run in folder.siblings._runs.values() for each in run.held.values())
+    total = sum(each.entry.size for run in folder.siblings._runs.values() for each in run.held.values())
     assert 0.8 * TOTAL_BYTES < total <= TOTAL_BYTES
     assert held[0] > 0
     assert held[-1] == 0
