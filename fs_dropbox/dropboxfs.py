@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import IO, Any, BinaryIO, Final
 
@@ -89,6 +90,7 @@ class DropboxFS(Beyond):
     ) -> None:
         super().__init__()
         self._lock = NoLock()  # type: ignore[assignment]
+        self._process = os.getpid()
         with opening():
             self._parts = parts = assemble(
                 Credentials(
@@ -125,13 +127,15 @@ class DropboxFS(Beyond):
         return f"<dropbox {self._parts.account.email}>"
 
     def close(self) -> None:
-        """Discard open writes, end every thread and close every connection. Idempotent."""
+        """Discard open writes, end every thread and close every connection. Idempotent.
+
+        In a process that was forked since, all of that is the parent's and goes on.
+        """
         if self.isclosed():
             return
         super().close()
-        if not hasattr(self, "_parts"):  # the constructor has failed
-            return
-        self._parts.close()
+        if hasattr(self, "_parts") and os.getpid() == self._process:  # without, the constructor has failed
+            self._parts.close()
 
     # Looking
 

@@ -69,6 +69,7 @@ class Uploader:
         self.committing = Allowance(COMMITTED_BYTES)
         self.small_files = GroupCommit(client)
         self._executor = ThreadPoolExecutor(appends, thread_name_prefix="fs-dropbox-append")
+        self._closed = False
 
     def open(self, commit: Commit, resumed: Checkpoint | None = None) -> Upload:
         """Begin an upload; nothing is sent before there is more than one block, or a commit.
@@ -132,11 +133,20 @@ class Uploader:
     def _run(self, task: Callable[[], T]) -> Future[T]:
         try:
             return self._executor.submit(task)
-        except RuntimeError as error:  # it has been closed
-            raise TransportError("closed", was_sent=False) from error
+        except RuntimeError as error:
+            if self._closed:
+                raise TransportError("closed", was_sent=False) from error
+        # The main thread has ended, and Python starts no more: a thread that still writes does it alone.
+        done: Future[T] = Future()
+        try:
+            done.set_result(task())
+        except Exception as error:  # noqa: BLE001 - told by the future, as those of the executor
+            done.set_exception(error)
+        return done
 
     def close(self) -> None:
         """End the threads; requests under way end when the client is closed. Idempotent."""
+        self._closed = True
         self._executor.shutdown(wait=True, cancel_futures=True)
 
 

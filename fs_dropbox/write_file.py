@@ -140,6 +140,8 @@ class WriteFile(DropboxFile):
         Closing afterwards does nothing, or raises `error`: for whoever does not know that the file was aborted.
         """
         with self._lock:
+            if error is None:  # whoever has the file discards it, and need not be told
+                self._error = None
             if not self._ended:
                 self._ended = True
                 self._error = error

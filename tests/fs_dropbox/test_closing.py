@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -174,3 +177,40 @@ def test_close_while_connecting(
             eventually(lambda: len(dials) >= 2)
             close_in_time(account, working)
     emulator.control.write("/wake", b"")
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # that is what this is about
+def test_a_forked_process_that_closes_it_breaks_nothing_off(account: DropboxFS, emulator: Emulator) -> None:
+    """As the garbage collector does in each process that a program forks: PyFilesystem closes what is forgotten."""
+    struck, uploads = emulator.control.faults_struck, emulator.control.calls()["files/upload"]
+    emulator.control.fault("files/upload", "stall", at="answer")
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(committing, account, emulator)
+        eventually(lambda: emulator.control.faults_struck > struck)
+        forked = multiprocessing.get_context("fork").Process(target=account.close)
+        forked.start()
+        forked.join(CLOSE_SECONDS)
+        forked.kill()  # if it hangs: on a lock of a thread that only the parent has
+        forked.join()
+        assert forked.exitcode == 0
+        emulator.control.release()
+        working.result(DEADLINE_SECONDS)
+    assert emulator.control.read("/new") == b"small"
+    assert emulator.control.calls()["files/upload"] == uploads + 1
+    assert account.readbytes("new") == b"small"
+
+
+def test_a_thread_that_outlives_the_main_thread_still_writes_and_reads_large_files(emulator: Emulator) -> None:
+    """Python lets no executor start threads then."""
+    program = f"""
+import fs, threading
+account = fs.open_fs({emulator.plain_fs_url!r})
+def work():
+    threading.main_thread().join()
+    account.writebytes("late", bytes(20_000_000))
+    print(len(account.readbytes("late")))
+threading.Thread(target=work).start()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("20000000\n", "")
+    assert emulator.control.metadata("/late")["size"] == 20_000_000

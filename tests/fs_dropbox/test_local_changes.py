@@ -139,6 +139,38 @@ def test_forgetting_a_failed_file_is_silent(account: DropboxFS, monkeypatch: pyt
     assert unraisable == []
 
 
+def test_forgetting_files_of_a_closed_filesystem_is_silent(
+    emulator: Emulator, open_dropbox: Callable[..., DropboxFS], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at the end of a program that closes nothing: in whatever order the interpreter gets rid of them."""
+    account = open_dropbox()
+    binary, text = account.openbin("a", "w"), account.open("b", "w")
+    binary.write(b"half")
+    text.write("half")
+    account.close()
+    unraisable: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", unraisable.append)
+    del binary, text
+    gc.collect()
+    assert unraisable == []
+    assert emulator.control.tree() == {}
+
+
+def test_what_went_wrong_in_a_with_block_is_told_though_the_filesystem_was_closed_in_it(
+    open_dropbox: Callable[..., DropboxFS],
+) -> None:
+    account = open_dropbox()
+
+    def work() -> None:
+        with account.openbin("a", "w") as file:
+            file.write(b"half")
+            account.close()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        work()
+
+
 def test_a_file_open_when_the_filesystem_is_closed_is_discarded(
     emulator: Emulator, open_dropbox: Callable[..., DropboxFS]
 ) -> None:
