@@ -7,6 +7,7 @@ import logging
 import select
 import selectors
 import socket
+import sqlite3
 import threading
 from collections.abc import Callable, Iterable
 
@@ -109,6 +110,10 @@ class Acceptor:
             log_event("refused", level=logging.DEBUG, reason=refusal, **{"from": address})
             self._refused(address, refusal)
             _dismiss(sock, refusal)
+        except sqlite3.OperationalError as error:
+            reason = f"connections cannot be counted in the state folder: {error}"
+            log_event("refused", level=logging.ERROR, reason=reason, **{"from": address})
+            _dismiss(sock, "the server is out of order, try again later")
         except Exception:
             _logger.exception("a connection could not be served")
             sock.close()

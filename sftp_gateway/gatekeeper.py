@@ -86,6 +86,7 @@ class Gatekeeper:
         self._register = register or Register()
         self._lock = threading.Lock()
         # guarded by _lock
+        self._owed: list[tuple[str, tuple[object, ...]]] = []
         self._table = sqlite3.connect(
             self._register.file or ":memory:", timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
@@ -134,12 +135,13 @@ class Gatekeeper:
     def disconnect(self, address: str, *, signed_in: bool = False) -> None:
         """Stop counting a connection that `connect` counted, and tell whether `sign_in` let it in."""
         mine = (self._register.process, _place(address))
-        with self._change() as table:
-            table.execute(
+        self._settle(
+            (
                 "UPDATE connections SET number = number - 1, strangers = strangers - ? WHERE process = ? AND place = ?",
                 (not signed_in, *mine),
-            )
-            table.execute("DELETE FROM connections WHERE process = ? AND place = ? AND number <= 0", mine)
+            ),
+            ("DELETE FROM connections WHERE process = ? AND place = ? AND number <= 0", mine),
+        )
 
     def sign_in(self, user: str, address: str, *, maximum: int = 0) -> bool:
         """Count a session of this user, up to `maximum` where it is not 0; forgive what failed from its address."""
@@ -164,9 +166,10 @@ class Gatekeeper:
     def sign_out(self, user: str) -> None:
         """Stop counting a session that `sign_in` counted."""
         mine = (self._register.process, self._hidden(user))
-        with self._change() as table:
-            table.execute("UPDATE sessions SET number = number - 1 WHERE process = ? AND user = ?", mine)
-            table.execute("DELETE FROM sessions WHERE process = ? AND user = ? AND number <= 0", mine)
+        self._settle(
+            ("UPDATE sessions SET number = number - 1 WHERE process = ? AND user = ?", mine),
+            ("DELETE FROM sessions WHERE process = ? AND user = ? AND number <= 0", mine),
+        )
 
     def fail(self, address: str, attempt: bytes) -> bool:
         """Note a failed login, told apart by a digest of what was tried; return True when that bans the address."""
@@ -247,14 +250,24 @@ class Gatekeeper:
         """A name as it may be on disk: an app's secret can be part of it."""
         return hmac.digest(self._register.pepper, user.encode("utf-8", "surrogatepass"), hashlib.sha256).hex()
 
+    def _settle(self, *statements: tuple[str, tuple[object, ...]]) -> None:
+        """Count less; where that cannot be written, because the disk is full, together with the next change."""
+        with self._lock:
+            self._owed += statements
+        with contextlib.suppress(sqlite3.OperationalError), self._change():
+            pass
+
     @contextlib.contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
         """Look and change in one step, whatever the other processes do; what fails has changed nothing."""
         with self._lock:
             self._table.execute("BEGIN IMMEDIATE")
             try:
+                for statement, values in self._owed:
+                    self._table.execute(statement, values)
                 yield self._table
                 self._table.execute("COMMIT")
+                self._owed.clear()
             except BaseException:
                 with contextlib.suppress(sqlite3.Error):  # some failures have rolled back already
                     self._table.execute("ROLLBACK")

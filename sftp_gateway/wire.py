@@ -65,7 +65,7 @@ class GatewayTransport(paramiko.Transport):
         try:
             self.packetizer.open_wake_up()
         except OSError as error:  # out of file descriptors
-            self._log(logging.ERROR, error.strerror or str(error))
+            self._log(logging.ERROR, error.strerror or str(error))  # type: ignore[attr-defined]
             self.close()
             return
         try:

@@ -293,3 +293,22 @@ def test_a_full_disk_refuses_and_is_over_when_there_is_room(clock: Clock, tmp_pa
     assert gate.connect("10.0.0.1") == "too many connections from one address"
     gate.disconnect("10.0.0.1")
     assert gate.connect("10.0.0.1") is None
+
+
+def test_who_leaves_while_nothing_can_be_written_is_not_counted_for_ever(clock: Clock, tmp_path: Path) -> None:
+    register = Register(tmp_path / "gate.sqlite")
+    register.prepare()
+    gate = keeper(clock, register=register, max_connections_per_address=2, max_sessions_per_user=1)
+    for _ in range(2):
+        assert gate.connect("10.0.0.1") is None
+    assert gate.sign_in("ann", "10.0.0.1")
+    gate._table.execute("PRAGMA query_only = 1")
+    gate.sign_out("ann")
+    gate.disconnect("10.0.0.1", signed_in=True)
+    with pytest.raises(sqlite3.OperationalError):
+        gate.connect("10.0.0.2")
+    gate._table.execute("PRAGMA query_only = 0")
+    assert gate.connect("10.0.0.1") is None
+    assert gate.connect("10.0.0.1") == "too many connections from one address"
+    assert gate.sign_in("ann", "10.0.0.1")
+    assert not gate.sign_in("ann", "10.0.0.1")

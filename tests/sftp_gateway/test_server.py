@@ -235,6 +235,17 @@ def test_connections_beyond_the_file_descriptors_are_let_go(
     assert connect(gateway, "ann", PASSWORD).is_authenticated()
 
 
+def test_a_connection_that_cannot_be_counted_is_told_to_come_later(
+    start_gateway: StartGateway, log_lines: LogLines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = start_gateway()
+    full = sqlite3.OperationalError("database or disk is full")
+    monkeypatch.setattr(Gatekeeper, "connect", Mock(side_effect=full))
+    assert first_line(gateway) == b"the server is out of order, try again later\r\n"
+    (line,) = log_lines("refused", 1)
+    assert line["reason"] == "connections cannot be counted in the state folder: database or disk is full"
+
+
 def test_the_login_deadline(start_gateway: StartGateway, connect: Connect) -> None:
     gateway = start_gateway(login_seconds=3.0)
     stays = connect(gateway, "ann", PASSWORD)
