@@ -11,7 +11,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import paramiko
@@ -264,14 +264,14 @@ class BoundedTransport(GatewayTransport):
             self._send_message(data)
 
     def _send_kex_init(self) -> None:
-        """Let clients speak first that send their lists unasked; `_negotiate_keys` chooses ours by them."""
+        """Let clients speak first that send their lists unasked; `_hear_offer` chooses ours by them."""
         first = not self.initial_kex_done and not self._kex_init_deferred
         if first and self.remote_version.startswith(_UNASKED):
             self._kex_init_deferred = True
             return
         super()._send_kex_init()  # type: ignore[misc]
 
-    def _negotiate_keys(self, m: Message) -> None:
+    def _hear_offer(self, offer: Mapping[str, Any]) -> None:
         """Offer only AES-GCM to a client that lists it behind ciphers that cost Python dearly (its order decides).
 
         Raises:
@@ -281,12 +281,9 @@ class BoundedTransport(GatewayTransport):
         if self.initial_kex_done and not self.is_authenticated():
             raise SSHException("new keys are not exchanged before the login")
         if not self.initial_kex_done and self.local_kex_init is None:
-            lists = Message(m.asbytes())
-            lists.get_bytes(16)  # the cookie
-            _kex, _keys, inbound, outbound = (lists.get_list() for _ in range(4))
-            if any(name in inbound for name in _GCM) and any(name in outbound for name in _GCM):
+            ciphers = offer["client_encrypt_algo_list"], offer["server_encrypt_algo_list"]
+            if all(any(name in offered for name in _GCM) for offered in ciphers):
                 self._preferred_ciphers = _GCM
-        super()._negotiate_keys(m)
 
     def _parse_newkeys(self, m: Message) -> None:
         if self.auth_handler is None:

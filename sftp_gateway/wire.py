@@ -14,7 +14,7 @@ import logging
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 import paramiko
@@ -106,15 +106,17 @@ class GatewayTransport(paramiko.Transport):
             self._streams.remove(stream)
 
     def _negotiate_keys(self, m: Message) -> None:
-        super()._negotiate_keys(m)  # type: ignore[misc]
         private: Any = self
-        ours, theirs = (
-            private._really_parse_kex_init(Message(lists), ignore_first_byte=True)
-            for lists in (private.local_kex_init, private.remote_kex_init)
-        )
+        theirs = private._really_parse_kex_init(Message(m.asbytes()))
+        self._hear_offer(theirs)
+        super()._negotiate_keys(m)  # type: ignore[misc]
+        ours = private._really_parse_kex_init(Message(private.local_kex_init), ignore_first_byte=True)
         firsts = ("kex_algo_list", "server_key_algo_list")  # a guess is right if these are the same, says RFC 4253
         if theirs["kex_follows"] and any(ours[name][:1] != theirs[name][:1] for name in firsts):
             self.packetizer.drop_next()
+
+    def _hear_offer(self, offer: Mapping[str, Any]) -> None:
+        """Take note of what the client offers, by paramiko's names, before the answer to it is made."""
 
     def _is_exchanging(self) -> bool:
         private: Any = self
