@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sftp_gateway.addresses import host_of, is_in, networks_of
+
 _MAX_REMEMBERED = 10_000
 _BUSY_SECONDS = 10.0
 _ROUNDING = 1e-6
-_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS connections (
     process INTEGER, place TEXT, number INTEGER, strangers INTEGER, PRIMARY KEY (process, place)
@@ -100,8 +101,8 @@ class Gatekeeper:
     def limit(self, limits: GateLimits) -> None:
         """Hold everybody who comes from now on to these limits; who is here stays."""
         self._limits = limits
-        self._ban_exempt = _networks(limits.ban_exempt)
-        self._rate_exempt = _networks(limits.rate_exempt)
+        self._ban_exempt = networks_of(limits.ban_exempt)
+        self._rate_exempt = networks_of(limits.rate_exempt)
         self._seconds_each = 60.0 / limits.connections_per_minute if limits.connections_per_minute else 0.0
         self._burst_seconds = self._seconds_each * limits.connection_burst
 
@@ -173,7 +174,7 @@ class Gatekeeper:
 
     def fail(self, address: str, attempt: bytes) -> bool:
         """Note a failed login, told apart by a digest of what was tried; return True when that bans the address."""
-        if not self._limits.ban_failures or _is_in(self._ban_exempt, address):
+        if not self._limits.ban_failures or is_in(self._ban_exempt, address):
             return False
         place, now = _place(address), self._clock()
         with self._change() as table:
@@ -200,7 +201,7 @@ class Gatekeeper:
             return "too many connections"
         if here >= self._limits.max_connections_per_address:
             return "too many connections from one address"
-        is_exempt = _is_in(self._rate_exempt, address)
+        is_exempt = is_in(self._rate_exempt, address)
         # One address has at most half of the room that the others leave: there always is some for one more address.
         if strangers >= self._limits.max_unauthenticated or (
             strangers_here
@@ -274,24 +275,9 @@ class Gatekeeper:
                 raise
 
 
-def _host(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    host = ipaddress.ip_address(address.partition("%")[0])
-    mapped = host.ipv4_mapped if isinstance(host, ipaddress.IPv6Address) else None
-    return mapped or host
-
-
-def _networks(names: Iterable[str]) -> list[_Network]:
-    return [ipaddress.ip_network(name, strict=False) for name in names]
-
-
-def _is_in(networks: Iterable[_Network], address: str) -> bool:
-    host = _host(address)
-    return any(host in network for network in networks)
-
-
 def _place(address: str) -> str:
     """What stands for one peer: an IPv4 address, or the /64 that an IPv6 peer has to itself."""
-    host = _host(address)
+    host = host_of(address)
     if isinstance(host, ipaddress.IPv4Address) or host.is_loopback:
         return str(host)
     return str(ipaddress.ip_network(f"{host}/64", strict=False))

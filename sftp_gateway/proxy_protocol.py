@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from sftp_gateway.addresses import is_in, networks_of
 from sftp_gateway.logs import log_event
 
 SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
@@ -125,13 +126,11 @@ class ProxyDoor:
 
     def trust(self, networks: Iterable[str]) -> None:
         """Take headers from these networks from now on."""
-        self._networks = [ipaddress.ip_network(network, strict=False) for network in networks]
+        self._networks = networks_of(networks)
 
     def is_proxy(self, address: str) -> bool:
         """Tell whether a peer has to send a header."""
-        host = ipaddress.ip_address(address.partition("%")[0])
-        host = (host.ipv4_mapped if isinstance(host, ipaddress.IPv6Address) else None) or host
-        return any(host in network for network in self._networks)
+        return is_in(self._networks, address)
 
     def enter(self, sock: socket.socket, address: str) -> None:
         """Take over a new connection; returns at once."""
