@@ -63,6 +63,11 @@ def is_directory(info: Info) -> bool:
     )
 
 
+def are_of_directory(value: Attributes) -> bool:
+    """Tell whether attributes that were made here are those of a directory."""
+    return value.permissions == DIRECTORY_MODE
+
+
 def line(attributes: Attributes, now_minutes: int) -> bytes:
     """Return what `ls -l` would print ahead of a name at that time (minutes since 1970)."""
     size, _, _, permissions, _, moment = attributes

@@ -1,4 +1,4 @@
-"""`SFTPChannel`: one SFTP channel of a session: reads requests, keeps their order, answers them."""
+"""`SFTPChannel`: one SFTP channel of a session: takes requests in, answers them or has them carried out."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import logging
 import struct
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass
-from functools import partial
 
 import paramiko
 
@@ -17,11 +15,12 @@ from sftp_gateway.channel_stream import ChannelStream
 from sftp_gateway.events import Events, Meter
 from sftp_gateway.handles import Handle, WriteHandle
 from sftp_gateway.operations import Operations
-from sftp_gateway.ordering import Claims, Ordering, Task
+from sftp_gateway.ordering import Claims
 from sftp_gateway.packets import Kind, Status
 from sftp_gateway.parsing import PacketError, Request, parse
 from sftp_gateway.replies import Replies
 from sftp_gateway.status import RefusedError
+from sftp_gateway.tasks import Tasks
 from sftp_gateway.tree import TreeView
 from sftp_gateway.workers import Workers
 
@@ -50,8 +49,7 @@ class SFTPChannel:
     """Serves one channel of a `GatewayTransport` until the client, the transport or `stop()` ends it.
 
     Requests are parsed in the transport's thread, and answered there where that cannot block; the others run in
-    `workers`. Owned by a session. Thread-safe: `_lock` guards what is unanswered, and is a leaf but for the stream's;
-    `_parsing` is held while requests are taken in.
+    `workers`. Owned by a session. Thread-safe: `_parsing` is held while requests are taken in.
     """
 
     def __init__(
@@ -79,6 +77,16 @@ class SFTPChannel:
             tell=self._stream.aside,
             reads_texts=channel.get_transport().remote_version.startswith("SSH-2.0-ssh2js"),  # node-ssh is above it
         )
+        self._tasks = Tasks(
+            self._operations,
+            self._replies,
+            self._stream,
+            workers,
+            most_running=limits.running,
+            most_output=limits.output_bytes,
+            measure=self._measure,
+            on_done=self._clean_up,
+        )
         self._handles = self._operations.handles
         self._ended = threading.Event()
         self._peer_gone = False
@@ -88,16 +96,6 @@ class SFTPChannel:
         self._position = 0
         self._stalled = False
         self._deaf = False  # takes no request any more
-        self._lock = threading.Lock()
-        # guarded by _lock
-        self._ordering = Ordering()
-        self._ready: deque[Task] = deque()
-        self._reads: dict[bytes, deque[Task]] = {}  # unanswered, by handle, in order
-        self._unanswered = 0
-        self._running = 0
-        self._drained = False
-        self._cleaned = False
-        self._abandoned = False  # what has not begun yet is refused
 
     def start(self) -> None:
         """Serve from now on in the transport's own thread and in `workers`; returns at once.
@@ -118,7 +116,7 @@ class SFTPChannel:
     @property
     def unanswered(self) -> int:
         """How many requests have come in that are not answered yet."""
-        return self._unanswered
+        return self._tasks.unanswered
 
     @property
     def handles(self) -> list[Handle]:
@@ -135,8 +133,7 @@ class SFTPChannel:
                 self._deaf = True
             self._workers.submit(self._drain)
         if not self._ended.wait(deadline) and not self._peer_gone:
-            with self._lock:
-                self._abandoned = True
+            self._tasks.abandon()
         self._stream.close()
         return self._ended.is_set()
 
@@ -158,13 +155,12 @@ class SFTPChannel:
                     self._buffer += data[taken:]
 
     def _on_idle(self) -> None:
-        if self._ready:
-            self._start_ready()
+        self._tasks.go_on()
         if self._stalled:
             with self._parsing:
                 self._parse_buffer()
         with self._parsing:
-            if not self._unanswered:  # so that no other thread is at a handle
+            if not self._tasks.unanswered:  # so that no other thread is at a handle
                 self._operations.look_ahead()
 
     def _on_end(self) -> None:
@@ -175,7 +171,7 @@ class SFTPChannel:
 
     def _is_full(self) -> bool:
         return (
-            self._unanswered + self._replies.held >= self._limits.in_flight
+            self._tasks.unanswered + self._replies.held >= self._limits.in_flight
             or self._stream.pending > self._limits.output_bytes
         )
 
@@ -228,7 +224,7 @@ class SFTPChannel:
         handle = self._handles.get(handle_id)
         if handle_length != 4 or start + 24 + size > end or not isinstance(handle, WriteHandle):
             return False
-        if self._unanswered and not self._is_free_handle(handle_id):
+        if self._tasks.unanswered and not self._tasks.is_free_handle(handle_id):
             return False
         keeps_up = True
         try:
@@ -249,7 +245,7 @@ class SFTPChannel:
         """Answer a READ at once if its bytes are at hand; tell whether they were."""
         since = self._now()
         request_id, handle_length, handle_id, offset, size = _READ.unpack_from(packet, start)
-        if handle_length != 4 or (self._unanswered and not self._is_free_handle(handle_id)):
+        if handle_length != 4 or (self._tasks.unanswered and not self._tasks.is_free_handle(handle_id)):
             return False
         content = b""
         try:
@@ -272,10 +268,6 @@ class SFTPChannel:
         if self._meter is not None:
             self._meter.answered(kind, time.monotonic() - since, size)
 
-    def _is_free_handle(self, handle_id: bytes) -> bool:
-        with self._lock:
-            return self._ordering.is_free_handle(handle_id)
-
     def _take(self, packet: bytes) -> None:
         """Take in one request: answer it at once, or leave it to the workers."""
         since = self._now()
@@ -295,25 +287,15 @@ class SFTPChannel:
         if request.kind == _CLOSE_KIND and handle is not None:
             self._replies.release(handle)
         claims: Claims | None = None
-        if self._unanswered:
+        if self._tasks.unanswered:
             claims = self._operations.claims(request)
-            with self._lock:
-                is_free = self._ordering.is_free(claims)
-        if claims is None or is_free:
+        if claims is None or self._tasks.is_free(claims):
             reply = self._operations.answer_now(request)
             if reply is not None:
                 self._replies.send(handle, reply)
                 self._measure(request.kind, since, len(reply))
                 return
-        claims = claims or self._operations.claims(request)
-        task = Task(request, claims, since)
-        with self._lock:
-            self._unanswered += 1
-            if claims.shared:
-                self._reads.setdefault(request.handle, deque()).append(task)
-            if self._ordering.add(task):
-                self._ready.append(task)
-        self._start_ready()
+        self._tasks.add(request, claims or self._operations.claims(request), since)
 
     def _give_up(self, reason: str) -> None:
         """End a channel whose bytes make no sense."""
@@ -323,61 +305,6 @@ class SFTPChannel:
         self._events.on_failure("protocol", "", f"the client sent {reason}: its channel is closed")
         self._stream.close()
         self._workers.submit(self._drain)
-
-    # -- work in other threads
-
-    def _start_ready(self) -> None:
-        while True:
-            with self._lock:
-                if not self._may_run():
-                    return
-                task = self._ready.popleft()
-                first = not self._running  # so a session whose calls hang takes nothing from another
-                self._running += 1
-            self._workers.submit(partial(self._run, task), urgent=first)
-
-    def _may_run(self) -> bool:
-        """Tell whether a request that is ready may begin; none does while the client does not take its replies."""
-        return bool(
-            self._ready and self._running < self._limits.running and self._stream.pending <= self._limits.output_bytes
-        )
-
-    def _run(self, task: Task) -> None:
-        """Carry out a request, and then others that are ready."""
-        following: Task | None = task
-        while following is not None:
-            reply = self._refuse(following) if self._abandoned else self._operations.answer(following.request)
-            self._measure(following.request.kind, following.since, len(reply))
-            following = self._finish(following, reply)
-            self._stream.wake()
-        self._clean_up_if_done()
-
-    def _refuse(self, task: Task) -> bytes:
-        return packets.status(task.request.id, Status.FAILURE, "the server is ending")
-
-    def _finish(self, task: Task, reply: bytes) -> Task | None:
-        """Send a reply when it is its turn; return a request to go on with."""
-        handle_id = task.request.handle
-        with self._lock:
-            task.reply = reply
-            if task.claims.shared:
-                waiting = self._reads[handle_id]
-                while waiting and waiting[0].reply is not None:
-                    self._replies.send(self._handles.get(handle_id), waiting.popleft().reply or b"")
-                if not waiting:
-                    del self._reads[handle_id]
-            else:
-                self._replies.send(self._handles.get(handle_id), reply)
-            self._ready.extend(self._ordering.done(task))
-            self._unanswered -= 1
-            self._running -= 1
-            following = self._ready.popleft() if self._may_run() else None
-            if following is not None:
-                self._running += 1
-            more = self._may_run()
-        if more:
-            self._start_ready()
-        return following
 
     # -- the end
 
@@ -390,16 +317,10 @@ class SFTPChannel:
             self._buffer.clear()
             self._position = 0
             self._stalled = False
-        with self._lock:
-            self._drained = True
-        self._start_ready()
-        self._clean_up_if_done()
+        self._tasks.close()
 
-    def _clean_up_if_done(self) -> None:
-        with self._lock:
-            if not self._drained or self._unanswered or self._cleaned:
-                return
-            self._cleaned = True
+    def _clean_up(self) -> None:
+        """Let go of everything, as nothing is unanswered any more."""
         for handle in list(self._handles.values()):
             self._replies.release(handle)
         self._operations.abort_all()

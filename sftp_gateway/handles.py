@@ -1,18 +1,17 @@
-"""`ReadHandle`, `WriteHandle`, `DirectoryHandle`: what a client has open."""
+"""`Handle`, `ReadHandle`, `WriteHandle`: what a client has open, and what it can do with a file of it."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Literal
 
 from fs.errors import ResourceNotFound
 
-from sftp_gateway import attributes, packets
+from sftp_gateway import attributes
 from sftp_gateway.allowance import Allowance
 from sftp_gateway.content import Content
 from sftp_gateway.draft import Draft, State
@@ -25,9 +24,6 @@ from sftp_gateway.store import Store
 
 MAX_READ = 256 * 1024
 MAX_OFFSET = 2**63 - 2**21
-BATCH_BYTES = 200 * 1024
-BATCH_NAMES = 1000
-BATCH_SECONDS = 0.25  # a batch that takes longer to collect is sent as it is
 _RENAMES = 256  # of one handle that may be unanswered
 
 
@@ -341,66 +337,6 @@ class WriteHandle(Handle):
     def _check_readable(self) -> None:
         if not self.readable:
             raise RefusedError("the file is open for writing only")
-
-
-class DirectoryHandle(Handle):
-    """A directory that is listed, in batches as they become known."""
-
-    def __init__(self, path: str, entries: Iterator[tuple[str, Attributes]], *, at_hand: bool = False) -> None:
-        """Take the first entry already, so that a directory that cannot be listed raises here.
-
-        `at_hand`: no entry has to be waited for.
-        """
-        super().__init__(path)
-        self.at_hand = at_hand
-        here = attributes.directory_attributes()
-        first = next(entries, None)
-        self._entries = itertools.chain([(".", here), ("..", here)], [first] if first is not None else (), entries)
-        self.at_end = False  # whether every name was given or collected, and this is known
-        self._ahead: list[bytes] = []
-        self._trouble: Exception | None = None  # with what comes after `_ahead`
-
-    def next_batch(self) -> list[bytes]:
-        """Return the next encoded names, at least one; raises `EndOfDataError` at the end, again and again."""
-        if self._trouble is not None:
-            raise self._trouble
-        batch, self._ahead = self._ahead or self._collect(), []
-        if not batch:
-            raise EndOfDataError
-        return batch
-
-    def look_ahead(self) -> None:
-        """Collect the next batch already; what is wrong with it is raised when it is asked for."""
-        try:
-            self._ahead = self._ahead or self._collect()
-        except Exception as error:  # noqa: BLE001 - it is the client's to hear of
-            self._trouble = error
-
-    def _collect(self) -> list[bytes]:
-        batch: list[bytes] = []
-        size = 0
-        now_minutes = int(time.time()) // 60
-        until = time.monotonic() + BATCH_SECONDS
-        for name, value in self._entries:
-            entry = packets.name_entry(name.encode("utf-8", "replace"), attributes.line(value, now_minutes), value)
-            batch.append(entry)
-            size += len(entry)
-            if size >= BATCH_BYTES or len(batch) >= BATCH_NAMES or time.monotonic() > until:
-                break
-        else:
-            self.at_end = True
-        return batch
-
-    def attributes(self) -> Attributes:
-        """Answer FSTAT."""
-        return attributes.directory_attributes()
-
-    def close(self) -> Transfer | None:
-        """Drop the listing."""
-        self._entries, self._ahead = itertools.chain(), []
-        return None
-
-    abort = close
 
 
 def _unless_given_up(draft: Draft) -> Attributes:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sftp_gateway.handles import DirectoryHandle, WriteHandle
+from sftp_gateway.directory_handle import DirectoryHandle
+from sftp_gateway.handles import WriteHandle
 from sftp_gateway.session import Services, Session
 
 

@@ -9,11 +9,9 @@ from sftp_gateway import attributes
 from sftp_gateway.content import fingerprint
 from sftp_gateway.draft import Draft, State
 from sftp_gateway.folding import moved
-from sftp_gateway.packets import Attributes, Status
-from sftp_gateway.status import RefusedError
+from sftp_gateway.packets import Status
+from sftp_gateway.status import EXISTS, RefusedError
 from sftp_gateway.store import Store
-
-_EXISTS = "exists already"
 
 
 class Names:
@@ -30,7 +28,7 @@ class Names:
         self._store.filesystem.validatepath(path)
         with self._store.overlay.opening(path):
             if self._store.overlay.top(path) is not None:
-                raise RefusedError(_EXISTS)
+                raise RefusedError(EXISTS)
             self._check_parent(path)
             try:
                 if write_back and self._store.has_journal:
@@ -94,17 +92,17 @@ class Names:
     def _refuse_target(self, source: str, target: str, *, replace: bool) -> None:
         """Refuse a rename onto something that exists, unless it is to be replaced and can be."""
         try:
-            there: Attributes | None = self._store.looking.stat(target)
+            there = self._store.looking.stat(target)
         except errors.ResourceNotFound:
             return
         if not replace:
             self._store.looking.stat(source)  # clients remove what is said to be in the way
             raise RefusedError(f"the target {basename(target)} exists already")
-        if _is_directory(there):
-            if not _is_directory(self._store.looking.stat(source)):
+        if attributes.are_of_directory(there):
+            if not attributes.are_of_directory(self._store.looking.stat(source)):
                 raise RefusedError("the target is a directory")
             self._remove_empty(target)
-        elif _is_directory(self._store.looking.stat(source)):
+        elif attributes.are_of_directory(self._store.looking.stat(source)):
             raise RefusedError("the target is not a directory")
 
     def _remove_empty(self, path: str) -> None:
@@ -172,7 +170,3 @@ class Names:
         content = self._store.open_committed(path)
         content.close()
         return content.version
-
-
-def _is_directory(value: Attributes | None) -> bool:
-    return value is not None and value.permissions == attributes.DIRECTORY_MODE

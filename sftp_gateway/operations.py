@@ -8,28 +8,23 @@ import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from fs.errors import InvalidPath, ResourceNotFound
-
 from sftp_gateway import packets
+from sftp_gateway.directory_handle import DirectoryHandle
 from sftp_gateway.events import Events, Transfer
 from sftp_gateway.extensions import COPY_DATA, POSIX_RENAME, Extensions
+from sftp_gateway.failures import Failures
 from sftp_gateway.folding import moved, related
-from sftp_gateway.handles import DirectoryHandle, Handle, ReadHandle, WriteHandle
+from sftp_gateway.handles import Handle, ReadHandle, WriteHandle
 from sftp_gateway.ordering import Claims, Level
 from sftp_gateway.packets import Attributes, Kind, OpenFlag, Status
 from sftp_gateway.parsing import Request
-from sftp_gateway.status import EndOfDataError, RefusedError, status_of
+from sftp_gateway.status import RefusedError, status_of
 from sftp_gateway.tree import TreeView, normal
 
 logger = logging.getLogger(__name__)
 
 SMALL_COMMIT_BYTES = 2**20
-_QUIET = (Status.EOF, Status.NO_SUCH_FILE)
 _LOOKING = {Kind.STAT, Kind.LSTAT, Kind.OPENDIR, Kind.READLINK}
-_TOLD = (Status.FAILURE, Status.PERMISSION_DENIED)
-_CHANGING = {Kind.OPEN, Kind.CLOSE, Kind.MKDIR, Kind.RMDIR, Kind.REMOVE, Kind.RENAME, Kind.EXTENDED, Kind.WRITE}
-_EXISTS = ": exists already"  # clients that make directories and files just in case do not mind
-_MAKING = {Kind.MKDIR, Kind.RENAME, Kind.EXTENDED, Kind.CLOSE}
 _NAMING = {Kind.MKDIR, Kind.RMDIR, Kind.REMOVE, Kind.RENAME}
 _SETTLED = {Kind.OPEN, Kind.OPENDIR, Kind.SETSTAT, *_NAMING}
 
@@ -49,12 +44,8 @@ class Operations:
         tell: Callable[[str], None] = lambda _: None,
         reads_texts: bool = False,
     ) -> None:
-        """`tell` shows a line to the person at the client, where the client itself shows no reasons.
-
-        A client that `reads_texts` knows what is missing by the very words of OpenSSH, and makes it then.
-        """
-        self._tell = tell
-        self._reads_texts = reads_texts
+        """`tell` and `reads_texts` are for `Failures`."""
+        self._failures = Failures(events, tell=tell, reads_texts=reads_texts)
         self._view = view
         self._events = events
         self._max_handles = max_handles
@@ -148,23 +139,8 @@ class Operations:
 
     def failure(self, request: Request, error: BaseException) -> bytes:
         """Return the STATUS reply for an error, and note it."""
-        if isinstance(error, EndOfDataError):
-            return packets.status(request.id, Status.EOF, "end of file")
-        path = request.path
-        if not path and request.handle in self.handles:
-            path = self.handles[request.handle].path
-        if (isinstance(error, InvalidPath) or request.wrong_name) and not _makes(request):
-            error = ResourceNotFound(path)  # where none can have the name; Finder looks for its files everywhere
-        code, text = status_of(error, path)
-        if text.startswith("internal error") or ": internal error" in text:
-            logger.error("%s of %s failed", _name(request.kind), path or "a handle", exc_info=error)
-        if code not in _QUIET:
-            self._events.on_failure(_name(request.kind), path, text)
-            if code in _TOLD and request.kind in _CHANGING and not text.endswith(_EXISTS):
-                self._tell(f"sftp-gateway: {text}")
-        if code == Status.NO_SUCH_FILE and self._reads_texts:
-            text = "No such file"
-        return packets.status(request.id, code, text)
+        handle = self.handles.get(request.handle)
+        return self._failures.reply(request, request.path or (handle.path if handle is not None else ""), error)
 
     def abort_all(self) -> None:
         """Let go of every handle that is still open: nothing of it is committed."""
@@ -398,15 +374,3 @@ class Operations:
         if not self._view.is_settled(request.path) or (request.target and not self._view.is_settled(request.target)):
             return None
         return method(request)
-
-
-def _makes(request: Request) -> bool:
-    """Tell whether a request gives something a name."""
-    return request.kind in _MAKING or (request.kind == Kind.OPEN and bool(request.flags & ~OpenFlag.READ))
-
-
-def _name(kind: int) -> str:
-    try:
-        return Kind(kind).name.lower()
-    except ValueError:
-        return f"request {kind}"

@@ -22,6 +22,8 @@ class EndOfDataError(Exception):
     """The end of a file or of a listing: no error."""
 
 
+EXISTS = "exists already"
+
 # First match counts. A text of None means that the error speaks for itself.
 _TABLE: tuple[tuple[type[Exception], Status, str | None], ...] = (
     (errors.ResourceNotFound, Status.NO_SUCH_FILE, "no such file or directory"),
@@ -31,8 +33,8 @@ _TABLE: tuple[tuple[type[Exception], Status, str | None], ...] = (
     (errors.DirectoryNotEmpty, Status.FAILURE, "the directory is not empty"),
     (errors.DirectoryExpected, Status.FAILURE, "not a directory"),
     (errors.FileExpected, Status.FAILURE, "is a directory"),
-    (errors.DirectoryExists, Status.FAILURE, "exists already"),
-    (errors.FileExists, Status.FAILURE, "exists already"),
+    (errors.DirectoryExists, Status.FAILURE, EXISTS),
+    (errors.FileExists, Status.FAILURE, EXISTS),
     (errors.DestinationExists, Status.FAILURE, "the target exists already"),
     (errors.RemoveRootError, Status.FAILURE, "the root cannot be removed"),
     (errors.InsufficientStorage, Status.FAILURE, "quota exceeded"),

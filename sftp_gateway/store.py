@@ -19,11 +19,9 @@ from sftp_gateway.looking import Looking
 from sftp_gateway.overlay import Overlay
 from sftp_gateway.packets import OpenFlag, Status
 from sftp_gateway.spool import Quota
-from sftp_gateway.status import RefusedError
+from sftp_gateway.status import EXISTS, RefusedError
 
 __all__ = ["Store", "TreeLimits"]
-
-_EXISTS = "exists already"
 
 
 class Store:
@@ -172,7 +170,7 @@ class Store:
             draft.truncate(size)
             return
         there = self.looking.stat(path)
-        if there.size == size and there.permissions != attributes.DIRECTORY_MODE:
+        if there.size == size and not attributes.are_of_directory(there):
             return
         if size and draft is not None and not self.filesystem.exists(path):
             raise RefusedError("its upload was cut off and is not finished")
@@ -239,7 +237,7 @@ class Store:
 
     def _refuse_existing(self, path: str, draft: Draft | None) -> None:
         if draft is not None or not self._is_absent(path, None, create=True, refuse=True):
-            raise RefusedError(_EXISTS)
+            raise RefusedError(EXISTS)
 
     def _is_absent(self, path: str, draft: Draft | None, *, create: bool, refuse: bool = False) -> bool:
         """Tell whether no committed file is at `path`; refuse directories, and new files without a parent."""

@@ -13,7 +13,8 @@ from fs.base import FS
 
 from sftp_gateway import attributes
 from sftp_gateway.confinement import Confinement
-from sftp_gateway.handles import DirectoryHandle, Handle, ReadHandle, WriteHandle
+from sftp_gateway.directory_handle import DirectoryHandle
+from sftp_gateway.handles import Handle, ReadHandle, WriteHandle
 from sftp_gateway.leavings import Leavings
 from sftp_gateway.names import Names
 from sftp_gateway.packets import Attributes, OpenFlag, Status
@@ -150,7 +151,11 @@ class TreeView:
     ) -> DirectoryHandle:
         if self.rights is Rights.WRITE_ONLY:
             within = path.rstrip("/") + "/"
-            entries = ((name, value) for name, value in entries if _is_directory(value) or self._is_own(within + name))
+            entries = (
+                (name, value)
+                for name, value in entries
+                if attributes.are_of_directory(value) or self._is_own(within + name)
+            )
         return DirectoryHandle(path, entries, at_hand=at_hand or self.store.local)
 
     # -- files
@@ -243,7 +248,7 @@ class TreeView:
         self._may_change(source)
         if "/" in (normal(source), normal(target)):
             raise RefusedError("the root cannot be renamed")
-        if _is_for_directories(target) and not _is_directory(self.stat(source)):
+        if _is_for_directories(target) and not attributes.are_of_directory(self.stat(source)):
             self._check_directory(target)
         if self.rights is Rights.WRITE_ONLY:
             replace = replace and self._has_left(target)
@@ -291,7 +296,7 @@ class TreeView:
     def _check_directory(self, path: str) -> None:
         """Refuse files where a directory is meant that is not there: each would replace the one before."""
         try:
-            if not _is_directory(self.stat(path)):
+            if not attributes.are_of_directory(self.stat(path)):
                 raise errors.DirectoryExpected(path)
         except errors.ResourceNotFound:
             raise RefusedError("there is no such directory") from None
@@ -332,7 +337,7 @@ class TreeView:
 
     def _shown(self, path: str, found: Attributes) -> Attributes:
         """Return what is seen of an entry; raises `ResourceNotFound` for what a drop box hides."""
-        if self.rights is Rights.WRITE_ONLY and not _is_directory(found) and not self._is_own(path):
+        if self.rights is Rights.WRITE_ONLY and not attributes.are_of_directory(found) and not self._is_own(path):
             raise errors.ResourceNotFound(path)
         return found
 
@@ -348,10 +353,6 @@ class TreeView:
         self._may_write()
         if self.rights is Rights.WRITE_ONLY and (path is None or not self._is_own(path)):
             raise RefusedError("this user may not change what is there", Status.PERMISSION_DENIED)
-
-
-def _is_directory(value: Attributes) -> bool:
-    return value.permissions == attributes.DIRECTORY_MODE
 
 
 def _is_for_directories(path: str) -> bool:

@@ -11,7 +11,7 @@ from fs.errors import OperationFailed
 from fs.memoryfs import MemoryFS
 
 from sftp_gateway.attributes import file_attributes
-from sftp_gateway.handles import DirectoryHandle
+from sftp_gateway.directory_handle import DirectoryHandle
 from sftp_gateway.packets import Attributes, Kind, Status
 from sftp_gateway.status import EndOfDataError
 

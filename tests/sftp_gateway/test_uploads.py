@@ -427,8 +427,8 @@ def test_a_client_that_sends_too_much_is_not_read_any_more(filesystem: AtomicFS,
     with filesystem.stalled("pread", "/f"):
         requests = [client.read(handle, 0, 10) for _ in range(200)]
         channel = serving.sessions[0].channels[0]
-        eventually(lambda: channel._unanswered == 16, "never: requests are taken in up to the limit")
-        assert channel._unanswered == 16
+        eventually(lambda: channel.unanswered == 16, "never: requests are taken in up to the limit")
+        assert channel.unanswered == 16
     assert all(reply.data == b"x" * 10 for reply in client.all(requests))
     serving.close()
 
