@@ -22,8 +22,9 @@ from sftp_gateway.directory_rows import PendingDirectory
 from sftp_gateway.journal import Journal, Outcome, Outlook, Pending
 from sftp_gateway.logs import log_event
 from sftp_gateway.refusals import MAX_BACKOFF_SECONDS, is_for_good, pause, tells_of_the_file
-from sftp_gateway.sending import PIECE_BYTES, Sender
+from sftp_gateway.sending import Sender
 from sftp_gateway.status import status_of
+from sftp_gateway.stream import PIECE_BYTES
 
 LANES = 4  # deliveries at once
 BULK_FILES = 1000

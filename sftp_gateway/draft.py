@@ -17,10 +17,9 @@ from sftp_gateway.base import Base
 from sftp_gateway.content import Content
 from sftp_gateway.forwarding import Forwarding
 from sftp_gateway.notes import Note
-from sftp_gateway.plain_upload import PIECE_BYTES
 from sftp_gateway.spool import Spool
-from sftp_gateway.status import RefusedError
-from sftp_gateway.stream import Stream, abort
+from sftp_gateway.status import EXISTS, RefusedError
+from sftp_gateway.stream import PIECE_BYTES, Stream, abort
 
 
 class State(enum.Enum):
@@ -378,14 +377,10 @@ class Draft:
         base = self.base
         if base.is_there:
             base.check_unchanged(self._filesystem, self.path)
-            for start, stop in self.spool.missing(0, base.size):
-                for position in range(start, stop, PIECE_BYTES):
-                    piece = base.pread(position, min(stop, position + PIECE_BYTES))
-                    with self._lock:
-                        self.spool.write(position, piece)
+            plain_upload.gather(base, self.spool, self._lock)
             base.close()
         elif self._exclusive and self._filesystem.exists(self.path):
-            raise RefusedError("exists already")
+            raise RefusedError(EXISTS)
         plain_upload.upload(self._filesystem, self.path, self.read, self.size, self.modified)
 
     def _start_over(self) -> None:

@@ -15,10 +15,9 @@ from fs.info import Info
 
 from sftp_gateway.folding import shown_name
 from sftp_gateway.journal import DeliveredError, Mode, NewFile, NoRoomError, Pending
-from sftp_gateway.stream import abort
+from sftp_gateway.stream import PIECE_BYTES, abort
 from sftp_gateway.vault import LocalBytes
 
-PIECE_BYTES = 2**20
 VERSION_PREFIX = "pending:"
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import BinaryIO, Final, cast
+from contextlib import AbstractContextManager
+from typing import BinaryIO, cast
 
 from fs.base import FS
 from fs.errors import FSError
 
-PIECE_BYTES: Final = 2**20
+from sftp_gateway.base import Base
+from sftp_gateway.spool import Spool
+from sftp_gateway.stream import PIECE_BYTES
 
 
 def upload(filesystem: FS, path: str, read: Callable[[int, int], bytes], size: int, modified: float | None) -> None:
@@ -18,6 +21,19 @@ def upload(filesystem: FS, path: str, read: Callable[[int, int], bytes], size: i
     if modified is not None:
         with contextlib.suppress(FSError):
             filesystem.setinfo(path, {"details": {"modified": modified}})
+
+
+def gather(base: Base, spool: Spool, lock: AbstractContextManager[object]) -> None:
+    """Bring into the spool what counts of the old content, which is about to go away. Raises `fs.errors`, OSError.
+
+    What the client writes or cuts off meanwhile, which it does under the draft's lock, stays as it is.
+    """
+    for start, stop in spool.missing(0, base.size):
+        for position in range(start, stop, PIECE_BYTES):
+            piece = base.pread(position, min(stop, position + PIECE_BYTES))
+            with lock:
+                for first, last in spool.missing(position, min(position + len(piece), base.size)):
+                    spool.write(first, piece[first - position : last - position])
 
 
 class _Reader:

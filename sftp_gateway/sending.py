@@ -13,9 +13,7 @@ from fs.base import FS
 from fs.path import dirname
 
 from sftp_gateway.journal import Journal, Pending
-from sftp_gateway.stream import abort
-
-PIECE_BYTES = 2**20
+from sftp_gateway.stream import PIECE_BYTES, abort
 
 
 class Sender:

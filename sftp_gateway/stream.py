@@ -13,7 +13,7 @@ from sftp_gateway.spool import Spool
 
 logger = logging.getLogger(__name__)
 
-CHUNK_BYTES = 2**20
+PIECE_BYTES = 2**20  # how much is handed to a storage at once
 FINISH_SECONDS = 600.0
 
 
@@ -124,7 +124,7 @@ class Stream:
                 if self._is_over():
                     return
                 start = self._taken
-                self._taken = end = min(self._end, start + CHUNK_BYTES)
+                self._taken = end = min(self._end, start + PIECE_BYTES)
             self._file.write(self._spool.pread(start, end - start))
             with self._condition:
                 self._done = end

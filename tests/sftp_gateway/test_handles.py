@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fs.memoryfs import MemoryFS
 
+from sftp_gateway.base import Base
 from sftp_gateway.content import Content
 from sftp_gateway.handles import ReadHandle
 from sftp_gateway.operations import Operations
 from sftp_gateway.packets import NO_ATTRIBUTES, Kind
 from sftp_gateway.parsing import Request
+from sftp_gateway.store import Store, TreeLimits
 from sftp_gateway.tree import Tree, TreeView
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import C, R, T, W
@@ -81,3 +84,35 @@ def test_renames_that_fail_pile_up_nothing(view: TreeView) -> None:
 
 def _paths(handle: Any) -> list[str]:
     return list(handle.paths)
+
+
+@pytest.mark.parametrize("then", ["write", "cut"])
+def test_what_is_changed_while_old_content_is_brought_along_stays_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    """One handle's CLOSE is carried out while another of the same session goes on with the file."""
+    filesystem = MemoryFS()
+    filesystem.writebytes("/f", b"0123456789")
+    store = Store(filesystem, spool_directory=tmp_path, limits=TreeLimits())
+    session, first, second = object(), object(), object()
+    draft = store.open_for_writing("/f", W, session, first)
+    assert store.open_for_writing("/f", W, session, second) is draft
+    draft.write(0, b"A")
+    pread = Base.pread
+
+    def pread_slowly(base: Base, start: int, end: int) -> bytes:
+        monkeypatch.undo()
+        piece = pread(base, start, end)
+        if then == "write":
+            draft.write(5, b"B")
+        else:
+            draft.truncate(5)
+        return piece
+
+    monkeypatch.setattr(Base, "pread", pread_slowly)
+    store.commit(draft, first)
+    if then == "cut":
+        draft.truncate(10)
+    store.commit(draft, second)
+    assert filesystem.readbytes("/f") == (b"A1234B6789" if then == "write" else b"A1234" + bytes(5))
+    store.close()
