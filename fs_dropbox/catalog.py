@@ -195,10 +195,12 @@ class Catalog(Finding):
     def _look_around(self, path: str, key: str) -> Present | Absence | None:
         """Ask for the listing that a name is in, if that is worth it; return what it says of the name, else None."""
         folder = paths.parent(key)
-        pages = self._lookups.note(folder, key)
+        epoch = self._cache.epoch()
+        # A first page that is on its way costs nothing more.
+        is_coming = self._flights.is_under_way(("beginning", folder, 1, epoch))
+        pages = 1 if is_coming else self._lookups.note(folder, key)
         if not pages:
             return None
-        epoch = self._cache.epoch()
         try:
             entries, is_whole = self._share(
                 dirname(path),

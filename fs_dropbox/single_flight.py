@@ -19,6 +19,11 @@ class SingleFlight:
         self._lock = threading.Lock()
         self._calls: dict[object, Future[object]] = {}  # guarded by _lock
 
+    def is_under_way(self, key: object) -> bool:
+        """Tell whether whoever did this now would share a call."""
+        with self._lock:
+            return key in self._calls
+
     def do(self, key: object, work: Callable[[], T]) -> T:
         """Return or raise what `work()` does, or the same call under way; TimeoutError after the bound.
 

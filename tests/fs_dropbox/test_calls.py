@@ -106,6 +106,23 @@ def test_many_lookups_in_one_folder_are_one_listing(account: DropboxFS, emulator
     assert more == {"files/list_folder": 1}
 
 
+def test_many_lookups_at_once_are_one_listing(account: DropboxFS, emulator: Emulator) -> None:
+    for number in range(50):
+        emulator.control.seed(f"/folder/{number}", b"1")
+    emulator.control.latency(route_seconds={"files/list_folder": 0.5})
+    together = threading.Barrier(40)
+
+    def look(number: int) -> bool:
+        together.wait(30)
+        return account.exists(f"folder/{number}")
+
+    with calls(emulator) as counted, ThreadPoolExecutor(40) as pool:
+        assert list(pool.map(look, range(20, 60))) == [True] * 30 + [False] * 10
+    assert counted.pop("files/list_folder") == 1
+    assert counted.pop("files/get_metadata") < 20  # that began before the listing did
+    assert not counted
+
+
 def test_a_thousand_files_into_a_folder_that_nobody_has_listed(account: DropboxFS, emulator: Emulator) -> None:
     """What an SFTP client does: it asks for each name before it writes it."""
     emulator.control.seed("/folder/old", b"1")
