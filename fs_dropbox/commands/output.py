@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -34,12 +35,16 @@ def size_text(size: int, human: bool) -> str:
 
 def time_text(moment: datetime | None) -> str:
     """Return a time in this machine's zone, to the minute."""
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M") if moment is not None else "-"
+    if moment is None:
+        return "-"
+    with contextlib.suppress(OverflowError):  # the first or the last day of all: clients store such times
+        moment = moment.astimezone()
+    return moment.replace(tzinfo=None).isoformat(" ", "minutes")
 
 
 def json_time(moment: datetime | None) -> str | None:
     """Return a time as JSON has it: in UTC, to the second."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment is not None else None
+    return None if moment is None else moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def shown(name: str) -> str:

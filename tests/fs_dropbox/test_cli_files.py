@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -60,6 +61,23 @@ def test_ls(seeded: Emulator, cli: Cli) -> None:
     assert cli("ls", "docs").out == "a.txt\nSub/\n"
     assert cli("ls", "-R", "/Docs").out == "a.txt\nSub/\nSub/B.bin\nSub/{c} ü.txt\n"
     assert cli("ls", "/Docs/a.txt").out == "Docs/a.txt\n"
+
+
+@pytest.mark.parametrize("zone", ["EST5", "JST-9"])
+def test_ls_shows_any_time(emulator: Emulator, cli: Cli, monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+    """Programs store the year 1 for want of a time."""
+    emulator.control.write("/first", b"", -62_135_596_800)
+    emulator.control.write("/last", b"", 253_402_300_799)
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        long, rows = cli("ls", "-l"), json.loads(cli("ls", "-l", "--json").out)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert (long.code, long.err) == (0, "")
+    assert [line.split()[1][:4] for line in long.out.splitlines()] == ["0001", "9999"]
+    assert [row["modified"] for row in rows] == ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"]
 
 
 def test_ls_long(seeded: Emulator, cli: Cli) -> None:
