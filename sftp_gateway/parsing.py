@@ -190,9 +190,13 @@ def _handle_attributes(cursor: Cursor, request: Request) -> None:
 def _two_paths(cursor: Cursor, request: Request) -> None:
     request.path = cursor.name()
     if not cursor.wrong_name:
-        request.target = cursor.name()
-        if cursor.wrong_name:
-            cursor.wrong_name = f"to {request.target}: {cursor.wrong_name}"
+        _target(cursor, request)
+
+
+def _target(cursor: Cursor, request: Request) -> None:
+    request.target = cursor.name()
+    if cursor.wrong_name:
+        cursor.wrong_name = f"to {request.target}: {cursor.wrong_name}"
 
 
 def _copy_data(cursor: Cursor, request: Request) -> None:
