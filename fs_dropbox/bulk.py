@@ -81,7 +81,7 @@ class BulkUpload:
             pool.shutdown(wait=True, cancel_futures=True)
             for future in under_way:  # of whoever has closed the iterator
                 for item, _ in [] if future.cancelled() or future.exception() else future.result():
-                    self._catalog.forget(item.path)
+                    self._catalog.forget(item.commit.path)
 
     def _ended(
         self, pool: ThreadPoolExecutor, under_way: list[Future[_Settled]]
@@ -194,7 +194,7 @@ class BulkUpload:
                 self._catalog.applied(outcome, item.since)
                 return None
         if isinstance(outcome, (ApiError, TransportError)):
-            self._catalog.forget(item.path)
+            self._catalog.forget(item.commit.path)
             return to_fs_error(outcome, item.path, None)
         return outcome
 

@@ -106,28 +106,29 @@ class Staging:
                 )
             except (ApiError, TransportError) as error:
                 for item in left:
-                    self._catalog.forget(item.path)
-                    yield item.index, _told(error, item.path)
+                    self._catalog.forget(item.commit.path)
+                yield from [(item.index, _told(error, item.path)) for item in left]
                 return
             last = turn + 1 == BUSY_ROUNDS
             pairs = list(zip(left, outcomes, strict=True))
             with ThreadPoolExecutor(THREADS, thread_name_prefix="fs-dropbox-settle") as pool:
                 known = [(*pair, since) for pair in pairs if last or not is_busy(pair[1])]
-                for (item, *_), outcome in zip(known, pool.map(lambda each: self._settle(*each), known), strict=True):
-                    yield item.index, outcome
+                told = list(pool.map(lambda each: self._settle(*each), known))
+            # All are taken over before the first is yielded: nobody may ask for the others.
+            yield from [(item.index, outcome) for (item, *_), outcome in zip(known, told, strict=True)]
             left = [item for item, outcome in pairs if not last and is_busy(outcome)]
 
     def _settle(self, item: _Item, outcome: FileEntry | ApiError, since: int) -> bool | Exception:
         try:
             entry = self._made(item, outcome)
         except (ApiError, TransportError) as error:
-            self._catalog.forget(item.path)
+            self._catalog.forget(item.commit.path)
             return _told(error, item.path)
         if entry is None:
-            self._catalog.forget(item.path)
+            self._catalog.forget(item.commit.path)
             return False
         if entry.content_hash not in (None, item.staged.content_hash):
-            self._catalog.forget(item.path)
+            self._catalog.forget(item.commit.path)
             wrong = ApiError("files/upload_session/finish_batch_v2", ("content_hash_mismatch",))
             return _told(wrong, item.path)
         self._catalog.applied(entry, since)

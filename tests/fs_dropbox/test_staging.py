@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
@@ -12,6 +13,7 @@ import pytest
 
 from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
+from fs_dropbox.errors import TransportError
 from fs_dropbox.retry import RetryPolicy
 from tests.waiting import eventually
 
@@ -216,3 +218,60 @@ def test_folders_of_the_account_stage_too(emulator: Emulator, account: DropboxFS
     refused = commit(folder, "/deep/f/in", other)
     assert isinstance(refused, fs.errors.DirectoryExpected)
     assert refused.path == "/deep/f/in"
+
+
+@pytest.mark.parametrize("method", ["commit_files", "upload_files"])
+def test_what_may_have_become_visible_is_not_denied(
+    emulator: Emulator, open_dropbox: Callable[..., DropboxFS], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Whatever is known of a path, by whichever name it was given, is forgotten where its commit may have happened."""
+    account: Any = open_dropbox(change_feed=False, cache_ttl_seconds=3600)
+    names = [f"folder/{number}" for number in range(6)]
+    tokens = staged(account, *[b"x"] * 6)
+    account.makedir("folder")
+    assert account.listdir("folder") == []
+    with monkeypatch.context() as patched:
+        finish = account._client.session_finish_batch
+
+        def lost(*arguments: Any) -> Any:
+            finish(*arguments)
+            raise unsettled()
+
+        def unsettled(*_: Any, **__: Any) -> TransportError:
+            error = TransportError("reset")
+            error.is_unsettled = True
+            return error
+
+        def unreachable(*_: Any, **__: Any) -> Any:
+            raise unsettled()
+
+        patched.setattr(account._client, "session_finish_batch", lost)
+        patched.setattr(account._client, "get_metadata", unreachable)
+        if method == "commit_files":
+            files = [(name, token, WHEN, None) for name, token in zip(names, tokens, strict=True)]
+        else:
+            files = [(name, *source(b"x"), None) for name in names]  # type: ignore[misc]
+        outcomes = dict(getattr(account, method)(files))
+    assert all(isinstance(outcome, fs.errors.RemoteConnectionError) for outcome in outcomes.values()), outcomes
+    assert [name for name in names if account.exists(name)] == names
+    assert len(emulator.control.tree()) == 1 + len(names)
+
+
+def test_who_does_not_hear_all_of_it_sees_all_of_it(
+    emulator: Emulator, open_dropbox: Callable[..., DropboxFS], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account: Any = open_dropbox(change_feed=False, cache_ttl_seconds=3600)
+    tokens = staged(account, *[b"x"] * 20)
+    assert account.listdir("/") == []
+    files = [(f"{number}", token, WHEN, None) for number, token in enumerate(tokens)]
+    applied = account._parts.staging._catalog.applied
+
+    def slowly(*arguments: Any) -> None:
+        applied(*arguments)
+        time.sleep(0.01)
+
+    monkeypatch.setattr(account._parts.staging._catalog, "applied", slowly)
+    outcomes = account.commit_files(files)
+    assert next(outcomes) == (0, True)
+    outcomes.close()
+    assert len(emulator.control.tree()) == len(account.listdir("/")) == 20
