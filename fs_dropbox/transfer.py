@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import secrets
@@ -200,6 +201,6 @@ def _local_error(shown: str, error: OSError) -> errors.FSError:
         return errors.ResourceNotFound(shown, exc=error)
     if isinstance(error, PermissionError):
         return errors.PermissionDenied(shown, exc=error)
-    if error.errno is not None and os.strerror(error.errno) in (os.strerror(28), os.strerror(122)):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return errors.InsufficientStorage(shown, exc=error)
     return errors.OperationFailed(shown, exc=error, msg=literal(f"{shown}: {error.strerror}"))
