@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import requests
 
 from fs_dropbox.emulator import state
 from tests.waiting import eventually
@@ -128,6 +129,18 @@ def test_cursors_keep_to_their_folder_and_depth(api: Api) -> None:
     assert paths(api.news(flat)[0]) == ["/a/sub"]
 
 
+def test_what_is_mounted_can_be_left_out(api: Api) -> None:
+    api.put("/Shared/a", b"1")
+    api.ok(api.rpc("sharing/share_folder", {"path": "/Shared"}))
+    how = {"recursive": True, "include_mounted_folders": False}
+    assert paths(api.entries("", **how)) == ["/Shared"]
+    cursor, within = latest(api, **how), latest(api, "/Shared", **how)
+    api.put("/Shared/b", b"1")
+    api.put("/c", b"1")
+    assert paths(api.news(cursor)[0]) == ["/c"]
+    assert paths(api.news(within)[0]) == ["/Shared/b"]
+
+
 def test_a_file_in_place_of_a_folder_follows_its_deletion(api: Api) -> None:
     """A client that drops nothing for a file has heard of all that went with the folder."""
     api.put("/x/sub/file", b"1")
@@ -213,6 +226,17 @@ def test_longpoll_wakes_with_a_change_of_its_folder(api: Api) -> None:
     thread.join(20)  # it would end by itself after 30
     assert not thread.is_alive()
     assert api.ok(answers[0]) == {"changes": True}
+
+
+def test_longpoll_ends_when_its_client_has_gone(api: Api) -> None:
+    with pytest.raises(requests.ReadTimeout):
+        api.http.post(
+            "https://notify.dropboxapi.com/2/files/list_folder/longpoll",
+            json={"cursor": latest(api), "timeout": 480},
+            timeout=(30, 0.2),
+        )
+    eventually(lambda: api.emulator.control.calls()["files/list_folder/longpoll"], "never: it has begun")
+    eventually(lambda: not api.emulator.control.under_way("files/list_folder/longpoll"), "it goes on")
 
 
 def test_longpoll_hears_of_a_reset(api: Api) -> None:

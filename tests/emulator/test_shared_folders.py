@@ -403,6 +403,12 @@ def test_an_unmounted_folder_is_listed_by_its_namespace(api: Api, bob: Api) -> N
     assert bare(error_of(gone)) == "path/not_found"
 
 
+def test_a_cursor_is_of_use_to_its_account_alone(api: Api, bob: Api) -> None:
+    invited(api, bob)
+    cursor = api.ok(api.rpc("files/list_folder/get_latest_cursor", {"path": "/Shared"}))["cursor"]
+    assert bob.rpc("files/list_folder/continue", {"cursor": cursor}).status_code == 400
+
+
 def test_batches_tell_readers_entry_by_entry(api: Api, bob: Api) -> None:
     invited(api, bob, "viewer")
     sessions = [bob.ok(bob.upload("files/upload_session/start", {"close": True}, b"1"))["session_id"] for _ in range(2)]
