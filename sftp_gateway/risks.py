@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import resource
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,8 @@ def risks(config: GatewayConfig, file: Path | None = None) -> Iterator[str]:
     """Yield what an administrator should know; reads modes of files, and no more of them."""
     if file is not None and _holds_secrets(config) and _others_may_read(str(file)):
         yield "holds secrets and can be read by other users of this machine; chmod 600, or keep them in files (…_file)"
+    if _others_may_write(str(config.state_path)):
+        yield f"state_folder: {config.state_path} can be changed by every user of this machine; chmod 700"
     for user in config.users:
         yield from _of_user(user)
     for hook in config.hooks:
@@ -47,6 +50,9 @@ def _of_user(user: UserConfig) -> Iterator[str]:
         path = getattr(user, key)
         if path and _others_may_read(path):
             yield f"user {user.name}: {key}: {path} can be read by other users of this machine; chmod 600"
+    if user.public_keys_file and _others_may_write(user.public_keys_file):
+        path = user.public_keys_file
+        yield f"user {user.name}: public_keys_file: every user of this machine can add a key to {path}; chmod 644"
     if user.url.startswith("http://"):
         yield f"user {user.name}: url: goes over the network unencrypted"
 
@@ -74,8 +80,16 @@ def _holds_secrets(config: GatewayConfig) -> bool:
 
 
 def _others_may_read(path: str) -> bool:
+    return _others_may(stat.S_IROTH, path)
+
+
+def _others_may_write(path: str) -> bool:
+    return _others_may(stat.S_IWOTH, path)
+
+
+def _others_may(what: int, path: str) -> bool:
     try:
-        return bool(Path(path).stat().st_mode & 0o004)
+        return bool(Path(path).stat().st_mode & what)
     except OSError:
         return False  # that it is missing is said elsewhere
 

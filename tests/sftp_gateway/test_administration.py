@@ -217,11 +217,17 @@ def test_check_config_finds_lines_beside_long_texts(tmp_path: Path) -> None:
 def test_check_config_warns_of_what_is_risky(tmp_path: Path) -> None:
     (tmp_path / "url").write_text("mem://")
     (tmp_path / "url").chmod(0o644)
+    (tmp_path / "keys").write_text("")
+    (tmp_path / "keys").chmod(0o666)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state").chmod(0o777)
     file = tmp_path / "gateway.toml"
     file.write_text(
+        'state_folder = "state"\n'
         'metrics = "0.0.0.0:9322"\nban_failures = 0\nban_exempt = ["0.0.0.0/0"]\nproxy_protocol = ["::/0"]\n'
         'connections_per_minute = 0\nrate_exempt = ["::/1"]\n'
         f'compatible_algorithms = true\nprocesses = 1000\n{USER}url_file = "url"\n'.replace('url = "mem://"\n', "")
+        + 'public_keys_file = "keys"\n'
         + '[[hooks]]\nevents = ["upload"]\nurl = "http://example.com/x?key=of-the-url"\n'
     )
     file.chmod(0o644)
@@ -230,7 +236,9 @@ def test_check_config_warns_of_what_is_risky(tmp_path: Path) -> None:
     warned = done.stderr
     for text in (
         "holds secrets and can be read by other users",
+        f"state_folder: {tmp_path / 'state'} can be changed by every user",
         "user ann: url_file: ",
+        "user ann: public_keys_file: every user of this machine can add a key",
         "hook http://example.com: no secret",
         "hook http://example.com: url: names and paths go over the network unencrypted",
         "metrics: 0.0.0.0:9322 can be read by everybody",
