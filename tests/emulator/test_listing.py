@@ -104,6 +104,28 @@ def test_a_replaced_folder_loses_its_children_first(api: Api) -> None:
     assert paths(api.news(cursor)[0]) == ["-/folder", "/folder", "/folder/new"]
 
 
+def test_what_ends_and_begins_anew_within_a_page_is_there_in_the_end(api: Api) -> None:
+    cursor = latest(api, recursive=True)
+    for _ in range(2):
+        api.ok(api.rpc("files/create_folder_v2", {"path": "/folder"}))
+        api.put("/other", b"1")
+        api.emulator.control.delete("/folder")
+    api.ok(api.rpc("files/create_folder_v2", {"path": "/folder"}))
+    assert paths(api.news(cursor)[0]) == ["/other", "-/folder", "/folder"]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, None])
+def test_what_was_deleted_is_listed_on_request(api: Api, limit: int | None) -> None:
+    for path in ("/d/sub/x", "/d/y", "/e", "/f/z"):
+        api.put(path, b"1")
+    for path in ("/d", "/f/z"):
+        api.emulator.control.delete(path)
+    how = {"include_deleted": True, "limit": limit}
+    assert paths(api.entries("", **how)) == ["-/d", "/e", "/f"]
+    everything = ["-/d", "-/d/sub", "-/d/sub/x", "-/d/y", "/e", "/f", "-/f/z"]
+    assert paths(api.entries("", recursive=True, **how)) == everything
+
+
 def test_a_replaced_file_is_one_event(api: Api) -> None:
     api.put("/file", b"1")
     cursor = latest(api, recursive=True)

@@ -77,7 +77,12 @@ def test_docs_can_be_hidden_from_listings(emulator: Emulator, api: Api) -> None:
     emulator.control.make_paper("/Notes.paper")
     api.put("/a.txt", b"1")
     assert {entry["name"] for entry in api.entries()} == {"Notes.paper", "a.txt"}
-    assert [entry["name"] for entry in api.entries(include_non_downloadable_files=False)] == ["a.txt"]
+    hidden = {"path": "", "include_non_downloadable_files": False}
+    page = api.ok(api.rpc("files/list_folder", hidden))
+    assert [entry["name"] for entry in page["entries"]] == ["a.txt"]
+    emulator.control.make_paper("/More.paper")
+    api.put("/b.txt", b"1")
+    assert [entry["name"] for entry in api.news(page["cursor"])[0]] == ["b.txt"]
 
 
 def test_docs_are_moved_copied_and_deleted_like_files(emulator: Emulator, api: Api) -> None:
