@@ -8,9 +8,11 @@ fsspec.open("dropbox://APP_KEY~APP_SECRET:REFRESH_TOKEN@/Reports/2026.csv")
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -273,13 +275,23 @@ class DropboxFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     def mkdir(self, path: str, create_parents: bool = True, **_: Any) -> None:
         path = self._strip_protocol(path)
-        with os_errors(path):
+        with self._file_exists(path), os_errors(path):
             (self.filesystem.makedirs if create_parents else self.filesystem.makedir)(path)
 
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
         path = self._strip_protocol(path)
-        with os_errors(path):
+        with self._file_exists(path), os_errors(path):
             self.filesystem.makedirs(path, recreate=exist_ok)
+
+    @contextmanager
+    def _file_exists(self, path: str) -> Iterator[None]:
+        """Raise FileExistsError, as `os.mkdir` does, where a folder is to be made of what is a file."""
+        try:
+            yield
+        except NotADirectoryError as error:
+            if self.isfile(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from error
+            raise
 
     def rmdir(self, path: str) -> None:
         path = self._strip_protocol(path)
@@ -338,10 +350,15 @@ def _has_credentials(path: str) -> bool:
 
 
 def _details(path: str, info: Info) -> dict[str, Any]:
-    """Return what fsspec wants to know; times are aware datetimes, None for folders."""
+    """Return what fsspec wants to know; times are aware datetimes, None for folders.
+
+    Files have `mtime` as well, in seconds: pyarrow, universal_pathlib and fsspec's FUSE look for it.
+    """
     described: dict[str, Any] = {"name": path, "type": "directory" if info.is_dir else "file"}
     described["size"] = 0 if info.is_dir else info.size
     described["modified"] = None if info.is_dir else info.modified
+    if info.modified is not None and not info.is_dir:
+        described["mtime"] = info.modified.timestamp()
     stored = info.get("dropbox", "server_modified")
     described["server_modified"] = datetime.fromtimestamp(stored, UTC) if stored else None
     return described | {name: info.get("dropbox", name) for name in ("id", "rev", "content_hash")}

@@ -17,7 +17,7 @@ class DropboxFile(AllOrNothing, io.IOBase):
     """An open file with fsspec's `commit()` and `discard()`; errors are OSError.
 
     In a transaction `close()` only ends the writing; what is forgotten without being closed is discarded. As
-    thread-safe as the file below it.
+    thread-safe as the file below it. Pickled, a file that is read opens again: the same version, at the same position.
     """
 
     def __init__(self, filesystem: DropboxFileSystem, path: str, mode: str, binary: Any, *, autocommit: bool) -> None:
@@ -29,6 +29,16 @@ class DropboxFile(AllOrNothing, io.IOBase):
         self._binary = binary
         self._done = False
         self._goes_nowhere = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.mode != "rb":
+            raise io.UnsupportedOperation(f"{self.path} is open for writing: it cannot be pickled")
+        return _reopened, (self.fs, self.path, self.version, self.tell())
+
+    @property
+    def version(self) -> str:
+        """The rev of the file; of one that is written, once it is committed."""
+        return str(self._binary.version)
 
     @property
     def details(self) -> dict[str, Any]:
@@ -118,6 +128,15 @@ class DropboxFile(AllOrNothing, io.IOBase):
     def __del__(self) -> None:
         if not self.closed:
             self.discard()
+
+
+def _reopened(filesystem: DropboxFileSystem, path: str, version: str, position: int) -> DropboxFile:
+    file: DropboxFile = filesystem.open(path)
+    if file.version != version:
+        file.close()
+        file = filesystem.open(path, version=version)
+    file.seek(position)
+    return file
 
 
 class CompressedFile(AllOrNothing, io.BufferedIOBase):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import json
+import multiprocessing
 import pickle
 import posixpath
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +23,7 @@ from fsspec.tests import abstract
 from fs_dropbox.connections import Connection, Connections
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.fsspec_adapter import DropboxFileSystem
+from tests.waiting import DEADLINE_SECONDS, eventually
 
 
 def _options(emulator: Emulator) -> dict[str, Any]:
@@ -132,6 +135,11 @@ def test_errors_are_built_in_ones(dropbox: DropboxFileSystem) -> None:
         dropbox.open("/folder", "wb")
     with pytest.raises(FileExistsError):
         dropbox.mkdir("/folder")
+    for make in (dropbox.mkdir, dropbox.makedirs, lambda path: dropbox.makedirs(path, exist_ok=True)):
+        with pytest.raises(FileExistsError):
+            make("/folder/file")
+        with pytest.raises(NotADirectoryError):
+            make("/folder/file/below")
     with pytest.raises(FileExistsError):
         dropbox.open("/folder/file", "xb")
     with pytest.raises(OSError, match="not empty"):
@@ -210,6 +218,8 @@ def test_times_hash_and_range(emulator: Emulator, dropbox: DropboxFileSystem) ->
     with dropbox.open("/file", "wb", modified=when) as file:
         file.write(b"0123456789")
     assert dropbox.modified("/FILE") == when
+    assert dropbox.info("/file")["mtime"] == when.timestamp()
+    assert "mtime" not in dropbox.info("/")
     assert dropbox.created("/file") > when
     key = dropbox.ukey("/file")
     assert dropbox.cat_file("/file", 2, 5) == b"234"
@@ -268,6 +278,42 @@ def test_accounts_end(emulator: Emulator) -> None:
     assert {thread for thread in threading.enumerate() if "fs-dropbox" in thread.name} <= before
     assert dropbox.ls("/") == []  # opened anew
     DropboxFileSystem.clear_instance_cache()
+
+
+def test_a_pickled_file_reads_on_elsewhere(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
+    """As Dask takes the files to its workers that xarray has opened."""
+    dropbox.pipe("/a", b"0123456789")
+    with dropbox.open("/a") as file:
+        assert file.read(3) == b"012"
+        pickled = pickle.dumps(file)
+    with pickle.loads(pickled) as there:
+        assert there.read() == b"3456789"
+    emulator.control.write("/a", b"replaced")
+    dropbox.filesystem.forget("/a")
+    with pickle.loads(pickled) as there:
+        assert there.read() == b"3456789"
+    with dropbox.open("/a", "wb") as file, pytest.raises(OSError, match="open for writing"):
+        pickle.dumps(file)
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # that is what this is about
+def test_a_forked_process_has_an_account_of_its_own(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
+    dropbox.pipe("/a", b"old")
+    struck, uploads = emulator.control.faults_struck, emulator.control.calls()["files/upload"]
+    emulator.control.fault("files/upload", "stall", at="answer")
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(dropbox.pipe, "/a", b"new")
+        eventually(lambda: emulator.control.faults_struck > struck)
+        forked = multiprocessing.get_context("fork").Process(target=dropbox.pipe, args=("/b", b"forked"))
+        forked.start()
+        forked.join(DEADLINE_SECONDS)
+        forked.kill()
+        forked.join()
+        assert forked.exitcode == 0
+        emulator.control.release()
+        writing.result(DEADLINE_SECONDS)
+    assert (emulator.control.read("/a"), emulator.control.read("/b")) == (b"new", b"forked")
+    assert emulator.control.calls()["files/upload"] == uploads + 2
 
 
 def test_a_pickle_opens_the_same(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
