@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sftp_gateway.journal import BeingSentError, Journal, Mode, NewFile, Outcome
+from sftp_gateway.journal import BeingSentError, ConflictError, Journal, Mode, NewFile, Outcome
 from sftp_gateway.journal_file import FILE_NAME, VERSION
 
 from .write_back import BulkFS, WriteBack
@@ -115,3 +115,13 @@ def test_a_change_of_what_may_be_stored_over_one_version_waits(journal: Journal,
     journal.note_staged({number: "token"})
     with pytest.raises(BeingSentError):
         add(journal, b"2", mode, replaces=number)
+
+
+@pytest.mark.parametrize("mode", ["create", "update"])
+def test_what_was_acknowledged_a_moment_ago_is_not_overwritten(journal: Journal, mode: Mode) -> None:
+    """Another process may have done so since somebody looked."""
+    add(journal, b"1")
+    with pytest.raises(ConflictError):
+        add(journal, b"2", mode)
+    assert [each.size for each in journal.all()] == [1]
+    assert journal.used == 1
