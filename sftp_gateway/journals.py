@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +19,10 @@ from sftp_gateway.folding import fold_path
 from sftp_gateway.journal import Journal, Totals
 from sftp_gateway.journal_file import FILE_NAME, JournalError
 from sftp_gateway.logs import log_event
+from sftp_gateway.partials import TICK_NANOSECONDS
 from sftp_gateway.write_back import WriteBackFS, WriteBackLimits
+
+_Stamp = tuple[tuple[int, int], ...]
 
 
 class Journals:
@@ -41,7 +45,7 @@ class Journals:
         self._users_of = users_of
         self._digest = digest
         self._left_alone: set[str] = set()  # journals that no URL has, as far as was looked
-        self._empty: dict[str, tuple[int, ...]] = {}  # journals that were empty, by key, and when they last changed
+        self._known: dict[str, tuple[_Stamp, Totals]] = {}  # what was in journals, by key; changes in single steps
 
     def wrap(self, key: str, url: str, filesystem: FS) -> FS:
         """Return the filesystem with its journal, where a user wants one or files wait in one; else as it is.
@@ -77,12 +81,7 @@ class Journals:
 
     def waits(self, key: str) -> bool:
         """Tell whether files wait in a journal for their delivery."""
-        stamp = _stamp(self._directory / key)
-        if not stamp or self._empty.get(key) == stamp:
-            return False
-        totals = look_into(self._directory / key)
-        if totals is not None and not totals.is_anything_waiting:
-            self._empty[key] = stamp
+        totals = self._look(self._directory / key)
         return totals is not None and totals.is_anything_waiting
 
     def is_attended(self, key: str) -> bool:
@@ -109,7 +108,7 @@ class Journals:
             if users:
                 self._take_over(key, url, users)
         for key in orphans - self._left_alone:
-            totals = look_into(self._directory / key) if (self._directory / key).exists() else None
+            totals = self._look(self._directory / key)
             if totals is not None and totals.is_anything_waiting:
                 reason = "no user has the URL any more under which they were acknowledged"
                 log_event("delayed", level=logging.WARNING, journal=key, files=totals.waiting, reason=reason)
@@ -137,7 +136,7 @@ class Journals:
 
     def totals(self) -> Totals:
         """Return how much is in all journals together."""
-        every = [totals for directory in self._directories() if (totals := look_into(directory)) is not None]
+        every = [totals for directory in self._directories() if (totals := self._look(directory)) is not None]
         oldest = [totals.oldest for totals in every if totals.oldest is not None]
         return Totals(
             sum(totals.waiting for totals in every),
@@ -146,6 +145,19 @@ class Journals:
             min(oldest, default=None),
             sum(totals.directories for totals in every),
         )
+
+    def _look(self, directory: Path) -> Totals | None:
+        """Return how much is in a journal, None where that cannot be told; it is read once for each of its changes."""
+        stamp = _stamp(directory)
+        known = self._known.get(directory.name)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        # What changes within the same tick of the file system's clock leaves the same time.
+        is_settled = all(abs(time.time_ns() - changed) > TICK_NANOSECONDS for changed, _ in stamp)
+        totals = look_into(directory) if stamp else None
+        if totals is not None and is_settled:
+            self._known[directory.name] = stamp, totals
+        return totals
 
     def _directories(self) -> Iterator[Path]:
         for file in self._directory.glob(f"*/{FILE_NAME}"):
@@ -172,11 +184,11 @@ def _noted(directory: Path, name: str) -> str:
         return journal.noted(name)
 
 
-def _stamp(directory: Path) -> tuple[int, ...]:
-    """Return what changes whenever a journal does; empty where there is none."""
+def _stamp(directory: Path) -> _Stamp:
+    """Return time and size of a journal's files, of which one changes whenever it does; nothing where there is none."""
     stamp = []
     for name in (FILE_NAME, f"{FILE_NAME}-wal"):
         with contextlib.suppress(OSError):
             status = (directory / name).stat()
-            stamp += [status.st_mtime_ns, status.st_size]
+            stamp.append((status.st_mtime_ns, status.st_size))
     return tuple(stamp)

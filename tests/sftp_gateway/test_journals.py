@@ -1,0 +1,70 @@
+"""What waits in all journals together, without reading them over and over."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sftp_gateway import journals
+from sftp_gateway.journal import Journal, NewFile, Totals
+from sftp_gateway.journals import Journals
+from sftp_gateway.write_back import WriteBackLimits
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def every(tmp_path: Path) -> Journals:
+    return Journals(tmp_path, limits=WriteBackLimits(), users_of=lambda _: [], digest=str)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with contextlib.closing(Journal(tmp_path / "key")) as opened:
+        yield opened
+
+
+def add(journal: Journal, path: str) -> int:
+    data = journal.vault.write(memory_limit=1000)
+    data.write(b"content")
+    return journal.put(NewFile(path, 0, "replace", fresh=True), data, quota=10**6)
+
+
+def test_journals_that_do_not_change_are_read_once(
+    every: Journals, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Path] = []
+    look_into = journals.look_into
+
+    def count(directory: Path) -> Totals | None:
+        looked.append(directory)
+        return look_into(directory)
+
+    def is_known() -> bool:
+        """Tell whether a look costs nothing: once the last change is older than a tick of the file system's clock."""
+        looked.clear()
+        every.totals()
+        return not looked
+
+    monkeypatch.setattr(journals, "look_into", count)
+    assert not every.waits("key")
+    add(journal, "/one")
+    eventually(is_known, "it is read again and again")
+    for _ in range(100):
+        assert every.totals().waiting == 1
+        assert every.waits("key")
+    assert not looked
+
+
+def test_each_change_of_a_journal_is_seen_at_once(every: Journals, journal: Journal) -> None:
+    for number in range(50):
+        add(journal, f"/{number}")
+        assert every.totals().waiting == number + 1
+    assert every.waits("key")
+    for pending in journal.all():
+        assert journal.discard(pending.path, committed=False)
+    assert every.totals() == Totals()
+    assert not every.waits("key")
+    assert not every.waits("another")
