@@ -256,12 +256,12 @@ class Retry:
         if waiter.deadline is None:
             waiter.deadline = self._clock.monotonic() + policy.deadline_seconds
         deadline = waiter.deadline
-        failures = 0
+        failures = refusals = 0
         doubtful = False
         while True:
             self.governor.admit(traffic, waiter, route, deadline)
             try:
-                result = self._try(attempt, traffic, deadline)
+                result = self._try(attempt, traffic, deadline, policy.pause_seconds(refusals + 1, self._chance()))
                 if failures >= WARN_AFTER_FAILURES:  # who fails in the end tells its caller instead
                     _logger.warning("%s: went well after %d failures", route, failures)
                 return result
@@ -269,6 +269,7 @@ class Retry:
                 problem = error
             rate_limited = isinstance(problem, ApiError) and problem.is_rate_limit
             failures += 0 if rate_limited else 1
+            refusals += 1 if rate_limited else 0
             doubtful = doubtful or problem.is_ambiguous
             attempts = policy.connect_attempts if _found_nobody(problem) else policy.attempts
             pause = 0.0 if rate_limited else policy.pause_seconds(failures, self._chance())
@@ -316,8 +317,8 @@ class Retry:
             _logger.debug("%s; trying again in %.1f s", problem, seconds)
             waiter.wait(seconds)
 
-    def _try(self, attempt: Callable[[float], T], traffic: Traffic, deadline: float) -> T:
-        """Make an attempt that was admitted."""
+    def _try(self, attempt: Callable[[float], T], traffic: Traffic, deadline: float, pause: float) -> T:
+        """Make an attempt that was admitted. A 429 that asks for no pause at all is given this one."""
         success = False
         try:
             result = attempt(max(deadline - self._clock.monotonic(), 0.1))
@@ -326,7 +327,7 @@ class Retry:
         except (ApiError, TransportError) as error:
             if isinstance(error, ApiError) and error.is_rate_limit:
                 asked = DEFAULT_RETRY_AFTER_SECONDS if error.retry_after is None else error.retry_after
-                seconds = min(asked, LONGEST_FREEZE_SECONDS)
+                seconds = min(asked or pause, LONGEST_FREEZE_SECONDS)
                 contention = error.tag[-1:] == ("too_many_write_operations",)
                 self.governor.throttle(traffic, seconds, lock_contention=contention)
             raise

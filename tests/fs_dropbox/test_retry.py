@@ -124,6 +124,14 @@ def test_a_429_without_retry_after_waits_all_the_same(clock: FakeClock) -> None:
     assert clock.waits == [1.0]
 
 
+def test_a_429_that_asks_for_no_pause_is_not_asked_again_at_once(clock: FakeClock) -> None:
+    """Of a server that says `Retry-After: 0` for two minutes, thousands of requests would be made."""
+    attempt = Script(*[busy(0.0)] * 99)
+    with pytest.raises(ApiError):
+        run(clock, attempt)
+    assert clock.waits == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 16.0]
+
+
 def test_a_wait_beyond_the_deadline_is_refused_at_once(clock: FakeClock) -> None:
     attempt = Script(busy(300.0), "done")
     with pytest.raises(ApiError) as caught:
