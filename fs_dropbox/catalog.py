@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import TypeVar
 
 import fs.errors
@@ -25,6 +26,8 @@ from fs_dropbox.single_flight import SingleFlight
 from fs_dropbox.subtrees import Subtrees
 
 T = TypeVar("T")
+
+_logger = logging.getLogger(__name__)
 
 ROOT = FolderEntry("", "", "", "")
 # A listing whose cursor Dropbox gives up on begins anew.
@@ -348,9 +351,18 @@ def _apply(entries: dict[str, Present], page: Iterable[Entry]) -> None:
     """Take over what a page tells, deletions included: a listing goes on with what happens meanwhile."""
     for entry in page:
         if isinstance(entry, (FileEntry, FolderEntry)):
+            hidden = entries.get(entry.path_lower)
+            if hidden is not None and hidden.id != entry.id and hidden.name != entry.name:
+                _tell_hidden(hidden.path_display, entry.path_display)
             entries[entry.path_lower] = entry
         else:
             entries.pop(entry.path_lower, None)
+
+
+@lru_cache(maxsize=1000)  # once is enough, though it is listed again and again
+def _tell_hidden(hidden: str, shown: str) -> None:
+    """Log that Dropbox keeps two names apart which `paths.key` takes for one: in other scripts it may know better."""
+    _logger.error("%r cannot be seen here: Dropbox keeps it and %r apart, and here both names are one", hidden, shown)
 
 
 class Tree:

@@ -218,8 +218,11 @@ class Client:
         """
         begin, end = offset, offset + len(data)
         while True:
+            part = data[begin - offset :]
+            cursor = {"session_id": session_id, "offset": begin}
+            argument = {"cursor": cursor, "close": close, "content_hash": ContentHash(part).hexdigest()}
             try:
-                self._append(session_id, begin, data[begin - offset :], close)
+                self._caller.call(routes.SESSION_APPEND, argument, data=part, decode=lambda _: None)
                 return
             except ApiError as error:
                 correct = error.details.get("correct_offset")
@@ -384,14 +387,6 @@ class Client:
                 raise
             entry = done
         return self._fresh.note(results.placed(entry, commit.path))
-
-    def _append(self, session_id: str, offset: int, data: bytes, close: bool) -> None:
-        argument = {
-            "cursor": {"session_id": session_id, "offset": offset},
-            "close": close,
-            "content_hash": ContentHash(data).hexdigest(),
-        }
-        self._caller.call(routes.SESSION_APPEND, argument, data=data, decode=lambda _: None)
 
     def _relocate(
         self, route: Route, argument: Any, source: str, settle: Callable[[], FileEntry | FolderEntry | None]

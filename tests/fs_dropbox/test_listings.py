@@ -5,13 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
+from fs_dropbox.entries import FileEntry
 from fs_dropbox.listings import JOIN_SECONDS, Listings
 from fs_dropbox.lookups import CALM_SECONDS, FIRST_LOOKUPS, LARGE_SECONDS, WINDOW_SECONDS, Lookups
+from fs_dropbox.results import Page
 
 DEADLINE_SECONDS = 30.0
 
@@ -173,3 +177,32 @@ def test_documents_come_last_by_their_names(
     names = [info.name for info in account.scandir("/docs")]
     assert set(names[:4]) == {"a", "b", "z", "Notes.paper.md"}
     assert set(names[4:]) == {"Plan.paper.md", "Notes.paper"}
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+def test_names_that_dropbox_keeps_apart_and_we_do_not_are_told_of_once(
+    open_dropbox: Callable[..., DropboxFS],
+    emulator: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    recursive: bool,
+) -> None:
+    for name in ("One", "other"):
+        emulator.control.seed(f"/folder/{name} {recursive}", b"1")
+    account = open_dropbox(cache=False)
+    list_folder = account._client.list_folder
+
+    def listed(path: str, **options: Any) -> Page:
+        page = list_folder(path, **options)
+        one = next(entry for entry in page.entries if entry.name.startswith("One"))
+        assert isinstance(one, FileEntry)
+        beside = one._replace(name=one.name.upper(), path_display=one.path_display.upper(), id="id:beside")
+        return replace(page, entries=[*page.entries, beside])
+
+    monkeypatch.setattr(account._client, "list_folder", listed)
+    for _ in range(3):
+        names = sorted(account.walk.files("/folder") if recursive else account.listdir("folder"))
+        assert [name.rpartition("/")[2] for name in names] == [f"ONE {recursive}".upper(), f"other {recursive}"]
+    [record] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert f"'/folder/One {recursive}' cannot be seen here" in record.getMessage()
+    assert repr(f"/folder/One {recursive}".upper()) in record.getMessage()
