@@ -125,3 +125,15 @@ def test_what_was_acknowledged_a_moment_ago_is_not_overwritten(journal: Journal,
         add(journal, b"2", mode)
     assert [each.size for each in journal.all()] == [1]
     assert journal.used == 1
+
+
+@pytest.mark.parametrize("part", ["staged", "sending"])
+def test_a_time_comes_too_late_once_the_storage_has_a_part_in_it(journal: Journal, part: str) -> None:
+    number = add(journal, b"1")
+    journal.set_modified("/f", 1_500_000_000)
+    if part == "staged":
+        journal.note_staged({number: "token"})
+    else:
+        journal.send(journal.all())
+    journal.set_modified("/f", 1_400_000_000)
+    assert [each.modified for each in journal.all()] == [1_500_000_000]
