@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,3 +69,15 @@ def test_each_change_of_a_journal_is_seen_at_once(every: Journals, journal: Jour
     assert every.totals() == Totals()
     assert not every.waits("key")
     assert not every.waits("another")
+
+
+def test_what_changes_within_one_tick_of_the_clock_is_seen(
+    every: Journals, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two changes that follow each other at once leave the same time and size."""
+    monkeypatch.setattr(journals, "TICK_NANOSECONDS", 3600 * 10**9)
+    now = time.time_ns()
+    monkeypatch.setattr(journals, "_stamp", lambda _: ((now, 1),))
+    assert not every.waits("key")
+    add(journal, "/one")
+    assert every.waits("key")
