@@ -90,6 +90,10 @@ class Beyond(FS):
         with errors_at(path):
             self._parts.files.check_writable(_path)
 
+    def is_viewed(self, path: str) -> bool:
+        """Tell whether a path leads into a view (`views=on`), which is in no listing; asks nobody."""
+        return self._shown.is_viewed(self._checked(path))
+
     def upload_files(self, files: Iterable[bulk.File]) -> Iterator[tuple[int, Exception | None]]:
         """Upload many files in few calls; each replaces what is there, as `openbin(path, "wb")` and `close()` would.
 

@@ -77,6 +77,10 @@ class DropboxSubFS(SubFS[Any]):
         """Raise what whoever writes there would meet; see `DropboxFS.check_writable`."""
         self._delegated("check_writable", path)
 
+    def is_viewed(self, path: str) -> bool:
+        """Tell whether a path leads into a view; see `DropboxFS.is_viewed`."""
+        return bool(self._delegated("is_viewed", path))
+
     def versions(self, path: str) -> list[Info]:
         """Return the revisions of a file; see `DropboxFS.versions`."""
         return list(self._delegated("versions", path))

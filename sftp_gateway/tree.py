@@ -91,6 +91,7 @@ class TreeView:
         self._names = Names(store)
         self._root = "" if (root := normal(root)) == "/" else root
         self._confinement = Confinement(store.filesystem, self._root)
+        self._is_viewed = getattr(store.filesystem, "is_viewed", None) if rights is Rights.WRITE_ONLY else None
         self._allowance = store.allowances.find(self._root, quota)
         self._leavings = leavings
         self._mark = object()
@@ -105,6 +106,8 @@ class TreeView:
         inner = self._root + path if path != "/" else self._root or "/"
         if self._confinement.is_needed:
             self._confinement.check(inner)
+        if self._is_viewed is not None and self._is_viewed(inner):
+            raise errors.ResourceNotFound(path)
         return inner
 
     def is_settled(self, path: str) -> bool:

@@ -58,6 +58,7 @@ class WriteBackFS(FS):
         self.journal = journal
         self._fold: Callable[[str], str] = str.lower if filesystem.getmeta().get("case_insensitive") else str
         self._elsewhere = Elsewhere(filesystem, journal, self._fold, is_mine=lambda: self._delivery.is_mine)
+        self.is_viewed: Callable[[str], bool] | None = getattr(filesystem, "is_viewed", None)
         self._inner = PendingDirectoriesFS(filesystem, journal.directories, seen=self._elsewhere.note)
         self._readers: weakref.WeakSet[PendingReader] = weakref.WeakSet()
         self._delivery = Delivery(

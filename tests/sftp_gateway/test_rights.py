@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import fs
 import pytest
 from fs.memoryfs import MemoryFS
 from fs.osfs import OSFS
 
+from fs_dropbox.emulator import Emulator
 from sftp_gateway import UserConfig
 from sftp_gateway.allowance import REMEASURE_SECONDS, Allowance
 from sftp_gateway.packets import Kind, Status
@@ -181,6 +185,40 @@ def test_an_upload_into_a_drop_box_that_was_cut_off_is_sent_again(box: Serving) 
     assert again.wait(again.stat("/scan")).code == Status.NO_SUCH_FILE
     again.put("/scan", b"whole")
     assert box.tree.store.filesystem.readbytes("/scan") == b"whole"
+
+
+@pytest.mark.parametrize("directory", ["", "inbox"])
+@pytest.mark.parametrize("write_back", [False, True], ids=["direct", "write-back"])
+def test_a_drop_box_has_no_views(
+    emulator: Emulator,
+    start_gateway: StartGateway,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    directory: str,
+    write_back: bool,
+) -> None:
+    """`.versions` and `.deleted` have what others left in their listings, by name."""
+    with fs.open_fs(emulator.fs_url) as dropbox:
+        dropbox.makedir("/inbox")
+        for path in ("/theirs", "/inbox/theirs"):
+            dropbox.writetext(path, "theirs")
+    url = urlsplit(emulator.fs_url)
+    monkeypatch.setenv("URL", url._replace(path=f"/{directory}", query=f"{url.query}&views=on").geturl())
+    users = [
+        UserConfig(name=rights, password_hash=PASSWORD_HASH, url_env="URL", rights=rights, write_back=write_back)
+        for rights in ("read-write", "write-only")
+    ]
+    gateway = start_gateway(users=tuple(users))
+    for name, expected in (("read-write", True), ("write-only", False)):
+        client = sftp(connect(gateway, name, PASSWORD))
+        for view in ("/.versions", "/.versions/theirs", "/.deleted"):
+            if expected:
+                client.listdir(view)
+                assert stat.S_ISDIR(client.stat(view).st_mode or 0)
+            else:
+                for request in (client.listdir, client.stat):
+                    with pytest.raises(FileNotFoundError):
+                        request(view)
 
 
 # Quotas.
