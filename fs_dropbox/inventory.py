@@ -7,7 +7,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from fs import errors
@@ -16,7 +16,7 @@ from fs.path import abspath, frombase, isbase, normpath
 
 from fs_dropbox import paths
 from fs_dropbox.conventions import literal
-from fs_dropbox.transfer import Place, StoppedError
+from fs_dropbox.transfer import Place, StoppedError, moment
 
 _NAMESPACES: Final = ("basic", "details", "dropbox")
 
@@ -74,11 +74,10 @@ def node_of(path: str, info: Info, *, exports: bool = False) -> Node:
         ignored = "an online document, which can only be exported"
     elif info.get("dropbox", "symlink_target"):
         ignored = "a symbolic link"
-    modified = info.modified if isinstance(info.modified, datetime) else None
     return Node(
         path,
         size=int(info.size),
-        modified=modified,
+        modified=moment(info.get("details", "modified")),
         content_hash=str(info.get("dropbox", "content_hash") or ""),
         ignored=ignored,
     )
@@ -137,7 +136,7 @@ def _local_node(path: str, entry: os.DirEntry[str]) -> Node:
         return Node(path, is_folder=True)
     if not stat.S_ISREG(status.st_mode):
         return Node(path, ignored="neither a file nor a folder")
-    return Node(path, size=status.st_size, modified=datetime.fromtimestamp(status.st_mtime, tz=UTC))
+    return Node(path, size=status.st_size, modified=moment(status.st_mtime))
 
 
 def _is_text(name: str) -> bool:

@@ -144,11 +144,20 @@ def _stamp(reader: IO[bytes]) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
+def moment(seconds: object) -> datetime | None:
+    """Return the time that a filesystem tells of a file, in seconds since 1970; None where no calendar has it."""
+    if not isinstance(seconds, (int, float)):
+        return None
+    try:
+        return datetime.fromtimestamp(seconds, tz=UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
 def _modified(source: Place, stamp: tuple[int, int] | None) -> datetime | None:
     if stamp is not None:
-        return datetime.fromtimestamp(stamp[1] // 10**9, tz=UTC)
-    found = source.filesystem.getinfo(source.path, namespaces=["details"]).modified
-    return found if isinstance(found, datetime) else None
+        return moment(stamp[1] // 10**9)
+    return moment(source.filesystem.getinfo(source.path, namespaces=["details"]).get("details", "modified"))
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -301,6 +302,28 @@ class BreakingFS(MemoryFS):
 
             file.read = read
         return file
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk that stores any time, where there is one."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("seconds", [10**12, -(10**11)])
+def test_a_time_that_no_calendar_has_is_none(dropbox_fs: DropboxFS, disk: Path, seconds: int) -> None:
+    for folder in ("small", "large"):
+        (disk / folder).mkdir()
+    for path, size in (("small/f", 3), ("small/g", 3), ("large/f", 10_000_000)):
+        (disk / path).write_bytes(b"x" * size)
+        os.utime(disk / path, (seconds, seconds))
+    with OSFS(str(disk)) as source:
+        assert run(source, dropbox_fs).copied == 3
+        copy_file(Place(source, "/large/f"), Place(dropbox_fs, "/copy"))
+        assert run(dropbox_fs, source).copied == 1
+    assert dropbox_fs.getsize("/large/f") == dropbox_fs.getsize("/copy") == 10_000_000
 
 
 def test_a_transfer_that_breaks_off_leaves_the_old_file_and_the_others_go_on(tmp_path: Path) -> None:
