@@ -20,7 +20,7 @@ from sftp_gateway.packets import Kind, Status
 from sftp_gateway.parsing import PacketError, Request, parse
 from sftp_gateway.replies import Replies
 from sftp_gateway.status import RefusedError
-from sftp_gateway.tasks import Tasks
+from sftp_gateway.tasks import ONLY_ASKING, Tasks
 from sftp_gateway.tree import TreeView
 from sftp_gateway.workers import Workers
 
@@ -203,7 +203,9 @@ class SFTPChannel:
             if size < end:
                 break
             kind = data[start + 4]
-            if not (
+            if self._peer_gone and kind in ONLY_ASKING and self._stream.is_closed:
+                pass  # as there is nobody to be told
+            elif not (
                 (kind == _WRITE_KIND and self._write_fast(data, start + 5, end))
                 or (kind == _READ_KIND and length == 25 and self._read_fast(data, start + 5))
             ):

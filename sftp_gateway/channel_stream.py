@@ -108,6 +108,11 @@ class ChannelStream:
         if self.channel.eof_received or self.channel.closed:
             self.ended()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether no reply can reach the client any more; one that only sends nothing more still takes them."""
+        return bool(self.channel.closed)
+
     def send(self, *pieces: Piece) -> None:
         """Send `pieces` one after the other, soon; never blocks. What cannot be sent any more is dropped."""
         with self._lock:

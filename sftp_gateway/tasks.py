@@ -11,10 +11,15 @@ from sftp_gateway import packets
 from sftp_gateway.channel_stream import ChannelStream
 from sftp_gateway.operations import Operations
 from sftp_gateway.ordering import Claims, Ordering, Task
-from sftp_gateway.packets import Status
+from sftp_gateway.packets import Kind, Status
 from sftp_gateway.parsing import Request
 from sftp_gateway.replies import Replies
 from sftp_gateway.workers import Workers
+
+# Requests that leave nothing but their reply.
+ONLY_ASKING = frozenset(
+    {Kind.READ, Kind.READDIR, Kind.STAT, Kind.LSTAT, Kind.FSTAT, Kind.OPENDIR, Kind.REALPATH, Kind.READLINK}
+)
 
 
 class Tasks:
@@ -113,7 +118,8 @@ class Tasks:
         following: Task | None = task
         while following is not None:
             request = following.request
-            reply = _refusal(request) if self._abandoned else self._operations.answer(request)
+            in_vain = self._abandoned or (request.kind in ONLY_ASKING and self._stream.is_closed)
+            reply = _refusal(request) if in_vain else self._operations.answer(request)
             self._measure(request.kind, following.since, len(reply))
             following = self._finish(following, reply)
             self._stream.wake()

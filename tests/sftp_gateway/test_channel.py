@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,13 @@ from fs.errors import OperationFailed
 from fs.memoryfs import MemoryFS
 
 from sftp_gateway.attributes import file_attributes
+from sftp_gateway.channel import ChannelLimits
 from sftp_gateway.directory_handle import DirectoryHandle
 from sftp_gateway.packets import Attributes, Kind, Status
 from sftp_gateway.status import EndOfDataError
+from tests.waiting import eventually
 
+from .atomic_fs import AtomicFS
 from .raw_client import C, R, RawClient, W, s
 from .serving import Serving
 
@@ -79,3 +83,38 @@ def test_what_was_looked_up_ahead_is_given_once() -> None:
     handle.look_ahead()
     with pytest.raises(EndOfDataError):
         handle.next_batch()
+
+
+@pytest.mark.parametrize("leave", ["close", "cut"])
+def test_nothing_is_read_for_a_client_that_has_left(tmp_path: Path, leave: str) -> None:
+    """Only what was sent and changes something is still carried out."""
+    with AtomicFS() as filesystem:
+        filesystem.writebytes("/f", bytes(1000))
+        serving = Serving(filesystem, tmp_path)
+        session = serving.session()
+        client = session.raw()
+        handle = client.opened("/f", R)
+        with filesystem.stalled("pread", "/f"):
+            for number in range(600):
+                client.read(handle, number % 900, 10 + number % 90)
+            client.path(Kind.MKDIR, "/made")
+            channel = session.channels[0]
+            eventually(lambda: channel.unanswered == ChannelLimits().in_flight, "the requests did not arrive")
+            if leave == "close":
+                client.channel.close()
+            else:
+                assert session.socket is not None
+                session.socket.shutdown(socket.SHUT_RDWR)
+            eventually(lambda: channel.channel.closed, "it was not noticed")
+        assert channel.wait(20)
+        assert len(filesystem.happened("pread")) <= ChannelLimits().running
+        assert filesystem.isdir("/made")
+        serving.close()
+
+
+def test_a_client_that_only_sends_nothing_more_is_answered(client: RawClient) -> None:
+    client.put("/f", b"0123456789")
+    handle = client.opened("/f", R)
+    numbers = [client.read(handle, number, 1) for number in range(10)]
+    client.channel.shutdown_write()
+    assert b"".join(reply.data for reply in client.all(numbers)) == b"0123456789"
