@@ -37,7 +37,7 @@ class Workers:
     def submit(self, work: Callable[[], None], *, urgent: bool = False) -> None:
         """Carry out `work` in a thread of the pool; `urgent` work gets one at once, beyond the limit if need be.
 
-        Where the system has no more threads, those that are there come to it; raises RuntimeError where there are none.
+        Where the system has no more threads, it waits for those that are there, or for the next work that gets one.
         After `close()` each piece of work still gets a thread, for itself.
         """
         with self._condition:
@@ -51,18 +51,15 @@ class Workers:
             if self._idle >= len(self._queue):
                 self._condition.notify()
             elif urgent or len(self._threads) < self.limit:
-                self._add_thread(work)
+                self._add_thread()
 
-    def _add_thread(self, work: Callable[[], None]) -> None:
-        """Have one thread more; raises RuntimeError where there can be none at all, and `work` is not queued then."""
+    def _add_thread(self) -> None:
         self._count += 1
         thread = threading.Thread(target=self._serve, name=f"sftp-worker-{self._count}", daemon=True)
         try:
             thread.start()
-        except RuntimeError:
-            if not self._threads:
-                self._queue.remove(work)
-                raise
+        except RuntimeError as error:
+            logger.error("a request has to wait: %s", error)
         else:  # it waits for the lock that is held here
             self._threads.add(thread)
 

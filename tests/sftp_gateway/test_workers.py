@@ -75,14 +75,14 @@ def test_where_there_are_no_more_threads_those_that_are_there_do_the_work(monkey
     assert workers.close()
 
 
-def test_where_there_are_no_threads_at_all_this_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_are_no_threads_at_all_work_waits_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     workers = Workers(2)
-    unwanted, done = threading.Event(), threading.Event()
+    first, next_one = threading.Event(), threading.Event()
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(RuntimeError):
-            workers.submit(unwanted.set)
-    workers.submit(done.set)
-    assert done.wait(DEADLINE)
+        workers.submit(first.set)
+    assert workers.load == (0, 0, 1)
+    workers.submit(next_one.set)
+    assert first.wait(DEADLINE)
+    assert next_one.wait(DEADLINE)
     assert workers.close()
-    assert not unwanted.is_set()
