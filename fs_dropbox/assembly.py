@@ -9,6 +9,7 @@ from typing import Final
 
 from fs_dropbox import retry
 from fs_dropbox.auth import Credentials
+from fs_dropbox.blocks import BlockBudget
 from fs_dropbox.bulk import BulkUpload
 from fs_dropbox.cache import MetadataCache
 from fs_dropbox.catalog import Catalog
@@ -70,6 +71,7 @@ class _Roots:
     uploader: Uploader
     read_ahead: ThreadPoolExecutor
     small: ThreadPoolExecutor
+    budget: BlockBudget
     documents: Show
     export: Sequence[str]
     ttl_seconds: float
@@ -77,7 +79,15 @@ class _Roots:
     def layers(self, client: Client, catalog: Catalog) -> tuple[Documents, OpenFiles]:
         """Return how documents are shown and files opened below a root."""
         shown_as = Documents(client.export, self.small, show=self.documents, formats=self.export)
-        files = OpenFiles(client, catalog, self.uploader, shown_as, read_ahead=self.read_ahead, small=self.small)
+        files = OpenFiles(
+            client,
+            catalog,
+            self.uploader,
+            shown_as,
+            read_ahead=self.read_ahead,
+            small=self.small,
+            budget=self.budget,
+        )
         return shown_as, files
 
     def open(self, namespace_id: str) -> Shown:
@@ -121,7 +131,7 @@ def assemble(
     read_ahead = ThreadPoolExecutor(READ_AHEAD_THREADS, thread_name_prefix="fs-dropbox-read")
     small = ThreadPoolExecutor(SMALL_FILE_THREADS, thread_name_prefix="fs-dropbox-small")
     catalog = Catalog(client, cache, on_use=feed.start if feed is not None else lambda: None, submit=small.submit)
-    roots = _Roots(client, uploader, read_ahead, small, documents, export, ttl_seconds)
+    roots = _Roots(client, uploader, read_ahead, small, BlockBudget(), documents, export, ttl_seconds)
     shown_as, files = roots.layers(client, catalog)
     history = History(client, catalog, small)
     viewed: dict[str, View] = {

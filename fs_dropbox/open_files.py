@@ -30,7 +30,10 @@ from fs_dropbox.write_file import WriteFile
 
 
 class OpenFiles:
-    """The files of one filesystem. Thread-safe: one lock over the set, a leaf; owned by DropboxFS."""
+    """The files of one root of an account. Thread-safe: one lock over the set, a leaf; owned by DropboxFS.
+
+    Those of all roots share the threads and the budget.
+    """
 
     def __init__(
         self,
@@ -41,13 +44,14 @@ class OpenFiles:
         *,
         read_ahead: ThreadPoolExecutor,
         small: ThreadPoolExecutor,
+        budget: BlockBudget,
     ) -> None:
         self._client = client
         self._catalog = catalog
         self._uploader = uploader
         self._documents = documents
         self._read_ahead = read_ahead
-        self._budget = BlockBudget()
+        self._budget = budget
         self._siblings = Siblings(lambda entry: self._client.download(f"rev:{entry.rev}", 0, entry.size), small.submit)
         self._lock = threading.RLock()  # the garbage collector may close a file in the thread that has it
         self._files: WeakSet[DropboxFile] = WeakSet()  # guarded by _lock

@@ -297,6 +297,18 @@ def test_shared_folders_that_are_not_mounted(emulator: Emulator, viewed: Dropbox
     assert control.tree(account=BOB)["/Plans/q1/plan.txt"] == 4
 
 
+def test_readers_in_shared_folders_share_the_memory_of_all(emulator: Emulator, viewed: DropboxFS) -> None:
+    emulator.control.add_account(BOB)
+    emulator.control.write("/Plans/plan.txt", bytes(1000), account=BOB)
+    emulator.control.share_folder_with_account("/Plans", "ann@example.com", mounted=False, account=BOB)
+    emulator.control.write("/own.txt", bytes(1000))
+    with viewed.openbin("/own.txt") as own, viewed.openbin("/.shared/Plans/plan.txt") as shared:
+        budget = viewed._parts.files._budget
+        alone = budget.share_blocks
+        assert own.read() == shared.read() == bytes(1000)
+        assert budget.share_blocks == alone // 2
+
+
 def test_shared_folders_of_one_name_are_told_apart(emulator: Emulator, viewed: DropboxFS) -> None:
     ids = []
     for email in (BOB, "eve@example.com"):
