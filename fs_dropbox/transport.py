@@ -285,15 +285,22 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def _retry_after(response: requests.Response) -> float | None:
-    """Return the pause that an answer asks for: seconds, or, as proxies write it, a date."""
+    """Return the pause that an answer asks for: seconds, or a date (of proxies), by the clock of whoever wrote it."""
     asked = response.headers.get("retry-after", "")
     seconds = _seconds(asked)
     if seconds is not None or not asked:
         return seconds
+    until, now = _date(asked), _date(response.headers.get("date", "")) or datetime.now(UTC)
+    return None if until is None else max((until - now).total_seconds(), 0.0)
+
+
+def _date(text: str) -> datetime | None:
+    """Return the time that a header tells, None where it tells none."""
     try:
-        return max((parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds(), 0.0)
+        date = parsedate_to_datetime(text)
     except (ValueError, TypeError):
         return None
+    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
 
 
 def _seconds(value: Any) -> float | None:

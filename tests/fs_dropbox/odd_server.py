@@ -11,6 +11,7 @@ import random
 import ssl
 import sys
 import threading
+import time
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -286,6 +287,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         self.reply(200, result)
 
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        odd: OddServer = self.server.odd
+        ahead = 7 * 3600 if "429 date" in odd.quirks else 0  # a clock that nobody has set
+        return super().date_time_string((time.time() if timestamp is None else timestamp) + ahead)
+
     def body(self) -> bytes:
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
@@ -294,6 +300,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         is_change = "503 changes" in odd.quirks and route in CHANGES
         if "429" in odd.quirks and number in (3, 6):
             self.send(429, b"" if number == 3 else b"Too many requests", {"Content-Type": "text/plain"})
+        elif "429 date" in odd.quirks and number in (3, 6):
+            self.send(429, b"Too many requests", {"Retry-After": self.date_time_string(time.time() + 1)})
         elif "429 both" in odd.quirks and number in (3, 6, 9):
             reason = {"reason": {".tag": "too_many_write_operations"}, "retry_after": 1}
             self.send(429, json.dumps({"error": reason}).encode(), {"Retry-After": "0"})

@@ -26,6 +26,7 @@ QUIRKS = [
     ("pages", "reset"),
     ("429",),
     ("429 both",),
+    ("429 date",),
     ("503",),
     ("503 changes",),
     ("502 cut",),
@@ -41,6 +42,7 @@ QUIRKS = [
     ("raw",),
     ("scrambled", "nulls", "sparse", "pages", "chunked", "nfd"),
 ]
+STRIKING = {"503", "503 changes", "429", "429 both", "429 date", "502 cut", "409 page", "reset"}
 UNCACHED = [("sparse",), ("unmounted",), ("lost",), ("nfd",)]
 CONTENT = random.Random(1).randbytes(1_500_000)
 
@@ -98,7 +100,7 @@ def test_a_server_with_quirks(tmp_path: Path, quirks: tuple[str, ...], cache: bo
         assert sorted(account.listdir("new")) == sorted([*odd_names(odd, "Größe"), "moved"])
         with pytest.raises(fs.errors.ResourceNotFound):
             account.readbytes("moved/File 1")
-        assert not odd.quirks & {"503", "503 changes", "429", "429 both", "502 cut", "409 page", "reset"} or odd.struck
+        assert not odd.quirks & STRIKING or odd.struck
 
 
 def odd_names(odd: OddServer, name: str) -> list[str]:
