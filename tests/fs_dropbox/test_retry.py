@@ -237,6 +237,25 @@ def test_writers_become_more_again(clock: FakeClock) -> None:
     assert governor.writers == MOST_WRITERS
 
 
+@pytest.mark.parametrize(
+    "failure", [ApiError("r", ("path", "conflict")), TransportError("reset"), busy(1.0), ZeroDivisionError()], ids=str
+)
+def test_a_commit_that_fails_gives_its_turn_back(clock: FakeClock, failure: Exception) -> None:
+    governor = Governor(clock)
+    for _ in range(2 * MOST_WRITERS):
+        with pytest.raises(type(failure)):
+            run(clock, Script(failure), governor, traffic=Traffic.WRITE, policy=RetryPolicy(1, deadline_seconds=0.5))
+        clock.now += 1.0
+    assert run(clock, Script("done"), governor, traffic=Traffic.WRITE) == "done"
+
+
+@pytest.mark.parametrize("was_sent", [True, False])
+def test_a_refusal_tells_whether_an_earlier_try_may_have_been_carried_out(clock: FakeClock, was_sent: bool) -> None:
+    with pytest.raises(ApiError) as caught:
+        run(clock, Script(TransportError("reset", was_sent=was_sent), ApiError("r", ("closed",))))
+    assert caught.value.was_repeated is was_sent
+
+
 def test_a_throttled_reader_stops_readers(clock: FakeClock) -> None:
     governor = Governor(clock)
     governor.throttle(Traffic.READ, 3.0, lock_contention=False)
