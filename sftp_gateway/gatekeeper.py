@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sftp_gateway.addresses import host_of, is_in, networks_of
+from sftp_gateway.addresses import Host, Network, host_of, is_in, networks_of
 
 _MAX_REMEMBERED = 10_000
 _BUSY_SECONDS = 10.0
 _ROUNDING = 1e-6
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS connections (
-    process INTEGER, place TEXT, number INTEGER, strangers INTEGER, PRIMARY KEY (process, place)
+    process INTEGER, place TEXT, area TEXT, number INTEGER, strangers INTEGER, PRIMARY KEY (process, place)
 );
 CREATE TABLE IF NOT EXISTS rates (place TEXT PRIMARY KEY, settled REAL);
 CREATE TABLE IF NOT EXISTS sessions (process INTEGER, user TEXT, number INTEGER, PRIMARY KEY (process, user));
@@ -127,9 +127,9 @@ class Gatekeeper:
             refusal = self._refusal(table, address, place)
             if refusal is None:
                 table.execute(
-                    "INSERT INTO connections VALUES (?, ?, 1, 1)"
+                    "INSERT INTO connections VALUES (?, ?, ?, 1, 1)"
                     " ON CONFLICT DO UPDATE SET number = number + 1, strangers = strangers + 1",
-                    (self._register.process, place),
+                    (self._register.process, place, _area(address)),
                 )
         return refusal
 
@@ -202,12 +202,12 @@ class Gatekeeper:
         if here >= self._limits.max_connections_per_address:
             return "too many connections from one address"
         is_exempt = is_in(self._rate_exempt, address)
+        (near,) = table.execute("SELECT total(strangers) FROM connections WHERE area = ?", (_area(address),)).fetchone()
+        room, room_near = (self._limits.max_unauthenticated - (strangers - some) for some in (strangers_here, near))
         # One address has at most half of the room that the others leave: there always is some for one more address.
-        if strangers >= self._limits.max_unauthenticated or (
-            strangers_here
-            and not is_exempt
-            and (2 * strangers_here >= self._limits.max_unauthenticated - (strangers - strangers_here))
-        ):
+        too_many_here = strangers_here and 2 * strangers_here >= room
+        too_many_near = near and 4 * near >= 3 * room_near
+        if strangers >= self._limits.max_unauthenticated or (not is_exempt and (too_many_here or too_many_near)):
             return "too many connections that have not signed in"
         return None if is_exempt else self._slow_down(table, place, now)
 
@@ -280,7 +280,17 @@ def _place(address: str) -> str:
     host = host_of(address)
     if isinstance(host, ipaddress.IPv4Address) or host.is_loopback:
         return str(host)
-    return str(ipaddress.ip_network(f"{host}/64", strict=False))
+    return str(_network(host, 64))
+
+
+def _area(address: str) -> str:
+    """What one peer may have to itself at most: an IPv4 address, or an IPv6 /48, as some providers give everybody."""
+    host = host_of(address)
+    return _place(address) if isinstance(host, ipaddress.IPv4Address) else str(_network(host, 48))
+
+
+def _network(host: Host, bits: int) -> Network:
+    return ipaddress.ip_network(f"{host}/{bits}", strict=False)
 
 
 def _sum(table: sqlite3.Connection, query: str, *values: object) -> int:

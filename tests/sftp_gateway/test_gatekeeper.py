@@ -207,6 +207,18 @@ def test_connections_that_have_not_signed_in_leave_room_for_others(clock: Clock)
     assert gate.connect("10.0.0.8") is None
 
 
+def test_whoever_has_many_ipv6_networks_leaves_room_for_others(clock: Clock) -> None:
+    gate = unlimited(clock, max_unauthenticated=16)
+    one_customers = [f"2001:db8:1:{number:x}::1" for number in range(100)]
+    assert [gate.connect(address) for address in one_customers].count(None) == 12
+    assert gate.connect("2001:db8:2::1") is None
+    assert gate.connect("10.0.0.1") is None
+    gate.disconnect(one_customers[0])
+    gate.disconnect(one_customers[1])
+    gate.disconnect(one_customers[2])
+    assert gate.connect(one_customers[3]) is None
+
+
 def test_an_exempt_address_may_have_all_that_have_not_signed_in(clock: Clock) -> None:
     gate = unlimited(clock, max_unauthenticated=16, rate_exempt=["10.0.0.1"])
     assert [gate.connect("10.0.0.1") for _ in range(20)].count(None) == 16
