@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -21,6 +22,7 @@ STEP_FILES: Final = 4  # several threads that share a folder open its files a li
 LATE_FILES: Final = 128  # what was passed over by more than so many is not opened any more
 IDLE_SECONDS: Final = 60.0
 LEFT_SECONDS: Final = 5.0  # a folder whose reader has paused for so long gives its bytes up to others
+WAIT_SECONDS: Final = 300.0  # above every deadline of a call: a bound, not a policy
 LOOK_SECONDS: Final = 10.0  # between two looks for an order: in a large folder they take milliseconds
 
 Fetch = Callable[[FileEntry], bytes]
@@ -109,7 +111,10 @@ class Siblings:
                     return
 
     def take(self, entry: FileEntry, folder: str) -> bytes | None:
-        """Return the content of a file if it was fetched ahead, waiting for a fetch under way; None otherwise."""
+        """Return the content of a file if it was fetched ahead, waiting for a fetch under way; None otherwise.
+
+        None as well where that fetch has failed, or takes too long: whoever fetches the file himself learns why.
+        """
         with self._lock:
             run = self._runs.get(folder)
             held = run.held.pop(entry.rev, None) if run is not None else None
@@ -119,7 +124,9 @@ class Siblings:
         content = held.content
         if content.cancel():  # it has not even begun
             return None
-        return content.result() if content.exception() is None else None
+        with suppress(Exception):
+            return content.result(WAIT_SECONDS)
+        return None
 
     def close(self) -> None:
         """Forget everything. Idempotent."""

@@ -240,6 +240,17 @@ def test_a_fetch_that_fails_is_as_if_it_had_not_been() -> None:
     assert not folder.fetched
 
 
+def test_a_fetch_that_does_not_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fs_dropbox.siblings.WAIT_SECONDS", 0.05)
+    entries = files(10)
+    folder = Folder(entries)
+    for entry in entries[:3]:
+        folder.siblings.opened(entry, "/f", lambda: entries)
+    for future, _ in folder.waiting:
+        assert future.set_running_or_notify_cancel()
+    assert folder.siblings.take(entries[3], "/f") is None
+
+
 def test_a_folder_whose_listing_is_not_known_is_left_alone() -> None:
     folder = Folder(files(10))
     for entry in files(5):
