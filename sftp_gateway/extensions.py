@@ -22,6 +22,9 @@ EXPAND_PATH = "expand-path@openssh.com"
 HOME_DIRECTORY = "home-directory"
 COPY_DATA = "copy-data"
 USERS_GROUPS = "users-groups-by-id@openssh.com"
+EXTENSIONS = frozenset(
+    {POSIX_RENAME, STATVFS, FSTATVFS, LIMITS, FSYNC, EXPAND_PATH, HOME_DIRECTORY, COPY_DATA, USERS_GROUPS}
+)
 
 ADVERTISED_PACKET = 256 * 1024
 ADVERTISED_DATA = ADVERTISED_PACKET - 1024  # what OpenSSH takes off for the rest of the packet

@@ -9,6 +9,7 @@ from fs.errors import InvalidPath, ResourceNotFound
 
 from sftp_gateway import packets
 from sftp_gateway.events import Events
+from sftp_gateway.extensions import EXTENSIONS
 from sftp_gateway.packets import Kind, OpenFlag, Status
 from sftp_gateway.parsing import Request
 from sftp_gateway.status import EXISTS, EndOfDataError, status_of
@@ -41,9 +42,9 @@ class Failures:
             error = ResourceNotFound(path)  # where none can have the name; Finder looks for its files everywhere
         code, text = status_of(error, path)
         if text.startswith("internal error") or ": internal error" in text:
-            logger.error("%s of %s failed", _name(request.kind), path or "a handle", exc_info=error)
-        if code not in _QUIET:
-            self._events.on_failure(_name(request.kind), path, text)
+            logger.error("%s of %s failed", _name(request), path or "a handle", exc_info=error)
+        if code not in _QUIET or (code == Status.NO_SUCH_FILE and _makes(request)):
+            self._events.on_failure(_name(request), path, text)
             is_unexpected = not text.endswith(f": {EXISTS}")  # clients make directories and files just in case
             if code in _TOLD and request.kind in _CHANGING and is_unexpected:
                 self._tell(f"sftp-gateway: {text}")
@@ -57,8 +58,11 @@ def _makes(request: Request) -> bool:
     return request.kind in _MAKING or (request.kind == Kind.OPEN and bool(request.flags & ~OpenFlag.READ))
 
 
-def _name(kind: int) -> str:
+def _name(request: Request) -> str:
+    """Return what a request is called in the log: an extension that there is by its own name."""
+    if request.extension in EXTENSIONS:
+        return request.extension.partition("@")[0]
     try:
-        return Kind(kind).name.lower()
+        return Kind(request.kind).name.lower()
     except ValueError:
-        return f"request {kind}"
+        return f"request {request.kind}"

@@ -90,6 +90,19 @@ def test_each_event_of_a_real_client_is_one_line(tmp_path: Path) -> None:
     assert logout["seconds"] >= 0
 
 
+def test_what_could_not_be_made_is_told_and_what_was_only_looked_for_is_not(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    with running(tmp_path, SETTINGS, users(tmp_path)) as gateway:
+        work = ("put f scans/f", "mkdir scans/d", "rename none other", "get none", "ls none", "rm none", "df none")
+        sftp(gateway, "ann", tmp_path, *work)
+        told = [event for event in lines(gateway, "logout") if event["event"] == "failure"]
+    assert [(event["operation"], event["path"], event["reason"]) for event in told] == [
+        ("open", "/scans/f", "/scans/f: the parent directory does not exist"),
+        ("mkdir", "/scans/d", "/scans/d: the parent directory does not exist"),
+        ("posix-rename", "/none", "/none: no such file or directory"),
+    ]
+
+
 def test_refusals_are_one_line_each(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("x")
     with running(tmp_path, SETTINGS, users(tmp_path)) as gateway:
