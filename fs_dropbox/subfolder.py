@@ -81,6 +81,10 @@ class DropboxSubFS(SubFS[Any]):
         """Tell whether a path leads into a view; see `DropboxFS.is_viewed`."""
         return bool(self._delegated("is_viewed", path))
 
+    def forget(self, path: str) -> None:
+        """Drop what is cached at and below a path; see `DropboxFS.forget`."""
+        self._delegated("forget", path)
+
     def versions(self, path: str) -> list[Info]:
         """Return the revisions of a file; see `DropboxFS.versions`."""
         return list(self._delegated("versions", path))

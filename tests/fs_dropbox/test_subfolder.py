@@ -70,6 +70,14 @@ def test_what_is_known_is_told_without_a_call(folder: DropboxSubFS) -> None:
     assert folder.cached_listing("tree") is None
 
 
+def test_what_another_process_has_changed_is_forgotten(emulator: Emulator, folder: DropboxSubFS) -> None:
+    assert folder.listdir("tree") == ["sub"]
+    emulator.control.write("/base/tree/new", b"1")
+    assert folder.listdir("tree") == ["sub"]
+    folder.forget("tree")
+    assert folder.listdir("tree") == ["new", "sub"]
+
+
 def test_many_files_at_once(emulator: Emulator, folder: DropboxSubFS) -> None:
     assert folder.getmeta()["bulk_uploads"]
     nested = folder.opendir("tree").opendir("sub")
