@@ -61,10 +61,10 @@ def errors_at(path: str) -> Iterator[None]:
 def path_error(kind: type[E], path: str, reason: str, *, cause: Exception | None = None) -> E:
     """Return an error about a path as it was given, with a reason in words, and what has caused it as its `exc`.
 
-    Braces in paths are no fields.
+    Braces in paths and reasons are no fields. Pickled it says the same, without the attribute `reason`.
     """
     made: Any = kind  # the constructors of PyFilesystem's errors agree on keywords only
-    error: E = made(path=path, exc=cause, msg="'{path}': {reason}")
+    error: E = made(path=path, exc=cause, msg=f"'{{path}}': {literal(reason)}")
     vars(error)["reason"] = reason
     return error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -272,6 +273,25 @@ def test_no_text_tells_a_secret(text: str) -> None:
 )
 def test_tags(error: object, expected: tuple[str, ...]) -> None:
     assert tags(error) == expected
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        TransportError("timeout", was_sent=True),
+        ApiError("files/upload", ("path", "conflict", "file")),
+        ApiError("files/upload", ("other",), user_message="no {braces}, please"),
+        ApiError("files/get_metadata", ("path", "not_found")),
+    ],
+    ids=str,
+)
+def test_errors_say_the_same_in_another_process(cause: ApiError | TransportError) -> None:
+    """multiprocessing, ProcessPoolExecutor and Dask bring them home in a pickle."""
+    error = to_fs_error(cause, "/a{b}")
+    with pytest.raises(type(error)) as there:
+        raise pickle.loads(pickle.dumps(error))
+    assert str(there.value) == str(error)
+    assert vars(there.value)["path"] == "/a{b}"
 
 
 def test_a_wait_without_an_end_has_a_path_and_a_reason() -> None:
