@@ -12,7 +12,7 @@ import errno
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -61,18 +61,19 @@ class Accounts:
         """Return the filesystem of these options, opened when it is not."""
         key = frozenset(options.items())
 
-        def known() -> FS | None:
-            with self._lock:
-                found = self._open.get(key)
-            return None if found is None or found.isclosed() else found
-
         def opened() -> FS:
-            found = known() or _open(**options)
+            found = self.known(options) or _open(**options)
             with self._lock:
                 self._open[key] = found
             return found
 
-        return known() or self._opening.do(key, opened)
+        return self.known(options) or self._opening.do(key, opened)
+
+    def known(self, options: dict[str, Any]) -> FS | None:
+        """Return the filesystem of these options, None when it is not open."""
+        with self._lock:
+            found = self._open.get(frozenset(options.items()))
+        return None if found is None or found.isclosed() else found
 
     def close(self) -> None:
         """Close all; the next use opens anew."""
@@ -134,8 +135,12 @@ class DropboxFileSystem(AbstractFileSystem):  # type: ignore[misc]
         cls._accounts.close()
 
     def invalidate_cache(self, path: str | None = None) -> None:
-        """Do nothing: what is cached follows Dropbox."""
+        """Forget what is cached at and below a path: what is cached follows Dropbox, but by seconds."""
         super().invalidate_cache(path)
+        filesystem: Any = self._accounts.known(self._options)
+        if filesystem is not None:
+            with suppress(fs.errors.FSError):  # of a path that cannot be, or is in a view: nothing is kept of it
+                filesystem.forget(self._strip_protocol(path or "/"))
 
     def to_dict(self, *, include_password: bool = True) -> dict[str, Any]:
         described: dict[str, Any] = super().to_dict(include_password=include_password)
@@ -167,8 +172,10 @@ class DropboxFileSystem(AbstractFileSystem):  # type: ignore[misc]
         with os_errors(path):
             return _details(path, self.filesystem.getinfo(path, _NAMESPACES))
 
-    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
+    def ls(self, path: str, detail: bool = True, refresh: bool = False, **_: Any) -> list[Any]:
         path = self._strip_protocol(path)
+        if refresh:
+            self.invalidate_cache(path)
         with os_errors(path):
             filesystem = self.filesystem
             info = filesystem.getinfo(path, _NAMESPACES)

@@ -172,6 +172,23 @@ def _break_off(file: Any, data: str | bytes) -> None:
         raise KeyError
 
 
+def test_who_knows_of_a_change_elsewhere_can_have_it_looked_at(emulator: Emulator) -> None:
+    """As Dask does, whose workers have written it."""
+    dropbox = DropboxFileSystem(**_options(emulator), change_feed=False)
+    dropbox.pipe("/folder/a", b"1")
+    dropbox.invalidate_cache()
+    assert dropbox.ls("/folder", detail=False) == ["/folder/a"]
+    emulator.control.write("/folder/b", b"1")
+    assert dropbox.glob("/folder/*") == ["/folder/a"]
+    dropbox.invalidate_cache("dropbox://folder")
+    assert dropbox.glob("/folder/*") == ["/folder/a", "/folder/b"]
+    emulator.control.write("/folder/c", b"1")
+    assert dropbox.ls("/folder", detail=False, refresh=True) == ["/folder/a", "/folder/b", "/folder/c"]
+    dropbox.invalidate_cache("/desktop.ini")
+    DropboxFileSystem.clear_instance_cache()
+    dropbox.invalidate_cache()  # opens no account
+
+
 def test_an_exception_or_neglect_commits_nothing(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
     dropbox.pipe("/a", b"old")
     for mode in ("wb", "w"):
