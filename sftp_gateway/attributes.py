@@ -75,11 +75,6 @@ def line(attributes: Attributes, now_minutes: int) -> bytes:
     return layout % (size or 0, _date((moment or 0) // 60, now_minutes))
 
 
-def longname(name: str, attributes: Attributes, now: float) -> str:
-    """Return the line that `ls -l` would print at `now` (seconds since 1970)."""
-    return line(attributes, int(now) // 60).decode() + name
-
-
 @lru_cache(maxsize=16384)
 def _date(minutes: int, now_minutes: int) -> bytes:
     when = time.gmtime(minutes * 60)

@@ -108,11 +108,6 @@ class SFTPChannel:
         """Wait until the channel has ended and everything of it is cleaned up; tell whether it has."""
         return self._ended.wait(timeout)
 
-    def run(self) -> None:
-        """Start, and return when the channel has ended and left nothing: no handle, no thread, no spool file."""
-        self.start()
-        self.wait()
-
     @property
     def unanswered(self) -> int:
         """How many requests have come in that are not answered yet."""

@@ -182,11 +182,6 @@ class Spool:
             ranges = list(self._written)
             return ranges[-1][1] if ranges else 0
 
-    def ranges(self) -> list[tuple[int, int]]:
-        """Return what is there as a list of [start, end) ranges."""
-        with self._lock:
-            return list(self._written)
-
     def write(self, offset: int, data: bytes | memoryview) -> None:
         """Store `data`; raises `SpoolFullError`, or OSError when the disk is full: then nothing has changed."""
         end = offset + len(data)

@@ -13,7 +13,7 @@ import paramiko
 import pytest
 from fs import open_fs
 
-from sftp_gateway.attributes import file_attributes, longname
+from sftp_gateway.attributes import file_attributes, line
 from sftp_gateway.packets import Kind, Status
 from tests.sftp_gateway.raw_client import A, C, R, RawClient, T, W, X, a
 from tests.waiting import eventually
@@ -342,7 +342,7 @@ def test_filezilla_shows_large_and_old_files(stack: Stack) -> None:
     assert {attrs.permissions for _, attrs in lines.values()} == {0o100644, 0o040755}
     assert all(attrs.mtime for _, attrs in lines.values())
     for size in (5 * 2**30, 2**41 - 2**22):
-        assert longname("f", file_attributes(size, 1), 0).split()[4] == str(size)
+        assert line(file_attributes(size, 1), 0).split()[4] == str(size).encode()
 
 
 def test_openssh_reads_with_64_requests_in_flight(stack: Stack) -> None:

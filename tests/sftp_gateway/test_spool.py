@@ -237,7 +237,7 @@ def test_a_spool_file_is_taken_over(tmp_path: Path) -> None:
     spool = Spool(tmp_path, Quota(100), memory_limit=0)
     spool.write(0, b"12345")
     spool.write(10, b"x")
-    path, there = spool.to_disk(), spool.ranges()
+    path, there = spool.to_disk(), [(0, 5), (10, 11)]
     spool.release()
     quota = Quota(100)
     later = Spool(tmp_path, quota, memory_limit=0)
