@@ -61,6 +61,15 @@ class Allowance:
                 raise self._refusal()
         return max(0, left) if self._max_bytes else None
 
+    def usage(self, total: int, used: int) -> tuple[int, int]:
+        """Return total and used bytes as they are for who may have this much of a storage with these."""
+        if not self._max_bytes:
+            return total, used
+        self._measure()
+        with self._lock:
+            left = min(self._max_bytes - self._bytes, total - used)
+        return self._max_bytes, self._max_bytes - max(0, left)
+
     @contextlib.contextmanager
     def charging(self, path: str, size: int) -> Iterator[None]:
         """Count the file at `path` with its new size, unless the block raises; refuse what is too much."""

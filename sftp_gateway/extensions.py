@@ -82,7 +82,7 @@ class Extensions:
     def _statvfs(self, request: Request) -> bytes:
         if not self._view.store.looking.has_usage():
             raise RefusedError("the filesystem does not tell how full it is", Status.OP_UNSUPPORTED)
-        total, used = self._view.store.looking.usage()
+        total, used = self._view.usage()
         free = max(0, total - used) // BLOCK_BYTES
         flag = _READ_ONLY_FLAG if self._view.rights is Rights.READ_ONLY else 0
         values = (BLOCK_BYTES, BLOCK_BYTES, total // BLOCK_BYTES, free, free, 0, 0, 0, 0, flag, _MAX_NAME)

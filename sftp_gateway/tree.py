@@ -306,6 +306,11 @@ class TreeView:
 
     # -- quota
 
+    def usage(self) -> tuple[int, int]:
+        """Return total and used bytes of the storage, or of what the session may have of it."""
+        total, used = self._looking.usage()
+        return self._allowance.usage(total, used) if self._allowance is not None else (total, used)
+
     def _charging(self, inner: str, size: int) -> contextlib.AbstractContextManager[None]:
         return self._allowance.charging(inner, size) if self._allowance is not None else contextlib.nullcontext()
 

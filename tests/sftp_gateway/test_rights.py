@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -295,6 +296,30 @@ def test_what_was_not_stored_before_all_was_measured_anew_is_not_taken_off() -> 
     with pytest.raises(ZeroDivisionError):
         fail_late()
     assert allowance.room("/home/c") == 40
+
+
+@pytest.mark.parametrize(
+    ("quota", "used", "told"),
+    [
+        ((100_000, 0), 50_000, (24, 14)),  # blocks of 4 KiB in all, and free
+        ((100_000, 5), 950_000, (24, 12)),  # the storage itself has less left
+        ((10_000, 0), 0, (2, 0)),  # lowered below what is there
+        ((0, 5), 50_000, (244, 231)),
+    ],
+)
+def test_free_space_is_what_the_quota_leaves(
+    tmp_path: Path, quota: tuple[int, int], used: int, told: tuple[int, int]
+) -> None:
+    with AtomicFS({"total": 1_000_000, "used": used}) as storage:
+        storage.makedir("/home")
+        storage.writebytes("/home/old", b"x" * 40_000)
+        serving = Serving(storage, tmp_path)
+        session = serving.session()
+        session.view = serving.tree.view("/home", quota=quota)
+        client = session.raw()
+        values = struct.unpack(">11Q", client.wait(client.extended("statvfs@openssh.com", s("/"))).data)
+        assert (values[2], values[3]) == told
+        serving.close()
 
 
 @pytest.mark.parametrize("make", [MemoryFS, AtomicFS], ids=["local", "network"])
