@@ -327,10 +327,16 @@ def test_counters(api: Api) -> None:
     record = control.requests()[-1]
     assert (record.route, record.argument, record.status) == (GET, {"path": "/none"}, 409)
     control.reset_counts()
-    control.latency(route_seconds={GET: 0.3})
+    control.fault(GET, "stall", count=4)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: api.rpc(GET, {"path": "/a"}), range(4)))
+        asked = [pool.submit(api.rpc, GET, {"path": "/a"}) for _ in range(4)]
+        try:
+            eventually(lambda: control.under_way(GET) == 4)
+        finally:
+            control.clear_faults()
+    assert {each.result().status_code for each in asked} == {200}
     assert control.peak_concurrency(GET) == 4
+    assert control.under_way(GET) == 0
 
 
 def test_control_over_http(api: Api) -> None:

@@ -19,6 +19,11 @@ from fs_dropbox.emulator import Emulator
 from tests.fs_dropbox.command_line import COMMAND, ROOT, environment, run, start
 from tests.waiting import eventually
 
+COMMANDS = (
+    *("login", "check", "connections", "ls", "tree", "cat", "get", "put", "cp", "mv", "rm", "mkdir", "mirror"),
+    *("versions", "restore", "link", "watch", "df"),
+)
+
 
 @pytest.fixture
 def env(emulator: Emulator, tmp_path: Path) -> dict[str, str]:
@@ -59,10 +64,15 @@ def test_help_tells_the_exit_codes_and_the_locations(env: dict[str, str]) -> Non
         "--url-env",
     ):
         assert text in done.stdout
-    commands = ("login", "check", "connections", "ls", "tree", "cat", "get", "put", "cp", "mv", "rm", "mkdir", "mirror")
-    for command in (*commands, "versions", "restore", "link", "watch", "df"):
+    for command in COMMANDS:
         assert f"\n  {command} " in done.stdout
-        assert run(command, "--help", env=env).returncode == 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help_of_its_own(env: dict[str, str], command: str) -> None:
+    done = run(command, "--help", env=env)
+    assert done.returncode == 0
+    assert f"fs-dropbox {command} [OPTIONS]" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 from fs_dropbox import DropboxFS, dialing
 from fs_dropbox.emulator import Emulator
 
-from .command_line import environment, start
+from .command_line import environment, run, start
 from .dead_hosts import nobody, silent, swallowing, unknown, unresolved
 
 SOON_SECONDS = 8.0  # it took eleven
@@ -166,13 +166,12 @@ def unreachable(emulator: Emulator, home: Path, host: str) -> dict[str, str]:
 @pytest.mark.parametrize(("command", "where"), [("ls", nobody), ("ls", unknown), ("ls", silent), ("check", nobody)])
 def test_the_command_line_says_it_in_one_line(emulator: Emulator, tmp_path: Path, command: str, where: Where) -> None:
     with where() as host:
-        process = start(command, "--url-env", "DROPBOX_URL", "/", env=unreachable(emulator, tmp_path, host))
-        out, said = process.communicate(timeout=30)
-    assert process.returncode == 5
-    assert out == ""
-    assert said.count("\n") == 1
-    assert host.removesuffix(":443") in said
-    assert emulator.refresh_token not in said
+        done = run(command, "--url-env", "DROPBOX_URL", "/", env=unreachable(emulator, tmp_path, host))
+    assert done.returncode == 5
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert host.removesuffix(":443") in done.stderr
+    assert emulator.refresh_token not in done.stderr
 
 
 def test_ctrl_c_ends_an_opening_at_once(emulator: Emulator, tmp_path: Path) -> None:
