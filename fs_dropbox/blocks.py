@@ -6,6 +6,7 @@ another file's; sequential reads have growing spans fetched ahead in other threa
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 import weakref
@@ -303,7 +304,7 @@ class BlockReader:
                 pieces = _as_blocks(self._fetch(start, end))
                 came = sum(map(len, pieces))
                 if came != end - start:
-                    raise EOFError(f"{came} bytes came instead of {end - start}")
+                    raise OSError(errno.EIO, f"{came} bytes came instead of {end - start}")
                 blocks.update(zip(range(span.first, span.last), pieces, strict=True))
         except Exception as caught:  # noqa: BLE001 - handed to every reader that waits for the span
             error = caught
