@@ -291,6 +291,20 @@ def test_commits_at_the_same_time_are_bounded_and_all_get_their_turn() -> None:
     assert most <= MOST_WRITERS
 
 
+def test_who_waits_for_a_commit_is_not_overtaken(clock: FakeClock) -> None:
+    governor = Governor(clock)
+    for _ in range(FIRST_WRITERS):
+        governor.admit(Traffic.WRITE, Waiter(clock), "r", 2000.0)
+
+    class First(Waiter):
+        def wait(self, seconds: float) -> None:
+            governor.release(Traffic.WRITE, success=False)
+            with pytest.raises(ApiError):
+                governor.admit(Traffic.WRITE, Waiter(clock), "r", clock.now)
+
+    governor.admit(Traffic.WRITE, First(clock), "r", 2000.0)
+
+
 @pytest.mark.parametrize("held_up_by", ["pause", "freeze", "slot"])
 def test_every_wait_can_be_interrupted(held_up_by: str) -> None:
     governor = Governor()
