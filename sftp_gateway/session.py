@@ -275,7 +275,7 @@ class Session(paramiko.ServerInterface):
             if login.root.strip("/"):
                 self._lease.require_directory(login.root, create=login.create_root)
         except AccountRefusedError as error:
-            self._turn_away(f"{login.storage} refused the credentials of this user", error)
+            self._turn_away(login.refusal, error)
             return False
         except RootMissingError as error:
             self._turn_away("the folder of this user is missing", error)

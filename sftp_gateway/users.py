@@ -61,6 +61,12 @@ class Login:
         """What people call the storage behind the URL, such as "Dropbox"."""
         return self.url.partition("://")[0].capitalize()
 
+    @property
+    def refusal(self) -> str:
+        """What a storage that does not let itself be opened has done, for the log and for the user."""
+        has_credentials = parse_fs_url(self.url).username is not None
+        return f"{self.storage} {'refused the credentials of' if has_credentials else 'cannot be opened for'} this user"
+
 
 class Users:
     """Check names, passwords and keys in constant time; costs nothing for users who do not sign in. Thread-safe."""

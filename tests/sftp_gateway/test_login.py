@@ -6,6 +6,7 @@ import base64
 import io
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import argon2
@@ -414,6 +415,18 @@ def test_a_misconfigured_user_is_told_to_come_later(
     with pytest.raises((paramiko.SSHException, EOFError)):
         connect(gateway, "ann", PASSWORD)
     assert "NOT_THERE holds no URL" in log_lines("login_refused", 1)[0]["reason"]
+
+
+def test_a_folder_that_is_missing_is_not_told_as_wrong_credentials(
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines, tmp_path: Path
+) -> None:
+    user = UserConfig(name="ann", password_hash=PASSWORD_HASH, url=f"osfs://{tmp_path}/none")
+    transport = connect(start_gateway(users=(user,)), "ann", PASSWORD)
+    with pytest.raises((paramiko.SSHException, EOFError)):
+        paramiko.SFTPClient.from_transport(transport)
+    reason = log_lines("login_refused", 1)[0]["reason"]
+    assert reason.startswith("Osfs cannot be opened for this user: root path ")
+    assert reason.endswith("/none' does not exist")
 
 
 def test_the_client_is_told_why(start_gateway: StartGateway, connect: Connect) -> None:
