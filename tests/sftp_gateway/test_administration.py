@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import stat
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from sftp_gateway.control import ControlSocket, ask_all, socket_path
 from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
-from .test_cli import COMMAND, READY, one_line, run
+from .program import begin, one_line, run
 
 USER = f'[[users]]\nname = "ann"\npassword_hash = "{PASSWORD_HASH}"\nurl = "mem://"\n'
 
@@ -34,14 +33,8 @@ class Running:
         self.config = folder / "gateway.toml"
         self.write(users, settings)
         self.log = folder / "log"
-        with self.log.open("w") as errors:
-            self.process = subprocess.Popen(
-                [*COMMAND, "serve", "--config", self.config], stdout=subprocess.PIPE, stderr=errors, text=True
-            )
-        assert self.process.stdout is not None
-        ready = READY.fullmatch(self.process.stdout.readline())
-        assert ready is not None, self.log.read_text()
-        self.address = ("127.0.0.1", int(ready[1]))
+        self.process, port = begin(self.config)
+        self.address = ("127.0.0.1", port)
 
     def write(self, users: str, settings: str = "") -> None:
         self.config.write_text(f'listen = "127.0.0.1:0"\nstate_folder = "state"\n{settings}\n{users}')
@@ -285,15 +278,11 @@ def test_secrets_come_from_files_that_a_variable_leads_to(tmp_path: Path, connec
     assert len(told) == 2
     assert str(tmp_path / "$CREDENTIALS_DIRECTORY/hash") in told[0]
     assert str(tmp_path / "${CREDENTIALS_DIRECTORY}/url") in told[1]
-    environment = {**os.environ, "CREDENTIALS_DIRECTORY": str(credentials)}
-    command = [*COMMAND, "serve", "--config", config]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stdout is not None
-        ready = READY.fullmatch(process.stdout.readline())
-        assert ready is not None
+    process, port = begin(config, CREDENTIALS_DIRECTORY=str(credentials))
+    with process:
 
         class Gateway:
-            address = ("127.0.0.1", int(ready[1]))
+            address = ("127.0.0.1", port)
 
         assert sftp_of(connect(Gateway, "ann", PASSWORD)).listdir("/") == []  # type: ignore[arg-type]
         process.terminate()

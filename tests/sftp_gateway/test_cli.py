@@ -18,24 +18,8 @@ import argon2
 import paramiko
 import pytest
 
-from tests.waiting import eventually
-
 from .conftest import PASSWORD, PASSWORD_HASH
-
-COMMAND = [sys.executable, "-W", "error", "-m", "sftp_gateway"]
-READY = re.compile(r"SFTP gateway ready on 127\.0\.0\.1:(\d+), host key ssh-ed25519 SHA256:\S{43}\n")
-
-
-def run(*arguments: str | Path, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        input=stdin,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+from .program import begin, one_line, run, wait_until_refused
 
 
 @contextmanager
@@ -45,23 +29,12 @@ def serving(tmp_path: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[
         f'listen = "127.0.0.1:0"\nstate_folder = "state"\n'
         f'[[users]]\nname = "ann"\npassword_hash = "{PASSWORD_HASH}"\nurl = "mem://"\n'
     )
-    command = [*COMMAND, "serve", "--config", config, *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    process, port = begin(config, *arguments)
+    with process:
         try:
-            assert process.stdout is not None
-            ready = READY.fullmatch(process.stdout.readline())
-            assert ready is not None
-            yield process, int(ready[1])
+            yield process, port
         finally:
             process.kill()
-
-
-def one_line(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 2, done
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert "Traceback" not in done.stderr
-    return done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -70,9 +43,9 @@ def test_a_signal_ends_it_in_good_order(tmp_path: Path, number: signal.Signals) 
         with socket.create_connection(("127.0.0.1", port), timeout=20) as silent:
             assert silent.recv(100) == b"SSH-2.0-SFTPGateway\r\n"
             process.send_signal(number)
-            output, errors = process.communicate(timeout=20)
+            output, _ = process.communicate(timeout=20)
         assert process.returncode == 0
-        assert (output, errors) == ("", "")
+        assert (output, (tmp_path / "log").read_text()) == ("", "")
 
 
 def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
@@ -96,19 +69,6 @@ def list_until_cut_off(client: paramiko.SFTPClient) -> None:
     with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
         while True:
             client.listdir("/")
-
-
-def wait_until_refused(port: int) -> None:
-    def is_refused() -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=20).close()
-        except ConnectionRefusedError:
-            return True
-        except ConnectionResetError:
-            pass  # it came just when the port was closed
-        return False
-
-    eventually(is_refused, "it still listens")
 
 
 def test_a_port_in_use(tmp_path: Path) -> None:
@@ -240,6 +200,7 @@ def test_json_logs(tmp_path: Path) -> None:
             transport.connect(username="ann", password=PASSWORD)
         transport.join(30)
         process.terminate()
-        _, errors = process.communicate(timeout=20)
+        process.wait(20)
+        errors = (tmp_path / "log").read_text()
         assert '"event":"login"' in errors.replace(" ", "")
         assert PASSWORD not in errors

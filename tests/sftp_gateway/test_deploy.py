@@ -11,7 +11,7 @@ import pytest
 
 from tests.clients import client
 
-from .test_cli import run
+from .program import run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 UNIT = ROOT / "deploy" / "sftp-gateway.service"

@@ -22,7 +22,7 @@ from tests.clients import client
 from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH, StartGateway
-from .test_cli import COMMAND, READY
+from .program import begin
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 2**20
@@ -49,17 +49,10 @@ def command(tmp_path: Path, url: str) -> Iterator[tuple[int, int]]:
         f'max_sessions_per_user = 500\nlog_level = "warning"\n'
         f'[[users]]\nname = "ann"\npassword_hash = "{PASSWORD_HASH}"\nurl = "{url}"\n'
     )
-    with (
-        (tmp_path / "log").open("w") as log,
-        subprocess.Popen(
-            [*COMMAND, "serve", "--config", tmp_path / "gateway.toml"], stdout=subprocess.PIPE, stderr=log, text=True
-        ) as process,
-    ):
+    process, port = begin(tmp_path / "gateway.toml")
+    with process:
         try:
-            assert process.stdout is not None
-            ready = READY.fullmatch(process.stdout.readline())
-            assert ready is not None, (tmp_path / "log").read_text()
-            yield process.pid, int(ready[1])
+            yield process.pid, port
         except Exception as error:
             error.add_note((tmp_path / "log").read_text()[-3000:])
             raise

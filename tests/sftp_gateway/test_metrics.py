@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from sftp_gateway import GatewayConfig, GatewayError, SFTPGateway, UserConfig
 from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, StartGateway
-from .test_cli import COMMAND, READY
+from .program import begin
 
 Sample = tuple[str, frozenset[tuple[str, str]]]
 
@@ -204,18 +203,10 @@ def several(tmp_path: Path) -> Iterator[tuple[int, tuple[str, int], Path]]:
         f'listen = "127.0.0.1:0"\nstate_folder = "state"\nprocesses = 2\nmetrics = "127.0.0.1:{page[1]}"\n'
         f'log_level = "debug"\n[[users]]\nname = "ann"\npassword_hash = "{PASSWORD_HASH}"\nurl = "mem://"\n'
     )
-    log = tmp_path / "log"
-    with (
-        log.open("w") as errors,
-        subprocess.Popen(
-            [*COMMAND, "serve", "--config", config], stdout=subprocess.PIPE, stderr=errors, text=True
-        ) as process,
-    ):
+    process, port = begin(config)
+    with process:
         try:
-            assert process.stdout is not None
-            ready = READY.fullmatch(process.stdout.readline())
-            assert ready is not None
-            yield int(ready[1]), page, log
+            yield port, page, tmp_path / "log"
         finally:
             process.terminate()
             assert process.wait(30) == 0

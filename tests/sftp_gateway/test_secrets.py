@@ -7,7 +7,6 @@ import contextlib
 import json
 import signal
 import socket
-import subprocess
 import urllib.request
 from pathlib import Path
 from urllib.parse import quote
@@ -18,7 +17,7 @@ import pytest
 from fs_dropbox.emulator import Emulator
 
 from .conftest import PASSWORD, PASSWORD_HASH
-from .test_cli import COMMAND, READY
+from .program import begin
 
 WRONG = ("wr0ng-password-one", "wr0ng-password-two")
 
@@ -93,17 +92,9 @@ def test_secrets_are_found_nowhere(tmp_path: Path, emulator: Emulator, processes
     )
     app, token = f"{emulator.app_key}~{emulator.app_secret}", emulator.refresh_token
     files: dict[str, bytes] = {}
-    with (
-        (tmp_path / "log").open("wb") as log,
-        subprocess.Popen(
-            [*COMMAND, "serve", "--config", tmp_path / "gateway.toml"], stdout=subprocess.PIPE, stderr=log, text=True
-        ) as process,
-    ):
+    process, port = begin(tmp_path / "gateway.toml")
+    with process:
         try:
-            assert process.stdout is not None
-            ready = READY.fullmatch(process.stdout.readline())
-            assert ready is not None, (tmp_path / "log").read_text()
-            port = int(ready[1])
             transports = [
                 sign_in(port, "ann", PASSWORD),
                 sign_in(port, "ann", PASSWORD, prompt=True),

@@ -20,7 +20,7 @@ import pytest
 from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH
-from .test_cli import COMMAND, READY, wait_until_refused
+from .program import COMMAND, begin, wait_until_refused
 
 DEADLINE_SECONDS = 30.0
 
@@ -87,18 +87,9 @@ def crew(tmp_path: Path, *arguments: str, processes: int = 2) -> Iterator[Crew]:
         f'listen = "127.0.0.1:0"\nstate_folder = "state"\nprocesses = {processes}\nlog_level = "debug"\n'
         f'[[users]]\nname = "ann"\npassword_hash = "{PASSWORD_HASH}"\nurl = "osfs://{home}"\n'
     )
-    log = tmp_path / "log"
-    with (
-        log.open("w") as errors,
-        subprocess.Popen(
-            [*COMMAND, "serve", "--config", tmp_path / "gateway.toml", *arguments],
-            stdout=subprocess.PIPE, stderr=errors, text=True,
-        ) as process,
-    ):  # fmt: skip
-        assert process.stdout is not None
-        ready = READY.fullmatch(process.stdout.readline())
-        assert ready is not None, log.read_text()
-        serving = Crew(process, int(ready[1]), log, home)
+    process, port = begin(tmp_path / "gateway.toml", *arguments)
+    with process:
+        serving = Crew(process, port, tmp_path / "log", home)
         try:
             eventually(lambda: len(serving.pids()) == processes, "not all processes began")
             yield serving

@@ -23,7 +23,7 @@ from sftp_gateway.journals import look_into
 from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH
-from .test_cli import COMMAND, READY
+from .program import begin
 
 NAME_CALLS = ("files/move_v2", "files/delete_v2", "files/create_folder_v2", "files/move_batch_v2")
 
@@ -45,14 +45,7 @@ class Gateway:
         self.port = 0
 
     def start(self) -> None:
-        with (self.folder / "log").open("a") as log:
-            self.process = subprocess.Popen(
-                [*COMMAND, "serve", "--config", str(self.config)], stdout=subprocess.PIPE, stderr=log, text=True
-            )
-        assert self.process.stdout is not None
-        found = READY.search(self.process.stdout.readline())
-        assert found, (self.folder / "log").read_text()
-        self.port = int(found[1])
+        self.process, self.port = begin(self.config)
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> int:
         assert self.process is not None

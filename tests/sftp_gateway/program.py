@@ -1,0 +1,69 @@
+"""`sftp-gateway` as the program that people run: one command and its output, or a gateway that goes on."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.waiting import eventually
+
+COMMAND = [sys.executable, "-W", "error", "-m", "sftp_gateway"]
+READY = re.compile(r"SFTP gateway ready on 127\.0\.0\.1:(\d+), host key ssh-ed25519 SHA256:\S{43}\n")
+
+
+def run(*arguments: str | Path, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        input=stdin,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the line in which a command that was refused said why."""
+    assert done.returncode == 2, done
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def begin(config: Path, *arguments: str, **environment: str) -> tuple[subprocess.Popen[str], int]:
+    """Start a gateway; return it and its port once it is ready. What it logs goes to the file `log` beside `config`."""
+    log = config.with_name("log")
+    command = [*COMMAND, "serve", "--config", config, *arguments]
+    with log.open("a") as errors:
+        process = subprocess.Popen(
+            command, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=errors, text=True
+        )
+    assert process.stdout is not None
+    ready = READY.fullmatch(process.stdout.readline())
+    if ready is None:
+        with process:
+            process.kill()
+        raise AssertionError(f"it is not ready: {log.read_text()}")
+    return process, int(ready[1])
+
+
+def wait_until_refused(port: int) -> None:
+    """Wait until nothing listens on a port any more."""
+
+    def is_refused() -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=20).close()
+        except ConnectionRefusedError:
+            return True
+        except ConnectionResetError:
+            pass  # it came just when the port was closed
+        return False
+
+    eventually(is_refused, "it still listens")
