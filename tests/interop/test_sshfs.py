@@ -156,12 +156,12 @@ def test_a_repository_is_cloned_into_the_mount(mount: Mount) -> None:
     script = f"{git} init -q . && {git} add . && {git} {identity} commit -q -m one && {git} {identity} tag v1"
     assert run([client("sh"), "-euc", script], folder=source).code == 0
     mount.sh(
-        f"{git} clone -q ../source work; cd work; {git} status --porcelain; {git} fsck --strict;"
+        f"{git} clone -q ../source copy; cd copy; {git} status --porcelain; {git} fsck --strict;"
         f" echo more >> 'file 1.txt'; {git} {identity} commit -q -am two; {git} log --oneline | wc -l"
     )
-    mount.settled("/work/file 1.txt", b"content 1\nmore\n")
+    mount.settled("/copy/file 1.txt", b"content 1\nmore\n")
     assert (
-        mount.sh(f"cd work; {git} status --porcelain; {git} fsck --strict 2>&1; {git} rev-list --count HEAD") == "2\n"
+        mount.sh(f"cd copy; {git} status --porcelain; {git} fsck --strict 2>&1; {git} rev-list --count HEAD") == "2\n"
     )
 
 
