@@ -6,7 +6,7 @@ again where he has not heard of an answer, in another process even, settles by t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -32,6 +32,9 @@ Source: TypeAlias = tuple[Callable[[], BinaryIO], int]
 """What opens the content for reading, size in bytes."""
 StagedFile: TypeAlias = tuple[str, str, datetime, str | None]
 """Path, what `stage` gave, time to store (aware), and what is there: None whatever it is, "" nothing, else this rev."""
+
+
+_Outcome: TypeAlias = FileEntry | ApiError | TransportError
 
 
 @dataclass(slots=True, eq=False)
@@ -101,9 +104,7 @@ class Staging:
                 if turn:
                     self._client.pause_after(turn)
                 since = self._catalog.epoch()
-                outcomes = self._client.session_finish_batch(
-                    [(item.staged.session_id, item.staged.size, item.commit) for item in left]
-                )
+                outcomes = self._finish(left)
             except (ApiError, TransportError) as error:
                 for item in left:
                     self._catalog.forget(item.commit.path)
@@ -118,7 +119,26 @@ class Staging:
             yield from [(item.index, outcome) for (item, *_), outcome in zip(known, told, strict=True)]
             left = [item for item, outcome in pairs if not last and is_busy(outcome)]
 
-    def _settle(self, item: _Item, outcome: FileEntry | ApiError, since: int) -> bool | Exception:
+    def _finish(self, items: list[_Item]) -> Sequence[_Outcome]:
+        """Commit all in one call, or one by one where that is not taken: by one of its names, or by a stand-in."""
+        try:
+            return self._client.session_finish_batch(
+                [(item.staged.session_id, item.staged.size, item.commit) for item in items]
+            )
+        except (ApiError, TransportError) as error:
+            if not error.is_not_taken:
+                raise
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="fs-dropbox-finish") as pool:
+            return list(pool.map(self._finish_alone, items))
+
+    def _finish_alone(self, item: _Item) -> _Outcome:
+        staged = item.staged
+        try:
+            return self._client.session_finish(staged.session_id, staged.size, item.commit, staged.content_hash)
+        except (ApiError, TransportError) as error:
+            return error
+
+    def _settle(self, item: _Item, outcome: _Outcome, since: int) -> bool | Exception:
         try:
             entry = self._made(item, outcome)
         except (ApiError, TransportError) as error:
@@ -134,10 +154,12 @@ class Staging:
         self._catalog.applied(entry, since)
         return True
 
-    def _made(self, item: _Item, outcome: FileEntry | ApiError) -> FileEntry | None:
+    def _made(self, item: _Item, outcome: _Outcome) -> FileEntry | None:
         """Return the file that was made, now or by an earlier call; None where none was and none will be."""
         if isinstance(outcome, FileEntry):
             return outcome
+        if isinstance(outcome, TransportError):
+            raise outcome
         commit, size, content_hash = item.commit, item.staged.size, item.staged.content_hash
         if not (outcome.tag[:1] == ("path",) or outcome.is_transient or outcome.is_ambiguous):
             # The session was committed before, or has expired, or takes no commit.

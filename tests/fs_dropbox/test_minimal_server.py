@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import random
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
 
 import fs.errors
 import pytest
@@ -113,6 +116,19 @@ def test_many_files_at_once(switches: tuple[str, ...]) -> None:
         assert summary.copied == len(minimal.below("/mirrored")) == 150
         assert minimal.files["/mirrored/77"]["content"] == b"77"
         assert len(minimal.unknown) < 10
+
+
+@pytest.mark.parametrize("switches", FEW, ids=lambda switches: ", ".join(switches) or "nothing")
+def test_files_that_are_sent_ahead(switches: tuple[str, ...]) -> None:
+    """As of a gateway with write-back: they become visible one by one where they cannot together."""
+    minimal = MinimalServer(*switches)
+    with serving(minimal) as arguments, DropboxFS(**arguments, change_feed=False) as account:
+        tokens = dict(account.stage_files((partial(io.BytesIO, b"%d" % number), 1) for number in range(9)))
+        files = [(f"/{number}", str(token), datetime(2020, 1, 1, tzinfo=UTC), "") for number, token in tokens.items()]
+        assert dict(account.commit_files(files)) == dict.fromkeys(range(9), True)
+        assert {key: file["content"] for key, file in minimal.files.items()} == {
+            f"/{number}": b"%d" % number for number in range(9)
+        }
 
 
 @pytest.mark.parametrize(
