@@ -33,11 +33,11 @@ Tree = dict[str, int | None]
 class Gateway:
     """A gateway process with one write-back user, that is killed and started again."""
 
-    def __init__(self, emulator: Emulator, folder: Path, *, settings: str = "") -> None:
+    def __init__(self, emulator: Emulator, folder: Path, *, settings: str = "", delay_seconds: float = 0.2) -> None:
         self.folder = folder
         self.config = folder / "gateway.toml"
         self.config.write_text(
-            f'listen = "127.0.0.1:0"\nstate_folder = "state"\nwrite_back_delay_seconds = 0.2\n{settings}\n'
+            f'listen = "127.0.0.1:0"\nstate_folder = "state"\nwrite_back_delay_seconds = {delay_seconds}\n{settings}\n'
             f'[[users]]\nname = "ann"\npassword_hash = "{PASSWORD_HASH}"\n'
             f'write_back = true\nurl = "{emulator.fs_url}"\n'
         )
@@ -247,7 +247,8 @@ def test_what_was_acknowledged_outlives_kill_9(emulator: Emulator, gateway: Gate
 
 
 def test_processes_share_what_is_pending_and_one_takes_over(emulator: Emulator, tmp_path: Path) -> None:
-    gateway = Gateway(emulator, tmp_path, settings="processes = 2")
+    # What is delivered before a process has ever looked at it, that process hears of from Dropbox, a moment later.
+    gateway = Gateway(emulator, tmp_path, settings="processes = 2", delay_seconds=3.0)
     gateway.start()
     try:
         with contextlib.ExitStack() as stack:
