@@ -144,6 +144,8 @@ def test_quota(api: Api) -> None:
     api.put("/b", b"123456789")
     restore = {"path": "/a", "rev": large["rev"]}
     assert bare(error_of(api.rpc("files/restore", restore))) == "path_write/insufficient_space"
+    api.ok(api.rpc("files/delete_v2", {"path": "/a"}))
+    assert bare(error_of(api.rpc("files/restore", restore))) == "path_write/insufficient_space"
     api.ok(api.rpc("files/delete_v2", {"path": "/b"}))
     api.ok(api.rpc("files/restore", restore))
     usage = api.ok(api.rpc("users/get_space_usage"))
