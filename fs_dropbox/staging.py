@@ -158,7 +158,7 @@ class Staging:
         """Return the file that was made, now or by an earlier call; None where none was and none will be."""
         if isinstance(outcome, FileEntry):
             return outcome
-        if isinstance(outcome, TransportError):
+        if isinstance(outcome, TransportError) or outcome.is_not_taken:
             raise outcome
         commit, size, content_hash = item.commit, item.staged.size, item.staged.content_hash
         if not (outcome.tag[:1] == ("path",) or outcome.is_transient or outcome.is_ambiguous):
