@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fs.base import FS
 from fs.errors import ResourceNotFound
 
@@ -64,6 +66,14 @@ class Base:
             raise
         if now != self._content.fingerprint:
             raise RefusedError("the file was changed by someone else meanwhile")
+
+    def note_time(self, filesystem: FS, path: str, set_time: Callable[[], None]) -> None:
+        """Have the file's time set: that by itself is no change of what a commit may replace."""
+        content = self._content if self.version is None else None
+        is_unchanged = content is not None and fingerprint(filesystem, path) == content.fingerprint
+        set_time()
+        if content is not None and is_unchanged:
+            content.fingerprint = fingerprint(filesystem, path)
 
     def close(self) -> None:
         """Close the file. Idempotent."""

@@ -141,15 +141,22 @@ class Looking:
             draft = drafts.pop(key, None) if drafts else None
             if draft is None or draft.state is State.PARTIAL:
                 yield name, attributes.from_info(info)
-            elif self._is_at(draft, directory, key):
-                yield from _now(name, draft, find)
+            else:
+                yield from self._now(join(directory, key), draft, find, name)
         for key, draft in drafts.items():
-            if self._is_at(draft, directory, key):
-                yield from _now(basename(draft.path), draft, find)
+            yield from self._now(join(directory, key), draft, find)
 
-    def _is_at(self, draft: Draft, directory: str, key: str) -> bool:
-        """Tell whether a draft still has its name, as it may be renamed while its directory is listed."""
-        return self._overlay.fold(draft.path) == join(directory, key)
+    def _now(
+        self, key: str, draft: Draft, find: Callable[[str, list[str]], Info | None], name: str = ""
+    ) -> Iterator[tuple[str, Attributes]]:
+        """Yield what is there where `draft` was when its directory was read: renamed, replaced or stored meanwhile."""
+        current = self._overlay.top(key)
+        if current is not None and current.state is not State.ENDED:
+            yield name or basename(current.path), of_draft(current)
+        elif self._overlay.fold(draft.path) == key:
+            with contextlib.suppress(errors.FSError):  # removed, or given up
+                info = find(draft.path, ["details"])
+                yield name or basename(draft.path), of_draft(draft) if info is None else attributes.from_info(info)
 
     def has_usage(self) -> bool:
         """Tell whether the filesystem can say how full it is; asks it once."""
@@ -182,16 +189,6 @@ class Looking:
                 with contextlib.suppress(errors.FSError):
                     infos.append(self._filesystem.getinfo(join(path, name), ["details"]))
             return infos
-
-
-def _now(name: str, draft: Draft, find: Callable[[str, list[str]], Info | None]) -> Iterator[tuple[str, Attributes]]:
-    """Yield what is there of a draft, or in its place when it has ended after its directory was read."""
-    if draft.state is not State.ENDED:
-        yield name, of_draft(draft)
-        return
-    with contextlib.suppress(errors.FSError):  # removed, or given up
-        info = find(draft.path, ["details"])
-        yield name, of_draft(draft) if info is None else attributes.from_info(info)
 
 
 def of_draft(draft: Draft) -> Attributes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,8 +147,8 @@ class Store:
                         continue  # renamed while this waited
                     is_changed = draft.dirty
                     draft.commit()
-                    if not is_changed and draft.modified is not None:
-                        self._set_committed_time(path, draft.modified)
+                    if not is_changed and (modified := draft.modified) is not None:
+                        draft.base.note_time(self.filesystem, path, partial(self._set_committed_time, path, modified))
                     self.drafts.partials.forget(draft)
                     if draft.leave(handle):
                         draft.is_stored = True

@@ -66,9 +66,7 @@ def test_a_write_that_failed_can_be_sent_again(serving: Serving, emulator: Emula
     assert emulator.control.read("/f") == b"x" * 60_000
 
 
-def test_an_upload_that_was_cut_off_after_a_write_failed_can_be_continued(
-    serving: Serving, emulator: Emulator
-) -> None:
+def test_an_upload_that_was_cut_off_after_a_write_failed_can_be_continued(serving: Serving, emulator: Emulator) -> None:
     """Whoever goes on sends what failed in pieces of its own."""
     session = serving.session()
     client = session.raw()

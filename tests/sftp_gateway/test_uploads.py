@@ -303,6 +303,46 @@ def test_what_is_renamed_while_its_directory_is_listed_is_not_listed_under_anoth
     assert client.wait(client.close(handle)).ok
 
 
+def test_what_takes_the_place_of_another_upload_while_its_directory_is_listed_is_listed(
+    client: RawClient, filesystem: AtomicFS
+) -> None:
+    filesystem.writebytes("/first", b"content")
+    client.opened("/old", W | C | T)
+    new = client.opened("/new", W | C | T)
+    assert client.wait(client.write(new, 0, b"12345")).ok
+    listing = client.wait(client.path(Kind.OPENDIR, "/")).handle
+    assert client.wait(client.posix_rename("/new", "/old")).ok
+    names = client.wait(client.send(Kind.READDIR, s(listing))).names
+    assert [(name, attributes.size) for name, _, attributes in names[2:]] == [("first", 7), ("old", 5)]
+
+
+def test_a_time_that_one_handle_sets_is_no_change_for_another(tmp_path: Path) -> None:
+    """Over a filesystem that tells versions apart by their times."""
+    with MemoryFS() as filesystem, closing(Serving(filesystem, tmp_path / "spool")) as serving:
+        filesystem.writebytes("/f", b"content")
+        client = serving.raw()
+        one, other = client.opened("/f", W), client.opened("/f", W)
+        assert client.wait(client.fsetstat(one, atime=10**9, mtime=10**9)).ok
+        assert client.wait(client.close(one)).ok
+        assert filesystem.getinfo("/f", ["details"]).raw["details"]["modified"] == 10**9
+        assert client.wait(client.write(other, 0, b"C")).ok
+        assert client.wait(client.close(other)).ok
+        assert filesystem.readbytes("/f") == b"Content"
+
+
+def test_a_time_that_is_set_does_not_hide_what_somebody_else_has_changed(tmp_path: Path) -> None:
+    with MemoryFS() as filesystem, closing(Serving(filesystem, tmp_path / "spool")) as serving:
+        filesystem.writebytes("/f", b"content")
+        client = serving.raw()
+        one, other = client.opened("/f", W), client.opened("/f", W)
+        assert client.wait(client.fsetstat(one, atime=10**9, mtime=10**9)).ok
+        filesystem.writebytes("/f", b"of somebody else")
+        assert client.wait(client.close(one)).ok
+        assert client.wait(client.write(other, 0, b"C")).ok
+        assert "changed by someone else" in client.wait(client.close(other)).text
+        assert filesystem.readbytes("/f") == b"of somebody else"
+
+
 def test_the_writer_reads_what_it_is_writing(client: RawClient) -> None:
     handle = client.opened("/f", W | C | T)
     client.wait(client.write(handle, 0, b"0123"))
