@@ -207,6 +207,19 @@ def test_busy_namespaces_are_waited_for(emulator: Emulator, account: DropboxFS) 
     assert commit(account, "/f", token) is True
 
 
+def test_one_name_that_is_not_taken_fails_alone(emulator: Emulator, account: DropboxFS) -> None:
+    """As one that no path may be: Dropbox takes none of a call that has it."""
+    tokens = staged(account, b"0", b"1", b"2")
+    for route in (FINISH, "files/upload_session/finish"):
+        emulator.control.fault(route, "server_error", None, path="/refused", status=400, text="did not match pattern")
+    names = ("/one", "/refused", "/two")
+    outcomes = dict(account.commit_files((name, token, WHEN, "") for name, token in zip(names, tokens, strict=True)))
+    assert (outcomes[0], outcomes[2]) == (True, True)
+    assert isinstance(outcomes[1], fs.errors.FSError)
+    assert "/refused" in str(outcomes[1])
+    assert set(emulator.control.tree()) == {"/one", "/two"}
+
+
 def test_folders_of_the_account_stage_too(emulator: Emulator, account: DropboxFS) -> None:
     emulator.control.seed("/in/deep")
     folder = account.opendir("/in")
