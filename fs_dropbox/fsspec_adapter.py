@@ -23,10 +23,12 @@ from fs.info import Info
 from fs.mode import Mode
 from fs.opener.parse import parse_fs_url
 from fs.path import abspath, basename, dirname, join, normpath
+from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 from fsspec.compression import compr
 from fsspec.core import get_compression
 from fsspec.spec import AbstractFileSystem
 
+from fs_dropbox import fsspec_bulk
 from fs_dropbox.connections import Connections, ConnectionsError
 from fs_dropbox.dropboxfs import DropboxFS
 from fs_dropbox.fsspec_files import CompressedFile, DropboxFile
@@ -277,6 +279,31 @@ class DropboxFileSystem(AbstractFileSystem):  # type: ignore[misc]
         """Create an empty file; an existing one is emptied, or with truncate=False left alone, its time as well."""
         if truncate or not self.exists(path):
             self.pipe_file(path, b"")
+
+    def put(
+        self,
+        lpath: Any,
+        rpath: Any,
+        recursive: bool = False,
+        callback: Callback = DEFAULT_CALLBACK,
+        maxdepth: int | None = None,
+        **options: Any,
+    ) -> None:
+        """Upload files and folders, many in few calls; where one cannot be stored the others are, and it is told."""
+        pairs = fsspec_bulk.Pairs()
+        super().put(lpath, rpath, recursive=recursive, callback=pairs, maxdepth=maxdepth)
+        if len(pairs.found) < 2 or options or self._intrans:  # a transaction stores what it opens, at its end
+            super().put(lpath, rpath, recursive=recursive, callback=callback, maxdepth=maxdepth, **options)
+            return
+        found = [(os.fspath(local), self._strip_protocol(remote)) for local, remote in pairs.found]
+        fsspec_bulk.put(self.filesystem, found, callback)
+
+    def pipe(self, path: Any, value: bytes | None = None, **options: Any) -> None:
+        """Store a content, or many by path, in few calls, as `put` does."""
+        if isinstance(path, dict) and not options and not self._intrans:
+            fsspec_bulk.pipe(self.filesystem, {self._strip_protocol(each): value for each, value in path.items()})
+        else:
+            super().pipe(path, value, **options)
 
     # Changing
 

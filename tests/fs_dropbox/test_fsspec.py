@@ -230,6 +230,41 @@ def test_a_tree_costs_one_listing_and_one_removal(emulator: Emulator) -> None:
     DropboxFileSystem.clear_instance_cache()
 
 
+def test_many_files_cost_few_calls(emulator: Emulator, dropbox: DropboxFileSystem, tmp_path: Path) -> None:
+    local = tmp_path / "local"
+    (local / "deep" / "empty").mkdir(parents=True)
+    for number in range(60):
+        (local / "deep" / f"{number}.txt").write_bytes(b"%d" % number)
+    callback = fsspec.callbacks.Callback()
+    dropbox.exists("/")
+    before = sum(emulator.control.calls().values())
+    dropbox.put(str(local), "dropbox://copy", recursive=True, callback=callback)
+    dropbox.pipe({f"/piped/{number}": b"%d" % number for number in range(60)})
+    assert sum(emulator.control.calls().values()) - before < 15
+    assert callback.value == callback.size == 63
+    tree = emulator.control.tree()
+    assert tree["/copy/deep/empty"] is None
+    for number in range(60):
+        assert emulator.control.read(f"/copy/deep/{number}.txt") == b"%d" % number
+        assert emulator.control.read(f"/piped/{number}") == b"%d" % number
+
+
+def test_of_many_files_those_that_can_be_stored_are(
+    emulator: Emulator, dropbox: DropboxFileSystem, tmp_path: Path
+) -> None:
+    for name in ("a.txt", "desktop.ini", "z.txt"):
+        (tmp_path / name).write_bytes(b"content")
+    with pytest.raises(OSError, match=r"desktop\.ini"):
+        dropbox.put(str(tmp_path), "/copy/", recursive=True)
+    assert {path for path, size in emulator.control.tree("/copy").items() if size} == {
+        f"/copy/{tmp_path.name}/a.txt", f"/copy/{tmp_path.name}/z.txt"
+    }  # fmt: skip
+    with dropbox.transaction:
+        dropbox.pipe({"/one": b"1", "/two": b"2"})
+        assert "/one" not in emulator.control.tree()
+    assert emulator.control.read("/two") == b"2"
+
+
 def test_times_hash_and_range(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
     when = datetime(2020, 2, 3, 4, 5, 6, tzinfo=UTC)
     with dropbox.open("/file", "wb", modified=when) as file:
