@@ -290,13 +290,16 @@ class DropboxFileSystem(AbstractFileSystem):  # type: ignore[misc]
         **options: Any,
     ) -> None:
         """Upload files and folders, many in few calls; where one cannot be stored the others are, and it is told."""
-        pairs = fsspec_bulk.Pairs()
-        super().put(lpath, rpath, recursive=recursive, callback=pairs, maxdepth=maxdepth)
-        if len(pairs.found) < 2 or options or self._intrans:  # a transaction stores what it opens, at its end
+        if options or self._intrans:  # a transaction stores what it opens, at its end
             super().put(lpath, rpath, recursive=recursive, callback=callback, maxdepth=maxdepth, **options)
             return
+        pairs = fsspec_bulk.Pairs()
+        super().put(lpath, rpath, recursive=recursive, callback=pairs, maxdepth=maxdepth)
         found = [(os.fspath(local), self._strip_protocol(remote)) for local, remote in pairs.found]
-        fsspec_bulk.put(self.filesystem, found, callback)
+        if len(found) > 1:
+            fsspec_bulk.put(self.filesystem, found, callback)
+        else:  # as lists they are taken as they are: nothing is looked for twice
+            super().put([local for local, _ in found], [remote for _, remote in found], callback=callback)
 
     def pipe(self, path: Any, value: bytes | None = None, **options: Any) -> None:
         """Store a content, or many by path, in few calls, as `put` does."""
