@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -316,31 +317,42 @@ def test_what_takes_the_place_of_another_upload_while_its_directory_is_listed_is
     assert [(name, attributes.size) for name, _, attributes in names[2:]] == [("first", 7), ("old", 5)]
 
 
-def test_a_time_that_one_handle_sets_is_no_change_for_another(tmp_path: Path) -> None:
-    """Over a filesystem that tells versions apart by their times."""
-    with MemoryFS() as filesystem, closing(Serving(filesystem, tmp_path / "spool")) as serving:
+@pytest.fixture
+def memory() -> Iterator[MemoryFS]:
+    """A filesystem that tells versions apart by size and time alone."""
+    with MemoryFS() as filesystem:
         filesystem.writebytes("/f", b"content")
-        client = serving.raw()
-        one, other = client.opened("/f", W), client.opened("/f", W)
-        assert client.wait(client.fsetstat(one, atime=10**9, mtime=10**9)).ok
-        assert client.wait(client.close(one)).ok
-        assert filesystem.getinfo("/f", ["details"]).raw["details"]["modified"] == 10**9
-        assert client.wait(client.write(other, 0, b"C")).ok
-        assert client.wait(client.close(other)).ok
-        assert filesystem.readbytes("/f") == b"Content"
+        yield filesystem
 
 
-def test_a_time_that_is_set_does_not_hide_what_somebody_else_has_changed(tmp_path: Path) -> None:
-    with MemoryFS() as filesystem, closing(Serving(filesystem, tmp_path / "spool")) as serving:
-        filesystem.writebytes("/f", b"content")
-        client = serving.raw()
-        one, other = client.opened("/f", W), client.opened("/f", W)
-        assert client.wait(client.fsetstat(one, atime=10**9, mtime=10**9)).ok
-        filesystem.writebytes("/f", b"of somebody else")
-        assert client.wait(client.close(one)).ok
-        assert client.wait(client.write(other, 0, b"C")).ok
-        assert "changed by someone else" in client.wait(client.close(other)).text
-        assert filesystem.readbytes("/f") == b"of somebody else"
+@pytest.fixture
+def client_of_memory(memory: MemoryFS, tmp_path: Path) -> Iterator[RawClient]:
+    with closing(Serving(memory, tmp_path / "spool")) as serving:
+        yield serving.raw()
+
+
+def test_a_time_that_one_handle_sets_is_no_change_for_another(memory: MemoryFS, client_of_memory: RawClient) -> None:
+    client = client_of_memory
+    one, other = client.opened("/f", W), client.opened("/f", W)
+    assert client.wait(client.fsetstat(one, atime=10**9, mtime=10**9)).ok
+    assert client.wait(client.close(one)).ok
+    assert memory.getinfo("/f", ["details"]).raw["details"]["modified"] == 10**9
+    assert client.wait(client.write(other, 0, b"C")).ok
+    assert client.wait(client.close(other)).ok
+    assert memory.readbytes("/f") == b"Content"
+
+
+def test_a_time_that_is_set_does_not_hide_what_somebody_else_has_changed(
+    memory: MemoryFS, client_of_memory: RawClient
+) -> None:
+    client = client_of_memory
+    one, other = client.opened("/f", W), client.opened("/f", W)
+    assert client.wait(client.fsetstat(one, atime=10**9, mtime=10**9)).ok
+    memory.writebytes("/f", b"of somebody else")
+    assert client.wait(client.close(one)).ok
+    assert client.wait(client.write(other, 0, b"C")).ok
+    assert "changed by someone else" in client.wait(client.close(other)).text
+    assert memory.readbytes("/f") == b"of somebody else"
 
 
 def test_the_writer_reads_what_it_is_writing(client: RawClient) -> None:
