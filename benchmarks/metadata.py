@@ -14,9 +14,9 @@ from typing import Any, Final
 import fs
 
 from benchmarks.harness import OURS, Results, Row, Stage, Target
+from fs_dropbox.api.results import decode_page
 from fs_dropbox.dropboxfs import DropboxFS
 from fs_dropbox.entries import Entry
-from fs_dropbox.results import decode_page
 
 PAGE_ENTRIES: Final = 2000
 FEED_SECONDS: Final = 10.0

@@ -16,9 +16,9 @@ import requests
 from fs.osfs import OSFS
 
 from benchmarks.harness import OURS, Results, Row, Stage, Target
-from fs_dropbox.mirroring import Mirror
-from fs_dropbox.steps import Summary
-from fs_dropbox.transfer import Place
+from fs_dropbox.mirroring.mirror import Mirror
+from fs_dropbox.mirroring.steps import Summary
+from fs_dropbox.mirroring.transfer import Place
 
 MB: Final = 1_000_000
 PIECE_BYTES: Final = 2**20

@@ -9,5 +9,6 @@ with warnings.catch_warnings():
 
 from fs_dropbox._version import __version__
 from fs_dropbox.dropboxfs import DropboxFS
+from fs_dropbox.errors import VersionConflict
 
-__all__ = ["DropboxFS", "__version__"]
+__all__ = ["DropboxFS", "VersionConflict", "__version__"]

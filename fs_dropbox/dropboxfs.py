@@ -17,17 +17,17 @@ from fs.permissions import Permissions
 from fs.subfs import SubFS
 
 from fs_dropbox import paths
-from fs_dropbox.about import ABILITIES, About
-from fs_dropbox.assembly import OPEN_SECONDS, assemble
-from fs_dropbox.auth import Credentials
-from fs_dropbox.beyond import Beyond
+from fs_dropbox.api.auth import Credentials
 from fs_dropbox.conventions import NoLock, as_given, errors_at, path_error
-from fs_dropbox.documents import Show
 from fs_dropbox.entries import FileEntry, FolderEntry
 from fs_dropbox.errors import opening
-from fs_dropbox.subfolder import DropboxSubFS
-from fs_dropbox.text_files import text_file
-from fs_dropbox.walker import DropboxWalker
+from fs_dropbox.files.text_files import text_file
+from fs_dropbox.filesystem.about import ABILITIES, About
+from fs_dropbox.filesystem.assembly import OPEN_SECONDS, assemble
+from fs_dropbox.filesystem.beyond import Beyond
+from fs_dropbox.filesystem.subfolder import DropboxSubFS
+from fs_dropbox.filesystem.walker import DropboxWalker
+from fs_dropbox.views.documents import Show
 
 COPY_BYTES: Final = 4 * 2**20
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 from fs.opener import Opener
 from fs.opener.errors import OpenerError
 
-from fs_dropbox.documents import SHOWS
+from fs_dropbox.api.routes import STAND_IN
 from fs_dropbox.dropboxfs import DropboxFS
-from fs_dropbox.routes import STAND_IN
-from fs_dropbox.subfolder import ClosingDropboxSubFS
+from fs_dropbox.filesystem.subfolder import ClosingDropboxSubFS
+from fs_dropbox.views.documents import SHOWS
 
 if TYPE_CHECKING:
     from fs.base import FS

@@ -12,7 +12,10 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import click
 from msgspec.structs import FieldInfo
 
-from sftp_gateway.administration import COMMANDS, EXIT_UNUSABLE, config_file
+from sftp_gateway.commands.administration import COMMANDS, EXIT_UNUSABLE, config_file
+from sftp_gateway.commands.demo import default_directory, run_demo
+from sftp_gateway.commands.pending import pending
+from sftp_gateway.commands.signals import Signals
 from sftp_gateway.config import (
     GATEWAY_FIELDS,
     TABLES,
@@ -22,16 +25,13 @@ from sftp_gateway.config import (
     description,
     settings_table,
 )
-from sftp_gateway.demo import default_directory, run_demo
-from sftp_gateway.journal_file import JournalError
-from sftp_gateway.listening import allow_many_files
 from sftp_gateway.loading import load_config
 from sftp_gateway.logs import log_event, set_up_logging
-from sftp_gateway.pending import pending
+from sftp_gateway.network.listening import allow_many_files
 from sftp_gateway.server import Crew, GatewayError, SFTPGateway, fingerprints, load_host_keys
-from sftp_gateway.signals import Signals
+from sftp_gateway.serving.users import hash_password
 from sftp_gateway.supervisor import Supervisor
-from sftp_gateway.users import hash_password
+from sftp_gateway.write_back.journal_file import JournalError
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from io import TextIOWrapper
 from typing import Any, Final, TextIO
 
-from sftp_gateway.events import Listener, Transfer
+from sftp_gateway.sftp.events import Listener, Transfer
 
 HIDDEN: Final = "***"
 
@@ -36,8 +36,8 @@ def log_event(event: str, *, level: int = logging.INFO, **fields: Any) -> None:
 class SessionLog:
     """Write the lines of one session: who, from where, what happened; no secret of its login. Thread-safe.
 
-    Receives the events of the session's channels (`sftp_gateway.events.Events`), and tells every event of the session
-    to the listeners, whatever the level.
+    Receives the events of the session's channels (`sftp_gateway.sftp.events.Events`), and tells every event of the
+    session to the listeners, whatever the level.
     """
 
     def __init__(self, session: str, address: str, listeners: Iterable[Listener] = ()) -> None:
@@ -150,7 +150,7 @@ def set_up_logging(level: str, style: str, stream: TextIO | None = None, *, file
     for name in ("sftp_gateway", "fs_dropbox"):
         logging.getLogger(name).setLevel(level.upper())
     # paramiko reports every port scan as an error with a traceback; the gateway logs one line of its own.
-    logging.getLogger("sftp_gateway.ssh").setLevel(logging.DEBUG if debug else logging.CRITICAL)
+    logging.getLogger("sftp_gateway.paramiko").setLevel(logging.DEBUG if debug else logging.CRITICAL)
     logging.getLogger("paramiko").setLevel(logging.WARNING if debug else logging.CRITICAL)
 
 

@@ -18,26 +18,26 @@ import fs
 import paramiko
 from fs.base import FS
 
-from sftp_gateway import inspection
-from sftp_gateway.accepting import Acceptor
 from sftp_gateway.config import ConfigError, GatewayConfig
-from sftp_gateway.gatekeeper import Register
-from sftp_gateway.hostkey import COMPATIBLE, MODERN, HostKeyError, load_host_key, load_or_create_host_key
-from sftp_gateway.journal import Totals
-from sftp_gateway.journals import Journals
-from sftp_gateway.keeper import Keeper
-from sftp_gateway.listening import ListenError, listen
 from sftp_gateway.logs import log_event
-from sftp_gateway.reloading import loses_its_place, merged, needing_restart
-from sftp_gateway.reporting import Reporting, StatusShare
-from sftp_gateway.services import change_services, load_account_secret, make_services
-from sftp_gateway.session import Session
-from sftp_gateway.transport import DISCONNECT_BY_APPLICATION, BoundedTransport, prepare_socket
-from sftp_gateway.users import Users
-from sftp_gateway.write_back import WriteBackLimits
+from sftp_gateway.network.listening import ListenError, listen
+from sftp_gateway.reports.reporting import Reporting, StatusShare
+from sftp_gateway.serving import inspection
+from sftp_gateway.serving.accepting import Acceptor
+from sftp_gateway.serving.gatekeeper import Register
+from sftp_gateway.serving.keeper import Keeper
+from sftp_gateway.serving.reloading import loses_its_place, merged, needing_restart
+from sftp_gateway.serving.services import change_services, load_account_secret, make_services
+from sftp_gateway.serving.session import Session
+from sftp_gateway.serving.users import Users
+from sftp_gateway.ssh.hostkey import COMPATIBLE, MODERN, HostKeyError, load_host_key, load_or_create_host_key
+from sftp_gateway.ssh.transport import DISCONNECT_BY_APPLICATION, BoundedTransport, prepare_socket
+from sftp_gateway.write_back.filesystem import WriteBackLimits
+from sftp_gateway.write_back.journal import Totals
+from sftp_gateway.write_back.journals import Journals
 
 if TYPE_CHECKING:
-    from sftp_gateway.metrics import Gauges, SharedGauges
+    from sftp_gateway.reports.metrics import Gauges, SharedGauges
 
 _WATCH_SECONDS = 1.0
 _GOODBYE_SECONDS = 10.0
@@ -268,7 +268,7 @@ class SFTPGateway:
         return not self._stopping.is_set()
 
     def _look(self) -> tuple[Gauges, SharedGauges]:
-        from sftp_gateway.metrics import Gauges, SharedGauges
+        from sftp_gateway.reports.metrics import Gauges, SharedGauges
 
         sessions = [session for session, _ in self._snapshot()]
         pending = self.pending()

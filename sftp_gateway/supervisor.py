@@ -16,12 +16,12 @@ from dataclasses import replace
 from typing import NoReturn
 
 from sftp_gateway.config import ConfigError, GatewayConfig
-from sftp_gateway.gatekeeper import Register
-from sftp_gateway.listening import ListenError, listen
 from sftp_gateway.logs import log_event
-from sftp_gateway.reloading import merged
-from sftp_gateway.reporting import StatusShare, listen_for_status
+from sftp_gateway.network.listening import ListenError, listen
+from sftp_gateway.reports.reporting import StatusShare, listen_for_status
 from sftp_gateway.server import Crew, GatewayError
+from sftp_gateway.serving.gatekeeper import Register
+from sftp_gateway.serving.reloading import merged
 
 EXIT_UNUSABLE = 2
 EXIT_BUG = 70

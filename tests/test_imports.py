@@ -1,8 +1,9 @@
-"""Imports run one way, as docs/architecture.md draws it."""
+"""Imports run one way, in the layers that docs/architecture.md states."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +11,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("fs_dropbox", "sftp_gateway")
-
-# module -> the modules of its own package that it may import (directly).
-ALLOWED: dict[str, set[str]] = {}
 
 
 def _module_name(path: Path) -> str:
@@ -71,6 +69,31 @@ def test_no_import_cycles() -> None:
         visit(module, ())
 
 
+def _layers(package: str) -> dict[str, int]:
+    """Return part of the package -> its height; parts are modules and sub-packages, the lowest has height 0."""
+    line = re.search(rf"^{package}: +(.+)$", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE)
+    assert line
+    layers = reversed(line[1].split(" > "))
+    return {part: height for height, layer in enumerate(layers) for part in layer.split(", ")}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_layers_import_lower_layers_only(package: str) -> None:
+    heights = _layers(package)
+    parts = {
+        path.stem for path in (ROOT / package).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert {part for part in parts if not part.startswith("_")} - {"emulator"} == set(heights)
+    for module, targets in _graph().items():
+        importer = module.split(".")[1:2]
+        if not module.startswith(package) or not set(importer) <= set(heights):
+            continue
+        for target in targets:
+            imported = target.split(".")[1:2]
+            if importer and imported and importer != imported and imported[0] in heights:
+                assert heights[imported[0]] < heights[importer[0]], f"{module} imports {target}"
+
+
 @pytest.mark.parametrize("path", _sources(), ids=_module_name)
 def test_packages_keep_apart(path: Path) -> None:
     """The gateway knows no Dropbox; the backend knows no SSH; only the demo reaches the emulator."""
@@ -79,7 +102,7 @@ def test_packages_keep_apart(path: Path) -> None:
         top = name.split(".")[0]
         if module.startswith("sftp_gateway"):
             assert top not in ("dropbox", "cachetools"), f"{module} imports {name}"
-            assert top != "fs_dropbox" or module == "sftp_gateway.demo", f"{module} imports {name}"
+            assert top != "fs_dropbox" or module == "sftp_gateway.commands.demo", f"{module} imports {name}"
         else:
             assert top not in ("sftp_gateway", "paramiko"), f"{module} imports {name}"
         if module.startswith("fs_dropbox.emulator"):
@@ -100,7 +123,7 @@ def test_two_modules_know_the_sdk_and_http() -> None:
         if name.split(".")[0] in ("dropbox", "requests", "urllib3")
     }
     users = {user for user in users if not user.startswith("fs_dropbox.emulator")}
-    assert users == {"fs_dropbox.pool", "fs_dropbox.transport"}
+    assert users == {"fs_dropbox.api.pool", "fs_dropbox.api.transport"}
 
 
 def test_every_source_states_its_purpose() -> None:

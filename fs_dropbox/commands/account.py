@@ -13,18 +13,19 @@ from typing import Any, Final
 import click
 from fs.opener.parse import parse_fs_url
 
-from fs_dropbox import login as logins
-from fs_dropbox import opener, probing
-from fs_dropbox.auth import Credentials
-from fs_dropbox.client import Account, Client
+from fs_dropbox import opener
+from fs_dropbox.api.auth import Credentials
+from fs_dropbox.api.client import Account, Client
+from fs_dropbox.api.retry import OPEN_SECONDS, opening_policy
 from fs_dropbox.commands.locations import Session, connected, split_url
 from fs_dropbox.commands.looking import as_json
 from fs_dropbox.commands.output import human_size, print_json, table
-from fs_dropbox.connections import Connection, Connections
 from fs_dropbox.errors import ApiError, opening
-from fs_dropbox.login import Grant, Login, LoginError
-from fs_dropbox.redirect import DEFAULT_PORT, Redirect
-from fs_dropbox.retry import OPEN_SECONDS, opening_policy
+from fs_dropbox.login import login as logins
+from fs_dropbox.login import probing
+from fs_dropbox.login.connections import Connection, Connections
+from fs_dropbox.login.login import Grant, Login, LoginError
+from fs_dropbox.login.redirect import DEFAULT_PORT, Redirect
 
 KEY_VARIABLE: Final = "DROPBOX_APP_KEY"
 SECRET_VARIABLE: Final = "DROPBOX_APP_SECRET"

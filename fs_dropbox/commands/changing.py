@@ -11,8 +11,8 @@ from fs_dropbox.commands.locations import Session, connected, needing_a_folder_f
 from fs_dropbox.commands.looking import ability
 from fs_dropbox.commands.output import human_size
 from fs_dropbox.conventions import literal
-from fs_dropbox.mirroring import Mirror
-from fs_dropbox.transfer import Place, copy_file
+from fs_dropbox.mirroring.mirror import Mirror
+from fs_dropbox.mirroring.transfer import Place, copy_file
 
 
 @click.command()

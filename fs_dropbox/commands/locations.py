@@ -19,9 +19,9 @@ from fs.opener.errors import ParseError
 from fs.osfs import OSFS
 from fs.path import abspath, dirname, join, normpath, relpath
 
-from fs_dropbox.connections import Connections
 from fs_dropbox.conventions import literal
-from fs_dropbox.transfer import Place
+from fs_dropbox.login.connections import Connections
+from fs_dropbox.mirroring.transfer import Place
 
 # A name, a colon, then a path from the root or nothing.
 _NAMED = re.compile(r"(?P<name>[^/:]*):(?P<path>(/.*)?)", re.DOTALL)

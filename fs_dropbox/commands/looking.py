@@ -30,7 +30,7 @@ from fs_dropbox.commands.output import (
 )
 from fs_dropbox.conventions import literal
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry
-from fs_dropbox.transfer import CHUNK_BYTES, Place
+from fs_dropbox.mirroring.transfer import CHUNK_BYTES, Place
 
 _NAMESPACES = ("basic", "details", "dropbox")
 _LOOK_SECONDS = 0.2

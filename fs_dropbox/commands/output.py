@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 from fs.info import Info
 
-from fs_dropbox.steps import Action, Observer, Step, Summary
+from fs_dropbox.mirroring.steps import Action, Observer, Step, Summary
 
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 _RATE_SECONDS: Final = 5.0

@@ -17,11 +17,11 @@ from fs_dropbox import __version__
 from fs_dropbox.commands import account, changing, looking, transfers
 from fs_dropbox.commands.locations import LOCATIONS_HELP
 from fs_dropbox.commands.output import reason_of
-from fs_dropbox.connections import ConnectionsError, UnknownConnectionError
 from fs_dropbox.errors import ApiError, AuthError, TransportError, reason
-from fs_dropbox.login import LoginError
-from fs_dropbox.redirect import RedirectError
-from fs_dropbox.transfer import StoppedError
+from fs_dropbox.login.connections import ConnectionsError, UnknownConnectionError
+from fs_dropbox.login.login import LoginError
+from fs_dropbox.login.redirect import RedirectError
+from fs_dropbox.mirroring.transfer import StoppedError
 
 OK: Final = 0
 FAILED: Final = 1

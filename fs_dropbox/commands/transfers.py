@@ -13,9 +13,9 @@ from fs.path import basename
 from fs_dropbox.commands.locations import Session, connected, is_remote, local_place, needing_a_folder_for
 from fs_dropbox.commands.looking import as_json
 from fs_dropbox.commands.output import Progress, human_size, print_json, summary_json, summary_text
-from fs_dropbox.mirroring import DEFAULT_WORKERS, Mirror
-from fs_dropbox.steps import Action, Step, Summary
-from fs_dropbox.transfer import Place, copy_file, write_stream
+from fs_dropbox.mirroring.mirror import DEFAULT_WORKERS, Mirror
+from fs_dropbox.mirroring.steps import Action, Step, Summary
+from fs_dropbox.mirroring.transfer import Place, copy_file, write_stream
 
 _F = TypeVar("_F", bound=Callable[..., object])
 

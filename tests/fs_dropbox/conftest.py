@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from fs_dropbox import DropboxFS
-from fs_dropbox.auth import Credentials
-from fs_dropbox.client import Client
+from fs_dropbox.api.auth import Credentials
+from fs_dropbox.api.client import Client
+from fs_dropbox.api.retry import RetryPolicy
 from fs_dropbox.emulator import Emulator
-from fs_dropbox.retry import RetryPolicy
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fs_dropbox import dialing
+from fs_dropbox.api import dialing
 
 
 @contextlib.contextmanager

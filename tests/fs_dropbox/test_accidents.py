@@ -18,8 +18,8 @@ import fs.errors
 import pytest
 
 from fs_dropbox import DropboxFS
+from fs_dropbox.api.retry import SystemClock
 from fs_dropbox.emulator import Emulator
-from fs_dropbox.retry import SystemClock
 from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,7 +114,7 @@ def test_tokens_that_expire_during_transfers_go_unnoticed(
 ) -> None:
     """Hours pass in the middle of an upload and a download; with a clock that shows it, and with one that does not."""
     clock = RunningClock()
-    monkeypatch.setattr("fs_dropbox.calls.SystemClock", lambda: clock)
+    monkeypatch.setattr("fs_dropbox.api.calls.SystemClock", lambda: clock)
     emulator.control.write("/down", LARGE)
     account = open_dropbox(change_feed=False)
     emulator.control.reset_counts()

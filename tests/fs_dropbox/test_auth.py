@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fs_dropbox.auth import MARGIN_SECONDS, Credentials, TokenSource
+from fs_dropbox.api.auth import MARGIN_SECONDS, Credentials, TokenSource
 from fs_dropbox.errors import AuthError, TransportError
 
 REFRESHING = Credentials(app_key="key", app_secret="hidden", refresh_token="concealed")

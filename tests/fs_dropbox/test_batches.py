@@ -9,11 +9,13 @@ from typing import Any
 import fs.errors
 import pytest
 
-from fs_dropbox import DropboxFS, batch_calls, batches
-from fs_dropbox.batches import Batches
-from fs_dropbox.client import Client, Commit
+from fs_dropbox import DropboxFS
+from fs_dropbox.api import batch_calls
+from fs_dropbox.api.client import Client, Commit
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.errors import ApiError, TransportError
+from fs_dropbox.filesystem import batches
+from fs_dropbox.filesystem.batches import Batches
 
 FILES = 12
 CHANGES = ["copy", "move", "delete"]

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fs_dropbox.blocks import ALL_BYTES, BLOCK_BYTES, IDLE_SECONDS, SPAN_BLOCKS, BlockBudget, BlockReader
+from fs_dropbox.files.blocks import ALL_BYTES, BLOCK_BYTES, IDLE_SECONDS, SPAN_BLOCKS, BlockBudget, BlockReader
 from tests.waiting import eventually
 
 CONTENT = random.Random(1).randbytes(20 * 2**20 + 12_345)

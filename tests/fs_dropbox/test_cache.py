@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from fs_dropbox.cache import ABSENT, UNFOLLOWED_SECONDS, MetadataCache
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
-from fs_dropbox.known import says_same
-from fs_dropbox.single_flight import SingleFlight
+from fs_dropbox.metadata.cache import ABSENT, UNFOLLOWED_SECONDS, MetadataCache
+from fs_dropbox.metadata.known import says_same
+from fs_dropbox.metadata.single_flight import SingleFlight
 from tests.waiting import DEADLINE_SECONDS, eventually
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -540,7 +540,7 @@ def test_a_page_with_more_to_come_denies_nothing_of_our_own(cache: MetadataCache
 def test_own_changes_are_newer_also_when_there_are_too_many_to_remember(
     cache: MetadataCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fs_dropbox.epochs.KEYS_KEPT", 10)
+    monkeypatch.setattr("fs_dropbox.metadata.epochs.KEYS_KEPT", 10)
     since = cache.epoch()
     cache.apply(file("/a", "222222222"), since=since)
     for number in range(20):

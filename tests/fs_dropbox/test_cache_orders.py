@@ -18,10 +18,10 @@ from typing import Any, TypeAlias, TypeVar, cast
 import pytest
 
 from fs_dropbox import paths
-from fs_dropbox.cache import MetadataCache
-from fs_dropbox.catalog import Catalog
-from fs_dropbox.client import Client
+from fs_dropbox.api.client import Client
 from fs_dropbox.entries import Entry, FileEntry, FolderEntry
+from fs_dropbox.metadata.cache import MetadataCache
+from fs_dropbox.metadata.catalog import Catalog
 from tests.fs_dropbox.server_states import DEPTH, RefusedError, Server, State
 
 NAMES = ("a", "b", "ä")

@@ -138,7 +138,7 @@ def test_a_thousand_files_into_a_folder_that_nobody_has_listed(account: DropboxF
 def test_lookups_in_a_large_folder_list_little_of_it(
     account: DropboxFS, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fs_dropbox.client.PAGE_ENTRIES", 5)
+    monkeypatch.setattr("fs_dropbox.api.client.PAGE_ENTRIES", 5)
     for number in range(60):
         emulator.control.seed(f"/folder/{number:02}", b"1")
     with calls(emulator) as counted:
@@ -167,7 +167,7 @@ def test_lookups_in_a_folder_that_is_not_there(account: DropboxFS, emulator: Emu
 def test_a_listing_begins_with_its_first_page(
     account: DropboxFS, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fs_dropbox.client.PAGE_ENTRIES", 10)
+    monkeypatch.setattr("fs_dropbox.api.client.PAGE_ENTRIES", 10)
     for number in range(55):
         emulator.control.seed(f"/folder/{number:02}", b"1")
     with calls(emulator) as first:
@@ -191,7 +191,7 @@ def test_a_listing_begins_with_its_first_page(
 def test_a_listing_that_nobody_reads_to_its_end_is_not_fetched(
     account: DropboxFS, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fs_dropbox.client.PAGE_ENTRIES", 10)
+    monkeypatch.setattr("fs_dropbox.api.client.PAGE_ENTRIES", 10)
     for number in range(55):
         emulator.control.seed(f"/folder/{number:02}", b"1")
     with calls(emulator) as counted:
@@ -206,7 +206,7 @@ def test_a_listing_that_nobody_reads_to_its_end_is_not_fetched(
 def test_a_listing_whose_cursor_is_given_up_begins_anew(
     account: DropboxFS, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, recursive: bool
 ) -> None:
-    monkeypatch.setattr("fs_dropbox.client.PAGE_ENTRIES", 10)
+    monkeypatch.setattr("fs_dropbox.api.client.PAGE_ENTRIES", 10)
     for number in range(25):
         emulator.control.seed(f"/folder/{number:02}", b"1")
     emulator.control.fault("files/list_folder/continue", "error", error={".tag": "reset"}, after=1)
@@ -338,7 +338,7 @@ def test_a_split_that_was_broken_off_goes_on_when_it_is_repeated(
     account: DropboxFS, emulator: Emulator, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is lost, nothing is there twice, and what others have added meanwhile comes along."""
-    monkeypatch.setattr("fs_dropbox.serverside.LEAST_CHILDREN", 100)  # one by one, as where there are few
+    monkeypatch.setattr("fs_dropbox.filesystem.serverside.LEAST_CHILDREN", 100)  # one by one, as where there are few
     emulator.control.options(max_subtree_entries=5)
     for folder in range(3):
         for name in range(4):

@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from fs_dropbox import changes
-from fs_dropbox.cache import ABSENT, MetadataCache
-from fs_dropbox.changes import ChangeFeed
-from fs_dropbox.client import Longpoll, Page
+from fs_dropbox.api.client import Longpoll, Page
+from fs_dropbox.api.longpolls import Flag
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
 from fs_dropbox.errors import ApiError, AuthError, TransportError
-from fs_dropbox.longpolls import Flag
+from fs_dropbox.metadata import changes
+from fs_dropbox.metadata.cache import ABSENT, MetadataCache
+from fs_dropbox.metadata.changes import ChangeFeed
 from tests.waiting import DEADLINE_SECONDS, eventually
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from fs_dropbox.connections import Connection, Connections
 from fs_dropbox.emulator import Emulator
+from fs_dropbox.login.connections import Connection, Connections
 from tests.fs_dropbox.command_line import COMMAND, ROOT, environment, run, start
 from tests.waiting import eventually
 

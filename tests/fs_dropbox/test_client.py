@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import requests
 
-from fs_dropbox import routes
-from fs_dropbox.auth import Credentials
-from fs_dropbox.client import Client, Commit, Update
+from fs_dropbox.api import routes
+from fs_dropbox.api.auth import Credentials
+from fs_dropbox.api.client import Client, Commit, Update
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.entries import FileEntry
 from fs_dropbox.errors import ApiError, AuthError, TransportError
@@ -151,8 +151,8 @@ def test_a_root_that_makes_no_sense(make_client: Callable[..., Client]) -> None:
 
 SCRIPT = """
 import sys
-from fs_dropbox.auth import Credentials
-from fs_dropbox.client import Client
+from fs_dropbox.api.auth import Credentials
+from fs_dropbox.api.client import Client
 client = Client(Credentials(*sys.argv[1:4]))
 print(client.account().email, client.longpoll(client.latest_cursor(""), 30, __import__("threading").Event()).changes)
 client.close()

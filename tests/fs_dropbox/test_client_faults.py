@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from fs_dropbox import routes
-from fs_dropbox.auth import Credentials
-from fs_dropbox.client import Client, Commit, Update
+from fs_dropbox.api import routes
+from fs_dropbox.api.auth import Credentials
+from fs_dropbox.api.client import Client, Commit, Update
+from fs_dropbox.api.retry import RetryPolicy, Traffic
 from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.entries import DeletedEntry, FileEntry, FolderEntry
 from fs_dropbox.errors import ApiError, AuthError, TransportError
-from fs_dropbox.retry import RetryPolicy, Traffic
 from tests.waiting import eventually
 
 MIB = 2**20
@@ -469,7 +469,7 @@ def test_logs_tell_what_happens_but_no_secret(
     emulator.control.fault("files/upload", "server_error", count=3, status=500)
     emulator.control.fault("files/upload", "expired_token", after=3)
     client.upload(Commit(f"{folder}/x", "add"), b"x")
-    ours = [record for record in caplog.records if record.name.startswith("fs_dropbox.retry")]
+    ours = [record for record in caplog.records if record.name.startswith("fs_dropbox.api.retry")]
     assert [record.levelname for record in ours] == ["DEBUG", "DEBUG", "DEBUG", "WARNING"]
     tokens = list(emulator.service.accounts.tokens)
     for secret in (emulator.app_secret, emulator.refresh_token, *tokens):

@@ -14,7 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import fs.errors
 import pytest
 
-from fs_dropbox import DropboxFS, dialing
+from fs_dropbox import DropboxFS
+from fs_dropbox.api import dialing
 from fs_dropbox.emulator import Emulator
 from tests.waiting import eventually
 

@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from fs_dropbox import commits
-from fs_dropbox.commits import Commit, Update
+from fs_dropbox.api import commits
+from fs_dropbox.api.commits import Commit, Update
+from fs_dropbox.api.results import Page
 from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.entries import DeletedEntry, FileEntry, FolderEntry, SupersededEntry
 from fs_dropbox.errors import ApiError
-from fs_dropbox.results import Page
 
 DATA = b"what was sent"
 HASH = ContentHash(DATA).hexdigest()

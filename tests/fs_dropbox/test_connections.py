@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fs_dropbox.connections import Connection, Connections, ConnectionsError, UnknownConnectionError, default_path
+from fs_dropbox.login.connections import Connection, Connections, ConnectionsError, UnknownConnectionError, default_path
 
 URL = "dropbox://key~secret:SECRET-TOKEN@/"
 

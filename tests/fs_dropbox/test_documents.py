@@ -8,7 +8,8 @@ from collections.abc import Callable
 import fs.errors
 import pytest
 
-from fs_dropbox import DropboxFS, exports
+from fs_dropbox import DropboxFS
+from fs_dropbox.api import exports
 from fs_dropbox.emulator import Emulator
 
 TEXT = "# Title\n\nText & more, ünïcode"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fs.enums import ResourceType
 
+from fs_dropbox.api.results import decode_page
 from fs_dropbox.entries import (
     FOLDER_TIME,
     DeletedEntry,
@@ -20,7 +21,6 @@ from fs_dropbox.entries import (
     root_info,
     to_info,
 )
-from fs_dropbox.results import decode_page
 
 FILE: dict[str, Any] = {
     ".tag": "file",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fs_dropbox import epochs
-from fs_dropbox.epochs import Cuts, Epochs
+from fs_dropbox.metadata import epochs
+from fs_dropbox.metadata.epochs import Cuts, Epochs
 
 KEPT = 20
 

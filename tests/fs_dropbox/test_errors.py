@@ -15,7 +15,8 @@ import fs.errors
 import pytest
 from dropbox import stone_validators
 
-from fs_dropbox import error_table, errors, routes
+from fs_dropbox import error_table, errors
+from fs_dropbox.api import routes
 from fs_dropbox.errors import (
     ApiError,
     AuthError,

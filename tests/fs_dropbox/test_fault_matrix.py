@@ -19,12 +19,12 @@ import fs.errors
 import pytest
 
 from fs_dropbox import DropboxFS
+from fs_dropbox.api.retry import RetryPolicy
 from fs_dropbox.content_hash import BLOCK_SIZE
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.emulator.faults import KINDS
 from fs_dropbox.errors import UNSETTLED
-from fs_dropbox.retry import RetryPolicy
-from fs_dropbox.upload import Uploader
+from fs_dropbox.uploads.upload import Uploader
 
 DEADLINE_SECONDS = 10.0
 STALL_SECONDS = 0.3
@@ -267,9 +267,9 @@ def account(
 ) -> Iterator[DropboxFS]:
     """An account whose pauses are short, with small pages and blocks, so that small trees have many calls."""
     policy = RetryPolicy(attempts=4, deadline_seconds=DEADLINE_SECONDS, first_pause_seconds=0.002)
-    monkeypatch.setattr("fs_dropbox.client.RetryPolicy", lambda: policy)
-    monkeypatch.setattr("fs_dropbox.client.PAGE_ENTRIES", 3)
-    monkeypatch.setattr("fs_dropbox.retry.DEFAULT_RETRY_AFTER_SECONDS", 0.01)
+    monkeypatch.setattr("fs_dropbox.api.client.RetryPolicy", lambda: policy)
+    monkeypatch.setattr("fs_dropbox.api.client.PAGE_ENTRIES", 3)
+    monkeypatch.setattr("fs_dropbox.api.retry.DEFAULT_RETRY_AFTER_SECONDS", 0.01)
     monkeypatch.setitem(Uploader.__init__.__kwdefaults__, "block_bytes", BLOCK_SIZE)
     emulator.control.latency(commit_seconds=0.01, patience_seconds=5.0)  # so that writers meet
     yield open_dropbox(change_feed=False, cache_ttl_seconds=1000, timeout_seconds=PATIENT_SECONDS)

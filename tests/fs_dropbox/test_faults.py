@@ -14,9 +14,9 @@ import fs.errors
 import pytest
 
 from fs_dropbox import DropboxFS
+from fs_dropbox.api.retry import RetryPolicy
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.entries import FileEntry
-from fs_dropbox.retry import RetryPolicy
 from tests.waiting import eventually
 
 DEADLINE_SECONDS = 30.0
@@ -32,7 +32,7 @@ def account(open_dropbox: Callable[..., DropboxFS]) -> DropboxFS:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let clients give up after two tries."""
     policy = RetryPolicy(attempts=2, first_pause_seconds=0.01)
-    monkeypatch.setattr("fs_dropbox.client.RetryPolicy", lambda: policy)
+    monkeypatch.setattr("fs_dropbox.api.client.RetryPolicy", lambda: policy)
 
 
 @pytest.fixture(autouse=True)
@@ -292,7 +292,7 @@ def test_close_ends_what_is_stalled(emulator: Emulator, open_dropbox: Callable[.
 def test_a_listing_that_breaks_off_is_no_listing(
     account: DropboxFS, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fs_dropbox.client.PAGE_ENTRIES", 3)
+    monkeypatch.setattr("fs_dropbox.api.client.PAGE_ENTRIES", 3)
     for number in range(10):
         emulator.control.seed(f"/folder/{number}", b"1")
     refuse(emulator, "files/list_folder/continue", "path", "restricted_content")

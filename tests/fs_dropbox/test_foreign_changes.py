@@ -296,7 +296,7 @@ def test_whatever_happens_cache_and_account_agree_in_the_end(
     account: DropboxFS, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     """Own and foreign changes at random, at once; nothing stale may stay in the cache while the feed is live."""
-    monkeypatch.setattr("fs_dropbox.changes.REST_SECONDS", 0.02)
+    monkeypatch.setattr("fs_dropbox.metadata.changes.REST_SECONDS", 0.02)
     emulator.control.options(delete_lists_children=bool(seed % 2))
     names = [f"/{folder}/{name}" for folder in "abc" for name in "xyz"] + ["/a", "/b", "/a/x/deep", "/b/x/deep"]
     control = emulator.control

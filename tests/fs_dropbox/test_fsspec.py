@@ -20,9 +20,9 @@ import fsspec
 import pytest
 from fsspec.tests import abstract
 
-from fs_dropbox.connections import Connection, Connections
 from fs_dropbox.emulator import Emulator
-from fs_dropbox.fsspec_adapter import DropboxFileSystem
+from fs_dropbox.fsspec_adapter.filesystem import DropboxFileSystem
+from fs_dropbox.login.connections import Connection, Connections
 from tests.waiting import DEADLINE_SECONDS, eventually
 
 

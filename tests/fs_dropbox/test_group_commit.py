@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from fs_dropbox import group_commit
-from fs_dropbox.client import Commit
+from fs_dropbox.api.client import Commit
 from fs_dropbox.entries import FileEntry
 from fs_dropbox.errors import ApiError, TransportError
-from fs_dropbox.group_commit import SHARED_BYTES, GroupCommit
+from fs_dropbox.uploads import group_commit
+from fs_dropbox.uploads.group_commit import SHARED_BYTES, GroupCommit
 from tests.waiting import DEADLINE_SECONDS, eventually
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

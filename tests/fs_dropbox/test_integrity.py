@@ -9,7 +9,7 @@ import fs.errors
 import pytest
 
 from fs_dropbox.content_hash import BLOCK_SIZE, ContentHash
-from fs_dropbox.integrity import PENDING_BYTES, CheckedFetch
+from fs_dropbox.files.integrity import PENDING_BYTES, CheckedFetch
 
 CONTENT = random.Random(3).randbytes(3 * BLOCK_SIZE + 12_345)
 PIECE_BYTES = 256 * 1024

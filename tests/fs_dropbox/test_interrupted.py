@@ -13,11 +13,11 @@ import fs.errors
 import pytest
 
 from fs_dropbox import DropboxFS
-from fs_dropbox.blocks import BLOCK_BYTES, BlockReader
 from fs_dropbox.content_hash import BLOCK_SIZE
 from fs_dropbox.emulator import Emulator
-from fs_dropbox.memory import Allowance
-from fs_dropbox.single_flight import SingleFlight
+from fs_dropbox.files.blocks import BLOCK_BYTES, BlockReader
+from fs_dropbox.metadata.single_flight import SingleFlight
+from fs_dropbox.uploads.memory import Allowance
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.skipif(
@@ -124,7 +124,7 @@ def test_memory_that_came_at_that_very_moment_is_given_back(monkeypatch: pytest.
             allowance.give(60)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("fs_dropbox.memory.threading.Event", Event)
+    monkeypatch.setattr("fs_dropbox.uploads.memory.threading.Event", Event)
     with pytest.raises(KeyboardInterrupt):
         allowance.take(90)
     assert allowance.taken_bytes == 0

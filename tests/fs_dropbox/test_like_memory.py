@@ -22,10 +22,11 @@ from fs.path import dirname
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from fs_dropbox import DropboxFS, changes, paths
+from fs_dropbox import DropboxFS, paths
 from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.emulator.errors import CallError
+from fs_dropbox.metadata import changes
 
 # Threads of the emulator and the client draw random numbers while hypothesis draws examples.
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")

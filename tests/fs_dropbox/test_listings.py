@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from fs_dropbox import DropboxFS
+from fs_dropbox.api.results import Page
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.entries import FileEntry
-from fs_dropbox.listings import JOIN_SECONDS, Listings
-from fs_dropbox.lookups import CALM_SECONDS, FIRST_LOOKUPS, LARGE_SECONDS, WINDOW_SECONDS, Lookups
-from fs_dropbox.results import Page
+from fs_dropbox.metadata.listings import JOIN_SECONDS, Listings
+from fs_dropbox.metadata.lookups import CALM_SECONDS, FIRST_LOOKUPS, LARGE_SECONDS, WINDOW_SECONDS, Lookups
 
 DEADLINE_SECONDS = 30.0
 
@@ -146,7 +146,7 @@ def test_what_is_deleted_while_a_tree_is_listed_is_not_in_it(
     open_dropbox: Callable[..., DropboxFS], emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dropbox tells of it on a later page: of a folder alone, not of what was in it."""
-    monkeypatch.setattr("fs_dropbox.client.PAGE_ENTRIES", 10)
+    monkeypatch.setattr("fs_dropbox.api.client.PAGE_ENTRIES", 10)
     for folder in "ab":
         for number in range(20):
             emulator.control.seed(f"/tree/{folder}/{number:02}", b"1")
@@ -168,7 +168,7 @@ def test_documents_come_last_by_their_names(
     open_dropbox: Callable[..., DropboxFS], emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A later page may have a file that takes a document's name."""
-    monkeypatch.setattr("fs_dropbox.client.PAGE_ENTRIES", 2)
+    monkeypatch.setattr("fs_dropbox.api.client.PAGE_ENTRIES", 2)
     emulator.control.make_paper("/docs/Plan.paper", "# Plan")
     emulator.control.make_paper("/docs/Notes.paper", "# Notes")
     for name in ("a", "b", "z", "Notes.paper.md"):

@@ -14,10 +14,10 @@ from urllib.parse import parse_qs, urlsplit
 import fs
 import pytest
 
-from fs_dropbox import login as logins
-from fs_dropbox.auth import Credentials
+from fs_dropbox.api.auth import Credentials
 from fs_dropbox.emulator import Emulator
-from fs_dropbox.login import Login, LoginError
+from fs_dropbox.login import login as logins
+from fs_dropbox.login.login import Login, LoginError
 from tests.fs_dropbox.command_line import code_on, environment, run, start, visit
 
 BROWSER = """

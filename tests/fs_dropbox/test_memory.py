@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fs_dropbox.memory import Allowance, Buffer
+from fs_dropbox.uploads.memory import Allowance, Buffer
 from tests.waiting import eventually
 
 DATA = random.Random(5).randbytes(3_000_000)

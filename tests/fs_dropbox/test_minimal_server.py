@@ -13,10 +13,10 @@ import pytest
 from fs.memoryfs import MemoryFS
 
 from fs_dropbox import DropboxFS
-from fs_dropbox.changes import REST_SECONDS
 from fs_dropbox.errors import VersionConflict
-from fs_dropbox.mirroring import Mirror
-from fs_dropbox.transfer import Place
+from fs_dropbox.metadata.changes import REST_SECONDS
+from fs_dropbox.mirroring.mirror import Mirror
+from fs_dropbox.mirroring.transfer import Place
 from tests.waiting import eventually
 
 from .minimal_server import MinimalServer, serving

@@ -18,9 +18,9 @@ from fs.osfs import OSFS
 
 from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
-from fs_dropbox.mirroring import Mirror
-from fs_dropbox.steps import Action, Observer, Step, Summary
-from fs_dropbox.transfer import Place, StoppedError, copy_file
+from fs_dropbox.mirroring.mirror import Mirror
+from fs_dropbox.mirroring.steps import Action, Observer, Step, Summary
+from fs_dropbox.mirroring.transfer import Place, StoppedError, copy_file
 
 
 class Recorder(Observer):

@@ -14,7 +14,8 @@ import fs
 import fs.errors
 import pytest
 
-from fs_dropbox import DropboxFS, dialing
+from fs_dropbox import DropboxFS
+from fs_dropbox.api import dialing
 from fs_dropbox.emulator import Emulator
 
 from .command_line import environment, run, start

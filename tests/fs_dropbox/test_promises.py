@@ -11,11 +11,11 @@ import fs.errors
 import pytest
 
 from fs_dropbox import DropboxFS
-from fs_dropbox.client import Client, Commit
+from fs_dropbox.api.client import Client, Commit
 from fs_dropbox.content_hash import BLOCK_SIZE, ContentHash
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.errors import ApiError, TransportError
-from fs_dropbox.upload import APPENDS_IN_ALL, Uploader
+from fs_dropbox.uploads.upload import APPENDS_IN_ALL, Uploader
 from tests.waiting import eventually
 
 
@@ -147,7 +147,7 @@ def test_what_a_rename_goes_through_is_seen_by_nobody_here(
     cache: bool,
 ) -> None:
     """The old file has gone, and the new one is not there yet, whoever tells of that or is asked."""
-    monkeypatch.setattr("fs_dropbox.changes.REST_SECONDS", 0.01)
+    monkeypatch.setattr("fs_dropbox.metadata.changes.REST_SECONDS", 0.01)
     account = open_dropbox(cache=cache, change_feed=cache)
     account.writetext("/file", "old")
     account.writetext("/new", "new")

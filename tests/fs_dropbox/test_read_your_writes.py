@@ -408,7 +408,7 @@ def read_your_writes(seed: int, operations: int, *, others: bool = False, **argu
 @pytest.fixture(autouse=True)
 def busy_feed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the journal looked at all the time."""
-    monkeypatch.setattr("fs_dropbox.changes.REST_SECONDS", 0.02)
+    monkeypatch.setattr("fs_dropbox.metadata.changes.REST_SECONDS", 0.02)
 
 
 @pytest.mark.parametrize("variation", VARIATIONS)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from fs_dropbox.redirect import Redirect, RedirectError
+from fs_dropbox.login.redirect import Redirect, RedirectError
 
 
 def _get(redirect: Redirect, target: str) -> tuple[int, str]:

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from fs_dropbox.errors import ApiError, TransportError
-from fs_dropbox.retry import (
+from fs_dropbox.api.retry import (
     FIRST_WRITERS,
     LONGEST_FREEZE_SECONDS,
     MOST_WRITERS,
@@ -22,6 +21,7 @@ from fs_dropbox.retry import (
     Traffic,
     Waiter,
 )
+from fs_dropbox.errors import ApiError, TransportError
 from tests.waiting import DEADLINE_SECONDS
 
 

@@ -10,13 +10,13 @@ import fs.errors
 import pytest
 
 from fs_dropbox import DropboxFS
-from fs_dropbox.client import Client, Commit, Update
+from fs_dropbox.api.client import Client, Commit, Update
+from fs_dropbox.api.retry import RetryPolicy
 from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.entries import DeletedEntry, FileEntry, SupersededEntry
 from fs_dropbox.errors import UNSETTLED, ApiError, TransportError, reason
-from fs_dropbox.group_commit import _Writer
-from fs_dropbox.retry import RetryPolicy
+from fs_dropbox.uploads.group_commit import _Writer
 from tests.waiting import eventually
 
 FINISH_BATCH = "files/upload_session/finish_batch_v2"
@@ -29,7 +29,7 @@ Meanwhile = Callable[[], object]
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = RetryPolicy(attempts=3, deadline_seconds=20.0, first_pause_seconds=0.01)
-    monkeypatch.setattr("fs_dropbox.client.RetryPolicy", lambda: policy)
+    monkeypatch.setattr("fs_dropbox.api.client.RetryPolicy", lambda: policy)
 
 
 def lose(emulator: Emulator, client: Client, route: str, fault: dict[str, Any], meanwhile: Meanwhile) -> None:

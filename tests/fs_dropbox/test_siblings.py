@@ -12,7 +12,7 @@ import pytest
 from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.entries import FileEntry, FolderEntry
-from fs_dropbox.siblings import (
+from fs_dropbox.files.siblings import (
     IDLE_SECONDS,
     LATE_FILES,
     LEFT_SECONDS,
@@ -241,7 +241,7 @@ def test_a_fetch_that_fails_is_as_if_it_had_not_been() -> None:
 
 
 def test_a_fetch_that_does_not_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fs_dropbox.siblings.WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("fs_dropbox.files.siblings.WAIT_SECONDS", 0.05)
     entries = files(10)
     folder = Folder(entries)
     for entry in entries[:3]:

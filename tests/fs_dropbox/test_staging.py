@@ -12,9 +12,9 @@ import fs.errors
 import pytest
 
 from fs_dropbox import DropboxFS
+from fs_dropbox.api.retry import RetryPolicy
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.errors import TransportError
-from fs_dropbox.retry import RetryPolicy
 from tests.waiting import eventually
 
 WHEN = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
@@ -25,7 +25,7 @@ SIZES = [0, 10, 4 * 2**20 + 1, 9 * 2**20]
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = RetryPolicy(attempts=2, deadline_seconds=20.0, first_pause_seconds=0.01)
-    monkeypatch.setattr("fs_dropbox.client.RetryPolicy", lambda: policy)
+    monkeypatch.setattr("fs_dropbox.api.client.RetryPolicy", lambda: policy)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import requests
 from dropbox import dropbox_client
 
 from fs_dropbox import DropboxFS
-from fs_dropbox.transport import Transport
+from fs_dropbox.api.transport import Transport
 
 from .minimal_server import MinimalServer, serving
 

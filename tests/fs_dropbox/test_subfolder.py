@@ -11,9 +11,9 @@ import pytest
 from fs.osfs import OSFS
 
 from fs_dropbox.emulator import Emulator
-from fs_dropbox.mirroring import Mirror
-from fs_dropbox.subfolder import DropboxSubFS
-from fs_dropbox.transfer import Place
+from fs_dropbox.filesystem.subfolder import DropboxSubFS
+from fs_dropbox.mirroring.mirror import Mirror
+from fs_dropbox.mirroring.transfer import Place
 
 PAID_ONCE = {
     "oauth2/token",

@@ -8,7 +8,7 @@ import pytest
 
 from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
-from fs_dropbox.subtrees import FIRST_FOLDERS, FOLDERS_GROW, MOST_PAGES, WINDOW_SECONDS, Subtrees
+from fs_dropbox.metadata.subtrees import FIRST_FOLDERS, FOLDERS_GROW, MOST_PAGES, WINDOW_SECONDS, Subtrees
 from tests.waiting import eventually
 
 

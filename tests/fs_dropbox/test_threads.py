@@ -99,7 +99,7 @@ def test_a_rename_over_a_file_never_shows_absence(
     dropbox_fs: DropboxFS, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The editor's way of saving: write beside, rename over. Readers of the same filesystem always find something."""
-    monkeypatch.setattr("fs_dropbox.changes.REST_SECONDS", 0.01)  # so that the feed tells of what is in between
+    monkeypatch.setattr("fs_dropbox.metadata.changes.REST_SECONDS", 0.01)  # the feed tells of what is in between
     dropbox_fs.writetext("file", "0")
     dropbox_fs.exists("file")
     eventually(lambda: dropbox_fs.feed_is_live)

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from fs_dropbox import group_commit
-from fs_dropbox.checkpoints import Checkpoint
-from fs_dropbox.client import Client, Commit, Update
+from fs_dropbox.api.client import Client, Commit, Update
 from fs_dropbox.content_hash import BLOCK_SIZE
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.errors import ApiError, TransportError, reason
-from fs_dropbox.memory import Allowance
-from fs_dropbox.upload import APPENDS_PER_UPLOAD, Upload, Uploader
+from fs_dropbox.uploads import group_commit
+from fs_dropbox.uploads.checkpoints import Checkpoint
+from fs_dropbox.uploads.memory import Allowance
+from fs_dropbox.uploads.upload import APPENDS_PER_UPLOAD, Upload, Uploader
 from tests.waiting import eventually
 
 START = "files/upload_session/start"

@@ -22,8 +22,8 @@ from paramiko import PKey
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.emulator.control import Control
 from sftp_gateway import GatewayConfig, SFTPGateway, UserConfig
-from sftp_gateway.journal import Journal
-from sftp_gateway.users import hash_password
+from sftp_gateway.serving.users import hash_password
+from sftp_gateway.write_back.journal import Journal
 from tests.clients import client
 from tests.waiting import eventually
 

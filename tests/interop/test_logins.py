@@ -28,7 +28,7 @@ def test_a_password_lets_in(stack: Stack) -> None:
 
 
 def test_credentials_of_an_app_let_in(stack: Stack, emulator: Emulator, caplog: pytest.LogCaptureFixture) -> None:
-    for name in ("sftp_gateway", "sftp_gateway.ssh", "fs_dropbox"):  # even when everything is logged
+    for name in ("sftp_gateway", "sftp_gateway.paramiko", "fs_dropbox"):  # even when everything is logged
         caplog.set_level(logging.DEBUG, logger=name)
     stack.control.write("/file", b"1")
     done = stack.type_password(credentials(emulator), emulator.refresh_token, stdin="put known_hosts\nls\n")

@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from sftp_gateway.packets import Kind, Status
+from sftp_gateway.sftp.packets import Kind, Status
 from tests.sftp_gateway.raw_client import C, R, T, W, X
 
 from .stack import Stack

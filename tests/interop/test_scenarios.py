@@ -13,8 +13,8 @@ import paramiko
 import pytest
 from fs import open_fs
 
-from sftp_gateway.attributes import file_attributes, line
-from sftp_gateway.packets import Kind, Status
+from sftp_gateway.sftp.attributes import file_attributes, line
+from sftp_gateway.sftp.packets import Kind, Status
 from tests.sftp_gateway.raw_client import A, C, R, RawClient, T, W, X, a
 from tests.waiting import eventually
 

@@ -28,7 +28,7 @@ def gateway(bare_stack: Stack) -> Iterator[SFTPGateway]:
 @pytest.fixture
 def patient(bare_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     """A stack whose gateway delivers nothing until it is asked to."""
-    monkeypatch.setattr("sftp_gateway.delivery.QUIET_SECONDS", 3600.0)
+    monkeypatch.setattr("sftp_gateway.write_back.delivery.QUIET_SECONDS", 3600.0)
     with serving(bare_stack, write_back_delay_seconds=3600.0):
         yield bare_stack
 

@@ -15,8 +15,8 @@ from fs.base import FS
 
 from fs_dropbox.emulator import Emulator
 from sftp_gateway import GatewayConfig, SFTPGateway, UserConfig
-from sftp_gateway.tree import TreeLimits
-from sftp_gateway.users import hash_password
+from sftp_gateway.files.tree import TreeLimits
+from sftp_gateway.serving.users import hash_password
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import RawClient
 from tests.sftp_gateway.serving import Serving
@@ -119,7 +119,7 @@ class LogLines(Protocol):
 def log_lines(caplog: pytest.LogCaptureFixture) -> LogLines:
     """Return the fields of every line that was logged for an event, once there are so many."""
     caplog.set_level(logging.DEBUG, logger="sftp_gateway")
-    logging.getLogger("sftp_gateway.ssh").setLevel(logging.CRITICAL)
+    logging.getLogger("sftp_gateway.paramiko").setLevel(logging.CRITICAL)
 
     def lines(event: str, at_least: int = 0) -> list[dict[str, Any]]:
         def found() -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 
-from sftp_gateway.tree import normal
+from sftp_gateway.files.tree import normal
 
 from .raw_client import RawClient
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 
-from sftp_gateway.packets import Kind
+from sftp_gateway.sftp.packets import Kind
 
 from .random_places import Place
 from .raw_client import A, C, R, Reply, T, W, X

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sftp_gateway.packets import Kind, Status
+from sftp_gateway.sftp.packets import Kind, Status
 
 from .raw_client import A, C, R, Reply, T, W, X
 

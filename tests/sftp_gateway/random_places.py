@@ -14,9 +14,9 @@ from fs.memoryfs import MemoryFS
 from fs.osfs import OSFS
 
 from fs_dropbox.emulator import Emulator
-from sftp_gateway.folding import fold_path
-from sftp_gateway.journal import Journal
-from sftp_gateway.write_back import WriteBackFS, WriteBackLimits
+from sftp_gateway.files.folding import fold_path
+from sftp_gateway.write_back.filesystem import WriteBackFS, WriteBackLimits
+from sftp_gateway.write_back.journal import Journal
 from tests.waiting import eventually
 
 from . import test_write_back_crashes

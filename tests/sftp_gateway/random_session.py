@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sftp_gateway.packets import Kind, Status
+from sftp_gateway.sftp.packets import Kind, Status
 
 from . import random_checks as checks
 from .random_choices import Choices

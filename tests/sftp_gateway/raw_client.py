@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import paramiko
 
-from sftp_gateway.packets import Attributes, Kind, OpenFlag, attributes
-from sftp_gateway.parsing import Cursor
+from sftp_gateway.sftp.packets import Attributes, Kind, OpenFlag, attributes
+from sftp_gateway.sftp.parsing import Cursor
 
 DEADLINE_SECONDS = 30.0
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import paramiko
 from fs.base import FS
 
-from sftp_gateway.channel import ChannelLimits, SFTPChannel
-from sftp_gateway.events import Transfer
-from sftp_gateway.transport import WINDOW_BYTES
-from sftp_gateway.tree import Rights, Tree, TreeLimits
-from sftp_gateway.wire import GatewayTransport
-from sftp_gateway.workers import Workers
+from sftp_gateway.files.tree import Rights, Tree, TreeLimits
+from sftp_gateway.requests.channel import ChannelLimits, SFTPChannel
+from sftp_gateway.requests.workers import Workers
+from sftp_gateway.sftp.events import Transfer
+from sftp_gateway.ssh.transport import WINDOW_BYTES
+from sftp_gateway.ssh.wire import GatewayTransport
 from tests.sftp_gateway.raw_client import RawClient
 
 HOST_KEY = paramiko.ECDSAKey.generate()

@@ -16,11 +16,12 @@ from fs.base import FS
 from fs.memoryfs import MemoryFS
 from paramiko.message import Message
 
-from sftp_gateway import SFTPGateway, packetizer
-from sftp_gateway.channel import ChannelLimits
-from sftp_gateway.packets import MAX_PACKET, Kind, OpenFlag
-from sftp_gateway.session import MAX_CHANNELS
-from sftp_gateway.transport import WINDOW_BYTES
+from sftp_gateway import SFTPGateway
+from sftp_gateway.requests.channel import ChannelLimits
+from sftp_gateway.serving.session import MAX_CHANNELS
+from sftp_gateway.sftp.packets import MAX_PACKET, Kind, OpenFlag
+from sftp_gateway.ssh import packetizer
+from sftp_gateway.ssh.transport import WINDOW_BYTES
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import R, RawClient, s
 from tests.sftp_gateway.serving import Serving, Session

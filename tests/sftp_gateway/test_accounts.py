@@ -15,9 +15,9 @@ import pytest
 from fs.base import FS
 from fs.memoryfs import MemoryFS
 
-from sftp_gateway.accounts import AccountRefusedError, Accounts, AccountUnreachableError
-from sftp_gateway.partials import Partials
-from sftp_gateway.tree import TreeLimits
+from sftp_gateway.files.partials import Partials
+from sftp_gateway.files.tree import TreeLimits
+from sftp_gateway.serving.accounts import AccountRefusedError, Accounts, AccountUnreachableError
 from tests.waiting import eventually
 
 URL = "dropbox://KEY~SECRET:TOKEN@/"

@@ -17,7 +17,7 @@ import paramiko
 import pytest
 
 from sftp_gateway import UserConfig
-from sftp_gateway.control import ControlSocket, ask_all, socket_path
+from sftp_gateway.reports.control import ControlSocket, ask_all, socket_path
 from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway

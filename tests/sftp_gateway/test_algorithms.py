@@ -15,8 +15,8 @@ import pytest
 from paramiko.message import Message
 
 from sftp_gateway import ConfigError, SFTPGateway
-from sftp_gateway.key_exchange import Group14, Group16
 from sftp_gateway.loading import load_config
+from sftp_gateway.ssh.key_exchange import Group14, Group16
 from tests.clients import client
 
 from .conftest import PASSWORD, Connect, StartGateway

@@ -8,7 +8,7 @@ import time
 import pytest
 from fs.info import Info
 
-from sftp_gateway import attributes, packets
+from sftp_gateway.sftp import attributes, packets
 
 NOW = 1_795_270_800  # a full minute in 2026
 HALF_YEAR = 365 * 24 * 60 * 60 // 2

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sftp_gateway.bell import Bell
+from sftp_gateway.write_back.bell import Bell
 from tests.waiting import eventually
 
 LONG_SECONDS = 20.0
@@ -100,6 +100,7 @@ def test_it_can_be_rung_without_end(bells: list[Bell]) -> None:
 
 
 def test_it_wakes_another_process(bells: list[Bell], tmp_path: Path) -> None:
-    ring = "import pathlib, sys; from sftp_gateway.bell import Bell; Bell(pathlib.Path(sys.argv[1])).ring(urgent=True)"
+    module = "sftp_gateway.write_back.bell"
+    ring = f"import pathlib, sys; from {module} import Bell; Bell(pathlib.Path(sys.argv[1])).ring(urgent=True)"
     subprocess.run([sys.executable, "-c", ring, str(tmp_path)], check=True)
     assert bells[0].wait(LONG_SECONDS, urgent=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fs_dropbox.emulator import Emulator
-from sftp_gateway.packets import Status
+from sftp_gateway.sftp.packets import Status
 from tests.sftp_gateway.conftest import ServeDropbox
 from tests.sftp_gateway.raw_client import C, R, RawClient, T, W, X
 from tests.sftp_gateway.serving import Serving

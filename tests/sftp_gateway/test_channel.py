@@ -11,11 +11,11 @@ import pytest
 from fs.errors import OperationFailed
 from fs.memoryfs import MemoryFS
 
-from sftp_gateway.attributes import file_attributes
-from sftp_gateway.channel import ChannelLimits
-from sftp_gateway.directory_handle import DirectoryHandle
-from sftp_gateway.packets import Attributes, Kind, Status
-from sftp_gateway.status import EndOfDataError
+from sftp_gateway.files.directory_handle import DirectoryHandle
+from sftp_gateway.requests.channel import ChannelLimits
+from sftp_gateway.sftp.attributes import file_attributes
+from sftp_gateway.sftp.packets import Attributes, Kind, Status
+from sftp_gateway.sftp.status import EndOfDataError
 from tests.waiting import eventually
 
 from .atomic_fs import AtomicFS

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from fs import errors
 
-from sftp_gateway import notes
-from sftp_gateway.tree import TreeLimits
+from sftp_gateway.files import notes
+from sftp_gateway.files.tree import TreeLimits
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import C, R, RawClient, T, W, X
 from tests.sftp_gateway.serving import Serving

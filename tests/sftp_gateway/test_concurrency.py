@@ -11,7 +11,7 @@ import pytest
 
 from fs_dropbox.emulator import Emulator
 from sftp_gateway import SFTPGateway, UserConfig
-from sftp_gateway.packets import Kind
+from sftp_gateway.sftp.packets import Kind
 from tests.sftp_gateway.raw_client import C, R, RawClient, T, W
 from tests.waiting import eventually
 

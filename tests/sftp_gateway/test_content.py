@@ -7,7 +7,7 @@ import io
 import pytest
 from fs.memoryfs import MemoryFS
 
-from sftp_gateway.content import Content
+from sftp_gateway.files.content import Content
 
 
 class _Dribble(io.BytesIO):

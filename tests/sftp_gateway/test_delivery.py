@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 import pytest
 from fs import errors
 
-from sftp_gateway.delivery import same_content
-from sftp_gateway.vault import Vault
+from sftp_gateway.write_back.delivery import same_content
+from sftp_gateway.write_back.vault import Vault
 from tests.waiting import eventually
 
 from .write_back import BulkFS, WriteBack, put
@@ -86,7 +86,7 @@ def begin(tmp_path: Path) -> Iterator[Callable[..., WriteBack]]:
 def test_what_the_storage_says_nothing_of_is_sent_again(
     begin: Callable[..., WriteBack], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sftp_gateway.refusals.MAX_BACKOFF_SECONDS", 0.05)
+    monkeypatch.setattr("sftp_gateway.write_back.refusals.MAX_BACKOFF_SECONDS", 0.05)
     filesystem = BreakingFS()
     serving = begin(filesystem, delay_seconds=60.0)
     client = serving.client()
@@ -100,8 +100,8 @@ def test_what_the_storage_says_nothing_of_is_sent_again(
 
 
 def test_a_group_holds_so_many_bytes_at_most(begin: Callable[..., WriteBack], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sftp_gateway.delivery.BULK_BYTES", 25)
-    monkeypatch.setattr("sftp_gateway.delivery.QUIET_SECONDS", 1000.0)
+    monkeypatch.setattr("sftp_gateway.write_back.delivery.BULK_BYTES", 25)
+    monkeypatch.setattr("sftp_gateway.write_back.delivery.QUIET_SECONDS", 1000.0)
     filesystem = BulkFS()
     filesystem.reachable.clear()
     serving = begin(filesystem, delay_seconds=60.0)

@@ -10,9 +10,9 @@ from fs.memoryfs import MemoryFS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sftp_gateway import forwarding
-from sftp_gateway.packets import OpenFlag
-from sftp_gateway.store import Store, TreeLimits
+from sftp_gateway.files import forwarding
+from sftp_gateway.files.store import Store, TreeLimits
+from sftp_gateway.sftp.packets import OpenFlag
 from tests.sftp_gateway.atomic_fs import AtomicFS
 
 SPACE = 120

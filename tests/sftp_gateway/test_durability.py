@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sftp_gateway.hostkey import create_private_file
-from sftp_gateway.journal import Journal, NewFile
-from sftp_gateway.spool import Quota, Spool
+from sftp_gateway.files.spool import Quota, Spool
+from sftp_gateway.ssh.hostkey import create_private_file
+from sftp_gateway.write_back.journal import Journal, NewFile
 
 FULL = 2  # of SQLite's `synchronous`: a transaction is on the disk before it counts as committed
 

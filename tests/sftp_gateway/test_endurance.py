@@ -17,7 +17,7 @@ import pytest
 
 from fs_dropbox.emulator import Emulator
 from sftp_gateway import SFTPGateway, UserConfig
-from sftp_gateway.transport import BoundedPacketizer
+from sftp_gateway.ssh.transport import BoundedPacketizer
 from tests.clients import client
 from tests.waiting import eventually
 

@@ -15,9 +15,9 @@ import pytest
 from fs.memoryfs import MemoryFS
 
 from sftp_gateway import SFTPGateway
-from sftp_gateway.packets import Kind
-from sftp_gateway.parsing import PacketError, parse
-from sftp_gateway.tree import TreeLimits
+from sftp_gateway.files.tree import TreeLimits
+from sftp_gateway.sftp.packets import Kind
+from sftp_gateway.sftp.parsing import PacketError, parse
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import RawClient, s
 from tests.sftp_gateway.serving import Serving

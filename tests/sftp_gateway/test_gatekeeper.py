@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sftp_gateway.gatekeeper import Gatekeeper, GateLimits, Register
+from sftp_gateway.serving.gatekeeper import Gatekeeper, GateLimits, Register
 
 
 class Clock:

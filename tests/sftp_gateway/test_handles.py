@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from fs.memoryfs import MemoryFS
 
-from sftp_gateway.base import Base
-from sftp_gateway.content import Content
-from sftp_gateway.handles import ReadHandle
-from sftp_gateway.operations import Operations
-from sftp_gateway.packets import NO_ATTRIBUTES, Kind
-from sftp_gateway.parsing import Request
-from sftp_gateway.store import Store, TreeLimits
-from sftp_gateway.tree import Tree, TreeView
+from sftp_gateway.files.base import Base
+from sftp_gateway.files.content import Content
+from sftp_gateway.files.handles import ReadHandle
+from sftp_gateway.files.store import Store, TreeLimits
+from sftp_gateway.files.tree import Tree, TreeView
+from sftp_gateway.requests.operations import Operations
+from sftp_gateway.sftp.packets import NO_ATTRIBUTES, Kind
+from sftp_gateway.sftp.parsing import Request
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import C, R, T, W
 from tests.sftp_gateway.serving import RecordedEvents, Serving

@@ -17,7 +17,7 @@ import paramiko
 import pytest
 
 from sftp_gateway.config import ConfigError, HookConfig
-from sftp_gateway.hooks import DELIVERY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, Hooks
+from sftp_gateway.reports.hooks import DELIVERY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, Hooks
 from tests.waiting import eventually
 
 from .conftest import PASSWORD, Connect, LogLines, StartGateway

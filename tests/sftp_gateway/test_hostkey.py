@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sftp_gateway.hostkey import HostKeyError, load_or_create_host_key
+from sftp_gateway.ssh.hostkey import HostKeyError, load_or_create_host_key
 
 
 def test_first_start_makes_a_key_that_only_its_owner_reads(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sftp_gateway.journal import BeingSentError, ConflictError, Journal, Mode, NewFile, Outcome
-from sftp_gateway.journal_file import FILE_NAME, VERSION
+from sftp_gateway.write_back.journal import BeingSentError, ConflictError, Journal, Mode, NewFile, Outcome
+from sftp_gateway.write_back.journal_file import FILE_NAME, VERSION
 
 from .write_back import BulkFS, WriteBack
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sftp_gateway import journals
-from sftp_gateway.journal import Journal, NewFile, Totals
-from sftp_gateway.journals import Journals
-from sftp_gateway.write_back import WriteBackLimits
+from sftp_gateway.write_back import journals
+from sftp_gateway.write_back.filesystem import WriteBackLimits
+from sftp_gateway.write_back.journal import Journal, NewFile, Totals
+from sftp_gateway.write_back.journals import Journals
 from tests.waiting import eventually
 
 

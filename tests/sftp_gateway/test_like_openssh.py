@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sftp_gateway.packets import Kind
+from sftp_gateway.sftp.packets import Kind
 
 from .oracle import Oracle
 from .random_places import PLACES, Gateway

@@ -21,8 +21,8 @@ from fs.memoryfs import MemoryFS
 from paramiko.message import Message
 
 from sftp_gateway import UserConfig
-from sftp_gateway.authentication import MAX_KEY_BYTES
-from sftp_gateway.transport import BoundedTransport
+from sftp_gateway.ssh.authentication import MAX_KEY_BYTES
+from sftp_gateway.ssh.transport import BoundedTransport
 from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
@@ -449,7 +449,7 @@ def test_a_bug_is_a_refusal_with_a_trace_for_us(
     gateway = start_gateway()
     transport = connect(gateway)
     with monkeypatch.context() as patch:
-        patch.setattr("sftp_gateway.users.Users.check_password", lambda *_: 1 / 0)
+        patch.setattr("sftp_gateway.serving.users.Users.check_password", lambda *_: 1 / 0)
         with pytest.raises(paramiko.AuthenticationException):
             transport.auth_password("ann", PASSWORD, fallback=False)
     assert "ZeroDivisionError" in log_lines("bug", 1)[0]["trace"]

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from sftp_gateway.events import Transfer
 from sftp_gateway.logs import SessionLog, log_event, set_up_logging
+from sftp_gateway.sftp.events import Transfer
 
 
 @pytest.fixture
 def output() -> Iterator[io.StringIO]:
     """What is logged, after a test called `set_up_logging` with it; logging is as before in the end."""
-    names = ("", "sftp_gateway", "sftp_gateway.ssh", "fs_dropbox", "paramiko")
+    names = ("", "sftp_gateway", "sftp_gateway.paramiko", "fs_dropbox", "paramiko")
     loggers = [logging.getLogger(name) for name in names]
     before = [(logger.level, logger.handlers[:]) for logger in loggers]
     yield io.StringIO()
@@ -91,7 +91,7 @@ def test_secrets_of_the_session_are_struck_out(output: io.StringIO, style: str) 
 def test_paramiko_is_quiet(output: io.StringIO) -> None:
     set_up_logging("info", "text", output)
     logging.getLogger("paramiko.transport").error("Exception (server): Error reading SSH protocol banner")
-    logging.getLogger("sftp_gateway.ssh").error("Exception (server): Error reading SSH protocol banner")
+    logging.getLogger("sftp_gateway.paramiko").error("Exception (server): Error reading SSH protocol banner")
     assert output.getvalue() == ""
 
 

@@ -151,7 +151,7 @@ def test_a_page_that_cannot_be_is_one_clear_line_and_leaves_nothing(start_gatewa
 
 
 def test_a_silent_peer_delays_no_health_check(start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sftp_gateway.status_page._Handler.timeout", 10.0)
+    monkeypatch.setattr("sftp_gateway.reports.status_page._Handler.timeout", 10.0)
     gateway = start_gateway(metrics="127.0.0.1:0")
     with contextlib.ExitStack() as stack:
         for _ in range(10):

@@ -12,7 +12,7 @@ from fs.memoryfs import MemoryFS
 from fs.osfs import OSFS
 from fs.tempfs import TempFS
 
-from sftp_gateway.packets import Kind, Status
+from sftp_gateway.sftp.packets import Kind, Status
 from tests.sftp_gateway.raw_client import A, C, R, RawClient, T, W, X
 from tests.sftp_gateway.serving import Serving
 

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from sftp_gateway.ordering import READS_AT_ONCE, Claims, Level, Ordering, Task
-from sftp_gateway.parsing import Request
+from sftp_gateway.requests.ordering import READS_AT_ONCE, Claims, Level, Ordering, Task
+from sftp_gateway.sftp.parsing import Request
 
 LOOK, WRITE, NAME = Level.LOOK, Level.WRITE, Level.NAME
 

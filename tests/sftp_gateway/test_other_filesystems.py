@@ -18,7 +18,7 @@ from fs.osfs import OSFS
 from fs.wrap import read_only
 from fs.wrapfs import WrapFS
 
-from sftp_gateway.packets import Status
+from sftp_gateway.sftp.packets import Status
 from tests.sftp_gateway.raw_client import R, RawClient, W, s
 from tests.sftp_gateway.serving import Serving
 

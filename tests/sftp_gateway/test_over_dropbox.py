@@ -14,9 +14,9 @@ import pytest
 
 from fs_dropbox.emulator import Emulator
 from sftp_gateway import SFTPGateway
-from sftp_gateway.folding import fold_path
-from sftp_gateway.journal import Journal
-from sftp_gateway.write_back import WriteBackFS
+from sftp_gateway.files.folding import fold_path
+from sftp_gateway.write_back.filesystem import WriteBackFS
+from sftp_gateway.write_back.journal import Journal
 from tests.waiting import eventually
 
 from .conftest import Connect, LogLines, StartGateway

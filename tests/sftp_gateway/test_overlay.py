@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from sftp_gateway.overlay import Overlay
-from sftp_gateway.status import RefusedError
+from sftp_gateway.files.overlay import Overlay
+from sftp_gateway.sftp.status import RefusedError
 from tests.waiting import DEADLINE_SECONDS, eventually
 
 Enter = Callable[[Overlay], AbstractContextManager[Any]]

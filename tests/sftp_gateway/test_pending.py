@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from sftp_gateway import SFTPGateway, UserConfig
 from sftp_gateway.cli import cli
-from sftp_gateway.journal import Journal, NewFile, Outcome
-from sftp_gateway.journal_file import FILE_NAME
+from sftp_gateway.write_back.journal import Journal, NewFile, Outcome
+from sftp_gateway.write_back.journal_file import FILE_NAME
 from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway

@@ -37,7 +37,7 @@ def filesystem() -> Made:
 @pytest.fixture
 def start(filesystem: BulkFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Gateways that deliver nothing before they are asked to."""
-    monkeypatch.setattr("sftp_gateway.delivery.QUIET_SECONDS", 1000.0)
+    monkeypatch.setattr("sftp_gateway.write_back.delivery.QUIET_SECONDS", 1000.0)
     with ExitStack() as stack:
 
         def begin(**limits: Any) -> WriteBack:
@@ -84,7 +84,7 @@ def test_a_tree_is_there_at_once_and_made_by_what_is_delivered(filesystem: Made,
 def test_empty_directories_are_made_after_a_moment(
     filesystem: Made, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sftp_gateway.delivery.QUIET_SECONDS", 0.05)
+    monkeypatch.setattr("sftp_gateway.write_back.delivery.QUIET_SECONDS", 0.05)
     serving = start()
     client = serving.client()
     for path in ("/a", "/a/b", "/a/b/c", "/a/d"):
@@ -216,7 +216,7 @@ def test_both_of_two_processes_see_it(filesystem: Made, start: Start) -> None:
 
 
 def test_an_outage_is_waited_out(filesystem: Made, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sftp_gateway.refusals.MAX_BACKOFF_SECONDS", 0.05)
+    monkeypatch.setattr("sftp_gateway.write_back.refusals.MAX_BACKOFF_SECONDS", 0.05)
     serving = start()
     client = serving.client()
     filesystem.faults["makedirs"] = errors.RemoteConnectionError(msg="no network")

@@ -14,8 +14,8 @@ import pytest
 from fs.memoryfs import MemoryFS
 from paramiko.common import MSG_DEBUG, MSG_IGNORE, MSG_KEXINIT, cMSG_CHANNEL_DATA
 
-from sftp_gateway.postponing import MAX_POSTPONED_BYTES
-from sftp_gateway.wire import GatewayTransport
+from sftp_gateway.ssh.postponing import MAX_POSTPONED_BYTES
+from sftp_gateway.ssh.wire import GatewayTransport
 from tests.sftp_gateway.raw_client import C, T, W
 from tests.sftp_gateway.serving import HOST_KEY, Serving, Session
 from tests.waiting import DEADLINE_SECONDS, eventually

@@ -12,8 +12,8 @@ import pytest
 from fs.base import FS
 from fs.memoryfs import MemoryFS
 
-from sftp_gateway.packets import Kind, Status
-from sftp_gateway.tree import Rights
+from sftp_gateway.files.tree import Rights
+from sftp_gateway.sftp.packets import Kind, Status
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import A, C, R, RawClient, T, W, X, a, s
 from tests.sftp_gateway.serving import Serving

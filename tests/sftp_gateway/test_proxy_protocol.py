@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sftp_gateway import SFTPGateway
-from sftp_gateway.proxy_protocol import SIGNATURE, HeaderError, HeaderReader
+from sftp_gateway.network.proxy_protocol import SIGNATURE, HeaderError, HeaderReader
 from tests.clients import client
 
 from .conftest import PASSWORD, LogLines, StartGateway
@@ -149,7 +149,7 @@ def test_a_proxy_without_a_header_is_refused_with_one_line(start_gateway: StartG
 def test_a_proxy_that_says_nothing_is_refused_in_time_and_delays_nobody(
     start_gateway: StartGateway, log_lines: LogLines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sftp_gateway.proxy_protocol._HEADER_SECONDS", 2.0)
+    monkeypatch.setattr("sftp_gateway.network.proxy_protocol._HEADER_SECONDS", 2.0)
     gateway = start_gateway(proxy_protocol=LOCAL_PROXY)
     with connected(gateway, SIGNATURE[:5]) as silent:
         with connected(gateway, binary("203.0.113.7")) as sock:

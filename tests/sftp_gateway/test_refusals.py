@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from fs import errors
 
-from sftp_gateway.refusals import MAX_ATTEMPTS, MAX_BACKOFF_SECONDS, is_for_good, pause
-from sftp_gateway.status import RefusedError
+from sftp_gateway.sftp.status import RefusedError
+from sftp_gateway.write_back.refusals import MAX_ATTEMPTS, MAX_BACKOFF_SECONDS, is_for_good, pause
 
 PASSING = [
     errors.RemoteConnectionError("/f"),

@@ -12,8 +12,8 @@ from fs.memoryfs import MemoryFS
 from fs.osfs import OSFS
 
 from fs_dropbox.emulator import Emulator
-from sftp_gateway.folding import moved
-from sftp_gateway.packets import Status
+from sftp_gateway.files.folding import moved
+from sftp_gateway.sftp.packets import Status
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import A, C, R, RawClient, T, W, s
 from tests.sftp_gateway.serving import Serving

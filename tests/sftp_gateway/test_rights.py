@@ -15,10 +15,10 @@ from fs.osfs import OSFS
 
 from fs_dropbox.emulator import Emulator
 from sftp_gateway import UserConfig
-from sftp_gateway.allowance import REMEASURE_SECONDS, Allowance
-from sftp_gateway.packets import Kind, Status
-from sftp_gateway.status import RefusedError
-from sftp_gateway.tree import Rights
+from sftp_gateway.files.allowance import REMEASURE_SECONDS, Allowance
+from sftp_gateway.files.tree import Rights
+from sftp_gateway.sftp.packets import Kind, Status
+from sftp_gateway.sftp.status import RefusedError
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import A, C, R, RawClient, T, W, X, s
 from tests.sftp_gateway.serving import Serving, Session

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from paramiko.message import Message
 from paramiko.packet import Packetizer
 
-from sftp_gateway.sealing import LENGTH_BYTES, TAG_BYTES, Sealer, Unsealer
+from sftp_gateway.ssh.sealing import LENGTH_BYTES, TAG_BYTES, Sealer, Unsealer
 
 KEY = bytes(range(32))
 NONCE = b"abcd" + (2**64 - 2).to_bytes(8, "big")  # the counter begins anew after two packets

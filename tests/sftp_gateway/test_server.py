@@ -19,7 +19,7 @@ from fs.memoryfs import MemoryFS
 from paramiko.message import Message
 
 from sftp_gateway import GatewayConfig, GatewayError, SFTPGateway, UserConfig
-from sftp_gateway.gatekeeper import Gatekeeper
+from sftp_gateway.serving.gatekeeper import Gatekeeper
 from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
@@ -224,7 +224,7 @@ def test_connections_beyond_the_file_descriptors_are_let_go(
     before = connect(gateway, "ann", PASSWORD)
     none_left = OSError(errno.EMFILE, "Too many open files")
     with monkeypatch.context() as patched:
-        patched.setattr("sftp_gateway.packetizer.os.pipe2", Mock(side_effect=none_left))
+        patched.setattr("sftp_gateway.ssh.packetizer.os.pipe2", Mock(side_effect=none_left))
         assert first_line(gateway) == b""
         assert log_lines("no_login", 1)[0]["reason"] == "Too many open files"
     with monkeypatch.context() as patched:

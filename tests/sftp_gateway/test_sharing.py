@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from sftp_gateway import notes, partials
-from sftp_gateway.draft import Draft, State
-from sftp_gateway.packets import Kind
-from sftp_gateway.spool import Spool
-from sftp_gateway.store import Store
-from sftp_gateway.tree import TreeLimits
+from sftp_gateway.files import notes, partials
+from sftp_gateway.files.draft import Draft, State
+from sftp_gateway.files.spool import Spool
+from sftp_gateway.files.store import Store
+from sftp_gateway.files.tree import TreeLimits
+from sftp_gateway.sftp.packets import Kind
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import C, R, RawClient, T, W
 from tests.sftp_gateway.serving import Serving

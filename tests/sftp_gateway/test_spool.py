@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sftp_gateway.spool import DamagedError, Intervals, Quota, Spool
-from sftp_gateway.status import RefusedError
+from sftp_gateway.files.spool import DamagedError, Intervals, Quota, Spool
+from sftp_gateway.sftp.status import RefusedError
 from tests.waiting import eventually
 
 SPACE = 200
@@ -105,7 +105,7 @@ def test_nobody_waits_for_the_space_of_a_large_file(tmp_path: Path, monkeypatch:
             freed.set()
         close(fd)
 
-    monkeypatch.setattr("sftp_gateway.spool._LARGE_BYTES", 1000)
+    monkeypatch.setattr("sftp_gateway.files.spool._LARGE_BYTES", 1000)
     monkeypatch.setattr(os, "close", slow_close)
     quota = Quota(2**20)
     spool = Spool(tmp_path, quota, memory_limit=100)
@@ -196,7 +196,7 @@ def test_a_write_that_the_disk_refuses_changes_nothing(
     spool = Spool(tmp_path, quota, memory_limit=memory_limit)
     spool.write(0, b"12345678")
     with monkeypatch.context() as patched:
-        patched.setattr("sftp_gateway.spool._write_all", full_disk)
+        patched.setattr("sftp_gateway.files.spool._write_all", full_disk)
         with pytest.raises(OSError, match="No space left"):
             spool.write(4, bytes(2000))
     assert quota.used == spool.used == 8

@@ -7,8 +7,8 @@ import errno
 import pytest
 from fs import errors
 
-from sftp_gateway.packets import Status
-from sftp_gateway.status import EndOfDataError, RefusedError, status_of
+from sftp_gateway.sftp.packets import Status
+from sftp_gateway.sftp.status import EndOfDataError, RefusedError, status_of
 
 OF_VERSION_3 = {Status.NO_SUCH_FILE, Status.PERMISSION_DENIED, Status.FAILURE, Status.OP_UNSUPPORTED}
 

@@ -14,10 +14,10 @@ import pytest
 from fs import errors
 from fs.memoryfs import MemoryFS
 
-from sftp_gateway.packets import OpenFlag
-from sftp_gateway.spool import Quota, Spool
-from sftp_gateway.store import Store, TreeLimits
-from sftp_gateway.stream import Stream
+from sftp_gateway.files.spool import Quota, Spool
+from sftp_gateway.files.store import Store, TreeLimits
+from sftp_gateway.files.stream import Stream
+from sftp_gateway.sftp.packets import OpenFlag
 from tests.sftp_gateway.atomic_fs import AtomicFS, PendingFile
 from tests.waiting import eventually
 

@@ -18,7 +18,7 @@ from paramiko.common import MSG_SERVICE_ACCEPT, MSG_UNIMPLEMENTED, cMSG_SERVICE_
 from paramiko.message import Message
 
 from sftp_gateway import SFTPGateway
-from sftp_gateway.transport import (
+from sftp_gateway.ssh.transport import (
     MAX_BANNER_BYTES,
     MAX_STRANGERS_PACKET_BYTES,
     BoundedPacketizer,

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from sftp_gateway import turns
-from sftp_gateway.turns import Turn
+from sftp_gateway.ssh import turns
+from sftp_gateway.ssh.turns import Turn
 from tests.waiting import eventually
 
 

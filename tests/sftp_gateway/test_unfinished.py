@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fs_dropbox.emulator import Emulator
-from sftp_gateway.tree import TreeLimits
+from sftp_gateway.files.tree import TreeLimits
 from tests.sftp_gateway.conftest import ServeDropbox
 from tests.sftp_gateway.raw_client import C, R, RawClient, T, W
 from tests.sftp_gateway.serving import Serving

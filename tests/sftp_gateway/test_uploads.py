@@ -15,10 +15,10 @@ import pytest
 from fs import errors
 from fs.memoryfs import MemoryFS
 
-from sftp_gateway import forwarding, notes
-from sftp_gateway.channel import ChannelLimits
-from sftp_gateway.packets import Kind, Status
-from sftp_gateway.tree import TreeLimits
+from sftp_gateway.files import forwarding, notes
+from sftp_gateway.files.tree import TreeLimits
+from sftp_gateway.requests.channel import ChannelLimits
+from sftp_gateway.sftp.packets import Kind, Status
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import A, C, R, RawClient, T, W, X, a, s
 from tests.sftp_gateway.serving import Serving

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sftp_gateway.config import UserConfig
-from sftp_gateway.users import UserError, Users, fingerprint, hash_password, is_credential_name, shown_name
+from sftp_gateway.serving.users import UserError, Users, fingerprint, hash_password, is_credential_name, shown_name
 
 HASH = hash_password("secret")
 TEMPLATE = "dropbox://{user}:{password}@/"
@@ -47,7 +47,7 @@ def test_a_password_that_was_changed_signs_in_no_more() -> None:
 
 
 def test_an_unknown_name_costs_as_much_as_a_wrong_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sftp_gateway.users as module
+    import sftp_gateway.serving.users as module
 
     verified: list[str] = []
 

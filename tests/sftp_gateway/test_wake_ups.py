@@ -20,8 +20,10 @@ from fs.memoryfs import MemoryFS
 from fs.osfs import OSFS
 
 from fs_dropbox.emulator import Emulator
-from sftp_gateway import SFTPGateway, UserConfig, packetizer, replies, wire
-from sftp_gateway.transport import BoundedPacketizer
+from sftp_gateway import SFTPGateway, UserConfig
+from sftp_gateway.requests import replies
+from sftp_gateway.ssh import packetizer, wire
+from sftp_gateway.ssh.transport import BoundedPacketizer
 from tests.clients import client
 
 from .atomic_fs import AtomicFS

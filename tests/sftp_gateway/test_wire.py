@@ -13,8 +13,8 @@ import pytest
 from fs.memoryfs import MemoryFS
 from paramiko.packet import Packetizer
 
-from sftp_gateway.channel_stream import ChannelStream
-from sftp_gateway.packets import Kind
+from sftp_gateway.sftp.packets import Kind
+from sftp_gateway.ssh.channel_stream import ChannelStream
 from tests.sftp_gateway.raw_client import C, R, T, W, s
 from tests.sftp_gateway.serving import Serving
 from tests.waiting import eventually

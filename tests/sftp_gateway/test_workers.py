@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from sftp_gateway.workers import Workers
+from sftp_gateway.requests.workers import Workers
 from tests.waiting import eventually
 
 DEADLINE = 10.0

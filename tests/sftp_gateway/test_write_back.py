@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from fs import errors
 
-from sftp_gateway.bell import Bell
-from sftp_gateway.delivery import LOOK_SECONDS
-from sftp_gateway.journal import Outcome
+from sftp_gateway.write_back.bell import Bell
+from sftp_gateway.write_back.delivery import LOOK_SECONDS
+from sftp_gateway.write_back.journal import Outcome
 from tests.waiting import eventually
 
 from .conftest import LogLines
@@ -29,7 +29,7 @@ Start = Callable[..., WriteBack]
 
 @pytest.fixture(autouse=True)
 def nothing_is_sent_before_its_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sftp_gateway.delivery.QUIET_SECONDS", 1000.0)
+    monkeypatch.setattr("sftp_gateway.write_back.delivery.QUIET_SECONDS", 1000.0)
 
 
 @pytest.fixture
@@ -629,7 +629,7 @@ def test_what_had_arrived_although_nobody_knew_is_no_conflict(filesystem: BulkFS
 def test_what_may_have_arrived_is_renamed_in_the_storage_too(
     filesystem: BulkFS, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sftp_gateway.refusals.MAX_BACKOFF_SECONDS", 0.05)
+    monkeypatch.setattr("sftp_gateway.write_back.refusals.MAX_BACKOFF_SECONDS", 0.05)
     serving = start(delay_seconds=60.0)
     client = serving.client()
     put(client, "/f", b"content")
@@ -706,8 +706,8 @@ def test_one_refused_version_holds_up_no_later_one(filesystem: BulkFS, start: St
 def test_an_outage_is_waited_out(
     filesystem: BulkFS, start: Start, monkeypatch: pytest.MonkeyPatch, log_lines: LogLines
 ) -> None:
-    monkeypatch.setattr("sftp_gateway.refusals.MAX_BACKOFF_SECONDS", 0.05)
-    monkeypatch.setattr("sftp_gateway.refusals.MAX_ATTEMPTS", 3)
+    monkeypatch.setattr("sftp_gateway.write_back.refusals.MAX_BACKOFF_SECONDS", 0.05)
+    monkeypatch.setattr("sftp_gateway.write_back.refusals.MAX_ATTEMPTS", 3)
     filesystem.reachable.clear()
     serving = start()
     client = serving.client()
@@ -728,7 +728,7 @@ def test_who_has_nothing_to_deliver_sleeps(start: Start, monkeypatch: pytest.Mon
         return real(bell, seconds, urgent=urgent)
 
     monkeypatch.setattr(Bell, "wait", wait)
-    monkeypatch.setattr("sftp_gateway.delivery.TIDY_SECONDS", 0.0)
+    monkeypatch.setattr("sftp_gateway.write_back.delivery.TIDY_SECONDS", 0.0)
     serving = start()
     client = serving.client()
     put(client, "/f", b"content")
@@ -748,7 +748,7 @@ def test_who_has_nothing_to_deliver_sleeps(start: Start, monkeypatch: pytest.Mon
 def test_a_failed_record_of_a_delivery_loses_nothing(
     filesystem: BulkFS, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sftp_gateway.delivery.QUIET_SECONDS", 0.01)
+    monkeypatch.setattr("sftp_gateway.write_back.delivery.QUIET_SECONDS", 0.01)
     serving = start()
     real = serving.journal.settle
     failures = [sqlite3.OperationalError("disk I/O error")]

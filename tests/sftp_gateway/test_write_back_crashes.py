@@ -18,8 +18,8 @@ import paramiko
 import pytest
 
 from fs_dropbox.emulator import Emulator
-from sftp_gateway.journal_file import FILE_NAME
-from sftp_gateway.journals import look_into
+from sftp_gateway.write_back.journal_file import FILE_NAME
+from sftp_gateway.write_back.journals import look_into
 from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH

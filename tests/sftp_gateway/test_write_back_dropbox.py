@@ -9,7 +9,7 @@ import pytest
 
 from fs_dropbox.emulator import Emulator
 from sftp_gateway import SFTPGateway, UserConfig
-from sftp_gateway.journal import Totals
+from sftp_gateway.write_back.journal import Totals
 from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
@@ -30,7 +30,7 @@ def test_many_files_cost_few_calls(
 ) -> None:
     for number in range(100 if mode == "a" else 0):
         emulator.control.write(f"/scans/{number}", b"")
-    monkeypatch.setattr("sftp_gateway.delivery.QUIET_SECONDS", 3.0)  # a busy machine may pause between two files
+    monkeypatch.setattr("sftp_gateway.write_back.delivery.QUIET_SECONDS", 3.0)  # a busy machine may pause between two
     gateway = start_gateway(users=(user(emulator.fs_url),), write_back_delay_seconds=60.0)
     with connect(gateway, "ann", PASSWORD).open_sftp_client() as client:
         if mode != "a":
@@ -50,7 +50,7 @@ def test_many_files_cost_few_calls(
 def test_a_tree_costs_dropbox_no_call_for_its_directories(
     emulator: Emulator, start_gateway: StartGateway, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sftp_gateway.delivery.QUIET_SECONDS", 3.0)  # a busy machine may pause between two files
+    monkeypatch.setattr("sftp_gateway.write_back.delivery.QUIET_SECONDS", 3.0)  # a busy machine may pause between two
     gateway = start_gateway(users=(user(emulator.fs_url),), write_back_delay_seconds=60.0)
     with connect(gateway, "ann", PASSWORD).open_sftp_client() as client:
         client.listdir("/")
@@ -105,7 +105,7 @@ def test_accents_of_pending_names_are_one_however_they_are_written(
 def test_names_are_refused_in_directories_that_are_still_to_be_made(
     emulator: Emulator, start_gateway: StartGateway, connect: Connect, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    monkeypatch.setattr("sftp_gateway.delivery.QUIET_SECONDS", 1000.0)
+    monkeypatch.setattr("sftp_gateway.write_back.delivery.QUIET_SECONDS", 1000.0)
     gateway = start_gateway(users=(user(emulator.fs_url),), write_back_delay_seconds=1000.0)
     with connect(gateway, "ann", PASSWORD).open_sftp_client() as client:
         client.mkdir("/copied")

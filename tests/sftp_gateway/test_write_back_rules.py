@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from fs import errors
 
-from sftp_gateway.folding import fold_path
-from sftp_gateway.journal import ConflictError, Journal, NewFile
-from sftp_gateway.journal_file import _Change
+from sftp_gateway.files.folding import fold_path
+from sftp_gateway.write_back.journal import ConflictError, Journal, NewFile
+from sftp_gateway.write_back.journal_file import _Change
 from tests.waiting import eventually
 
 from .write_back import BulkFS, WriteBack, get, put
@@ -28,8 +28,8 @@ def filesystem() -> BulkFS:
 
 @pytest.fixture
 def begin(filesystem: BulkFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Begin]:
-    monkeypatch.setattr("sftp_gateway.delivery.QUIET_SECONDS", 1000.0)
-    monkeypatch.setattr("sftp_gateway.refusals.MAX_BACKOFF_SECONDS", 0.05)
+    monkeypatch.setattr("sftp_gateway.write_back.delivery.QUIET_SECONDS", 1000.0)
+    monkeypatch.setattr("sftp_gateway.write_back.refusals.MAX_BACKOFF_SECONDS", 0.05)
     begun: list[WriteBack] = []
 
     def begin(over: BulkFS = filesystem, **limits: Any) -> WriteBack:

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sftp_gateway.packets import Attributes, Kind, OpenFlag, Status
-from sftp_gateway.tree import normal
+from sftp_gateway.files.tree import normal
+from sftp_gateway.sftp.packets import Attributes, Kind, OpenFlag, Status
 
 from .oracle import Oracle
 from .raw_client import RawClient, Reply, s

@@ -12,10 +12,10 @@ import paramiko
 from fs import errors
 from fs.path import dirname
 
-from sftp_gateway.folding import fold_path
-from sftp_gateway.journal import Journal, Pending
-from sftp_gateway.tree import Rights
-from sftp_gateway.write_back import WriteBackFS, WriteBackLimits
+from sftp_gateway.files.folding import fold_path
+from sftp_gateway.files.tree import Rights
+from sftp_gateway.write_back.filesystem import WriteBackFS, WriteBackLimits
+from sftp_gateway.write_back.journal import Journal, Pending
 from tests.waiting import eventually
 
 from .atomic_fs import AtomicFS

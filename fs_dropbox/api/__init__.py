@@ -1,0 +1,1 @@
+"""Calls to Dropbox: a method for each route, with tokens, connections, retries, the account's governor. No cache."""

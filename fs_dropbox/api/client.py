@@ -1,0 +1,398 @@
+"""`Client`: one method for each API route in use; JSON in, entries out. Knows no cache and no `fs.errors`.
+
+Every path is an API path ("" is the root). Every method raises ApiError or TransportError, nothing else; both only
+after the retries of `retry.py`, and with the outcome settled where the answer to a change was lost.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+from fs_dropbox.api import commits, exports, longpolls, results, routes
+from fs_dropbox.api.auth import Credentials
+from fs_dropbox.api.batch_calls import BatchCalls
+from fs_dropbox.api.calls import Account, Caller
+from fs_dropbox.api.commits import Commit, Update
+from fs_dropbox.api.downloads import range_header, read_range
+from fs_dropbox.api.fresh import Fresh
+from fs_dropbox.api.results import Longpoll, Page, SpaceUsage
+from fs_dropbox.api.retry import Clock, Governor, RetryPolicy, Traffic
+from fs_dropbox.api.routes import Route
+from fs_dropbox.api.sharing import Sharing
+from fs_dropbox.content_hash import ContentHash
+from fs_dropbox.entries import Entry, FileEntry, FolderEntry, decode_file, decode_folder
+from fs_dropbox.errors import ApiError, TransportError
+
+__all__ = ["Account", "Client", "Commit", "Longpoll", "Page", "SpaceUsage", "Update"]
+
+T = TypeVar("T")
+
+PAGE_ENTRIES: Final = 2000
+RANGE_PIECE_BYTES: Final = 2**20
+REVISIONS_PER_PAGE: Final = 100
+
+
+class Client:
+    """One account's API. Thread-safe, lock-free; owned by DropboxFS; owns the HTTP pool.
+
+    No network before the first call. `api_host` ("127.0.0.1:8443") takes the place of all of Dropbox's hosts,
+    `ca_certs` names a PEM file or folder to trust; `root` is "auto", "home" or a namespace id.
+
+    Raises:
+        ValueError: the root makes no sense.
+        TransportError: the CA certificates cannot be read.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        api_host: str | None = None,
+        ca_certs: str | None = None,
+        root: str = "auto",
+        policy: RetryPolicy | None = None,
+        timeout_seconds: float = 60.0,
+        clock: Clock | None = None,
+    ) -> None:
+        self._caller = Caller(
+            credentials,
+            api_host=api_host,
+            ca_certs=ca_certs,
+            root=root,
+            policy=policy or RetryPolicy(),
+            timeout_seconds=timeout_seconds,
+            clock=clock,
+        )
+        self.sharing = Sharing(self._caller)
+        self._fresh = Fresh()
+        self.batches = BatchCalls(self._caller, self._fresh)
+
+    @property
+    def governor(self) -> Governor:
+        """The brake that all clients of this account in this process share."""
+        return self._caller.governor
+
+    def rooted(self, namespace_id: str) -> Client:
+        """Return a client of the same account, connections included, whose paths start in a namespace."""
+        rooted = copy.copy(self)
+        rooted._caller = self._caller.rooted(namespace_id)
+        rooted.sharing = Sharing(rooted._caller)
+        rooted.batches = BatchCalls(rooted._caller, rooted._fresh)
+        return rooted
+
+    def on_root_change(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called whenever paths have come to mean something else: the account has another root now."""
+        self._caller.on_root_change = callback
+
+    def interrupt(self, thread_id: int | None) -> None:
+        """End what a thread waits for here with TransportError("interrupted"); it may go on with new calls."""
+        if thread_id is not None:
+            self._caller.interrupt(thread_id)
+
+    def pause_after(self, failures: int) -> None:
+        """Wait as long as the policy says after so many failures in a row; raises TransportError when interrupted."""
+        self._caller.pause_after(failures)
+
+    def close(self) -> None:
+        """End all calls under way with TransportError("closed") and close the connections. Idempotent."""
+        self._caller.close()
+
+    # Account
+
+    def account(self, policy: RetryPolicy | None = None) -> Account:
+        """Return whose account it is; raises AuthError where the credentials are not what they should be.
+
+        `policy` takes the place of the usual one, for whoever does not want to wait as long.
+        """
+        return self._caller.account(policy)
+
+    def space_usage(self) -> SpaceUsage:
+        """Return the space in use and allocated."""
+        return self._caller.call(routes.SPACE_USAGE, None, decode=results.decode_space)
+
+    # Metadata
+
+    def get_metadata(self, path: str) -> FileEntry | FolderEntry:
+        """Return the entry at a path (also "id:…" or "rev:…")."""
+        found = self._call(routes.GET_METADATA, {"path": path}, results.decode_present, path)
+        return results.placed(found, path)
+
+    def find(self, path: str) -> FileEntry | FolderEntry | None:
+        """Return what is at a path, None where nothing is."""
+        return commits.find(self, path)
+
+    def list_folder(
+        self, path: str, *, recursive: bool = False, limit: int | None = None, include_deleted: bool = False
+    ) -> Page:
+        """Return the first page of a listing; `limit` is approximate. A recursive one may include the folder itself."""
+        argument = {
+            "path": path,
+            "recursive": recursive,
+            "include_deleted": include_deleted,
+            "limit": limit or PAGE_ENTRIES,
+        }
+        return self._call(routes.LIST_FOLDER, argument, results.decode_page, path)
+
+    def list_folder_continue(self, cursor: str) -> Page:
+        """Return what follows a cursor; raises ApiError ("reset",) where the cursor has expired."""
+        return self._caller.call(routes.LIST_FOLDER_CONTINUE, {"cursor": cursor}, decode=results.decode_page)
+
+    def latest_cursor(self, path: str, recursive: bool = True) -> str:
+        """Return a cursor that stands at now."""
+        argument = {"path": path, "recursive": recursive, "include_deleted": False}
+        return self._call(routes.LATEST_CURSOR, argument, lambda result: str(result["cursor"]), path)
+
+    def longpoll(self, cursor: str, timeout_seconds: int, stop: longpolls.Flag) -> Longpoll:
+        """Wait until something happens after the cursor, or for the time given (30 to 480 s) and up to 90 s more.
+
+        To end it, set `stop` and `interrupt` the thread: it then says that there are no changes.
+        """
+        return longpolls.longpoll(self._caller, cursor, timeout_seconds, stop)
+
+    def list_revisions(self, path: str, *, limit: int = REVISIONS_PER_PAGE) -> list[FileEntry]:
+        """Return the latest revisions of a file, present or deleted, newest first."""
+        revisions: list[FileEntry] = []
+        while len(revisions) < limit:
+            argument: dict[str, Any] = {"path": path, "limit": min(limit - len(revisions), REVISIONS_PER_PAGE)}
+            if revisions:
+                argument["before_rev"] = revisions[-1].rev
+            entries, has_more = self._call(routes.LIST_REVISIONS, argument, results.decode_revisions, path)
+            revisions += entries
+            if not entries or not has_more:
+                break
+        return revisions
+
+    # Content
+
+    def download(self, path: str, start: int, end: int) -> bytes:
+        """Return bytes [start, end) of a path or "rev:…", fewer where the file ends before; start lies in the file.
+
+        The range is checked against what was sent: its bounds, its length, its end.
+        """
+        return b"".join(self.download_pieces(path, start, end, RANGE_PIECE_BYTES))
+
+    def download_pieces(self, path: str, start: int, end: int, piece_bytes: int) -> list[bytes]:
+        """Return what `download` does, in pieces of this size but for the last: as they came, without a copy."""
+        return self._caller.request(
+            routes.DOWNLOAD,
+            {"path": path},
+            headers=range_header(start, end),
+            receive=lambda answer: read_range(self._caller, answer, start, end, piece_bytes),
+        )
+
+    def export(self, entry: FileEntry, export_format: str | None = None) -> bytes:
+        """Return what a document is exported as, in the format that Dropbox proposes unless one is given."""
+        return exports.export(self._caller, entry, export_format)
+
+    def upload(self, commit: Commit, data: bytes) -> FileEntry:
+        """Commit a small file in one call (at most 150 MiB)."""
+        commit = commit.marked()
+        content_hash = ContentHash(data).hexdigest()
+        return self._commit(
+            routes.UPLOAD, {**commit.argument(), "content_hash": content_hash}, commit, data, len(data), content_hash
+        )
+
+    def session_start(self, *, concurrent: bool) -> str:
+        """Start an upload session; a concurrent one takes appends in any order, where there are such."""
+        kind = "concurrent" if concurrent else "sequential"
+        try:
+            return self._start({"close": False, "session_type": {".tag": kind}})
+        except ApiError as error:
+            if not concurrent or not error.is_not_taken:
+                raise
+        return self._start({"close": False})  # to a stand-in that knows sequential ones alone
+
+    def session_upload(self, data: bytes) -> str:
+        """Bring a whole content into a session of its own, closed (at most 150 MiB)."""
+        return self._start({"close": True, "content_hash": ContentHash(data).hexdigest()}, data)
+
+    def _start(self, argument: dict[str, Any], data: bytes = b"") -> str:
+        return self._caller.call(routes.SESSION_START, argument, data=data, decode=results.decode_session)
+
+    def session_append(self, session_id: str, offset: int, data: bytes, close: bool) -> None:
+        """Add bytes to a session; in a concurrent one at multiples of 4 MiB, and as many, but for the one that closes.
+
+        An append whose answer was lost is sent again; where the session tells that it has the bytes, all is well.
+        """
+        begin, end = offset, offset + len(data)
+        while True:
+            part = data[begin - offset :]
+            cursor = {"session_id": session_id, "offset": begin}
+            argument = {"cursor": cursor, "close": close, "content_hash": ContentHash(part).hexdigest()}
+            try:
+                self._caller.call(routes.SESSION_APPEND, argument, data=part, decode=lambda _: None)
+                return
+            except ApiError as error:
+                correct = error.details.get("correct_offset")
+                if error.was_repeated and ((close and error.tag == ("closed",)) or correct == end):
+                    return
+                if not error.was_repeated or not isinstance(correct, int) or not begin < correct < end:
+                    raise
+                begin = correct
+
+    def session_finish(
+        self, session_id: str, offset: int, commit: Commit, content_hash: str | None = None
+    ) -> FileEntry:
+        """Commit a closed session of `offset` bytes; `content_hash` is the whole file's, to settle a lost answer by."""
+        commit = commit.marked()
+        argument = {"cursor": {"session_id": session_id, "offset": offset}, "commit": commit.argument()}
+        return self._commit(routes.SESSION_FINISH, argument, commit, b"", offset, content_hash)
+
+    def session_start_batch(self, count: int) -> list[str]:
+        """Start sequential sessions, up to 1000."""
+        argument = {"num_sessions": count, "session_type": {".tag": "sequential"}}
+        return self._caller.call(
+            routes.SESSION_START_BATCH, argument, decode=lambda result: [str(each) for each in result["session_ids"]]
+        )
+
+    def session_append_batch(self, parts: Sequence[tuple[str, bytes]]) -> list[ApiError | None]:
+        """Give new sessions their whole content and close them; returns None or the error of each."""
+        entries = [
+            {"cursor": {"session_id": session_id, "offset": 0}, "length": len(data), "close": True}
+            for session_id, data in parts
+        ]
+        body = b"".join(data for _, data in parts)
+        argument = {"entries": entries, "content_hash": ContentHash(body).hexdigest()}
+        route = routes.SESSION_APPEND_BATCH
+        return self._caller.call(
+            route,
+            argument,
+            data=body,
+            decode=lambda result: [results.failure(route.name, entry) for entry in result["entries"]],
+        )
+
+    def session_finish_batch(self, finished: Sequence[tuple[str, int, Commit]]) -> list[FileEntry | ApiError]:
+        """Commit closed sessions in one call; returns the file or the error of each.
+
+        Where the answer is lost the same sessions are finished again, since each is committed once at most: those that
+        were committed the first time are refused then with `lookup_failed`. An error that `is_unsettled` means that
+        some may have been committed, or may still be.
+        """
+        entries = [
+            {"cursor": {"session_id": session_id, "offset": offset}, "commit": commit.argument()}
+            for session_id, offset, commit in finished
+        ]
+        lost = False
+
+        def send_again() -> None:
+            nonlocal lost
+            lost = True
+
+        def decode_entries(result: dict[str, Any]) -> list[FileEntry | ApiError]:
+            outcomes: list[FileEntry | ApiError] = []
+            for entry, (_, _, commit) in zip(result["entries"], finished, strict=True):
+                failure = results.failure(routes.SESSION_FINISH_BATCH.name, entry)
+                made = commit.blame(failure) if failure else results.placed(decode_file(entry), commit.path)
+                outcomes.append(self._fresh.note(made))
+            return outcomes
+
+        try:
+            outcomes = self._caller.call(
+                routes.SESSION_FINISH_BATCH, {"entries": entries}, decode=decode_entries, settle=send_again
+            )
+        except (ApiError, TransportError) as error:
+            error.is_unsettled = error.is_unsettled or lost
+            raise
+        return [commits.note_lock(self, each, each.path) if isinstance(each, ApiError) else each for each in outcomes]
+
+    # Changes
+
+    def create_folder(self, path: str) -> FolderEntry:
+        """Create a folder and the parents that it lacks; raises ApiError ("path", "conflict", …) where something is."""
+        entry = self._call(
+            routes.CREATE_FOLDER,
+            {"path": path, "autorename": False},
+            lambda result: results.placed(decode_folder(result["metadata"]), path),
+            path,
+            settle=lambda: commits.settle_create_folder(self, path),
+        )
+        return self._fresh.note(entry)
+
+    def delete(self, path: str, *, parent_rev: str | None = None, entry_id: str | None = None) -> Entry:
+        """Delete a file, or a folder with all that it holds; with `parent_rev` only that revision of a file.
+
+        Returns what was deleted, or a DeletedEntry where the answer was lost and it is there no more; `entry_id` then
+        tells it from what others have put in its place, which stays.
+        """
+
+        def settle() -> Entry | None:
+            return commits.settle_delete(self, path, entry_id)
+
+        argument = {"path": path, **({"parent_rev": parent_rev} if parent_rev else {})}
+        try:
+            return self._call(routes.DELETE, argument, results.decode_result, path, settle=settle)
+        except ApiError as error:
+            error.lost_update = parent_rev is not None and error.tag == ("path_write", "conflict", "file")
+            raise
+
+    def move(self, source: str, target: str, *, source_id: str | None = None) -> FileEntry | FolderEntry:
+        """Move a file or folder; never overwrites. `source_id` makes exact how a lost answer is settled."""
+        # Ownership: into a shared folder of someone else, too; whoever asks for the move means it.
+        argument = {"from_path": source, "to_path": target, "autorename": False, "allow_ownership_transfer": True}
+        return self._relocate(
+            routes.MOVE, argument, source, lambda: commits.settle_move(self, source, target, source_id)
+        )
+
+    def copy(self, source: str, target: str) -> FileEntry | FolderEntry:
+        """Copy a file or folder; never overwrites."""
+        argument = {"from_path": source, "to_path": target, "autorename": False}
+        return self._relocate(routes.COPY, argument, source, lambda: commits.settle_copy(self, source, target))
+
+    def restore(self, path: str, rev: str) -> FileEntry:
+        """Make a revision of a file, present or deleted, its present content."""
+        argument = {"path": path, "rev": rev}
+        return self._fresh.note(results.placed(self._call(routes.RESTORE, argument, decode_file, path), path))
+
+    # Helpers
+
+    def _call(
+        self,
+        route: Route,
+        argument: Any,
+        decode_result: Callable[[Any], T],
+        path: str,
+        *,
+        settle: Callable[[], T | None] | None = None,
+    ) -> T:
+        try:
+            return self._caller.call(route, argument, decode=decode_result, settle=settle)
+        except ApiError as error:
+            error.path = path
+            if route.traffic is Traffic.WRITE:
+                commits.note_lock(self, error, path)
+            raise
+
+    def _commit(
+        self, route: Route, argument: Any, commit: Commit, data: bytes, size: int, content_hash: str | None
+    ) -> FileEntry:
+        try:
+            entry = self._caller.call(
+                route,
+                argument,
+                data=data,
+                decode=decode_file,
+                settle=lambda: commits.settle_commit(self, commit, size, content_hash),
+            )
+        except ApiError as error:
+            done = None
+            if commit.blame(error).lost_update:
+                done = commits.unchanged(self, commit, size, content_hash)
+            elif error.was_repeated and error.tag[:1] == ("lookup_failed",):
+                # A session is finished once: it is gone because the first try took place.
+                done = commits.find_superseded(self, commit, size, content_hash)
+            if done is None:
+                commits.note_lock(self, error, commit.path)
+                raise
+            entry = done
+        return self._fresh.note(results.placed(entry, commit.path))
+
+    def _relocate(
+        self, route: Route, argument: Any, source: str, settle: Callable[[], FileEntry | FolderEntry | None]
+    ) -> FileEntry | FolderEntry:
+        def call() -> FileEntry | FolderEntry:
+            done = self._call(route, argument, results.decode_result, source, settle=settle)
+            return results.placed(done, argument["to_path"])
+
+        return self._fresh.relocate(source, call, self._caller.pause)

@@ -1,0 +1,75 @@
+"""How a range of a file's content is asked for, and taken out of the answer: all of it or an error. No io objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from fs_dropbox.api import routes
+from fs_dropbox.api.calls import Caller
+from fs_dropbox.api.transport import Answer
+from fs_dropbox.errors import TransportError
+
+_CHUNK_BYTES: Final = 256 * 1024
+
+
+def range_header(start: int, end: int) -> Mapping[str, str]:
+    """Return the headers that ask for bytes [start, end)."""
+    # Compressed bodies cannot be counted against Content-Length and ranges.
+    return {"Accept-Encoding": "identity", "Range": f"bytes={start}-{end - 1}"}
+
+
+def read_range(caller: Caller, answer: Answer, start: int, end: int, piece_bytes: int) -> list[bytes]:
+    """Return the body of a ranged download: bytes [start, end) or as many of them as the file has, in pieces."""
+    size = int(answer.result["size"])
+    end = min(end, size)
+    try:
+        _begin_range(caller, answer, start, end)
+        pieces: list[bytes] = []
+        missing = end - start
+        while missing > 0:
+            piece = _read_fully(caller, answer, min(missing, piece_bytes))
+            pieces.append(piece)
+            missing -= len(piece)
+        if _is_part(answer) or end == size:
+            _finish(caller, answer)
+    finally:
+        answer.close()
+    return pieces
+
+
+def _read_fully(caller: Caller, answer: Answer, size: int) -> bytes:
+    """Return the next bytes of a body, all of them; raises TransportError where it ends before."""
+    piece = caller.read(routes.DOWNLOAD, answer, size)
+    while len(piece) < size:  # seldom: the answer comes in chunks of its own
+        more = caller.read(routes.DOWNLOAD, answer, size - len(piece))
+        if not more:
+            raise TransportError("cut", route=routes.DOWNLOAD.name)
+        piece += more
+    return piece
+
+
+def _begin_range(caller: Caller, answer: Answer, start: int, end: int) -> None:
+    """Read on to the first byte of [start, end); raise TransportError where the body does not hold these bytes.
+
+    Servers may ignore that a range was asked for, and send the whole file.
+    """
+    assert answer.response is not None
+    if not _is_part(answer):
+        while start > 0:
+            start -= len(_read_fully(caller, answer, min(start, _CHUNK_BYTES)))
+        return
+    sent = answer.response.headers.get("content-range", "")
+    if sent.partition("/")[0] != f"bytes {start}-{end - 1}":
+        raise TransportError("protocol", "not the range that was asked for", route=routes.DOWNLOAD.name)
+
+
+def _is_part(answer: Answer) -> bool:
+    assert answer.response is not None
+    return answer.response.status_code == 206
+
+
+def _finish(caller: Caller, answer: Answer) -> None:
+    """Read the end of the body, so that its connection goes back to the pool."""
+    if caller.read(routes.DOWNLOAD, answer, 1):
+        raise TransportError("protocol", "more than the range that was asked for", route=routes.DOWNLOAD.name)

@@ -1,0 +1,40 @@
+"""`TextFile`: text over the binary files of `files.py`. Knows nothing of Dropbox."""
+
+from __future__ import annotations
+
+import io
+from contextlib import suppress
+from typing import Any
+
+from fs.mode import Mode
+
+from fs_dropbox.files.all_or_nothing import AllOrNothing
+
+
+class TextFile(AllOrNothing, io.TextIOWrapper):
+    """Text over a Dropbox file: an exception in its `with` block discards what was written, as with binary files."""
+
+    def __del__(self) -> None:
+        # Forgotten without close(): as with binary files, nothing says that it is complete.
+        if not self.closed:
+            self.abort()
+
+    def abort(self) -> None:
+        """Discard what was written, and close."""
+        raw: Any = self.buffer
+        while not hasattr(raw, "abort"):
+            raw = raw.raw
+        raw.abort()
+        raw.close()
+        with suppress(ValueError):  # the text that has not reached the file yet is refused by it
+            self.close()
+
+
+def text_file(binary: Any, mode: Mode, *, encoding: str, errors: str | None, newline: str) -> TextFile:
+    """Return a binary file of this module as text."""
+    buffered: Any
+    if mode.reading and mode.writing:
+        buffered = io.BufferedRandom(binary)
+    else:
+        buffered = io.BufferedReader(binary) if mode.reading else io.BufferedWriter(binary)
+    return TextFile(buffered, encoding=encoding, errors=errors, newline=newline, line_buffering=False)

@@ -1,0 +1,160 @@
+"""`Parts`: what a DropboxFS is made of, put together in one place, and taken apart in the right order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+from fs_dropbox.api import retry
+from fs_dropbox.api.auth import Credentials
+from fs_dropbox.api.client import Account, Client
+from fs_dropbox.files.blocks import BlockBudget
+from fs_dropbox.filesystem.folders import Folders
+from fs_dropbox.filesystem.open_files import OpenFiles
+from fs_dropbox.filesystem.serverside import ServerSide
+from fs_dropbox.metadata.cache import MetadataCache
+from fs_dropbox.metadata.catalog import Catalog
+from fs_dropbox.metadata.changes import ChangeFeed
+from fs_dropbox.uploads.bulk import BulkUpload
+from fs_dropbox.uploads.staging import Staging
+from fs_dropbox.uploads.upload import Uploader
+from fs_dropbox.views.documents import Documents, Show, check_show
+from fs_dropbox.views.history import History
+from fs_dropbox.views.links import Links
+from fs_dropbox.views.past import Deleted, Versions
+from fs_dropbox.views.places import DELETED, VERSIONS, View
+from fs_dropbox.views.shared_folders import SharedFolders
+from fs_dropbox.views.shown import Shown
+
+READ_AHEAD_THREADS: Final = 12
+SMALL_FILE_THREADS: Final = 16
+OPEN_SECONDS: Final = retry.OPEN_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The layers, from the wire up: client, cache, change feed, catalog, server-side calls, uploads, files, views."""
+
+    client: Client
+    account: Account
+    cache: MetadataCache
+    feed: ChangeFeed | None
+    catalog: Catalog
+    server_side: ServerSide
+    uploader: Uploader
+    bulk: BulkUpload
+    staging: Staging
+    executors: tuple[ThreadPoolExecutor, ...]
+    files: OpenFiles
+    history: History
+    shown: Shown
+    links: Links
+    folders: Folders
+
+    def close(self) -> None:
+        """End every thread and request, then the connections. Idempotent."""
+        if self.feed is not None:
+            self.feed.stop()
+        self.client.close()
+        for executor in self.executors:
+            executor.shutdown(wait=True, cancel_futures=True)
+        self.uploader.close()
+        self.files.abort_all()
+
+
+@dataclass(frozen=True, slots=True)
+class _Roots:
+    """Makes what each root of an account has of its own; the rest they share."""
+
+    client: Client
+    uploader: Uploader
+    read_ahead: ThreadPoolExecutor
+    small: ThreadPoolExecutor
+    budget: BlockBudget
+    documents: Show
+    export: Sequence[str]
+    ttl_seconds: float
+
+    def layers(self, client: Client, catalog: Catalog) -> tuple[Documents, OpenFiles]:
+        """Return how documents are shown and files opened below a root."""
+        shown_as = Documents(client.export, self.small, show=self.documents, formats=self.export)
+        files = OpenFiles(
+            client,
+            catalog,
+            self.uploader,
+            shown_as,
+            read_ahead=self.read_ahead,
+            small=self.small,
+            budget=self.budget,
+        )
+        return shown_as, files
+
+    def open(self, namespace_id: str) -> Shown:
+        """Return what is shown below the root of a namespace."""
+        rooted = self.client.rooted(namespace_id)
+        catalog = Catalog(rooted, MetadataCache(ttl_seconds=self.ttl_seconds), submit=self.small.submit)
+        shown_as, files = self.layers(rooted, catalog)
+        return Shown(catalog, shown_as, files.read, views={}, shared=None)
+
+
+def assemble(
+    credentials: Credentials,
+    *,
+    root: str,
+    api_host: str | None,
+    ca_certs: str | None,
+    timeout_seconds: float,
+    open_seconds: float = OPEN_SECONDS,
+    cache_ttl_seconds: float | None,
+    change_feed: bool,
+    documents: Show = "export",
+    export: Sequence[str] = (),
+    views: bool = False,
+) -> Parts:
+    """Sign in with one call and return the parts; no `cache_ttl_seconds` means no cache.
+
+    Raises ValueError, ApiError or TransportError; then nothing is left open.
+    """
+    check_show(documents)
+    client = Client(credentials, api_host=api_host, ca_certs=ca_certs, root=root, timeout_seconds=timeout_seconds)
+    try:
+        account = client.account(retry.opening_policy(open_seconds))
+    except BaseException:
+        client.close()
+        raise
+    ttl_seconds = -1.0 if cache_ttl_seconds is None else cache_ttl_seconds
+    cache = MetadataCache(ttl_seconds=ttl_seconds)
+    feed = ChangeFeed(client, cache) if change_feed and cache_ttl_seconds is not None else None
+    client.on_root_change(feed.renew if feed is not None else cache.clear)
+    uploader = Uploader(client)
+    read_ahead = ThreadPoolExecutor(READ_AHEAD_THREADS, thread_name_prefix="fs-dropbox-read")
+    small = ThreadPoolExecutor(SMALL_FILE_THREADS, thread_name_prefix="fs-dropbox-small")
+    catalog = Catalog(client, cache, on_use=feed.start if feed is not None else lambda: None, submit=small.submit)
+    roots = _Roots(client, uploader, read_ahead, small, BlockBudget(), documents, export, ttl_seconds)
+    shown_as, files = roots.layers(client, catalog)
+    history = History(client, catalog, small)
+    viewed: dict[str, View] = {
+        VERSIONS: Versions(catalog, history, shown_as),
+        DELETED: Deleted(catalog, history, shown_as),
+    }
+    shared = SharedFolders(client.sharing.mountable_folders, roots.open)
+    shown = Shown(catalog, shown_as, files.read, views=viewed if views else {}, shared=shared if views else None)
+    return Parts(
+        client=client,
+        account=account,
+        cache=cache,
+        feed=feed,
+        catalog=catalog,
+        server_side=ServerSide(client, catalog),
+        uploader=uploader,
+        bulk=BulkUpload(client, catalog, uploader),
+        staging=Staging(client, catalog, uploader),
+        executors=(read_ahead, small),
+        files=files,
+        history=history,
+        shown=shown,
+        links=Links(client.sharing, shown),
+        folders=Folders(client, catalog),
+    )

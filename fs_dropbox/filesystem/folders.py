@@ -1,0 +1,58 @@
+"""`Folders`: creates folders, exactly or with those above them. No HTTP."""
+
+from __future__ import annotations
+
+import fs.errors
+
+from fs_dropbox import paths
+from fs_dropbox.api.client import Client
+from fs_dropbox.entries import FileEntry, FolderEntry
+from fs_dropbox.errors import ApiError, TransportError, fs_errors
+from fs_dropbox.metadata.catalog import Catalog
+
+
+class Folders:
+    """Thread-safe, lock-free; owned by DropboxFS; raises `fs.errors` errors."""
+
+    def __init__(self, client: Client, catalog: Catalog) -> None:
+        self._client = client
+        self._catalog = catalog
+
+    def make(self, path: str, *, recreate: bool) -> None:
+        """Create a folder in one that is there; one that exists is an error unless `recreate`."""
+        existing = self._catalog.find(path)
+        if existing is None:
+            self._catalog.require_parent(path)
+            self._create(path, exist_ok=recreate)
+        elif not recreate or not isinstance(existing, FolderEntry):
+            raise fs.errors.DirectoryExists(path)
+
+    def make_all(self, path: str, *, recreate: bool) -> None:
+        """Create a folder and those above it that are missing; one that exists is an error unless `recreate`."""
+        existing = self._catalog.find(path)
+        if isinstance(existing, FileEntry):
+            raise fs.errors.DirectoryExpected(path)
+        if existing is not None and not recreate:
+            raise fs.errors.DirectoryExists(path)
+        if existing is None:
+            self._create(path, exist_ok=recreate)  # Dropbox makes the folders above as well
+
+    def _create(self, path: str, *, exist_ok: bool) -> None:
+        since = self._catalog.epoch()
+        try:
+            entry = self._client.create_folder(paths.to_api(path))
+        except ApiError as error:
+            self._catalog.forget(path)
+            if "file_ancestor" in error.tag:
+                raise fs.errors.DirectoryExpected(path) from error
+            if "conflict" in error.tag:
+                if exist_ok and isinstance(self._catalog.find(path), FolderEntry):
+                    return
+                raise fs.errors.DirectoryExists(path) from error
+            with fs_errors(path):
+                raise
+        except TransportError:
+            self._catalog.forget(path)
+            with fs_errors(path):
+                raise
+        self._catalog.created(entry, since)

@@ -1,0 +1,248 @@
+"""`ChangeFeed`: follows the account's journal by longpoll and keeps the cache right. Knows nothing of files."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
+
+from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
+from fs_dropbox.errors import ApiError, AuthError, TransportError, reason
+from fs_dropbox.metadata.cache import ABSENT, MetadataCache
+
+if TYPE_CHECKING:
+    from fs_dropbox.api.client import Longpoll, Page
+    from fs_dropbox.api.longpolls import Flag
+
+LONGPOLL_SECONDS: Final = 30  # the least that Dropbox takes; it adds up to 90 s of its own
+PAUSES_SECONDS: Final = (1.0, 2.0, 5.0, 15.0, 60.0)  # after failures in a row
+REST_SECONDS: Final = 1.0  # between two looks at the journal: every own change ends the longpoll, too
+HASTE_SECONDS: Final = 1.0  # of a longpoll's time: clocks differ, and rounding does
+OWN_RESTS: Final = 3  # of these after a look that told of own changes alone
+STOP_SECONDS: Final = 2.0
+
+_logger = logging.getLogger(__name__)
+
+Subscriber = Callable[[Sequence[Entry]], None]
+
+
+class FeedClient(Protocol):
+    """The calls that the feed needs."""
+
+    def latest_cursor(self, path: str, recursive: bool = True) -> str: ...
+
+    def list_folder_continue(self, cursor: str) -> Page: ...
+
+    def longpoll(self, cursor: str, timeout_seconds: int, stop: Flag) -> Longpoll: ...
+
+    def interrupt(self, thread_id: int | None) -> None: ...
+
+
+class ChangeFeed:
+    """One thread that applies foreign changes to the cache within seconds. Owned by DropboxFS.
+
+    Only its thread touches the cursor. While `is_live`, the cache trusts what was asked for since the cursor was taken:
+    every change since is applied. `stop()` interrupts the longpoll and is idempotent; a feed is started once.
+    """
+
+    def __init__(self, client: FeedClient, cache: MetadataCache) -> None:
+        self._client = client
+        self._cache = cache
+        self._stop = threading.Event()
+        self._live = threading.Event()
+        self._is_outdated = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._subscribers: list[Subscriber] = []  # guarded by _lock
+        self._problem: str | None = None  # replaced by the feed's thread alone
+        # of the feed's thread
+        self._cursor: str | None = None
+        self._has_lost_changes = False
+        self._looked_at = -REST_SECONDS
+        self._rests = 1
+
+    @property
+    def is_live(self) -> bool:
+        """Whether every foreign change up to a longpoll cycle ago has been applied."""
+        return self._live.is_set()
+
+    @property
+    def problem(self) -> str | None:
+        """Why the feed is down, in words for people; None while it is not."""
+        return self._problem
+
+    def start(self) -> None:
+        """Start the thread, once; later calls do nothing."""
+        with self._lock:
+            if self._thread is None and not self._stop.is_set():
+                self._thread = threading.Thread(target=self._run, name="fs-dropbox-changes", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and wait for it."""
+        self._stop.set()
+        self._set_live(False)
+        with self._lock:
+            thread = self._thread
+        deadline = time.monotonic() + STOP_SECONDS
+        while thread not in (None, threading.current_thread()) and thread.is_alive() and time.monotonic() < deadline:
+            self._client.interrupt(thread.ident)  # again and again: it may be on its way into the call
+            thread.join(0.05)
+
+    def renew(self) -> None:
+        """Forget everything and begin anew: the cursor is of a tree that is no longer ours. Waits for nothing."""
+        self._is_outdated.set()
+        self._set_live(False)
+        self._cache.clear()
+        with self._lock:
+            thread = self._thread
+        if thread not in (None, threading.current_thread()):
+            self._client.interrupt(thread.ident)
+
+    def wait_live(self, timeout_seconds: float) -> bool:
+        """Wait until the feed is live; tell whether it is."""
+        return self._live.wait(timeout_seconds)
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Call `subscriber` in the feed's thread with each batch of changes, in order; return what ends that.
+
+        A rename is a deletion and an addition. Own changes come too. What happened while the feed was not live may
+        come late, or never when Dropbox has reset the cursor: then an empty batch says that anything may have changed.
+        """
+        with self._lock:
+            self._subscribers.append(subscriber)
+
+        def unsubscribe() -> None:
+            with self._lock:
+                if subscriber in self._subscribers:
+                    self._subscribers.remove(subscriber)
+
+        return unsubscribe
+
+    def _run(self) -> None:
+        try:
+            self._follow_for_ever()
+        finally:  # a feed that has ended, by whatever is no Exception, must not seem to be live
+            self._set_live(False)
+
+    def _follow_for_ever(self) -> None:
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                self._follow()
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - whatever it is: the feed goes on
+                self._set_live(False)
+                if self._stop.is_set():
+                    return
+                if self._is_outdated.is_set():
+                    continue
+                self._problem = reason(error) if isinstance(error, (ApiError, TransportError)) else repr(error)
+                self._stop.wait(self._note_failure(error, failures))
+                failures = min(failures + 1, len(PAUSES_SECONDS) - 1)
+
+    def _note_failure(self, error: Exception, failures: int) -> float:
+        """Log a failure, and return the pause that it calls for."""
+        level = logging.DEBUG if failures else logging.WARNING
+        if _keeps_cursor(error) or self._cursor is None:
+            _logger.log(level, "the change feed is down (%s); metadata expires by age until it is back", error)
+            return PAUSES_SECONDS[failures]
+        self._cursor = None
+        self._has_lost_changes = True
+        if isinstance(error, ApiError):
+            _logger.log(level, "Dropbox has reset the change feed (%s); metadata is asked for anew", error)
+        else:
+            _logger.error("the change feed has failed; it begins anew", exc_info=error)
+        return PAUSES_SECONDS[failures - 1] if failures else 0.0
+
+    def _follow(self) -> None:
+        """Go live, then poll and apply once."""
+        if self._is_outdated.is_set():
+            self._is_outdated.clear()
+            self._cursor = None
+            self._has_lost_changes = True
+        if self._cursor is None:
+            self._cursor = self._client.latest_cursor("")
+            if self._has_lost_changes:
+                self._has_lost_changes = False
+                self._cache.clear()
+                self._notify(())
+            self._cache.follow()
+            self._set_live(True)
+        elif not self.is_live:
+            self._drain()
+            self._set_live(True)
+        asked_at = time.monotonic()
+        poll = self._client.longpoll(self._cursor, LONGPOLL_SECONDS, _Either(self._stop, self._is_outdated))
+        # Dropbox says that there is nothing new once the time is over; a stand-in that does so before has not waited.
+        is_hasty = time.monotonic() < asked_at + LONGPOLL_SECONDS - HASTE_SECONDS and not self._is_outdated.is_set()
+        rest = self._looked_at + self._rests * REST_SECONDS - time.monotonic()
+        if (poll.changes or is_hasty) and not self._stop.wait(max(0.0, rest)):
+            self._looked_at = time.monotonic()
+            self._rests = 1 if self._drain() else OWN_RESTS
+        if poll.backoff_seconds:
+            self._stop.wait(poll.backoff_seconds)
+
+    def _set_live(self, live: bool) -> None:
+        if live and not self._stop.is_set() and not self._is_outdated.is_set():
+            self._cache.trust(True)
+            self._live.set()
+            _logger.log(logging.INFO if self._problem else logging.DEBUG, "the change feed is live")
+            self._problem = None
+        else:
+            self._cache.trust(False)
+            self._live.clear()
+
+    def _drain(self) -> bool:
+        """Apply all that happened since the cursor; tell whether anything of it was news.
+
+        Later pages may be as old as the first: own changes that are newer than the request for that one are in no known
+        order with what they tell.
+        """
+        has_more, is_news = True, False
+        asked_at = self._cache.epoch()
+        while has_more and not self._stop.is_set() and self._cursor is not None:
+            page = self._client.list_folder_continue(self._cursor)
+            is_news = is_news or any(map(self._is_news, page.entries))
+            self._cache.hear(page.entries, asked_at, has_more=page.has_more)
+            self._cursor = page.cursor
+            if page.entries:  # an empty batch says that anything may have changed
+                self._notify(page.entries)
+            has_more = page.has_more
+        return is_news
+
+    def _is_news(self, entry: Entry) -> bool:
+        known = self._cache.get(entry.path_lower)
+        if isinstance(entry, DeletedEntry):
+            return known is not ABSENT
+        if isinstance(entry, FileEntry):
+            return not isinstance(known, FileEntry) or known.rev != entry.rev
+        return not isinstance(known, FolderEntry)
+
+    def _notify(self, entries: Sequence[Entry]) -> None:
+        with self._lock:
+            subscribers = list(self._subscribers)
+        for subscriber in subscribers:
+            try:
+                subscriber(entries)
+            except (Exception, SystemExit):  # the latter would end this thread without a word
+                _logger.exception("a subscriber of the change feed failed")
+
+
+class _Either:
+    """Set when one of two events is."""
+
+    def __init__(self, one: threading.Event, other: threading.Event) -> None:
+        self._events = one, other
+
+    def is_set(self) -> bool:
+        return any(event.is_set() for event in self._events)
+
+
+def _keeps_cursor(error: Exception) -> bool:
+    """Tell whether the journal can be followed on from the same place, once whatever is wrong is over."""
+    if isinstance(error, ApiError):  # `reset`, and answers that are new to us, end a cursor
+        return error.is_transient or isinstance(error, AuthError)
+    return isinstance(error, TransportError)

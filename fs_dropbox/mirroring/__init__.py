@@ -1,0 +1,1 @@
+"""Makes one folder hold what another holds, between any two filesystems."""

@@ -1,0 +1,157 @@
+"""`Inventory`: everything below a folder of any filesystem, with what is needed to compare it. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from fs import errors
+from fs.info import Info
+from fs.path import abspath, frombase, isbase, normpath
+
+from fs_dropbox import paths
+from fs_dropbox.conventions import literal
+from fs_dropbox.mirroring.transfer import Place, StoppedError, moment
+
+_NAMESPACES: Final = ("basic", "details", "dropbox")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One file or folder; `path` is relative, without a leading slash."""
+
+    path: str
+    is_folder: bool = False
+    size: int = 0
+    modified: datetime | None = None
+    content_hash: str = ""
+    """Dropbox's content hash where the filesystem tells it."""
+    ignored: str = ""
+    """Why this can be neither read nor replaced as a file; empty for what can."""
+
+
+@dataclass(slots=True)
+class Inventory:
+    """What was found, folders before what they hold, and what could not be listed."""
+
+    nodes: list[Node] = field(default_factory=list)
+    failures: list[tuple[str, Exception]] = field(default_factory=list)
+
+
+def fold(path: str) -> str:
+    """Return a relative path as filesystems compare it that do not tell case apart."""
+    return paths.key(path)
+
+
+def take_inventory(place: Place, stop: threading.Event) -> Inventory:
+    """Return everything below a folder: by one recursive listing where the filesystem has that.
+
+    Raises:
+        fs.errors.FSError: the folder itself cannot be listed.
+        StoppedError: `stop` was set.
+    """
+    local = place.local_path
+    nodes = _walk(place) if local is None else None
+    inventory = Inventory()
+    for node in nodes if nodes is not None else _local(str(local), place.path, inventory):
+        if stop.is_set():
+            raise StoppedError
+        inventory.nodes.append(node)
+    return inventory
+
+
+def node_of(path: str, info: Info, *, exports: bool = False) -> Node:
+    """Return the node of an info with the namespaces "details" and "dropbox"; `exports`: documents can be read."""
+    if info.is_dir:
+        return Node(path, is_folder=True)
+    ignored = ""
+    if info.get("dropbox", "is_downloadable", True) is False and not (exports and info.get("dropbox", "export")):
+        ignored = "an online document, which can only be exported"
+    elif info.get("dropbox", "symlink_target"):
+        ignored = "a symbolic link"
+    return Node(
+        path,
+        size=int(info.size),
+        modified=moment(info.get("details", "modified")),
+        content_hash=str(info.get("dropbox", "content_hash") or ""),
+        ignored=ignored,
+    )
+
+
+def _walk(place: Place) -> Iterator[Node]:
+    base = abspath(normpath(place.path))
+    exports = place.filesystem.getmeta("dropbox").get("documents") == "export"
+    for path, info in place.filesystem.walk.info(base, namespaces=_NAMESPACES):
+        relative = frombase(base, path) if isbase(base, path) else path
+        yield node_of(relative.lstrip("/"), info, exports=exports)
+
+
+def _local(root: str, shown: str, inventory: Inventory) -> Iterator[Node]:
+    """Walk this machine's disks: symbolic links to files are followed, those to folders are not (they can be loops)."""
+    pending = [""]
+    while pending:
+        folder = pending.pop()
+        try:
+            with os.scandir(os.path.join(root, folder)) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            failure = _listing_error(folder or shown, error)
+            if not folder:
+                raise failure from error
+            inventory.failures.append((folder, failure))
+            continue
+        below = []
+        for entry in found:
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            try:
+                node = _local_node(path, entry)
+            except FileNotFoundError:
+                continue  # gone since the folder was read
+            except OSError as error:
+                inventory.failures.append((path, _listing_error(path, error)))
+                continue
+            if node.is_folder:
+                below.append(path)
+            yield node
+        pending += reversed(below)
+
+
+def _local_node(path: str, entry: os.DirEntry[str]) -> Node:
+    if not _is_text(entry.name):
+        return Node(os.fsencode(path).decode(errors="replace"), ignored="its name is not valid UTF-8")
+    if entry.is_symlink():
+        try:
+            status = entry.stat()
+        except OSError:
+            return Node(path, ignored="a symbolic link to nothing")
+        if stat.S_ISDIR(status.st_mode):
+            return Node(path, ignored="a symbolic link to a folder")
+    status = entry.stat()
+    if stat.S_ISDIR(status.st_mode):
+        return Node(path, is_folder=True)
+    if not stat.S_ISREG(status.st_mode):
+        return Node(path, ignored="neither a file nor a folder")
+    return Node(path, size=status.st_size, modified=moment(status.st_mtime))
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _listing_error(path: str, error: OSError) -> errors.FSError:
+    if isinstance(error, FileNotFoundError):
+        return errors.ResourceNotFound(path, exc=error)
+    if isinstance(error, NotADirectoryError):
+        return errors.DirectoryExpected(path, exc=error)
+    if isinstance(error, PermissionError):
+        return errors.PermissionDenied(path, exc=error)
+    return errors.OperationFailed(path, exc=error, msg=literal(f"{path}: {error.strerror}"))

@@ -1,0 +1,388 @@
+"""`Mirror`: make one folder hold what another one holds, moving only what differs. Knows no terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
+from typing import Final, Literal, TypeVar
+
+from fs import errors
+from fs.path import isparent, normpath
+
+from fs_dropbox.conventions import literal
+from fs_dropbox.mirroring.inventory import Inventory, Node, fold, take_inventory
+from fs_dropbox.mirroring.steps import Action, Observer, Step, Summary
+from fs_dropbox.mirroring.transfer import Place, StoppedError, copy_file, hash_file, snapshot
+
+DEFAULT_WORKERS: Final = 16
+# A file that waits for a round trip costs nothing but a thread, and uploads that wait together share their calls.
+SMALL_BYTES: Final = 128 * 1024
+SMALL_UPLOADS: Final = 256
+SMALL_DOWNLOADS: Final = 48
+_T = TypeVar("_T")
+# No later file would fare better; what is equal is skipped when the command is run again.
+_FATAL = (errors.InsufficientStorage, errors.RemoteConnectionError, errors.CreateFailed)
+
+
+class Mirror:
+    """One run. Owns its threads for the time of run(); `stop` ends it from any thread or signal handler."""
+
+    def __init__(
+        self,
+        source: Place,
+        target: Place,
+        *,
+        delete: bool = False,
+        dry_run: bool = False,
+        compare: Literal["content", "quick"] = "content",
+        replace: bool = True,
+        workers: int | None = None,
+        observer: Observer | None = None,
+        break_off: Callable[[], None] | None = None,
+    ) -> None:
+        """Set up.
+
+        Args:
+            delete: remove from the target what the source does not have; never after a failure to list the source.
+            dry_run: change nothing, and tell what would be.
+            replace: False leaves files alone that the target has, whatever they hold.
+            compare: "content" compares size and content; "quick" trusts equal size and time to the second.
+            workers: files at once; by default 16, and more of small ones.
+            break_off: ends what the filesystems are doing, such as by closing them; called when run() is interrupted,
+                which otherwise waits for the calls under way.
+        """
+        self._source = source
+        self._target = target
+        self._delete = delete
+        self._dry_run = dry_run
+        self._quick = compare == "quick"
+        self._replace = replace
+        self._workers = workers or DEFAULT_WORKERS
+        small = SMALL_UPLOADS if target.local_path is None else SMALL_DOWNLOADS
+        self._small_workers = workers or small
+        self._observer = observer or Observer()
+        self._break_off = break_off
+        self.stop = threading.Event()
+        self._lock = threading.Lock()
+        # guarded by _lock
+        self._summary = Summary()
+
+    def run(self) -> Summary:
+        """Mirror, and return what was done, failures included.
+
+        Raises:
+            fs.errors.FSError: the source is no folder, a side cannot be listed, or one is inside the other.
+            StoppedError: `stop` was set.
+        """
+        self._check_places()
+        with ThreadPoolExecutor(
+            max(self._workers, self._small_workers, 2), thread_name_prefix="fs-dropbox-mirror"
+        ) as pool:
+            try:
+                self._run(pool)
+            except BaseException as error:
+                self.stop.set()
+                if isinstance(error, KeyboardInterrupt) and self._break_off is not None:
+                    self._break_off()
+                pool.shutdown(wait=True, cancel_futures=True)
+                if not isinstance(error, StoppedError) or self._summary.ended_by is None:
+                    raise
+        return self._summary
+
+    def _run(self, pool: ThreadPoolExecutor) -> None:
+        inventories = [pool.submit(take_inventory, place, self.stop) for place in (self._source, self._target)]
+        source = inventories[0].result()
+        target = self._inventory_or_nothing(inventories[1])
+        fold_names = self._target.folds_case
+        have = {fold(node.path) if fold_names else node.path: node for node in target.nodes}
+        wanted: dict[str, Node] = {}
+        for path, error in source.failures:
+            self._failed(Step(Action.SKIP, path), error)
+        for node in source.nodes:
+            self._want(wanted, fold(node.path) if fold_names else node.path, node)
+        doomed = self._doomed(have, source)
+        self._clear_the_way(wanted, have, doomed)
+        files = [(node, have.get(key)) for key, node in wanted.items() if not node.is_folder]
+        moving = sum(n.size for n, old in files if self._may_differ(n, old))
+        with self._lock:
+            self._observer.planned(moving)
+        self._make_folders(pool, [node for key, node in wanted.items() if node.is_folder and key not in have])
+        small = [pair for pair in files if pair[0].size <= SMALL_BYTES]
+        large = [pair for pair in files if pair[0].size > SMALL_BYTES]
+        if self._goes_in_bulk and len(small) > 1:
+            self._settle_in_bulk(pool, small)
+        else:
+            self._each(pool, small, lambda pair: self._settle(*pair), at_once=self._small_workers)
+        self._each(pool, large, lambda pair: self._settle(*pair))
+        self._each(pool, doomed.values(), self._remove)
+
+    def _inventory_or_nothing(self, inventory: Future[Inventory]) -> Inventory:
+        try:
+            found = inventory.result()
+        except errors.ResourceNotFound:
+            if not self._dry_run:
+                self._target.filesystem.makedirs(self._target.path, recreate=True)
+            return Inventory()
+        for _, error in found.failures:
+            raise error  # without knowing what the target has, nothing is safe
+        return found
+
+    def _check_places(self) -> None:
+        if not self._source.filesystem.getinfo(self._source.path).is_dir:
+            raise errors.DirectoryExpected(self._source.path)
+        source, target = self._source, self._target
+        if source.local_path is not None and target.local_path is not None:
+            one, other = os.path.realpath(source.local_path), os.path.realpath(target.local_path)
+        elif source.filesystem is target.filesystem:
+            one, other = normpath(source.path), normpath(target.path)
+            if source.folds_case:
+                one, other = fold(one), fold(other)
+        else:
+            return
+        if isparent(one, other) or isparent(other, one):
+            raise errors.OperationFailed(target.path, msg="one of the folders is inside the other")
+
+    def _want(self, wanted: dict[str, Node], key: str, node: Node) -> None:
+        """Add what the target shall have, unless it cannot."""
+        if node.ignored:
+            # What the target has under this name is left alone.
+            self._done(Step(Action.SKIP, node.path, node.size, node.ignored))
+            return
+        other = wanted.get(key)
+        if other is not None:
+            reason = f"differs only in case from {other.path}, which the target cannot tell apart"
+            error = errors.ResourceError(node.path, msg=literal(reason))
+            self._failed(Step(Action.COPY, node.path, node.size), error)
+            return
+        try:
+            self._target.filesystem.validatepath(self._target.at(node.path).path)
+        except errors.FSError as error:
+            self._failed(Step(Action.COPY, node.path, node.size), error)
+            return
+        wanted[key] = node
+
+    def _doomed(self, have: dict[str, Node], source: Inventory) -> dict[str, Node]:
+        """Return what has to go, without what goes with its folder."""
+        if not self._delete or source.failures:
+            return {}
+        folding = self._target.folds_case
+        seen = {fold(node.path) if folding else node.path: node for node in source.nodes}
+        doomed: dict[str, Node] = {}
+        spared: set[str] = set()  # and what is below, for nobody looked there
+        gone: set[str] = set()
+        for key, node in sorted(have.items()):  # folders come before what they hold
+            folder = key.rpartition("/")[0]
+            if folder in spared or (key in seen and seen[key].ignored):
+                spared.add(key)
+            elif folder in gone:
+                gone.add(key)
+            elif key not in seen:
+                gone.add(key)
+                doomed[key] = node
+        return doomed
+
+    def _clear_the_way(self, wanted: dict[str, Node], have: dict[str, Node], doomed: dict[str, Node]) -> None:
+        """Where a folder is wanted in place of a file or the reverse: remove it with `delete`, else fail."""
+        blocked: list[str] = []
+        for key, node in list(wanted.items()):
+            if any(key.startswith(folder) for folder in blocked):
+                del wanted[key]
+                continue
+            old = have.get(key)
+            if old is None or old.is_folder == node.is_folder:
+                continue
+            if self._delete:
+                self._remove(old)
+                for gone in [k for k in have if k == key or k.startswith(key + "/")]:
+                    del have[gone]
+                    doomed.pop(gone, None)
+                continue
+            del wanted[key]
+            if node.is_folder:
+                blocked.append(key + "/")
+            kind = "folder" if old.is_folder else "file"
+            reason = f"the target has a {kind} of this name; --delete would remove it"
+            self._failed(Step(Action.COPY, node.path, node.size), errors.ResourceError(node.path, msg=reason))
+
+    def _make_folders(self, pool: ThreadPoolExecutor, folders: list[Node]) -> None:
+        """Make folders, the upper ones first."""
+        by_depth: dict[int, list[Node]] = {}
+        for node in folders:
+            by_depth.setdefault(node.path.count("/"), []).append(node)
+        for _, nodes in sorted(by_depth.items()):
+            self._each(pool, nodes, self._make_folder)
+
+    def _make_folder(self, node: Node) -> None:
+        step = Step(Action.FOLDER, node.path)
+        try:
+            if not self._dry_run:
+                self._target.filesystem.makedir(self._target.at(node.path).path, recreate=True)
+        except (errors.FSError, OSError) as error:
+            self._failed(step, error)
+        else:
+            self._done(step)
+
+    @property
+    def _goes_in_bulk(self) -> bool:
+        """Whether the target takes many files at once; what it can copy from itself needs no bytes at all."""
+        bulk = hasattr(self._target.filesystem, "upload_files")
+        return bulk and not self._dry_run and self._source.filesystem is not self._target.filesystem
+
+    def _settle_in_bulk(self, pool: ThreadPoolExecutor, files: list[tuple[Node, Node | None]]) -> None:
+        """Copy small files that the target does not have, many with one call."""
+        wanted: list[tuple[Node, Node | None]] = []
+
+        def compare(pair: tuple[Node, Node | None]) -> None:
+            if not self._has(*pair):
+                wanted.append(pair)
+
+        self._each(pool, files, compare)
+        source, target = self._source, self._target
+        items = (
+            (target.at((old or node).path).path, partial(snapshot, source.at(node.path)), node.size, node.modified)
+            for node, old in wanted
+        )
+        with contextlib.closing(target.filesystem.upload_files(items)) as results:  # type: ignore[attr-defined]
+            for index, error in results:
+                if self.stop.is_set():
+                    raise StoppedError
+                node, old = wanted[index]
+                step = _copying(node, old)
+                if error is not None:
+                    self._failed(step, error)
+                    continue
+                self._advanced(node.size)
+                self._done(step)
+
+    def _settle(self, node: Node, old: Node | None) -> None:
+        """Copy a file unless the target has it."""
+        if self._has(node, old):
+            return
+        step = _copying(node, old)
+        try:
+            if self._dry_run:
+                self._advanced(node.size)
+            else:
+                copied = copy_file(
+                    self._source.at(node.path),
+                    self._target.at((old or node).path),
+                    advanced=self._advanced,
+                    stop=self.stop,
+                )
+                step = Step(Action.COPY, node.path, copied, step.reason)
+        except (errors.FSError, OSError) as error:
+            self._failed(step, error)
+        else:
+            self._done(step)
+
+    def _has(self, node: Node, old: Node | None) -> bool:
+        """Tell whether nothing is left to do about a file: the target has it, or that cannot be found out."""
+        if old is None:
+            return False
+        try:
+            if not self._may_differ(node, old):
+                self._done(Step(Action.SKIP, node.path, node.size))
+                return True
+            if self._is_same_content(node, old):
+                self._advanced(node.size)
+                self._done(Step(Action.SKIP, node.path, node.size))
+                return True
+        except (errors.FSError, OSError) as error:
+            self._failed(_copying(node, old), error)
+            return True
+        return False
+
+    def _may_differ(self, node: Node, old: Node | None) -> bool:
+        """Return False when what the listings say suffices to know that the target has this file."""
+        if old is not None and not self._replace:
+            return False
+        if old is None or node.size != old.size:
+            return True
+        if node.content_hash and old.content_hash:
+            return node.content_hash != old.content_hash
+        if node.modified is None or old.modified is None:
+            return True
+        if self._quick:
+            return abs((node.modified - old.modified).total_seconds()) >= 1
+        if not node.content_hash and not old.content_hash:
+            # Neither side tells a hash: as fs.mirror, trust the times.
+            return node.modified > old.modified
+        return True
+
+    def _is_same_content(self, node: Node, old: Node) -> bool:
+        """Compare by reading the side that tells no hash."""
+        if node.size != old.size or self._quick or not (node.content_hash or old.content_hash):
+            return False
+        mine = node.content_hash or hash_file(self._source.at(node.path), stop=self.stop)
+        return mine == (old.content_hash or hash_file(self._target.at(old.path), stop=self.stop))
+
+    def _remove(self, old: Node) -> None:
+        step = Step(Action.DELETE, old.path, old.size)
+        path = self._target.at(old.path).path
+        try:
+            if not self._dry_run:
+                with contextlib.suppress(errors.ResourceNotFound):
+                    if old.is_folder:
+                        self._target.filesystem.removetree(path)
+                    else:
+                        self._target.filesystem.remove(path)
+        except (errors.FSError, OSError) as error:
+            self._failed(step, error)
+        else:
+            self._done(step)
+
+    def _each(
+        self, pool: ThreadPoolExecutor, items: Iterable[_T], work: Callable[[_T], None], *, at_once: int | None = None
+    ) -> None:
+        """Do the work for every item in the pool, so many at once; raises what a work raises."""
+        limit = at_once or self._workers
+        running: set[Future[None]] = set()
+        for item in items:
+            if self.stop.is_set():
+                raise StoppedError
+            if len(running) >= limit:
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    future.result()
+            running.add(pool.submit(work, item))
+        for future in running:
+            future.result()
+
+    def _advanced(self, size: int) -> None:
+        with self._lock:
+            self._observer.advanced(size)
+
+    def _done(self, step: Step) -> None:
+        with self._lock:
+            summary = self._summary
+            if step.action is Action.COPY:
+                summary.copied += 1
+                summary.copied_bytes += step.size
+            elif step.action is Action.FOLDER:
+                summary.folders += 1
+            elif step.action is Action.DELETE:
+                summary.deleted += 1
+            elif step.reason:
+                summary.ignored += 1
+            else:
+                summary.skipped += 1
+                summary.skipped_bytes += step.size
+            self._observer.done(step)
+
+    def _failed(self, step: Step, error: Exception) -> None:
+        with self._lock:
+            if self.stop.is_set() and self._summary.ended_by is None:
+                return  # a consequence of the end
+            self._summary.failures.append((step, error))
+            self._observer.failed(step, error)
+            if isinstance(error, _FATAL):
+                self._summary.ended_by = self._summary.ended_by or error
+                self.stop.set()
+
+
+def _copying(node: Node, old: Node | None) -> Step:
+    return Step(Action.COPY, node.path, node.size, "new" if old is None else "differs")

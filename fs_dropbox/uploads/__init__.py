@@ -1,0 +1,1 @@
+"""How content gets into an account: upload sessions, shared commits, what is staged. Knows no file objects."""

@@ -1,0 +1,203 @@
+"""`History`: earlier versions of files, and what was deleted; found, listed, restored. No HTTP."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from typing import Final
+
+import fs.errors
+from cachetools import TTLCache
+from fs.path import combine, dirname
+
+from fs_dropbox import paths
+from fs_dropbox.api.client import Client
+from fs_dropbox.conventions import path_error
+from fs_dropbox.entries import DeletedEntry, FileEntry, FolderEntry
+from fs_dropbox.errors import fs_errors
+from fs_dropbox.metadata.cache import Present
+from fs_dropbox.metadata.catalog import Catalog
+
+KEPT_SECONDS: Final = 30.0
+_KEPT: Final = 2_000
+_KEPT_DELETED: Final = 100_000  # deleted paths, of all listings that are kept
+
+
+class History:
+    """What was at a path before. Paths are those of files in Dropbox. Owned by DropboxFS; raises `fs.errors` errors.
+
+    Thread-safe: one leaf lock over what is kept, for `KEPT_SECONDS`, so that looking around costs little; calls run
+    unlocked. Dropbox tells of a deleted path neither whether it was a folder nor its size: its revisions do, with one
+    call each, several at once.
+    """
+
+    def __init__(self, client: Client, catalog: Catalog, executor: Executor) -> None:
+        self._client = client
+        self._catalog = catalog
+        self._executor = executor
+        self._lock = threading.Lock()
+        # guarded by _lock
+        # by key and by the catalog's epoch: own changes count at once
+        self._last: TTLCache[tuple[str, int], Present | None] = TTLCache(_KEPT, KEPT_SECONDS)
+        self._below: TTLCache[tuple[str, int], list[DeletedEntry]] = TTLCache(
+            _KEPT_DELETED, KEPT_SECONDS, getsizeof=_weight
+        )
+        self._versions: TTLCache[tuple[str, str], list[FileEntry]] = TTLCache(_KEPT, KEPT_SECONDS)
+
+    def versions(self, path: str) -> list[FileEntry]:
+        """Return the revisions of a file, present or deleted, newest first; raises ResourceNotFound, FileExpected."""
+        with fs_errors(path):
+            return self._client.list_revisions(paths.to_api(path))
+
+    def version(self, path: str, rev: str) -> FileEntry:
+        """Return a revision of a file; raises ResourceNotFound where the file has none of this name."""
+        for entry in self.versions(path):
+            if entry.rev == rev:
+                return entry
+        raise path_error(fs.errors.ResourceNotFound, path, f"the file has no revision {rev}")
+
+    def known_versions(self, path: str, rev: str) -> list[FileEntry]:
+        """Return what `versions` did moments ago, for as long as `rev` is the present one ("" of a deleted file)."""
+        key = paths.key(path), rev
+        with self._lock:
+            known = self._versions.get(key)
+        if known is None:
+            known = self.versions(path)
+            with self._lock:
+                self._versions[key] = known
+        return known
+
+    def last(self, path: str) -> Present | None:
+        """Return what was deleted at a path where nothing is now: the last revision of a file, a folder, None."""
+        key = paths.key(path)
+        kept = key, self._catalog.epoch()
+        with self._lock:
+            if kept in self._last:
+                return self._last[kept]
+        deleted: Present | None
+        try:
+            with fs_errors(path):
+                revisions = self._client.list_revisions(paths.to_api(path), limit=1)
+            deleted = revisions[0] if revisions else None
+        except fs.errors.FileExpected:
+            deleted = FolderEntry(paths.name(path), key, path, "")
+        except fs.errors.ResourceNotFound:
+            deleted = None
+        with self._lock:
+            self._last[kept] = deleted
+        return deleted
+
+    def deleted(self, path: str) -> list[Present]:
+        """Return what was deleted in a folder that is there, or that was deleted itself."""
+        if self._catalog.find(path) is not None:
+            self._catalog.require_folder(path)
+            here = self._listing(path, recursive=False)
+            return self._looked_up([combine(path, each.name) for each in here])
+        if not isinstance(self.last(path), FolderEntry):
+            raise fs.errors.ResourceNotFound(path)
+        key, below = paths.key(path), self._deleted_below(path)
+        folders = {paths.parent(each.path_lower) for each in below}
+        here = [each for each in below if paths.parent(each.path_lower) == key]
+        found: list[Present] = [
+            FolderEntry(each.name, each.path_lower, each.path_display, "")
+            for each in here
+            if each.path_lower in folders
+        ]
+        epoch = self._catalog.epoch()
+        with self._lock:
+            self._last.update({(each.path_lower, epoch): each for each in found})
+        return found + self._looked_up([combine(path, each.name) for each in here if each.path_lower not in folders])
+
+    def deleted_below(self, path: str) -> Iterator[FileEntry]:
+        """Yield every deleted file at any depth below a folder, from one listing and a call for each of them."""
+        below = self._deleted_below(path)
+        folders = {paths.parent(each.path_lower) for each in below}
+        for entry in self._looked_up([each.path_display for each in below if each.path_lower not in folders]):
+            if isinstance(entry, FileEntry):
+                yield entry
+
+    def _looked_up(self, deleted: list[str]) -> list[Present]:
+        return [entry for entry in self._executor.map(self.last, deleted) if entry is not None]
+
+    def restore(self, path: str, rev: str | None = None) -> list[FileEntry]:
+        """Make a revision of a file its present content; without one, bring back what was deleted at or below a path.
+
+        Returns the files that have come back; raises ResourceNotFound where there was nothing.
+        """
+        if rev is not None:
+            return [self._restore(path, rev)]
+        if self._catalog.find_latest(path) is None:
+            self._forget()
+            deleted = self.last(path)
+            if deleted is None:
+                raise fs.errors.ResourceNotFound(path)
+            if isinstance(deleted, FileEntry):
+                return [self._restore(path, deleted.rev)]
+        elif not isinstance(self._catalog.find(path), FolderEntry):
+            why = "it is there; name the revision that is to come back"
+            raise path_error(fs.errors.FileExists, path, why)
+        self._forget()
+        return [self._restore(paths.from_api(each.path_display), each.rev) for each in self.deleted_below(path)]
+
+    def _restore(self, path: str, rev: str) -> FileEntry:
+        since = self._catalog.epoch()
+        with fs_errors(path):
+            entry = self._client.restore(paths.to_api(path), rev)
+        self._catalog.applied(entry, since)
+        self._forget()
+        return entry
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._last.clear()
+            self._below.clear()
+            self._versions.clear()
+
+    def _deleted_below(self, path: str) -> list[DeletedEntry]:
+        """Return the deleted paths below a folder, present or deleted itself.
+
+        Dropbox lists what is there: a folder that was deleted is looked for in the nearest folder above that is not.
+        """
+        key, epoch = paths.key(path), self._catalog.epoch()
+        found = self._kept_below(key, epoch)
+        start = path
+        while found is None:
+            try:
+                found = self._listing(start, recursive=True)
+            except fs.errors.ResourceNotFound:
+                if start == "/":
+                    raise
+                start = dirname(start)
+            else:
+                with self._lock:
+                    if len(found) < _KEPT_DELETED:
+                        self._below[paths.key(start), epoch] = found
+        return [each for each in found if each.path_lower != key and paths.is_under(each.path_lower, key)]
+
+    def _kept_below(self, key: str, epoch: int) -> list[DeletedEntry] | None:
+        """Return what was deleted below a key, or below one above it, if that was listed moments ago."""
+        with self._lock:
+            while True:
+                found = self._below.get((key, epoch))
+                if found is not None or not key:
+                    return found
+                key = paths.parent(key)
+
+    def _listing(self, path: str, *, recursive: bool) -> list[DeletedEntry]:
+        deleted: dict[str, DeletedEntry] = {}
+        with fs_errors(path):
+            page = self._client.list_folder(paths.to_api(path), recursive=recursive, include_deleted=True)
+            while True:
+                for entry in page.entries:
+                    if isinstance(entry, DeletedEntry):
+                        deleted[entry.path_lower] = entry
+                    else:
+                        deleted.pop(entry.path_lower, None)
+                if not page.has_more:
+                    return list(deleted.values())
+                page = self._client.list_folder_continue(page.cursor)
+
+
+def _weight(found: list[DeletedEntry]) -> int:
+    return len(found) + 1

@@ -1,0 +1,1 @@
+"""The commands of `sftp-gateway` but for `serve`."""

@@ -1,0 +1,186 @@
+"""The command `pending`: files that were acknowledged and are not in the storage: list, retry, export, drop."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sftp_gateway.commands.administration import config_file
+from sftp_gateway.loading import load_config
+from sftp_gateway.write_back.directory_rows import PendingDirectory
+from sftp_gateway.write_back.journal import Journal, Pending
+from sftp_gateway.write_back.journal_file import FILE_NAME, JournalError
+
+_SHORT = 8  # characters of a journal's name in what names a file
+
+
+@click.group(invoke_without_command=True)
+@config_file
+@click.pass_context
+def pending(context: click.Context, file: Path | None) -> None:
+    """List or retry what write-back has not delivered.
+
+    Works beside a running gateway and without one. Files are named as `list` shows them, such as in
+
+        sftp-gateway pending --config gateway.toml retry 1f0c22ab-17
+    """
+    context.obj = load_config(file).state_path / "journal"
+    if context.invoked_subcommand is None:
+        context.invoke(list_files)
+
+
+@pending.command("list")
+@click.option("--failed", is_flag=True, help="Only what the storage has refused for good.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def list_files(directory: Path, failed: bool, as_json: bool) -> None:
+    """List what is not delivered yet, and why.
+
+    The exit code is 1 where a journal cannot be read.
+    """
+    found: list[dict[str, Any]] = []
+    unreadable = []
+    for place in _directories(directory):
+        try:
+            with _opened(place) as journal:
+                users = journal.noted("users")
+                for file in journal.all():
+                    if file.failed or not failed:
+                        found.append(_shown(_name(place, file.id), users, file, file.path, file.size))
+                for made in () if failed else journal.directories.all():  # there is nothing to do but to wait
+                    found.append(_shown("-", users, made, made.path + "/", 0))
+        except JournalError as error:
+            unreadable.append(str(error))
+    if as_json:
+        click.echo(json.dumps({"files": found, "unreadable": unreadable}, indent=2, ensure_ascii=False))
+    else:
+        for each in found:
+            reason = f"  {each['reason']}" if each["reason"] else ""
+            path = json.dumps(each["path"], ensure_ascii=False)
+            start = f"{each['name']}  {each['state']:7}  {each['acknowledged']}  {each['bytes']:>12}"
+            click.echo(f"{start}  {each['users']}  {path}{reason}")
+        if not found and not unreadable:
+            click.echo(f"Nothing is pending in {directory}.")
+    for text in unreadable:
+        click.echo(f"sftp-gateway: {text}; it is kept as it is", err=True)
+    if unreadable:
+        sys.exit(1)
+
+
+@pending.command()
+@click.argument("names", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All that have failed.")
+@click.option("--replace", is_flag=True, help="Over whatever the storage has at that path by now.")
+@click.pass_obj
+def retry(directory: Path, names: tuple[str, ...], every: bool, replace: bool) -> None:
+    """Deliver once more what has failed."""
+    for place, name in _named(directory, names, every=every):
+        with _opened(place) as journal:
+            for number in _numbers(journal, name):
+                if journal.retry(number, replace=replace):
+                    click.echo(f"{_name(place, number)}: is tried again")
+                elif not every:
+                    raise click.ClickException(
+                        f"{_name(place, number)}: has not failed, or a later version has taken its place: "
+                        "export it, or retry it with --replace"
+                    )
+
+
+@pending.command()
+@click.argument("name")
+@click.argument("target", type=click.Path(path_type=Path))
+@click.pass_obj
+def export(directory: Path, name: str, target: Path) -> None:
+    """Copy the content of a pending file to a new local file."""
+    for place, text in _named(directory, (name,), every=False):
+        with _opened(place) as journal:
+            found = journal.get(_numbers(journal, text)[0])
+            if found is None or not journal.is_whole(found):
+                raise click.ClickException(f"{name}: its content is damaged")
+            try:
+                _copy(journal, found, target)
+            except OSError as error:
+                raise click.ClickException(f"{target}: {error.strerror or error}") from error
+            click.echo(f"{found.path}: {found.size} bytes are in {target}")
+
+
+@pending.command()
+@click.argument("names", nargs=-1, required=True)
+@click.pass_obj
+def drop(directory: Path, names: tuple[str, ...]) -> None:
+    """Forget what has failed, content and all."""
+    for place, name in _named(directory, names, every=False):
+        with _opened(place) as journal:
+            for number in _numbers(journal, name):
+                if not journal.drop(number):
+                    raise click.ClickException(f"{_name(place, number)}: has not failed; it will be delivered")
+                click.echo(f"{_name(place, number)}: dropped")
+
+
+def _directories(directory: Path) -> list[Path]:
+    return sorted(file.parent for file in directory.glob(f"*/{FILE_NAME}"))
+
+
+@contextlib.contextmanager
+def _opened(place: Path) -> Iterator[Journal]:
+    journal = Journal(place, create=False)
+    try:
+        yield journal
+    except sqlite3.Error as error:
+        raise JournalError(f"{place / FILE_NAME}: {error}") from error
+    finally:
+        journal.close()
+
+
+def _name(place: Path, number: int) -> str:
+    return f"{place.name[:_SHORT]}-{number}"
+
+
+def _named(directory: Path, names: tuple[str, ...], *, every: bool) -> Iterator[tuple[Path, str]]:
+    """Yield the journal of each name; with `every`, all journals."""
+    places = _directories(directory)
+    if every:
+        yield from ((place, "") for place in places)
+    for name in names:
+        short, _, number = name.rpartition("-")
+        fitting = [place for place in places if short and place.name.startswith(short)]
+        if len(fitting) != 1 or not number.isdecimal():
+            raise click.ClickException(f"{name}: there is no such file; `sftp-gateway pending` lists them")
+        yield fitting[0], number
+
+
+def _numbers(journal: Journal, name: str) -> list[int]:
+    if not name:
+        return [each.id for each in journal.all() if each.failed]
+    if journal.get(int(name)) is None:
+        raise click.ClickException(f"{name}: there is no such file any more")
+    return [int(name)]
+
+
+def _shown(name: str, users: str, each: Pending | PendingDirectory, path: str, size: int) -> dict[str, Any]:
+    return {
+        "name": name,
+        "state": each.state,
+        "acknowledged": datetime.fromtimestamp(each.acknowledged, UTC).isoformat(timespec="seconds"),
+        "bytes": size,
+        "users": users,
+        "path": path,
+        "reason": each.reason,
+        "attempts": each.attempts,
+    }
+
+
+def _copy(journal: Journal, found: Pending, target: Path) -> None:
+    new = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(new, "wb") as file, journal.open(found) as content:
+        shutil.copyfileobj(content, file)

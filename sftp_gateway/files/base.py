@@ -1,0 +1,81 @@
+"""`Base`: the committed content that a draft is written over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fs.base import FS
+from fs.errors import ResourceNotFound
+
+from sftp_gateway.files.content import Content, fingerprint
+from sftp_gateway.sftp.status import RefusedError
+
+
+class Base:
+    """Old content as far as it still counts; of a new file, none. Owned by a draft, which closes it.
+
+    Where it is the content of another file, `copy_of` is that file's path. `size` and `cut` are under the draft's lock;
+    `pread` may be called from any thread. Its methods raise `fs.errors`.
+    """
+
+    def __init__(self, content: Content | None, copy_of: str | None = None) -> None:
+        self._content = content
+        self.copy_of = copy_of
+        self.size = content.size if content is not None else 0  # how much of it counts
+        self.is_there = content is not None
+        # what the commit may replace, where the filesystem tells versions apart
+        self.version = content.version if content is not None and copy_of is None else None
+
+    def cut(self, size: int) -> None:
+        """Let only the first `size` bytes count from now on."""
+        self.size = min(self.size, size)
+
+    def pread(self, start: int, end: int) -> bytes:
+        """Return the bytes from `start` to `end`, which both count."""
+        return self._content.pread(start, end - start) if self._content is not None and start < end else b""
+
+    def copy_to(self, filesystem: FS, path: str, *, replace: bool) -> bool:
+        """Store this at `path` without moving a byte, if it is the whole of another file that is still the same.
+
+        Tells whether; nothing has changed where not.
+        """
+        if self.copy_of is None or self._content is None or self.size != self._content.size:
+            return False
+        try:
+            now = Content(filesystem, self.copy_of, local=False)
+            now.close()
+            if not now.is_same(self._content):
+                return False
+            filesystem.copy(self.copy_of, path, overwrite=replace)
+        except ResourceNotFound:  # it was renamed or removed meanwhile
+            return False
+        return True
+
+    def check_unchanged(self, filesystem: FS, path: str) -> None:
+        """Raise `RefusedError` where the file whose content this is, at `path` or elsewhere, has been changed since.
+
+        For filesystems without versions, whose open files change with them.
+        """
+        if self._content is None:
+            return
+        try:
+            now = fingerprint(filesystem, self.copy_of or path)
+        except ResourceNotFound:
+            if self.copy_of is not None:  # renamed or removed, which the open file outlives
+                return
+            raise
+        if now != self._content.fingerprint:
+            raise RefusedError("the file was changed by someone else meanwhile")
+
+    def note_time(self, filesystem: FS, path: str, set_time: Callable[[], None]) -> None:
+        """Have the file's time set: that by itself is no change of what a commit may replace."""
+        content = self._content if self.version is None else None
+        is_unchanged = content is not None and fingerprint(filesystem, path) == content.fingerprint
+        set_time()
+        if content is not None and is_unchanged:
+            content.fingerprint = fingerprint(filesystem, path)
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        if self._content is not None:
+            self._content.close()

@@ -1,0 +1,402 @@
+"""`Draft`: a file that is being written, from OPEN to its commit or its end."""
+
+from __future__ import annotations
+
+import enum
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from fs.base import FS
+from fs.errors import OperationFailed
+
+from sftp_gateway.files import plain_upload
+from sftp_gateway.files.base import Base
+from sftp_gateway.files.content import Content
+from sftp_gateway.files.forwarding import Forwarding
+from sftp_gateway.files.notes import Note
+from sftp_gateway.files.spool import Spool
+from sftp_gateway.files.stream import PIECE_BYTES, Stream, abort
+from sftp_gateway.sftp.status import EXISTS, RefusedError
+
+
+class State(enum.Enum):
+    """What becomes of a draft."""
+
+    OPEN = "open"  # at least one handle writes it
+    PARTIAL = "partial"  # its upload was cut off: waits to be continued
+    ENDED = "ended"  # committed, dropped or given up
+
+
+class Draft:
+    """What a client has written over what was there, not yet visible in the filesystem.
+
+    Its content is the spool; where that has a gap, the old content (`base`) up to `base_size`; beyond, zeros. Old
+    content is fetched only when it is asked for, or at the commit. Owned by a store. Thread-safe: one lock over its
+    fields and the spool, never held over the filesystem. Who commits holds the path's turn (`Overlay.turn`).
+    """
+
+    def __init__(
+        self,
+        filesystem: FS,
+        path: str,
+        spool: Spool,
+        *,
+        base: Content | None = None,
+        exclusive: bool = False,
+        fresh: bool = False,
+        atomic: bool = False,
+        may_stream: Callable[[], bool] = lambda: False,
+        stream_ended: Callable[[], None] = lambda: None,
+        save_note: Callable[[Draft, bool], None] = lambda _draft, _grows: None,
+    ) -> None:
+        self._filesystem = filesystem
+        self._atomic = atomic
+        self._lock = threading.RLock()
+        # guarded by _lock
+        self.path = path
+        self.spool = spool
+        self.state = State.OPEN
+        self.owner: object = None  # the session that writes it
+        self.write_back = False  # its commit may end in the journal on local disk
+        self.handles: set[object] = set()
+        self.size = base.size if base is not None else 0
+        self.modified: float | None = None  # as the client wishes
+        self.touched = time.time()
+        self.dirty = base is None
+        self.fresh = fresh  # no committed file has its name
+        self.note = Note(self, save_note)
+        self.end_reason = ""
+        self.is_stored = False  # it ended as its last handle was closed, and the filesystem has what it held
+        self.max_size: int | None = None  # what its user's quota leaves for it
+        self._unstored: tuple[int, int, Exception] | None = None  # start, end, reason of WRITEs that failed
+        self._closing = False
+        self.base = Base(base)
+        self._exclusive = exclusive
+        self._caught_up: list[Callable[[], None]] = []
+        self.forwarding = Forwarding(
+            spool,
+            self._open_file,
+            atomic=atomic,
+            may_stream=may_stream,
+            stream_ended=stream_ended,
+            on_progress=self._progress,
+        )
+
+    # -- what the client does
+
+    def write(self, offset: int | None, data: bytes | memoryview) -> bool:
+        """Store `data` at `offset` (None: at the end); tell whether the storage keeps up.
+
+        Raises `RefusedError`, OSError, and what the storage refused earlier.
+        """
+        with self._lock:
+            self._check()
+            if offset is None:
+                offset = self.size
+            if not len(data):
+                return True
+            end = offset + len(data)
+            try:
+                if end > self.size:
+                    self._check_growth(end)
+                if offset < self.size or self.forwarding.resume is not None:  # of the rest, nothing was sent yet
+                    self._rewrite(offset)
+                self.note.before_write(offset)
+                self.spool.write(offset, data)
+            except (RefusedError, OSError) as error:
+                first, last, _ = self._unstored or (offset, end, error)
+                self._unstored = min(first, offset), max(last, end), error
+                raise
+            if self._unstored is not None and offset <= self._unstored[0] and self._unstored[1] <= end:
+                self._unstored = None  # the client has sent it again
+            if end > self.size:
+                self.size = end
+            self.dirty = True
+            self.touched = time.time()
+            self.forwarding.extend(offset, data)
+            self.note.after_write(end)
+            return not self.forwarding.is_behind
+
+    def truncate(self, size: int) -> None:
+        """Make the file `size` bytes long, filling up with zeros."""
+        with self._lock:
+            self._check()
+            if size == self.size:
+                return
+            self._check_growth(size)
+            if size < self.size:
+                self._rewrite(size)
+                self.spool.truncate(size)
+                self.base.cut(size)
+            self.size = size
+            self.dirty = True
+            self.touched = time.time()
+            self.note.after_truncate()
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return what the file holds now at `offset`; may fetch old content. Raises `fs.errors`, OSError."""
+        with self._lock:
+            if self.state is State.ENDED:
+                raise RefusedError(self.end_reason)
+            end = min(offset + size, self.size)
+            base, base_size = self.base, self.base.size
+            if end <= offset:
+                return b""
+            gaps = self.spool.missing(offset, end)
+            whole = self.spool.pread(offset, end - offset)
+            if not gaps:
+                return whole
+        piece = bytearray(whole)
+        for start, stop in gaps:
+            old = base.pread(start, min(stop, base_size))
+            piece[start - offset : stop - offset] = old + bytes(stop - start - len(old))
+        return bytes(piece)
+
+    def needs_base(self, offset: int, size: int) -> bool:
+        """Tell whether `read` would have to fetch old content."""
+        with self._lock:
+            end = min(offset + size, self.base.size)
+            return end > offset and bool(self.spool.missing(offset, end))
+
+    def when_caught_up(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once, from any thread, when the storage has caught up or the stream is over."""
+        with self._lock:
+            if self.forwarding.is_behind:
+                self._caught_up.append(callback)
+                return
+        callback()
+
+    # -- what the store does
+
+    def join(self, session: object, handle: object) -> bool:
+        """Let a handle write this file, and only its session; tell whether that is still possible."""
+        with self._lock:
+            if self.state is State.ENDED or self._closing:
+                return False
+            if self.state is State.PARTIAL:
+                if not self.spool.reclaim():
+                    return False
+                self.state = State.OPEN
+                self.dirty = True
+                self.forwarding.allow()
+            if self.owner is not session:  # a session that lost its connection is overtaken by its successor
+                self.handles.clear()
+                self.owner = session
+            self.handles.add(handle)
+            return True
+
+    def leave(self, handle: object) -> bool:
+        """Take a handle out; tell whether it was the last, after which none can join."""
+        with self._lock:
+            self.handles.discard(handle)
+            self._closing = not self.handles
+            return self._closing
+
+    def retarget(self, path: str, *, exclusive: bool | None = None, fresh: bool | None = None) -> None:
+        """Give the file another path to be committed to."""
+        with self._lock:
+            self.path = path
+            self._exclusive = self._exclusive if exclusive is None else exclusive
+            self.fresh = self.fresh if fresh is None else fresh
+            self.forwarding.retarget()
+
+    def become_copy(self, content: Content, path: str) -> bool:
+        """Hold the whole of `content`, the committed file at `path`; tell whether this draft was empty and could."""
+        with self._lock:
+            self._check()
+            if self.size or self.base.is_there:
+                return False
+            self.base, self.dirty = Base(content, copy_of=path), True
+            self.size = content.size
+            return True
+
+    def commit(self) -> None:
+        """Store the content in the filesystem; raises `fs.errors`, `RefusedError`, OSError. In the path's turn."""
+        with self._lock:
+            self._check()
+            if self._unstored is not None:  # clients close what they could not write, too
+                raise self._unstored[2]
+            if not self.dirty:
+                return
+            self.dirty = False
+            stream = self.forwarding.take()
+        try:
+            if not self._is_copied():
+                if self._atomic:
+                    self._commit_atomically(stream)
+                else:
+                    self._upload()
+        except BaseException:
+            self.dirty = True
+            raise
+        finally:
+            self.forwarding.done(stream)
+        self._exclusive = self.fresh = False
+        with self._lock:
+            self._closing = len(self.handles) <= 1  # whose CLOSE this is: nobody joins any more
+        if not self._closing:
+            self._start_over()
+
+    def end(self, reason: str) -> None:
+        """Give up: nothing is committed any more, the spool is freed. Idempotent."""
+        with self._lock:
+            if self.state is State.ENDED:
+                return
+            self.state = State.ENDED
+            self.end_reason = reason
+            self.forwarding.cancel()
+            base, self.base = self.base, Base(None)
+            self.spool.close()
+        base.close()
+
+    def share(self) -> None:
+        """Let other processes go on with this partial, unless somebody here goes on with it already."""
+        with self._lock:
+            if self.state is State.PARTIAL:
+                self.spool.share()
+
+    def yield_up(self) -> bool:
+        """End as a partial that another process goes on with, or has dropped; tell whether that can be."""
+        with self._lock:
+            if self.state is not State.PARTIAL or not self.spool.is_shared:
+                return False
+            self.state = State.ENDED
+            self.end_reason = "another process goes on with it"
+            self.spool.release()
+            return True
+
+    @property
+    def checkpoint(self) -> tuple[str, int] | None:
+        """What the filesystem has for certain of a file that is not committed yet: a text to go on with, and bytes."""
+        with self._lock:
+            return self.forwarding.checkpoint
+
+    @property
+    def lasting(self) -> int:
+        """How many bytes could be continued if the upload ended now.
+
+        They lack at least the last byte: a client that sees the whole size would take the file for finished.
+        """
+        with self._lock:
+            if self.state is State.PARTIAL:
+                return self.size
+            if self.state is State.ENDED or not self.fresh or self.base.is_there:
+                return 0
+            return max(0, min(self.spool.prefix, self.size) - 1)
+
+    def keep(self) -> bool:
+        """Become a partial that can be continued, if there is enough of it; tell whether."""
+        with self._lock:
+            size = self.lasting
+            if self.state is not State.OPEN or not size:
+                return False
+            self.forwarding.suspend()
+            self.spool.truncate(size)
+            self.spool.to_disk()
+            self.size = size
+            self._unstored = None
+            self.state = State.PARTIAL
+            self.owner = None
+            self.handles.clear()
+            self._closing = False
+            return True
+
+    # -- within
+
+    def _check(self) -> None:
+        if self.state is State.ENDED:
+            raise RefusedError(self.end_reason)
+        self.forwarding.check()
+
+    def _rewrite(self, offset: int) -> None:
+        """Note ahead of a change at `offset` that nothing may go on with what was sent of it; also on disk."""
+        if self.forwarding.rewrite(offset):
+            self.note.after_rewrite()
+
+    def _check_growth(self, size: int) -> None:
+        """Refuse sizes that nobody could have sent: the zeros in between would be stored for days."""
+        if self.max_size is not None and size > max(self.max_size, self.size):
+            raise RefusedError(f"your quota is used up: no more than {self.max_size:,} bytes are left for this file")
+        if size - self.base.size > self.spool.limit:
+            raise RefusedError("the gateway's space for unfinished uploads would be used up")
+
+    def _pieces(self, offset: int) -> Iterator[bytes]:
+        while offset < self.size:
+            piece = self.read(offset, PIECE_BYTES)
+            if not piece:
+                return
+            yield piece
+            offset += len(piece)
+
+    def _modified_time(self) -> datetime | None:
+        return None if self.modified is None else datetime.fromtimestamp(self.modified, UTC)
+
+    def _open_file(self, resume: str | None) -> Any:
+        options: dict[str, Any] = {"seekable": False}
+        if self.base.version is not None:
+            options["expected_version"] = self.base.version
+        if self.write_back:
+            options["write_back"] = True
+        if resume is not None:
+            options["resume"] = resume
+        return self._filesystem.openbin(self.path, "xb" if self._exclusive else "wb", **options)
+
+    def _commit_atomically(self, stream: Stream | None) -> None:
+        try:
+            self._send_and_close(stream)
+        except OperationFailed as error:
+            if not self.forwarding.may_start_anew(error):
+                raise
+            self.forwarding.resume = None
+            self._send_and_close(None)
+
+    def _send_and_close(self, stream: Stream | None) -> None:
+        file, done = self.forwarding.finish(stream)
+        try:
+            for piece in self._pieces(done):
+                file.write(piece)
+            modified = self._modified_time()
+            if modified is not None:
+                file.modified = modified
+        except BaseException:
+            abort(file)
+            raise
+        file.close()
+
+    def _is_copied(self) -> bool:
+        """Have the filesystem copy another file, where this is nothing else and takes no time of its own along."""
+        if self.spool.used or self.size != self.base.size or self.modified is not None:
+            return False
+        return self.base.copy_to(self._filesystem, self.path, replace=not self._exclusive)
+
+    def _upload(self) -> None:
+        """Commit to a filesystem without atomic writes: from the spool alone, as the old content goes away."""
+        base = self.base
+        if base.is_there:
+            base.check_unchanged(self._filesystem, self.path)
+            plain_upload.gather(base, self.spool, self._lock)
+            base.close()
+        elif self._exclusive and self._filesystem.exists(self.path):
+            raise RefusedError(EXISTS)
+        plain_upload.upload(self._filesystem, self.path, self.read, self.size, self.modified)
+
+    def _start_over(self) -> None:
+        """Write on over what was just committed, for the handles that are still open."""
+        self.base.close()
+        base = Base(Content(self._filesystem, self.path, local=False))
+        with self._lock:
+            base.cut(self.size)
+            self.base = base
+
+    def _progress(self) -> None:
+        with self._lock:
+            if self.state is State.OPEN:
+                self.note.look_again()
+            if self.forwarding.is_behind:
+                return
+            callbacks, self._caught_up = self._caught_up, []
+        for callback in callbacks:
+            callback()

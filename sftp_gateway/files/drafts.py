@@ -1,0 +1,216 @@
+"""`Drafts`: makes the drafts of a store, keeps those whose upload was cut off, and lets go of them."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from fs.base import FS
+
+from sftp_gateway.files.content import Content
+from sftp_gateway.files.draft import Draft, State
+from sftp_gateway.files.overlay import Overlay
+from sftp_gateway.files.partials import Partials
+from sftp_gateway.files.spool import DamagedError, Quota, Spool, SpoolFullError
+from sftp_gateway.sftp.status import RefusedError
+
+
+@dataclass(frozen=True, slots=True)
+class TreeLimits:
+    """Bounds of one tree; sizes are bytes."""
+
+    spool_quota: int = 10 * 2**30  # of all files being written and of kept partial uploads
+    spool_memory: int = 2**20  # a file is kept in memory up to this size
+    partial_seconds: float = 86400.0  # how long an upload that was cut off can be continued
+    commit_wait_seconds: float = 120.0  # how long one request waits for another that changes the same path
+    shared: bool = False  # other processes of this gateway use the same spool directory
+    streams: int = 32  # uploads that are sent on while they arrive; others are sent on at CLOSE
+
+
+class Drafts:
+    """What is between a client and the filesystem, of this process and, as far as it was cut off, of others.
+
+    Every draft is in the overlay from when it is made, or found on disk, until it is let go of. Owned by a `Store`.
+    Thread-safe; one lock, held over local disk only. Raises `RefusedError` and OSError.
+    """
+
+    def __init__(
+        self,
+        filesystem: FS,
+        overlay: Overlay,
+        quota: Quota,
+        *,
+        atomic: bool,
+        spool_directory: Path,
+        limits: TreeLimits,
+    ) -> None:
+        """Take up what an earlier process has left in `spool_directory`."""
+        self.partials = Partials(spool_directory)
+        self._filesystem = filesystem
+        self._overlay = overlay
+        self._quota = quota
+        self._atomic = atomic
+        self._spool_directory = spool_directory
+        self._limits = limits
+        self._streams = threading.BoundedSemaphore(limits.streams)
+        self._following = threading.Lock()  # one thread at a time compares the partials with the directory
+        for path, size, touched, file in self.partials.load():
+            self._revive(path, size, touched, file)
+
+    def close(self) -> None:
+        """Give up what is still being written; partials stay for a later process. Idempotent."""
+        for draft in self._overlay.all():
+            if self._keep(draft):
+                self.partials.save(draft)
+            if draft.state is State.PARTIAL:
+                draft.spool.release()
+            self.let_go(draft, "the server is ending")
+
+    # -- drafts that somebody writes
+
+    def new(
+        self,
+        path: str,
+        session: object,
+        handle: object,
+        *,
+        write_back: bool,
+        base: Content | None = None,
+        exclusive: bool = False,
+        fresh: bool = False,
+    ) -> Draft:
+        """Begin a draft over `base`, if that is given; else it takes the place of what was cut off at `path`.
+
+        `exclusive`: its commit is to replace nothing; `fresh`: nothing is committed there now.
+        """
+        draft = self._made(path, self._spool(), base=base, exclusive=exclusive, fresh=fresh)
+        draft.owner = session
+        draft.write_back = write_back
+        draft.handles.add(handle)
+        if base is None:
+            self.drop_partials(path)
+        self._overlay.add(draft)
+        return draft
+
+    def join(self, draft: Draft, session: object, handle: object, *, write_back: bool) -> bool:
+        """Let `handle` go on with a draft; tell whether it is not too late for that."""
+        draft.write_back = write_back
+        joined = draft.join(session, handle)
+        if not joined and draft.state is State.PARTIAL:  # another process has just taken it
+            self.partials.doubt()
+        return joined
+
+    def cut_off(self, draft: Draft) -> None:
+        """Keep what can be continued of a draft that nobody writes any more; let go of it where that is nothing."""
+        if not self._keep(draft):
+            self.let_go(draft, "the upload was cut off")
+            return
+        for other in self._overlay.at(draft.path):
+            if other is not draft and other.state is State.PARTIAL:
+                self.let_go(other, "replaced by a later upload")
+        self.partials.save(draft)
+        if self._limits.shared:
+            draft.share()
+
+    def let_go(self, draft: Draft, reason: str) -> None:
+        """End a draft: nothing of it is left. `reason` is for whoever still wants to write or read it."""
+        if draft.state is State.PARTIAL and not draft.spool.reclaim():
+            draft.spool.release()  # another process goes on with it, or has dropped it
+        self.partials.forget(draft)
+        draft.end(reason)
+        self._overlay.remove(draft)
+
+    # -- what was cut off
+
+    def drop_partials(self, path: str) -> None:
+        """Let go of what was cut off at `path`: something else takes its place."""
+        for draft in self._overlay.at(path):
+            if draft.state is State.PARTIAL:
+                self.let_go(draft, "replaced")
+
+    def make_room(self) -> bool:
+        """Drop the oldest partial; tell whether there was one."""
+        oldest = self._overlay.partials()[:1]
+        for draft in oldest:
+            self.let_go(draft, "its space was needed")
+        return bool(oldest)
+
+    def sweep(self) -> None:
+        """Drop the partials that have waited for too long."""
+        for draft in self._overlay.partials(self._limits.partial_seconds):
+            self.let_go(draft, "it was too old")
+
+    def note_again(self, draft: Draft) -> None:
+        """Note the new path of a draft that has a note, unless another process has taken it over."""
+        if draft.note.size and draft.spool.reclaim():
+            self.partials.save(draft, draft.note.grows)
+            if self._limits.shared:
+                draft.share()
+
+    def follow(self, *, at_once: bool = False) -> None:
+        """Know the partials that other processes have left, and forget those that they go on with."""
+        if not self._limits.shared or not self.partials.may_differ(at_once=at_once):
+            return
+        with self._following:
+            found = {file: (path, size, touched) for path, size, touched, file in self.partials.load()}
+            for draft in self._overlay.partials():
+                path, size, _ = found.get(draft.spool.path or Path(), ("", -1, 0.0))
+                if (path, size) == (draft.path, draft.size):
+                    del found[draft.spool.path or Path()]
+                elif draft.yield_up():
+                    self._overlay.remove(draft)
+            for file, (path, size, touched) in found.items():
+                self._revive(path, size, touched, file)
+
+    # -- within
+
+    def _keep(self, draft: Draft) -> bool:
+        """Make a draft a partial; tell whether that could be."""
+        with contextlib.suppress(OSError, RefusedError):  # the disk is full, perhaps
+            return draft.keep()
+        return False
+
+    def _revive(self, path: str, size: int, touched: float, file: Path) -> None:
+        """Show what was cut off in another process, which has left `size` bytes of it in a spool file."""
+        spool = self._spool()
+        try:
+            spool.adopt(file, [(0, size)])
+        except DamagedError:
+            file.unlink(missing_ok=True)
+            return
+        except SpoolFullError:
+            if not self._limits.shared or touched < time.time() - self._limits.partial_seconds:
+                file.unlink(missing_ok=True)  # else another process may have the room for it
+            return
+        except OSError:  # another process was quicker; or the system refuses, which says nothing of the file
+            return
+        draft = self._made(path, spool, fresh=True)
+        draft.size, draft.touched, draft.state = size, touched, State.PARTIAL
+        draft.forwarding.resume = self.partials.checkpoint(file)
+        self.partials.save(draft)  # before the file is cut, from whose size its note may have told how much there is
+        spool.truncate(size)
+        if self._limits.shared:
+            draft.share()
+        self._overlay.add(draft)
+
+    def _spool(self) -> Spool:
+        return Spool(self._spool_directory, self._quota, memory_limit=self._limits.spool_memory)
+
+    def _made(
+        self, path: str, spool: Spool, *, base: Content | None = None, exclusive: bool = False, fresh: bool = False
+    ) -> Draft:
+        return Draft(
+            self._filesystem,
+            path,
+            spool,
+            base=base,
+            exclusive=exclusive,
+            fresh=fresh,
+            atomic=self._atomic,
+            may_stream=lambda: self._streams.acquire(blocking=False),
+            stream_ended=self._streams.release,
+            save_note=self.partials.save,
+        )

@@ -1,0 +1,345 @@
+"""`Handle`, `ReadHandle`, `WriteHandle`: what a client has open, and what it can do with a file of it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Literal
+
+from fs.errors import ResourceNotFound
+
+from sftp_gateway.files.allowance import Allowance
+from sftp_gateway.files.content import Content
+from sftp_gateway.files.draft import Draft, State
+from sftp_gateway.files.looking import of_draft
+from sftp_gateway.files.spool import SpoolFullError
+from sftp_gateway.files.store import Store
+from sftp_gateway.sftp import attributes
+from sftp_gateway.sftp.events import Transfer
+from sftp_gateway.sftp.packets import Attributes
+from sftp_gateway.sftp.status import EndOfDataError, RefusedError
+
+MAX_READ = 256 * 1024
+MAX_OFFSET = 2**63 - 2**21
+_RENAMES = 256  # of one handle that may be unanswered
+
+
+class Handle:
+    """Something that a client has open, under the id that its requests name.
+
+    Owned by a channel, which keeps the requests to one handle in order.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.id = b""
+        self.path = path  # as the client names it
+        self.held: deque[bytes] = deque()  # replies that wait until the storage has caught up
+        self.opened = time.monotonic()
+
+    def close(self) -> Transfer | None:
+        """Carry out the client's CLOSE; return what is to be logged. Raises what made it fail; closed it is anyway."""
+        return None
+
+    def abort(self) -> Transfer | None:
+        """End without a CLOSE: nothing is committed. Never raises."""
+        return None
+
+    def attributes(self) -> Attributes:
+        """Answer FSTAT."""
+        raise RefusedError("not a handle of a file")
+
+    def attributes_now(self) -> Attributes | None:
+        """Answer FSTAT if that is possible without waiting."""
+        return self.attributes()
+
+    def _transfer(
+        self,
+        direction: Literal["upload", "download"],
+        size: int,
+        result: Literal["ok", "aborted", "failed"],
+        reason: str = "",
+    ) -> Transfer:
+        return Transfer(direction, self.path, size, time.monotonic() - self.opened, result, reason)
+
+
+class ReadHandle(Handle):
+    """A file that is read: one committed version, or what is just being written. READs may come from many threads."""
+
+    def __init__(
+        self,
+        path: str,
+        source: Content | Draft,
+        stat: Callable[[], Attributes],
+        quick_stat: Callable[[], Attributes | None],
+        fs_path: str,
+        reopen: Callable[[str], Content],
+    ) -> None:
+        """Read `source`, of which `stat` tells; where that is a draft, `reopen` opens what it was committed as."""
+        super().__init__(path)
+        self.source = source
+        self.fs_path = fs_path
+        self._stat = stat
+        self._quick_stat = quick_stat
+        self._reopen = reopen
+        self._moved = 0
+        self._lock = threading.Lock()
+        # changed under _lock
+        self._content = source if isinstance(source, Content) else None
+        self._is_closed = False
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether the filesystem fetches ahead of who reads in order."""
+        return self._content is not None and self._content.reads_ahead
+
+    @property
+    def size(self) -> int:
+        """The size of what is read."""
+        return self.source.size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return `size` bytes, fewer only at the end; raises `EndOfDataError` there, and `fs.errors`."""
+        if offset > MAX_OFFSET:
+            raise EndOfDataError
+        size = min(size, MAX_READ)
+        if self._content is not None:
+            return self._count(self._content.pread(offset, size), size)
+        assert isinstance(self.source, Draft)
+        try:
+            piece = self.source.read(offset, size)
+        except Exception:  # whatever a draft raises whose end came while it was read
+            if not self._is_committed():
+                raise
+            piece = self._committed(self.source.path).pread(offset, size)
+        return self._count(piece, size)
+
+    def read_now(self, offset: int, size: int) -> bytes | None:
+        """Return what `read` would, if that is possible without waiting."""
+        if offset > MAX_OFFSET:
+            raise EndOfDataError
+        size = min(size, MAX_READ)
+        if self._content is not None:
+            piece = self._content.cached(offset, size)
+            return None if piece is None else self._count(piece, size)
+        assert isinstance(self.source, Draft)
+        if self.source.needs_base(offset, size):
+            return None
+        try:
+            piece = self.source.read(offset, size)
+        except RefusedError:
+            if not self._is_committed():
+                raise
+            return None
+        return self._count(piece, size)
+
+    def attributes(self) -> Attributes:
+        """Answer FSTAT: the size is that of the version that is read."""
+        found = self._seen_by(self._stat)
+        assert found is not None
+        return found
+
+    def attributes_now(self) -> Attributes | None:
+        """Answer FSTAT if that is possible without waiting."""
+        return self._seen_by(self._quick_stat)
+
+    def _seen_by(self, stat: Callable[[], Attributes | None]) -> Attributes | None:
+        """Return the attributes of the version that is read, with the time that `stat` tells; None if it cannot."""
+        if isinstance(self.source, Draft) and not self.source.is_stored:
+            return _unless_given_up(self.source)
+        try:
+            found = stat()
+        except ResourceNotFound:  # renamed or removed while it is read
+            if self._content is None:
+                raise ResourceNotFound(self.path) from None
+            return attributes.file_attributes(self._content.size, None)
+        if found is None or self._content is None:
+            return found
+        return attributes.file_attributes(self._content.size, found.mtime)
+
+    def close(self) -> Transfer | None:
+        """Close what was read."""
+        self._let_go()
+        return self._transfer("download", self._moved, "ok") if self._moved else None
+
+    def abort(self) -> Transfer | None:
+        """Close what was read; the download counts as aborted if its end was not reached."""
+        self._let_go()
+        result: Literal["ok", "aborted"] = "ok" if self._moved >= self.size else "aborted"
+        return self._transfer("download", self._moved, result) if self._moved else None
+
+    def settle(self) -> None:
+        """Go on with what a draft was committed as, if it was, before that gets another name or content.
+
+        May come while the handle is closed. Never raises.
+        """
+        if isinstance(self.source, Draft) and self._content is None and self._is_committed():
+            with contextlib.suppress(Exception):  # a later read tells
+                self._committed(self.source.path)
+
+    def _is_committed(self) -> bool:
+        return isinstance(self.source, Draft) and self.source.state is State.ENDED and self.source.is_stored
+
+    def _committed(self, fs_path: str) -> Content:
+        """Open what the draft has become; once, but for reads that come at the same time."""
+        content = self._reopen(fs_path)
+        with self._lock:
+            if self._content is None and not self._is_closed:
+                self._content = content
+            kept = self._content
+        if kept is not content:
+            content.close()
+        return kept or content
+
+    def _let_go(self) -> None:
+        with self._lock:
+            self._is_closed, content = True, self._content
+        if content is not None:
+            content.close()
+
+    def _count(self, piece: bytes, size: int) -> bytes:
+        if not piece and size:
+            raise EndOfDataError
+        self._moved += len(piece)
+        return piece
+
+
+class WriteHandle(Handle):
+    """A file that is written, and read where the client opened it for both. WRITEs come one after the other."""
+
+    def __init__(
+        self,
+        path: str,
+        store: Store,
+        session: object,
+        *,
+        append: bool,
+        readable: bool,
+        allowance: Allowance | None = None,
+    ) -> None:
+        """Write a file of `session`; `allowance` is the quota that its commit is charged to."""
+        super().__init__(path)
+        self.paths = [path]  # and those that renames give it, or try to
+        self._allowance = allowance
+        self.readable = readable
+        self.draft: Draft
+        self._store = store
+        self._session = session
+        self._append = append
+        self._moved = 0
+
+    def open(self, fs_path: str, flags: int, *, is_new: bool = False) -> None:
+        """Find or make the draft that this handle writes; `is_new`: it is known that nothing is there.
+
+        Raises `fs.errors`, `RefusedError`.
+        """
+        room = self._allowance.room(fs_path) if self._allowance is not None else None
+        self.draft = self._store.open_for_writing(fs_path, flags, self._session, self, is_new=is_new)
+        self.draft.max_size = room
+
+    def open_new(self, fs_path: str) -> None:
+        """Begin a file that replaces nothing. Raises `fs.errors`, `RefusedError`."""
+        room = self._allowance.room(fs_path) if self._allowance is not None else None
+        self.draft = self._store.open_new(fs_path, self._session, self)
+        self.draft.max_size = room
+
+    def expect(self, path: str) -> None:
+        """Know a path that a rename is to give it."""
+        self.paths = [*self.paths[-_RENAMES:], path]
+
+    def write(self, offset: int, data: bytes | memoryview) -> bool:
+        """Store `data`; tell whether the storage keeps up. Never waits. Raises `RefusedError`, `fs.errors`, OSError."""
+        self._check()
+        if offset > MAX_OFFSET:
+            raise RefusedError("the offset is too large")
+        position = None if self._append else offset
+        while True:
+            try:
+                keeps_up = self.draft.write(position, data)
+                break
+            except SpoolFullError:
+                if not self._store.drafts.make_room():
+                    raise
+        self._moved += len(data)
+        return keeps_up
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return what the file holds now; raises `EndOfDataError`, `fs.errors`."""
+        self._check()
+        self._check_readable()
+        if offset > MAX_OFFSET:
+            raise EndOfDataError
+        piece = self.draft.read(offset, min(size, MAX_READ))
+        if not piece and size:
+            raise EndOfDataError
+        return piece
+
+    def read_now(self, offset: int, size: int) -> bytes | None:
+        """Return what `read` would, if that is possible without waiting."""
+        self._check_readable()
+        if self.draft.needs_base(offset, min(size, MAX_READ)):
+            return None
+        return self.read(offset, size)
+
+    def truncate(self, size: int) -> None:
+        """Set the size."""
+        self._check()
+        if size > MAX_OFFSET:
+            raise RefusedError("the size is too large")
+        self.draft.truncate(size)
+
+    def set_modified(self, modified: float) -> None:
+        """Set the time that the commit will carry."""
+        self._check()
+        self.draft.modified = modified
+
+    def sync(self) -> None:
+        """Make what was received survive a crash of the gateway; it is not committed by that."""
+        self._check()
+        self.draft.spool.sync()
+
+    def attributes(self) -> Attributes:
+        """Answer FSTAT: the bytes received so far."""
+        self._check()
+        return _unless_given_up(self.draft)
+
+    def close(self) -> Transfer | None:
+        """Commit. Raises what the storage refused."""
+        self._check()
+        if self._allowance is None:
+            self._store.commit(self.draft, self)
+        else:
+            self._commit_within(self._allowance)
+        return self._transfer("upload", self._moved, "ok")
+
+    def abort(self) -> Transfer | None:
+        """Let go without a commit."""
+        self._store.abandon(self.draft, self)
+        return self._transfer("upload", self._moved, "aborted")
+
+    def failed(self, reason: str) -> Transfer:
+        """Return what is to be logged about a CLOSE that failed."""
+        return self._transfer("upload", self._moved, "failed", reason)
+
+    def _check(self) -> None:
+        if self not in self.draft.handles or self.draft.state is State.ENDED:
+            raise RefusedError(self.draft.end_reason or "another session has opened the file and goes on with it")
+
+    def _commit_within(self, allowance: Allowance) -> None:
+        try:
+            with allowance.charging(self.draft.path, self.draft.size):
+                self._store.commit(self.draft, self)
+        finally:
+            self._store.drop(self.draft, self)  # where it was refused before it came to the commit
+
+    def _check_readable(self) -> None:
+        if not self.readable:
+            raise RefusedError("the file is open for writing only")
+
+
+def _unless_given_up(draft: Draft) -> Attributes:
+    if draft.state is State.ENDED and not draft.is_stored:
+        raise RefusedError(draft.end_reason)
+    return of_draft(draft)

@@ -1,0 +1,172 @@
+"""`Names`: makes, removes and renames what is in a store, files that are being written included."""
+
+from __future__ import annotations
+
+from fs import errors
+from fs.path import basename, join
+
+from sftp_gateway.files.content import fingerprint
+from sftp_gateway.files.draft import Draft, State
+from sftp_gateway.files.folding import moved
+from sftp_gateway.files.store import Store
+from sftp_gateway.sftp import attributes
+from sftp_gateway.sftp.packets import Status
+from sftp_gateway.sftp.status import EXISTS, RefusedError
+
+
+class Names:
+    """The requests that change names, in the filesystem's own paths. Owned by a `TreeView`; has no state of its own.
+
+    Every method raises `fs.errors`, `RefusedError` and OSError.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def mkdir(self, path: str, *, write_back: bool = False) -> None:
+        """Make a directory; with `write_back` it may be in the journal alone, where the store has one."""
+        self._store.filesystem.validatepath(path)
+        with self._store.overlay.opening(path):
+            if self._store.overlay.top(path) is not None:
+                raise RefusedError(EXISTS)
+            self._check_parent(path)
+            try:
+                if write_back and self._store.has_journal:
+                    self._store.filesystem.makedir_later(path)
+                else:
+                    self._store.filesystem.makedir(path)
+            except errors.ResourceNotFound:
+                raise RefusedError("the parent directory does not exist", Status.NO_SUCH_FILE) from None
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty directory."""
+        with self._store.overlay.turn(path, names=True):
+            self._remove_empty(path)
+
+    def remove(self, path: str) -> None:
+        """Remove a file, and what is being written in its place."""
+        self._store.drafts.follow(at_once=True)
+        with self._store.overlay.turn(path, names=True):
+            drafts = self._store.overlay.at(path)
+            try:
+                self._store.filesystem.remove(path)
+            except errors.ResourceNotFound:
+                if not drafts:
+                    raise
+            for draft in drafts:
+                self._store.drafts.let_go(draft, "the file was removed while it was being written")
+
+    def rename(self, source: str, target: str, *, replace: bool) -> None:
+        """Give a file or a directory another path; a target that exists is replaced or refused."""
+        self._store.filesystem.validatepath(target)
+        with self._store.overlay.turn(source, target, names=True):
+            draft = self._store.looking.current(source)
+            if draft is not None and draft.state is State.PARTIAL and not self._store.filesystem.exists(source):
+                raise RefusedError("its upload was cut off and is not finished")
+            same = self._store.fold(source) == self._store.fold(target)
+            if self._store.fold(target).startswith(self._store.fold(source) + "/"):
+                self._store.looking.stat(source)
+                raise RefusedError("a directory cannot be put into itself")
+            if same and source == target and replace:
+                self._store.looking.stat(source)
+                return
+            if not same or source == target:
+                self._refuse_target(source, target, replace=replace)
+            is_new = draft is not None and draft.state is State.OPEN and not self._store.filesystem.exists(source)
+            bases = {} if is_new else self._bases(source)
+            if is_new:
+                self._store.check_parent(target)
+            else:
+                self._check_parent(target)
+                self._move(source, target, replace=replace or same)
+            if not same:
+                for ended in self._store.overlay.at(target):
+                    self._store.drafts.let_go(ended, "the file was replaced while it was being written")
+            if is_new:
+                fresh = not replace or not self._store.filesystem.exists(target)
+                self._retarget(source, target, exclusive=not replace, fresh=fresh)
+            else:
+                self._retarget(source, target)
+                self._rebase(bases)
+
+    def _refuse_target(self, source: str, target: str, *, replace: bool) -> None:
+        """Refuse a rename onto something that exists, unless it is to be replaced and can be."""
+        try:
+            there = self._store.looking.stat(target)
+        except errors.ResourceNotFound:
+            return
+        if not replace:
+            self._store.looking.stat(source)  # clients remove what is said to be in the way
+            raise RefusedError(f"the target {basename(target)} exists already")
+        if attributes.are_of_directory(there):
+            if not attributes.are_of_directory(self._store.looking.stat(source)):
+                raise RefusedError("the target is a directory")
+            self._remove_empty(target)
+        elif attributes.are_of_directory(self._store.looking.stat(source)):
+            raise RefusedError("the target is not a directory")
+
+    def _remove_empty(self, path: str) -> None:
+        if self._store.overlay.below(path):
+            raise errors.DirectoryNotEmpty(path)
+        try:
+            self._store.filesystem.removedir(path)
+        except errors.ResourceNotFound:
+            self._store.looking.check_no_draft(path)
+            raise
+
+    def _check_parent(self, path: str) -> None:
+        """Refuse what some filesystems do not: MemoryFS puts files into files, and fails where no name is."""
+        if self._store.local:
+            self._store.check_parent(path)
+
+    def _move(self, source: str, target: str, *, replace: bool) -> None:
+        if attributes.is_directory(self._store.filesystem.getinfo(source)):
+            try:
+                self._store.filesystem.movedir(source, target, create=True)
+            except errors.ResourceReadOnly:  # PyFilesystem takes what does not say that it can be changed for read-only
+                self._move_piecemeal(source, target)
+            return
+        try:
+            self._store.filesystem.move(source, target, overwrite=replace)
+        except errors.ResourceNotFound:
+            if self._store.filesystem.exists(source):
+                raise RefusedError("the target's directory does not exist", Status.NO_SUCH_FILE) from None
+            raise
+
+    def _move_piecemeal(self, source: str, target: str) -> None:
+        """Move a directory with what every filesystem can do; raises `ResourceReadOnly` where that is nothing."""
+        self._store.filesystem.makedir(target, recreate=True)
+        for name in self._store.filesystem.listdir(source):
+            path = join(source, name)
+            if self._store.filesystem.isdir(path):
+                self._move_piecemeal(path, join(target, name))
+            else:
+                self._store.filesystem.move(path, join(target, name))
+        self._store.filesystem.removedir(source)
+
+    def _retarget(self, source: str, target: str, *, exclusive: bool | None = None, fresh: bool | None = None) -> None:
+        for draft in self._store.overlay.at(source):
+            self._store.overlay.move(draft, target, exclusive=exclusive, fresh=fresh)
+            self._store.drafts.note_again(draft)
+        for draft in self._store.overlay.below(source):
+            self._store.overlay.move(draft, moved(draft.path, source, target))
+            self._store.drafts.note_again(draft)
+
+    def _bases(self, source: str) -> dict[Draft, tuple[int, object]]:
+        """Return which drafts at or below `source` are written over what is still committed, and what tells that."""
+        found = {}
+        for draft in self._store.overlay.at(source) + self._store.overlay.below(source):
+            if draft.base.version is not None and self._version(draft.path) == draft.base.version:
+                found[draft] = fingerprint(self._store.filesystem, draft.path)
+        return found
+
+    def _rebase(self, bases: dict[Draft, tuple[int, object]]) -> None:
+        """Have drafts replace what they were written over although a rename made that a new version."""
+        for draft, known in bases.items():
+            if fingerprint(self._store.filesystem, draft.path) == known:
+                draft.base.version = self._version(draft.path)
+
+    def _version(self, path: str) -> str | None:
+        content = self._store.open_committed(path)
+        content.close()
+        return content.version

@@ -1,0 +1,72 @@
+"""`Note`: keeps what is noted on disk about a file that is being written true, in case the process is killed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sftp_gateway.files.draft import Draft
+
+NOTE_BYTES = 2**20
+NOTE_SECONDS = 0.1
+
+
+class Note:
+    """What the note on disk says of a draft, if there is one. Owned by the draft, under its lock.
+
+    A note that `grows` is true while the file is written in order: it vouches for all that the spool file holds but the
+    last byte. Others vouch for `size` bytes; they are renewed after `NOTE_BYTES`, but not within `NOTE_SECONDS`.
+    `save` writes the draft's note, one that grows or not, and tells `written` of it.
+    """
+
+    def __init__(self, draft: Draft, save: Callable[[Draft, bool], None]) -> None:
+        self._draft = draft
+        self._save = save
+        self.size = 0  # bytes that it vouches for; 0 without a note
+        self.grows = False
+        self._checkpoint: tuple[str, int] | None = None
+        self._moment = 0.0
+        self._look_at = NOTE_BYTES  # the offset from which on the filesystem's checkpoint is looked at again
+
+    def written(self, size: int, checkpoint: tuple[str, int] | None, *, grows: bool) -> None:
+        """Know what the note says."""
+        self.size, self._checkpoint, self.grows = size, checkpoint, grows
+        self._moment = time.monotonic()
+
+    def before_write(self, offset: int) -> None:
+        """Say no longer that the file is written in order, if it is not."""
+        if self.grows and offset > self._draft.spool.prefix:
+            self._save(self._draft, False)
+
+    def after_write(self, end: int) -> None:
+        """Note what has come, if it is time for that."""
+        if end < self._look_at and self.grows:
+            return
+        draft = self._draft
+        if draft.spool.path is None:
+            return
+        self._look_at = end + NOTE_BYTES
+        if self.grows:
+            self.look_again()
+        elif draft.lasting >= self.size + NOTE_BYTES and self._is_due():
+            self._save(draft, draft.spool.is_gapless)
+
+    def after_truncate(self) -> None:
+        """Vouch for no more than there is."""
+        if self.size > self._draft.lasting:
+            self._save(self._draft, self.grows)
+
+    def after_rewrite(self) -> None:
+        """Say that the filesystem has nothing to go on with any more."""
+        if self._checkpoint is not None:
+            self._save(self._draft, self.grows)
+
+    def look_again(self) -> None:
+        """Note what the filesystem has for certain, where that is more than was noted."""
+        if self.size and self._draft.checkpoint not in (None, self._checkpoint):
+            self._save(self._draft, self.grows)
+
+    def _is_due(self) -> bool:
+        return not self.size or time.monotonic() - self._moment >= NOTE_SECONDS

@@ -1,0 +1,222 @@
+"""`Overlay`: which paths have a file that is being written, and whose turn it is to change a path."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from sftp_gateway.files.draft import Draft, State
+from sftp_gateway.files.folding import is_at_or_below, related
+from sftp_gateway.sftp.status import RefusedError
+
+
+class Turn:
+    """Somebody's right to change paths, as a context."""
+
+    __slots__ = ("_keys", "_names", "_overlay")
+
+    def __init__(self, overlay: Overlay, keys: tuple[str, ...], *, names: bool) -> None:
+        self._overlay = overlay
+        self._keys = keys
+        self._names = names
+
+    def __enter__(self) -> None:
+        self._overlay.begin(self._keys, names=self._names)
+
+    def __exit__(self, *_: object) -> None:
+        self._overlay.end(self._keys)
+
+
+class Opening:
+    """Somebody who begins something at a path, as a context; whose value tells whether that may be done at once."""
+
+    __slots__ = ("_began", "_key", "_overlay", "_wait")
+
+    def __init__(self, overlay: Overlay, key: str, *, wait: bool) -> None:
+        self._overlay = overlay
+        self._key = key
+        self._wait = wait
+        self._began = False
+
+    def __enter__(self) -> bool:
+        self._began = self._overlay.begin_opening(self._key, wait=self._wait)
+        return self._began
+
+    def __exit__(self, *_: object) -> None:
+        if self._began:
+            self._overlay.end_opening(self._key)
+
+
+class Overlay:
+    """The drafts of a store by path, names folded. Owned by a store. Thread-safe: one condition, a leaf."""
+
+    def __init__(self, fold: Callable[[str], str], *, wait_seconds: float) -> None:
+        self.fold = fold
+        self._wait_seconds = wait_seconds
+        self._condition = threading.Condition()
+        # guarded by _condition
+        self._drafts: dict[str, list[Draft]] = {}  # the latest last
+        self._turns: list[tuple[str, ...]] = []
+        self._openings: list[str] = []
+
+    def turn(self, *paths: str, names: bool = False) -> Turn:
+        """Return a context that holds the right to change these paths and everything below them.
+
+        With `names`, it also waits for what begins there, as that is to know its name. Entering it raises
+        `RefusedError` after a long wait.
+        """
+        return Turn(self, tuple(self.fold(path) for path in paths), names=names)
+
+    def opening(self, path: str, *, wait: bool = True) -> Opening:
+        """Return a context in which no name at or above `path` changes: what begins in it is seen by whoever is next.
+
+        Entering it waits until nothing there is being changed, and raises `RefusedError` after a long wait.
+        """
+        return Opening(self, self.fold(path), wait=wait)
+
+    def wait_settled(self, path: str) -> None:
+        """Wait until nothing at or above `path` is being changed; raises `RefusedError` after a long wait."""
+        if self.is_settled(path):
+            return
+        keys = (self.fold(path),)
+        with self._condition:
+            if not self._condition.wait_for(lambda: not self._is_taken(keys), self._wait_seconds):
+                raise RefusedError("the file is still being stored")
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no path at all is being changed."""
+        return not self._turns
+
+    def is_settled(self, path: str) -> bool:
+        """Tell whether nothing at or above `path` is being changed."""
+        if not self._turns:
+            return True
+        with self._condition:
+            return not self._is_taken((self.fold(path),))
+
+    def add(self, draft: Draft) -> None:
+        """Show a draft."""
+        with self._condition:
+            self._drafts.setdefault(self.fold(draft.path), []).append(draft)
+
+    def remove(self, draft: Draft) -> None:
+        """Show a draft no longer. Idempotent."""
+        with self._condition:
+            self._remove(draft)
+
+    def move(self, draft: Draft, path: str, *, exclusive: bool | None = None, fresh: bool | None = None) -> None:
+        """Give a draft another path."""
+        with self._condition:
+            if self._remove(draft):
+                draft.retarget(path, exclusive=exclusive, fresh=fresh)
+                self._drafts.setdefault(self.fold(path), []).append(draft)
+
+    def top(self, path: str) -> Draft | None:
+        """Return the draft that counts at `path`: the latest that is being written, else a partial."""
+        if not self._drafts:
+            return None
+        with self._condition:
+            drafts = self._drafts.get(self.fold(path))
+            return _top(drafts) if drafts else None
+
+    def at(self, path: str) -> list[Draft]:
+        """Return all drafts at `path`."""
+        if not self._drafts:
+            return []
+        with self._condition:
+            return list(self._drafts.get(self.fold(path), ()))
+
+    def below(self, directory: str) -> list[Draft]:
+        """Return all drafts below `directory`, at any depth."""
+        prefix = self.fold(directory).rstrip("/") + "/"
+        with self._condition:
+            return [draft for key, drafts in self._drafts.items() if key.startswith(prefix) for draft in drafts]
+
+    def children(self, directory: str) -> dict[str, Draft]:
+        """Return the drafts directly in `directory` that count, by folded name."""
+        if not self._drafts:
+            return {}
+        prefix = self.fold(directory).rstrip("/") + "/"
+        found = {}
+        with self._condition:
+            for key, drafts in self._drafts.items():
+                name = key[len(prefix) :]
+                if key.startswith(prefix) and name and "/" not in name:
+                    found[name] = _top(drafts)
+        return found
+
+    def all(self) -> list[Draft]:
+        """Return every draft."""
+        with self._condition:
+            return [draft for drafts in self._drafts.values() for draft in drafts]
+
+    def partials(self, older_than: float | None = None) -> list[Draft]:
+        """Return the partials, the oldest first; only those untouched for `older_than` seconds if given."""
+        if not self._drafts:
+            return []
+        limit = None if older_than is None else time.time() - older_than
+        found = [draft for draft in self.all() if draft.state is State.PARTIAL]
+        return sorted(
+            (draft for draft in found if limit is None or draft.touched < limit), key=lambda draft: draft.touched
+        )
+
+    def begin(self, keys: tuple[str, ...], *, names: bool) -> None:
+        """Take the turn for these folded paths; raises `RefusedError` after a long wait."""
+
+        def is_free() -> bool:
+            is_open = names and any(is_at_or_below(opening, key) for opening in self._openings for key in keys)
+            return not is_open and not self._is_taken(keys)
+
+        with self._condition:
+            if (self._turns or self._openings) and not self._condition.wait_for(is_free, self._wait_seconds):
+                raise RefusedError("another operation on the same path is still running")
+            self._turns.append(keys)
+
+    def end(self, keys: tuple[str, ...]) -> None:
+        """Give the turn back."""
+        with self._condition:
+            self._turns.remove(keys)
+            self._condition.notify_all()
+
+    def begin_opening(self, key: str, *, wait: bool) -> bool:
+        """Begin something at a folded path; tell whether that is possible, which it always is for who waits."""
+
+        def is_free() -> bool:
+            return not any(is_at_or_below(key, other) for turn in self._turns for other in turn)
+
+        with self._condition:
+            if not is_free():
+                if not wait:
+                    return False
+                if not self._condition.wait_for(is_free, self._wait_seconds):
+                    raise RefusedError("the file is still being stored")
+            self._openings.append(key)
+            return True
+
+    def end_opening(self, key: str) -> None:
+        """End what `begin_opening` has begun."""
+        with self._condition:
+            self._openings.remove(key)
+            self._condition.notify_all()
+
+    def _remove(self, draft: Draft) -> bool:
+        key = self.fold(draft.path)
+        drafts = self._drafts.get(key, [])
+        if draft not in drafts:
+            return False
+        drafts.remove(draft)
+        if not drafts:
+            del self._drafts[key]
+        return True
+
+    def _is_taken(self, keys: tuple[str, ...]) -> bool:
+        return any(related(key, other) for turn in self._turns for other in turn for key in keys)
+
+
+def _top(drafts: list[Draft]) -> Draft:
+    for draft in reversed(drafts):
+        if draft.state is not State.PARTIAL:
+            return draft
+    return drafts[-1]

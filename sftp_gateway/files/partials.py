@@ -1,0 +1,138 @@
+"""`Partials`: notes on disk about uploads that are not finished, so that a later process can continue them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sftp_gateway.files.draft import Draft
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.2
+TICK_NANOSECONDS = 20_000_000
+NOTE_SUFFIX = ".json"
+SPOOL_SUFFIX = ".spool"
+
+
+class Partials:
+    """One small JSON file beside each kept spool file: path, size and time. Owned by a store; calls may come at once.
+
+    A file that is being written gets one, in case the process is killed. As long as it is written in order, that note
+    says so, and need not be written again: the spool file's own size tells how much there is. A spool file that nobody
+    has locked and that has no note was left by a process that died early: it is removed.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lock = threading.Lock()
+        # guarded by _lock
+        self._seen = 0
+        self._looked_at = 0.0
+        self._were_locked = False
+
+    def save(self, draft: Draft, grows: bool = False) -> None:
+        """Note how much of a draft can be continued, now or, if it `grows`, ever as much as its spool file holds.
+
+        Without a note it lasts as long as this process.
+        """
+        size = draft.lasting
+        if draft.spool.path is None or size <= 0:
+            self.forget(draft)
+            return
+        checkpoint = draft.checkpoint
+        draft.note.written(size, checkpoint, grows=grows)
+        note = {"path": draft.path, "size": size, "grows": grows, "touched": draft.touched, "upload": checkpoint}
+        target = draft.spool.path.with_suffix(NOTE_SUFFIX)
+        fresh = target.with_suffix(".new")
+        try:
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                file.write(json.dumps(note))
+            fresh.replace(target)
+        except OSError as error:
+            logger.warning("a cut-off upload cannot be continued after a restart: %s", error)
+
+    def forget(self, draft: Draft) -> None:
+        """Drop the note of a draft. Idempotent."""
+        draft.note.written(0, None, grows=False)
+        if draft.spool.path is not None:
+            draft.spool.path.with_suffix(NOTE_SUFFIX).unlink(missing_ok=True)
+
+    def checkpoint(self, file: Path) -> tuple[str, int] | None:
+        """Return what the filesystem has of the partial in a spool file, if its note tells."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            text, sent = json.loads(file.with_suffix(NOTE_SUFFIX).read_text())["upload"]
+            return str(text), int(sent)
+        return None
+
+    def may_differ(self, *, at_once: bool) -> bool:
+        """Tell whether other processes may have left or taken partials since this last said so.
+
+        A lock leaves no trace when its process dies: what was locked is looked at again a few times a second, and
+        whenever it is to be known `at_once`.
+        """
+        with self._lock:
+            now = time.monotonic()
+            try:
+                seen = self._directory.stat().st_mtime_ns
+            except OSError:
+                return False
+            waits = self._were_locked and (at_once or now - self._looked_at >= LOOK_SECONDS)
+            if seen == self._seen and not waits:
+                return False
+            self._looked_at = now
+            # What changes within the same tick of the file system's clock leaves the same time.
+            self._seen = seen if abs(time.time_ns() - seen) > TICK_NANOSECONDS else 0
+            return True
+
+    def doubt(self) -> None:
+        """Know that a partial is not as it was at the last look."""
+        with self._lock:
+            self._were_locked = True
+
+    def load(self) -> Iterator[tuple[str, int, float, Path]]:
+        """Yield path, size, time and spool file of every partial that no living process uses; clear the rest away."""
+        if not self._directory.is_dir():
+            return
+        self._were_locked = False
+        for file in sorted(self._directory.glob("*" + SPOOL_SUFFIX)):
+            if _is_locked(file):
+                self._were_locked = True
+                continue
+            note = file.with_suffix(NOTE_SUFFIX)
+            try:
+                there = file.stat().st_size  # before the note is read: `save` comes before the file is cut
+                content = json.loads(note.read_text())
+                size = there - 1 if content.get("grows") else int(content["size"])  # see `Draft.lasting`
+                partial = str(content["path"]), size, float(content["touched"]), file
+                if size <= 0:
+                    raise ValueError("there is nothing of it")
+            except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+                file.unlink(missing_ok=True)
+                note.unlink(missing_ok=True)
+                continue
+            except OSError:  # out of descriptors, perhaps: that says nothing of the upload
+                continue
+            yield partial
+
+
+def _is_locked(file: Path) -> bool:
+    with contextlib.suppress(OSError):
+        descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # whoever takes it over waits for such a look
+            return False
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+    return True

@@ -1,0 +1,51 @@
+"""`upload`: a draft's content into a filesystem that has no atomic writes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import BinaryIO, cast
+
+from fs.base import FS
+from fs.errors import FSError
+
+from sftp_gateway.files.base import Base
+from sftp_gateway.files.spool import Spool
+from sftp_gateway.files.stream import PIECE_BYTES
+
+
+def upload(filesystem: FS, path: str, read: Callable[[int, int], bytes], size: int, modified: float | None) -> None:
+    """Store `size` bytes, given by `read(offset, size)`, and the time where the filesystem can. Raises `fs.errors`."""
+    filesystem.upload(path, cast(BinaryIO, _Reader(read, size)), chunk_size=PIECE_BYTES)
+    if modified is not None:
+        with contextlib.suppress(FSError):
+            filesystem.setinfo(path, {"details": {"modified": modified}})
+
+
+def gather(base: Base, spool: Spool, lock: AbstractContextManager[object]) -> None:
+    """Bring into the spool what counts of the old content, which is about to go away. Raises `fs.errors`, OSError.
+
+    What the client writes or cuts off meanwhile, which it does under the draft's lock, stays as it is.
+    """
+    for start, stop in spool.missing(0, base.size):
+        for position in range(start, stop, PIECE_BYTES):
+            piece = base.pread(position, min(stop, position + PIECE_BYTES))
+            with lock:
+                for first, last in spool.missing(position, min(position + len(piece), base.size)):
+                    spool.write(first, piece[first - position : last - position])
+
+
+class _Reader:
+    """The readable file that `FS.upload` wants."""
+
+    def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
+        self._read = read
+        self._size = size
+        self._position = 0
+
+    def read(self, size: int = -1) -> bytes:
+        left = self._size - self._position
+        piece = self._read(self._position, left if size < 0 else min(size, left))
+        self._position += len(piece)
+        return piece

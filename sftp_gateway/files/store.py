@@ -1,0 +1,266 @@
+"""`Store`: a filesystem together with the files that are being written to it, in the filesystem's own paths."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fs import errors
+from fs.base import FS
+from fs.path import dirname
+
+from sftp_gateway.files.allowance import Allowances
+from sftp_gateway.files.content import Content
+from sftp_gateway.files.draft import Draft, State
+from sftp_gateway.files.drafts import Drafts, TreeLimits
+from sftp_gateway.files.folding import fold_path
+from sftp_gateway.files.looking import Looking
+from sftp_gateway.files.overlay import Overlay
+from sftp_gateway.files.spool import Quota
+from sftp_gateway.sftp import attributes
+from sftp_gateway.sftp.packets import OpenFlag, Status
+from sftp_gateway.sftp.status import EXISTS, RefusedError
+
+__all__ = ["Store", "TreeLimits"]
+
+
+class Store:
+    """What all sessions of an account share. Owned by a `Tree`. Thread-safe; no lock is held over the filesystem.
+
+    Every method raises `fs.errors`, `RefusedError` and OSError.
+    """
+
+    def __init__(self, filesystem: FS, *, spool_directory: Path, limits: TreeLimits) -> None:
+        self.filesystem: Any = filesystem
+        self.limits = limits
+        meta = filesystem.getmeta()
+        self.atomic = bool(meta.get("atomic_writes"))
+        self.local = meta.get("network") is False  # its calls may be made where nothing may wait
+        self.case_insensitive = bool(meta.get("case_insensitive"))
+        self.has_journal = bool(meta.get("write_back"))
+        self._check_writable = getattr(filesystem, "check_writable", None)
+        self.quota = Quota(limits.spool_quota)
+        self.allowances = Allowances(filesystem)
+        self.overlay = Overlay(self.fold, wait_seconds=limits.commit_wait_seconds)
+        self.drafts = Drafts(
+            filesystem, self.overlay, self.quota, atomic=self.atomic, spool_directory=spool_directory, limits=limits
+        )
+        self.looking = Looking(
+            filesystem,
+            self.overlay,
+            local=self.local,
+            atomic=self.atomic,
+            follow=self.drafts.follow if limits.shared else None,
+        )
+
+    def close(self) -> None:
+        """Give up what is still being written; partials stay for a later process. Idempotent."""
+        self.drafts.close()
+
+    # -- reading and writing
+
+    def open_for_reading(self, path: str, session: object) -> Content | Draft:
+        """Open what is at `path`: a committed version, or what this session itself is writing there."""
+        self.overlay.wait_settled(path)
+        draft = self.looking.current(path)
+        if draft is not None and draft.state is State.OPEN and draft.owner is session:
+            return draft
+        try:
+            return self.open_committed(path)
+        except errors.ResourceNotFound:
+            if draft is None:
+                raise
+            if draft.state is State.PARTIAL:
+                return draft
+            raise RefusedError("is still being written by another session") from None
+
+    def open_committed(self, path: str) -> Content:
+        """Open the committed version at `path`."""
+        return Content(self.filesystem, path, local=self.local)
+
+    def open_for_writing(
+        self, path: str, flags: int, session: object, handle: object, *, is_new: bool = False
+    ) -> Draft:
+        """Return the draft that `handle` of `session` may write: a new one, or one that goes on.
+
+        `is_new`: it is known that nothing is at `path` and that there can be something.
+        """
+        self.filesystem.validatepath(path)
+        if self._check_writable is not None:
+            self._check_writable(path)
+        if is_new:
+            self.drafts.sweep()
+            return self._new(path, session, handle, exclusive=bool(flags & OpenFlag.EXCL), fresh=True)
+        with self.overlay.opening(path):
+            self.drafts.sweep()
+            while True:
+                self.drafts.follow(at_once=True)
+                draft = self._open_for_writing(path, flags, session, handle)
+                if draft is not None:
+                    return draft
+
+    def _open_for_writing(self, path: str, flags: int, session: object, handle: object) -> Draft | None:
+        """Do it, or return None if a draft ended just then."""
+        draft = self.looking.current(path)
+        if flags & OpenFlag.CREAT and flags & OpenFlag.EXCL:
+            self._refuse_existing(path, draft)
+            return self._new(path, session, handle, exclusive=True, fresh=True)
+        if flags & OpenFlag.TRUNC:
+            fresh = self._is_absent(path, draft, create=bool(flags & OpenFlag.CREAT))
+            return self._new(path, session, handle, fresh=fresh)
+        if draft is not None and draft.state is State.OPEN:
+            return draft if self._join(draft, session, handle) else None
+        try:
+            base = self.open_committed(path)
+        except errors.ResourceNotFound:
+            if draft is not None and draft.state is State.PARTIAL:
+                return draft if self._join(draft, session, handle) else None
+            if not flags & OpenFlag.CREAT:
+                raise
+            self.check_parent(path)
+            return self._new(path, session, handle, fresh=True)
+        self.drafts.drop_partials(path)
+        return self._new(path, session, handle, base=base)
+
+    def open_new(self, path: str, session: object, handle: object) -> Draft:
+        """Return the draft of a new file, which replaces nothing that is committed, now or when it is closed."""
+        self.filesystem.validatepath(path)
+        with self.overlay.opening(path):
+            self.drafts.sweep()
+            self.drafts.follow(at_once=True)
+            self._refuse_existing(path, None)
+            return self._new(path, session, handle, exclusive=True, fresh=True)
+
+    def drop(self, draft: Draft, handle: object) -> None:
+        """Let go of a draft that its handle gives up, if it still has it; nothing of it is kept."""
+        if handle in draft.handles and draft.leave(handle):
+            self.drafts.let_go(draft, "the file could not be stored")
+
+    def commit(self, draft: Draft, handle: object) -> None:
+        """Store what `handle` has written and let go of the draft, whatever happens."""
+        try:
+            while True:
+                path = draft.path
+                with self.overlay.turn(path):
+                    if draft.path != path:
+                        continue  # renamed while this waited
+                    is_changed = draft.dirty
+                    draft.commit()
+                    if not is_changed and (modified := draft.modified) is not None:
+                        draft.base.note_time(self.filesystem, path, partial(self._set_committed_time, path, modified))
+                    self.drafts.partials.forget(draft)
+                    if draft.leave(handle):
+                        draft.is_stored = True
+                        self.drafts.let_go(draft, "the file was closed")
+                    return
+        except BaseException:
+            if draft.leave(handle):
+                self.drafts.let_go(draft, "the file could not be stored")
+            raise
+
+    def abandon(self, draft: Draft, handle: object) -> None:
+        """Let go of a draft whose handle will not be closed by its client: keep what can be continued."""
+        if handle in draft.handles and draft.leave(handle):
+            self.drafts.cut_off(draft)
+
+    def truncate(self, path: str, size: int, session: object) -> None:
+        """Set the size of the file at `path`."""
+        draft = self.looking.current(path)
+        if draft is not None and draft.state is State.OPEN:
+            draft.truncate(size)
+            return
+        there = self.looking.stat(path)
+        if there.size == size and not attributes.are_of_directory(there):
+            return
+        if size and draft is not None and not self.filesystem.exists(path):
+            raise RefusedError("its upload was cut off and is not finished")
+        handle = object()
+        flags = OpenFlag.WRITE if size else OpenFlag.WRITE | OpenFlag.TRUNC
+        draft = self.open_for_writing(path, flags, session, handle)
+        try:
+            draft.truncate(size)
+        except BaseException:
+            self.abandon(draft, handle)
+            raise
+        self.commit(draft, handle)
+
+    def set_modified(self, path: str, modified: float) -> None:
+        """Set the time of the file at `path` where the filesystem can; else only check that it is there."""
+        draft = self.looking.current(path)
+        if draft is not None and draft.state is State.OPEN:
+            draft.modified = modified
+            return
+        if draft is None:
+            self._set_committed_time(path, modified)
+            return
+        self.looking.stat(path)
+
+    def copy_onto(self, draft: Draft, source: str, version: Content | Draft) -> None:
+        """Make an empty draft a copy of the committed file at `source`, which must still be at `version`."""
+        content = self.open_committed(source)
+        if not isinstance(version, Content) or not content.is_same(version) or not draft.become_copy(content, source):
+            content.close()
+            raise RefusedError("the file was changed by someone else meanwhile")
+
+    # -- within
+
+    def _set_committed_time(self, path: str, modified: float) -> None:
+        raw = self.filesystem.getinfo(path, ["details"]).raw
+        if "modified" in (raw.get("details") or {}).get("_write", ()):
+            self.filesystem.setinfo(path, {"details": {"modified": modified}})
+
+    def fold(self, path: str) -> str:
+        """Return what is equal for all spellings of a path."""
+        return fold_path(path) if self.case_insensitive else path
+
+    def _new(
+        self,
+        path: str,
+        session: object,
+        handle: object,
+        *,
+        base: Content | None = None,
+        exclusive: bool = False,
+        fresh: bool = False,
+    ) -> Draft:
+        write_back = self._writes_back(session)
+        return self.drafts.new(
+            path, session, handle, write_back=write_back, base=base, exclusive=exclusive, fresh=fresh
+        )
+
+    def _join(self, draft: Draft, session: object, handle: object) -> bool:
+        return self.drafts.join(draft, session, handle, write_back=self._writes_back(session))
+
+    def _writes_back(self, session: object) -> bool:
+        """Tell whether CLOSE is to be answered when the file is on local disk."""
+        return self.has_journal and bool(getattr(session, "write_back", False))
+
+    def _refuse_existing(self, path: str, draft: Draft | None) -> None:
+        if draft is not None or not self._is_absent(path, None, create=True, refuse=True):
+            raise RefusedError(EXISTS)
+
+    def _is_absent(self, path: str, draft: Draft | None, *, create: bool, refuse: bool = False) -> bool:
+        """Tell whether no committed file is at `path`; refuse directories, and new files without a parent."""
+        try:
+            info = self.filesystem.getinfo(path)
+        except errors.ResourceNotFound:
+            if draft is None:
+                if not create:
+                    raise
+                self.check_parent(path)
+            return True
+        if attributes.is_directory(info) and not refuse:
+            raise errors.FileExpected(path)
+        return False
+
+    def check_parent(self, path: str) -> None:
+        parent = dirname(path)
+        if parent == "/":
+            return
+        try:
+            info = self.filesystem.getinfo(parent)
+        except errors.ResourceNotFound:
+            raise RefusedError("the parent directory does not exist", Status.NO_SUCH_FILE) from None
+        if not attributes.is_directory(info):
+            raise RefusedError("its parent is not a directory", Status.NO_SUCH_FILE)

@@ -1,0 +1,145 @@
+"""`Stream`: sends the beginning of a file to the filesystem while the client still sends the rest."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sftp_gateway.files.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+PIECE_BYTES = 2**20  # how much is handed to a storage at once
+FINISH_SECONDS = 600.0
+
+
+class Stream:
+    """Carries a spool's gapless beginning into a file of the filesystem, in a thread of its own.
+
+    Once that has caught up, what comes next is handed to the file by who brings it, as long as the file takes it
+    without waiting (`write_now`): no thread is woken, and nothing is read from the spool again. What the file does not
+    take is carried by the thread, and all that comes after it until that has caught up once more.
+    Owned by a draft. Thread-safe: one condition, held over `write_now` and over nothing else of the filesystem. What
+    was carried cannot be changed any more: a draft whose client rewrites it cancels the stream and uploads everything
+    at the end.
+    """
+
+    def __init__(self, spool: Spool, open_file: Callable[[], Any], *, on_progress: Callable[[], None]) -> None:
+        self._spool = spool
+        self._open_file = open_file
+        self._on_progress = on_progress
+        self._condition = threading.Condition()
+        # guarded by _condition
+        self._end = 0  # how far the spool is gapless
+        self._taken = 0  # how far it was given to the file, or is being given
+        self._done = 0  # how far the file has taken it
+        self._stop = False
+        self._cancelled = False
+        self._file: Any = None
+        self._write_now: Callable[[bytes | memoryview], bool] | None = None  # of the file, if it has that
+        self.error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="sftp-stream", daemon=True)
+        self._thread.start()
+
+    @property
+    def lag(self) -> int:
+        """How many bytes wait to be carried."""
+        return 0 if self.error else self._end - self._done
+
+    def touches(self, offset: int) -> bool:
+        """Tell whether the byte at `offset` was carried already."""
+        return offset < self._taken
+
+    def checkpoint(self) -> tuple[str, int] | None:
+        """Tell how much the filesystem has for certain, and by which text it goes on with that, if it can."""
+        tell = getattr(self._file, "checkpoint", None)
+        known: tuple[str, int] | None = tell() if tell is not None else None
+        return known
+
+    def extend(self, end: int, offset: int = 0, data: bytes | memoryview = b"") -> None:
+        """Say that the spool is gapless up to `end`, and what was written to it last, which is not kept."""
+        with self._condition:
+            if end <= self._end:
+                return
+            if offset == self._done == self._end and offset + len(data) == end and self._take(data):
+                self._taken = self._done = end
+            self._end = end
+            if self._done < end:
+                self._condition.notify_all()
+
+    def _take(self, data: bytes | memoryview) -> bool:
+        """Give the file at once what it is to have next; tell whether it took that. The thread is idle meanwhile."""
+        if self._write_now is None or self._stop or self._cancelled or self.error is not None:
+            return False
+        try:
+            return self._write_now(data)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the draft's owner is told
+            self.error = error
+            return False
+
+    def cancel(self) -> None:
+        """Discard what was carried; returns at once."""
+        with self._condition:
+            self._cancelled = True
+            self._condition.notify_all()
+
+    def finish(self) -> tuple[Any, int]:
+        """Return the open file and how many bytes it has taken; the caller writes the rest and closes it.
+
+        Raises the error that the file raised, or TimeoutError.
+        """
+        with self._condition:
+            self._stop = True
+            self._condition.notify_all()
+        self._thread.join(FINISH_SECONDS)
+        if self._thread.is_alive():
+            self.cancel()
+            raise TimeoutError("the storage does not take the data")
+        if self.error is not None:
+            raise self.error
+        return self._file, self._done
+
+    def _run(self) -> None:
+        try:
+            file = self._open_file()
+            with self._condition:
+                self._file = file
+                self._write_now = getattr(file, "write_now", None)
+            self._carry()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the draft's owner is told
+            self.error = error
+        if self._cancelled or self.error is not None:
+            abort(self._file)
+        self._on_progress()
+
+    def _carry(self) -> None:
+        while True:
+            with self._condition:
+                while not (self._is_over() or self._end > self._taken):
+                    self._condition.wait()
+                if self._is_over():
+                    return
+                start = self._taken
+                self._taken = end = min(self._end, start + PIECE_BYTES)
+            self._file.write(self._spool.pread(start, end - start))
+            with self._condition:
+                self._done = end
+            self._on_progress()
+
+    def _is_over(self) -> bool:
+        return self._stop or self._cancelled or self.error is not None
+
+
+def abort(file: Any) -> None:
+    """Discard a file of a filesystem with atomic writes; what goes wrong then changes nothing."""
+    if file is None:
+        return
+    begun = time.monotonic()
+    with contextlib.suppress(Exception):
+        file.abort()
+    if time.monotonic() - begun > FINISH_SECONDS:
+        logger.warning("discarding an upload took %.0f s", time.monotonic() - begun)

@@ -1,0 +1,381 @@
+"""`Tree`: one shared filesystem and the files being written to it; `TreeView`: what one session sees of it."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+from fs import errors
+from fs.base import FS
+
+from sftp_gateway.files.confinement import Confinement
+from sftp_gateway.files.directory_handle import DirectoryHandle
+from sftp_gateway.files.handles import Handle, ReadHandle, WriteHandle
+from sftp_gateway.files.leavings import Leavings
+from sftp_gateway.files.names import Names
+from sftp_gateway.files.store import Store, TreeLimits
+from sftp_gateway.sftp import attributes
+from sftp_gateway.sftp.packets import Attributes, OpenFlag, Status
+from sftp_gateway.sftp.status import RefusedError
+
+__all__ = ["Rights", "Tree", "TreeLimits", "TreeView"]
+
+_WRITING = OpenFlag.WRITE | OpenFlag.APPEND | OpenFlag.CREAT | OpenFlag.TRUNC
+_REMEMBERED = 1000
+_READ, _CREAT = int(OpenFlag.READ), int(OpenFlag.CREAT)
+
+
+class Rights(enum.Enum):
+    """What a session may do in its view."""
+
+    READ_WRITE = "read-write"
+    READ_ONLY = "read-only"
+    WRITE_ONLY = "write-only"  # a drop box: only directories and what this session itself has sent are there
+
+
+class Tree:
+    """One shared filesystem, its open writes and its partial uploads; one for all sessions of an account. Thread-safe.
+
+    The tree does not own `filesystem`: whoever opened it closes it, after `close()`. `spool_directory` belongs to trees
+    of this filesystem alone (made with mode 0700 when needed); what an earlier process left there is taken up again, so
+    a name that stays the same for the account lets uploads be continued after a restart.
+    """
+
+    def __init__(self, filesystem: FS, *, spool_directory: Path, limits: TreeLimits | None = None) -> None:
+        self.store = Store(filesystem, spool_directory=spool_directory, limits=limits or TreeLimits())
+        self._leavings = Leavings()
+
+    def view(
+        self,
+        root: str = "/",
+        *,
+        rights: Rights = Rights.READ_WRITE,
+        write_back: bool = False,
+        quota: tuple[int, int] = (0, 0),
+    ) -> TreeView:
+        """Return what one session sees: the directory `root` as "/"; no client path leads out of it.
+
+        `quota` is the most that it may hold, in bytes and files (0: no limit). With `write_back` its files are
+        committed when they are on local disk, where the filesystem has a journal.
+        """
+        return TreeView(self.store, self._leavings, root, rights, write_back=write_back, quota=quota)
+
+    def close(self) -> None:
+        """Abort what is still being written. Idempotent."""
+        self.store.close()
+
+
+class TreeView:
+    """What one session sees of a tree; made by `Tree.view`, one for each session. Thread-safe.
+
+    Its methods take the client's paths, apply the rights, and raise `fs.errors`, `RefusedError` and OSError.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        leavings: Leavings,
+        root: str,
+        rights: Rights,
+        *,
+        write_back: bool = False,
+        quota: tuple[int, int] = (0, 0),
+    ) -> None:
+        self.store = store
+        self._looking = store.looking
+        self.write_back = write_back
+        self.rights = rights
+        self._names = Names(store)
+        self._root = "" if (root := normal(root)) == "/" else root
+        self._confinement = Confinement(store.filesystem, self._root)
+        self._is_viewed = getattr(store.filesystem, "is_viewed", None) if rights is Rights.WRITE_ONLY else None
+        self._allowance = store.allowances.find(self._root, quota)
+        self._leavings = leavings
+        self._mark = object()
+        self._own: deque[str] = deque(maxlen=_REMEMBERED)  # paths where this session has left files
+        self._lost: deque[str] = deque(maxlen=_REMEMBERED)  # paths whose upload failed
+
+    # -- paths
+
+    def inner(self, path: str) -> str:
+        """Return the filesystem's path for a client's path."""
+        path = normal(path)
+        inner = self._root + path if path != "/" else self._root or "/"
+        if self._confinement.is_needed:
+            self._confinement.check(inner)
+        if self._is_viewed is not None and self._is_viewed(inner):
+            raise errors.ResourceNotFound(path)
+        return inner
+
+    def is_settled(self, path: str) -> bool:
+        """Tell whether nothing at or above a client's path is being changed, so that nobody waits for it."""
+        overlay = self.store.overlay
+        return overlay.is_quiet or overlay.is_settled(self.inner(path))
+
+    def key(self, path: str) -> str:
+        """Return what is equal for all spellings of a client's path."""
+        return self.store.fold(normal(path))
+
+    # -- looking
+
+    def stat(self, path: str) -> Attributes:
+        """Return the attributes of what is at `path`; of the root without asking anybody."""
+        path = normal(path)
+        if path == "/":
+            return attributes.directory_attributes()
+        return self._shown(path, self._looking.stat(self.inner(path)))
+
+    def quick_stat(self, path: str) -> Attributes | None:
+        """Return the attributes if that is possible without waiting."""
+        path = normal(path)
+        if path == "/":
+            return attributes.directory_attributes()
+        found = self._looking.quick_stat(self.inner(path))
+        if found is None or self.rights is not Rights.WRITE_ONLY:
+            return found
+        return self._shown(path, found)
+
+    def open_directory(self, path: str) -> DirectoryHandle:
+        """Open a directory to be listed."""
+        path = normal(path)
+        return self._directory_handle(path, self._looking.scan(self.inner(path)))
+
+    def open_directory_at_once(self, path: str) -> DirectoryHandle | None:
+        """Open a directory to be listed if all that is in it is at hand; else None."""
+        path = normal(path)
+        entries = self._looking.quick_scan(self.inner(path))
+        return None if entries is None else self._directory_handle(path, entries, at_hand=True)
+
+    def _directory_handle(
+        self, path: str, entries: Iterator[tuple[str, Attributes]], *, at_hand: bool = False
+    ) -> DirectoryHandle:
+        if self.rights is Rights.WRITE_ONLY:
+            within = path.rstrip("/") + "/"
+            entries = (
+                (name, value)
+                for name, value in entries
+                if attributes.are_of_directory(value) or self._is_own(within + name)
+            )
+        return DirectoryHandle(path, entries, at_hand=at_hand or self.store.local)
+
+    # -- files
+
+    def open(self, path: str, flags: int, wished: Attributes) -> Handle:
+        """Open a file with the flags of SFTP version 3; `wished.size` is a mere announcement."""
+        self._confinement.check_openable(self.inner(path))
+        if flags & _WRITING:
+            return self._open_for_writing(path, flags, wished)
+        self._may_read()
+        inner = self.inner(path)
+        source = self.store.open_for_reading(inner, self)
+        return ReadHandle(
+            normal(path),
+            source,
+            lambda: self._looking.stat(inner),
+            lambda: self._looking.quick_stat(inner),
+            inner,
+            self.store.open_committed,
+        )
+
+    def open_new_at_once(self, path: str, flags: int, wished: Attributes) -> Handle | None:
+        """Begin a new file if nothing has to be waited for, because it is known that nothing is there; else None."""
+        if not flags & _CREAT or flags & _READ or self._allowance is not None or _is_for_directories(path):
+            return None
+        inner = self.inner(path)
+        with self.store.overlay.opening(inner, wait=False) as is_free:
+            if not is_free or not self._looking.is_known_to_be_new(inner):
+                return None
+            return self._open_for_writing(path, flags, wished, is_new=True)
+
+    def close(self, handle: Handle) -> None:
+        """Note what became of a file that was written and closed."""
+        if isinstance(handle, WriteHandle):
+            self._note_own(handle.path)
+
+    def lost(self, handle: Handle) -> None:
+        """Note that an upload failed: its client may still remove the file."""
+        self._lost.append(self.key(handle.path))
+
+    def set_attributes(self, path: str, wished: Attributes) -> None:
+        """Set size and time where possible; modes and owners are accepted and change nothing."""
+        self._may_write()
+        inner = self.inner(path)
+        if wished.size is not None:
+            self._may_change(path)
+            with self._charging(inner, wished.size):
+                self.store.truncate(inner, wished.size, self)
+        if wished.mtime is not None and normal(path) != "/":
+            if self.rights is Rights.WRITE_ONLY:
+                self.stat(path)  # what it hides cannot be changed
+            self.store.set_modified(inner, wished.mtime)
+        elif wished.size is None:
+            self.stat(path)
+
+    # -- names
+
+    def mkdir(self, path: str) -> None:
+        """Make a directory."""
+        self._may_write()
+        if normal(path) == "/":
+            raise errors.DirectoryExists(path)
+        self._names.mkdir(self.inner(path), write_back=self.write_back)
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty directory."""
+        self._may_change()
+        if normal(path) == "/":
+            raise errors.RemoveRootError(path)
+        self._names.rmdir(self.inner(path))
+
+    def remove(self, path: str) -> None:
+        """Remove a file; one whose upload failed is gone already, which is no error."""
+        key = self.key(path)
+        if self.rights is Rights.WRITE_ONLY and key in self._lost and not self._is_own(path):
+            self._lost.remove(key)  # what it sent is gone, and what is there now is not its own
+            return
+        self._may_change(path)
+        try:
+            with self._releasing(self.inner(path)):
+                self._names.remove(self.inner(path))
+            self._forget_own(path)
+        except errors.ResourceNotFound:
+            if key not in self._lost:
+                raise
+            self._lost.remove(key)
+
+    def rename(self, source: str, target: str, *, replace: bool) -> None:
+        """Give a file or directory another path."""
+        self._may_change(source)
+        if "/" in (normal(source), normal(target)):
+            raise RefusedError("the root cannot be renamed")
+        if _is_for_directories(target) and not attributes.are_of_directory(self.stat(source)):
+            self._check_directory(target)
+        if self.rights is Rights.WRITE_ONLY:
+            replace = replace and self._has_left(target)
+        with self._releasing(self.inner(target)) if self.key(source) != self.key(target) else contextlib.nullcontext():
+            self._names.rename(self.inner(source), self.inner(target), replace=replace)
+        self._forget_own(source)
+        self._note_own(target)
+
+    def copy(self, source: ReadHandle, target: WriteHandle) -> None:
+        """Make the empty file that `target` writes a copy of a whole file, of which no byte is fetched."""
+        self.store.copy_onto(target.draft, source.fs_path, source.source)
+
+    # -- rights
+
+    def _open_for_writing(self, path: str, flags: int, wished: Attributes, *, is_new: bool = False) -> WriteHandle:
+        self._may_write()
+        if flags & OpenFlag.READ:
+            self._may_read()
+        if not flags & (OpenFlag.WRITE | OpenFlag.APPEND | OpenFlag.CREAT):
+            raise RefusedError("opened to be cut, but not for writing")
+        if normal(path) == "/":
+            raise errors.FileExpected(path)
+        if flags & _CREAT and _is_for_directories(path):
+            self._check_directory(path)
+        if wished.size is not None and wished.size > self.store.quota.limit:
+            raise RefusedError("the file is larger than the gateway's space for unfinished uploads")
+        handle = WriteHandle(
+            normal(path),
+            self.store,
+            self,
+            append=bool(flags & OpenFlag.APPEND),
+            readable=bool(flags & OpenFlag.READ),
+            allowance=self._allowance,
+        )
+        if self.rights is not Rights.WRITE_ONLY or self._is_own(path):
+            handle.open(self.inner(path), flags, is_new=is_new)
+        elif flags & OpenFlag.CREAT:
+            handle.open_new(self.inner(path))
+        else:
+            raise errors.ResourceNotFound(path)
+        if wished.mtime is not None:
+            handle.set_modified(wished.mtime)
+        return handle
+
+    def _check_directory(self, path: str) -> None:
+        """Refuse files where a directory is meant that is not there: each would replace the one before."""
+        try:
+            if not attributes.are_of_directory(self.stat(path)):
+                raise errors.DirectoryExpected(path)
+        except errors.ResourceNotFound:
+            raise RefusedError("there is no such directory") from None
+
+    # -- quota
+
+    def usage(self) -> tuple[int, int]:
+        """Return total and used bytes of the storage, or of what the session may have of it."""
+        total, used = self._looking.usage()
+        return self._allowance.usage(total, used) if self._allowance is not None else (total, used)
+
+    def _charging(self, inner: str, size: int) -> contextlib.AbstractContextManager[None]:
+        return self._allowance.charging(inner, size) if self._allowance is not None else contextlib.nullcontext()
+
+    def _releasing(self, inner: str) -> contextlib.AbstractContextManager[None]:
+        return self._allowance.releasing(inner) if self._allowance is not None else contextlib.nullcontext()
+
+    # -- drop boxes
+
+    def _is_own(self, path: str) -> bool:
+        """Tell whether this session has written the file at `path`, or is writing it."""
+        if self._has_left(path):
+            return True
+        draft = self._looking.current(self.inner(path))
+        return draft is not None and draft.owner is self
+
+    def _has_left(self, path: str) -> bool:
+        return self.key(path) in self._own and not self._leavings.is_anothers(self._folded(path), self._mark)
+
+    def _note_own(self, path: str) -> None:
+        self._own.append(self.key(path))
+        self._leavings.note(self._folded(path), self._mark)
+
+    def _forget_own(self, path: str) -> None:
+        key = self.key(path)
+        with contextlib.suppress(ValueError):
+            while True:
+                self._own.remove(key)
+
+    def _folded(self, path: str) -> str:
+        """Return what is equal for all spellings of a client's path, and for all views."""
+        return self.store.fold(self._root + normal(path))
+
+    def _shown(self, path: str, found: Attributes) -> Attributes:
+        """Return what is seen of an entry; raises `ResourceNotFound` for what a drop box hides."""
+        if self.rights is Rights.WRITE_ONLY and not attributes.are_of_directory(found) and not self._is_own(path):
+            raise errors.ResourceNotFound(path)
+        return found
+
+    def _may_read(self) -> None:
+        if self.rights is Rights.WRITE_ONLY:
+            raise RefusedError("this user may not read files", Status.PERMISSION_DENIED)
+
+    def _may_write(self) -> None:
+        if self.rights is Rights.READ_ONLY:
+            raise RefusedError("this user may only read", Status.PERMISSION_DENIED)
+
+    def _may_change(self, path: str | None = None) -> None:
+        self._may_write()
+        if self.rights is Rights.WRITE_ONLY and (path is None or not self._is_own(path)):
+            raise RefusedError("this user may not change what is there", Status.PERMISSION_DENIED)
+
+
+def _is_for_directories(path: str) -> bool:
+    """Tell whether only a directory can be called so."""
+    return path.endswith(("/", "/."))
+
+
+def normal(path: str) -> str:
+    """Return a client's path absolute and without ".", "..", empty parts; relative paths start at the root."""
+    if path[:1] == "/" and "//" not in path and "/." not in path and (len(path) == 1 or path[-1] != "/"):
+        return path
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/" + "/".join(parts)

@@ -1,0 +1,212 @@
+"""`Metrics`: what the gateway counts and measures, in Prometheus' format. Knows no SSH and no HTTP."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from sftp_gateway.sftp.packets import Kind
+
+CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
+_REQUEST_BUCKETS: Final = (0.0001, 0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
+_LOGINS: Final = {"login": "ok", "login_failed": "failed", "login_refused": "refused", "no_login": "none"}
+_CHANGES: Final = ("rename", "remove", "rmdir", "mkdir")
+_OTHER: Final = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """How things stand in one process at this moment. The documentation of a field is its metric's help text."""
+
+    connections: int = 0
+    sessions: int = 0
+    handles: int = 0
+    spool_bytes: int = 0
+    worker_threads: int = 0
+    worker_threads_busy: int = 0
+    requests_waiting: int = 0
+    accounts: int = 0
+    accounts_throttled: int = 0
+    accounts_unfollowed: int = 0
+    draining: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SharedGauges:
+    """How things stand that all processes see alike."""
+
+    banned_addresses: int = 0
+    pending_files: int = 0
+    pending_bytes: int = 0
+    pending_failed: int = 0
+    pending_oldest_seconds: float = 0.0
+
+
+_HELP: Final = {
+    "connections": "Connections, signed in or not.",
+    "sessions": "Connections that have signed in.",
+    "handles": "Files and directories that clients have open.",
+    "spool_bytes": "Local disk and memory in use for uploads that are not finished.",
+    "worker_threads": "Threads for requests that wait for the storage.",
+    "worker_threads_busy": "Those of them that carry out a request.",
+    "requests_waiting": "Requests that wait for a thread.",
+    "accounts": "Open filesystems.",
+    "accounts_throttled": "Open filesystems whose storage holds up writers at present.",
+    "accounts_unfollowed": "Open filesystems that do not hear of foreign changes at present.",
+    "draining": "1 while the gateway takes nobody in any more.",
+    "banned_addresses": "Addresses that are banned after failed logins.",
+    "pending_files": "Files acknowledged in write-back mode that are not delivered yet.",
+    "pending_bytes": "Bytes of files acknowledged in write-back mode that are not delivered, failed ones included.",
+    "pending_failed": "Files acknowledged in write-back mode that the storage has refused for good.",
+    "pending_oldest_seconds": "Age of the oldest file that is not delivered yet.",
+}
+
+
+class Metrics:
+    """Counts events, requests and bytes; thread-safe through prometheus_client, which locks each value.
+
+    Owned by `SFTPGateway`. No label holds a name that clients choose: users appear only if the configuration names
+    them and asks for it. With a `directory`, the values of all processes are kept there, by the number of the process,
+    so that each of them can show the sum, and a process that takes another's place goes on counting where it ended.
+    """
+
+    def __init__(
+        self,
+        *,
+        users: Collection[str] | None = None,
+        look: Callable[[], tuple[Gauges, SharedGauges]] = lambda: (Gauges(), SharedGauges()),
+        directory: Path | None = None,
+        process: int = 0,
+    ) -> None:
+        """`users` are those that are told apart; None for a single number for all."""
+        self.users = users
+        self._look = look
+        self._directory = directory
+        if directory is not None:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+            values.ValueClass = values.MultiProcessValue(lambda: process)  # type: ignore[no-untyped-call]
+        self._registry = registry = CollectorRegistry()
+        if directory is None:
+            prometheus_client.ProcessCollector(registry=registry)
+        label = ["user"] if users is not None else []
+        self._refused = Counter("sftp_gateway_refused", "Connections refused at once.", ["reason"], registry=registry)
+        self._logins = Counter(
+            "sftp_gateway_logins",
+            "Connections by how signing in ended; none: the client left before it tried.",
+            ["result", *label],
+            registry=registry,
+        )
+        self._bans = Counter("sftp_gateway_bans", "Addresses banned after failed logins.", registry=registry)
+        self._transfers = Counter(
+            "sftp_gateway_transfers", "Finished transfers.", ["direction", "result", *label], registry=registry
+        )
+        self._transferred = Counter(
+            "sftp_gateway_transferred_bytes",
+            "Bytes of files in finished transfers.",
+            ["direction", *label],
+            registry=registry,
+        )
+        self._changes = Counter("sftp_gateway_changes", "Changes of names.", ["operation"], registry=registry)
+        self._failures = Counter(
+            "sftp_gateway_failures",
+            "Requests answered with an error worth a log line.",
+            ["operation"],
+            registry=registry,
+        )
+        self._hooks = Counter(
+            "sftp_gateway_hook_events",
+            "Events for hooks, by what became of them.",
+            ["hook", "result"],
+            registry=registry,
+        )
+        requests = Histogram(
+            "sftp_gateway_request_seconds",
+            "Seconds from a request to its answer.",
+            ["type"],
+            buckets=_REQUEST_BUCKETS,
+            registry=registry,
+        )
+        self._requests = {int(kind): requests.labels(kind.name.lower()).observe for kind in _asked()}
+        self._unknown = requests.labels(_OTHER).observe
+        self.received: Callable[[float], None] = Counter(
+            "sftp_gateway_received_bytes", "Bytes received in SFTP packets.", registry=registry
+        ).inc
+        self._sent = Counter("sftp_gateway_sent_bytes", "Bytes sent in SFTP packets.", registry=registry).inc
+        info = Gauge("sftp_gateway_info", "The version.", ["version"], multiprocess_mode="livemax", registry=registry)
+        info.labels(_version()).set(1)
+        self._gauges = {
+            field.name: Gauge(
+                f"sftp_gateway_{field.name}",
+                _HELP[field.name],
+                multiprocess_mode="livesum" if kind is Gauges else "livemax",
+                registry=registry,
+            )
+            for kind in (Gauges, SharedGauges)
+            for field in fields(kind)
+        }
+
+    def answered(self, kind: int, seconds: float, size: int) -> None:
+        """Count one answered request: its kind, and the bytes of the answer."""
+        self._requests.get(kind, self._unknown)(seconds)
+        self._sent(size)
+
+    def on_event(self, event: str, seen: Mapping[str, Any]) -> None:
+        """Count an event as the log tells it."""
+        if event in _LOGINS:
+            self._logins.labels(_LOGINS[event], *self._user(seen)).inc()
+        elif event in ("upload", "download"):
+            self._transfers.labels(event, seen["result"], *self._user(seen)).inc()
+            self._transferred.labels(event, *self._user(seen)).inc(seen["bytes"])
+        elif event in _CHANGES:
+            self._changes.labels(event).inc()
+        elif event == "failure":
+            self._failures.labels(seen["operation"]).inc()
+        elif event == "refused":
+            self._refused.labels(seen["reason"]).inc()
+        elif event == "ban":
+            self._bans.inc()
+
+    def on_hook(self, hook: str, result: str) -> None:
+        """Count what became of an event for a hook: "delivered", "failed" or "dropped"."""
+        self._hooks.labels(hook, result).inc()
+
+    def refresh(self) -> None:
+        """Look how things stand; each process does so every second for the others."""
+        for gauges in self._look():
+            for field in fields(gauges):
+                self._gauges[field.name].set(getattr(gauges, field.name))
+
+    def render(self) -> bytes:
+        """Return all metrics, of all processes."""
+        self.refresh()
+        registry = self._registry
+        if self._directory is not None:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry, path=str(self._directory))  # type: ignore[no-untyped-call]
+        return prometheus_client.generate_latest(registry)
+
+    def _user(self, seen: Mapping[str, Any]) -> tuple[str, ...]:
+        if self.users is None:
+            return ()
+        name = seen.get("user", _OTHER)
+        return (name if name in self.users else _OTHER,)
+
+
+def _asked() -> list[Kind]:
+    """The kinds of packets that clients send."""
+    return [kind for kind in Kind if (kind < Kind.STATUS and kind != Kind.VERSION) or kind == Kind.EXTENDED]
+
+
+def _version() -> str:
+    try:
+        return metadata.version("fs-dropbox")
+    except metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,156 @@
+"""`Reporting`: puts together who hears of a gateway's events and who may ask about it."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sftp_gateway.config import GatewayConfig, parse_address
+from sftp_gateway.network.listening import listen
+from sftp_gateway.reports.control import ControlSocket, socket_path
+from sftp_gateway.reports.hooks import Hooks
+from sftp_gateway.reports.last_logins import FILE_NAME, LastLogins
+from sftp_gateway.reports.status_page import StatusPage
+from sftp_gateway.sftp.events import Listener, Meter
+
+if TYPE_CHECKING:
+    from sftp_gateway.reports.metrics import Gauges, Metrics, SharedGauges
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StatusShare:
+    """What the processes of one gateway share to show one status page: its socket, and a directory for their counts."""
+
+    listener: socket.socket
+    directory: Path
+
+
+class Reporting:
+    """Metrics, hooks, last logins, the status page and the control socket of one gateway, which owns it. Thread-safe.
+
+    Made before the gateway's services, which take its `listeners` and its `meter`; `open` begins to answer.
+    """
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        *,
+        look: Callable[[], tuple[Gauges, SharedGauges]],
+        process: int = 0,
+        shared: StatusShare | None = None,
+    ) -> None:
+        """Raises `ConfigError`, and `ListenError` where there can be no status page."""
+        self._process = process
+        self._hooks = Hooks(config.hooks, count=self._count_hook)
+        self._metrics = _make_metrics(config, look, process, shared)
+        self._listener = shared.listener if shared is not None else listen_for_status(config)
+        self._last_logins = LastLogins(config.state_path / FILE_NAME)
+        self._page: StatusPage | None = None
+        self._control: ControlSocket | None = None
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """Who hears of every session's events."""
+        metrics = () if self._metrics is None else (self._metrics.on_event,)
+        return (*metrics, self._hooks.on_event, self._last_logins.on_event)
+
+    @property
+    def meter(self) -> Meter | None:
+        """What counts the requests of every channel."""
+        return self._metrics
+
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        """Where the status page listens."""
+        return self._page.address if self._page is not None else None
+
+    def open(
+        self,
+        config: GatewayConfig,
+        port: int,
+        *,
+        answer: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+        healthy: Callable[[], bool],
+    ) -> None:
+        """Answer scrapers and `sftp-gateway sessions` from now on."""
+        if self._metrics is not None and self._listener is not None:
+            from sftp_gateway.reports.metrics import CONTENT_TYPE
+
+            self._page = StatusPage(
+                self._listener, metrics=self._metrics.render, content_type=CONTENT_TYPE, healthy=healthy
+            )
+        path = socket_path(config.control_path, port, self._process)
+        try:
+            self._control = ControlSocket(path, answer)
+        except OSError as error:
+            _logger.error("%s: no control socket, so sessions cannot be shown: %s", path, error.strerror or error)
+
+    def refused(self, address: str, reason: str) -> None:
+        """Count a connection that was refused before it became a session."""
+        if self._metrics is not None:
+            self._metrics.on_event("refused", {"from": address, "reason": reason})
+
+    def tick(self) -> None:
+        """Do what is due every second or so."""
+        if self._metrics is not None:
+            self._metrics.refresh()
+        self._write_logins()
+
+    def change(self, config: GatewayConfig) -> None:
+        """Tell other hooks and tell other users apart from now on; raises `ConfigError`, and changes nothing then."""
+        self._hooks.replace(config.hooks)
+        if self._metrics is not None and self._metrics.users is not None:
+            self._metrics.users = _names(config)
+
+    def close(self) -> bool:
+        """Answer nobody any more, tell hooks what is left to tell; tell whether all ended well. Idempotent."""
+        if self._control is not None:
+            self._control.close()
+        clean = self._hooks.close()
+        self._write_logins()
+        if self._page is not None:
+            self._page.close()
+        elif self._listener is not None:
+            self._listener.close()
+        return clean
+
+    def _write_logins(self) -> None:
+        try:
+            self._last_logins.write()
+        except (OSError, sqlite3.Error) as error:
+            _logger.debug("the last logins could not be written: %s", error)
+
+    def _count_hook(self, hook: str, result: str) -> None:
+        if self._metrics is not None:
+            self._metrics.on_hook(hook, result)
+
+
+def _make_metrics(
+    config: GatewayConfig,
+    look: Callable[[], tuple[Gauges, SharedGauges]],
+    process: int,
+    shared: StatusShare | None,
+) -> Metrics | None:
+    """Import what metrics need only where they are asked for."""
+    if not config.metrics:
+        return None
+    from sftp_gateway.reports.metrics import Metrics
+
+    users = _names(config) if config.metrics_users else None
+    return Metrics(users=users, look=look, directory=shared.directory if shared is not None else None, process=process)
+
+
+def _names(config: GatewayConfig) -> frozenset[str]:
+    return frozenset(user.name for user in config.users)
+
+
+def listen_for_status(config: GatewayConfig) -> socket.socket | None:
+    """Return the socket of the status page, None where there is to be none; raises `ListenError`."""
+    return listen(*parse_address(config.metrics), "--metrics") if config.metrics else None

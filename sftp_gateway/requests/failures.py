@@ -1,0 +1,68 @@
+"""`Failures`: what becomes of a request that fails: the reply, the log line, a line for the person at the client."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from fs.errors import InvalidPath, ResourceNotFound
+
+from sftp_gateway.requests.extensions import EXTENSIONS
+from sftp_gateway.sftp import packets
+from sftp_gateway.sftp.events import Events
+from sftp_gateway.sftp.packets import Kind, OpenFlag, Status
+from sftp_gateway.sftp.parsing import Request
+from sftp_gateway.sftp.status import EXISTS, EndOfDataError, status_of
+
+logger = logging.getLogger(__name__)
+
+_QUIET = (Status.EOF, Status.NO_SUCH_FILE)
+_TOLD = (Status.FAILURE, Status.PERMISSION_DENIED)
+_CHANGING = {Kind.OPEN, Kind.CLOSE, Kind.MKDIR, Kind.RMDIR, Kind.REMOVE, Kind.RENAME, Kind.EXTENDED, Kind.WRITE}
+_MAKING = {Kind.MKDIR, Kind.RENAME, Kind.EXTENDED, Kind.CLOSE}
+
+
+class Failures:
+    """Tells of errors, each to whom it concerns. Owned by the `Operations` of a channel. Thread-safe: has no state."""
+
+    def __init__(self, events: Events, *, tell: Callable[[str], None], reads_texts: bool) -> None:
+        """`tell` shows a line to the person at the client, where the client itself shows no reasons.
+
+        A client that `reads_texts` knows what is missing by the very words of OpenSSH, and makes it then.
+        """
+        self._events = events
+        self._tell = tell
+        self._reads_texts = reads_texts
+
+    def reply(self, request: Request, path: str, error: BaseException) -> bytes:
+        """Return the STATUS reply for an error at a client's path ("" where it is not known), and note it."""
+        if isinstance(error, EndOfDataError):
+            return packets.status(request.id, Status.EOF, "end of file")
+        if (isinstance(error, InvalidPath) or request.wrong_name) and not _makes(request):
+            error = ResourceNotFound(path)  # where none can have the name; Finder looks for its files everywhere
+        code, text = status_of(error, path)
+        if text.startswith("internal error") or ": internal error" in text:
+            logger.error("%s of %s failed", _name(request), path or "a handle", exc_info=error)
+        if code not in _QUIET or (code == Status.NO_SUCH_FILE and _makes(request)):
+            self._events.on_failure(_name(request), path, text)
+            is_unexpected = not text.endswith(f": {EXISTS}")  # clients make directories and files just in case
+            if code in _TOLD and request.kind in _CHANGING and is_unexpected:
+                self._tell(f"sftp-gateway: {text}")
+        if code == Status.NO_SUCH_FILE and self._reads_texts:
+            text = "No such file"
+        return packets.status(request.id, code, text)
+
+
+def _makes(request: Request) -> bool:
+    """Tell whether a request gives something a name."""
+    return request.kind in _MAKING or (request.kind == Kind.OPEN and bool(request.flags & ~OpenFlag.READ))
+
+
+def _name(request: Request) -> str:
+    """Return what a request is called in the log: an extension that there is by its own name."""
+    if request.extension in EXTENSIONS:
+        return request.extension.partition("@")[0]
+    try:
+        return Kind(request.kind).name.lower()
+    except ValueError:
+        return f"request {request.kind}"

@@ -1,0 +1,376 @@
+"""`Operations`: one short method for each SFTP request."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from sftp_gateway.files.directory_handle import DirectoryHandle
+from sftp_gateway.files.folding import moved, related
+from sftp_gateway.files.handles import Handle, ReadHandle, WriteHandle
+from sftp_gateway.files.tree import TreeView, normal
+from sftp_gateway.requests.extensions import COPY_DATA, POSIX_RENAME, Extensions
+from sftp_gateway.requests.failures import Failures
+from sftp_gateway.requests.ordering import Claims, Level
+from sftp_gateway.sftp import packets
+from sftp_gateway.sftp.events import Events, Transfer
+from sftp_gateway.sftp.packets import Attributes, Kind, OpenFlag, Status
+from sftp_gateway.sftp.parsing import Request
+from sftp_gateway.sftp.status import RefusedError, status_of
+
+logger = logging.getLogger(__name__)
+
+SMALL_COMMIT_BYTES = 2**20
+_LOOKING = {Kind.STAT, Kind.LSTAT, Kind.OPENDIR, Kind.READLINK}
+_NAMING = {Kind.MKDIR, Kind.RMDIR, Kind.REMOVE, Kind.RENAME}
+_SETTLED = {Kind.OPEN, Kind.OPENDIR, Kind.SETSTAT, *_NAMING}
+
+
+class Operations:
+    """Carries out the requests of one channel and builds their replies.
+
+    Owned by an `SFTPChannel`, which keeps the order. Thread-safe as far as that lets requests run at once.
+    """
+
+    def __init__(
+        self,
+        view: TreeView,
+        events: Events,
+        *,
+        max_handles: int,
+        tell: Callable[[str], None] = lambda _: None,
+        reads_texts: bool = False,
+    ) -> None:
+        """`tell` and `reads_texts` are for `Failures`."""
+        self._failures = Failures(events, tell=tell, reads_texts=reads_texts)
+        self._view = view
+        self._events = events
+        self._max_handles = max_handles
+        self._numbers = itertools.count(1)
+        self.handles: dict[bytes, Handle] = {}
+        self._extensions = Extensions(view, self._find, max_handles=max_handles)
+        self._methods: dict[int, Callable[[Request], bytes]] = {
+            Kind.INIT: self._init,
+            Kind.OPEN: self._open,
+            Kind.CLOSE: self._close,
+            Kind.READ: self._read,
+            Kind.WRITE: self._write,
+            Kind.STAT: self._stat,
+            Kind.LSTAT: self._stat,
+            Kind.FSTAT: self._fstat,
+            Kind.SETSTAT: self._setstat,
+            Kind.FSETSTAT: self._fsetstat,
+            Kind.OPENDIR: self._opendir,
+            Kind.READDIR: self._readdir,
+            Kind.REMOVE: self._remove,
+            Kind.MKDIR: self._mkdir,
+            Kind.RMDIR: self._rmdir,
+            Kind.REALPATH: self._realpath,
+            Kind.RENAME: self._rename,
+            Kind.READLINK: self._readlink,
+            Kind.SYMLINK: self._symlink,
+            Kind.EXTENDED: self._extended,
+        }
+        self._at_once = self._table_at_once()
+        self._listed: Handle | None = None  # what was listed last, by nobody but the thread that takes requests in
+
+    def claims(self, request: Request) -> Claims:
+        """Return what a request needs to have to itself."""
+        kind, key = request.kind, self._view.key
+        if kind in _LOOKING:
+            return Claims(paths=((key(request.path), Level.LOOK),))
+        if kind == Kind.OPEN:
+            writes = request.flags & ~OpenFlag.READ
+            return Claims(paths=((key(request.path), Level.WRITE if writes else Level.LOOK),))
+        if kind == Kind.SETSTAT:
+            return Claims(paths=((key(request.path), Level.WRITE),))
+        if kind == Kind.RENAME or request.extension == POSIX_RENAME:
+            for renamed, path in self._renamed(request):
+                renamed.expect(path)  # its CLOSE comes before what is sent of that path afterwards
+            return Claims(paths=((key(request.path), Level.NAME), (key(request.target), Level.NAME)))
+        if kind in _NAMING:
+            return Claims(paths=((key(request.path), Level.NAME),))
+        if request.extension == COPY_DATA:
+            return Claims(handles=tuple({request.handle, request.target_handle}))
+        if not request.handle:
+            return Claims()
+        handle = self.handles.get(request.handle)
+        if kind == Kind.CLOSE and isinstance(handle, WriteHandle):
+            paths = tuple((path, Level.WRITE) for path in {key(path) for path in handle.paths})
+            return Claims(handles=(request.handle,), paths=paths)
+        if kind == Kind.READ:
+            reads_ahead = isinstance(handle, ReadHandle) and handle.reads_ahead
+            return Claims(handles=(request.handle,), shared=True, in_turn=reads_ahead)
+        return Claims(handles=(request.handle,))
+
+    def answer(self, request: Request) -> bytes:
+        """Carry out a request, however long it takes, and return the reply."""
+        method = self._methods.get(request.kind, self._unknown)
+        try:
+            return method(request)
+        except Exception as error:  # noqa: BLE001 - whatever fails, the client gets a status, and the session lives on
+            return self.failure(request, error)
+
+    def answer_now(self, request: Request) -> bytes | None:
+        """Return the reply if it can be had without waiting."""
+        method = self._at_once.get(request.kind)
+        if method is None:
+            return None
+        try:
+            return method(request)
+        except Exception as error:  # noqa: BLE001 - as in `answer`
+            return self.failure(request, error)
+
+    def content_now(self, handle_id: bytes, offset: int, size: int) -> bytes | None:
+        """Return what a READ asks for if the bytes are at hand; raises as the handle's `read`."""
+        handle = self._find(handle_id)
+        if not isinstance(handle, (ReadHandle, WriteHandle)):
+            raise RefusedError("not a handle of a file")
+        return handle.read_now(offset, size)
+
+    def look_ahead(self) -> None:
+        """Prepare, while the client is busy with its last answer, what it will ask for next."""
+        listed, self._listed = self._listed, None
+        if isinstance(listed, DirectoryHandle):
+            listed.look_ahead()
+
+    def failure(self, request: Request, error: BaseException) -> bytes:
+        """Return the STATUS reply for an error, and note it."""
+        handle = self.handles.get(request.handle)
+        return self._failures.reply(request, request.path or (handle.path if handle is not None else ""), error)
+
+    def abort_all(self) -> None:
+        """Let go of every handle that is still open: nothing of it is committed."""
+        while self.handles:
+            with contextlib.suppress(KeyError):
+                _, handle = self.handles.popitem()
+                try:
+                    self._log(handle.abort())
+                except Exception:
+                    logger.exception("a handle could not be let go")
+
+    # -- one method for each request
+
+    def _init(self, _request: Request) -> bytes:
+        return self._extensions.version()
+
+    def _unknown(self, request: Request) -> bytes:
+        raise RefusedError(f"request type {request.kind} is not supported", Status.OP_UNSUPPORTED)
+
+    def _open(self, request: Request) -> bytes:
+        self._check_room()
+        return self._keep(request.id, self._view.open(request.path, request.flags, request.attributes))
+
+    def _opendir(self, request: Request) -> bytes:
+        self._check_room()
+        return self._keep(request.id, self._view.open_directory(request.path))
+
+    def _close(self, request: Request) -> bytes:
+        handle = self._find(request.handle)
+        del self.handles[request.handle]  # gone, whatever comes
+        try:
+            transfer = handle.close()
+        except Exception as error:
+            if isinstance(handle, WriteHandle):
+                self._view.lost(handle)
+                self._log(handle.failed(status_of(error)[1]))
+            request.path = handle.path
+            raise
+        self._view.close(handle)
+        if isinstance(handle, WriteHandle):
+            for other in list(self.handles.values()):
+                if isinstance(other, ReadHandle) and other.source is handle.draft:
+                    other.settle()
+        self._log(transfer)
+        return packets.ok(request.id)
+
+    def _read(self, request: Request) -> bytes:
+        handle = self._find(request.handle)
+        if not isinstance(handle, (ReadHandle, WriteHandle)):
+            raise RefusedError("not a handle of a file")
+        return packets.data(request.id, handle.read(request.offset, request.size))
+
+    def _write(self, request: Request) -> bytes:
+        handle = self.writable(request.handle)
+        handle.write(request.offset, request.data)
+        return packets.ok(request.id)
+
+    def _stat(self, request: Request) -> bytes:
+        return packets.attrs(request.id, self._view.stat(request.path))
+
+    def _fstat(self, request: Request) -> bytes:
+        return packets.attrs(request.id, self._find(request.handle).attributes())
+
+    def _setstat(self, request: Request) -> bytes:
+        self._view.set_attributes(request.path, request.attributes)
+        return packets.ok(request.id)
+
+    def _fsetstat(self, request: Request) -> bytes:
+        handle = self._find(request.handle)
+        wished = request.attributes
+        if isinstance(handle, WriteHandle):
+            if wished.size is not None:
+                handle.truncate(wished.size)
+            if wished.mtime is not None:
+                handle.set_modified(wished.mtime)
+        elif wished.size is not None:
+            raise RefusedError("the file is open for reading only")
+        elif wished.mtime is not None and isinstance(handle, ReadHandle):
+            self._view.set_attributes(handle.path, Attributes(mtime=wished.mtime))
+        return packets.ok(request.id)
+
+    def _readdir(self, request: Request) -> bytes:
+        handle = self._find(request.handle)
+        if not isinstance(handle, DirectoryHandle):
+            raise RefusedError("not a handle of a directory")
+        return packets.names(request.id, handle.next_batch())
+
+    def _remove(self, request: Request) -> bytes:
+        self._view.remove(request.path)
+        self._events.on_remove(normal(request.path), directory=False)
+        return packets.ok(request.id)
+
+    def _mkdir(self, request: Request) -> bytes:
+        self._view.mkdir(request.path)
+        self._events.on_mkdir(normal(request.path))
+        return packets.ok(request.id)
+
+    def _rmdir(self, request: Request) -> bytes:
+        self._view.rmdir(request.path)
+        self._events.on_remove(normal(request.path), directory=True)
+        return packets.ok(request.id)
+
+    def _realpath(self, request: Request) -> bytes:
+        return self._extensions.one_name(request.id, normal(request.path))
+
+    def _rename(self, request: Request) -> bytes:
+        self._view.rename(request.path, request.target, replace=False)
+        self._note_rename(request)
+        return packets.ok(request.id)
+
+    def _readlink(self, request: Request) -> bytes:
+        self._view.stat(request.path)
+        raise RefusedError("is no symbolic link")
+
+    def _symlink(self, _request: Request) -> bytes:
+        raise RefusedError("the storage has no symbolic links", Status.OP_UNSUPPORTED)
+
+    def _extended(self, request: Request) -> bytes:
+        reply = self._extensions.perform(request)
+        if request.extension == POSIX_RENAME:
+            self._note_rename(request)
+        return reply
+
+    # -- within
+
+    def writable(self, handle_id: bytes) -> WriteHandle:
+        """Return the handle of a file that is open for writing."""
+        handle = self._find(handle_id)
+        if not isinstance(handle, WriteHandle):
+            raise RefusedError("the file is open for reading only", Status.PERMISSION_DENIED)
+        return handle
+
+    def _find(self, handle_id: bytes) -> Handle:
+        handle = self.handles.get(handle_id)
+        if handle is None:
+            raise RefusedError("no such handle")
+        return handle
+
+    def _keep(self, request_id: int, handle: Handle) -> bytes:
+        number = next(self._numbers)  # as four bytes of ASCII: russh (Tabby) loses handles that are not UTF-8
+        handle.id = bytes(number >> shift & 127 for shift in (21, 14, 7, 0))
+        self.handles[handle.id] = handle
+        return packets.handle(request_id, handle.id)
+
+    def _note_rename(self, request: Request) -> None:
+        for handle, path in self._renamed(request):
+            handle.path = path
+            handle.expect(path)
+        self._events.on_rename(normal(request.path), normal(request.target))
+
+    def _renamed(self, request: Request) -> Iterator[tuple[WriteHandle, str]]:
+        """Yield what is being written at or below the source of a rename, with the path that it gets."""
+        source, target, key = normal(request.path), normal(request.target), self._view.key
+        for handle in list(self.handles.values()):
+            if isinstance(handle, WriteHandle) and related(key(handle.path), key(source)):
+                yield handle, moved(handle.path, source, target)
+
+    def _check_room(self) -> None:
+        if len(self.handles) >= self._max_handles:
+            raise RefusedError(f"more than {self._max_handles} handles are open")
+
+    def _log(self, transfer: Transfer | None) -> None:
+        if transfer is not None:
+            self._events.on_transfer(transfer)
+
+    # -- requests that are answered without waiting for anything, or not yet
+
+    def _table_at_once(self) -> dict[int, Callable[[Request], bytes | None]]:
+        table: dict[int, Callable[[Request], bytes | None]] = {
+            Kind.REALPATH: self._realpath,
+            Kind.WRITE: self._write,
+            Kind.STAT: self._stat_now,
+            Kind.LSTAT: self._stat_now,
+            Kind.READ: self._read_now,
+            Kind.FSTAT: self._fstat_now,
+            Kind.FSETSTAT: self._fsetstat_now,
+            Kind.READDIR: self._readdir_now,
+            Kind.CLOSE: self._close_now,
+        }
+        if self._view.store.local:
+            table |= {kind: partial(self._settled_now, self._methods[kind]) for kind in _SETTLED}
+        else:
+            table |= {Kind.OPEN: self._open_new_now, Kind.OPENDIR: self._opendir_now}
+        return table
+
+    def _stat_now(self, request: Request) -> bytes | None:
+        found = self._view.quick_stat(request.path)
+        return None if found is None else packets.attrs(request.id, found)
+
+    def _read_now(self, request: Request) -> bytes | None:
+        content = self.content_now(request.handle, request.offset, request.size)
+        return None if content is None else packets.data(request.id, content)
+
+    def _open_new_now(self, request: Request) -> bytes | None:
+        self._check_room()
+        handle = self._view.open_new_at_once(request.path, request.flags, request.attributes)
+        return None if handle is None else self._keep(request.id, handle)
+
+    def _opendir_now(self, request: Request) -> bytes | None:
+        self._check_room()
+        handle = self._view.open_directory_at_once(request.path)
+        return None if handle is None else self._keep(request.id, handle)
+
+    def _fstat_now(self, request: Request) -> bytes | None:
+        found = self._find(request.handle).attributes_now()
+        return None if found is None else packets.attrs(request.id, found)
+
+    def _fsetstat_now(self, request: Request) -> bytes | None:
+        return None if isinstance(self.handles.get(request.handle), ReadHandle) else self._fsetstat(request)
+
+    def _readdir_now(self, request: Request) -> bytes | None:
+        handle = self.handles.get(request.handle)
+        if isinstance(handle, DirectoryHandle) and not (handle.at_hand or handle.at_end):
+            return None
+        self._listed = handle
+        return self._readdir(request)
+
+    def _close_now(self, request: Request) -> bytes | None:
+        handle = self.handles.get(request.handle)
+        if not isinstance(handle, DirectoryHandle):
+            if not self._view.store.local:
+                return None
+            if isinstance(handle, WriteHandle) and handle.draft.size > SMALL_COMMIT_BYTES:
+                return None
+            if handle is not None and not self._view.is_settled(handle.path):
+                return None
+        return self._close(request)
+
+    def _settled_now(self, method: Callable[[Request], bytes], request: Request) -> bytes | None:
+        """Answer unless one of the paths is being changed by somebody else."""
+        if not self._view.is_settled(request.path) or (request.target and not self._view.is_settled(request.target)):
+            return None
+        return method(request)

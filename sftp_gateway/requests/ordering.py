@@ -1,0 +1,130 @@
+"""`Ordering`: which of a channel's requests may run at once, and which must wait for which."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from sftp_gateway.sftp.parsing import Request
+
+READS_AT_ONCE = 4  # of one handle
+
+
+class Level(enum.IntEnum):
+    """What a request does to a path."""
+
+    LOOK = 0
+    WRITE = 1  # changes the file of that name
+    NAME = 2  # changes the name itself, and with it everything below
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a request needs: handles, alone or shared with other reads; paths (folded)."""
+
+    handles: tuple[bytes, ...] = ()
+    shared: bool = False
+    in_turn: bool = False  # a shared one that follows on the last of its handle waits for that
+    paths: tuple[tuple[str, Level], ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """A request that is not answered yet."""
+
+    request: Request
+    claims: Claims
+    since: float = 0.0  # when it was taken in
+    waits_for: int = 0
+    followers: list[Task] = field(default_factory=list)
+    reply: bytes | None = None
+
+
+class Ordering:
+    """The unanswered requests of a channel that were not answered at once. The channel's lock guards it.
+
+    Requests of one handle run in the order of their arrival, reads of it a few at once, but for those that follow on
+    each other where the file reads ahead by itself: threads that overtake each other would only disturb that. Requests
+    that change a path come before or after all others of that path, as they arrived. Everything else is independent.
+    """
+
+    def __init__(self) -> None:
+        self._by_handle: dict[bytes, list[Task]] = {}
+        self._with_paths: list[Task] = []
+        self.count = 0
+
+    def is_free(self, claims: Claims) -> bool:
+        """Tell whether a request with these claims needs to wait for nothing, and may be answered before all others."""
+        if not self.count:
+            return True
+        if any(handle in self._by_handle for handle in claims.handles):
+            return False
+        return not claims.paths or not any(_conflict(claims, task.claims) for task in self._with_paths)
+
+    def is_free_handle(self, handle: bytes) -> bool:
+        """Tell whether no request of a handle is unanswered."""
+        return handle not in self._by_handle
+
+    def add(self, task: Task) -> bool:
+        """Take a request in; tell whether it may run now."""
+        self.count += 1
+        claims = task.claims
+        for handle in claims.handles:
+            before = self._by_handle.setdefault(handle, [])
+            if claims.shared:
+                blockers = [other for other in before if not other.claims.shared]
+                if claims.in_turn and before and _follows(task.request, before[-1].request):
+                    blockers.append(before[-1])
+                elif len(before) >= READS_AT_ONCE:
+                    blockers.append(before[-READS_AT_ONCE])
+            else:
+                blockers = before
+            self._wait(task, blockers)
+            before.append(task)
+        if claims.paths:
+            self._wait(task, [other for other in self._with_paths if _conflict(claims, other.claims)])
+            self._with_paths.append(task)
+        return task.waits_for == 0
+
+    def done(self, task: Task) -> list[Task]:
+        """Take a request out; return those that may run now."""
+        self.count -= 1
+        for handle in task.claims.handles:
+            tasks = self._by_handle[handle]
+            tasks.remove(task)
+            if not tasks:
+                del self._by_handle[handle]
+        if task.claims.paths:
+            self._with_paths.remove(task)
+        ready = []
+        for follower in task.followers:
+            follower.waits_for -= 1
+            if follower.waits_for == 0:
+                ready.append(follower)
+        task.followers.clear()
+        return ready
+
+    @staticmethod
+    def _wait(task: Task, blockers: list[Task]) -> None:
+        for blocker in blockers:
+            if not blocker.followers or blocker.followers[-1] is not task:
+                blocker.followers.append(task)
+                task.waits_for += 1
+
+
+def _follows(request: Request, last: Request) -> bool:
+    return request.offset == last.offset + last.size
+
+
+def _conflict(claims: Claims, others: Claims) -> bool:
+    return any(
+        _clash(key, level, other, other_level) for key, level in claims.paths for other, other_level in others.paths
+    )
+
+
+def _clash(key: str, level: Level, other: str, other_level: Level) -> bool:
+    if key == other:
+        return bool(level or other_level)
+    if level is Level.NAME and other.startswith(key.rstrip("/") + "/"):
+        return True
+    return other_level is Level.NAME and key.startswith(other.rstrip("/") + "/")

@@ -1,0 +1,54 @@
+"""`Replies`: sends the replies of a channel, held back where the storage must catch up first."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+
+from sftp_gateway.files.handles import Handle, WriteHandle
+from sftp_gateway.ssh.channel_stream import ChannelStream
+
+HOLD_SECONDS = 5.0
+"""How long the answer to a WRITE waits at most for the storage: clients give up after 15 seconds of silence."""
+
+
+class Replies:
+    """Sends replies; behind one of a handle that is held back, the handle's others wait too.
+
+    Owned by an `SFTPChannel`. Thread-safe: `_lock` guards what is held back, and is a leaf but for the stream's.
+    """
+
+    def __init__(self, stream: ChannelStream) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self.held = 0  # how many replies are held back; changed under _lock
+
+    def send(self, handle: Handle | None, *reply: bytes) -> None:
+        """Send a reply, perhaps in pieces, that concerns a handle, if any."""
+        if handle is not None and handle.held:
+            self.hold(handle, b"".join(reply))
+        else:
+            self._stream.send(*reply)
+
+    def hold(self, handle: Handle, reply: bytes) -> None:
+        """Keep a reply back until the storage has caught up, but not for long."""
+        with self._lock:
+            handle.held.append(reply)
+            self.held += 1
+            first = len(handle.held) == 1
+        if first:
+            release = partial(self.release, handle)
+            self._stream.transport.call_later(HOLD_SECONDS, release)
+            if isinstance(handle, WriteHandle):
+                handle.draft.when_caught_up(release)
+
+    def release(self, handle: Handle) -> None:
+        """Send what was held back."""
+        if not handle.held:
+            return
+        with self._lock:
+            while handle.held:
+                self._stream.send(handle.held[0])
+                handle.held.popleft()  # only now may others send for this handle by themselves
+                self.held -= 1
+        self._stream.wake()

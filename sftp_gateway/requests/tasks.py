@@ -1,0 +1,162 @@
+"""`Tasks`: the requests of a channel that were not answered at once: which run, in order, until all are answered."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from sftp_gateway.requests.operations import Operations
+from sftp_gateway.requests.ordering import Claims, Ordering, Task
+from sftp_gateway.requests.replies import Replies
+from sftp_gateway.requests.workers import Workers
+from sftp_gateway.sftp import packets
+from sftp_gateway.sftp.packets import Kind, Status
+from sftp_gateway.sftp.parsing import Request
+from sftp_gateway.ssh.channel_stream import ChannelStream
+
+# Requests that leave nothing but their reply.
+ONLY_ASKING = frozenset(
+    {Kind.READ, Kind.READDIR, Kind.STAT, Kind.LSTAT, Kind.FSTAT, Kind.OPENDIR, Kind.REALPATH, Kind.READLINK}
+)
+
+
+class Tasks:
+    """Carries requests out in `workers`, as many at once as may be, and sends their replies.
+
+    Owned by an `SFTPChannel`. Thread-safe: `_lock` guards what is unanswered, and is a leaf but for the stream's.
+    """
+
+    def __init__(
+        self,
+        operations: Operations,
+        replies: Replies,
+        stream: ChannelStream,
+        workers: Workers,
+        *,
+        most_running: int,
+        most_output: int,
+        measure: Callable[[int, float, int], None],
+        on_done: Callable[[], None],
+    ) -> None:
+        """Run `most_running` at once, and begin none while the client leaves `most_output` bytes of replies untaken.
+
+        `measure` hears of each answer: its kind, since when, its size. `on_done` is called once, in any thread, when
+        all are answered after `close`.
+        """
+        self._operations = operations
+        self._replies = replies
+        self._stream = stream
+        self._workers = workers
+        self._most_running = most_running
+        self._most_output = most_output
+        self._measure = measure
+        self._on_done = on_done
+        self._abandoned = False  # what has not begun yet is refused
+        self._lock = threading.Lock()
+        # guarded by _lock
+        self.unanswered = 0
+        self._ordering = Ordering()
+        self._ready: deque[Task] = deque()
+        self._reads: dict[bytes, deque[Task]] = {}  # unanswered, by handle, in order
+        self._running = 0
+        self._closed = False
+        self._is_done = False
+
+    def is_free(self, claims: Claims) -> bool:
+        """Tell whether a request with these claims may be answered before all that are unanswered."""
+        with self._lock:
+            return self._ordering.is_free(claims)
+
+    def is_free_handle(self, handle_id: bytes) -> bool:
+        """Tell whether no request of a handle is unanswered."""
+        with self._lock:
+            return self._ordering.is_free_handle(handle_id)
+
+    def add(self, request: Request, claims: Claims, since: float) -> None:
+        """Have a request carried out, which was taken in at `since`."""
+        task = Task(request, claims, since)
+        with self._lock:
+            self.unanswered += 1
+            if claims.shared:
+                self._reads.setdefault(request.handle, deque()).append(task)
+            if self._ordering.add(task):
+                self._ready.append(task)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Begin what may begin; to be called when the client has taken replies."""
+        while self._ready:
+            with self._lock:
+                if not self._may_run():
+                    return
+                task = self._ready.popleft()
+                first = not self._running  # so a session whose calls hang takes nothing from another
+                self._running += 1
+            self._workers.submit(partial(self._run, task), urgent=first)
+
+    def abandon(self) -> None:
+        """Refuse what has not begun yet."""
+        self._abandoned = True
+
+    def close(self) -> None:
+        """Know that no more requests come."""
+        with self._lock:
+            self._closed = True
+        self.go_on()
+        self._end_if_done()
+
+    # -- within
+
+    def _may_run(self) -> bool:
+        """Tell whether a request that is ready may begin; none does while the client does not take its replies."""
+        return bool(self._ready and self._running < self._most_running and self._stream.pending <= self._most_output)
+
+    def _run(self, task: Task) -> None:
+        """Carry out a request, and then others that are ready."""
+        following: Task | None = task
+        while following is not None:
+            request = following.request
+            in_vain = self._abandoned or (request.kind in ONLY_ASKING and self._stream.is_closed)
+            reply = _refusal(request) if in_vain else self._operations.answer(request)
+            self._measure(request.kind, following.since, len(reply))
+            following = self._finish(following, reply)
+            self._stream.wake()
+        self._end_if_done()
+
+    def _finish(self, task: Task, reply: bytes) -> Task | None:
+        """Send a reply when it is its turn; return a request to go on with."""
+        handle_id = task.request.handle
+        handle = self._operations.handles.get(handle_id)
+        with self._lock:
+            task.reply = reply
+            if task.claims.shared:
+                waiting = self._reads[handle_id]
+                while waiting and waiting[0].reply is not None:
+                    self._replies.send(handle, waiting.popleft().reply or b"")
+                if not waiting:
+                    del self._reads[handle_id]
+            else:
+                self._replies.send(handle, reply)
+            self._ready.extend(self._ordering.done(task))
+            self.unanswered -= 1
+            self._running -= 1
+            following = self._ready.popleft() if self._may_run() else None
+            if following is not None:
+                self._running += 1
+            more = self._may_run()
+        if more:
+            self.go_on()
+        return following
+
+    def _end_if_done(self) -> None:
+        with self._lock:
+            if not self._closed or self.unanswered or self._is_done:
+                return
+            self._is_done = True
+        self._on_done()
+
+
+def _refusal(request: Request) -> bytes:
+    return packets.status(request.id, Status.FAILURE, "the server is ending")

@@ -1,0 +1,1 @@
+"""Who is served: connections let in, sessions, users, their accounts, several processes."""

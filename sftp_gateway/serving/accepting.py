@@ -1,0 +1,136 @@
+"""`Acceptor`: takes connections from the listening socket, and turns away whom the gatekeeper does not let in."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import select
+import selectors
+import socket
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable
+
+from sftp_gateway.logs import log_event
+from sftp_gateway.network.proxy_protocol import ProxyDoor
+from sftp_gateway.serving.gatekeeper import Gatekeeper
+from sftp_gateway.ssh.transport import shut_down
+
+_COURTESY_TRIES = 5
+_COURTESY_SECONDS = 0.001
+
+_logger = logging.getLogger(__name__)
+
+
+class Acceptor:
+    """Hand on every connection that may be, with the address that counts for it. Owned by `SFTPGateway`.
+
+    Has a thread from `start` to `close`; where there are proxies, their door has another. `admit` gets connections that
+    the gatekeeper has counted, in either of them; `refused` hears of all others.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        gatekeeper: Gatekeeper,
+        *,
+        admit: Callable[[socket.socket, str], None],
+        refused: Callable[[str, str], None],
+        proxies: Iterable[str],
+        max_waiting: int,
+    ) -> None:
+        """`proxies` are the networks that have to send a PROXY header; of them `max_waiting` may take their time."""
+        self._listener = listener
+        self._gatekeeper = gatekeeper
+        self._admit = admit
+        self._refused = refused
+        self._stopping = threading.Event()
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._door = ProxyDoor(proxies, self._let_in, refused, limit=max_waiting) if proxies else None
+        self._thread = threading.Thread(target=self._run, name="sftp-gateway-accept", daemon=True)
+
+    def start(self) -> None:
+        """Take connections from now on."""
+        self._thread.start()
+
+    def trust(self, proxies: Iterable[str]) -> None:
+        """Take headers from these proxies from now on, if there were some before."""
+        if self._door is not None:
+            self._door.trust(proxies)
+
+    def close(self) -> None:
+        """Take none any more: the listening socket is closed, and what still waited for a header. To be called once."""
+        self._stopping.set()
+        self._wake_sender.send(b"x")
+        self._thread.join()
+        if self._door is not None:
+            self._door.close()
+        self._wake_sender.close()
+        self._wake_receiver.close()
+
+    def _run(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._listener, selectors.EVENT_READ)
+            selector.register(self._wake_receiver, selectors.EVENT_READ)
+            while not self._stopping.is_set():
+                selector.select()
+                if self._stopping.is_set() or self._leave_it_to_others():
+                    continue
+                try:
+                    sock, peer = self._listener.accept()
+                except (BlockingIOError, ConnectionError):
+                    continue
+                except OSError as error:  # out of file descriptors, mostly: serve those who are here, try again
+                    _logger.error("a connection cannot be accepted: %s%s", error.strerror or error, _advice(error))
+                    self._stopping.wait(1.0)
+                    continue
+                if self._door is not None and self._door.is_proxy(peer[0]):
+                    self._door.enter(sock, peer[0])
+                else:
+                    self._let_in(sock, peer[0])
+        self._listener.close()
+
+    def _leave_it_to_others(self) -> bool:
+        """Give a process with fewer connections the time to take the next one; tell whether one did."""
+        waiting = select.poll()
+        waiting.register(self._listener, select.POLLIN)
+        for _ in range(_COURTESY_TRIES):
+            if not self._gatekeeper.is_ahead():
+                return False
+            if self._stopping.wait(_COURTESY_SECONDS) or not waiting.poll(0):
+                return True
+        return False
+
+    def _let_in(self, sock: socket.socket, address: str) -> None:
+        try:
+            refusal = self._gatekeeper.connect(address)
+            if refusal is None:
+                self._admit(sock, address)
+                return
+            log_event("refused", level=logging.DEBUG, reason=refusal, **{"from": address})
+            self._refused(address, refusal)
+            _dismiss(sock, refusal)
+        except sqlite3.OperationalError as error:
+            reason = f"connections cannot be counted in the state folder: {error}"
+            log_event("refused", level=logging.ERROR, reason=reason, **{"from": address})
+            _dismiss(sock, "the server is out of order, try again later")
+        except Exception:
+            _logger.exception("a connection could not be served")
+            sock.close()
+
+
+def _advice(error: OSError) -> str:
+    if error.errno not in (errno.EMFILE, errno.ENFILE):
+        return ""
+    return "; raise the limit of open files (ulimit -n, LimitNOFILE of a systemd unit), or lower max_connections"
+
+
+def _dismiss(sock: socket.socket, reason: str) -> None:
+    """Tell a client before the SSH banner, where RFC 4253 allows lines of text, and close; never waits."""
+    try:
+        sock.setblocking(False)
+        sock.send(f"{reason}\r\n".encode())
+    except OSError:
+        _logger.debug("a refused client was gone already")
+    shut_down(sock)
+    sock.close()

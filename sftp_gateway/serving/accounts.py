@@ -1,0 +1,338 @@
+"""One filesystem and `Tree` for each FS URL: opened once, shared by its sessions, closed when idle. Knows no SSH."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from pathlib import Path
+
+import fs.errors
+from fs.base import FS
+
+from sftp_gateway.files.tree import Tree, TreeLimits
+from sftp_gateway.write_back.filesystem import WriteBackFS
+
+_MAX_OPENINGS = 64
+
+_logger = logging.getLogger(__name__)
+
+
+class AccountRefusedError(Exception):
+    """The storage refused the URL's credentials, or the URL is no good."""
+
+
+class RootMissingError(Exception):
+    """The directory that a user is to see as its root is not there."""
+
+
+class AccountUnreachableError(Exception):
+    """The storage did not answer; the credentials may well be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """How an open account stands, as far as its filesystem tells (`getmeta("state")`)."""
+
+    spool_bytes: int
+    throttled: bool
+    unfollowed: bool
+
+
+class Lease:
+    """A session's share of an account: use `tree` until `release()`, which is idempotent."""
+
+    def __init__(self, account: _Account, release: Callable[[_Account], None]) -> None:
+        self._account: _Account | None = account
+        self._release = release
+        self.tree = account.tree
+
+    def require_directory(self, path: str, *, create: bool) -> None:
+        """Make sure that a directory is there, made if `create`; asks the storage once for each account and directory.
+
+        Raises `RootMissingError`, and `AccountUnreachableError` when the storage fails to tell.
+        """
+        account = self._account
+        if account is None or path in account.known_directories:
+            return
+        try:
+            if create:
+                account.filesystem.makedirs(path, recreate=True)
+            elif not account.filesystem.isdir(path):
+                raise RootMissingError(f"there is no folder {path}; make it, or set create_root")
+        except fs.errors.DirectoryExpected:
+            raise RootMissingError(f"{path} is a file") from None
+        except fs.errors.FSError as error:
+            raise AccountUnreachableError(str(error)) from None
+        account.known_directories.add(path)
+
+    def release(self) -> None:
+        account, self._account = self._account, None
+        if account is not None:
+            self._release(account)
+
+
+class _Account:
+    """An open filesystem and its tree; the counts are guarded by the lock of `Accounts`."""
+
+    def __init__(self, filesystem: FS, tree: Tree, now: float) -> None:
+        self.filesystem = filesystem
+        self.tree = tree
+        self.known_directories: set[str] = set()  # of users' roots: there when somebody signed in
+        self.sessions = 0
+        self.retired = False
+        """No longer in the table: closed by whoever retires it, or by the last session's release."""
+        self.checked_at = now
+        self.idle_since = now
+
+    @property
+    def is_delivering(self) -> bool:
+        """Whether files wait here for their delivery."""
+        return isinstance(self.filesystem, WriteBackFS) and self.filesystem.is_busy
+
+    @property
+    def state(self) -> AccountState:
+        try:
+            told = self.filesystem.getmeta("state")
+        except fs.errors.FSError:  # it is being closed
+            told = {}
+        return AccountState(
+            spool_bytes=self.tree.store.quota.used,
+            throttled=bool(told.get("throttled", False)),
+            unfollowed=not told.get("followed", True),
+        )
+
+    def close(self) -> None:
+        try:
+            self.tree.close()
+        finally:
+            self.filesystem.close()
+
+
+class Accounts:
+    """Open accounts, by a keyed digest of their FS URL; the URL itself, which holds secrets, is not kept.
+
+    Owned by `SFTPGateway`. One lock over the table; opening and closing run unlocked, each in a thread of its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        open_filesystem: Callable[[str], FS],
+        spool_directory: Path,
+        secret: bytes,
+        tree_limits: TreeLimits,
+        open_seconds: float,
+        idle_seconds: float,
+        recheck_seconds: float,
+        wrap: Callable[[str, str, FS], FS] = lambda key, url, filesystem: filesystem,  # noqa: ARG005
+    ) -> None:
+        """`wrap` gets the key, the URL and the filesystem of an account that is opened, and returns what is used."""
+        self._open_filesystem = open_filesystem
+        self._spool_directory = spool_directory
+        self._secret = secret
+        self._tree_limits = tree_limits
+        self._open_seconds = open_seconds
+        self._idle_seconds = idle_seconds
+        self._recheck_seconds = recheck_seconds
+        self._wrap = wrap
+        self._lock = threading.Lock()
+        # guarded by _lock
+        self._open: dict[str, _Account] = {}
+        self._opening: dict[str, Future[_Account]] = {}
+        self._threads: set[threading.Thread] = set()
+        self._closed = False
+
+    def acquire(self, url: str) -> Lease:
+        """Return a lease on the URL's account, opening it first where nobody has it open; for a session to hold.
+
+        Raises `AccountRefusedError`, or `AccountUnreachableError`, also when nothing is known after `open_seconds`.
+        """
+        key = self.key(url)
+        deadline = time.monotonic() + self._open_seconds
+        while True:
+            with self._lock:
+                account = self._open.get(key)
+                if account is not None and time.monotonic() - account.checked_at <= self._recheck_seconds:
+                    account.sessions += 1
+                    return Lease(account, self._release)
+                opening = self._opening.get(key) or self._start_opening_locked(key, url)
+            try:
+                account = opening.result(max(0.0, deadline - time.monotonic()))
+            except FutureTimeoutError:
+                raise AccountUnreachableError(f"no answer within {self._open_seconds:g} s") from None
+            with self._lock:
+                if not account.retired:
+                    account.sessions += 1
+                    return Lease(account, self._release)
+
+    def key(self, url: str) -> str:
+        """Return the name of the URL's account on disk, which tells nothing of the URL."""
+        return hmac.new(self._secret, url.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32]
+
+    def drain(self, seconds: float) -> None:
+        """Deliver what waits in the journals of the open accounts, as far as that can be done in `seconds`."""
+        deadline = time.monotonic() + seconds
+        with self._lock:
+            filesystems = [account.filesystem for account in self._open.values()]
+        for filesystem in filesystems:
+            if isinstance(filesystem, WriteBackFS):
+                filesystem.drain(max(0.0, deadline - time.monotonic()))
+
+    def states(self) -> list[AccountState]:
+        """Return how the open accounts stand; never waits for a storage."""
+        with self._lock:
+            accounts = list(self._open.values())
+        return [account.state for account in accounts]
+
+    def set_times(self, *, open_seconds: float, idle_seconds: float, recheck_seconds: float) -> None:
+        """Use these times from now on."""
+        self._open_seconds = open_seconds
+        self._idle_seconds = idle_seconds
+        self._recheck_seconds = recheck_seconds
+
+    def close_idle(self) -> None:
+        """Close what no session has used for a while; returns at once."""
+        now = time.monotonic()
+        with self._lock:
+            for key, account in list(self._open.items()):
+                is_idle = account.sessions == 0 and now - account.idle_since >= self._idle_seconds
+                if is_idle and not account.is_delivering:
+                    self._retire_locked(key)
+
+    def close(self, timeout: float = 10.0) -> bool:
+        """Close every account; tell whether all that ran here has ended within `timeout` seconds. Idempotent."""
+        with self._lock:
+            self._closed = True
+            for key in list(self._open):
+                self._retire_locked(key)
+        deadline = time.monotonic() + timeout
+        while True:
+            with self._lock:
+                threads = list(self._threads)
+            if not threads:
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            threads[0].join(max(0.0, deadline - time.monotonic()))
+
+    def _release(self, account: _Account) -> None:
+        with self._lock:
+            account.sessions -= 1
+            account.idle_since = time.monotonic()
+            if account.sessions == 0 and account.retired:
+                self._start_thread_locked(self._close, account)
+
+    def _retire_locked(self, key: str) -> None:
+        """Take an account out of the table, and close it unless sessions still use it: the last of them then does."""
+        account = self._open.pop(key)
+        account.retired = True
+        if account.sessions == 0:
+            self._start_thread_locked(self._close, account)
+
+    def _start_opening_locked(self, key: str, url: str) -> Future[_Account]:
+        if self._closed:
+            raise AccountUnreachableError("the server is stopping")
+        if len(self._opening) >= _MAX_OPENINGS:
+            raise AccountUnreachableError("too many accounts are being opened at once")
+        opening: Future[_Account] = Future()
+        try:
+            self._start_thread_locked(self._run_opening, key, url, opening)
+        except RuntimeError as error:  # no more threads
+            raise AccountUnreachableError(f"the gateway is at its limits: {error}") from None
+        self._opening[key] = opening
+        return opening
+
+    def _run_opening(self, key: str, url: str, opening: Future[_Account]) -> None:
+        """Open the URL, or ask the storage again whether it still takes the credentials of the open account."""
+        try:
+            account = self._opened(key, url)
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told, and the next login tries again
+            with self._lock:
+                del self._opening[key]
+            opening.set_exception(error)
+        else:
+            with self._lock:
+                del self._opening[key]
+                stopping = self._closed
+                if not stopping:
+                    self._open[key] = account
+            if stopping:
+                self._close(account)
+                opening.set_exception(AccountUnreachableError("the server is stopping"))
+            else:
+                opening.set_result(account)
+
+    def _opened(self, key: str, url: str) -> _Account:
+        started = time.monotonic()
+        try:
+            filesystem = _open(self._open_filesystem, url)
+        except AccountRefusedError:
+            with self._lock:
+                if key in self._open:
+                    self._retire_locked(key)
+            raise
+        with self._lock:
+            known = self._open.get(key)
+            if known is not None:
+                known.checked_at = started
+                known.idle_since = time.monotonic()
+        if known is not None:
+            self._close(filesystem)
+            return known
+        try:
+            filesystem = self._wrap(key, url, filesystem)
+            tree = Tree(filesystem, spool_directory=self._spool_directory / key, limits=self._tree_limits)
+        except Exception as error:
+            self._close(filesystem)
+            raise AccountUnreachableError(f"the gateway cannot keep what it needs: {_reason(error, url)}") from error
+        return _Account(filesystem, tree, started)
+
+    def _start_thread_locked(self, work: Callable[..., None], *arguments: object) -> None:
+        def run() -> None:
+            try:
+                work(*arguments)
+            finally:
+                with self._lock:
+                    self._threads.discard(thread)
+
+        thread = threading.Thread(target=run, name="sftp-gateway-account", daemon=True)
+        thread.start()
+        self._threads.add(thread)  # its end waits for the lock that is held here
+
+    @staticmethod
+    def _close(opened: FS | _Account) -> None:
+        try:
+            opened.close()
+        except Exception:
+            _logger.exception("a filesystem could not be closed")
+
+
+def _open(open_filesystem: Callable[[str], FS], url: str) -> FS:
+    """Open the URL; no exception that leaves here carries the URL, which holds secrets."""
+    try:
+        return open_filesystem(url)
+    except fs.errors.RemoteConnectionError as error:
+        raise AccountUnreachableError(_reason(error, url)) from None
+    except (fs.opener.errors.UnsupportedProtocol, fs.opener.errors.EntryPointError):
+        scheme = url.partition("://")[0]
+        raise AccountUnreachableError(f"no filesystem is installed for {scheme}:// URLs") from None
+    except fs.errors.CreateFailed as error:
+        cause = getattr(error, "exc", None) or error.__cause__
+        unreachable = isinstance(cause, fs.errors.RemoteConnectionError)
+        raise (AccountUnreachableError if unreachable else AccountRefusedError)(_reason(error, url)) from None
+    except (fs.errors.FSError, fs.opener.errors.OpenerError, fs.opener.errors.ParseError) as error:
+        raise AccountRefusedError(_reason(error, url)) from None
+    except Exception as error:  # noqa: BLE001 - a login must end in an answer, whatever a filesystem raises
+        _logger.error("opening a filesystem raised %s", type(error).__name__)  # its text could hold the URL
+        raise AccountUnreachableError(f"opening it failed with {type(error).__name__}") from None
+
+
+def _reason(error: Exception, url: str) -> str:
+    return str(getattr(error, "reason", None) or error).replace(url, "***")

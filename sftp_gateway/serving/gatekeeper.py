@@ -1,0 +1,297 @@
+"""Who may connect now: limits in all, for one address and for one user, in number and in rate; bans."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import ipaddress
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sftp_gateway.network.addresses import Host, Network, host_of, is_in, networks_of
+
+_MAX_REMEMBERED = 10_000
+_BUSY_SECONDS = 10.0
+_ROUNDING = 1e-6
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS connections (
+    process INTEGER, place TEXT, area TEXT, number INTEGER, strangers INTEGER, PRIMARY KEY (process, place)
+);
+CREATE TABLE IF NOT EXISTS rates (place TEXT PRIMARY KEY, settled REAL);
+CREATE TABLE IF NOT EXISTS sessions (process INTEGER, user TEXT, number INTEGER, PRIMARY KEY (process, user));
+CREATE TABLE IF NOT EXISTS failures (place TEXT, attempt BLOB, at REAL, PRIMARY KEY (place, attempt));
+CREATE TABLE IF NOT EXISTS bans (place TEXT PRIMARY KEY, until REAL);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """Where the counts are kept: in memory, or in a file that the processes of one gateway share."""
+
+    file: Path | None = None  # of nobody else; made by `prepare`
+    process: int = 0  # the number of this process
+    processes: int = 1
+    pepper: bytes = field(default_factory=lambda: os.urandom(32), repr=False)  # equal in all processes, on no disk
+
+    def prepare(self) -> None:
+        """Make the file anew, readable by its owner alone; before any process uses it. Raises OSError."""
+        if self.file is not None:
+            self.remove()
+            self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+    def remove(self) -> None:
+        """Remove the file."""
+        if self.file is not None:
+            for suffix in ("", "-wal", "-shm"):
+                self.file.with_name(self.file.name + suffix).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class GateLimits:
+    """How many may be here; 0 failures are no ban, and a rate of 0 is no limit."""
+
+    max_connections: int
+    max_connections_per_address: int
+    max_sessions_per_user: int
+    ban_failures: int  # different ones from one address, within `ban_seconds`
+    ban_seconds: float
+    ban_exempt: Iterable[str] = ()  # networks
+    max_unauthenticated: int = 300  # connections at once that have not signed in
+    connections_per_minute: float = 0  # of one address that do not sign in, after a burst of so many
+    connection_burst: int = 1
+    rate_exempt: Iterable[str] = ()  # networks
+
+
+class Gatekeeper:
+    """Count connections, sessions and failed logins. Thread-safe: one leaf lock; owned by `SFTPGateway`.
+
+    Only different failures count towards a ban: a scanner that repeats one outdated password is a nuisance, no attack.
+    A successful login clears the failures of its address, so parallel logins of a good client never add up; it also
+    gives back what its connection took of the rate that an address has, which so bounds connections without a login.
+    Processes with one register share limits, failures and bans; what a process that died had counted goes when its
+    successor starts.
+    """
+
+    def __init__(
+        self, limits: GateLimits, *, register: Register | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.limit(limits)
+        self._clock = clock
+        self._register = register or Register()
+        self._lock = threading.Lock()
+        # guarded by _lock
+        self._owed: list[tuple[str, tuple[object, ...]]] = []
+        self._table = sqlite3.connect(
+            self._register.file or ":memory:", timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        self._table.execute("PRAGMA journal_mode = WAL")
+        self._table.execute("PRAGMA synchronous = OFF")  # it has to outlive processes, not the machine
+        self._table.executescript(_SCHEMA)
+        with self._change() as table:
+            for name in ("connections", "sessions"):
+                table.execute(f"DELETE FROM {name} WHERE process = ?", (self._register.process,))
+
+    def limit(self, limits: GateLimits) -> None:
+        """Hold everybody who comes from now on to these limits; who is here stays."""
+        self._limits = limits
+        self._ban_exempt = networks_of(limits.ban_exempt)
+        self._rate_exempt = networks_of(limits.rate_exempt)
+        self._seconds_each = 60.0 / limits.connections_per_minute if limits.connections_per_minute else 0.0
+        self._burst_seconds = self._seconds_each * limits.connection_burst
+
+    @property
+    def bans(self) -> int:
+        """How many addresses are banned at this moment."""
+        with self._lock:
+            return _sum(self._table, "SELECT count(*) FROM bans WHERE until > ?", self._clock())
+
+    def close(self) -> None:
+        """Forget what this process has counted. Idempotent; nothing else may be called afterwards."""
+        with contextlib.suppress(sqlite3.ProgrammingError):  # closed already
+            with self._change() as table:
+                for name in ("connections", "sessions"):
+                    table.execute(f"DELETE FROM {name} WHERE process = ?", (self._register.process,))
+            self._table.close()
+
+    def connect(self, address: str) -> str | None:
+        """Count a new connection and return None, or return why there may be none."""
+        place = _place(address)
+        with self._change() as table:
+            refusal = self._refusal(table, address, place)
+            if refusal is None:
+                table.execute(
+                    "INSERT INTO connections VALUES (?, ?, ?, 1, 1)"
+                    " ON CONFLICT DO UPDATE SET number = number + 1, strangers = strangers + 1",
+                    (self._register.process, place, _area(address)),
+                )
+        return refusal
+
+    def disconnect(self, address: str, *, signed_in: bool = False) -> None:
+        """Stop counting a connection that `connect` counted, and tell whether `sign_in` let it in."""
+        mine = (self._register.process, _place(address))
+        self._settle(
+            (
+                "UPDATE connections SET number = number - 1, strangers = strangers - ? WHERE process = ? AND place = ?",
+                (not signed_in, *mine),
+            ),
+            ("DELETE FROM connections WHERE process = ? AND place = ? AND number <= 0", mine),
+        )
+
+    def sign_in(self, user: str, address: str, *, maximum: int = 0) -> bool:
+        """Count a session of this user, up to `maximum` where it is not 0; forgive what failed from its address."""
+        place = _place(address)
+        with self._change() as table:
+            table.execute("DELETE FROM failures WHERE place = ?", (place,))
+            known = self._hidden(user)
+            sessions = _sum(table, "SELECT sum(number) FROM sessions WHERE user = ?", known)
+            if sessions >= (maximum or self._limits.max_sessions_per_user):
+                return False
+            table.execute(
+                "INSERT INTO sessions VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET number = number + 1",
+                (self._register.process, known),
+            )
+            table.execute(
+                "UPDATE connections SET strangers = strangers - 1 WHERE process = ? AND place = ?",
+                (self._register.process, place),
+            )
+            table.execute("UPDATE rates SET settled = settled - ? WHERE place = ?", (self._seconds_each, place))
+        return True
+
+    def sign_out(self, user: str) -> None:
+        """Stop counting a session that `sign_in` counted."""
+        mine = (self._register.process, self._hidden(user))
+        self._settle(
+            ("UPDATE sessions SET number = number - 1 WHERE process = ? AND user = ?", mine),
+            ("DELETE FROM sessions WHERE process = ? AND user = ? AND number <= 0", mine),
+        )
+
+    def fail(self, address: str, attempt: bytes) -> bool:
+        """Note a failed login, told apart by a digest of what was tried; return True when that bans the address."""
+        if not self._limits.ban_failures or is_in(self._ban_exempt, address):
+            return False
+        place, now = _place(address), self._clock()
+        with self._change() as table:
+            table.execute("DELETE FROM failures WHERE place = ? AND at <= ?", (place, now - self._limits.ban_seconds))
+            tried = hmac.digest(self._register.pepper, attempt, "sha256")
+            table.execute("INSERT OR REPLACE INTO failures VALUES (?, ?, ?)", (place, tried, now))
+            failures = _sum(table, "SELECT count(*) FROM failures WHERE place = ?", place)
+            if failures >= self._limits.ban_failures:
+                table.execute("DELETE FROM failures WHERE place = ?", (place,))
+                table.execute("INSERT OR REPLACE INTO bans VALUES (?, ?)", (place, now + self._limits.ban_seconds))
+            self._forget_oldest(table, "failures", "at", 0.0)
+            self._forget_oldest(table, "bans", "until", now)
+        return failures >= self._limits.ban_failures
+
+    def _refusal(self, table: sqlite3.Connection, address: str, place: str) -> str | None:
+        """Why there may be no connection from here; None, and less is left of the rate, if there may be one."""
+        now = self._clock()
+        if table.execute("SELECT 1 FROM bans WHERE place = ? AND until > ?", (place, now)).fetchone():
+            return "banned after failed logins"
+        count = "SELECT total(number), total(strangers) FROM connections"
+        everybody, strangers = table.execute(count).fetchone()
+        here, strangers_here = table.execute(f"{count} WHERE place = ?", (place,)).fetchone()
+        if everybody >= self._limits.max_connections:
+            return "too many connections"
+        if here >= self._limits.max_connections_per_address:
+            return "too many connections from one address"
+        is_exempt = is_in(self._rate_exempt, address)
+        (near,) = table.execute("SELECT total(strangers) FROM connections WHERE area = ?", (_area(address),)).fetchone()
+        room, room_near = (self._limits.max_unauthenticated - (strangers - some) for some in (strangers_here, near))
+        # One address has at most half of the room that the others leave: there always is some for one more address.
+        too_many_here = strangers_here and 2 * strangers_here >= room
+        too_many_near = near and 4 * near >= 3 * room_near
+        if strangers >= self._limits.max_unauthenticated or (not is_exempt and (too_many_here or too_many_near)):
+            return "too many connections that have not signed in"
+        return None if is_exempt else self._slow_down(table, place, now)
+
+    def _slow_down(self, table: sqlite3.Connection, place: str, now: float) -> str | None:
+        """Count one connection towards the rate of a place: a row holds when all that it took will be made up for."""
+        if not self._seconds_each:
+            return None
+        (known,) = table.execute("SELECT total(settled) FROM rates WHERE place = ?", (place,)).fetchone()
+        settled = max(now, known) + self._seconds_each
+        if settled - now > self._burst_seconds + _ROUNDING:
+            return "too many connections in a short time"
+        table.execute("INSERT OR REPLACE INTO rates VALUES (?, ?)", (place, settled))
+        self._forget_oldest(table, "rates", "settled", now)
+        return None
+
+    def is_ahead(self) -> bool:
+        """Tell whether another process has clearly fewer connections: it should take the next one."""
+        if self._register.processes == 1:
+            return False
+        with self._lock:
+            rows = self._table.execute("SELECT process, sum(number) FROM connections GROUP BY process").fetchall()
+        counts = dict(rows)
+        mine = counts.pop(self._register.process, 0)
+        least = min((counts.get(other, 0) for other in self._others()), default=mine)
+        return bool(mine > least + least // 8)
+
+    def _others(self) -> Iterable[int]:
+        return (number for number in range(self._register.processes) if number != self._register.process)
+
+    def _forget_oldest(self, table: sqlite3.Connection, name: str, column: str, past: float) -> None:
+        """Make room where there are too many rows: without those that are past, and half of what remains."""
+        if _sum(table, f"SELECT count(*) FROM {name}") < _MAX_REMEMBERED:
+            return
+        table.execute(f"DELETE FROM {name} WHERE {column} <= ?", (past,))
+        table.execute(
+            f"DELETE FROM {name} WHERE rowid NOT IN (SELECT rowid FROM {name} ORDER BY {column} DESC LIMIT ?)",
+            (_MAX_REMEMBERED // 2,),
+        )
+
+    def _hidden(self, user: str) -> str:
+        """A name as it may be on disk: an app's secret can be part of it."""
+        return hmac.digest(self._register.pepper, user.encode("utf-8", "surrogatepass"), hashlib.sha256).hex()
+
+    def _settle(self, *statements: tuple[str, tuple[object, ...]]) -> None:
+        """Count less; where that cannot be written, because the disk is full, together with the next change."""
+        with self._lock:
+            self._owed += statements
+        with contextlib.suppress(sqlite3.OperationalError), self._change():
+            pass
+
+    @contextlib.contextmanager
+    def _change(self) -> Iterator[sqlite3.Connection]:
+        """Look and change in one step, whatever the other processes do; what fails has changed nothing."""
+        with self._lock:
+            self._table.execute("BEGIN IMMEDIATE")
+            try:
+                for statement, values in self._owed:
+                    self._table.execute(statement, values)
+                yield self._table
+                self._table.execute("COMMIT")
+                self._owed.clear()
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):  # some failures have rolled back already
+                    self._table.execute("ROLLBACK")
+                raise
+
+
+def _place(address: str) -> str:
+    """What stands for one peer: an IPv4 address, or the /64 that an IPv6 peer has to itself."""
+    host = host_of(address)
+    if isinstance(host, ipaddress.IPv4Address) or host.is_loopback:
+        return str(host)
+    return str(_network(host, 64))
+
+
+def _area(address: str) -> str:
+    """What one peer may have to itself at most: an IPv4 address, or an IPv6 /48, as some providers give everybody."""
+    host = host_of(address)
+    return _place(address) if isinstance(host, ipaddress.IPv4Address) else str(_network(host, 48))
+
+
+def _network(host: Host, bits: int) -> Network:
+    return ipaddress.ip_network(f"{host}/{bits}", strict=False)
+
+
+def _sum(table: sqlite3.Connection, query: str, *values: object) -> int:
+    return int(table.execute(query, values).fetchone()[0] or 0)

@@ -1,0 +1,78 @@
+"""How things stand in a gateway: its gauges, and its sessions as `sftp-gateway sessions` shows them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sftp_gateway.files.directory_handle import DirectoryHandle
+from sftp_gateway.files.handles import WriteHandle
+from sftp_gateway.serving.session import Services, Session
+
+
+def gauges(sessions: Iterable[Session], services: Services, *, draining: bool) -> dict[str, int]:
+    """Return how things stand in this process, by the names of `sftp_gateway.reports.metrics.Gauges`."""
+    known = list(sessions)
+    channels = [channel for session in known for channel in session.channels if not channel.wait(0)]
+    threads, busy, waiting = services.workers.load
+    accounts = services.accounts.states()
+    return {
+        "connections": len(known),
+        "sessions": sum(session.signed_in_at is not None for session in known),
+        "handles": sum(len(channel.handles) for channel in channels),
+        "spool_bytes": sum(account.spool_bytes for account in accounts),
+        "worker_threads": threads,
+        "worker_threads_busy": busy,
+        "requests_waiting": waiting,
+        "accounts": len(accounts),
+        "accounts_throttled": sum(account.throttled for account in accounts),
+        "accounts_unfollowed": sum(account.unfollowed for account in accounts),
+        "draining": int(draining),
+    }
+
+
+def describe(session: Session) -> Mapping[str, Any] | None:
+    """Return what there is to know of a session; None before it has signed in."""
+    login, signed_in_at = session.login, session.signed_in_at
+    if login is None or signed_in_at is None:
+        return None
+    now = time.monotonic()
+    return {
+        "session": session.name,
+        "user": login.shown,
+        "from": session.address,
+        "since": datetime.fromtimestamp(time.time() - (now - signed_in_at), UTC).isoformat(timespec="seconds"),
+        "seconds": round(now - signed_in_at),
+        "idle_seconds": round(session.idle_seconds),
+        "client": session.client,
+        "rights": login.rights,
+        "files": [
+            {"path": handle.path, "open_for": "writing" if isinstance(handle, WriteHandle) else "reading"}
+            for channel in session.channels
+            for handle in channel.handles
+            if not isinstance(handle, DirectoryHandle)
+        ],
+    }
+
+
+def answer(
+    request: Mapping[str, Any], sessions: Iterable[Session], end: Callable[[Callable[[Session], bool], str], list[str]]
+) -> Mapping[str, Any]:
+    """Answer a request of the control socket: show sessions, or end some with `end`, which returns their names."""
+    if request.get("command") == "sessions":
+        described = [describe(session) for session in sessions]
+        return {"pid": os.getpid(), "sessions": [session for session in described if session is not None]}
+    if request.get("command") == "kick":
+        return {"ended": end(lambda session: _is_meant(session, request), "ended by the administrator")}
+    return {"error": "unknown command"}
+
+
+def _is_meant(session: Session, request: Mapping[str, Any]) -> bool:
+    """Tell whether a request to end sessions, by name or by user, means this one."""
+    login = session.login
+    if login is None:
+        return False
+    return session.name == request.get("session") or login.shown == request.get("user")

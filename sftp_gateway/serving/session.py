@@ -1,0 +1,324 @@
+"""One signed-in connection as paramiko asks about it: authentication, and which channels it may open."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import paramiko
+from paramiko.common import (
+    AUTH_FAILED,
+    AUTH_SUCCESSFUL,
+    OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED,
+    OPEN_FAILED_RESOURCE_SHORTAGE,
+    OPEN_SUCCEEDED,
+)
+from paramiko.server import InteractiveQuery
+
+from sftp_gateway.files.tree import Rights
+from sftp_gateway.logs import SessionLog
+from sftp_gateway.requests.channel import SFTPChannel
+from sftp_gateway.requests.workers import Workers
+from sftp_gateway.serving.accounts import (
+    AccountRefusedError,
+    Accounts,
+    AccountUnreachableError,
+    Lease,
+    RootMissingError,
+)
+from sftp_gateway.serving.gatekeeper import Gatekeeper
+from sftp_gateway.serving.users import Login, UserError, Users, fingerprint, shown_name
+from sftp_gateway.sftp.events import Listener, Meter
+from sftp_gateway.ssh.transport import (
+    DISCONNECT_SERVICE_NOT_AVAILABLE,
+    DISCONNECT_TOO_MANY_CONNECTIONS,
+    SFTP_ONLY,
+    UNTRUSTED_PROXY,
+    BoundedTransport,
+)
+
+MAX_CHANNELS = 16
+_ABORT_SECONDS = 600.0
+_QUIET_SECONDS = 2.0
+_NOTHING_IN_COMMON = "Incompatible ssh"  # begins paramiko's words
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What all sessions of a gateway share."""
+
+    users: Users
+    accounts: Accounts
+    workers: Workers
+    gatekeeper: Gatekeeper
+    listeners: tuple[Listener, ...] = ()
+    meter: Meter | None = None
+
+
+_Check = TypeVar("_Check", bound=Callable[..., Any])
+
+
+def _answers(refusal: object) -> Callable[[_Check], _Check]:
+    """Answer with a refusal when a check fails by a bug, and log that: paramiko would end the connection silently."""
+
+    def decorate(check: _Check) -> _Check:
+        @functools.wraps(check)
+        def guarded(self: Session, *arguments: Any) -> Any:
+            try:
+                return check(self, *arguments)
+            except Exception:  # noqa: BLE001 - whatever it is, it is logged and refused
+                self.log.log_bug(check.__name__)
+                return refusal
+
+        return cast(_Check, guarded)
+
+    return decorate
+
+
+class Session(paramiko.ServerInterface):
+    """Answer paramiko's questions about one connection. paramiko calls `check_*` on the transport's thread only.
+
+    Owned by `SFTPGateway`; its watch thread reads the public attributes.
+    """
+
+    def __init__(self, services: Services, name: str, address: str) -> None:
+        self.log = SessionLog(name, address, services.listeners)
+        self.name = name
+        self.address = address
+        self.started_at = time.monotonic()
+        self.signed_in_at: float | None = None
+        self.transport: BoundedTransport
+        self._services = services
+        self._prompted_name: str | None = None
+        self._attempted: str | None = None
+        self._refused_keys: list[str] = []
+        self._refused_attempts: set[bytes] = set()
+        self._explained = False
+        self._method = ""
+        self._login: Login | None = None
+        self._lease: Lease | None = None
+        self._lock = threading.Lock()
+        # guarded by _lock
+        self._channels: list[SFTPChannel] = []
+
+    @property
+    def login(self) -> Login | None:
+        """Who has signed in; None before that."""
+        return self._login if self.signed_in_at is not None else None
+
+    @property
+    def client(self) -> str:
+        """What the client calls itself, shortened."""
+        return self.transport.remote_version.removeprefix("SSH-2.0-")[:64]
+
+    @property
+    def channels(self) -> list[SFTPChannel]:
+        """The SFTP channels of this connection; some may have ended."""
+        with self._lock:
+            return self._channels
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long ago something last happened on a channel; since the login where nothing has."""
+        last = max((channel.last_activity for channel in self.channels), default=0.0)
+        return time.monotonic() - max(last, self.signed_in_at or self.started_at)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a client is at work here: it waits for an answer, or has just had one."""
+        channels = [channel for channel in self.channels if not channel.wait(0)]
+        return any(channel.unanswered for channel in channels) or (
+            bool(channels) and self.idle_seconds < _QUIET_SECONDS
+        )
+
+    def drain(self, seconds: float) -> None:
+        """Let requests under way finish for up to `seconds`, and take no new one."""
+        for channel in self.channels:
+            channel.stop(seconds)
+
+    # Authentication.
+
+    def get_allowed_auths(self, username: str) -> str:  # noqa: ARG002
+        return "publickey,password,keyboard-interactive"
+
+    def check_auth_none(self, username: str) -> int:
+        """Refuse, but not as a failed login: clients ask like this which methods there are."""
+        self._attempted = username
+        return AUTH_FAILED
+
+    @_answers(AUTH_FAILED)
+    def check_auth_password(self, username: str, password: str | bytes) -> int:
+        return self._check_password(username, password, "password")
+
+    def check_auth_interactive(self, username: str, submethods: str | bytes) -> int | InteractiveQuery:  # noqa: ARG002
+        self._prompted_name = username
+        return InteractiveQuery("", "", ("Password: ", False))
+
+    @_answers(AUTH_FAILED)
+    def check_auth_interactive_response(self, responses: list[str]) -> int | InteractiveQuery:
+        name, self._prompted_name = self._prompted_name, None
+        if name is None or len(responses) != 1:
+            return AUTH_FAILED
+        return self._check_password(name, responses[0], "keyboard-interactive")
+
+    @_answers(AUTH_FAILED)
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        """Tell whether the key fits; paramiko asks before it checks the signature, and when clients only probe."""
+        self._attempted = username
+        blob = key.asbytes()
+        try:
+            login = self._services.users.check_key(username, blob)
+        except UserError as error:
+            return self._refuse_misconfigured(error)
+        if login is None:
+            self._refused_keys.append(fingerprint(blob) if blob else "of an unsupported kind")
+            return AUTH_FAILED
+        self._login, self._method = login, f"publickey {fingerprint(blob)}"
+        return AUTH_SUCCESSFUL
+
+    def _check_password(self, name: str, password: str | bytes, method: str) -> int:
+        self._attempted = name
+        if isinstance(password, bytes):
+            password = password.decode("utf-8", "surrogateescape")
+        attempt = hashlib.sha256(f"{name}\0{password}".encode("utf-8", "surrogatepass")).digest()
+        if attempt in self._refused_attempts:  # by another method: OpenSSH tries both with what was typed once
+            return AUTH_FAILED
+        try:
+            login = self._services.users.check_password(name, password)
+        except UserError as error:
+            return self._refuse_misconfigured(error)
+        if login is None:
+            reason = "wrong password" if self._services.users.knows(name) else "unknown user"
+            return self._refuse(name, attempt, method, reason)
+        self._login, self._method = login, method
+        if login.proven:
+            return AUTH_SUCCESSFUL
+        self.log.knows(login.shown, login.secrets)
+        try:
+            self._lease = self._services.accounts.acquire(login.url)
+        except AccountRefusedError as error:
+            return self._refuse(name, attempt, method, f"{login.storage} refused the credentials: {error}")
+        except AccountUnreachableError as error:
+            self._turn_away(f"{login.storage} cannot be reached", error)
+            return AUTH_FAILED
+        return AUTH_SUCCESSFUL
+
+    def _refuse(self, name: str, attempt: bytes, method: str, reason: str) -> int:
+        """Count and log a failed login."""
+        self._explained = True
+        self._refused_attempts.add(attempt)
+        self.log.log("login_failed", level=logging.WARNING, user=shown_name(name), method=method, reason=reason)
+        if self._services.gatekeeper.fail(self.address, attempt):
+            self.log.log("ban", level=logging.WARNING, reason="too many failed logins from this address")
+            self.transport.disconnect(DISCONNECT_SERVICE_NOT_AVAILABLE, "too many failed logins")
+        return AUTH_FAILED
+
+    def _refuse_misconfigured(self, error: UserError) -> int:
+        self._turn_away("this user is misconfigured", error)
+        return AUTH_FAILED
+
+    def _turn_away(self, reason: str, error: Exception) -> None:
+        """End the connection for a reason that no other password would change; not a failed login."""
+        self._explained = True
+        user = shown_name(self._attempted) if self._attempted is not None else None
+        detail = str(error)
+        text = detail if detail.startswith(reason) else f"{reason}: {detail}"
+        self.log.log("login_refused", level=logging.ERROR, user=user, reason=text)
+        self.transport.disconnect(DISCONNECT_SERVICE_NOT_AVAILABLE, f"{reason}, try again later")
+
+    @_answers(None)
+    def signed_in(self) -> None:
+        """Note the login that paramiko has just granted; on the transport's thread."""
+        login = self._login
+        if login is None:
+            raise RuntimeError("signed in without a login")
+        self.log.knows(login.shown, login.secrets)
+        if not self._services.gatekeeper.sign_in(login.name, self.address, maximum=login.max_sessions):
+            self._explained = True
+            self.log.log("login_refused", level=logging.WARNING, reason="too many sessions of this user")
+            self.transport.disconnect(DISCONNECT_TOO_MANY_CONNECTIONS, "too many sessions of this user")
+            return
+        self.signed_in_at = time.monotonic()
+        self.log.log("login", method=self._method, client=self.client, rights=login.rights)
+
+    # Channels.
+
+    @_answers(OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED)
+    def check_channel_request(self, kind: str, chanid: int) -> int:  # noqa: ARG002
+        if kind != "session" or self.signed_in_at is None:
+            return OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+        return OPEN_SUCCEEDED if self.transport.open_channels < MAX_CHANNELS else OPEN_FAILED_RESOURCE_SHORTAGE
+
+    def check_channel_pty_request(self, *arguments: object) -> bool:  # noqa: ARG002
+        """Agree, so that the client goes on to ask for a shell and gets the reason why there is none."""
+        return True
+
+    def check_channel_shell_request(self, channel: paramiko.Channel) -> bool:
+        self.transport.refuse(channel, SFTP_ONLY)
+        return True
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        if command.split(b" ", 1)[0] == b"scp":
+            self.transport.refuse(channel, SFTP_ONLY + " Use scp without -O.", as_scp=True)
+        else:
+            self.transport.refuse(channel, SFTP_ONLY)
+        return True
+
+    @_answers(False)
+    def check_channel_subsystem_request(self, channel: paramiko.Channel, name: str) -> bool:
+        taken = any(known.channel is channel for known in self.channels)
+        login = self._login
+        if name != "sftp" or taken or login is None:
+            return False
+        try:
+            self._lease = self._lease or self._services.accounts.acquire(login.url)
+            if login.root.strip("/"):
+                self._lease.require_directory(login.root, create=login.create_root)
+        except AccountRefusedError as error:
+            self._turn_away(login.refusal, error)
+            return False
+        except RootMissingError as error:
+            self._turn_away("the folder of this user is missing", error)
+            return False
+        except AccountUnreachableError as error:
+            self._turn_away(f"{login.storage} cannot be reached", error)
+            return False
+        view = self._lease.tree.view(
+            login.root, rights=Rights(login.rights), write_back=login.write_back, quota=login.quota
+        )
+        sftp = SFTPChannel(channel, view, events=self.log, workers=self._services.workers, meter=self._services.meter)
+        with self._lock:
+            self._channels = [*(known for known in self._channels if not known.wait(0)), sftp]
+        sftp.start()
+        return True
+
+    # The end.
+
+    def ended(self) -> None:
+        """Give back everything; called once on the transport's thread when the connection is over."""
+        for channel in self.channels:
+            channel.stop()
+        for channel in self.channels:
+            channel.wait(_ABORT_SECONDS)
+        if self._lease is not None:
+            self._lease.release()
+        if self.signed_in_at is not None and self._login is not None:
+            self._services.gatekeeper.sign_out(self._login.name)
+            self.log.log("logout", seconds=round(time.monotonic() - self.signed_in_at, 1))
+        elif not self._explained and self._refused_keys:
+            user = shown_name(self._attempted) if self._attempted is not None else None
+            reason = f"no accepted key: {', '.join(self._refused_keys[:5])}"
+            self.log.log("login_failed", level=logging.WARNING, user=user, method="publickey", reason=reason)
+        elif not self._explained:
+            reason = self.transport.last_problem or "the client left before signing in"
+            if reason.startswith(_NOTHING_IN_COMMON):  # no port scan: somebody's client that needs other algorithms
+                self.log.log("no_login", client=self.client, reason=reason)
+            else:
+                level = logging.WARNING if UNTRUSTED_PROXY in reason else logging.DEBUG
+                self.log.log("no_login", level=level, reason=reason)

@@ -1,0 +1,272 @@
+"""Private parts of paramiko, the channel's: its bytes without paramiko's buffers and blocking calls.
+
+Written for paramiko 5.0 and 5.1; tests/sftp_gateway/test_wire.py fails clearly when a part used here moves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import struct
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import paramiko
+from paramiko.common import MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA, MSG_CHANNEL_WINDOW_ADJUST
+from paramiko.ssh_exception import SSHException
+
+from sftp_gateway.ssh.sealing import Piece
+from sftp_gateway.ssh.wire import GatewayTransport
+
+logger = logging.getLogger(__name__)
+
+FINISH_SECONDS: Final = 10.0
+"""How long a channel that ends waits for its client to take the last replies."""
+PACKET_OVERHEAD: Final = 64
+REKEY_PAUSE_SECONDS: Final = 0.02
+
+_DATA_HEAD = struct.Struct(">BII")
+_ADJUST = struct.Struct(">BII")
+_ASIDE_HEAD = struct.Struct(">BIII")
+_STDERR = 1
+MAX_ASIDES: Final = 20
+
+
+class _Inlet:
+    """Stands in for the buffer that a channel feeds."""
+
+    def __init__(self, stream: ChannelStream) -> None:
+        self._stream = stream
+
+    def feed(self, data: Piece) -> None:
+        self._stream.received(data)
+
+    def close(self) -> None:
+        self._stream.ended()
+
+    def empty(self) -> bytes:
+        return b""
+
+    def read(self, nbytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
+        return b""
+
+    def read_ready(self) -> bool:
+        return False
+
+    def set_event(self, event: threading.Event) -> None:
+        """Nobody waits here."""
+
+    def __len__(self) -> int:
+        return self._stream.unconsumed
+
+
+class ChannelStream:
+    """The bytes of one channel of a `GatewayTransport`, without paramiko's buffers and blocking calls.
+
+    Owned by an `SFTPChannel`. `on_data` and `on_idle` are called in the transport's thread; `on_end` once, in any
+    thread and possibly with paramiko's channel lock held: it may only take note. `on_idle` comes after replies were
+    sent, before the thread waits. `send`, `finish`, `close` and `wake` may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        channel: paramiko.Channel,
+        *,
+        on_data: Callable[[Piece], None],
+        on_idle: Callable[[], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        transport = channel.get_transport()
+        if not isinstance(transport, GatewayTransport):
+            raise TypeError("SFTP channels are served on a GatewayTransport only")
+        self.channel: Any = channel
+        self.transport: GatewayTransport = transport
+        self._on_data = on_data
+        self._on_idle = on_idle
+        self._on_end = on_end
+        self._lock = threading.Lock()
+        # guarded by _lock
+        self._out: deque[Piece] = deque()
+        self._asides: deque[bytes] = deque(maxlen=MAX_ASIDES)
+        self._ended = False
+        self.pending = 0  # bytes not sent yet
+        # of the transport's thread
+        self.unconsumed = 0  # bytes received that were not taken in yet
+        self._grant = 0  # how many bytes more the client may send, which it has not been told yet
+        self._exit_status: int | None = None
+
+    def start(self) -> None:
+        """Take the channel over. In the transport's thread."""
+        before = self.channel.in_buffer
+        self.channel.in_buffer = _Inlet(self)
+        self.transport.attach(self)
+        early = before.empty()
+        if early:
+            self.received(early)
+        if self.channel.eof_received or self.channel.closed:
+            self.ended()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no reply can reach the client any more; one that only sends nothing more still takes them."""
+        return bool(self.channel.closed)
+
+    def send(self, *pieces: Piece) -> None:
+        """Send `pieces` one after the other, soon; never blocks. What cannot be sent any more is dropped."""
+        with self._lock:
+            if self._ended and self.channel.closed:
+                return
+            for piece in pieces:
+                self._out.append(piece)
+                self.pending += len(piece)
+        self.transport.wake()
+
+    def aside(self, text: str) -> None:
+        """Show a line to the person at the client, if that is OpenSSH's, which prints what comes on stderr.
+
+        Never blocks. Goes ahead of what is sent after it; of many lines that the client does not take, some are lost.
+        """
+        if self.transport.remote_version.startswith("SSH-2.0-OpenSSH"):
+            printable = "".join(character if character.isprintable() else "?" for character in text)
+            with self._lock:
+                self._asides.append(f"{printable}\n".encode())
+            self.transport.wake()
+
+    def consumed(self, count: int) -> None:
+        """Let the client send `count` bytes more, soon. In the transport's thread."""
+        self.unconsumed -= count
+        self._grant += self.channel._check_add_window(count)
+
+    def finish(self, exit_status: int = 0) -> None:
+        """Close the channel when everything is sent, or soon if the client does not take it."""
+        self._exit_status = exit_status
+        self.transport.call_later(FINISH_SECONDS, self._close)
+        self.transport.wake()
+
+    def close(self) -> None:
+        """Close the channel at once."""
+        with self._lock:
+            self._out = deque()  # another, as the transport's thread may be sending from this one
+            self.pending = 0
+        self.finish()
+
+    def wake(self) -> None:
+        """Have `on_idle` called soon."""
+        self.transport.wake()
+
+    # -- called by the transport
+
+    def received(self, data: Piece) -> None:
+        """Pass on what came in; raises SSHException where that is more than the client was allowed to send."""
+        self.unconsumed += len(data)
+        if self.unconsumed > self.channel.in_window_size:
+            raise SSHException("the client sent more than its window allows")
+        try:
+            self._on_data(data)
+        except Exception:
+            logger.exception("an SFTP channel failed")
+            self.close()
+
+    def ended(self) -> None:
+        """Note that nothing will come in any more."""
+        with self._lock:
+            first, self._ended = not self._ended, True
+            if self.channel.closed:
+                self._out = deque()
+                self.pending = 0
+        if first:
+            self._on_end()
+            self.transport.wake()
+
+    def serve(self) -> None:
+        """Send what can be sent, then let the owner go on."""
+        try:
+            self._flush()
+            self._on_idle()
+            self._flush()
+        except (EOFError, OSError, SSHException):
+            raise
+        except Exception:
+            logger.exception("an SFTP channel failed")
+            self.close()
+        if self._exit_status is not None and not self._out:
+            self._close()
+
+    def _close(self) -> None:
+        if self._exit_status is None:
+            return
+        if not self.channel.closed:
+            if not self.transport.clear_to_send.is_set():  # keys are being exchanged
+                self.transport.call_later(REKEY_PAUSE_SECONDS, self._close)
+                return
+            with contextlib.suppress(OSError, EOFError, SSHException):
+                self.channel.send_exit_status(self._exit_status)
+                self.channel.close()
+        self._exit_status = None
+        self.transport.detach(self)
+
+    def _flush(self) -> None:
+        if not self._grant and (not (self._out or self._asides) or not self._room()):
+            return
+        with self.transport.clear_to_send_lock:
+            if not self.transport.clear_to_send.is_set():
+                return  # keys are being exchanged
+            packetizer = self.transport.packetizer
+            packetizer.cork()
+            try:
+                if self._grant:
+                    self._send_grant()
+                while self._asides and len(self._asides[0]) <= self._room():
+                    self._send_aside(self._asides.popleft())
+                if self._out:
+                    self._send_data()
+            finally:
+                packetizer.uncork()
+
+    def _room(self) -> int:
+        channel = self.channel
+        if channel.closed or channel.eof_sent:
+            return 0
+        return int(min(channel.out_window_size, channel.out_max_packet_size - PACKET_OVERHEAD))
+
+    def _send_grant(self) -> None:
+        grant, self._grant = self._grant, 0
+        if not self.channel.closed:
+            adjust = _ADJUST.pack(MSG_CHANNEL_WINDOW_ADJUST, self.channel.remote_chanid, grant)
+            self.transport.packetizer.send_pieces((adjust,), len(adjust))
+
+    def _send_aside(self, line: bytes) -> None:
+        with self.channel.lock:
+            self.channel.out_window_size -= len(line)
+        head = _ASIDE_HEAD.pack(MSG_CHANNEL_EXTENDED_DATA, self.channel.remote_chanid, _STDERR, len(line))
+        self.transport.packetizer.send_pieces((head, line), len(head) + len(line))
+
+    def _send_data(self) -> None:
+        """Send what the client's window has room for, in channel packets as large as it takes them."""
+        channel, out = self.channel, self._out
+        window = channel.out_window_size if self._room() else 0
+        largest = channel.out_max_packet_size - PACKET_OVERHEAD
+        sent = 0
+        try:
+            while out and sent < window:
+                size = 0
+                room = min(largest, window - sent)
+                pieces: list[Piece] = [b""]
+                while out and size < room:
+                    piece = out.popleft()
+                    if len(piece) > room - size:
+                        out.appendleft(memoryview(piece)[room - size :])
+                        piece = memoryview(piece)[: room - size]
+                    pieces.append(piece)
+                    size += len(piece)
+                sent += size
+                pieces[0] = _DATA_HEAD.pack(MSG_CHANNEL_DATA, channel.remote_chanid, size)
+                self.transport.packetizer.send_pieces(pieces, _DATA_HEAD.size + size)
+        finally:
+            with channel.lock:
+                channel.out_window_size -= sent
+            with self._lock:
+                if out is self._out:  # else what it held is of no use any more
+                    self.pending -= sent

@@ -1,0 +1,381 @@
+"""Private parts of paramiko, the packetizer's: a wait that can be woken, large reads and writes, each byte moved once.
+
+Written for paramiko 5.0 and 5.1; tests/sftp_gateway/test_wire.py fails clearly when a part used here moves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from paramiko.common import MSG_CHANNEL_DATA
+from paramiko.message import Message
+from paramiko.packet import NeedRekeyException, Packetizer
+from paramiko.ssh_exception import SSHException
+
+from sftp_gateway.ssh.sealing import LENGTH_BYTES, Piece, Sealer, Unsealer
+from sftp_gateway.ssh.turns import Turn
+
+RECEIVE_BYTES: Final = (16 * 1024, 1024 * 1024)
+"""How much is received at once: more while there is more, so that uploads take fewer turns."""
+SEND_BYTES: Final = 256 * 1024
+_JOIN_BYTES: Final = 16 * 1024
+_MOST_PIECES: Final = 512  # of one write; the system takes 1,024
+IDLE_SECONDS: Final = 5.0
+"""How long the transport's thread waits at most before it looks at keepalives and rekeying."""
+STALL_SECONDS = 900.0
+"""A peer that takes no byte for so long is gone. Suspended clients come back within minutes, and little waits here."""
+
+_MOST_SEQUENCE: Final = 2**32 - 1
+
+
+class _Payload:
+    """The one method of a Message that a packetizer calls."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def asbytes(self) -> bytes:
+        return self._data
+
+
+class GatewayPacketizer(Packetizer):
+    """Waits on socket and wake-up together, receives in large pieces, sends many messages in one write.
+
+    AES-GCM packets it makes and reads itself; all others are paramiko's. Owned by one `GatewayTransport`: its thread
+    reads, and has the turn (`Turn`) while it works; any thread writes, under paramiko's own write lock.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self.before_wait: Callable[[], float] = lambda: IDLE_SECONDS  # returns the seconds to wait at most
+        self.deliver: Callable[[memoryview], bool] = lambda _: False  # takes CHANNEL_DATA, or leaves it to paramiko
+        self._peer = sock
+        self._turn = Turn()
+        # of the thread that reads
+        self._buffer = bytearray()
+        self._start = 0  # what was received and not handed out is _buffer[_start:_end]
+        self._end = 0
+        self._receive_bytes = RECEIVE_BYTES[0]
+        self._more = False  # the last receive filled the buffer
+        self._poll: select.poll | None = None
+        self._unsealer: Unsealer | None = None
+        self._in_bytes = self._in_packets = 0  # under the keys of _unsealer
+        self._wake_lock = threading.Lock()
+        self._wake_fds: tuple[int, int] | None = None  # guarded by _wake_lock
+        self._woken = False
+        # guarded by paramiko's write lock
+        self._sealer: Sealer | None = None
+        self._out_bytes = self._out_packets = 0  # under the keys of _sealer
+        self._corked = 0
+        self._outbox: list[bytes] = []
+        self._outbox_bytes = 0
+
+    # -- keys
+
+    def set_outbound_cipher(self, *args: Any, **options: Any) -> None:
+        """Switch to other keys; see paramiko's method."""
+        super().set_outbound_cipher(*args, **options)
+        private: Any = self
+        with private._Packetizer__write_lock:
+            self._sealer = None
+            self._out_bytes = self._out_packets = 0
+            if private._Packetizer__aead_out:
+                self._sealer = Sealer(private._Packetizer__block_engine_out, private._Packetizer__iv_out)
+
+    def set_inbound_cipher(self, *args: Any, **options: Any) -> None:
+        """Switch to other keys; see paramiko's method."""
+        super().set_inbound_cipher(*args, **options)
+        private: Any = self
+        self._unsealer = None
+        self._in_bytes = self._in_packets = 0
+        if private._Packetizer__aead_in:
+            self._unsealer = Unsealer(private._Packetizer__block_engine_in, private._Packetizer__iv_in)
+
+    # -- wake-up
+
+    def open_wake_up(self) -> None:
+        """Make `wake` work; called by the thread that reads."""
+        with self._wake_lock:
+            reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
+            self._wake_fds = (reader, writer)
+        self._poll = None
+
+    def close_wake_up(self) -> None:
+        """Give the descriptors back; called by the thread that reads, at its end."""
+        self._turn.give()
+        with self._wake_lock:
+            fds, self._wake_fds = self._wake_fds, None
+        self._poll = None
+        for fd in fds or ():
+            os.close(fd)
+
+    def wake(self) -> None:
+        """Let the thread that reads call `before_wait` soon. From any thread."""
+        with self._wake_lock:
+            if self._wake_fds is not None and not self._woken:
+                self._woken = True
+                os.write(self._wake_fds[1], b"\0")
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait until the socket can be read; tell whether it can."""
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self._peer, select.POLLIN)
+            if self._wake_fds is not None:
+                self._poll.register(self._wake_fds[0], select.POLLIN)
+        ready = self._poll.poll(seconds * 1000)
+        wake_fds = self._wake_fds
+        if wake_fds is None or not ready or (len(ready) == 1 and ready[0][0] != wake_fds[0]):
+            return bool(ready)
+        with self._wake_lock:
+            os.read(wake_fds[0], 64)
+            self._woken = False
+        return len(ready) > 1
+
+    # -- reading
+
+    def read_message(self) -> tuple[int, Message]:
+        """Return the next message that `deliver` does not take; see paramiko's method for the errors."""
+        private: Any = self
+        while self._unsealer is not None:
+            payload = self._next_payload(self._unsealer)
+            if payload[0] == MSG_CHANNEL_DATA and self.deliver(payload):
+                continue
+            message = Message(bytes(payload[1:]))
+            message.seqno = (private._Packetizer__sequence_number_in - 1) & _MOST_SEQUENCE
+            return payload[0], message
+        found: tuple[int, Message] = super().read_message()
+        return found
+
+    def read_all(self, n: int, check_rekey: bool = False) -> bytes:
+        """Return exactly `n` bytes; see paramiko's method for the errors."""
+        self._admit(n)
+        private: Any = self
+        leftover: bytes = private._Packetizer__remainder
+        if leftover:  # read together with the banner
+            self._buffer[self._end :] = leftover
+            self._end = len(self._buffer)
+            private._Packetizer__remainder = b""
+        while self._end - self._start < n:
+            self._receive(n, may_rekey=check_rekey and self._end == self._start)
+        with memoryview(self._buffer) as received:
+            piece = bytes(received[self._start : self._start + n])
+        self._start += n
+        return piece
+
+    def _next_payload(self, unsealer: Unsealer) -> memoryview:
+        while self._end - self._start < LENGTH_BYTES:
+            self._receive(LENGTH_BYTES, may_rekey=self._end == self._start)
+        size = unsealer.size(self._buffer, self._start)
+        self._admit(size)
+        while self._end - self._start < size:
+            self._receive(size, may_rekey=False)
+        try:
+            with memoryview(self._buffer) as received, received[self._start : self._start + size] as packet:
+                payload = unsealer.unseal(packet)
+        except ValueError as error:
+            raise SSHException(str(error)) from error
+        self._start += size
+        self._count_in(size)
+        return payload
+
+    def _admit(self, size: int) -> None:
+        """Raise where a packet of so many bytes, or any packet, is not read."""
+
+    def _receive(self, needed: int, *, may_rekey: bool) -> None:
+        """Wait for more bytes, up to `needed` in a row and beyond; return, perhaps without, when it is time to look."""
+        try:
+            self._turn.take()
+            seconds = self.before_wait()
+            self._turn.give()
+            if self.closed or self.handshake_timed_out():
+                raise EOFError
+            if not self._more and not self._wait(seconds):
+                self._look_around(may_rekey=may_rekey)
+                return
+            self._make_room(needed)
+            size = len(self._buffer) - self._end
+            if self._end:
+                with memoryview(self._buffer) as buffer, buffer[self._end :] as room:
+                    count = self._peer.recv_into(room)
+            else:
+                count = self._peer.recv_into(self._buffer)
+        except (TimeoutError, BlockingIOError):
+            self._more = False
+            return
+        except (OSError, ValueError):  # ValueError: the descriptor is gone
+            if self.closed:
+                raise EOFError from None
+            raise
+        if not count:
+            raise EOFError
+        self._end += count
+        self._more = count == size
+        least, most = RECEIVE_BYTES
+        if self._more:
+            self._receive_bytes = min(most, 2 * self._receive_bytes)
+        elif count < size // 4:
+            self._receive_bytes = least
+        self._turn.take()
+
+    def _look_around(self, *, may_rekey: bool) -> None:
+        self._drop_buffer()
+        if may_rekey and self.need_rekey():
+            raise NeedRekeyException
+        self._check_keepalive()  # type: ignore[attr-defined]
+
+    def _drop_buffer(self) -> None:
+        """Need no memory while nothing comes."""
+        if self._start == self._end:
+            self._buffer, self._start, self._end = bytearray(), 0, 0
+
+    def _make_room(self, needed: int) -> None:
+        """Have room behind what was received for at least `needed` bytes in a row."""
+        held = self._end - self._start
+        capacity = max(self._receive_bytes, needed)
+        if len(self._buffer) != capacity:
+            buffer = bytearray(capacity)
+            buffer[:held] = self._buffer[self._start : self._end]
+            self._buffer = buffer
+        elif self._start:
+            self._buffer[:held] = self._buffer[self._start : self._end]
+        self._start, self._end = 0, held
+
+    def _read_timeout(self, timeout: float) -> bytes:
+        """Return some bytes of the banner; raises TimeoutError, EOFError."""
+        until = time.monotonic() + timeout
+        poll = select.poll()
+        poll.register(self._peer, select.POLLIN)
+        while not poll.poll(100):
+            if self.closed:
+                raise EOFError
+            if time.monotonic() > until:
+                raise TimeoutError
+        piece = self._peer.recv(128)
+        if not piece:
+            raise EOFError
+        return piece
+
+    # -- writing
+
+    def send_message(self, data: Message | _Payload) -> None:
+        """Send a message; see paramiko's method for the errors."""
+        payload = data.asbytes()
+        self.send_pieces((payload,), len(payload))
+
+    def send_pieces(self, pieces: Sequence[Piece], size: int) -> None:
+        """Send a message that is in pieces, of `size` bytes in all; raises EOFError as `write_all`."""
+        private: Any = self
+        with private._Packetizer__write_lock:
+            sealer = self._sealer
+            if sealer is None:
+                super().send_message(_Payload(b"".join(pieces)))  # type: ignore[arg-type]
+                return
+            length, sealed = sealer.seal(pieces, size)
+            self._count_out(LENGTH_BYTES + len(sealed))
+            self._put(length, sealed)
+
+    def write_all(self, out: bytes) -> None:  # type: ignore[override]
+        """Send `out`, or keep it where `cork` is active; raises EOFError when the peer is gone or takes nothing."""
+        self._put(out)
+
+    def cork(self) -> None:
+        """Collect what is sent from now on and send it in few writes. By the thread that reads; others wait."""
+        private: Any = self
+        self._turn.take()
+        private._Packetizer__write_lock.acquire()
+        self._corked += 1
+
+    def uncork(self) -> None:
+        """Send what was collected; raises EOFError as `write_all`. Belongs into a `finally`."""
+        private: Any = self
+        try:
+            self._corked -= 1
+            if not self._corked and self._outbox:
+                self._empty_outbox()
+        finally:
+            private._Packetizer__write_lock.release()
+
+    def _put(self, *parts: bytes) -> None:
+        self._outbox += parts
+        self._outbox_bytes += sum(map(len, parts))
+        if not self._corked:
+            self._empty_outbox()
+        elif self._outbox_bytes >= SEND_BYTES:
+            self._empty_outbox()
+            self._turn.take()  # whoever has corked goes on working
+
+    def _empty_outbox(self) -> None:
+        """Send what is in the outbox. Under the write lock: messages stay in order; others' turn comes meanwhile."""
+        private: Any = self
+        private._Packetizer__keepalive_last = time.time()
+        pieces: list[Piece] = list(self._outbox)
+        self._outbox, size, self._outbox_bytes = [], self._outbox_bytes, 0
+        if size < _JOIN_BYTES and len(pieces) > 1:
+            pieces = [b"".join(pieces)]
+        patience = time.monotonic() + STALL_SECONDS
+        self._turn.give()
+        while size:
+            try:
+                sent = self._peer.sendmsg(pieces[:_MOST_PIECES]) if len(pieces) > 1 else self._peer.send(pieces[0])
+            except (TimeoutError, BlockingIOError):
+                if self.closed or time.monotonic() > patience:
+                    raise EOFError from None
+                self._wait_until_writable()
+                continue
+            except (OSError, ValueError):
+                raise EOFError from None
+            if sent:
+                size -= sent
+                pieces = _without(pieces, sent) if size else []
+                patience = time.monotonic() + STALL_SECONDS
+
+    def _wait_until_writable(self) -> None:
+        poll = select.poll()  # select() refuses descriptors from 1024 on
+        with contextlib.suppress(ValueError):  # the descriptor is gone
+            poll.register(self._peer, select.POLLOUT)
+            poll.poll(100)
+
+    # -- what is counted, to number packets and to exchange keys in time
+
+    def _count_in(self, size: int) -> None:
+        private: Any = self
+        private._Packetizer__sequence_number_in = (private._Packetizer__sequence_number_in + 1) & _MOST_SEQUENCE
+        self._in_bytes += size
+        self._in_packets += 1
+        if self._in_bytes < self.REKEY_BYTES and self._in_packets < self.REKEY_PACKETS:
+            return
+        if not self.need_rekey():
+            private._trigger_rekey()
+        elif (
+            self._in_bytes >= self.REKEY_BYTES + self.REKEY_BYTES_OVERFLOW_MAX
+            or self._in_packets >= self.REKEY_PACKETS + self.REKEY_PACKETS_OVERFLOW_MAX
+        ):
+            raise SSHException("the client does not exchange keys when asked to")
+
+    def _count_out(self, size: int) -> None:
+        private: Any = self
+        private._Packetizer__sequence_number_out = (private._Packetizer__sequence_number_out + 1) & _MOST_SEQUENCE
+        self._out_bytes += size
+        self._out_packets += 1
+        too_much = self._out_bytes >= self.REKEY_BYTES or self._out_packets >= self.REKEY_PACKETS
+        if too_much and not self.need_rekey():
+            private._trigger_rekey()
+
+
+def _without(pieces: list[Piece], sent: int) -> list[Piece]:
+    """Return what is left of `pieces` after `sent` bytes of them."""
+    for index, piece in enumerate(pieces):
+        if sent < len(piece):
+            return [memoryview(piece)[sent:] if sent else piece, *pieces[index + 1 :]]
+        sent -= len(piece)
+    return []

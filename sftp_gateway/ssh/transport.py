@@ -1,0 +1,354 @@
+"""Which algorithms are offered to whom, and what bounds a connection before its login and at its end.
+
+Written for paramiko 5.0 and 5.1; tests/sftp_gateway/test_transport.py fails clearly when a part used here moves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import paramiko
+from paramiko.channel import Channel
+from paramiko.common import (
+    MSG_CHANNEL_DATA,
+    MSG_CHANNEL_EXTENDED_DATA,
+    MSG_CHANNEL_OPEN_FAILURE,
+    MSG_CHANNEL_REQUEST,
+    OPEN_FAILED_RESOURCE_SHORTAGE,
+    cMSG_CHANNEL_OPEN_FAILURE,
+    cMSG_DISCONNECT,
+)
+from paramiko.kex_curve25519 import KexCurve25519
+from paramiko.message import Message
+from paramiko.ssh_exception import SSHException
+
+from sftp_gateway.network.proxy_protocol import SIGNATURE
+from sftp_gateway.ssh.authentication import BoundedAuthHandler
+from sftp_gateway.ssh.key_exchange import Group14, Group16
+from sftp_gateway.ssh.postponing import FIRST_SERVICE_MESSAGE, PostponingPacketizer
+from sftp_gateway.ssh.sealing import Piece
+from sftp_gateway.ssh.wire import GatewayTransport
+
+WINDOW_BYTES: Final = 2 * 1024 * 1024
+"""Receive window of a channel: below 256 KiB uploads crawl, above 2 MiB nothing is gained."""
+
+MAX_PACKET_BYTES: Final = 256 * 1024
+"""The longest SSH packet read; our channels announce 32 KiB, RFC 4253 asks for 35,000 at least."""
+
+MAX_STRANGERS_PACKET_BYTES: Final = 35_000
+"""The same before the login: whatever is in lists and keys there, it is soon read."""
+
+MAX_BANNER_BYTES: Final = 8 * 1024
+
+SFTP_ONLY: Final = "This server offers SFTP only."
+
+UNTRUSTED_PROXY: Final = "a PROXY header came from an address that proxy_protocol does not name"
+
+DISCONNECT_SERVICE_NOT_AVAILABLE: Final = 7
+DISCONNECT_BY_APPLICATION: Final = 11
+DISCONNECT_TOO_MANY_CONNECTIONS: Final = 12
+
+_GCM = ("aes256-gcm@openssh.com", "aes128-gcm@openssh.com")
+_CIPHERS = (*_GCM, "aes256-ctr", "aes192-ctr", "aes128-ctr")
+# The last two are for libssh2 before 1.11, which has no other: the curl, git and PHP of Debian 12 and Ubuntu 22.04.
+_MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512")
+_STRICT_MACS = _MACS[:2]
+_STRICT_KEX = ("mlkem768x25519-sha256",)
+_KEX = (*_STRICT_KEX, "curve25519-sha256", "curve25519-sha256@libssh.org", "diffie-hellman-group16-sha512")
+_COMPATIBLE_KEX = (
+    *_KEX,
+    "ecdh-sha2-nistp256",
+    "ecdh-sha2-nistp384",
+    "ecdh-sha2-nistp521",
+    "diffie-hellman-group14-sha256",
+)
+_UNASKED = ("SSH-2.0-OpenSSH", "SSH-2.0-paramiko")  # which prefer ciphers that cost Python dearly, but have others
+_MAX_HELD_BACK = 10_000
+_USER_NAME = re.compile(r"(?<=username=).*", re.DOTALL)  # which can hold an app's secret
+_PARAMIKOS_PREFIX = re.compile(r"Exception \(server\): (?:Error reading SSH protocol banner)?")
+
+_ssh_logger = logging.getLogger("sftp_gateway.paramiko")
+
+
+# RFC 8731's name for what paramiko knows by its first name alone.
+_KEX_INFO: Final[dict[str, Any]] = {
+    **paramiko.Transport._kex_info,  # type: ignore[attr-defined]
+    "curve25519-sha256": KexCurve25519,
+    Group14.name: Group14,
+    Group16.name: Group16,
+}
+
+
+def _available(kex: Iterable[str]) -> tuple[str, ...]:
+    """The key exchanges that this paramiko and its `cryptography` can do."""
+    return tuple(name for name in kex if name in _KEX_INFO)
+
+
+class BoundedPacketizer(PostponingPacketizer):
+    """Refuse packets that only an attacker sends, and say goodbye when the connection closes.
+
+    Owned by one `BoundedTransport`; reading belongs to the transport's thread, writing to any.
+    """
+
+    REKEY_BYTES = 4 * 1024**3
+    REKEY_PACKETS = 2**31
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self.farewell: Message | None = None
+        self.max_packet_bytes = MAX_STRANGERS_PACKET_BYTES
+        self._sock = sock
+        self._banner_bytes = 0
+
+    def _admit(self, size: int) -> None:
+        if size > self.max_packet_bytes:
+            raise SSHException(f"packet of {size} bytes, more than {self.max_packet_bytes}")
+        if self.farewell is not None:
+            raise EOFError
+
+    def send_pieces(self, pieces: Sequence[Piece], size: int) -> None:
+        if self.farewell is None:
+            super().send_pieces(pieces, size)
+
+    def _read_timeout(self, timeout: float) -> bytes:
+        piece = super()._read_timeout(timeout)
+        self._banner_bytes += len(piece)
+        if self._banner_bytes > MAX_BANNER_BYTES:
+            raise SSHException("no SSH banner")
+        return piece
+
+    def readline(self, timeout: float) -> str:
+        """Return the client's first line; paramiko would pass over others before it, also a header of a proxy."""
+        line: str = super().readline(timeout)
+        if line[:4] == "SSH-":
+            return line
+        rest: bytes = self._Packetizer__remainder  # type: ignore[attr-defined]
+        proxied = line[:6] == "PROXY " or (not line and rest.startswith(SIGNATURE[2:]))
+        raise SSHException(UNTRUSTED_PROXY if proxied else "no SSH banner")
+
+    def start_handshake(self, timeout: float) -> None:
+        """Do nothing: paramiko would start a timer thread here; the gateway's login deadline covers the handshake."""
+
+    def complete_handshake(self) -> None:
+        """Do nothing, as `start_handshake` does."""
+
+    def close(self) -> None:
+        farewell, self.farewell = self.farewell, None
+        if farewell is not None and not self.closed:
+            with contextlib.suppress(OSError, EOFError, SSHException):
+                self._sock.settimeout(1.0)
+                self._Packetizer__closed = True  # a write that does not move within the timeout gives up
+                self.send_message(farewell)
+        shut_down(self._sock)
+        super().close()
+
+
+class BoundedTransport(GatewayTransport):
+    """One SSH connection of the gateway, in server mode.
+
+    Owned by `SFTPGateway`; runs on its own thread from `start_server(event=…)` until the connection ends. On that
+    thread it calls `on_login()` when a client has signed in, and `on_end()` last of all. `disconnect` and `close` may
+    be called from any thread and never wait for the peer.
+    """
+
+    packetizer: BoundedPacketizer
+    _CLIENT_ID = "SFTPGateway"
+    _kex_info = _KEX_INFO
+    _preferred_ciphers: tuple[str, ...] = _CIPHERS
+    _preferred_macs: tuple[str, ...] = _MACS
+    _preferred_kex: tuple[str, ...] = _available(_KEX)
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        host_keys: Iterable[paramiko.PKey],
+        on_login: Callable[[], None],
+        on_end: Callable[[], None],
+        compatible_algorithms: bool = False,
+        strict_algorithms: bool = False,
+        keepalive_seconds: float = 0,
+    ) -> None:
+        super().__init__(sock, default_window_size=WINDOW_BYTES, packetizer_class=BoundedPacketizer)
+        self.last_problem: str | None = None
+        self.leaving_since: float | None = None
+        self._on_login = on_login
+        self._on_end = on_end
+        self._kex_init_deferred = False
+        self._refusals: dict[int, tuple[str, bool]] = {}
+        self._held_back: list[Message] = []  # of the transport's thread
+        self._channel_handler_table: dict[int, Callable[[Channel, Message], None]] = {
+            **self._channel_handler_table,
+            MSG_CHANNEL_REQUEST: self._handle_channel_request,
+            MSG_CHANNEL_DATA: self._handle_channel_data,
+            MSG_CHANNEL_EXTENDED_DATA: lambda *_: None,  # nobody reads it, and paramiko would keep it all
+        }
+        if compatible_algorithms:
+            self._preferred_kex = _available(_COMPATIBLE_KEX)
+        if strict_algorithms:
+            self._preferred_kex, self._preferred_ciphers, self._preferred_macs = _STRICT_KEX, _GCM, _STRICT_MACS
+        self.set_log_channel(_ssh_logger.name)
+        for key in host_keys:
+            self.add_server_key(key)
+        if keepalive_seconds:
+            self.set_keepalive(keepalive_seconds)
+        self.name = "sftp-gateway-transport"
+
+    def disconnect(self, reason: int, text: str) -> None:
+        """End the connection, telling the client why; returns at once. The first reason counts."""
+        if self.leaving_since is not None:
+            return
+        self.leaving_since = time.monotonic()
+        farewell = Message()
+        farewell.add_byte(cMSG_DISCONNECT)
+        farewell.add_int(reason)
+        farewell.add_string(text)
+        farewell.add_string("en")
+        self.packetizer.farewell = farewell
+        shut_down(self.sock, socket.SHUT_RD)
+
+    def refuse(self, channel: Channel, text: str, *, as_scp: bool = False) -> None:
+        """Accept the request under way on this channel, answer it with a text on stderr and exit status 1, and close.
+
+        To be called from `check_channel_…_request`, which then returns True. With `as_scp` the text is an error of the
+        old scp protocol instead: libssh2 takes a channel that ends with something on stderr for a success.
+        """
+        self._refusals[channel.get_id()] = text, as_scp
+
+    @property
+    def open_channels(self) -> int:
+        """How many channels the client has open. In the transport's thread."""
+        return sum(not channel.closed for channel in self.server_accepts)
+
+    def close(self) -> None:
+        shut_down(self.sock)
+        super().close()
+
+    def run(self) -> None:
+        try:
+            super().run()
+        finally:
+            self._on_end()
+
+    def _log(self, level: int, msg: Any, *args: Any) -> None:
+        """Keep the last complaint for the one line that the gateway logs; paramiko's own text is for debugging."""
+        if level >= logging.WARNING and isinstance(msg, str) and not msg.startswith("Traceback"):
+            self.last_problem = _PARAMIKOS_PREFIX.sub("", msg) or "no SSH banner"
+        if _ssh_logger.isEnabledFor(logging.DEBUG):
+            for line in msg if isinstance(msg, list) else [msg]:
+                _ssh_logger.debug(_USER_NAME.sub("***", str(line)), *args)
+
+    def _send_message(self, data: Message) -> None:
+        """Hold back what may not be sent while keys are exchanged: paramiko answers requests right into it."""
+        if data.asbytes()[0] == MSG_CHANNEL_OPEN_FAILURE:
+            data = _explained(data)
+        if data.asbytes()[0] >= FIRST_SERVICE_MESSAGE and self.initial_kex_done and not self.clear_to_send.is_set():
+            self._held_back.append(data)
+            if len(self._held_back) > _MAX_HELD_BACK:
+                raise SSHException("the client goes on asking instead of exchanging keys")
+        else:
+            super()._send_message(data)  # type: ignore[misc]
+
+    def _send_user_message(self, data: Message) -> None:
+        """Never wait for an exchange of keys on the thread that carries it out."""
+        if threading.current_thread() is not self:
+            super()._send_user_message(data)  # type: ignore[misc]
+        elif self.is_active():
+            self._send_message(data)
+
+    def _send_kex_init(self) -> None:
+        """Let clients speak first that send their lists unasked; `_hear_offer` chooses ours by them."""
+        first = not self.initial_kex_done and not self._kex_init_deferred
+        if first and self.remote_version.startswith(_UNASKED):
+            self._kex_init_deferred = True
+            return
+        super()._send_kex_init()  # type: ignore[misc]
+
+    def _hear_offer(self, offer: Mapping[str, Any]) -> None:
+        """Offer only AES-GCM to a client that lists it behind ciphers that cost Python dearly (its order decides).
+
+        Raises:
+            SSHException: a client that has not signed in wants new keys. They would cost it nothing, and us dearly; of
+                connections the gatekeeper bounds the rate, of exchanges nobody does.
+        """
+        if self.initial_kex_done and not self.is_authenticated():
+            raise SSHException("new keys are not exchanged before the login")
+        if not self.initial_kex_done and self.local_kex_init is None:
+            ciphers = offer["client_encrypt_algo_list"], offer["server_encrypt_algo_list"]
+            if all(any(name in offered for name in _GCM) for offered in ciphers):
+                self._preferred_ciphers = _GCM
+
+    def _parse_newkeys(self, m: Message) -> None:
+        if self.auth_handler is None:
+            self.auth_handler = BoundedAuthHandler(self)
+        super()._parse_newkeys(m)  # type: ignore[misc]
+        held_back, self._held_back = self._held_back, []
+        for message in held_back:
+            self._send_message(message)
+
+    def _auth_trigger(self) -> None:
+        super()._auth_trigger()  # type: ignore[misc]
+        self.packetizer.max_packet_bytes = MAX_PACKET_BYTES
+        self._on_login()
+
+    def _parse_ext_info(self, msg: Message) -> None:
+        """Ignore the client's extensions: none is used here, and paramiko would loop as often as the message says."""
+
+    def _queue_incoming_channel(self, channel: Channel) -> None:
+        """Keep the channels that are open: nobody accepts them from the queue, and paramiko would keep all for ever."""
+        self.server_accepts = [known for known in self.server_accepts if not known.closed] + [channel]
+
+    def _handle_channel_data(self, channel: Channel, m: Message) -> None:
+        channel._feed(m)  # type: ignore[attr-defined]
+        if len(channel.in_buffer) > channel.in_window_size:
+            raise SSHException("the client sent more than its window allows")
+
+    def _handle_channel_request(self, channel: Channel, m: Message) -> None:
+        channel._handle_request(m)  # type: ignore[attr-defined]
+        refusal = self._refusals.pop(channel.get_id(), None)
+        if refusal is not None:
+            text, as_scp = refusal
+            with contextlib.suppress(OSError, EOFError, SSHException):
+                channel.settimeout(0.0)  # a client that gives no window gets no text; nobody waits for it
+                if as_scp:
+                    channel.sendall(b"\2" + text.encode() + b"\n")
+                else:
+                    channel.sendall_stderr(text.encode() + b"\r\n")
+            channel.send_exit_status(1)
+            channel.close()
+
+
+def _explained(failure: Message) -> Message:
+    """Say why a channel is not opened; paramiko sends an empty text."""
+    refused = Message(failure.asbytes())
+    refused.get_byte()
+    channel, reason = refused.get_int(), refused.get_int()
+    answer = Message()
+    answer.add_byte(cMSG_CHANNEL_OPEN_FAILURE)
+    answer.add_int(channel)
+    answer.add_int(reason)
+    answer.add_string("too many channels" if reason == OPEN_FAILED_RESOURCE_SHORTAGE else SFTP_ONLY)
+    answer.add_string("en")
+    return answer
+
+
+def prepare_socket(sock: socket.socket) -> None:
+    """Send small replies at once, and notice a peer that vanished; one that sleeps may do so for ten minutes."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 10)):
+        if hasattr(socket, option):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+def shut_down(sock: Any, how: int = socket.SHUT_RDWR) -> None:
+    """Wake every thread that waits on the socket; closing the descriptor alone does not."""
+    with contextlib.suppress(OSError):
+        sock.shutdown(how)

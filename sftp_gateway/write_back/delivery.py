@@ -1,0 +1,313 @@
+"""`Delivery`: carries the pending files of a journal to the storage, in order for each path, until they are there."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+from fs import errors
+from fs.base import FS
+
+from sftp_gateway.files.stream import PIECE_BYTES
+from sftp_gateway.logs import log_event
+from sftp_gateway.sftp.status import status_of
+from sftp_gateway.write_back.directory_delivery import DirectoryMaker
+from sftp_gateway.write_back.directory_rows import PendingDirectory
+from sftp_gateway.write_back.journal import Journal, Outcome, Outlook, Pending
+from sftp_gateway.write_back.refusals import MAX_BACKOFF_SECONDS, is_for_good, pause, tells_of_the_file
+from sftp_gateway.write_back.sending import Sender
+
+LANES = 4  # deliveries at once
+BULK_FILES = 1000
+BULK_BYTES = 64 * 2**20
+SMALL_BYTES = 4 * 2**20  # larger files are no part of a bulk
+QUIET_SECONDS = 1.0  # without a new file, after which what is there is sent
+LOOK_SECONDS = 30.0  # how long the process that delivers sleeps at most where nobody wakes it
+LOCK_SECONDS = 2.0  # how often another looks whether that one is gone
+TIDY_SECONDS = 10.0
+LOCK_NAME = "delivery.lock"
+
+_logger = logging.getLogger(__name__)
+
+
+class Delivery:
+    """The threads that deliver one account's files; of several processes, those of one are at work.
+
+    Owned by a `WriteBackFS`. Thread-safe. One thread at a time leads: it sleeps until the journal's bell rings or its
+    own reckoning says that something is due, chooses what to send, and hands the lead on before it sends that. The
+    process that delivers holds a lock on a file in the journal's directory; when it dies, another takes that over.
+    """
+
+    def __init__(
+        self,
+        filesystem: FS,
+        journal: Journal,
+        *,
+        label: str,
+        delay_seconds: float,
+        on_delivered: Callable[[list[Pending]], None],
+    ) -> None:
+        self._filesystem: Any = filesystem
+        self._journal = journal
+        self._label = label
+        self._delay_seconds = delay_seconds
+        self._on_delivered = on_delivered
+        self._sender = Sender(filesystem, journal)
+        self._directories = DirectoryMaker(filesystem, journal.directories, label=label)
+        self._lock_path = journal.vault.directory / LOCK_NAME
+        self._stopping = threading.Event()
+        self._leading = threading.Lock()
+        # guarded by _leading
+        self._lock_descriptor = -1
+        self._is_untidy = True
+        self._tidied_at = time.monotonic()
+        self._lock = threading.Lock()  # a leaf
+        # guarded by _lock
+        self._bulk_is_under_way = False
+        self._trouble = ""
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"sftp-delivery-{number}", daemon=True) for number in range(LANES)
+        ]
+
+    def start(self) -> None:
+        """Begin to deliver, as soon as no other process does."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, seconds: float) -> bool:
+        """Begin nothing more, and wait for what is under way; tell whether all has ended. Idempotent."""
+        self._stopping.set()
+        self._journal.bell.ring(urgent=True)
+        deadline = time.monotonic() + seconds
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, deadline - time.monotonic()))
+        ended = not any(thread.is_alive() for thread in self._threads)
+        if ended and self._lock_descriptor >= 0:
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = -1
+        return ended
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether it is this process that delivers."""
+        return self._lock_descriptor >= 0
+
+    # -- within
+
+    def _serve(self) -> None:
+        while not self._stopping.is_set():
+            with self._leading:  # for as long as there is nothing to do
+                work = self._lead()
+            if work is None:
+                return
+            work()
+            self._journal.bell.ring(urgent=True)  # what has the same paths may go now
+
+    def _carry(self, sending: list[Pending]) -> None:
+        try:
+            self._deliver(sending)
+        except Exception:
+            _logger.exception("whether files of %s were delivered is not known", self._label)
+            self._put_back(partial(self._journal.put_back, sending))
+        if self._is_bulk(sending[0]):
+            with self._lock:
+                self._bulk_is_under_way = False
+
+    def _make(self, directories: list[PendingDirectory]) -> None:
+        try:
+            self._directories.make(directories)
+        except Exception:
+            _logger.exception("whether directories of %s were made is not known", self._label)
+            self._put_back(partial(self._journal.directories.put_back, directories))
+
+    def _lead(self) -> Callable[[], None] | None:
+        """Wait until something is to be done, and return it; None at the end."""
+        while not self._stopping.is_set():
+            try:
+                if not self._is_in_charge():
+                    self._stopping.wait(LOCK_SECONDS)
+                    continue
+                chosen, seconds, is_settled = self._choose()
+                if chosen and (sending := self._journal.send(chosen)):
+                    with self._lock:
+                        self._bulk_is_under_way |= self._is_bulk(sending[0])
+                    self._is_untidy = True
+                    return partial(self._carry, sending)
+                if not chosen:
+                    now = time.time()
+                    directories, later = self._directories.choose(now, quiet_seconds=self._quiet_seconds)
+                    if directories:
+                        return partial(self._make, directories)
+                    seconds = seconds if later is None else min(seconds, later - now)
+                    self._journal.bell.wait(min(seconds, self._tidy()), urgent=is_settled)
+            except sqlite3.Error as error:
+                _logger.error("the journal of %s fails: %s", self._label, error)
+                self._journal.bell.wait(MAX_BACKOFF_SECONDS)
+            except Exception:
+                _logger.exception("what of %s is to be delivered is not known", self._label)
+                self._stopping.wait(QUIET_SECONDS)
+        return None
+
+    def _put_back(self, note: Callable[[], None]) -> None:
+        """Note that something is to be delivered once more of which nobody knows whether it was."""
+        while not self._stopping.wait(QUIET_SECONDS):  # else the next start does it
+            with contextlib.suppress(sqlite3.Error):
+                note()
+                return
+
+    @property
+    def _quiet_seconds(self) -> float:
+        return min(QUIET_SECONDS, self._delay_seconds)
+
+    def _is_in_charge(self) -> bool:
+        if self._lock_descriptor >= 0:
+            return True
+        descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._journal.bell.listen()  # before the first look: nothing is missed
+            self._journal.recover()
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._lock_descriptor = descriptor
+        return True
+
+    def _choose(self) -> tuple[list[Pending], float, bool]:
+        """Return what is to be sent now; or nothing, how long to wait, and whether new files make no difference."""
+        now = time.time()
+        with self._lock:
+            passed_over = SMALL_BYTES if self._bulk_is_under_way else -1
+        any_mode = self._sender.has_staging
+        outlook = self._journal.outlook(now, passed_over, any_mode=any_mode)
+        seconds = self._worth_waiting(outlook, now)
+        if seconds > 0:
+            return [], min(seconds, LOOK_SECONDS), True
+        due = self._journal.due(now, passed_over, any_mode=any_mode, limit=BULK_FILES) if outlook.count else []
+        if not due:
+            until = now + LOOK_SECONDS if outlook.retry is None else min(now + LOOK_SECONDS, outlook.retry)
+            return [], until - now, False
+        if not self._is_bulk(due[0]):
+            return due[:1], 0.0, False
+        small = [pending for pending in due if self._is_small(pending)]
+        sizes = itertools.accumulate(pending.size for pending in small)
+        return [pending for pending, size in zip(small, sizes, strict=True) if size <= BULK_BYTES], 0.0, False
+
+    def _is_bulk(self, first: Pending) -> bool:
+        return self._sender.has_bulk and self._is_small(first)
+
+    def _is_small(self, pending: Pending) -> bool:
+        """Tell whether a file can go along with others: staged uploads can expect something each."""
+        return pending.size <= SMALL_BYTES and (self._sender.has_staging or pending.mode == "replace")
+
+    def _worth_waiting(self, outlook: Outlook, now: float) -> float:
+        """Return for how many seconds more files may come that could go along."""
+        if not outlook.count or outlook.is_hurried or outlook.attempts:  # these have waited
+            return 0.0
+        if outlook.count >= BULK_FILES or outlook.size >= BULK_BYTES:
+            return 0.0
+        quiet = outlook.latest + self._quiet_seconds
+        return min(quiet, outlook.oldest + self._delay_seconds) - now
+
+    def _deliver(self, sending: list[Pending]) -> None:
+        if not sending:
+            return
+        started = time.monotonic()
+        outcomes = []
+        whole = []
+        for pending in sending:
+            if pending.staged is not None or self._journal.is_whole(pending):
+                whole.append(pending)
+            else:
+                outcomes.append(Outcome(pending.id, "its copy on the gateway's disk is damaged", permanent=True))
+        outcomes += [self._outcome(pending, error) for pending, error in self._sender.send(whole)]
+        self._journal.settle(outcomes)
+        self._report(sending, outcomes, time.monotonic() - started)
+
+    def _outcome(self, pending: Pending, error: Exception | None) -> Outcome:
+        """Decide what an error means: done all the same, to be tried again, or refused for good."""
+        if error is None:
+            return Outcome(pending.id)
+        reason = status_of(error)[1]
+        permanent = is_for_good(error, pending.attempts)
+        if pending.mode != "replace" and tells_of_the_file(error):
+            there = self._what_is_there(pending)
+            if there == "ours":  # it had arrived before, and only nobody knew
+                return Outcome(pending.id)
+            permanent = permanent or there == "another"
+        return Outcome(pending.id, reason, permanent, time.time() + pause(pending.attempts))
+
+    def _what_is_there(self, pending: Pending) -> str:
+        """Compare what the storage has with what was to be stored: "ours", "another" version, "" if nobody knows."""
+        try:
+            with contextlib.closing(self._filesystem.openbin(pending.path, "r")) as there:
+                if pending.expected is not None and there.version == pending.expected:
+                    return ""
+                with self._journal.open(pending) as ours:
+                    return "ours" if same_content(there, ours) else "another"
+        except errors.ResourceNotFound:
+            return "another" if pending.mode == "update" else ""
+        except (errors.FSError, OSError):
+            return ""
+
+    def _report(self, sending: list[Pending], outcomes: list[Outcome], seconds: float) -> None:
+        by_id = {pending.id: pending for pending in sending}
+        arrived = [by_id[outcome.id] for outcome in outcomes if not outcome.reason]
+        if arrived:
+            self._on_delivered(arrived)
+            size = sum(pending.size for pending in arrived)
+            log_event("delivered", user=self._label, files=len(arrived), bytes=size, seconds=round(seconds, 3))
+        for outcome in outcomes:
+            if outcome.permanent:
+                pending = by_id[outcome.id]
+                log_event(
+                    "undeliverable",
+                    level=logging.ERROR,
+                    user=self._label,
+                    path=pending.path,
+                    bytes=pending.size,
+                    id=pending.id,
+                    reason=outcome.reason,
+                )
+        delayed = [outcome for outcome in outcomes if outcome.reason and not outcome.permanent]
+        trouble = delayed[0].reason if delayed else ""
+        with self._lock:
+            is_news, self._trouble = bool(trouble) and trouble != self._trouble, trouble
+        if is_news:
+            log_event("delayed", level=logging.WARNING, user=self._label, files=len(delayed), reason=trouble)
+
+    def _tidy(self) -> float:
+        """Keep the journal's file small, now and then; return when to do that next."""
+        if not self._is_untidy:
+            return LOOK_SECONDS
+        left = self._tidied_at + TIDY_SECONDS - time.monotonic()
+        if left > 0:
+            return left
+        self._tidied_at, self._is_untidy = time.monotonic(), False
+        self._journal.tidy()
+        return LOOK_SECONDS
+
+
+def same_content(one: Any, other: Any) -> bool:
+    """Tell whether two open files hold the same bytes."""
+    while True:
+        piece = cast(bytes, one.read(PIECE_BYTES))
+        while len(piece) < PIECE_BYTES and (more := one.read(PIECE_BYTES - len(piece))):
+            piece += more
+        if piece != other.read(len(piece) or 1):
+            return False
+        if not piece:
+            return True

@@ -1,0 +1,204 @@
+"""`DirectoryRows`: which directories of an account were acknowledged and are not made yet; a table of its journal."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from fs import errors
+from fs.path import dirname, iteratepath, join, recursepath
+
+from sftp_gateway.write_back.journal_file import JournalFile
+from sftp_gateway.write_back.journal_rows import BeingSentError, span
+
+_COLUMNS: Final = "path, key, fresh, state, attempts, reason, acknowledged"
+_BELOW: Final = "(key > ? AND key < ?)"
+
+
+@dataclass(frozen=True, slots=True)
+class PendingDirectory:
+    """A directory that is acknowledged and not made yet. `fresh`: the storage certainly has nothing there."""
+
+    path: str
+    key: str
+    fresh: bool
+    state: str
+    attempts: int
+    reason: str
+    acknowledged: float
+
+
+class DirectoryRows:
+    """Owned by a `Journal`, with whose file it is thread-safe and shared by processes. Raises sqlite3.Error.
+
+    A directory has a row until it is made, be it by something that was delivered into it.
+    """
+
+    def __init__(self, file: JournalFile, fold: Callable[[str], str]) -> None:
+        self._file = file
+        self.fold = fold
+
+    def find(self, path: str) -> PendingDirectory | None:
+        """Return the pending directory at `path`."""
+        found = self._select("key = ?", self.fold(path))
+        return found[0] if found else None
+
+    def above(self, path: str) -> PendingDirectory | None:
+        """Return the deepest pending directory at or above `path`."""
+        keys = _with_those_above(self.fold(path))
+        found = self._select(f"key IN ({_places(keys)}) ORDER BY length(key) DESC LIMIT 1", *keys)
+        return found[0] if found else None
+
+    def spelled(self, path: str) -> str:
+        """Return `path` with the pending directories above it in the case that they were given."""
+        above = self.above(dirname(path))
+        return path if above is None else join(above.path, *iteratepath(path)[len(iteratepath(above.path)) :])
+
+    def children(self, directory: str) -> dict[str, PendingDirectory]:
+        """Return the pending directories directly in a directory, by folded name."""
+        first, last = self._span(directory)
+        found = {}
+        for each in self._select(f"{_BELOW} ORDER BY key", first, last):
+            name = each.key[len(first) :]
+            if "/" not in name:
+                found[name] = each
+        return found
+
+    def all(self) -> list[PendingDirectory]:
+        """Return every pending directory."""
+        return self._select("1 ORDER BY key")
+
+    def count(self) -> int:
+        """Return how many directories are pending."""
+        return int(self._file.select("SELECT count(*) FROM folders")[0][0])
+
+    def are_at_or_below(self, path: str) -> bool:
+        """Tell whether a directory at or below `path` is pending."""
+        return bool(self._select(f"key = ? OR {_BELOW} LIMIT 1", self.fold(path), *self._span(path)))
+
+    def trouble(self, path: str) -> str:
+        """Return why a directory at or below `path` could not be made when that was last tried; else ""."""
+        found = self._select(f"(key = ? OR {_BELOW}) AND attempts > 0 LIMIT 1", self.fold(path), *self._span(path))
+        return found[0].reason if found else ""
+
+    # -- what users do
+
+    def add(self, path: str) -> None:
+        """Record a directory; raises `DirectoryExists` where one is pending."""
+        row = (self.spelled(path), self.fold(path), time.time())
+        try:
+            self._execute("INSERT INTO folders (path, key, acknowledged) VALUES (?, ?, ?)", *row)
+        except sqlite3.IntegrityError:
+            raise errors.DirectoryExists(path) from None
+
+    def discard(self, path: str) -> bool:
+        """Drop the pending directory at `path`, if the storage has no part in it; tell whether.
+
+        Raises `DirectoryNotEmpty` where directories are pending in it, and `BeingSentError`.
+        """
+        key, span = self.fold(path), self._span(path)
+
+        def work(db: sqlite3.Connection) -> bool:
+            if db.execute(f"SELECT 1 FROM folders WHERE {_BELOW} LIMIT 1", span).fetchone():
+                raise errors.DirectoryNotEmpty(path)
+            states = db.execute("SELECT state FROM folders WHERE key = ?", (key,)).fetchall()
+            if states == [("sending",)]:
+                raise BeingSentError
+            return bool(db.execute("DELETE FROM folders WHERE key = ? AND fresh", (key,)).rowcount)
+
+        return self._file.change(work)
+
+    def hurry(self, path: str) -> None:
+        """Have what is at or below `path` made without delay, whatever came of it before."""
+        if self.are_at_or_below(path):
+            hurried = f"UPDATE folders SET hurried = 1, not_before = 0, attempts = 0 WHERE key = ? OR {_BELOW}"
+            self._execute(hurried, self.fold(path), *self._span(path))
+
+    # -- what the delivery does
+
+    def due(self, now: float, *, quiet_seconds: float, limit: int) -> tuple[list[PendingDirectory], float | None]:
+        """Return directories to be made now; and when others are to be looked at, None where there are none.
+
+        What files are on their way to is left to these; with a directory, those above it are made.
+        """
+        leaves = self._file.select(
+            f"SELECT {_COLUMNS}, CASE WHEN hurried OR attempts THEN not_before ELSE acknowledged + ? END AS moment"
+            " FROM folders WHERE state = 'pending'"
+            " AND NOT EXISTS (SELECT 1 FROM files WHERE files.key > folders.key || '/'"
+            " AND files.key < folders.key || '0' AND files.state != 'failed')"
+            " AND NOT EXISTS (SELECT 1 FROM folders AS inner WHERE inner.key > folders.key || '/'"
+            " AND inner.key < folders.key || '0') ORDER BY moment LIMIT ?",
+            *(quiet_seconds, limit),
+        )
+        due = [_from_row(row[:-1]) for row in leaves if row[-1] <= now]
+        return due, min((row[-1] for row in leaves if row[-1] > now), default=None)
+
+    def send(self, chosen: Iterable[PendingDirectory]) -> list[PendingDirectory]:
+        """Note that these are being made; return those that are still there."""
+
+        def work(db: sqlite3.Connection) -> list[PendingDirectory]:
+            taken = "UPDATE folders SET state = 'sending' WHERE key = ? AND state = 'pending'"
+            return [each for each in chosen if db.execute(taken, (each.key,)).rowcount]
+
+        return self._file.change(work)
+
+    def made(self, path: str) -> None:
+        """Note that the directory at `path` is there, and with it those above."""
+        key = self.fold(path)
+        self._file.change(lambda db: note_made(db, key))
+
+    def dropped(self, key: str) -> None:
+        """Forget a directory that cannot be made."""
+        self._execute("DELETE FROM folders WHERE key = ?", key)
+
+    def failed(self, key: str, reason: str, retry_at: float) -> None:
+        """Note why a directory was not made, and when that is to be tried again. It may be there all the same."""
+        self._execute(
+            "UPDATE folders SET state = 'pending', fresh = 0, hurried = 0, attempts = attempts + 1, reason = ?,"
+            " not_before = ? WHERE key = ?",
+            *(reason, retry_at, key),
+        )
+
+    def put_back(self, making: Iterable[PendingDirectory]) -> None:
+        """Have directories made once more of which nobody knows whether they were."""
+        again = "UPDATE folders SET state = 'pending', fresh = 0 WHERE state = 'sending' AND key = ?"
+        keys = [(each.key,) for each in making]
+        self._file.change(lambda db: db.executemany(again, keys).rowcount)
+
+    def recover(self) -> None:
+        """Take up what a delivery that died has left. What it was making may be there, or not."""
+        if self._select("state = 'sending' LIMIT 1"):
+            self._execute("UPDATE folders SET state = 'pending', fresh = 0 WHERE state = 'sending'")
+
+    # -- within
+
+    def _span(self, directory: str) -> tuple[str, str]:
+        return span(self.fold(directory))
+
+    def _select(self, where: str, *values: object) -> list[PendingDirectory]:
+        return [_from_row(row) for row in self._file.select(f"SELECT {_COLUMNS} FROM folders WHERE {where}", *values)]
+
+    def _execute(self, statement: str, *values: object) -> None:
+        self._file.change(lambda db: db.execute(statement, values).rowcount)
+
+
+def note_made(db: sqlite3.Connection, key: str) -> None:
+    """Forget the pending directories at and above a key, as there is something at it."""
+    keys = _with_those_above(key)
+    db.execute(f"DELETE FROM folders WHERE key IN ({_places(keys)})", keys)
+
+
+def _with_those_above(key: str) -> list[str]:
+    return recursepath(key)[1:]
+
+
+def _places(values: list[str]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _from_row(row: tuple[object, ...]) -> PendingDirectory:
+    path, key, fresh, state, attempts, reason, acknowledged = row
+    return PendingDirectory(path, key, bool(fresh), state, attempts, reason, acknowledged)  # type: ignore[arg-type]

@@ -1,0 +1,390 @@
+"""`WriteBackFS`: a filesystem whose files are acknowledged when they are on local disk, and delivered later."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+import weakref
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO, TypeVar
+
+from fs import errors
+from fs.base import FS
+from fs.info import Info
+from fs.path import dirname
+from fs.permissions import Permissions
+from fs.subfs import SubFS
+
+from sftp_gateway.sftp.status import RefusedError
+from sftp_gateway.write_back.delivery import Delivery, same_content
+from sftp_gateway.write_back.elsewhere import Elsewhere
+from sftp_gateway.write_back.journal import BeingSentError, ConflictError, Journal, NewFile, Pending
+from sftp_gateway.write_back.pending_directories import PendingDirectoriesFS
+from sftp_gateway.write_back.pending_files import Outgoing, PendingReader, info_of
+from sftp_gateway.write_back.vault import LocalBytes
+
+_CHANGED = "the file was changed by someone else meanwhile"
+_STOP_SECONDS = 5.0
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class WriteBackLimits:
+    """Bounds of one account; sizes are bytes."""
+
+    quota: int = 10 * 2**30  # of what waits for its delivery; beyond, files go through to the storage
+    delay_seconds: float = 10.0  # how long a file waits for others that could go along
+    inline: int = 64 * 2**10  # files up to this size are kept in the journal itself
+    wait_seconds: float = 120.0  # how long a request waits for the delivery of what it depends on
+
+
+class WriteBackFS(FS):
+    """Another filesystem, together with the files that are still to be delivered to it; every call sees them there.
+
+    `openbin(path, "w" or "x", write_back=True)` gives a file whose `close()` returns when its content is on local disk
+    and in the journal. Everything else that changes something is the filesystem's own call; where it concerns pending
+    files it changes the journal alone (they have not left yet), or waits until they are delivered. Owned by an account.
+    Thread-safe. The filesystem needs atomic writes (docs/architecture.md, "The seam"). Raises `RefusedError` beside
+    `fs.errors`.
+    """
+
+    def __init__(
+        self, filesystem: FS, journal: Journal, *, label: str = "", limits: WriteBackLimits | None = None
+    ) -> None:
+        super().__init__()
+        self.limits = limits or WriteBackLimits()
+        self.journal = journal
+        self._fold: Callable[[str], str] = str.lower if filesystem.getmeta().get("case_insensitive") else str
+        self._elsewhere = Elsewhere(filesystem, journal, self._fold, is_mine=lambda: self._delivery.is_mine)
+        self.is_viewed: Callable[[str], bool] | None = getattr(filesystem, "is_viewed", None)
+        self._inner = PendingDirectoriesFS(filesystem, journal.directories, seen=self._elsewhere.note)
+        self._readers: weakref.WeakSet[PendingReader] = weakref.WeakSet()
+        self._delivery = Delivery(
+            filesystem,
+            journal,
+            label=label,
+            delay_seconds=self.limits.delay_seconds,
+            on_delivered=self._arrived,
+        )
+        self._delivery.start()
+
+    def close(self) -> None:
+        """End the delivery; what is pending waits for the next process. Idempotent."""
+        if self.isclosed():
+            return
+        super().close()
+        ended = self._delivery.stop(_STOP_SECONDS)
+        self._inner.close()  # breaks off what is under way
+        if ended or self._delivery.stop(_STOP_SECONDS):
+            self.journal.close()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is still to be delivered, by this process."""
+        return self._delivery.is_mine and self.journal.is_live("/")
+
+    def drain(self, seconds: float) -> bool:
+        """Deliver what can be delivered within `seconds`; tell whether that was all."""
+        if not self.journal.is_live("/"):
+            return True
+        self.journal.hurry("/")
+        self.journal.wait(lambda: not self.journal.is_live("/"), seconds)
+        return not self.journal.is_live("/")
+
+    # -- looking
+
+    def getmeta(self, namespace: str = "standard") -> Mapping[str, object]:
+        """Return what the filesystem says of itself."""
+        meta = self._inner.getmeta(namespace)
+        return {**meta, "network": True, "write_back": True} if namespace == "standard" else meta
+
+    def validatepath(self, path: str) -> str:
+        return self._inner.validatepath(path)
+
+    def getinfo(self, path: str, namespaces: Collection[str] | None = None) -> Info:
+        pending = self._elsewhere.find(path)
+        if pending is not None and not pending.failed:
+            return info_of(pending)
+        try:
+            info = self._inner.getinfo(path, namespaces)
+        except errors.ResourceNotFound:
+            if pending is None:
+                raise
+            return info_of(pending)
+        return info
+
+    def cached_info(self, path: str, namespaces: Collection[str] | None = None) -> Info | None:
+        """Return the Info if that is possible without waiting; raises ResourceNotFound where absence is known."""
+        pending = self._elsewhere.find(path)
+        if pending is not None and not pending.failed:
+            return info_of(pending)
+        try:
+            info = self._inner.cached_info(path, namespaces)
+        except errors.ResourceNotFound:
+            if pending is None:
+                raise
+            return info_of(pending)
+        return info
+
+    def listdir(self, path: str) -> list[str]:
+        return [info.name for info in self.scandir(path)]
+
+    def scandir(
+        self, path: str, namespaces: Collection[str] | None = None, page: tuple[int, int] | None = None
+    ) -> Iterator[Info]:
+        pages = self._scan(path, namespaces)
+        return iter(list(pages)[page[0] : page[1]]) if page is not None else pages
+
+    def cached_listing(self, path: str, namespaces: Collection[str] | None = None) -> Iterator[Info] | None:
+        """Return what `scandir` would if that is possible without waiting."""
+        if self._elsewhere.find(path) is not None:
+            return None
+        children = self._pending_in(path)
+        infos = self._inner.cached_listing(path, namespaces)
+        return None if infos is None else self._with_pending(infos, children)
+
+    def _scan(self, path: str, namespaces: Collection[str] | None) -> Iterator[Info]:
+        self._refuse_file(path)
+        children = self._pending_in(path)
+        yield from self._with_pending(self._inner.scandir(path, namespaces=namespaces), children)
+
+    def _pending_in(self, path: str) -> dict[str, Pending]:
+        children = self.journal.children(path)
+        for pending in children.values():
+            self._elsewhere.note(pending.path)
+        self._elsewhere.find_below(path)  # what is not among them any more
+        return children
+
+    def _with_pending(self, infos: Iterable[Info], children: dict[str, Pending]) -> Iterator[Info]:
+        for info in infos:
+            pending = children.pop(self._fold(info.name), None)
+            yield info if pending is None or pending.failed else info_of(pending, info.name)
+        for pending in children.values():
+            yield info_of(pending)
+
+    # -- files
+
+    def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> BinaryIO:
+        """Open a file. Options: those of the filesystem, and `write_back`."""
+        write_back = options.pop("write_back", False)
+        if set(mode) <= {"r", "b"}:
+            return self._open_for_reading(path, mode)
+        if set(mode) <= {"w", "x", "b"}:
+            return Outgoing(self, path, options, exclusive="x" in mode, local=write_back)  # type: ignore[return-value]
+        self.deliver(path)
+        file: BinaryIO = self._inner.openbin(path, mode, buffering, **options)
+        return file
+
+    def _open_for_reading(self, path: str, mode: str) -> BinaryIO:
+        while True:
+            pending = self._elsewhere.find(path)
+            if pending is None or pending.failed:
+                try:
+                    file: BinaryIO = self._inner.openbin(path, mode)
+                except errors.ResourceNotFound:
+                    if pending is None:
+                        raise
+                else:
+                    return file
+            assert pending is not None
+            try:
+                reader = PendingReader(self.journal.content(pending), pending)
+            except FileNotFoundError:
+                if self.journal.get(pending.id) is not None:
+                    raise RefusedError("its copy on the gateway's disk is damaged") from None
+                continue  # delivered just now
+            self._readers.add(reader)
+            return reader  # type: ignore[return-value]
+
+    # -- names
+
+    def makedir(self, path: str, permissions: Permissions | None = None, recreate: bool = False) -> SubFS[FS]:
+        if self._elsewhere.find(path) is not None:
+            raise errors.DirectoryExists(path)
+        self._inner.makedir(path, permissions, recreate)
+        return self.opendir(path)
+
+    def makedir_later(self, path: str) -> None:
+        """Make a directory, which the storage has when something is delivered into it, or a moment later."""
+        if self._elsewhere.find(path) is not None:
+            raise errors.DirectoryExists(path)
+        self._refuse_file(dirname(path))
+        self._inner.makedir_later(path)
+        self.journal.bell.ring()
+
+    def removedir(self, path: str) -> None:
+        self._refuse_file(path)
+        if self.journal.is_shown_below(path):
+            raise errors.DirectoryNotEmpty(path)
+        self._once_settled(lambda: self._inner.removedir(path))
+
+    def remove(self, path: str) -> None:
+        if self._elsewhere.find(path) is None:
+            self._inner.remove(path)
+            return
+        committed = not self.is_absent(path)
+        if self._once_settled(lambda: self.journal.discard(path, committed=committed)):
+            self._elsewhere.drop(self._fold(path))
+            return
+        self.deliver(path)
+        self._inner.remove(path)
+        self.journal.hide_failed(path)
+
+    def move(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
+        if self._elsewhere.find(src_path) is not None and self._rename(src_path, dst_path, overwrite=overwrite):
+            return
+        self.deliver(src_path)
+        self.deliver(dst_path)
+        self._inner.move(src_path, dst_path, overwrite=overwrite, preserve_time=preserve_time)
+        self.journal.hide_failed(src_path)
+        self.journal.hide_failed(dst_path)
+
+    def _rename(self, source: str, target: str, *, overwrite: bool) -> bool:
+        """Rename what is pending, if the storage has no part in that; tell whether."""
+        parent = dirname(target)
+        if parent != "/" and not self._inner.isdir(parent):
+            raise errors.ResourceNotFound(target)
+        committed = not self.is_absent(source)
+        occupied = not self.is_absent(target)
+        try:
+            done = self._once_settled(
+                lambda: self.journal.rename(source, target, replace=overwrite, occupied=occupied, committed=committed)
+            )
+        except ConflictError:
+            raise errors.DestinationExists(target) from None
+        if done:
+            self._elsewhere.drop(self._fold(source))
+            self._elsewhere.note(target)
+        return done
+
+    def movedir(self, src_path: str, dst_path: str, create: bool = False, preserve_time: bool = False) -> None:
+        self.deliver(src_path)
+        self.deliver(dst_path)
+        self._inner.movedir(src_path, dst_path, create=create, preserve_time=preserve_time)
+        self.journal.move_failed(src_path, dst_path)
+
+    def copy(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
+        self.deliver(src_path)
+        self.deliver(dst_path)
+        self._inner.copy(src_path, dst_path, overwrite=overwrite, preserve_time=preserve_time)
+        self.journal.hide_failed(dst_path)
+
+    def setinfo(self, path: str, info: Mapping[str, Mapping[str, object]]) -> None:
+        """Set the time that a pending file will have; nothing else of it can be set."""
+        modified: Any = info.get("details", {}).get("modified")
+        if self._elsewhere.find(path) is None:
+            self._inner.setinfo(path, info)
+        elif modified is not None:
+            self.journal.set_modified(path, int(modified))
+
+    # -- between journal and storage
+
+    def deliver(self, path: str) -> None:
+        """Wait until what is at or below `path` has been delivered, or refused for good.
+
+        Raises `RefusedError` where it cannot be delivered now.
+        """
+        if self.journal.is_live(path):
+            self.journal.hurry(path)
+            done = self.journal.wait(
+                lambda: not self.journal.is_live(path) or self.journal.trouble(path), self.limits.wait_seconds
+            )
+            if self.journal.is_live(path):
+                reason = f": {done}" if isinstance(done, str) else ""
+                raise RefusedError(f"what was uploaded there before cannot be delivered yet{reason}")
+        self._elsewhere.find_below(path)
+
+    def new_bytes(self) -> LocalBytes:
+        """Return a place on local disk for a file that is being written."""
+        return self.journal.vault.write(memory_limit=self.limits.inline)
+
+    def record(self, new: NewFile, content: LocalBytes) -> None:
+        """Put a finished file into the journal; raises `NoRoomError`, `DeliveredError`, and what the client is told."""
+        try:
+            if new.mode != "replace":
+                self._refuse_outdated(new)
+            self._once_settled(lambda: self.journal.put(new, content, quota=self.limits.quota))
+        except ConflictError:
+            if new.mode == "create":
+                raise errors.FileExists(new.path) from None
+            raise RefusedError(_CHANGED) from None
+        except sqlite3.Error as error:
+            raise RefusedError(f"the gateway's journal cannot be written ({error})") from error
+        self._elsewhere.note(new.path)
+
+    def _refuse_outdated(self, new: NewFile) -> None:
+        """Raise `ConflictError` where a delivery would be refused, as far as that is known by now."""
+        if self.is_pending(new.path):  # asked first: the storage has it before it is pending no more
+            raise ConflictError
+        try:
+            with self._inner.openbin(new.path, "r") as there:
+                version = there.version
+        except errors.ResourceNotFound:
+            version = None
+        except errors.FSError:
+            return
+        if version != new.expected:
+            raise ConflictError
+
+    def is_absent(self, path: str) -> bool:
+        """Tell whether the storage certainly has nothing at `path`; what is to be delivered may be there any moment."""
+        pending = self._elsewhere.find(path)
+        if pending is not None and not pending.failed:
+            return False
+        try:
+            return not self._inner.exists(path)
+        except errors.FSError:
+            return False
+
+    def open_through(self, path: str, options: dict[str, Any], *, exclusive: bool) -> Any:
+        """Open the storage's own file, for a commit that waits for nothing."""
+        return self._inner.openbin(path, "xb" if exclusive else "wb", **options)
+
+    def delivered_version(self, path: str, version: str) -> str:
+        """Return the storage's version of what was read as `version` when it was pending.
+
+        Waits for its delivery; raises `RefusedError` where the storage has something else now.
+        """
+        self.deliver(path)
+        base = next((reader for reader in list(self._readers) if reader.version == version and not reader.closed), None)
+        try:
+            with self._inner.openbin(path, "r") as there:
+                if base is not None and same_content(there, base.again()):
+                    return str(there.version)
+        except errors.ResourceNotFound:
+            pass
+        raise RefusedError(_CHANGED)
+
+    def is_pending(self, path: str) -> bool:
+        """Tell whether a pending file is at `path`."""
+        return self.journal.is_live(path)
+
+    def stored(self, path: str) -> None:
+        """Note that the storage has a new version at `path`: what failed there before is no longer shown."""
+        self.journal.hide_failed(path)
+
+    def has_room(self, size: int) -> bool:
+        """Tell whether `size` more bytes may wait for their delivery."""
+        return self.journal.used + size <= self.limits.quota
+
+    def _arrived(self, delivered: list[Pending]) -> None:
+        for pending in delivered:
+            self._elsewhere.drop(pending.key)
+
+    def _once_settled(self, attempt: Callable[[], _T]) -> _T:
+        """Do what cannot be done while the file is on its way to the storage."""
+        deadline = time.monotonic() + self.limits.wait_seconds
+        while True:
+            try:
+                return attempt()
+            except BeingSentError:
+                if time.monotonic() > deadline:
+                    raise RefusedError("the file is still on its way to the storage; try again later") from None
+            self.journal.pause()
+
+    def _refuse_file(self, path: str) -> None:
+        pending = self._elsewhere.find(path)
+        if pending is not None and not pending.failed:
+            raise errors.DirectoryExpected(path)

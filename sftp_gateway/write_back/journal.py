@@ -1,0 +1,398 @@
+"""`Journal`: which files of an account were acknowledged and are not delivered yet. Survives kill -9."""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from fs.path import dirname
+
+from sftp_gateway.files.folding import moved
+from sftp_gateway.write_back.bell import Bell
+from sftp_gateway.write_back.directory_rows import DirectoryRows, note_made
+from sftp_gateway.write_back.journal_file import JournalFile
+from sftp_gateway.write_back.journal_rows import (
+    AT_OR_BELOW,
+    COLUMNS,
+    LIVE,
+    MAY_CHANGE,
+    BeingSentError,
+    ConflictError,
+    DeliveredError,
+    Mode,
+    NewFile,
+    NoRoomError,
+    Outcome,
+    Outlook,
+    Pending,
+    Totals,
+    alone,
+    delete,
+    fail,
+    first_path,
+    from_row,
+    insert,
+    next_turn,
+    replaceable,
+    select,
+    span,
+    take_turn,
+)
+from sftp_gateway.write_back.vault import LocalBytes, Vault
+
+__all__ = [
+    "BeingSentError",
+    "ConflictError",
+    "DeliveredError",
+    "Journal",
+    "Mode",
+    "NewFile",
+    "NoRoomError",
+    "Outcome",
+    "Outlook",
+    "Pending",
+    "Totals",
+]
+
+# Parameters: now, passed over up to how many bytes, whatever the mode.
+_DUE = "state = 'pending' AND not_before <= ? AND NOT (size <= ? AND (? OR mode = 'replace'))"
+
+
+class Journal:
+    """The pending files of one account, by path and in order.
+
+    Owned by a `WriteBackFS`, or by the command `pending`; several processes may have the same one open. Thread-safe;
+    what a method has changed is on the disk when it returns. Raises sqlite3.Error where the disk or the file fails.
+    """
+
+    def __init__(self, directory: Path, *, fold: Callable[[str], str] = lambda path: path, create: bool = True) -> None:
+        """Open the journal in `directory`, or begin it; raises `JournalError`."""
+        self.vault = Vault(directory)
+        self._fold = fold
+        self.bell = Bell(directory)  # rings for whoever delivers
+        self._file = JournalFile(directory, create=create)
+        self.wait = self._file.wait
+        self.pause = self._file.pause
+        self.note = self._file.note
+        self.noted = self._file.noted
+        self.directories = DirectoryRows(self._file, fold)
+
+    def close(self) -> None:
+        """Let go of the files. Idempotent."""
+        self._file.close()
+        self.bell.close()
+
+    # -- looking
+
+    def find(self, path: str) -> Pending | None:
+        """Return what counts at `path`: the latest that is to be delivered, else what failed there."""
+        found = self._select("key = ? AND hidden = 0 ORDER BY turn DESC LIMIT 1", self._fold(path))
+        return found[0] if found else None
+
+    def children(self, directory: str) -> dict[str, Pending]:
+        """Return what counts directly in a directory, by folded name."""
+        first, last = self._span(directory)
+        found = {}
+        for pending in self._select("key > ? AND key < ? AND hidden = 0 ORDER BY turn", first, last):
+            name = pending.key[len(first) :]
+            if "/" not in name:
+                found[name] = pending
+        return found
+
+    def is_live(self, path: str) -> bool:
+        """Tell whether something at or below `path` is still to be delivered."""
+        return self.directories.are_at_or_below(path) or bool(
+            self._select(f"{AT_OR_BELOW} AND {LIVE} LIMIT 1", *self._at_or_below(path))
+        )
+
+    def is_shown_below(self, directory: str) -> bool:
+        """Tell whether something is shown below `directory`, what failed included."""
+        return bool(self._select("key > ? AND key < ? AND hidden = 0 LIMIT 1", *self._span(directory)))
+
+    def trouble(self, path: str) -> str:
+        """Return why something at or below `path` could not be delivered when that was last tried; else ""."""
+        where = f"{AT_OR_BELOW} AND state = 'pending' AND attempts > 0 LIMIT 1"
+        found = self._select(where, *self._at_or_below(path))
+        return found[0].reason if found else self.directories.trouble(path)
+
+    def get(self, number: int) -> Pending | None:
+        """Return the pending file of this id."""
+        found = self._select("id = ?", number)
+        return found[0] if found else None
+
+    def all(self) -> list[Pending]:
+        """Return everything, in the order of delivery."""
+        return self._select("1 ORDER BY turn")
+
+    def totals(self) -> Totals:
+        """Return how much there is."""
+        counted = f"SELECT coalesce(sum({LIVE}), 0), coalesce(sum(state = 'failed'), 0)"
+        counted += f", min(CASE WHEN {LIVE} THEN acknowledged END) FROM files"
+        waiting, failed, oldest = self._file.select(counted)[0]
+        return Totals(waiting, failed, self.used, oldest, self.directories.count())
+
+    @property
+    def used(self) -> int:
+        """The size of everything together, in bytes."""
+        return int(self._file.select("SELECT value FROM facts WHERE name = 'bytes'")[0][0])
+
+    def content(self, pending: Pending) -> BinaryIO | bytes:
+        """Return the content, as bytes or as an open file; raises FileNotFoundError where it is not there any more."""
+        if pending.file is not None:
+            return self.vault.path(pending.file).open("rb")
+        rows = self._file.select("SELECT bytes FROM contents WHERE id = ?", pending.id)
+        if not rows:
+            raise FileNotFoundError(pending.path)
+        return bytes(rows[0][0])
+
+    def open(self, pending: Pending) -> BinaryIO:
+        """Open the content for reading; raises FileNotFoundError as `content` does."""
+        content = self.content(pending)
+        return io.BytesIO(content) if isinstance(content, bytes) else content
+
+    def is_whole(self, pending: Pending) -> bool:
+        """Tell whether the content is there in its full size."""
+        if pending.file is None:
+            return self._file.select("SELECT length(bytes) FROM contents WHERE id = ?", pending.id) == [(pending.size,)]
+        try:
+            return self.vault.path(pending.file).stat().st_size == pending.size
+        except OSError:
+            return False
+
+    # -- what users do
+
+    def put(self, new: NewFile, content: LocalBytes, *, quota: int) -> int:
+        """Record a file whose content is complete, and return its id; the content then belongs to the journal.
+
+        Raises `NoRoomError`, `ConflictError`; for a file that `replaces` another also `BeingSentError`,
+        `DeliveredError`.
+        """
+        content.sync()
+        key, spelled = self._fold(new.path), self.directories.spelled(new.path)
+
+        def work(db: sqlite3.Connection) -> tuple[int, list[str]]:
+            mode, expected, fresh = new.mode, new.expected, new.fresh
+            dropped: list[str] = []
+            known = select(db, "key = ? ORDER BY turn", key)
+            live = [pending for pending in known if not pending.failed]
+            if new.replaces is not None:
+                old = replaceable(db, new.replaces, key)
+                live = [pending for pending in live if pending.id != old.id]
+                if old.failed and not new.fresh:  # the storage has something else there by now
+                    raise ConflictError
+                if not old.is_out:
+                    dropped = delete(db, [old])
+                if not old.failed:
+                    mode, expected, fresh = old.mode, old.expected, old.fresh
+            elif live and mode != "replace":
+                raise ConflictError
+            turn, used = take_turn(db)
+            if used + content.size > quota:
+                raise NoRoomError
+            if len(live) < len(known):
+                db.execute("UPDATE files SET hidden = 1 WHERE key = ? AND state = 'failed'", (key,))
+            path = first_path(known, spelled)
+            placed = replace(new, path=path, mode=mode, expected=expected, fresh=fresh and not live)
+            return insert(db, placed, key, turn, content), dropped
+
+        number, dropped = self._file.change(work)
+        self.bell.ring()
+        content.release()
+        self.vault.remove(dropped)
+        return number
+
+    def rename(self, source: str, target: str, *, replace: bool, occupied: bool, committed: bool) -> bool:
+        """Give what is pending at `source` another path, if the storage has no part in that; tell whether.
+
+        `occupied`: the storage has a file at the target; `committed`: it may have one at the source. Raises
+        `BeingSentError`, and `ConflictError` where the target exists and is not to be replaced.
+        """
+        old, new, spelled = self._fold(source), self._fold(target), self.directories.spelled(target)
+
+        def work(db: sqlite3.Connection) -> bool:
+            moved = alone(db, old, committed=committed)
+            if not moved:
+                return False
+            there = old != new and (occupied or bool(select(db, "key = ? AND hidden = 0 LIMIT 1", new)))
+            if there and not replace:
+                raise ConflictError
+            db.execute("UPDATE files SET hidden = 1 WHERE key = ? AND key != ? AND state = 'failed'", (new, old))
+            path = spelled if old == new else first_path(select(db, "key = ? ORDER BY turn", new), spelled)
+            for pending in moved:
+                mode = "replace" if pending.failed or replace else pending.mode
+                fresh = pending is moved[0] and not there and not pending.failed
+                db.execute(
+                    "UPDATE files SET path = ?, key = ?, turn = ?, fresh = ?, mode = ?, expected = NULL,"
+                    " state = 'pending', reason = '', attempts = 0, not_before = 0 WHERE id = ?",
+                    (path, new, next_turn(db), fresh, mode, pending.id),
+                )
+            return True
+
+        done = self._file.change(work)
+        self.bell.ring()
+        return done
+
+    def set_modified(self, path: str, modified: int) -> None:
+        """Give what is pending at `path` another time, unless the storage has a part in it already."""
+        latest = "turn = (SELECT max(turn) FROM files WHERE key = ? AND hidden = 0)"
+        self._execute(f"UPDATE files SET modified = ? WHERE {latest} AND {MAY_CHANGE}", modified, self._fold(path))
+
+    def discard(self, path: str, *, committed: bool) -> bool:
+        """Drop what is pending at `path`, if the storage has no part in that; tell whether. Raises `BeingSentError`."""
+        key = self._fold(path)
+
+        def work(db: sqlite3.Connection) -> tuple[bool, list[str]]:
+            gone = alone(db, key, committed=committed)
+            return bool(gone), delete(db, gone)
+
+        done, dropped = self._file.change(work)
+        self.vault.remove(dropped)
+        return done
+
+    def hide_failed(self, path: str) -> None:
+        """Show what failed at `path` no more in the tree; it is reported all the same."""
+        found = self.find(path)
+        if found is not None and found.failed:
+            self._execute("UPDATE files SET hidden = 1 WHERE key = ? AND state = 'failed'", self._fold(path))
+
+    def move_failed(self, source: str, target: str) -> None:
+        """Give what failed below the directory `source` paths below `target`, where the directory now is."""
+        span = self._span(source)
+
+        def work(db: sqlite3.Connection) -> None:
+            for pending in select(db, "key > ? AND key < ?", *span):
+                path = moved(pending.path, source, target)
+                db.execute("UPDATE files SET path = ?, key = ? WHERE id = ?", (path, self._fold(path), pending.id))
+
+        if self._select("key > ? AND key < ? LIMIT 1", *span):
+            self._file.change(work)
+
+    def hurry(self, path: str = "/") -> None:
+        """Have what is at or below `path` delivered without delay, whatever came of it before."""
+        statement = f"UPDATE files SET hurried = 1, not_before = 0, attempts = 0 WHERE {AT_OR_BELOW} AND {LIVE}"
+        self._execute(statement, *self._at_or_below(path))
+        self.directories.hurry(path)
+        self.bell.ring(urgent=True)
+
+    # -- what the delivery does, in one process at a time
+
+    def recover(self) -> None:
+        """Take up what a delivery that died has left. What it was sending may have arrived, or not."""
+        self._execute("UPDATE files SET state = 'pending', fresh = 0 WHERE state = 'sending'")
+        self.directories.recover()
+        self.vault.clear(lambda name: bool(self._select("file = ? LIMIT 1", name)))
+
+    def put_back(self, sending: Iterable[Pending]) -> None:
+        """Have what is on its way sent once more: it may have arrived, or not."""
+        numbers = [(pending.id,) for pending in sending]
+        again = "UPDATE files SET state = 'pending', fresh = 0 WHERE state = 'sending' AND id = ?"
+        self._file.change(lambda db: db.executemany(again, numbers).rowcount)
+
+    def outlook(self, now: float, passed_over: int, *, any_mode: bool) -> Outlook:
+        """Tell what there is to send, due or behind what is; files up to `passed_over` bytes do not count.
+
+        Without `any_mode`, only those of them do not that replace whatever is there.
+        """
+        counted = "count(*), coalesce(sum(size), 0), coalesce(min(acknowledged), 0), coalesce(max(acknowledged), 0)"
+        counted += ", coalesce(max(attempts), 0), coalesce(max(hurried), 0)"
+        retry = "SELECT min(not_before) FROM files WHERE state = 'pending' AND not_before > ?"
+        values = (now, now, passed_over, any_mode)
+        row = self._file.select(f"SELECT {counted}, ({retry}) FROM files WHERE {_DUE}", *values)[0]
+        count, size, oldest, latest, attempts, hurried, retry_at = row
+        return Outlook(count, size, oldest, latest, attempts, bool(hurried), retry_at)
+
+    def due(self, now: float, passed_over: int, *, any_mode: bool, limit: int) -> list[Pending]:
+        """Return the first of each path that may be sent now, in order, but for those that `outlook` does not count."""
+        return self._select(
+            f"{_DUE} AND NOT EXISTS (SELECT 1 FROM files AS earlier"
+            f" WHERE earlier.key = files.key AND earlier.turn < files.turn AND earlier.{LIVE})"
+            " ORDER BY turn LIMIT ?",
+            *(now, passed_over, any_mode, limit),
+        )
+
+    def send(self, chosen: Sequence[Pending]) -> list[Pending]:
+        """Note that these are on their way; return those of them that are still there, unchanged."""
+
+        def work(db: sqlite3.Connection) -> list[Pending]:
+            still = [pending for pending in chosen if select(db, "id = ?", pending.id) == [pending]]
+            db.executemany("UPDATE files SET state = 'sending' WHERE id = ?", [(pending.id,) for pending in still])
+            return still
+
+        return self._file.change(work)
+
+    def note_staged(self, tokens: Mapping[int, str | None]) -> None:
+        """Note under which tokens the storage has contents, before it is asked to store them; or that it has not."""
+        rows = [(token, number) for number, token in tokens.items()]
+        noted = "UPDATE files SET staged = ?, fresh = 0 WHERE id = ?"
+        self._file.change(lambda db: db.executemany(noted, rows).rowcount)
+
+    def settle(self, outcomes: Iterable[Outcome]) -> None:
+        """Note what has arrived, which ends here, and what has not."""
+        outcomes = list(outcomes)
+
+        def work(db: sqlite3.Connection) -> list[str]:
+            dropped = []
+            for outcome in outcomes:
+                for pending in select(db, "id = ?", outcome.id):
+                    if outcome.reason:
+                        fail(db, pending, outcome)
+                    else:
+                        dropped += delete(db, [pending])
+                        note_made(db, dirname(pending.key))
+            return dropped
+
+        self.vault.remove(self._file.change(work))
+
+    def tidy(self) -> None:
+        """Give back what disk space can be given back; takes a moment."""
+        self._file.tidy(is_empty=not self._select("1 LIMIT 1"))
+
+    # -- what administrators do
+
+    def retry(self, number: int, *, replace: bool) -> bool:
+        """Deliver once more what has failed; with `replace`, over whatever is there. False where it is not to be."""
+
+        def work(db: sqlite3.Connection) -> bool:
+            failed = select(db, "id = ? AND state = 'failed'", number)
+            if not failed or (failed[0].hidden and not replace):
+                return False
+            mode, expected = ("replace", None) if replace else (failed[0].mode, failed[0].expected)
+            db.execute(
+                "UPDATE files SET state = 'pending', hidden = 0, hurried = 1, attempts = 0, not_before = 0, fresh = 0,"
+                " turn = ?, mode = ?, expected = ? WHERE id = ?",
+                (next_turn(db), mode, expected, number),
+            )
+            return True
+
+        done = self._file.change(work)
+        self.bell.ring(urgent=True)
+        return done
+
+    def drop(self, number: int) -> bool:
+        """Forget what has failed, content and all; tell whether there was such a file."""
+
+        def work(db: sqlite3.Connection) -> tuple[bool, list[str]]:
+            failed = select(db, "id = ? AND state = 'failed'", number)
+            return bool(failed), delete(db, failed)
+
+        done, dropped = self._file.change(work)
+        self.vault.remove(dropped)
+        return done
+
+    # -- within
+
+    def _span(self, directory: str) -> tuple[str, str]:
+        return span(self._fold(directory))
+
+    def _at_or_below(self, path: str) -> tuple[str, str, str]:
+        return (self._fold(path), *self._span(path))
+
+    def _select(self, where: str, *values: object) -> list[Pending]:
+        return [from_row(row) for row in self._file.select(f"SELECT {COLUMNS} FROM files WHERE {where}", *values)]
+
+    def _execute(self, statement: str, *values: object) -> None:
+        self._file.change(lambda db: db.execute(statement, values).rowcount)

@@ -1,0 +1,224 @@
+"""Rows of a journal: what they hold, and how they are found, ordered and ended within a transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from sftp_gateway.write_back.vault import LocalBytes
+
+Mode = Literal["replace", "create", "update"]
+State = Literal["pending", "sending", "failed"]
+
+
+class BeingSentError(Exception):
+    """The file is on its way to the storage: try again once that has ended."""
+
+
+class DeliveredError(Exception):
+    """The pending file that was to be replaced is pending no more."""
+
+
+class ConflictError(Exception):
+    """Something else has taken the place of what was to be replaced, or is where nothing was to be."""
+
+
+class NoRoomError(Exception):
+    """The bytes would exceed the quota."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """One acknowledged version of a file. `modified` and `acknowledged` in seconds since 1970.
+
+    `mode`: "replace" whatever is there, "create" where nothing is, "update" the version `expected` alone. `staged`: the
+    token under which the storage has the content already, and may make it visible at any moment.
+    """
+
+    id: int
+    path: str
+    key: str
+    size: int
+    modified: int
+    mode: Mode
+    expected: str | None
+    fresh: bool
+    file: str | None
+    state: State
+    attempts: int
+    reason: str
+    acknowledged: float
+    hidden: bool
+    staged: str | None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the storage has refused it for good."""
+        return self.state == "failed"
+
+    @property
+    def may_change(self) -> bool:
+        """Whether the storage has no part in it yet, so that its time may be another one."""
+        return self.state == "pending" and self.staged is None
+
+    @property
+    def is_out(self) -> bool:
+        """Whether the storage may store it at any moment, although nobody asks for that now."""
+        return self.staged is not None and not self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """What is to be recorded.
+
+    `replaces` is the id of the pending file of which this is a changed copy; `fresh`: the storage has nothing there.
+    """
+
+    path: str
+    modified: int
+    mode: Mode
+    expected: str | None = None
+    fresh: bool = False
+    replaces: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an attempt to deliver; no reason means that it arrived."""
+
+    id: int
+    reason: str = ""
+    permanent: bool = False
+    retry_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What may be sent now, together; and when the next of what failed may be tried again."""
+
+    count: int
+    size: int
+    oldest: float  # when it was acknowledged
+    latest: float
+    attempts: int
+    is_hurried: bool  # somebody waits for one of them
+    retry: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How much is in a journal; `oldest` is when the oldest file that waits was acknowledged."""
+
+    waiting: int = 0
+    failed: int = 0
+    bytes: int = 0
+    oldest: float | None = None
+    directories: int = 0  # directories that wait
+
+    @property
+    def is_anything_waiting(self) -> bool:
+        """Whether there is something to deliver."""
+        return bool(self.waiting or self.directories)
+
+
+LIVE = "state != 'failed'"
+MAY_CHANGE = "state = 'pending' AND staged IS NULL"  # as `Pending.may_change`
+_NAMES = tuple(field.name for field in fields(Pending))
+COLUMNS = ", ".join(_NAMES)
+AT_OR_BELOW = "(key = ? OR (key > ? AND key < ?))"
+
+
+def span(key: str) -> tuple[str, str]:
+    """Return what the keys below a directory's lie between."""
+    prefix = key.rstrip("/")
+    return prefix + "/", prefix + "0"  # the character after "/"
+
+
+def from_row(row: Sequence[object]) -> Pending:
+    """Return what a row of COLUMNS holds."""
+    values: dict[str, Any] = dict(zip(_NAMES, row, strict=True))
+    return Pending(**values | {"fresh": bool(values["fresh"]), "hidden": bool(values["hidden"])})
+
+
+def select(db: sqlite3.Connection, where: str, *values: object) -> list[Pending]:
+    """Return the rows that a condition finds."""
+    return [from_row(row) for row in db.execute(f"SELECT {COLUMNS} FROM files WHERE {where}", values)]
+
+
+def insert(db: sqlite3.Connection, new: NewFile, key: str, turn: int, content: LocalBytes) -> int:
+    """Add a file in its place; return its id."""
+    cursor = db.execute(
+        "INSERT INTO files (turn, key, path, size, modified, mode, expected, fresh, file, acknowledged)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(turn, key, new.path, content.size, new.modified),
+            *(new.mode, new.expected, new.fresh, content.name, time.time()),
+        ),
+    )
+    if content.name is None:
+        db.execute("INSERT INTO contents VALUES (?, ?)", (cursor.lastrowid, content.memory))
+    return int(cursor.lastrowid or 0)
+
+
+def take_turn(db: sqlite3.Connection) -> tuple[int, int]:
+    """Return a place in the order of delivery, behind all others; and the size of everything together."""
+    db.execute("UPDATE facts SET value = value + 1 WHERE name = 'turn'")
+    (_, used), (_, turn) = db.execute("SELECT name, value FROM facts WHERE name IN ('bytes', 'turn') ORDER BY name")
+    return int(turn), int(used)
+
+
+def next_turn(db: sqlite3.Connection) -> int:
+    """Return a place in the order of delivery, behind all others."""
+    return take_turn(db)[0]
+
+
+def replaceable(db: sqlite3.Connection, number: int, key: str) -> Pending:
+    """Return the pending file that a changed copy takes the place of."""
+    found = select(db, "id = ?", number)
+    if not found:
+        raise DeliveredError
+    if found[0].state == "sending" or (found[0].is_out and found[0].mode != "replace"):
+        raise BeingSentError
+    if select(db, "key = ? AND hidden = 0 ORDER BY turn DESC LIMIT 1", key) != found:
+        raise ConflictError
+    return found[0]
+
+
+def alone(db: sqlite3.Connection, key: str, *, committed: bool) -> list[Pending]:
+    """Return what is shown at a path if the storage has nothing there, else nothing."""
+    shown = select(db, "key = ? AND hidden = 0 ORDER BY turn", key)
+    if any(pending.state == "sending" for pending in shown):
+        raise BeingSentError
+    if not shown or (committed if shown[0].failed else not shown[0].fresh):
+        return []
+    return shown
+
+
+def first_path(known: Sequence[Pending], path: str) -> str:
+    """Return `path` in the case in which it will be shown: that of the first of the `known` that is to be delivered."""
+    return next((pending.path for pending in known if not pending.failed), path)
+
+
+def delete(db: sqlite3.Connection, gone: Sequence[Pending]) -> list[str]:
+    """Delete rows; return the content files to be removed once that is committed."""
+    db.executemany("DELETE FROM files WHERE id = ?", [(pending.id,) for pending in gone])
+    return [pending.file for pending in gone if pending.file is not None]
+
+
+def fail(db: sqlite3.Connection, pending: Pending, outcome: Outcome) -> None:
+    """Note why a file was not delivered, and whether that is to be tried again."""
+    if outcome.permanent:
+        later = select(db, "key = ? AND turn > (SELECT turn FROM files WHERE id = ?) LIMIT 1", pending.key, pending.id)
+        db.execute(
+            "UPDATE files SET state = 'failed', hidden = ?, attempts = attempts + 1, reason = ? WHERE id = ?",
+            (bool(later), outcome.reason, pending.id),
+        )
+        return
+    db.execute(
+        "UPDATE files SET state = 'pending', fresh = 0, hurried = 0, attempts = attempts + 1, reason = ?,"
+        " not_before = ? WHERE id = ?",
+        (outcome.reason, outcome.retry_at, pending.id),
+    )

@@ -1,0 +1,194 @@
+"""`Journals`: the journals of all accounts in one directory; which filesystems get one, and what waits in them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fs.base import FS
+from fs.opener.parse import parse_fs_url
+
+from sftp_gateway.files.folding import fold_path
+from sftp_gateway.files.partials import TICK_NANOSECONDS
+from sftp_gateway.logs import log_event
+from sftp_gateway.write_back.delivery import LOCK_NAME
+from sftp_gateway.write_back.filesystem import WriteBackFS, WriteBackLimits
+from sftp_gateway.write_back.journal import Journal, Totals
+from sftp_gateway.write_back.journal_file import FILE_NAME, JournalError
+
+_Stamp = tuple[tuple[int, int], ...]
+
+
+class Journals:
+    """Puts a journal before the filesystems of users with write-back. Owned by the gateway. Thread-safe.
+
+    Each account has a directory under its key, a keyed digest of its FS URL: no secret is in a journal or in its name.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        limits: WriteBackLimits,
+        users_of: Callable[[str], list[str]],
+        digest: Callable[[str], str],
+    ) -> None:
+        """`users_of` names the users with write-back whose FS URL is the given one; `digest` hides what it is given."""
+        self._directory = directory
+        self._limits = limits
+        self._users_of = users_of
+        self._digest = digest
+        self._left_alone: set[str] = set()  # journals that no URL has, as far as was looked
+        self._known: dict[str, tuple[_Stamp, Totals]] = {}  # what was in journals, by key; changes in single steps
+
+    def wrap(self, key: str, url: str, filesystem: FS) -> FS:
+        """Return the filesystem with its journal, where a user wants one or files wait in one; else as it is.
+
+        Raises sqlite3.Error where a journal that can be read cannot be written: what waits in it must not be overtaken.
+        """
+        users = self._users_of(url)
+        directory = self._directory / key
+        if not users and not self.waits(key):
+            return filesystem
+        if users:
+            self._take_over(key, url, users)
+        label = ", ".join(users) or "?"
+        if not filesystem.getmeta().get("atomic_writes"):
+            reason = "this kind of storage has no atomic writes"
+            log_event("write_through", level=logging.WARNING, user=label, reason=reason)
+            return filesystem
+        fold = fold_path if filesystem.getmeta().get("case_insensitive") else str
+        try:
+            journal = Journal(directory, fold=fold)
+        except JournalError as error:
+            # Kept as it is: somebody has to look at it. Until then CLOSE waits for the storage.
+            log_event("write_through", level=logging.ERROR, user=label, reason=str(error))
+            return filesystem
+        with contextlib.ExitStack() as opened:
+            opened.callback(journal.close)
+            if users:
+                journal.note("users", label)
+                journal.note("kind", self._kind(url, users))
+            wrapped = WriteBackFS(filesystem, journal, label=label, limits=self._limits)
+            opened.pop_all()
+        return wrapped
+
+    def waits(self, key: str) -> bool:
+        """Tell whether files wait in a journal for their delivery."""
+        totals = self._look(self._directory / key)
+        return totals is not None and totals.is_anything_waiting
+
+    def is_attended(self, key: str) -> bool:
+        """Tell whether some process delivers what is in a journal."""
+        try:
+            descriptor = os.open(self._directory / key / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def adopt(self, urls: dict[str, str]) -> None:
+        """Give journals whose URL no user has any more to those with a new token for the same; `urls` by key."""
+        orphans = {directory.name for directory in self._directories()} - urls.keys()
+        if orphans <= self._left_alone:
+            return
+        for key, url in urls.items():
+            users = self._users_of(url)
+            if users:
+                self._take_over(key, url, users)
+        for key in orphans - self._left_alone:
+            totals = self._look(self._directory / key)
+            if totals is not None and totals.is_anything_waiting:
+                reason = "no user has the URL any more under which they were acknowledged"
+                log_event("delayed", level=logging.WARNING, journal=key, files=totals.waiting, reason=reason)
+        self._left_alone = orphans
+
+    def _take_over(self, key: str, url: str, users: list[str]) -> None:
+        """Use the journal of the same users and the same URL but for its token, where this URL has none yet."""
+        if (self._directory / key).exists():
+            return
+        kind = self._kind(url, users)
+        for directory in self._directories():
+            if not self.is_attended(directory.name) and _noted(directory, "kind") == kind:
+                with contextlib.suppress(OSError):  # another process was quicker
+                    directory.rename(self._directory / key)
+                return
+
+    def _kind(self, url: str, users: list[str]) -> str:
+        """Return what stays the same when a URL gets another token."""
+        parts = parse_fs_url(url)
+        return self._digest(repr((users, parts.protocol, parts.username, parts.resource, parts.path, parts.params)))
+
+    def exist(self) -> bool:
+        """Tell whether there is any journal."""
+        return next(self._directories(), None) is not None
+
+    def totals(self) -> Totals:
+        """Return how much is in all journals together."""
+        every = [totals for directory in self._directories() if (totals := self._look(directory)) is not None]
+        oldest = [totals.oldest for totals in every if totals.oldest is not None]
+        return Totals(
+            sum(totals.waiting for totals in every),
+            sum(totals.failed for totals in every),
+            sum(totals.bytes for totals in every),
+            min(oldest, default=None),
+            sum(totals.directories for totals in every),
+        )
+
+    def _look(self, directory: Path) -> Totals | None:
+        """Return how much is in a journal, None where that cannot be told; it is read once for each of its changes."""
+        stamp = _stamp(directory)
+        known = self._known.get(directory.name)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        # What changes within the same tick of the file system's clock leaves the same time.
+        is_settled = all(abs(time.time_ns() - changed) > TICK_NANOSECONDS for changed, _ in stamp)
+        totals = look_into(directory) if stamp else None
+        if totals is not None and is_settled:
+            self._known[directory.name] = stamp, totals
+        return totals
+
+    def _directories(self) -> Iterator[Path]:
+        for file in self._directory.glob(f"*/{FILE_NAME}"):
+            yield file.parent
+
+
+def look_into(directory: Path) -> Totals | None:
+    """Return how much is in the journal of a directory; None where that cannot be told."""
+    try:
+        journal = Journal(directory, create=False)
+    except JournalError:
+        return None
+    with contextlib.closing(journal), contextlib.suppress(sqlite3.Error):
+        return journal.totals()
+    return None
+
+
+def _noted(directory: Path, name: str) -> str:
+    try:
+        journal = Journal(directory, create=False)
+    except JournalError:
+        return ""
+    with contextlib.closing(journal):
+        return journal.noted(name)
+
+
+def _stamp(directory: Path) -> _Stamp:
+    """Return time and size of a journal's files, of which one changes whenever it does; nothing where there is none."""
+    stamp = []
+    for name in (FILE_NAME, f"{FILE_NAME}-wal"):
+        with contextlib.suppress(OSError):
+            status = (directory / name).stat()
+            stamp.append((status.st_mtime_ns, status.st_size))
+    return tuple(stamp)

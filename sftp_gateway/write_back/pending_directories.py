@@ -1,0 +1,187 @@
+"""`PendingDirectoriesFS`: a filesystem together with the directories that are acknowledged and not made in it yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from fs import errors
+from fs.base import FS
+from fs.enums import ResourceType
+from fs.info import Info
+from fs.path import dirname
+from fs.permissions import Permissions
+from fs.subfs import SubFS
+
+from sftp_gateway.files.folding import shown_name
+from sftp_gateway.sftp import attributes
+from sftp_gateway.write_back.directory_rows import DirectoryRows, PendingDirectory
+
+
+class PendingDirectoriesFS(FS):
+    """Every call sees the pending directories; the filesystem itself gets them as soon as it needs them.
+
+    `makedir_later` only records a directory: what is delivered into it makes it, and else the delivery does. A call
+    that puts something else into one has it made first. Below a pending directory nothing is asked of the filesystem:
+    there is nothing. Owned by a `WriteBackFS`. Thread-safe: has no state but the rows.
+    """
+
+    def __init__(self, filesystem: FS, rows: DirectoryRows, *, seen: Callable[[str], None]) -> None:
+        """`seen` is told the paths of pending directories that were shown, or made here."""
+        super().__init__()
+        self._inner: Any = filesystem
+        self._rows = rows
+        self._seen = seen
+        self._cached_info = getattr(filesystem, "cached_info", None)
+        self._cached_listing = getattr(filesystem, "cached_listing", None)
+
+    def close(self) -> None:
+        if not self.isclosed():
+            super().close()
+            self._inner.close()
+
+    # -- looking
+
+    def getmeta(self, namespace: str = "standard") -> Mapping[str, object]:
+        meta: Mapping[str, object] = self._inner.getmeta(namespace)
+        return meta
+
+    def validatepath(self, path: str) -> str:
+        return str(self._inner.validatepath(path))
+
+    def getinfo(self, path: str, namespaces: Collection[str] | None = None) -> Info:
+        found = self._look(path)
+        if found is None:
+            found = self._inner.getinfo(path, namespaces)
+        return found
+
+    def cached_info(self, path: str, namespaces: Collection[str] | None = None) -> Info | None:
+        """Return the Info if that is possible without waiting; raises ResourceNotFound where absence is known."""
+        found = self._look(path)
+        if found is None and self._cached_info is not None:
+            found = self._cached_info(path, namespaces)
+        return found
+
+    def listdir(self, path: str) -> list[str]:
+        return [info.name for info in self.scandir(path)]
+
+    def scandir(
+        self, path: str, namespaces: Collection[str] | None = None, page: tuple[int, int] | None = None
+    ) -> Iterator[Info]:
+        directories = self._children(path)
+        infos = iter(()) if self._look(path) is not None else self._inner.scandir(path, namespaces=namespaces)
+        found = self._with_directories(infos, directories)
+        return iter(list(found)[page[0] : page[1]]) if page is not None else found
+
+    def cached_listing(self, path: str, namespaces: Collection[str] | None = None) -> Iterator[Info] | None:
+        """Return what `scandir` would if that is possible without waiting."""
+        directories = self._children(path)
+        infos: Iterable[Info] | None = ()
+        if self._look(path) is None:
+            infos = None if self._cached_listing is None else self._cached_listing(path, namespaces)
+        return None if infos is None else self._with_directories(infos, directories)
+
+    def _children(self, path: str) -> dict[str, PendingDirectory]:
+        directories = self._rows.children(path)
+        for directory in directories.values():
+            self._seen(directory.path)
+        return directories
+
+    def _look(self, path: str) -> Info | None:
+        """Return the Info of a pending directory, None of what is not in one; raises ResourceNotFound below one."""
+        above = self._rows.above(path)
+        if above is None:
+            return None
+        self._seen(above.path)
+        if above.key == self._rows.fold(path):
+            return _info(above)
+        raise errors.ResourceNotFound(path)
+
+    def _with_directories(self, infos: Iterable[Info], directories: dict[str, PendingDirectory]) -> Iterator[Info]:
+        for info in infos:
+            directories.pop(self._rows.fold(info.name), None)  # made by somebody else
+            yield info
+        for directory in directories.values():
+            yield _info(directory)
+
+    # -- files
+
+    def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
+        if set(mode) & {"w", "x", "a"}:
+            self.make(dirname(path))
+        elif self._look(path) is not None:
+            raise errors.FileExpected(path)
+        return self._inner.openbin(path, mode, buffering, **options)
+
+    def remove(self, path: str) -> None:
+        if self._look(path) is not None:
+            raise errors.FileExpected(path)
+        self._inner.remove(path)
+
+    def copy(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
+        self._look(src_path)
+        self.make(dirname(dst_path))
+        self._inner.copy(src_path, dst_path, overwrite=overwrite, preserve_time=preserve_time)
+
+    def move(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
+        self._look(src_path)
+        self.make(dirname(dst_path))
+        self._inner.move(src_path, dst_path, overwrite=overwrite, preserve_time=preserve_time)
+
+    def setinfo(self, path: str, info: Mapping[str, Mapping[str, object]]) -> None:
+        if self._look(path) is None:
+            self._inner.setinfo(path, info)
+
+    # -- directories
+
+    def makedir_later(self, path: str) -> None:
+        """Record a directory to be made; raises as `makedir` does."""
+        if self.exists(path):
+            raise errors.DirectoryExists(path)
+        parent = dirname(path)
+        if parent != "/" and not attributes.is_directory(self.getinfo(parent, ["basic"])):
+            raise errors.DirectoryExpected(parent)
+        self._rows.add(path)
+        self._seen(path)
+
+    def makedir(self, path: str, permissions: Permissions | None = None, recreate: bool = False) -> SubFS[FS]:
+        if self._rows.find(path) is None:
+            self.make(dirname(path))
+            self._inner.makedir(path, permissions, recreate)
+        elif recreate:
+            self.make(path)
+        else:
+            raise errors.DirectoryExists(path)
+        return self.opendir(path)
+
+    def removedir(self, path: str) -> None:
+        """Remove an empty directory; raises `BeingSentError` beside `fs.errors`."""
+        if self._rows.find(path) is not None and self._rows.discard(path):
+            return
+        if self._rows.are_at_or_below(path):
+            if self._rows.children(path):
+                raise errors.DirectoryNotEmpty(path)
+            self.make(path)  # perhaps it is there, perhaps somebody else's files are in it
+        self._inner.removedir(path)
+
+    def movedir(self, src_path: str, dst_path: str, create: bool = False, preserve_time: bool = False) -> None:
+        """Move a directory below which nothing is pending any more."""
+        self.make(src_path)
+        self.make(dst_path if self._rows.find(dst_path) is not None else dirname(dst_path))
+        self._inner.movedir(src_path, dst_path, create=create, preserve_time=preserve_time)
+
+    def make(self, path: str) -> None:
+        """Have the filesystem make what is pending at and above `path`."""
+        above = self._rows.above(path)
+        if above is not None:
+            self._inner.makedirs(above.path, recreate=True)
+            self._rows.made(above.path)
+
+
+def _info(directory: PendingDirectory) -> Info:
+    return Info(
+        {
+            "basic": {"name": shown_name(directory.path), "is_dir": True},
+            "details": {"type": int(ResourceType.directory), "size": 0, "_write": []},
+        }
+    )

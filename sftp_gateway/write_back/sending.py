@@ -1,0 +1,137 @@
+"""`Sender`: brings pending files into a storage: staged, in bulk or one by one, whatever it offers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from fs import errors
+from fs.base import FS
+from fs.path import dirname
+
+from sftp_gateway.files.stream import PIECE_BYTES, abort
+from sftp_gateway.write_back.journal import Journal, Pending
+
+
+class Sender:
+    """Owned by a `Delivery`. Thread-safe: has no state.
+
+    With staged uploads the journal knows the token of what is sent before the storage is asked to store it, and the
+    same token is used until the outcome is known: what was asked for by a process that died, or by a call that nobody
+    heard of any more, cannot happen after that, when the file may have been removed, renamed or changed again.
+    """
+
+    def __init__(self, filesystem: FS, journal: Journal) -> None:
+        self._filesystem: Any = filesystem
+        self._journal = journal
+        meta = filesystem.getmeta()
+        self.has_staging = bool(meta.get("staged_uploads")) and hasattr(filesystem, "stage_files")
+        self.has_bulk = self.has_staging or (bool(meta.get("bulk_uploads")) and hasattr(filesystem, "upload_files"))
+
+    def send(self, sending: Sequence[Pending]) -> Iterator[tuple[Pending, Exception | None]]:
+        """Send files; yield each of them once, with what went wrong."""
+        if self.has_staging:
+            yield from self._send_staged(sending)
+        elif len(sending) > 1:
+            yield from self._send_in_bulk(sending)
+        else:
+            for pending in sending:
+                yield pending, self._try(pending)
+
+    # -- staged
+
+    def _send_staged(
+        self, sending: Sequence[Pending], *, again: bool = True
+    ) -> Iterator[tuple[Pending, Exception | None]]:
+        staged = [pending for pending in sending if pending.staged is not None]
+        new = [pending for pending in sending if pending.staged is None]
+        for pending, token in _answered(new, self._filesystem.stage_files, map(self._source, new)):
+            if isinstance(token, Exception):
+                yield pending, token
+            else:
+                staged.append(replace(pending, staged=token))
+        if new:
+            self._journal.note_staged({pending.id: pending.staged for pending in staged})
+        gone = []
+        for pending, outcome in self._commit(staged):
+            if outcome is False:
+                gone.append(replace(pending, staged=None))
+            else:
+                yield pending, None if outcome is True else outcome
+        if gone:
+            self._journal.note_staged({pending.id: None for pending in gone})
+            if again:
+                yield from self._send_staged(gone, again=False)
+            else:
+                forgotten = errors.OperationFailed(msg="the storage has forgotten what it was sent")
+                yield from ((pending, forgotten) for pending in gone)
+
+    def _commit(self, staged: list[Pending]) -> Iterator[tuple[Pending, bool | Exception]]:
+        expected = {"replace": None, "create": ""}
+        files = [
+            (pending.path, pending.staged, _moment(pending), expected.get(pending.mode, pending.expected))
+            for pending in staged
+        ]
+        yield from _answered(staged, self._filesystem.commit_files, files)
+
+    def _source(self, pending: Pending) -> tuple[Any, int]:
+        return functools.partial(self._journal.open, pending), pending.size
+
+    # -- in bulk
+
+    def _send_in_bulk(self, sending: Sequence[Pending]) -> Iterator[tuple[Pending, Exception | None]]:
+        files = [(pending.path, *self._source(pending), _moment(pending)) for pending in sending]
+        for pending, error in _answered(sending, self._filesystem.upload_files, files):
+            # A directory that somebody has removed is made again.
+            yield pending, self._try(pending) if isinstance(error, errors.ResourceNotFound) else error
+
+    # -- one by one
+
+    def _try(self, pending: Pending) -> Exception | None:
+        """Send one file; return what went wrong."""
+        try:
+            try:
+                self._send(pending)
+            except errors.ResourceNotFound:
+                self._filesystem.makedirs(dirname(pending.path), recreate=True)
+                self._send(pending)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is noted and tried again, unless that is vain
+            return error
+        return None
+
+    def _send(self, pending: Pending) -> None:
+        options: dict[str, Any] = {"seekable": False}
+        if pending.expected is not None:
+            options["expected_version"] = pending.expected
+        with self._journal.open(pending) as content:
+            file = self._filesystem.openbin(pending.path, "xb" if pending.mode == "create" else "wb", **options)
+            try:
+                while piece := content.read(PIECE_BYTES):
+                    file.write(piece)
+                file.modified = _moment(pending)
+            except BaseException:
+                abort(file)
+                raise
+            file.close()
+
+
+def _answered(
+    files: Sequence[Pending], ask: Callable[[list[Any]], Iterable[tuple[int, Any]]], questions: Iterable[Any]
+) -> Iterator[tuple[Pending, Any]]:
+    """Ask the storage something of each file; yield each once, with the answer, or with why there was none."""
+    left = dict(enumerate(files))
+    failure: Exception = errors.OperationFailed(msg="the storage said nothing of it")
+    try:
+        for index, answer in ask(list(questions)) if files else ():
+            yield left.pop(index), answer
+    except Exception as error:  # noqa: BLE001 - whatever it is, the rest is tried again
+        failure = error
+    for pending in left.values():
+        yield pending, failure
+
+
+def _moment(pending: Pending) -> datetime:
+    return datetime.fromtimestamp(pending.modified, UTC)
