@@ -3,23 +3,23 @@
 It speaks the wire protocol of the real service to unmodified clients and has its semantics. Imports nothing of the
 project but content_hash. From the bottom up:
 
-- `tree.py`: namespaces, folders, files, revisions, tombstones, journals. A namespace is a tree of its own: a home, an
-  app folder, a shared folder, a team's root; a Folder with `mount` shows another namespace's root.
-- `state.py`: State holds them, with the primitives that change them; `storage.py`, `contents.py` keep them on disk.
-- `view.py`: one account's look from one root (home, app folder, path root): path strings to entries and back.
-- `mutations.py`, `cursors.py`, `sessions.py`, `accounts.py`: the rules; of what goes beyond one person's files:
-  `consent.py`, `access.py`, `teams.py`, `mounting.py`, `shared_folders.py`, `shared_links.py`, `locks.py`, `paper.py`.
-  They raise PathLookupError, WriteError, SessionError or RouteError (`errors.py`) and know no HTTP.
-- `routes/`: one function for each API route. `server.py`, `http.py`, `cors.py`, `dispatch.py`, `answers.py`,
-  `authorize.py`: all between a socket and such a function. `faults.py`, `limits.py`, `meter.py`, `control*.py`: what
-  tests do to it.
+- `model/tree.py`: namespaces, folders, files, revisions, tombstones, journals. A namespace is a tree of its own: a
+  home, an app folder, a shared folder, a team's root; a Folder with `mount` shows another namespace's root.
+- `model/state.py`: State holds them, with the primitives that change them; `storage.py` and `contents.py` keep them.
+- `model/view.py`: one account's look from one root (home, app folder, path root): path strings to entries and back.
+- `model/mutations.py`, `cursors.py`, `sessions.py`, `accounts.py`: the rules. They raise PathLookupError, WriteError,
+  SessionError or RouteError (`errors.py`) and know no HTTP.
+- `service.py`: all of that in one object, with `faults.py`, `limits.py` and `meter.py`.
+- `people/`: the rules of what goes beyond one person's files: consent, teams, mounts, shared folders and links, locks.
+- `web/`: all between a socket and a route function. `routes/`: one such function for each API route.
+- `control/`: what a test may do behind the clients' backs.
 
 To add routes, write a module in `routes/` and name it in `routes/__init__.py`:
 
     table = Table()
 
     @table.route("sharing/list_shared_links")           # attributes (host, style, auth, scope, select-admin mode, app
-    def list_shared_links(context, arg):                # folder) come from routes.json and are enforced by dispatch.py
+    def list_shared_links(context, arg):                # folder) come from web/routes.json, are enforced in web/
         path = arg.path("path", "ReadPath", None)       # arg checks types, patterns and ranges: 400 texts
         with nested(), context.write(path or ""):       # PathLookupError/WriteError -> {".tag": "path", "path": {…}}
             entry = context.view.find(path)             # the caller's own view: path root and app folder are applied
@@ -40,8 +40,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .emulator import Emulator
-    from .options import Options
+    from fs_dropbox.emulator.emulator import Emulator
+    from fs_dropbox.emulator.model.options import Options
 
 __all__ = ["Emulator", "Options"]
 
@@ -49,11 +49,11 @@ __all__ = ["Emulator", "Options"]
 def __getattr__(name: str) -> Any:
     """Import what is asked for when it is: `python -m fs_dropbox.emulator` has to say which extra is missing."""
     if name == "Emulator":
-        from .emulator import Emulator
+        from fs_dropbox.emulator.emulator import Emulator
 
         return Emulator
     if name == "Options":
-        from .options import Options
+        from fs_dropbox.emulator.model.options import Options
 
         return Options
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

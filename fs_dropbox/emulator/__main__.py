@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .emulator import Emulator
+    from fs_dropbox.emulator.emulator import Emulator
 
 DEFAULT_PORT = 8443
 
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.seed is not None and not options.seed.is_dir():
         parser.error(f"argument --seed: there is no folder {options.seed}")
     try:
-        from .emulator import Emulator
+        from fs_dropbox.emulator.emulator import Emulator
     except ModuleNotFoundError as error:
         print(f"The emulator needs {error.name}: pip install 'fs-dropbox[emulator]'", file=sys.stderr)
         return 2

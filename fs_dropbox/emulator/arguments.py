@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from .errors import BadArgumentError, BadRequestError
+from fs_dropbox.emulator.model.errors import BadArgumentError, BadRequestError
 
 ROOT_AS_SLASH = 'Specify the root folder as an empty string rather than as "/".'
 ROOT_UNSUPPORTED = "The root folder is unsupported."
@@ -174,11 +174,6 @@ def as_union(value: Any, prefix: str, tags: tuple[str, ...] = ()) -> Arguments:
     if tags and value[".tag"] not in tags:
         raise BadArgumentError(f"{prefix}invalid value '{value['.tag']}'")
     return arguments
-
-
-def format_time(seconds: float) -> str:
-    """Return a time in the API's form: UTC, whole seconds."""
-    return datetime.fromtimestamp(int(seconds), UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
 def _kind(value: Any) -> str:

@@ -15,16 +15,16 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
-from .accounts import Account, App, Grant
-from .certificates import make_certificates
-from .control import Control
-from .control import table as control_table
-from .dispatch import Dispatcher
-from .http import Request
-from .options import Options
-from .routes import tables
-from .server import HTTPServer
-from .service import Service
+from fs_dropbox.emulator.control.control import Control
+from fs_dropbox.emulator.control.control import table as control_table
+from fs_dropbox.emulator.http import Request
+from fs_dropbox.emulator.model.accounts import Account, App, Grant
+from fs_dropbox.emulator.model.options import Options
+from fs_dropbox.emulator.routes import tables
+from fs_dropbox.emulator.service import Service
+from fs_dropbox.emulator.web.certificates import make_certificates
+from fs_dropbox.emulator.web.dispatch import Dispatcher
+from fs_dropbox.emulator.web.server import HTTPServer
 
 TUNNEL_NAMES = ("dropboxapi.com", "dropbox.com", "dropboxusercontent.com", "localhost", "127.0.0.1")
 DEFAULT_EMAIL = "ann@example.com"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from .http import ClosableBlocks
+from fs_dropbox.emulator.http import ClosableBlocks
 
 KINDS = frozenset(
     {

@@ -10,8 +10,8 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from .errors import RateLimitError
-from .options import Options
+from fs_dropbox.emulator.model.errors import RateLimitError
+from fs_dropbox.emulator.model.options import Options
 
 CATCH_UP_SECONDS = 0.05  # how far a paced transfer may run ahead before it sleeps
 

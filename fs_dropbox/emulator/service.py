@@ -7,19 +7,19 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from .accounts import Account, Accounts, App
-from .cursors import Cursors
-from .faults import Faults
-from .jobs import Jobs
-from .limits import Limits
-from .load import load
-from .meter import Meter
-from .mutations import make_parents, numbered_name
-from .options import Options
-from .sessions import Sessions
-from .state import State
-from .tree import Namespace
-from .view import View
+from fs_dropbox.emulator.faults import Faults
+from fs_dropbox.emulator.limits import Limits
+from fs_dropbox.emulator.meter import Meter
+from fs_dropbox.emulator.model.accounts import Account, Accounts, App
+from fs_dropbox.emulator.model.cursors import Cursors
+from fs_dropbox.emulator.model.jobs import Jobs
+from fs_dropbox.emulator.model.load import load
+from fs_dropbox.emulator.model.mutations import make_parents, numbered_name
+from fs_dropbox.emulator.model.options import Options
+from fs_dropbox.emulator.model.sessions import Sessions
+from fs_dropbox.emulator.model.state import State
+from fs_dropbox.emulator.model.tree import Namespace
+from fs_dropbox.emulator.model.view import View
 
 
 class Service:

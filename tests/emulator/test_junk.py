@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from fs_dropbox.emulator.registry import load_attributes
 from fs_dropbox.emulator.routes import tables
+from fs_dropbox.emulator.web.registry import load_attributes
 
 from .conftest import Api
 

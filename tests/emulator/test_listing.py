@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from fs_dropbox.emulator import state
+from fs_dropbox.emulator.model import state
 from tests.waiting import eventually
 
 from .conftest import Api, bare, error_of

@@ -9,7 +9,7 @@ import pytest
 from dropbox import common, team
 
 from fs_dropbox.emulator import Emulator
-from fs_dropbox.emulator.accounts import BASIC_SCOPES
+from fs_dropbox.emulator.model.accounts import BASIC_SCOPES
 
 from .conftest import Api, bare, error_of
 from .people import api_of, rooted, team_api, team_client, upload_to_api

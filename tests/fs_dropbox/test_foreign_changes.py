@@ -17,7 +17,7 @@ import pytest
 
 from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
-from fs_dropbox.emulator.errors import CallError
+from fs_dropbox.emulator.model.errors import CallError
 from fs_dropbox.entries import DeletedEntry, Entry
 from fs_dropbox.errors import VersionConflict
 from tests.waiting import eventually

@@ -25,7 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from fs_dropbox import DropboxFS, paths
 from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.emulator import Emulator
-from fs_dropbox.emulator.errors import CallError
+from fs_dropbox.emulator.model.errors import CallError
 from fs_dropbox.metadata import changes
 
 # Threads of the emulator and the client draw random numbers while hypothesis draws examples.

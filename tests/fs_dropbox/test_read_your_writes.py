@@ -23,7 +23,7 @@ from fs.base import FS
 
 from fs_dropbox import DropboxFS, paths
 from fs_dropbox.emulator import Emulator
-from fs_dropbox.emulator.errors import CallError
+from fs_dropbox.emulator.model.errors import CallError
 from tests.waiting import eventually
 
 THREADS = 3

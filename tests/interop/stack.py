@@ -20,7 +20,7 @@ import paramiko
 from paramiko import PKey
 
 from fs_dropbox.emulator import Emulator
-from fs_dropbox.emulator.control import Control
+from fs_dropbox.emulator.control.control import Control
 from sftp_gateway import GatewayConfig, SFTPGateway, UserConfig
 from sftp_gateway.serving.users import hash_password
 from sftp_gateway.write_back.journal import Journal

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fs_dropbox.emulator.control import Control
+from fs_dropbox.emulator.control.control import Control
 from tests.clients import client
 from tests.waiting import eventually
 

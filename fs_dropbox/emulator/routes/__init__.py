@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ..registry import Table
-from . import (
+from fs_dropbox.emulator.routes import (
     batches,
     consent,
     download,
@@ -27,6 +26,7 @@ from . import (
     users,
     zips,
 )
+from fs_dropbox.emulator.web.registry import Table
 
 
 def tables() -> list[Table]:

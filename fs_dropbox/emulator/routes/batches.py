@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .. import metadata, mutations
-from ..arguments import Arguments
-from ..context import Context
-from ..errors import RateLimitError, RouteError, nested, union
-from ..names import fold
-from ..registry import Table
-from .files import delete_entry, deletion_errors, relocation_errors, write_path
+from fs_dropbox.emulator.arguments import Arguments
+from fs_dropbox.emulator.model import metadata, mutations
+from fs_dropbox.emulator.model.errors import RateLimitError, RouteError, nested, union
+from fs_dropbox.emulator.model.names import fold
+from fs_dropbox.emulator.routes.files import delete_entry, deletion_errors, relocation_errors, write_path
+from fs_dropbox.emulator.web.context import Context
+from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from html import escape
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from ..accounts import Account
-from ..consent import RefusedConsentError, Wish, is_approved, issue_code, read_wish
-from ..http import Request, Response
-from ..registry import Table
-from ..service import Service
-from .oauth import MAX_FORM_BYTES
+from fs_dropbox.emulator.http import Request, Response
+from fs_dropbox.emulator.model.accounts import Account
+from fs_dropbox.emulator.people.consent import RefusedConsentError, Wish, is_approved, issue_code, read_wish
+from fs_dropbox.emulator.routes.oauth import MAX_FORM_BYTES
+from fs_dropbox.emulator.service import Service
+from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .. import metadata
-from ..arguments import Arguments
-from ..context import Context, Download
-from ..errors import PathLookupError, PlainError, RouteError, nested, union
-from ..registry import Table
-from ..tree import File
+from fs_dropbox.emulator.arguments import Arguments
+from fs_dropbox.emulator.model import metadata
+from fs_dropbox.emulator.model.errors import PathLookupError, PlainError, RouteError, nested, union
+from fs_dropbox.emulator.model.tree import File
+from fs_dropbox.emulator.web.context import Context, Download
+from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 

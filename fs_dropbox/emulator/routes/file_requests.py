@@ -5,15 +5,16 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from .. import mutations
-from ..arguments import Arguments, format_time
-from ..context import Context
-from ..errors import PathLookupError, RouteError, WriteError, union
-from ..paging import Place, cut, place_of
-from ..registry import Table
-from ..storage import Collection
-from ..tree import File, Folder
-from .shared_links import web_url
+from fs_dropbox.emulator.arguments import Arguments
+from fs_dropbox.emulator.model import mutations
+from fs_dropbox.emulator.model.errors import PathLookupError, RouteError, WriteError, union
+from fs_dropbox.emulator.model.storage import Collection
+from fs_dropbox.emulator.model.times import format_time
+from fs_dropbox.emulator.model.tree import File, Folder
+from fs_dropbox.emulator.routes.shared_links import web_url
+from fs_dropbox.emulator.web.context import Context
+from fs_dropbox.emulator.web.paging import Place, cut, place_of
+from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 

@@ -6,14 +6,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .. import metadata, mutations
-from ..arguments import ROOT_UNSUPPORTED, Arguments, format_time
-from ..context import ContentionError, Context
-from ..errors import BadArgumentError, BadRequestError, PathLookupError, RouteError, WriteError, nested, union
-from ..names import fold
-from ..registry import Table
-from ..tree import File, Revision
-from ..view import View
+from fs_dropbox.emulator.arguments import ROOT_UNSUPPORTED, Arguments
+from fs_dropbox.emulator.model import metadata, mutations
+from fs_dropbox.emulator.model.errors import (
+    BadArgumentError,
+    BadRequestError,
+    PathLookupError,
+    RouteError,
+    WriteError,
+    nested,
+    union,
+)
+from fs_dropbox.emulator.model.names import fold
+from fs_dropbox.emulator.model.times import format_time
+from fs_dropbox.emulator.model.tree import File, Revision
+from fs_dropbox.emulator.model.view import View
+from fs_dropbox.emulator.web.context import ContentionError, Context
+from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 

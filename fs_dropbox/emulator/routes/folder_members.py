@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import shared_folders
-from ..accounts import Account
-from ..arguments import Arguments
-from ..context import Context
-from ..errors import BadArgumentError, RouteError, union
-from ..paging import Place, cut, place_of
-from ..registry import Table
-from ..tree import Namespace
+from fs_dropbox.emulator.arguments import Arguments
+from fs_dropbox.emulator.model.accounts import Account
+from fs_dropbox.emulator.model.errors import BadArgumentError, RouteError, union
+from fs_dropbox.emulator.model.tree import Namespace
+from fs_dropbox.emulator.people import shared_folders
+from fs_dropbox.emulator.web.context import Context
+from fs_dropbox.emulator.web.paging import Place, cut, place_of
+from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 

@@ -6,18 +6,18 @@ import re
 import secrets
 from typing import Any
 
-from .. import metadata
-from ..answers import json_response, text_response
-from ..arguments import Arguments
-from ..context import Context
-from ..errors import PlainError, RouteError, WriteError, nested
-from ..http import Request, Response
-from ..registry import Table, load_attributes
-from ..service import Service
-from ..sessions import SessionError
-from ..tree import Revision
-from .download import check_downloadable, parse_range
-from .upload import COMMIT_INFO, commit, commit_info, receive
+from fs_dropbox.emulator.arguments import Arguments
+from fs_dropbox.emulator.http import Request, Response
+from fs_dropbox.emulator.model import metadata
+from fs_dropbox.emulator.model.errors import PlainError, RouteError, WriteError, nested
+from fs_dropbox.emulator.model.sessions import SessionError
+from fs_dropbox.emulator.model.tree import Revision
+from fs_dropbox.emulator.routes.download import check_downloadable, parse_range
+from fs_dropbox.emulator.routes.upload import COMMIT_INFO, commit, commit_info, receive
+from fs_dropbox.emulator.service import Service
+from fs_dropbox.emulator.web.answers import json_response, text_response
+from fs_dropbox.emulator.web.context import Context
+from fs_dropbox.emulator.web.registry import Table, load_attributes
 
 table = Table()
 

@@ -6,15 +6,15 @@ import random
 import time
 from typing import Any
 
-from ..arguments import Arguments
-from ..context import Context
-from ..cursors import Cursor, Page, has_changes, read_page
-from ..errors import BadArgumentError, PathLookupError, RouteError, nested
-from ..http import DroppedError
-from ..registry import Table
-from ..tree import Folder
-from ..view import View
-from . import shared_links
+from fs_dropbox.emulator.arguments import Arguments
+from fs_dropbox.emulator.http import DroppedError
+from fs_dropbox.emulator.model.cursors import Cursor, Page, has_changes, read_page
+from fs_dropbox.emulator.model.errors import BadArgumentError, PathLookupError, RouteError, nested
+from fs_dropbox.emulator.model.tree import Folder
+from fs_dropbox.emulator.model.view import View
+from fs_dropbox.emulator.routes import shared_links
+from fs_dropbox.emulator.web.context import Context
+from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 

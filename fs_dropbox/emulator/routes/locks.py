@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .. import locks, metadata
-from ..arguments import Arguments
-from ..context import Context
-from ..errors import PathLookupError, union
-from ..locks import LockError
-from ..registry import Table
-from ..tree import File
+from fs_dropbox.emulator.arguments import Arguments
+from fs_dropbox.emulator.model import metadata
+from fs_dropbox.emulator.model.errors import PathLookupError, union
+from fs_dropbox.emulator.model.tree import File
+from fs_dropbox.emulator.people import locks
+from fs_dropbox.emulator.people.locks import LockError
+from fs_dropbox.emulator.web.context import Context
+from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 

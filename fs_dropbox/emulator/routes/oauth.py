@@ -10,14 +10,14 @@ import zlib
 from typing import Any
 from urllib.parse import parse_qsl
 
-from ..accounts import App, Grant
-from ..arguments import Arguments
-from ..consent import InvalidGrantError, exchange_code, needs_secret
-from ..context import Context
-from ..errors import PlainError
-from ..http import Request, Response
-from ..registry import Table
-from ..service import Service
+from fs_dropbox.emulator.arguments import Arguments
+from fs_dropbox.emulator.http import Request, Response
+from fs_dropbox.emulator.model.accounts import App, Grant
+from fs_dropbox.emulator.model.errors import PlainError
+from fs_dropbox.emulator.people.consent import InvalidGrantError, exchange_code, needs_secret
+from fs_dropbox.emulator.service import Service
+from fs_dropbox.emulator.web.context import Context
+from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...content_hash import ContentHash
-from .. import metadata, mutations, paper
-from ..arguments import Arguments
-from ..context import Context, Download
-from ..errors import PathLookupError, RouteError, WriteError, nested
-from ..mutations import CommitInfo, Given
-from ..registry import Table
-from ..tree import File
-from .download import check_readable
+from fs_dropbox.content_hash import ContentHash
+from fs_dropbox.emulator.arguments import Arguments
+from fs_dropbox.emulator.model import metadata, mutations, paper
+from fs_dropbox.emulator.model.errors import PathLookupError, RouteError, WriteError, nested
+from fs_dropbox.emulator.model.mutations import CommitInfo, Given
+from fs_dropbox.emulator.model.tree import File
+from fs_dropbox.emulator.routes.download import check_readable
+from fs_dropbox.emulator.web.context import Context, Download
+from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 

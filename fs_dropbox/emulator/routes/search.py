@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .. import metadata
-from ..arguments import Arguments
-from ..context import Context
-from ..errors import BadArgumentError, PathLookupError, nested, union
-from ..names import fold
-from ..registry import Table
-from ..tree import Entry, File, Folder
-from ..view import View
+from fs_dropbox.emulator.arguments import Arguments
+from fs_dropbox.emulator.model import metadata
+from fs_dropbox.emulator.model.errors import BadArgumentError, PathLookupError, nested, union
+from fs_dropbox.emulator.model.names import fold
+from fs_dropbox.emulator.model.tree import Entry, File, Folder
+from fs_dropbox.emulator.model.view import View
+from fs_dropbox.emulator.web.context import Context
+from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 

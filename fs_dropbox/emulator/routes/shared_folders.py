@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import shared_folders
-from ..accounts import Account
-from ..arguments import Arguments, format_time
-from ..context import Context
-from ..errors import RouteError, union
-from ..mounting import mount_of
-from ..paging import Place, cut, place_of
-from ..registry import Table
-from ..shared_folders import AlreadySharedError
-from ..tree import Namespace
-from .shared_links import web_url
+from fs_dropbox.emulator.arguments import Arguments
+from fs_dropbox.emulator.model.accounts import Account
+from fs_dropbox.emulator.model.errors import RouteError, union
+from fs_dropbox.emulator.model.times import format_time
+from fs_dropbox.emulator.model.tree import Namespace
+from fs_dropbox.emulator.people import shared_folders
+from fs_dropbox.emulator.people.mounting import mount_of
+from fs_dropbox.emulator.people.shared_folders import AlreadySharedError
+from fs_dropbox.emulator.routes.shared_links import web_url
+from fs_dropbox.emulator.web.context import Context
+from fs_dropbox.emulator.web.paging import Place, cut, place_of
+from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 

@@ -7,20 +7,21 @@ from html import escape
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from .. import metadata, shared_links
-from ..accounts import Account
-from ..answers import text_response
-from ..arguments import Arguments
-from ..context import Context, Download
-from ..errors import BadArgumentError, CallError, PathLookupError, RouteError, nested, union
-from ..http import Request, Response
-from ..paging import Place, cut, place_of
-from ..registry import Table
-from ..service import Service
-from ..shared_links import Link
-from ..tree import Entry, File, Folder
-from .download import check_downloadable, parse_range
-from .zips import zip_body
+from fs_dropbox.emulator.arguments import Arguments
+from fs_dropbox.emulator.http import Request, Response
+from fs_dropbox.emulator.model import metadata
+from fs_dropbox.emulator.model.accounts import Account
+from fs_dropbox.emulator.model.errors import BadArgumentError, CallError, PathLookupError, RouteError, nested, union
+from fs_dropbox.emulator.model.tree import Entry, File, Folder
+from fs_dropbox.emulator.people import shared_links
+from fs_dropbox.emulator.people.shared_links import Link
+from fs_dropbox.emulator.routes.download import check_downloadable, parse_range
+from fs_dropbox.emulator.routes.zips import zip_body
+from fs_dropbox.emulator.service import Service
+from fs_dropbox.emulator.web.answers import text_response
+from fs_dropbox.emulator.web.context import Context, Download
+from fs_dropbox.emulator.web.paging import Place, cut, place_of
+from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..arguments import Arguments
-from ..context import Context
-from ..errors import RouteError, nested, union
-from ..registry import Table
+from fs_dropbox.emulator.arguments import Arguments
+from fs_dropbox.emulator.model.errors import RouteError, nested, union
+from fs_dropbox.emulator.web.context import Context
+from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .. import teams
-from ..accounts import Account, Team
-from ..arguments import Arguments, as_union
-from ..context import Context
-from ..errors import RouteError, union
-from ..paging import Place, cut, place_of
-from ..registry import Table
-from ..tree import Namespace
-from .users import name_of, team_of
+from fs_dropbox.emulator.arguments import Arguments, as_union
+from fs_dropbox.emulator.model.accounts import Account, Team
+from fs_dropbox.emulator.model.errors import RouteError, union
+from fs_dropbox.emulator.model.tree import Namespace
+from fs_dropbox.emulator.people import teams
+from fs_dropbox.emulator.routes.users import name_of, team_of
+from fs_dropbox.emulator.web.context import Context
+from fs_dropbox.emulator.web.paging import Place, cut, place_of
+from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 

@@ -6,13 +6,14 @@ import base64
 import re
 from typing import Any
 
-from .. import images, metadata, shared_links
-from ..arguments import Arguments
-from ..context import Context, Download
-from ..errors import PathLookupError, RouteError, nested, union
-from ..registry import Table
-from ..tree import Entry, File, Revision
-from .download import check_readable
+from fs_dropbox.emulator.arguments import Arguments
+from fs_dropbox.emulator.model import images, metadata
+from fs_dropbox.emulator.model.errors import PathLookupError, RouteError, nested, union
+from fs_dropbox.emulator.model.tree import Entry, File, Revision
+from fs_dropbox.emulator.people import shared_links
+from fs_dropbox.emulator.routes.download import check_readable
+from fs_dropbox.emulator.web.context import Context, Download
+from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 

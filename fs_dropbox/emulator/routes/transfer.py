@@ -7,14 +7,16 @@ import secrets
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from .. import metadata, mutations, shared_links
-from ..arguments import Arguments, format_time
-from ..contents import Content
-from ..context import Context
-from ..errors import CallError, RouteError, conflict, nested, union
-from ..mutations import CommitInfo
-from ..registry import Table
-from ..tree import File, Folder, Revision
+from fs_dropbox.emulator.arguments import Arguments
+from fs_dropbox.emulator.model import metadata, mutations
+from fs_dropbox.emulator.model.contents import Content
+from fs_dropbox.emulator.model.errors import CallError, RouteError, conflict, nested, union
+from fs_dropbox.emulator.model.mutations import CommitInfo
+from fs_dropbox.emulator.model.times import format_time
+from fs_dropbox.emulator.model.tree import File, Folder, Revision
+from fs_dropbox.emulator.people import shared_links
+from fs_dropbox.emulator.web.context import Context
+from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 

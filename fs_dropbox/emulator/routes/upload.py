@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ...content_hash import ContentHash
-from .. import metadata, mutations
-from ..arguments import Arguments
-from ..context import Context
-from ..errors import RouteError, TaggedError, WriteError, union
-from ..registry import Table
-from ..sessions import SessionError, UploadSession
+from fs_dropbox.content_hash import ContentHash
+from fs_dropbox.emulator.arguments import Arguments
+from fs_dropbox.emulator.model import metadata, mutations
+from fs_dropbox.emulator.model.errors import RouteError, TaggedError, WriteError, union
+from fs_dropbox.emulator.model.sessions import SessionError, UploadSession
+from fs_dropbox.emulator.web.context import Context
+from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...content_hash import ContentHash
-from .. import metadata, mutations
-from ..arguments import Arguments
-from ..context import Context
-from ..errors import RouteError, WriteError, union
-from ..registry import Table
-from ..sessions import Append, SessionError, UploadSession
-from .batches import MAX_ENTRIES, run_batch
-from .upload import COMMIT_INFO, CURSOR, commit_info, finish_error, optional_hash
+from fs_dropbox.content_hash import ContentHash
+from fs_dropbox.emulator.arguments import Arguments
+from fs_dropbox.emulator.model import metadata, mutations
+from fs_dropbox.emulator.model.errors import RouteError, WriteError, union
+from fs_dropbox.emulator.model.sessions import Append, SessionError, UploadSession
+from fs_dropbox.emulator.routes.batches import MAX_ENTRIES, run_batch
+from fs_dropbox.emulator.routes.upload import COMMIT_INFO, CURSOR, commit_info, finish_error, optional_hash
+from fs_dropbox.emulator.web.context import Context
+from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..accounts import Account
-from ..arguments import Arguments
-from ..authorize import root_info
-from ..context import Context
-from ..errors import RouteError, union
-from ..registry import Table
+from fs_dropbox.emulator.arguments import Arguments
+from fs_dropbox.emulator.model.accounts import Account
+from fs_dropbox.emulator.model.errors import RouteError, union
+from fs_dropbox.emulator.web.authorize import root_info
+from fs_dropbox.emulator.web.context import Context
+from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 

@@ -6,14 +6,14 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
-from .. import metadata
-from ..arguments import Arguments
-from ..contents import Contents
-from ..context import Context, Download
-from ..errors import RouteError, nested
-from ..registry import Table
-from ..tree import File, Folder, Revision
-from ..view import View
+from fs_dropbox.emulator.arguments import Arguments
+from fs_dropbox.emulator.model import metadata
+from fs_dropbox.emulator.model.contents import Contents
+from fs_dropbox.emulator.model.errors import RouteError, nested
+from fs_dropbox.emulator.model.tree import File, Folder, Revision
+from fs_dropbox.emulator.model.view import View
+from fs_dropbox.emulator.web.context import Context, Download
+from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 

@@ -1,0 +1,378 @@
+"""The rules of every change to the tree: conflicts, autorename, permissions, quota, limits. Knows no HTTP and no JSON.
+
+All functions need State.lock (they run inside State.mutation()) and raise PathLookupError or WriteError,
+or RouteError for what the API reports outside of those two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import count
+from typing import Literal, Protocol
+
+from fs_dropbox.emulator.model.contents import Content
+from fs_dropbox.emulator.model.errors import PathLookupError, RouteError, WriteError, conflict
+from fs_dropbox.emulator.model.names import fold, with_suffix
+from fs_dropbox.emulator.model.tree import Entry, File, Folder, Namespace, Revision
+from fs_dropbox.emulator.model.view import Target, View
+
+Mode = Literal["add", "overwrite", "update"]
+
+
+class Incoming(Protocol):
+    """A content that waits for its commit; keep() is called once, after all checks."""
+
+    hash: str
+    size: int
+
+    def keep(self) -> Content: ...
+
+
+class Given:
+    """A content that is at hand, ready for a commit."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self.hash = content.hash
+        self.size = content.size
+
+    def keep(self) -> Content:
+        """Hand the content over."""
+        return self._content
+
+
+@dataclass(slots=True, frozen=True)
+class CommitInfo:
+    """How to store a content: files.CommitInfo."""
+
+    path: str
+    mode: Mode = "add"
+    rev: str = ""  # of mode update
+    autorename: bool = False
+    client_modified: int | None = None
+    strict_conflict: bool = False
+
+
+def commit(view: View, info: CommitInfo, content: Incoming) -> File:
+    """Store a content under a path by the write mode and conflict table; return the file as it is afterwards."""
+    target = view.target(info.path)
+    view.check_write(target.namespace)
+    existing = target.existing
+    check_conflict(view, info, existing, content.hash)
+    if isinstance(existing, File) and existing.revision.content_hash == content.hash and not info.strict_conflict:
+        return existing  # identical content: nothing happens, whatever the mode
+    name = target.name
+    replaces = isinstance(existing, File) and _may_replace(info, existing.revision, content.hash)
+    growth = content.size - (existing.revision.size if replaces and isinstance(existing, File) else 0)
+    check_quota(view, target.namespace, growth)
+    modified = info.client_modified if info.client_modified is not None else view.state.now()
+    kept = content.keep()
+    try:
+        if replaces:
+            assert isinstance(existing, File)
+            view.state.set_content(existing, content.hash, content.size, modified)
+            if view.state.options.overwrite_name == "change" and existing.name != name:
+                view.state.set_name(existing, name)
+            _note_author(view, existing)
+            return existing
+        if existing is not None or (info.mode == "update" and info.strict_conflict):
+            label = conflict_label(view) if info.mode == "update" else ""
+            name = numbered_name(target.folder, name, label=label)
+        folder = make_parents(view, target)
+        file = view.state.add_file(folder, name, content.hash, content.size, modified)
+        _note_author(view, file)
+        return file
+    finally:
+        view.state.contents.release(kept.hash)
+
+
+def check_conflict(view: View, info: CommitInfo, existing: Entry | None, content_hash: str) -> None:
+    """Raise the conflict that the write mode finds at its target; autorename avoids it."""
+    if isinstance(existing, Folder):
+        if not info.autorename:
+            raise conflict("folder")
+        return
+    if existing is None:
+        if info.mode == "update" and info.strict_conflict and not info.autorename:
+            raise conflict("file")
+        return
+    assert isinstance(existing, File)
+    check_lock(view, existing)
+    if existing.revision.content_hash == content_hash and not info.strict_conflict:
+        return
+    if not info.autorename and not _may_replace(info, existing.revision, content_hash):
+        raise conflict("file")
+
+
+def _may_replace(info: CommitInfo, revision: Revision, content_hash: str) -> bool:
+    """Tell whether the write mode lets a content take a revision's place; an update has to change something."""
+    if info.mode == "update":
+        return revision.rev == info.rev and revision.content_hash != content_hash
+    return info.mode == "overwrite"
+
+
+def _note_author(view: View, file: File) -> None:
+    """Remember who changed a file in a shared folder last."""
+    if view.account is not None and file.namespace.kind in ("shared_folder", "team_folder"):
+        file.extra["modified_by"] = view.account.account_id
+
+
+def check_lock(view: View, file: File) -> None:
+    """Refuse a change of a file that somebody else has locked."""
+    lock = file.extra.get("lock")
+    if lock is not None and view.account is not None and lock.get("account_id") != view.account.account_id:
+        raise WriteError(view.state.options.locked_write)
+
+
+def check_quota(view: View, namespace: Namespace, growth: int) -> None:
+    """Raise insufficient_space when the owner's account would exceed its allocation."""
+    if growth <= 0 or view.quota_left is None:
+        return
+    left = view.quota_left(namespace)
+    if left is not None and growth > left:
+        raise WriteError("insufficient_space")
+
+
+def make_parents(view: View, target: Target) -> Folder:
+    """Create the missing folders of a target and return the one that will hold the entry."""
+    folder = target.folder.inner
+    for name in target.missing:
+        folder = view.state.add_folder(folder, name)
+    return folder
+
+
+def create_folder(view: View, path: str, *, autorename: bool = False) -> Folder:
+    """Create a folder and its missing parents."""
+    target = view.target(path)
+    view.check_write(target.namespace)
+    name = target.name
+    if target.existing is not None:
+        if not autorename:
+            raise conflict("folder" if isinstance(target.existing, Folder) else "file")
+        name = numbered_name(target.folder, name)
+    return view.state.add_folder(make_parents(view, target), name)
+
+
+def delete(view: View, path: str, *, parent_rev: str | None = None) -> Entry:
+    """Return what is to be deleted after all checks; the caller encodes it, then removes it with State.remove()."""
+    entry = view.find(path)
+    if entry.parent is None:
+        raise PathLookupError("not_found")
+    view.check_write(entry.namespace)
+    if isinstance(entry, File):
+        check_lock(view, entry)
+        if parent_rev is not None and entry.revision.rev != parent_rev:
+            raise conflict("file")
+    elif isinstance(entry, Folder):
+        if entry.mount is not None and entry.mount.kind in ("team_folder", "home"):
+            raise WriteError("team_folder")
+        check_subtree(view, entry)
+    return entry
+
+
+def check_subtree(view: View, entry: Entry) -> None:
+    """Raise too_many_files for more entries than one call may touch."""
+    limit = view.state.options.max_subtree_entries
+    if isinstance(entry, Folder) and count_entries(entry, limit) > limit:
+        raise RouteError("too_many_files")
+
+
+def count_entries(folder: Folder, limit: int) -> int:
+    """Return the number of entries in the subtree with the folder itself, or anything above `limit`."""
+    number = 1
+    for _ in folder.walk():
+        number += 1
+        if number > limit:
+            break
+    return number
+
+
+def relocate(
+    view: View,
+    source_path: str,
+    target_path: str,
+    *,
+    move: bool,
+    autorename: bool = False,
+    may_change_owner: bool = True,
+) -> Entry:
+    """Move or copy an entry; never overwrites. Raises PathLookupError for the source, WriteError for the target."""
+    source = view.find(source_path)
+    if source.parent is None or _is_too_new(view, source):
+        raise PathLookupError("not_found")
+    target = view.target(target_path)
+    if move:
+        _check_source(view, source)
+    view.check_write(target.namespace)
+    if target.existing is source:
+        return _move_onto_itself(view, source, target.name, move=move, autorename=autorename)
+    if isinstance(source, Folder):
+        _check_nesting(view, source, target, move=move)
+    name = target.name
+    if target.existing is not None:
+        if not autorename:
+            raise conflict("folder" if isinstance(target.existing, Folder) else "file")
+        name = numbered_name(target.folder, name)
+    check_subtree(view, source)
+    owners = {source.namespace.owner, target.namespace.owner} - {None}  # nobody owns what is the team's
+    if move and len(owners) > 1 and not may_change_owner:
+        raise RouteError("cant_transfer_ownership")
+    if not move or source.namespace.owner != target.namespace.owner:
+        _check_space(view, source, target)
+    folder = make_parents(view, target)
+    if move:
+        view.state.relocate(source, folder, name)
+        return source
+    return view.state.duplicate(source, folder, name)
+
+
+class SourceError(WriteError):
+    """The source of a move may not be changed: from_write."""
+
+
+def _check_source(view: View, source: Entry) -> None:
+    if not view.can_write(source.namespace):
+        raise SourceError("no_write_permission")
+    if isinstance(source, Folder) and source.mount is not None and source.mount.kind in ("team_folder", "home"):
+        raise SourceError("team_folder")
+    if isinstance(source, File):
+        try:
+            check_lock(view, source)
+        except WriteError as error:
+            raise SourceError(error.union[".tag"]) from error
+
+
+def _check_nesting(view: View, source: Folder, target: Target, *, move: bool) -> None:
+    node: Folder | None = target.folder
+    while node is not None:
+        if node is source:
+            raise RouteError("cant_move_folder_into_itself" if move else view.state.options.copy_into_itself)
+        node = node.parent
+    shared = [f for f in [source, *source.walk()] if isinstance(f, Folder) and f.mount is not None]
+    if shared and not move:
+        raise RouteError("cant_copy_shared_folder")
+    if shared and target.namespace.kind in ("shared_folder", "team_folder"):
+        raise RouteError("cant_nest_shared_folder")
+
+
+def _check_space(view: View, source: Entry, target: Target) -> None:
+    nodes = [source, *(source.walk() if isinstance(source, Folder) else ())]
+    size = sum(node.revision.size for node in nodes if isinstance(node, File))
+    try:
+        check_quota(view, target.namespace, size)
+    except WriteError as error:
+        raise RouteError("insufficient_quota") from error
+
+
+def _move_onto_itself(view: View, source: Entry, name: str, *, move: bool, autorename: bool) -> Entry:
+    kind = "folder" if isinstance(source, Folder) else "file"
+    if not move:
+        if not autorename:
+            raise conflict(kind)
+        assert source.parent is not None
+        free = numbered_name(source.parent, name)
+        return view.state.duplicate(source, source.parent, free)
+    if source.name == name:
+        raise RouteError("duplicated_or_nested_paths")
+    how = "rename" if autorename else view.state.options.case_only_move
+    if how == "conflict":
+        raise conflict(kind)
+    if how == "rename":
+        view.state.set_name(source, name)
+    return source
+
+
+def _is_too_new(view: View, source: Entry) -> bool:
+    """Tell whether the back-end that does relocations has not heard of this entry yet."""
+    seconds = view.state.options.not_found_after_create_seconds
+    return bool(seconds and view.state.clock() - source.extra.get("created_at", 0.0) < seconds)
+
+
+def conflict_label(view: View) -> str:
+    """Return what tells a file that lost a conflict from the one that won it."""
+    return f"{view.account.display_name}'s conflicted copy" if view.account is not None else "conflicted copy"
+
+
+def numbered_name(folder: Folder, name: str, *, label: str = "") -> str:
+    """Return the first name with a number, or with a label, that the folder does not have yet."""
+    for number in count(1):
+        words = [label] if label else []
+        if number > 1 or not label:
+            words.append(str(number))
+        candidate = with_suffix(name, f" ({' '.join(words)})")
+        if fold(candidate) not in folder.inner.children:
+            return candidate
+    raise AssertionError
+
+
+def restore(view: View, path: str, rev: str) -> File:
+    """Bring back a revision at its path: a new rev, the same id, the old client time."""
+    target = view.target(path)
+    revision = view.state.kept_revision(rev)
+    key_path = _key_path(target)
+    if revision is None or not _belongs(view, revision, target.namespace, key_path):
+        raise RouteError("invalid_revision")
+    view.check_write(target.namespace)
+    existing = target.existing
+    if isinstance(existing, Folder):
+        raise conflict("folder")
+    if isinstance(existing, File):
+        check_lock(view, existing)
+        if existing.revision is not revision:
+            check_quota(view, target.namespace, revision.size - existing.revision.size)
+            view.state.set_content(existing, revision.content_hash, revision.size, revision.client_modified)
+            _note_author(view, existing)
+        return existing
+    check_quota(view, target.namespace, revision.size)
+    entry_id = revision.file_id if revision.file_id not in view.state.entries else None
+    content, size, modified = revision.content_hash, revision.size, revision.client_modified
+    file = view.state.add_file(make_parents(view, target), target.name, content, size, modified, entry_id)
+    _note_author(view, file)
+    return file
+
+
+def _key_path(target: Target) -> str:
+    return target.folder.inner.key_path() + "".join("/" + fold(name) for name in (*target.missing, target.name))
+
+
+def _belongs(view: View, revision: Revision, namespace: Namespace, key_path: str) -> bool:
+    if revision in view.state.path_history.get((namespace.id, key_path), []):
+        return True
+    file = view.state.entries.get(revision.file_id)
+    return file is not None and file.namespace is namespace and file.key_path() == key_path
+
+
+def permanently_delete(view: View, path: str, *, parent_rev: str | None = None) -> None:
+    """Delete an entry, or what was deleted before, with all its revisions."""
+    try:
+        entry = delete(view, path, parent_rev=parent_rev)
+    except PathLookupError:
+        _forget_deleted(view, path)
+        return
+    namespace, key_path = entry.namespace, entry.key_path()
+    view.state.remove(entry)
+    forget_below(view, namespace, key_path)
+
+
+def _forget_deleted(view: View, path: str) -> None:
+    target = view.target(path)
+    key_path = _key_path(target)
+    if target.namespace.tombstone(key_path) is None:
+        raise PathLookupError("not_found")
+    view.check_write(target.namespace)
+    forget_below(view, target.namespace, key_path)
+
+
+def forget_below(view: View, namespace: Namespace, key_path: str) -> None:
+    """Drop tombstones and revisions at a path and everything below it."""
+    below = [p for (n, p) in view.state.path_history if n == namespace.id and _is_below(p, key_path)]
+    for path in below:
+        view.state.forget_history(namespace, path)
+    graves = [f"{parent}/{key}" for parent, keys in namespace.tombstones.items() for key in keys]
+    for path in graves:
+        if _is_below(path, key_path):
+            view.state.forget_tombstone(namespace, path)
+
+
+def _is_below(path: str, key_path: str) -> bool:
+    return path == key_path or path.startswith(key_path + "/")

@@ -1,0 +1,1 @@
+"""All between a socket and a route function: HTTP, who calls, arguments and answers. Knows no rule about files."""

@@ -1,0 +1,80 @@
+"""The route table: names and attributes of the API's routes from routes.json, and the functions that modules register.
+
+A module with routes has a Table and decorates its functions; `routes/__init__.py` lists the modules.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fs_dropbox.emulator.arguments import Arguments
+    from fs_dropbox.emulator.http import Request, Response
+    from fs_dropbox.emulator.service import Service
+    from fs_dropbox.emulator.web.context import Context
+
+RouteFunction = Callable[["Context", "Arguments"], Any]
+PageFunction = Callable[["Service", "Request"], "Response"]
+
+
+@dataclass(slots=True, frozen=True)
+class Attributes:
+    """What the API's specification says about a route; the dispatcher enforces it."""
+
+    host: str  # api, content, notify
+    style: str  # rpc, upload, download
+    auth: frozenset[str]  # user, team, app, noauth
+    scope: str | None
+    select_admin: str | None  # whole_team, team_admin
+    app_folder: bool  # apps with an app folder may call it
+    fields: frozenset[str] | None  # names in the argument; None when it is not a struct
+
+
+class Table:
+    """The routes and pages of one module."""
+
+    def __init__(self) -> None:
+        self.routes: dict[str, RouteFunction] = {}
+        self.pages: dict[tuple[str, str], PageFunction] = {}
+
+    def route(self, *names: str) -> Callable[[RouteFunction], RouteFunction]:
+        """Register the function of one or several API routes, such as "files/get_metadata"."""
+
+        def register(function: RouteFunction) -> RouteFunction:
+            for name in names:
+                self.routes[name] = function
+            return function
+
+        return register
+
+    def page(self, method: str, prefix: str) -> Callable[[PageFunction], PageFunction]:
+        """Register the function for everything else below a path: the token endpoint, links, web pages."""
+
+        def register(function: PageFunction) -> PageFunction:
+            self.pages[method, prefix] = function
+            return function
+
+        return register
+
+
+@cache
+def load_attributes() -> dict[str, Attributes]:
+    """Return the attributes of every route that the API has, whether the emulator answers it or not."""
+    text = resources.files(__package__).joinpath("routes.json").read_text("utf-8")
+    return {
+        name: Attributes(
+            host=row["host"],
+            style=row["style"],
+            auth=frozenset(row["auth"].split("+")),
+            scope=row["scope"],
+            select_admin=row["select_admin"],
+            app_folder=row["app_folder"],
+            fields=None if row["fields"] is None else frozenset(row["fields"]),
+        )
+        for name, row in json.loads(text).items()
+    }
