@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import socket
 import ssl
@@ -73,9 +74,23 @@ class Connections:
             connection.break_off()
 
 
+class _Final(http.client.HTTPResponse):
+    """An answer without those before it that say only that it is under way, such as 103 Early Hints.
+
+    http.client takes them for the answer, but for 100, and what follows for that to the connection's next request.
+    """
+
+    def begin(self) -> None:
+        super().begin()
+        while 100 < self.status < 200 and self.status != 101:
+            self.headers = self.msg = None  # type: ignore[assignment]  # there are none yet: it reads on
+            super().begin()
+
+
 class Tracked(urllib3.connection.HTTPConnection):
     """A connection whose request can be broken off by other threads."""
 
+    response_class = _Final
     connections: Connections  # set in the subclass that each session makes
     waiter: Waiter | None = None  # of the request under way
     _dial: Dial | None = None  # while it is being connected

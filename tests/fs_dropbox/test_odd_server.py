@@ -35,6 +35,7 @@ QUIRKS = [
     ("chunked",),
     ("unsized",),
     ("closes",),
+    ("hints",),
     ("too long",),
     ("too short",),
     ("lost",),
