@@ -1,4 +1,4 @@
-"""The older key exchanges at a fraction of the price: clients can ask for them without any work of their own."""
+"""What clients can make the server compute without work of their own: cheaper exchanges of keys, at a bounded rate."""
 
 from __future__ import annotations
 
@@ -26,3 +26,26 @@ class Group16(Group14):
     P = KexGroup16SHA512.P
     name = KexGroup16SHA512.name
     hash_algo = KexGroup16SHA512.hash_algo
+
+
+class Pace:
+    """How often one client gets new keys, at whatever limits it has set itself. Not thread-safe.
+
+    Good clients exchange keys after a gigabyte or an hour, some after a megabyte or some hundred packets: all that are
+    earned by what was transferred or by time are carried out at once, and many more in a row.
+    """
+
+    BURST = 100
+    SECONDS_EACH = 0.5
+    BYTES_EACH = 2**20
+
+    def __init__(self, now: float) -> None:
+        self._left = float(self.BURST)
+        self._at = now
+
+    def take(self, transferred: int, now: float) -> float:
+        """Count an exchange, after so many bytes under the last keys; return the seconds that it has to wait."""
+        earned = (now - self._at) / self.SECONDS_EACH + transferred / self.BYTES_EACH
+        self._left = min(self.BURST, self._left + earned) - 1
+        self._at = now
+        return max(0.0, -self._left * self.SECONDS_EACH)

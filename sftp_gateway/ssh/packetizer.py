@@ -100,6 +100,13 @@ class GatewayPacketizer(Packetizer):
         if private._Packetizer__aead_in:
             self._unsealer = Unsealer(private._Packetizer__block_engine_in, private._Packetizer__iv_in)
 
+    @property
+    def transferred(self) -> int:
+        """How many bytes went either way under the present keys."""
+        private: Any = self
+        by_paramiko: int = private._Packetizer__sent_bytes + private._Packetizer__received_bytes
+        return self._in_bytes + self._out_bytes + by_paramiko
+
     # -- wake-up
 
     def open_wake_up(self) -> None:
@@ -124,6 +131,11 @@ class GatewayPacketizer(Packetizer):
             if self._wake_fds is not None and not self._woken:
                 self._woken = True
                 os.write(self._wake_fds[1], b"\0")
+
+    def pause(self, seconds: float) -> None:
+        """Do nothing for so long. By the thread that reads."""
+        self._turn.give()
+        time.sleep(seconds)
 
     def _wait(self, seconds: float) -> bool:
         """Wait until the socket can be read; tell whether it can."""

@@ -31,7 +31,7 @@ from paramiko.ssh_exception import SSHException
 
 from sftp_gateway.network.proxy_protocol import SIGNATURE
 from sftp_gateway.ssh.authentication import BoundedAuthHandler
-from sftp_gateway.ssh.key_exchange import Group14, Group16
+from sftp_gateway.ssh.key_exchange import Group14, Group16, Pace
 from sftp_gateway.ssh.postponing import FIRST_SERVICE_MESSAGE, PostponingPacketizer
 from sftp_gateway.ssh.sealing import Piece
 from sftp_gateway.ssh.wire import GatewayTransport
@@ -184,6 +184,7 @@ class BoundedTransport(GatewayTransport):
         self._kex_init_deferred = False
         self._refusals: dict[int, tuple[str, bool]] = {}
         self._held_back: list[Message] = []  # of the transport's thread
+        self._pace = Pace(time.monotonic())
         self._channel_handler_table: dict[int, Callable[[Channel, Message], None]] = {
             **self._channel_handler_table,
             MSG_CHANNEL_REQUEST: self._handle_channel_request,
@@ -274,13 +275,17 @@ class BoundedTransport(GatewayTransport):
     def _hear_offer(self, offer: Mapping[str, Any]) -> None:
         """Offer only AES-GCM to a client that lists it behind ciphers that cost Python dearly (its order decides).
 
+        New keys cost a client nothing, and us dearly: who wants them again and again waits.
+
         Raises:
-            SSHException: a client that has not signed in wants new keys. They would cost it nothing, and us dearly; of
-                connections the gatekeeper bounds the rate, of exchanges nobody does.
+            SSHException: a client that has not signed in wants new keys.
         """
-        if self.initial_kex_done and not self.is_authenticated():
-            raise SSHException("new keys are not exchanged before the login")
-        if not self.initial_kex_done and self.local_kex_init is None:
+        if self.initial_kex_done:
+            if not self.is_authenticated():
+                raise SSHException("new keys are not exchanged before the login")
+            if wait := self._pace.take(self.packetizer.transferred, time.monotonic()):
+                self.packetizer.pause(wait)
+        elif self.local_kex_init is None:
             ciphers = offer["client_encrypt_algo_list"], offer["server_encrypt_algo_list"]
             if all(any(name in offered for name in _GCM) for offered in ciphers):
                 self._preferred_ciphers = _GCM

@@ -18,6 +18,7 @@ from paramiko.common import MSG_SERVICE_ACCEPT, MSG_UNIMPLEMENTED, cMSG_SERVICE_
 from paramiko.message import Message
 
 from sftp_gateway import SFTPGateway
+from sftp_gateway.ssh.key_exchange import Pace
 from sftp_gateway.ssh.transport import (
     MAX_BANNER_BYTES,
     MAX_STRANGERS_PACKET_BYTES,
@@ -149,6 +150,56 @@ def test_rekeying_started_by_the_client_amid_requests(start_gateway: StartGatewa
     channel = transport.open_session(timeout=30)
     channel.exec_command("id")
     assert channel.recv_exit_status() == 1
+
+
+def test_whoever_wants_new_keys_without_end_waits(
+    start_gateway: StartGateway, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exchange costs the server far more than the client: beyond a burst they come at a rate."""
+    monkeypatch.setattr(Pace, "BURST", 2)
+    monkeypatch.setattr(Pace, "SECONDS_EACH", 0.4)
+    begun = time.monotonic()
+    transport = connect(start_gateway(), "ann", PASSWORD)
+    for _ in range(5):
+        transport.renegotiate_keys()
+    assert time.monotonic() - begun >= 3 * 0.4
+    transport.global_request("ping", wait=True)
+
+
+@pytest.mark.parametrize("cipher", ["aes256-gcm@openssh.com", "aes256-ctr"])
+def test_what_is_transferred_earns_new_keys(
+    start_gateway: StartGateway, connect: Connect, monkeypatch: pytest.MonkeyPatch, cipher: str
+) -> None:
+    """A client that exchanges keys after some data, as it should, never waits."""
+    monkeypatch.setattr(Pace, "BURST", 1)
+    monkeypatch.setattr(Pace, "BYTES_EACH", 100_000)
+    monkeypatch.setattr(Pace, "SECONDS_EACH", 1e9)
+    monkeypatch.setattr(BoundedPacketizer, "pause", lambda _, seconds: waits.append(seconds))
+    monkeypatch.setattr(paramiko.Transport, "_preferred_ciphers", (cipher,))
+    waits: list[float] = []
+    transport = connect(start_gateway(), "ann", PASSWORD)
+    sftp = transport.open_sftp_client()
+    assert sftp is not None
+    for _ in range(3):
+        with sftp.open("/file", "wb") as file:
+            file.write(bytes(60_000))
+        with sftp.open("/file") as file:
+            file.read()
+        transport.renegotiate_keys()
+    assert not waits
+    transport.renegotiate_keys()
+    assert len(waits) == 1
+
+
+def test_the_pace_of_new_keys() -> None:
+    pace = Pace(0.0)
+    assert not any(pace.take(0, 0.0) for _ in range(Pace.BURST))
+    assert pace.take(0, 0.0) == pytest.approx(Pace.SECONDS_EACH)
+    assert pace.take(0, 2 * Pace.SECONDS_EACH) == 0.0
+    assert pace.take(Pace.BYTES_EACH, 2 * Pace.SECONDS_EACH) == 0.0
+    assert pace.take(2**40, 1e6) == 0.0
+    assert not any(pace.take(0, 1e6) for _ in range(Pace.BURST - 1))
+    assert pace.take(0, 1e6) > 0, "more than a burst can be saved up"
 
 
 def test_a_service_that_is_asked_for_after_the_login_changes_nothing(

@@ -32,7 +32,7 @@ def test_paramiko_still_has_what_is_used() -> None:
     packetizer = Packetizer(ours)
     for name in (
         "remainder", "write_lock", "keepalive_last", "aead_in", "aead_out", "block_engine_in", "block_engine_out",
-        "iv_in", "iv_out", "sequence_number_in", "sequence_number_out",
+        "iv_in", "iv_out", "sequence_number_in", "sequence_number_out", "sent_bytes", "received_bytes",
     ):  # fmt: skip
         assert hasattr(packetizer, f"_Packetizer__{name}"), f"paramiko {paramiko.__version__}: {name} moved"
     for name in ("_trigger_rekey", "_check_keepalive", "_initial_kex_done"):
