@@ -81,6 +81,25 @@ def test_contention_is_told_entry_by_entry(api: Api, how: str) -> None:
     assert control.tree() == {"/a": 1}
 
 
+@pytest.mark.parametrize("held", ["source", "target"])
+def test_a_move_between_namespaces_needs_both_locks(api: Api, held: str) -> None:
+    control, limits = api.emulator.control, api.emulator.service.limits
+    shared = control.share_folder("/Shared")
+    api.put("/Shared/a", b"x")
+    api.put("/b", b"x")
+    home = control.account()["root_info"]["root_namespace_id"]
+    source, target = ("/Shared/a", "/c") if (held == "source") else ("/b", "/Shared/b")
+    move = {"from_path": source, "to_path": target}
+    control.latency(commit_seconds=0.001, patience_seconds=0.0)
+    with limits.commit(shared):
+        assert api.rpc("files/move_v2", move).status_code == 429
+        moved = run(api, "files/move_batch_v2", {"entries": [move]}, "files/move_batch/check_v2")
+    assert [bare(entry["failure"]) for entry in moved] == [TAG]
+    with limits.commit(shared if held == "source" else home):  # a copy only reads what it copies
+        copied = run(api, "files/copy_batch_v2", {"entries": [move]}, "files/copy_batch/check_v2")
+    assert [entry[".tag"] for entry in copied] == ["success"]
+
+
 def test_create_folder_batch_makes_a_path_once_and_answers_every_place(api: Api) -> None:
     api.put("/taken", b"x")
     arg = {"paths": ["/a/b", "/A/B", "/taken"], "autorename": False}

@@ -331,8 +331,12 @@ def test_limits_of_append_batch(api: Api) -> None:
     api.emulator.options.max_request_bytes = 11
     large = api.upload("files/upload_session/append_batch", {"entries": entries}, bytes(12))
     assert bare(error_of(large)) == "payload_too_large"
-    many = api.upload("files/upload_session/append_batch", {"entries": entries[:1] * 501}, b"")
+    nothing = [{"cursor": {"session_id": ids[1], "offset": 0}, "length": 0}]
+    many = api.upload("files/upload_session/append_batch", {"entries": nothing * 501}, b"")
     assert many.status_code == 400
+    for number in (0, 500):
+        taken = api.ok(api.upload("files/upload_session/append_batch", {"entries": nothing * number}, b""))
+        assert len(taken["entries"]) == number
     chunked = api.upload("files/upload_session/append_batch", {"entries": entries[:1]}, iter([b"abc", b"defg"]))
     assert bare(error_of(chunked)) == "length_mismatch"
     short = api.upload("files/upload_session/append_batch", {"entries": entries[:1]}, iter([b"abc"]))

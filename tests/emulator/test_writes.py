@@ -107,6 +107,33 @@ def test_autorename_goes_round_a_folder(api: Api) -> None:
     assert api.put("/folder", b"x", autorename=True)["name"] == "folder (1)"
 
 
+@pytest.mark.parametrize(
+    ("name", "copy"),
+    [
+        ("x" * 255, "x" * 251 + " (1)"),
+        ("x" * 251 + ".txt", "x" * 247 + " (1).txt"),
+        ("x" * 252 + ".a", "x" * 249 + " (1).a"),
+        ("\U0001f600" * 127, "\U0001f600" * 125 + " (1)"),  # two units each
+        ("a." + "x" * 253, "a." + "x" * 249 + " (1)"),  # all of it extension: there is no stem to give way
+    ],
+)
+def test_the_stem_of_a_long_name_gives_way_to_the_number(api: Api, name: str, copy: str) -> None:
+    api.put(f"/{name}", b"1")
+    assert api.put(f"/{name}", b"2", autorename=True)["name"] == copy
+    for number in range(2, 10):
+        api.put(f"/{name}", b"%d" % number, autorename=True)
+    tenth = api.put(f"/{name}", b"ten", autorename=True)["name"]
+    assert " (10)" in tenth
+    assert api.ok(api.rpc("files/get_metadata", {"path": f"/{tenth}"}))["name"] == tenth
+
+
+def test_a_conflicted_copy_in_a_folder_that_has_gone_is_the_first_of_its_name(api: Api) -> None:
+    update = {".tag": "update", "update": "0123456789"}
+    api.put("/a (Ann Example's conflicted copy)", b"x")  # elsewhere
+    copy = api.put("/gone/a", b"x", update, strict_conflict=True, autorename=True)
+    assert copy["path_display"] == "/gone/a (Ann Example's conflicted copy)"
+
+
 def test_what_is_strict_conflicts_even_where_it_would_change_nothing(api: Api) -> None:
     first = api.put("/a", b"same")
     update = {".tag": "update", "update": first["rev"]}

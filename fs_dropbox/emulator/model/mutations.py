@@ -75,10 +75,10 @@ def commit(view: View, info: CommitInfo, content: Incoming) -> File:
                 view.state.set_name(existing, name)
             _note_author(view, existing)
             return existing
+        folder = make_parents(view, target)
         if existing is not None or (info.mode == "update" and info.strict_conflict):
             label = conflict_label(view) if info.mode == "update" else ""
-            name = numbered_name(target.folder, name, label=label)
-        folder = make_parents(view, target)
+            name = numbered_name(folder, name, label=label)
         file = view.state.add_file(folder, name, content.hash, content.size, modified)
         _note_author(view, file)
         return file

@@ -58,18 +58,27 @@ def _is_malformed(component: str, astral: bool) -> bool:
         return True
     if "\\" in component or "\x7f" in component or "\x00" in component:
         return True
-    if not component.isascii():
-        try:
-            units = len(component.encode("utf-16-le")) // 2
-        except UnicodeEncodeError:  # a lone surrogate
-            return True
-        return units > MAX_NAME_UNITS or (not astral and units != len(component))
-    return len(component) > MAX_NAME_UNITS
+    try:
+        units = _units(component)
+    except UnicodeEncodeError:  # a lone surrogate
+        return True
+    return units > MAX_NAME_UNITS or (not astral and units != len(component))
+
+
+def _units(text: str) -> int:
+    """Return the length in UTF-16 code units."""
+    return len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
 
 
 def with_suffix(name: str, suffix: str) -> str:
-    """Return "report (1).txt" for "report.txt" and " (1)", whether it names a file or a folder."""
+    """Return "report (1).txt" for "report.txt" and " (1)", whether it names a file or a folder.
+
+    The stem of a long name gives way, so that the whole is no longer than a name may be.
+    """
     stem, dot, extension = name.rpartition(".")
-    if not dot or not stem:
-        return name + suffix
-    return f"{stem}{suffix}.{extension}"
+    end = f"{suffix}.{extension}"
+    if not dot or not stem or _units(end) >= MAX_NAME_UNITS:
+        stem, end = name, suffix
+    while _units(stem + end) > MAX_NAME_UNITS:
+        stem = stem[:-1]
+    return stem + end

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fs_dropbox.emulator.arguments import Arguments
@@ -22,16 +22,22 @@ CONTENDED = union("failure", failure=union("too_many_write_operations"))
 
 
 def run_batch(
-    context: Context, paths: list[str], work: Callable[[int], dict[str, Any]], contended: dict[str, Any] = CONTENDED
+    context: Context,
+    entries: Sequence[Sequence[str]],
+    work: Callable[[int], dict[str, Any]],
+    contended: dict[str, Any] = CONTENDED,
 ) -> list[dict[str, Any]]:
-    """Do the work for each path under the namespaces' write locks; who waits too long for them fails entirely."""
+    """Do the work for each entry, given by the paths that it changes, under the write locks of their namespaces.
+
+    Who waits too long for a lock fails entirely.
+    """
     results = []
     try:
-        with context.write_batch(paths):
-            for index in range(len(paths)):
+        with context.write_batch(entries):
+            for index in range(len(entries)):
                 results.append(work(index))
     except RateLimitError:
-        return [contended] * len(paths)
+        return [contended] * len(entries)
     return results
 
 
@@ -54,7 +60,7 @@ def delete_batch(context: Context, arg: Arguments) -> Any:
         except RouteError as error:
             return _failure(error)
 
-    status = union("complete", entries=run_batch(context, paths, work))
+    status = union("complete", entries=run_batch(context, [[path] for path in paths], work))
     return context.service.jobs.answer("delete_batch", context.account_id, status, recorded_as_job=True)
 
 
@@ -78,7 +84,7 @@ def create_folder_batch(context: Context, arg: Arguments) -> Any:
             return _failure(error)
 
     contended = union("failure", failure=union("path", path=union("too_many_write_operations")))
-    made = dict(zip(once, run_batch(context, paths, work, contended), strict=True))
+    made = dict(zip(once, run_batch(context, [[path] for path in paths], work, contended), strict=True))
     status = union("complete", entries=[made[fold(path)] for path in given])
     force = arg.boolean("force_async")
     jobs, as_job = context.service.jobs, len(given) >= MANY_FOLDERS
@@ -111,7 +117,9 @@ def relocation_batch(context: Context, arg: Arguments) -> Any:
         except RouteError as error:
             return union("failure", failure=_relocation_failure(error.error))
 
-    status = union("complete", entries=run_batch(context, targets, work))
+    # A move changes the namespace that it takes from, too.
+    changed = list(zip(sources, targets, strict=True)) if kind == "move_batch" else [[path] for path in targets]
+    status = union("complete", entries=run_batch(context, changed, work))
     return context.service.jobs.answer(kind, context.account_id, status, recorded_as_job=True)
 
 

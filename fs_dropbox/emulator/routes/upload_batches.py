@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from fs_dropbox.content_hash import ContentHash
@@ -82,7 +83,7 @@ class _Part:
 @table.route("files/upload_session/append_batch")
 def append_batch(context: Context, arg: Arguments) -> Any:
     """Append to several upload sessions; the body is all their bytes, one after the other."""
-    parts = [_Part(context, entry) for entry in arg.structs("entries", PART, minimum=1, maximum=MAX_APPENDS)]
+    parts = [_Part(context, entry) for entry in arg.structs("entries", PART, maximum=MAX_APPENDS)]
     content_hash = optional_hash(arg)
     total = sum(part.length for part in parts)
     if total > context.service.options.max_request_bytes:
@@ -104,9 +105,8 @@ def append_batch(context: Context, arg: Arguments) -> Any:
 def _distribute(context: Context, parts: list[_Part], total: int, check: ContentHash) -> None:
     for part in parts:
         part.begin()
-    waiting = iter(parts)
-    part = next(waiting)
-    left = part.length
+    waiting = deque(parts)
+    left = parts[0].length if parts else 0
     for block in context.request.blocks():
         check.update(block)
         total -= len(block)
@@ -115,11 +115,10 @@ def _distribute(context: Context, parts: list[_Part], total: int, check: Content
         rest = block
         while rest:
             while left == 0:
-                part.end()
-                part = next(waiting)
-                left = part.length
+                waiting.popleft().end()
+                left = waiting[0].length
             share = rest[:left]
-            part.write(share)
+            waiting[0].write(share)
             left -= len(share)
             rest = rest[len(share) :]
     if total != 0:
@@ -141,7 +140,7 @@ def finish_batch(context: Context, arg: Arguments) -> Any:
         except (SessionError, WriteError) as error:
             return union("failure", failure=finish_error(error))
 
-    results = run_batch(context, [info.path for info in infos], work)
+    results = run_batch(context, [[info.path] for info in infos], work)
     if context.route == "files/upload_session/finish_batch_v2":
         return {"entries": results}
     status = union("complete", entries=results)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -90,9 +90,9 @@ class Context:
             yield
 
     @contextmanager
-    def write_batch(self, paths: list[str]) -> Iterator[None]:
-        """Make a change of many entries: like write(), with the lock of every namespace that has one of the paths."""
-        with self._locks(Counter(map(self._namespace_id, paths))):
+    def write_batch(self, entries: Sequence[Sequence[str]]) -> Iterator[None]:
+        """Make a change of many entries, each with its paths: like write(), with the lock of every namespace of any."""
+        with self._locks(Counter(place for paths in entries for place in set(map(self._namespace_id, paths)))):
             yield
 
     @contextmanager
