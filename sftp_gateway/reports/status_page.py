@@ -6,10 +6,9 @@ import contextlib
 import logging
 import selectors
 import socket
-import sys
 import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, Final
 
 _TEXT: Final = "text/plain; charset=utf-8"
@@ -78,26 +77,46 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing: scrapers come every few seconds."""
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = False  # `server_close` waits for them
+class _Server(HTTPServer):
     timeout = 0  # who calls `handle_request` has waited already
 
     def __init__(self, listener: socket.socket) -> None:
         self.pages: dict[str, Callable[[], tuple[int, str, bytes]]] = {}
         self._room = threading.BoundedSemaphore(_MAX_REQUESTS)
+        self._threads: list[threading.Thread] = []
         super().__init__(listener.getsockname(), _Handler, bind_and_activate=False)
         self.socket.close()
         self.socket = listener
 
+    def server_close(self) -> None:
+        super().server_close()
+        for thread in self._threads:
+            thread.join()
+
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002
         return self._room.acquire(blocking=False)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread. Not socketserver's mixin, which trips over a thread that could not be started."""
+        thread = threading.Thread(target=self._answer, args=(request, client_address), name="sftp-gateway-page")
         try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._room.release()
+            thread.start()
+        except RuntimeError as error:  # no more threads
+            _logger.error("a status page cannot be shown: %s", error)
+            self._end(request)
+        else:
+            self._threads = [known for known in self._threads if known.is_alive()] + [thread]
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        if not isinstance(sys.exc_info()[1], OSError):  # else the peer has gone, or was too slow
+    def _answer(self, request: Any, client_address: Any) -> None:
+        try:
+            self.finish_request(request, client_address)
+        except OSError:
+            pass  # the peer has gone, or was too slow
+        except Exception:
             _logger.exception("a status page failed")
+        finally:
+            self._end(request)
+
+    def _end(self, request: Any) -> None:
+        self.shutdown_request(request)
+        self._room.release()

@@ -161,6 +161,27 @@ def test_a_silent_peer_delays_no_health_check(start_gateway: StartGateway, monke
         assert time.monotonic() - started < 8.0
 
 
+def test_where_there_are_no_threads_left_the_page_is_back_with_them(
+    start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However many requests found none: each of them gives back its place among those that are answered at once."""
+    gateway = start_gateway(metrics="127.0.0.1:0")
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "sftp-gateway-page":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for _ in range(20):
+            with pytest.raises((http.client.HTTPException, ConnectionError)):
+                fetch(address(gateway), "/healthz")
+    assert "a status page cannot be shown: can't start new thread" in caplog.text
+    assert fetch(address(gateway), "/healthz")[0] == 200
+
+
 def test_while_it_drains_it_is_not_healthy(start_gateway: StartGateway, connect: Connect) -> None:
     gateway = start_gateway(
         metrics="127.0.0.1:0", users=(UserConfig(name="a", password_hash=PASSWORD_HASH, url="mem://"),)
