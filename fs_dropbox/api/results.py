@@ -40,9 +40,14 @@ class Longpoll:
 
 
 def failure(route: str, entry: dict[str, Any]) -> ApiError | None:
-    """Return the error in an entry of a batch's result, None where it succeeded."""
+    """Return the error in an entry of a batch's result, None where it succeeded.
+
+    What says neither (`other`) is as good as an internal error: the entry may have been carried out or not.
+    """
     if entry[".tag"] == "success":
         return None
+    if entry[".tag"] != "failure":
+        return ApiError(route, ("internal_error",), details=entry, message=f"what became of it: {entry['.tag']}")
     refused = entry["failure"]
     return ApiError(route, tags(refused), details=refused)
 
