@@ -33,7 +33,7 @@ class MinimalServer:
     unknown 501  the same, as what is not implemented
     untyped      there is but one kind of upload session, and no word for it
     narrow       refuses headers of more than 1 KiB: many servers do of more than 8
-    vague        does all that a batch asks for, and says of every third thing neither that nor anything else
+    vague        does all that a batch asks for, and tells of every third thing neither that nor anything else
     """
 
     def __init__(self, *switches: str) -> None:
