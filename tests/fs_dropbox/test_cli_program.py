@@ -240,16 +240,37 @@ def test_connections(env: dict[str, str], store: Connections) -> None:
     assert [connection.name for connection in store.all()] == ["Ann"]
 
 
-def test_a_location_names_its_connection(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
+@pytest.fixture
+def stored_folder(store: Connections, emulator: Emulator) -> str:
+    """The URL of a folder of the Dropbox, which is also a stored connection: the last, and thereby the default."""
     emulator.control.write("/Docs/a.txt", b"alpha")
     folder = emulator.fs_url.partition("?")[0] + "Docs"
     store.put(Connection("Docs", folder))
-    for arguments in (("docs:/a.txt",), ("Docs:/x/../a.txt",), ("Drop:/Docs/a.txt",), ("-c", "Drop", "/Docs/a.txt")):
-        done = run("cat", *arguments, env=env)
-        assert done.stdout == "alpha", (arguments, done.stderr)
-    assert run("cat", "/a.txt", env=env).stdout == "alpha", "Docs was stored last"
+    return folder
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("docs:/a.txt",),
+        ("Docs:/x/../a.txt",),
+        ("Drop:/Docs/a.txt",),
+        ("-c", "Drop", "/Docs/a.txt"),
+        ("/a.txt",),
+        ("FOLDER/a.txt",),
+    ],
+    ids=" ".join,
+)
+def test_a_location_names_its_connection(env: dict[str, str], stored_folder: str, arguments: tuple[str, ...]) -> None:
+    done = run("cat", *(argument.replace("FOLDER", stored_folder) for argument in arguments), env=env)
+    assert done.stdout == "alpha", done.stderr
+
+
+def test_a_location_does_not_lead_out_of_its_connection(env: dict[str, str], stored_folder: str) -> None:
     assert run("cat", "docs:/../Docs/a.txt", env=env).returncode != 0
-    assert run("cat", f"{folder}/a.txt", env=env).stdout == "alpha"
+
+
+def test_a_location_of_no_connection_is_a_mistake(env: dict[str, str], stored_folder: str) -> None:
     assert run("ls", "nothing:/", env=env).returncode == 2
 
 

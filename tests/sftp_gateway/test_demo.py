@@ -16,6 +16,8 @@ from pathlib import Path
 import paramiko
 import pytest
 
+from fs_dropbox.emulator import Emulator
+
 COMMAND = [sys.executable, "-W", "error", "-m", "sftp_gateway", "demo"]
 
 
@@ -130,7 +132,7 @@ def test_settings_for_the_real_dropbox_do_not_lead_it_astray(tmp_path: Path) -> 
 
 
 def test_two_demos_of_one_folder_are_one_line(tmp_path: Path) -> None:
-    with demo(tmp_path):
+    with Emulator(tmp_path / "dropbox"):  # what another demo holds
         assert "another emulator uses this folder" in run("--folder", tmp_path, "--listen", "127.0.0.1:0")
 
 
