@@ -140,28 +140,26 @@ class Staging:
             return error
 
     def _settle(self, item: _Item, outcome: _Outcome, since: int) -> bool | Exception:
+        told: bool | Exception = False
         try:
             entry = self._made(item, outcome)
+            if entry is not None:
+                self._catalog.applied(entry, since)
+                return True
         except (ApiError, TransportError) as error:
-            self._catalog.forget(item.commit.path)
-            return _told(error, item.path)
-        if entry is None:
-            self._catalog.forget(item.commit.path)
-            return False
-        if entry.content_hash not in (None, item.staged.content_hash):
-            self._catalog.forget(item.commit.path)
-            wrong = ApiError("files/upload_session/finish_batch_v2", ("content_hash_mismatch",))
-            return _told(wrong, item.path)
-        self._catalog.applied(entry, since)
-        return True
+            told = _told(error, item.path)
+        self._catalog.forget(item.commit.path)
+        return told
 
     def _made(self, item: _Item, outcome: _Outcome) -> FileEntry | None:
         """Return the file that was made, now or by an earlier call; None where none was and none will be."""
+        commit, size, content_hash = item.commit, item.staged.size, item.staged.content_hash
         if isinstance(outcome, FileEntry):
+            if outcome.content_hash not in (None, content_hash):
+                raise ApiError("files/upload_session/finish_batch_v2", ("content_hash_mismatch",))
             return outcome
         if isinstance(outcome, TransportError) or outcome.is_not_taken:
             raise outcome
-        commit, size, content_hash = item.commit, item.staged.size, item.staged.content_hash
         if not (outcome.tag[:1] == ("path",) or outcome.is_transient or outcome.is_ambiguous):
             # The session was committed before, or has expired, or takes no commit.
             found = commits.settle_commit(self._client, commit, size, content_hash)
