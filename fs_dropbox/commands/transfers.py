@@ -15,7 +15,7 @@ from fs_dropbox.commands.looking import as_json
 from fs_dropbox.commands.output import Progress, human_size, print_json, summary_json, summary_text
 from fs_dropbox.mirroring.mirror import DEFAULT_WORKERS, Mirror
 from fs_dropbox.mirroring.steps import Action, Step, Summary
-from fs_dropbox.mirroring.transfer import Place, copy_file, write_stream
+from fs_dropbox.mirroring.transfer import Place, copy_file, holds_the_same, write_stream
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
@@ -123,17 +123,26 @@ def _transfer(
             _add(total, mirror.run())
             continue
         progress.planned(info.size)
-        step = Step(Action.COPY, source.path, info.size)
         try:
-            with needing_a_folder_for(target):
-                total.copied_bytes += copy_file(source, target, advanced=progress.advanced)
-            total.copied += 1
+            _copy_unless_equal(source, target, info.size, total, progress)
         except (errors.FSError, OSError) as error:
             if len(pairs) == 1:
                 raise
+            step = Step(Action.COPY, source.path, info.size)
             progress.failed(step, error)
             total.failures.append((step, error))
     return report(total, progress, quiet=quiet, json_=json_)
+
+
+def _copy_unless_equal(source: Place, target: Place, size: int, total: Summary, progress: Progress) -> None:
+    if holds_the_same(source, target):
+        progress.advanced(size)
+        total.skipped += 1
+        total.skipped_bytes += size
+        return
+    with needing_a_folder_for(target):
+        total.copied_bytes += copy_file(source, target, advanced=progress.advanced)
+    total.copied += 1
 
 
 def _add(total: Summary, part: Summary) -> None:

@@ -306,6 +306,17 @@ def test_put_and_get_a_file(seeded: Emulator, cli: Cli) -> None:
     assert stat.S_IMODE(Path("named.txt").stat().st_mode) == 0o666 & ~_umask()
 
 
+def test_a_file_that_is_equal_is_not_transferred(seeded: Emulator, cli: Cli) -> None:
+    assert cli("get", "/Docs/a.txt").out.startswith("1 copied")
+    before = seeded.control.calls()
+    assert cli("get", "/Docs/a.txt").out.startswith("0 copied (0 B), 1 equal")
+    assert cli("put", "a.txt", "/docs/A.txt").out.startswith("0 copied (0 B), 1 equal")
+    assert not {"files/download", "files/upload"} & set(seeded.control.calls() - before)
+    Path("a.txt").write_bytes(b"other")
+    assert cli("put", "a.txt", "/Docs").out.startswith("1 copied (5 B), 0 equal")
+    assert seeded.control.read("/Docs/a.txt") == b"other"
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
