@@ -54,13 +54,11 @@ class Delivery:
         *,
         label: str,
         delay_seconds: float,
-        on_delivered: Callable[[list[Pending]], None],
     ) -> None:
         self._filesystem: Any = filesystem
         self._journal = journal
         self._label = label
         self._delay_seconds = delay_seconds
-        self._on_delivered = on_delivered
         self._sender = Sender(filesystem, journal)
         self._directories = DirectoryMaker(filesystem, journal.directories, label=label)
         self._lock_path = journal.vault.directory / LOCK_NAME
@@ -267,7 +265,6 @@ class Delivery:
         by_id = {pending.id: pending for pending in sending}
         arrived = [by_id[outcome.id] for outcome in outcomes if not outcome.reason]
         if arrived:
-            self._on_delivered(arrived)
             size = sum(pending.size for pending in arrived)
             log_event("delivered", user=self._label, files=len(arrived), bytes=size, seconds=round(seconds, 3))
         for outcome in outcomes:

@@ -11,6 +11,7 @@ from typing import Final
 from fs import errors
 from fs.path import dirname, iteratepath, join, recursepath
 
+from sftp_gateway.write_back.arrivals import Arrivals
 from sftp_gateway.write_back.journal_file import JournalFile
 from sftp_gateway.write_back.journal_rows import BeingSentError, span
 
@@ -37,9 +38,10 @@ class DirectoryRows:
     A directory has a row until it is made, be it by something that was delivered into it.
     """
 
-    def __init__(self, file: JournalFile, fold: Callable[[str], str]) -> None:
+    def __init__(self, file: JournalFile, fold: Callable[[str], str], arrivals: Arrivals) -> None:
         self._file = file
         self.fold = fold
+        self._arrivals = arrivals
 
     def find(self, path: str) -> PendingDirectory | None:
         """Return the pending directory at `path`."""
@@ -148,7 +150,16 @@ class DirectoryRows:
     def made(self, path: str) -> None:
         """Note that the directory at `path` is there, and with it those above."""
         key = self.fold(path)
-        self._file.change(lambda db: note_made(db, key))
+        self._file.change(lambda db: self.note_made(db, key))
+
+    def note_made(self, db: sqlite3.Connection, key: str) -> None:
+        """Forget the pending directories at and above a key, as there is something at it."""
+        keys = _with_those_above(key)
+        where = f"FROM folders WHERE key IN ({_places(keys)})"
+        made = db.execute(f"SELECT path {where}", keys).fetchall()
+        if made:
+            db.execute(f"DELETE {where}", keys)
+            self._arrivals.note(db, [path for (path,) in made])
 
     def dropped(self, key: str) -> None:
         """Forget a directory that cannot be made."""
@@ -183,12 +194,6 @@ class DirectoryRows:
 
     def _execute(self, statement: str, *values: object) -> None:
         self._file.change(lambda db: db.execute(statement, values).rowcount)
-
-
-def note_made(db: sqlite3.Connection, key: str) -> None:
-    """Forget the pending directories at and above a key, as there is something at it."""
-    keys = _with_those_above(key)
-    db.execute(f"DELETE FROM folders WHERE key IN ({_places(keys)})", keys)
 
 
 def _with_those_above(key: str) -> list[str]:

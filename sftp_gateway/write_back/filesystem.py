@@ -57,16 +57,15 @@ class WriteBackFS(FS):
         self.limits = limits or WriteBackLimits()
         self.journal = journal
         self._fold: Callable[[str], str] = str.lower if filesystem.getmeta().get("case_insensitive") else str
-        self._elsewhere = Elsewhere(filesystem, journal, self._fold, is_mine=lambda: self._delivery.is_mine)
+        self._elsewhere = Elsewhere(filesystem, journal, self._fold)
         self.is_viewed: Callable[[str], bool] | None = getattr(filesystem, "is_viewed", None)
-        self._inner = PendingDirectoriesFS(filesystem, journal.directories, seen=self._elsewhere.note)
+        self._inner = PendingDirectoriesFS(filesystem, journal.directories)
         self._readers: weakref.WeakSet[PendingReader] = weakref.WeakSet()
         self._delivery = Delivery(
             filesystem,
             journal,
             label=label,
             delay_seconds=self.limits.delay_seconds,
-            on_delivered=self._arrived,
         )
         self._delivery.start()
 
@@ -152,8 +151,6 @@ class WriteBackFS(FS):
 
     def _pending_in(self, path: str) -> dict[str, Pending]:
         children = self.journal.children(path)
-        for pending in children.values():
-            self._elsewhere.note(pending.path)
         self._elsewhere.find_below(path)  # what is not among them any more
         return children
 
@@ -226,7 +223,6 @@ class WriteBackFS(FS):
             return
         committed = not self.is_absent(path)
         if self._once_settled(lambda: self.journal.discard(path, committed=committed)):
-            self._elsewhere.drop(self._fold(path))
             return
         self.deliver(path)
         self._inner.remove(path)
@@ -244,20 +240,16 @@ class WriteBackFS(FS):
     def _rename(self, source: str, target: str, *, overwrite: bool) -> bool:
         """Rename what is pending, if the storage has no part in that; tell whether."""
         parent = dirname(target)
-        if parent != "/" and not self._inner.isdir(parent):
+        if parent != "/" and not self.isdir(parent):
             raise errors.ResourceNotFound(target)
         committed = not self.is_absent(source)
         occupied = not self.is_absent(target)
         try:
-            done = self._once_settled(
+            return self._once_settled(
                 lambda: self.journal.rename(source, target, replace=overwrite, occupied=occupied, committed=committed)
             )
         except ConflictError:
             raise errors.DestinationExists(target) from None
-        if done:
-            self._elsewhere.drop(self._fold(source))
-            self._elsewhere.note(target)
-        return done
 
     def movedir(self, src_path: str, dst_path: str, create: bool = False, preserve_time: bool = False) -> None:
         self.deliver(src_path)
@@ -312,7 +304,6 @@ class WriteBackFS(FS):
             raise RefusedError(_CHANGED) from None
         except sqlite3.Error as error:
             raise RefusedError(f"the gateway's journal cannot be written ({error})") from error
-        self._elsewhere.note(new.path)
 
     def _refuse_outdated(self, new: NewFile) -> None:
         """Raise `ConflictError` where a delivery would be refused, as far as that is known by now."""
@@ -368,10 +359,6 @@ class WriteBackFS(FS):
     def has_room(self, size: int) -> bool:
         """Tell whether `size` more bytes may wait for their delivery."""
         return self.journal.used + size <= self.limits.quota
-
-    def _arrived(self, delivered: list[Pending]) -> None:
-        for pending in delivered:
-            self._elsewhere.drop(pending.key)
 
     def _once_settled(self, attempt: Callable[[], _T]) -> _T:
         """Do what cannot be done while the file is on its way to the storage."""

@@ -12,8 +12,9 @@ from typing import BinaryIO
 from fs.path import dirname
 
 from sftp_gateway.files.folding import moved
+from sftp_gateway.write_back.arrivals import Arrivals
 from sftp_gateway.write_back.bell import Bell
-from sftp_gateway.write_back.directory_rows import DirectoryRows, note_made
+from sftp_gateway.write_back.directory_rows import DirectoryRows
 from sftp_gateway.write_back.journal_file import JournalFile
 from sftp_gateway.write_back.journal_rows import (
     AT_OR_BELOW,
@@ -79,7 +80,8 @@ class Journal:
         self.pause = self._file.pause
         self.note = self._file.note
         self.noted = self._file.noted
-        self.directories = DirectoryRows(self._file, fold)
+        self.arrivals = Arrivals(self._file)
+        self.directories = DirectoryRows(self._file, fold, self.arrivals)
 
     def close(self) -> None:
         """Let go of the files. Idempotent."""
@@ -335,14 +337,16 @@ class Journal:
         outcomes = list(outcomes)
 
         def work(db: sqlite3.Connection) -> list[str]:
-            dropped = []
+            dropped, arrived = [], []
             for outcome in outcomes:
                 for pending in select(db, "id = ?", outcome.id):
                     if outcome.reason:
                         fail(db, pending, outcome)
                     else:
                         dropped += delete(db, [pending])
-                        note_made(db, dirname(pending.key))
+                        arrived.append(pending.path)
+                        self.directories.note_made(db, dirname(pending.key))
+            self.arrivals.note(db, arrived)
             return dropped
 
         self.vault.remove(self._file.change(work))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 FILE_NAME: Final = "journal.sqlite3"
-VERSION: Final = 3
+VERSION: Final = 4
 _BUSY_SECONDS = 30.0
 _LOOK_SECONDS = 0.1  # how often a waiter looks for what other processes have done
 _WAL_PAGES = 16384  # 64 MiB: only a bound, `tidy` moves the pages long before
@@ -35,6 +35,7 @@ _DIRECTORIES = """CREATE TABLE folders (
         reason TEXT NOT NULL DEFAULT '',
         acknowledged REAL NOT NULL
     ) WITHOUT ROWID"""
+_ARRIVALS = "CREATE TABLE arrivals (id INTEGER PRIMARY KEY AUTOINCREMENT, path TEXT NOT NULL, origin TEXT NOT NULL)"
 _SCHEMA = (
     """CREATE TABLE files (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -68,10 +69,12 @@ _SCHEMA = (
         DELETE FROM contents WHERE id = old.id;
     END""",
     _DIRECTORIES,
+    _ARRIVALS,
     f"PRAGMA user_version = {VERSION}",
 )
 
-_FROM_2 = (_DIRECTORIES, f"PRAGMA user_version = {VERSION}")
+_FROM_3 = (_ARRIVALS, f"PRAGMA user_version = {VERSION}")
+_FROM_2 = (_DIRECTORIES, *_FROM_3)
 _FROM_1 = ("ALTER TABLE files ADD COLUMN staged TEXT", *_FROM_2)
 
 
@@ -223,7 +226,7 @@ class JournalFile:
         if version < VERSION:
             with _transaction(db):  # another process may have been quicker
                 version = db.execute("PRAGMA user_version").fetchone()[0]
-                for statement in {0: _SCHEMA, 1: _FROM_1, 2: _FROM_2}.get(version, ()):
+                for statement in {0: _SCHEMA, 1: _FROM_1, 2: _FROM_2, 3: _FROM_3}.get(version, ()):
                     db.execute(statement)
         db.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
         db.execute("SELECT count(*) FROM files").fetchone()

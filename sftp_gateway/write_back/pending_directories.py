@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from fs import errors
@@ -26,12 +26,10 @@ class PendingDirectoriesFS(FS):
     there is nothing. Owned by a `WriteBackFS`. Thread-safe: has no state but the rows.
     """
 
-    def __init__(self, filesystem: FS, rows: DirectoryRows, *, seen: Callable[[str], None]) -> None:
-        """`seen` is told the paths of pending directories that were shown, or made here."""
+    def __init__(self, filesystem: FS, rows: DirectoryRows) -> None:
         super().__init__()
         self._inner: Any = filesystem
         self._rows = rows
-        self._seen = seen
         self._cached_info = getattr(filesystem, "cached_info", None)
         self._cached_listing = getattr(filesystem, "cached_listing", None)
 
@@ -68,31 +66,24 @@ class PendingDirectoriesFS(FS):
     def scandir(
         self, path: str, namespaces: Collection[str] | None = None, page: tuple[int, int] | None = None
     ) -> Iterator[Info]:
-        directories = self._children(path)
+        directories = self._rows.children(path)
         infos = iter(()) if self._look(path) is not None else self._inner.scandir(path, namespaces=namespaces)
         found = self._with_directories(infos, directories)
         return iter(list(found)[page[0] : page[1]]) if page is not None else found
 
     def cached_listing(self, path: str, namespaces: Collection[str] | None = None) -> Iterator[Info] | None:
         """Return what `scandir` would if that is possible without waiting."""
-        directories = self._children(path)
+        directories = self._rows.children(path)
         infos: Iterable[Info] | None = ()
         if self._look(path) is None:
             infos = None if self._cached_listing is None else self._cached_listing(path, namespaces)
         return None if infos is None else self._with_directories(infos, directories)
-
-    def _children(self, path: str) -> dict[str, PendingDirectory]:
-        directories = self._rows.children(path)
-        for directory in directories.values():
-            self._seen(directory.path)
-        return directories
 
     def _look(self, path: str) -> Info | None:
         """Return the Info of a pending directory, None of what is not in one; raises ResourceNotFound below one."""
         above = self._rows.above(path)
         if above is None:
             return None
-        self._seen(above.path)
         if above.key == self._rows.fold(path):
             return _info(above)
         raise errors.ResourceNotFound(path)
@@ -142,7 +133,6 @@ class PendingDirectoriesFS(FS):
         if parent != "/" and not attributes.is_directory(self.getinfo(parent, ["basic"])):
             raise errors.DirectoryExpected(parent)
         self._rows.add(path)
-        self._seen(path)
 
     def makedir(self, path: str, permissions: Permissions | None = None, recreate: bool = False) -> SubFS[FS]:
         if self._rows.find(path) is None:

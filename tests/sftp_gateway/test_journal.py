@@ -41,6 +41,15 @@ FIRST_VERSION = (
 # What the second one added.
 SECOND_VERSION = ("ALTER TABLE files ADD COLUMN staged TEXT", "PRAGMA user_version = 2")
 
+# What the third one added.
+THIRD_VERSION = (
+    """CREATE TABLE folders (key TEXT PRIMARY KEY, path TEXT NOT NULL, fresh INTEGER NOT NULL DEFAULT 1,
+        state TEXT NOT NULL DEFAULT 'pending', hurried INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0,
+        not_before REAL NOT NULL DEFAULT 0, reason TEXT NOT NULL DEFAULT '', acknowledged REAL NOT NULL
+        ) WITHOUT ROWID""",
+    "PRAGMA user_version = 3",
+)
+
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
@@ -55,13 +64,14 @@ def add(journal: Journal, content: bytes, mode: Mode = "replace", *, replaces: i
     return journal.put(NewFile("/f", 1_600_000_000, mode, expected, True, replaces), data, quota=10**6)
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_journal_of_an_earlier_version_is_delivered(tmp_path: Path, version: int) -> None:
     folder = tmp_path / "journal"
     folder.mkdir()
     with contextlib.closing(sqlite3.connect(folder / FILE_NAME, isolation_level=None)) as db:
-        for statement in (*FIRST_VERSION, *(SECOND_VERSION if version == 2 else ())):
-            db.execute(statement)
+        for statements in (FIRST_VERSION, SECOND_VERSION, THIRD_VERSION)[:version]:
+            for statement in statements:
+                db.execute(statement)
     with contextlib.closing(Journal(folder)) as first, contextlib.closing(Journal(folder)) as second:
         assert [(each.path, each.state, each.staged) for each in second.all()] == [
             ("/Waits", "pending", None),

@@ -33,13 +33,15 @@ Tree = dict[str, int | None]
 class Gateway:
     """A gateway process with one write-back user, that is killed and started again."""
 
-    def __init__(self, emulator: Emulator, folder: Path, *, settings: str = "", delay_seconds: float = 0.2) -> None:
+    def __init__(
+        self, emulator: Emulator, folder: Path, *, settings: str = "", delay_seconds: float = 0.2, url: str = ""
+    ) -> None:
         self.folder = folder
         self.config = folder / "gateway.toml"
         self.config.write_text(
             f'listen = "127.0.0.1:0"\nstate_folder = "state"\nwrite_back_delay_seconds = {delay_seconds}\n{settings}\n'
             f'[[users]]\nname = "ann"\npassword_hash = "{PASSWORD_HASH}"\n'
-            f'write_back = true\nurl = "{emulator.fs_url}"\n'
+            f'write_back = true\nurl = "{url or emulator.fs_url}"\n'
         )
         self.process: subprocess.Popen[str] | None = None
         self.port = 0
@@ -247,7 +249,6 @@ def test_what_was_acknowledged_outlives_kill_9(emulator: Emulator, gateway: Gate
 
 
 def test_processes_share_what_is_pending_and_one_takes_over(emulator: Emulator, tmp_path: Path) -> None:
-    # What is delivered before a process has ever looked at it, that process hears of from Dropbox, a moment later.
     gateway = Gateway(emulator, tmp_path, settings="processes = 2", delay_seconds=3.0)
     gateway.start()
     try:
@@ -274,6 +275,31 @@ def test_processes_share_what_is_pending_and_one_takes_over(emulator: Emulator, 
             eventually(lambda path=f"/last{number}": emulator.control.exists(path), "nobody took over")  # type: ignore[misc]
         tree = emulator.control.tree()
         assert tree == {f"/{number}": 100 + number for number in range(12)} | {"/last0": 4, "/last1": 4}
+    finally:
+        gateway.kill(signal.SIGTERM)
+
+
+def test_what_one_process_has_delivered_every_other_knows(emulator: Emulator, tmp_path: Path) -> None:
+    """Although Dropbox tells it nothing, and nobody has asked it while that was pending."""
+    gateway = Gateway(
+        emulator, tmp_path, settings="processes = 2", delay_seconds=0.0, url=f"{emulator.fs_url}&change_feed=off"
+    )
+    gateway.start()
+    try:
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(gateway.client()) for _ in range(3)]
+            assert processes_of_sessions(gateway) == {"0", "1"}
+            (journal,) = (tmp_path / "state" / "journal").glob(f"*/{FILE_NAME}")
+            for number, writer in enumerate(clients):
+                names = {f"{earlier}{kind}" for earlier in range(number) for kind in "fd"}
+                for client in clients:
+                    assert set(client.listdir("/")) == names, "from now on each process knows the folder"
+                put(writer, f"/{number}f", content_of(100 + number))
+                writer.mkdir(f"/{number}d")
+                eventually(lambda: not look_into(journal.parent).is_anything_waiting, "not delivered")  # type: ignore[union-attr]
+                for client in clients:
+                    assert client.stat(f"/{number}f").st_size == 100 + number
+                    assert client.listdir(f"/{number}d") == []
     finally:
         gateway.kill(signal.SIGTERM)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -49,6 +50,82 @@ def test_what_was_shown_while_it_was_pending_stays(processes: tuple[WriteBack, W
     delivered(processes[0])
     assert sorted(second.listdir("/")) == ["d", "f"]
     assert get(second, "/f") == b"content"
+
+
+def test_what_was_never_looked_at_while_it_was_pending_is_known(processes: tuple[WriteBack, WriteBack]) -> None:
+    first, second = (serving.client() for serving in processes)
+    assert second.listdir("/") == [], "what it knows of Dropbox"
+    put(first, "/f", b"content")
+    first.mkdir("/d")
+    delivered(processes[0])
+    assert get(second, "/f") == b"content"
+    assert stat.S_ISDIR(second.stat("/d").st_mode or 0)
+    assert sorted(second.listdir("/")) == ["d", "f"]
+    put(first, "/f", b"another content")
+    delivered(processes[0])
+    assert second.listdir_attr("/")[1].st_size == len(b"another content")
+
+
+def test_a_directory_that_was_made_by_the_one_that_does_not_deliver_is_known(
+    processes: tuple[WriteBack, WriteBack],
+) -> None:
+    first, second = (serving.client() for serving in processes)
+    first.mkdir("/d")
+    assert first.listdir("/") == ["d"]
+    put(processes[1].client(write_back=False), "/f", b"content")
+    second.posix_rename("/f", "/d/f")
+    assert not processes[0].journal.directories.all(), "not made by what needs it"
+    assert first.listdir("/d") == ["f"]
+    assert "d" in first.listdir("/")
+
+
+def test_a_pending_file_is_renamed_into_a_directory_that_another_process_has_delivered(
+    processes: tuple[WriteBack, WriteBack],
+) -> None:
+    first, second = (serving.client() for serving in processes)
+    assert second.listdir("/") == []
+    first.mkdir("/d")
+    delivered(processes[0])
+    put(second, "/f", b"content")
+    second.rename("/f", "/d/f")
+    assert get(first, "/d/f") == b"content"
+
+
+def test_what_another_process_delivers_costs_nothing_where_nobody_asks_for_it(
+    processes: tuple[WriteBack, WriteBack], emulator: Emulator
+) -> None:
+    """Not the knowledge of its directory: of the other files in it nothing is asked anew."""
+    first, second = (serving.client() for serving in processes)
+    put(first, "/old", b"content")
+    delivered(processes[0])
+    assert second.listdir("/") == ["old"]
+    put(first, "/new", b"content")
+    delivered(processes[0])
+    before = emulator.control.calls()
+    for _ in range(3):
+        assert second.stat("/old").st_size == len(b"content")
+        with pytest.raises(FileNotFoundError):
+            second.stat("/missing")
+    assert emulator.control.calls() == before
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_of_too_much_to_keep_nothing_is_missed(
+    processes: tuple[WriteBack, WriteBack], monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    """Neither by a process that is asked for none of it, nor by one that has looked at the journal long ago."""
+    monkeypatch.setattr("sftp_gateway.write_back.arrivals.KEPT", 3)
+    monkeypatch.setattr("sftp_gateway.write_back.elsewhere.KEPT", 3)
+    first, second = (serving.client() for serving in processes)
+    assert second.listdir("/") == []
+    for number in range(9):
+        put(first, f"/{number}", bytes(number))
+        delivered(processes[0])
+        if asked:
+            with pytest.raises(FileNotFoundError):
+                second.stat("/missing")
+    assert len(processes[1].journal.arrivals.since(0)) == 3
+    assert [second.stat(f"/{number}").st_size for number in range(9)] == list(range(9))
 
 
 def test_a_directory_that_another_process_has_removed_is_made_again(
