@@ -37,7 +37,11 @@ class Resolver:
             if under_way is not None:
                 return under_way
             self._under_way[host, port] = found
-        threading.Thread(target=self._look_up, args=(host, port, found), name="fs-dropbox-names", daemon=True).start()
+        arguments = (host, port, found)
+        try:
+            threading.Thread(target=self._look_up, args=arguments, name="fs-dropbox-names", daemon=True).start()
+        except RuntimeError:  # the system has no thread left: nobody breaks this lookup off, but all get its answer
+            self._look_up(*arguments)
         return found
 
     def _look_up(self, host: str, port: int, found: Future[list[Address]]) -> None:

@@ -56,7 +56,7 @@ class ChangeFeed:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._subscribers: list[Subscriber] = []  # guarded by _lock
-        self._problem: str | None = None  # replaced by the feed's thread alone
+        self._problem: str | None = None  # replaced by the feed's thread, and by who cannot start it
         # of the feed's thread
         self._cursor: str | None = None
         self._has_lost_changes = False
@@ -74,11 +74,16 @@ class ChangeFeed:
         return self._problem
 
     def start(self) -> None:
-        """Start the thread, once; later calls do nothing."""
+        """Start the thread, once; later calls do nothing. Where the system has no thread left, the next call tries."""
         with self._lock:
             if self._thread is None and not self._stop.is_set():
-                self._thread = threading.Thread(target=self._run, name="fs-dropbox-changes", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="fs-dropbox-changes", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    self._problem = str(error)
+                else:
+                    self._thread = thread
 
     def stop(self) -> None:
         """End the thread and wait for it."""

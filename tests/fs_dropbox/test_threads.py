@@ -271,3 +271,28 @@ def test_a_forgotten_filesystem_ends_its_threads(emulator: Emulator) -> None:
     del account
     gc.collect()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("fs-dropbox")]
+
+
+def test_where_the_system_has_no_thread_left_it_goes_on_in_those_that_ask(
+    open_dropbox: Callable[..., DropboxFS], emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but the change feed, which starts when there is one again."""
+    start = threading.Thread.start
+
+    def none_left(thread: threading.Thread) -> None:
+        if thread.name.startswith("fs-dropbox"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    content = random.Random(1).randbytes(20_000_000)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none_left)
+        dropbox_fs = open_dropbox(api_host=emulator.host.replace("127.0.0.1", "localhost"))
+        dropbox_fs.writebytes("small", b"1")
+        dropbox_fs.writebytes("large", content)
+        assert dropbox_fs.readbytes("large") == content
+        assert sorted(dropbox_fs.listdir("/")) == ["large", "small"]
+        assert dropbox_fs.readbytes("small") == b"1"
+    assert not dropbox_fs.getmeta("state")["followed"]
+    dropbox_fs.exists("new")
+    eventually(lambda: dropbox_fs.getmeta("state")["followed"])

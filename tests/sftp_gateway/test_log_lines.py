@@ -169,7 +169,7 @@ def test_a_renamed_log_file_is_made_anew(tmp_path: Path) -> None:
 
 def test_the_documentation_names_every_event() -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
-    sources = [path.read_text() for path in (ROOT / "sftp_gateway").glob("*.py") if path.stem != "loading"]
+    sources = [path.read_text() for path in (ROOT / "sftp_gateway").rglob("*.py") if path.stem != "loading"]
     logged = {
         event for source in sources for event in re.findall(r"""(?:log_event|\.log|_complain)\(\s*"(\w+)\"""", source)
     }
