@@ -28,6 +28,7 @@ from sftp_gateway.config import (
 from sftp_gateway.loading import load_config
 from sftp_gateway.logs import log_event, set_up_logging
 from sftp_gateway.network.listening import allow_many_files
+from sftp_gateway.reports.hooks import read_secret
 from sftp_gateway.server import Crew, GatewayError, SFTPGateway, fingerprints, load_host_keys
 from sftp_gateway.serving.users import hash_password
 from sftp_gateway.supervisor import Supervisor
@@ -117,7 +118,7 @@ def serve(file: Path | None, **flags: Any) -> None:
     if config.processes == 1:
         sys.exit(_serve(config, load=load))
     host_keys = load_host_keys(config)
-    supervisor = Supervisor(config, serve=partial(_serve, load=load), reload=load)
+    supervisor = Supervisor(config, serve=partial(_serve, load=load), reload=partial(_reload_for_others, load))
     sys.exit(supervisor.run(lambda address: _say_ready(address, fingerprints(host_keys))))
 
 
@@ -137,10 +138,21 @@ def _reload(gateway: SFTPGateway, load: Callable[[], GatewayConfig]) -> None:
     """Take changed settings over, or say what is wrong with them."""
     try:
         config = load()
-        _set_up_logging(config)
-        gateway.reload(config)
+        gateway.reload(config, first=partial(_set_up_logging, config))
     except ConfigError as error:
         log_event("reload_failed", level=logging.ERROR, reason=f"{error}; everything stays as it was")
+
+
+def _reload_for_others(load: Callable[[], GatewayConfig]) -> GatewayConfig:
+    """Return changed settings for the processes that are still to start, and log as these will; raises `ConfigError`.
+
+    Where it does, all processes stay as they are.
+    """
+    config = load()
+    for hook in config.hooks:
+        read_secret(hook)
+    _set_up_logging(config)
+    return config
 
 
 def _set_up_logging(config: GatewayConfig) -> None:

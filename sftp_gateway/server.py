@@ -182,14 +182,17 @@ class SFTPGateway:
     ) -> None:
         self.stop(0.0 if kind is not None else None)
 
-    def reload(self, config: GatewayConfig) -> None:
-        """Take over users, limits, times, hooks and logins of another configuration; raises `ConfigError`.
+    def reload(self, config: GatewayConfig, *, first: Callable[[], None] = lambda: None) -> None:
+        """Take over users, limits, times, hooks and logins of another configuration, or raise `ConfigError`.
 
         What cannot change is named in the log. Sessions of users who are there no more, or who sign in, see or may do
-        something else now, end at once; all others go on untouched.
+        something else now, end at once; all others go on untouched. `first` is called when nothing but itself can fail
+        any more: if it raises, nothing has changed either.
         """
         old = self._config
-        self._reporting.change(config)
+        change_reports = self._reporting.prepare(config)
+        first()
+        change_reports()
         for key in needing_restart(old, config):
             log_event("reload", level=logging.WARNING, setting=key, reason="takes effect after a restart")
         self._config = new = merged(old, config)

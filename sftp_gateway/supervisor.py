@@ -25,7 +25,8 @@ from sftp_gateway.serving.reloading import merged
 
 EXIT_UNUSABLE = 2
 EXIT_BUG = 70
-_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGALRM})
+_PASSED_ON = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+_SIGNALS = _PASSED_ON | {signal.SIGCHLD, signal.SIGALRM}
 _STEADY_SECONDS = 5.0  # a process that dies sooner is replaced later and later
 _MAX_DELAY_SECONDS = 30.0
 _REFUSED_SECONDS = 1.0  # after which it is tried again to start a process that the system refused
@@ -48,8 +49,9 @@ class Supervisor:
         serve: Callable[[GatewayConfig, Crew], int],
         reload: Callable[[], GatewayConfig],
     ) -> None:
-        """`serve` runs in each process until a signal ends it and returns its exit code; `reload` reads the settings
-        again, for processes that start after SIGHUP."""
+        """`serve` runs in each process until a signal ends it and returns its exit code; it begins with SIGTERM, SIGINT
+        and SIGHUP blocked, so that none is lost until it can follow them. `reload` reads the settings again, for
+        processes that start after SIGHUP, or raises `ConfigError`."""
         self._config = config
         self._serve = serve
         self._reload = reload
@@ -209,7 +211,7 @@ class Supervisor:
         try:
             os.setpgid(0, 0)  # Ctrl-C of a terminal reaches the supervisor alone, which passes it on
             os.close(self._lifeline[1])
-            signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._before | _PASSED_ON)
             threading.Thread(target=_end_with, args=(self._lifeline[0],), name="lifeline", daemon=True).start()
             crew = Crew(self._listener, replace(self._register, process=number), self._status)
             code = self._serve(self._config, crew)

@@ -16,14 +16,17 @@ _logger = logging.getLogger(__name__)
 class Signals:
     """Turn SIGTERM and Ctrl-C into the end of `wait`; a second Ctrl-C ends the process on the spot.
 
-    With `hangup`, SIGHUP does what `on_hangup` was given, and nothing before that.
+    With `hangup`, SIGHUP does what `on_hangup` was given, as soon as it was.
     """
 
     def __init__(self, *, hangup: bool = False) -> None:
         self._numbers = (signal.SIGTERM, signal.SIGINT, *((signal.SIGHUP,) if hangup else ()))
         self._asked = threading.Event()
         self._before: dict[int, Any] = {}
+        self._lock = threading.Lock()
+        # guarded by _lock
         self._hangup: Callable[[], None] | None = None
+        self._hung_up = False  # before there was anything to do
 
     def __enter__(self) -> Signals:
         # A signal may reach the process in any thread, and Python runs handlers only once the main one wakes: the
@@ -33,6 +36,7 @@ class Signals:
         self._wakeup_before = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
         for number in self._numbers:
             self._before[number] = signal.signal(number, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._numbers)  # a supervisor's process begins with them blocked
         threading.Thread(target=self._read, name="sftp-gateway-signals", daemon=True).start()
         return self
 
@@ -43,8 +47,11 @@ class Signals:
         self._sender.close()  # ends the thread
 
     def on_hangup(self, work: Callable[[], None]) -> None:
-        """Do `work` on SIGHUP from now on, in a thread of this class."""
-        self._hangup = work
+        """Do `work` on each SIGHUP, one after the other; at once, where one has come already."""
+        with self._lock:
+            self._hangup = work
+            if self._hung_up:
+                self._hang_up_locked()
 
     def wait(self) -> None:
         """Return when the process was asked to end."""
@@ -56,11 +63,13 @@ class Signals:
                 if self._asked.is_set() and numbers[0] == signal.SIGINT:
                     os._exit(130)
                 if numbers[0] == signal.SIGHUP:
-                    self._hang_up()
+                    with self._lock:
+                        self._hang_up_locked()
                 elif numbers[0] in self._before:
                     self._asked.set()
 
-    def _hang_up(self) -> None:
+    def _hang_up_locked(self) -> None:
+        self._hung_up = True
         try:
             if self._hangup is not None and not self._asked.is_set():
                 self._hangup()

@@ -91,13 +91,20 @@ class Hooks:
             if event in line.hook.events and (not line.hook.users or fields.get("user") in line.hook.users):
                 line.add(_told(event, fields))
 
-    def replace(self, hooks: Iterable[HookConfig]) -> None:
-        """Use other hooks from now on; what is queued for those that stay as they are stays. Raises `ConfigError`."""
-        before = {line.hook: line for line in self._lines}
+    def prepare(self, hooks: Iterable[HookConfig]) -> Callable[[], None]:
+        """Return what makes these hooks the ones that are told; raises `ConfigError`.
+
+        What is queued for those that stay as they are stays.
+        """
         made = self._make(hooks)
-        self._lines = [before.pop(line.hook, line) for line in made]
-        for line in before.values():
-            threading.Thread(target=line.close, args=(line.hook.timeout_seconds,), daemon=True).start()
+
+        def replace() -> None:
+            before = {line.hook: line for line in self._lines}
+            self._lines = [before.pop(line.hook, line) for line in made]
+            for line in before.values():
+                threading.Thread(target=line.close, args=(line.hook.timeout_seconds,), daemon=True).start()
+
+        return replace
 
     def close(self, seconds: float = 5.0) -> bool:
         """Tell what is queued for up to `seconds`, without further tries; tell whether all threads ended."""

@@ -103,11 +103,16 @@ class Reporting:
             self._metrics.refresh()
         self._write_logins()
 
-    def change(self, config: GatewayConfig) -> None:
-        """Tell other hooks and tell other users apart from now on; raises `ConfigError`, and changes nothing then."""
-        self._hooks.replace(config.hooks)
-        if self._metrics is not None and self._metrics.users is not None:
-            self._metrics.users = _names(config)
+    def prepare(self, config: GatewayConfig) -> Callable[[], None]:
+        """Return what makes this tell other hooks and tell other users apart; raises `ConfigError`."""
+        replace_hooks = self._hooks.prepare(config.hooks)
+
+        def change() -> None:
+            replace_hooks()
+            if self._metrics is not None and self._metrics.users is not None:
+                self._metrics.users = _names(config)
+
+        return change
 
     def close(self) -> bool:
         """Answer nobody any more, tell hooks what is left to tell; tell whether all ended well. Idempotent."""

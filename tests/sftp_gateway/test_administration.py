@@ -352,3 +352,50 @@ def test_sighup_changes_hooks_and_the_log(tmp_path: Path, connect: Connect) -> N
         gateway.logged('"sessions_ended": 0')
         connect(gateway, "ann", PASSWORD)  # type: ignore[arg-type]
         eventually((tmp_path / "told").exists)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("late", ["log_file", "secret_file"])
+def test_what_fails_late_changes_nothing_either(tmp_path: Path, connect: Connect, late: str, processes: int) -> None:
+    """Neither the log nor the users, nor what a process gets that takes the place of another afterwards."""
+    hook = '[[hooks]]\nevents = ["login"]\nurl = "http://127.0.0.1:1/"\nsecret_file = "/nowhere/secret"\n'
+    settings = f'processes = {processes}\nlog_level = "debug"\n'
+    with running(tmp_path, settings) as gateway:
+        before = pids_of(gateway)
+        where = "new.log" if late == "secret_file" else "/nowhere/new.log"
+        gateway.write(
+            USER.replace("ann", "bob") + (hook if late == "secret_file" else ""),
+            f'{settings}log_format = "json"\nlog_file = "{where}"',
+        )
+        log = gateway.hang_up("/nowhere/")
+        eventually(lambda: gateway.log.read_text().count("reload_failed") == processes, gateway.log.read_text)
+        assert '"event"' not in log
+        assert not (tmp_path / "new.log").exists()
+        if processes > 1:
+            os.kill(before[0], signal.SIGKILL)
+            eventually(lambda: pids_of(gateway)[0] != before[0], "it was not replaced")
+        for _ in range(2 * processes):
+            connect(gateway, "ann", PASSWORD)  # type: ignore[arg-type]
+
+
+def test_a_process_that_takes_the_place_of_another_logs_as_the_others_since_the_last_sighup(
+    tmp_path: Path, connect: Connect
+) -> None:
+    settings = 'processes = 2\nlog_level = "debug"\n'
+    with running(tmp_path, settings) as gateway:
+        before = pids_of(gateway)
+        gateway.write(USER, f'{settings}log_format = "json"\nlog_file = "new.log"')
+        gateway.process.send_signal(signal.SIGHUP)
+        gateway.log = tmp_path / "new.log"
+        eventually(lambda: gateway.log.exists() and gateway.log.read_text().count('"sessions_ended": 0') == 2)
+        for pid in before.values():
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: gateway.log.read_text().count('"process_started"') == 2, gateway.log.read_text)
+        connect(gateway, "ann", PASSWORD)  # type: ignore[arg-type]
+        gateway.logged('"event": "login"')
+
+
+def pids_of(gateway: Running) -> dict[int, int]:
+    """The pid of each process of a gateway by its number, the latest."""
+    found = re.findall(r"process_started process=(\d+) pid=(\d+)", gateway.log.read_text())
+    return {int(number): int(pid) for number, pid in found}

@@ -203,9 +203,9 @@ def test_hooks_that_stay_keep_their_queue_and_their_attempts(
     with hooking(counted, stays, HookConfig(events=("login",), url="http://127.0.0.1:1/")) as hooks:
         for _ in range(3):
             hooks.on_event("upload", UPLOAD)
-        hooks.replace([stays])
+        hooks.prepare([stays])()
         with pytest.raises(ConfigError, match="No such file"):
-            hooks.replace([HookConfig(events=("upload",), url=receiver.url, secret_file="/nowhere")])
+            hooks.prepare([HookConfig(events=("upload",), url=receiver.url, secret_file="/nowhere")])
         receiver.hold.set()
         hooks.on_event("upload", UPLOAD)
         eventually(lambda: len(counted) == 4, "queued events were lost")

@@ -247,6 +247,7 @@ from sftp_gateway.logs import set_up_logging
 from sftp_gateway.supervisor import Supervisor
 
 def serve(config, crew):
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     {body}
 
 {prelude}
