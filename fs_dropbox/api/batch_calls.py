@@ -53,9 +53,9 @@ class BatchCalls:
         argument = {"entries": entries, "autorename": False, "allow_ownership_transfer": True}
         return self._made(pairs, self._run(routes.MOVE_BATCH, routes.MOVE_BATCH_CHECK, argument))
 
-    def delete(self, paths: Sequence[str]) -> list[Outcome]:
-        """Delete files, and folders with all that they hold."""
-        argument = {"entries": [{"path": path} for path in paths]}
+    def delete(self, wanted: Sequence[tuple[str, str | None]]) -> list[Outcome]:
+        """Delete what is at each path: of a file this revision alone, where one is given; a folder with all in it."""
+        argument = {"entries": [{"path": path, **({"parent_rev": rev} if rev else {})} for path, rev in wanted]}
         return self._run(routes.DELETE_BATCH, routes.DELETE_BATCH_CHECK, argument)
 
     def _made(self, pairs: Sequence[tuple[str, str]], outcomes: list[Outcome]) -> list[Outcome]:

@@ -95,7 +95,7 @@ class Batches:
         return self._run(
             _Work(
                 paths=(folder,),
-                call=lambda left: self._client.batches.delete([_api(folder, child) for child in left]),
+                call=lambda left: self._client.batches.delete([(_api(folder, child), _rev(child)) for child in left]),
                 succeeded=lambda child, _, since: self._catalog.removed(combine(folder, child.name), since),
                 undone=undone,
                 is_over=lambda child, error, since: self._is_gone(folder, child, error, since),
@@ -199,6 +199,10 @@ def _may_go_on(error: ApiError | TransportError) -> bool:
 
 def _api(folder: str, child: Present) -> str:
     return paths.to_api(combine(folder, child.name))
+
+
+def _rev(child: Present) -> str | None:
+    return child.rev if isinstance(child, FileEntry) else None
 
 
 def _pairs(source: str, target: str, children: Children) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from typing import Final
 
 import fs.errors
 from fs.base import FS
+from fs.error_tools import unwrap_errors
 from fs.info import Info
 
 from fs_dropbox.conventions import as_given, errors_at
@@ -123,6 +124,15 @@ class Beyond(FS):
         until asking again gives True or False.
         """
         return self._parts.staging.commit(files, lambda path: self._shown.replaceable(self._checked(path)))
+
+    def remove_files(self, wanted: Iterable[str]) -> None:
+        """Remove files, many of one directory in few calls.
+
+        Where some cannot be removed the others are, and the error of the first is raised.
+        """
+        given = {self._changeable(path): path for path in wanted}
+        with unwrap_errors(given):
+            self._parts.server_side.remove_files(list(given))
 
     def forget(self, path: str) -> None:
         """Drop what is cached at and below a path, because another process has changed it."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from typing import TypeAlias
 
@@ -92,6 +94,30 @@ class ServerSide:
             self._removed(path, gone, since)
             return
 
+    def remove_files(self, wanted: Sequence[str]) -> None:
+        """Delete many files and no folder, those of one folder in few calls.
+
+        Where some cannot be deleted the others are, and the error of the first is raised.
+        """
+        alone: list[str] = []
+        together: dict[str, dict[FileEntry, str]] = defaultdict(dict)
+        for path, entry in zip(wanted, self._catalog.find_all_latest(wanted), strict=True):
+            if isinstance(entry, FileEntry):
+                together[dirname(path)][entry] = path
+            else:
+                alone.append(path)
+        for folder, files in together.items():
+            left = self._in_batches(list(files), partial(self._batches.remove, folder))
+            alone += [files[entry] for entry in left if isinstance(entry, FileEntry)]
+        problems: list[fs.errors.FSError] = []
+        for path in alone:
+            try:
+                self.remove_file(path)
+            except fs.errors.FSError as error:
+                problems.append(error)
+        if problems:
+            raise problems[0]
+
     def remove_folder(self, path: str) -> None:
         """Delete an empty folder. Dropbox deletes recursively, so what appears after the look goes too."""
         folder = self._catalog.require_folder(path)
@@ -109,7 +135,7 @@ class ServerSide:
 
     def _empty(self, path: str) -> None:
         """Delete what a folder holds."""
-        for child in self._in_batches(self._catalog.children(path), lambda group: self._batches.remove(path, group)):
+        for child in self._in_batches(self._catalog.children(path), partial(self._batches.remove, path)):
             self._delete_tree(combine(path, child.name), child)
 
     def _in_batches(self, children: Children, change: Callable[[Children], Children]) -> Iterator[Present]:
@@ -264,7 +290,7 @@ class ServerSide:
             taken = {paths.key(child.name) for child in self._catalog.children(target)}
         new = [child for child in children if paths.key(child.name) not in taken]
         together = self._batches.copy if call == self._copy else self._batches.move
-        left = self._in_batches(new, lambda group: together(source, target, group))
+        left = self._in_batches(new, partial(together, source, target))
         for child in chain(left, (child for child in children if paths.key(child.name) in taken)):
             below, onto = combine(source, child.name), combine(target, child.name)
             if isinstance(child, FolderEntry):

@@ -63,6 +63,13 @@ class DropboxSubFS(SubFS[Any]):
                 outcome.path = given[index][0]
             yield index, outcome
 
+    def remove_files(self, wanted: Iterable[str]) -> None:
+        """Remove files, many of one directory in few calls; see `DropboxFS.remove_files`."""
+        self.check()
+        given = {self.delegate_path(path)[1]: path for path in wanted}
+        with unwrap_errors(given):
+            self.delegate_fs().remove_files(given)
+
     def copy(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
         self._transfer("copy", src_path, dst_path, overwrite=overwrite, preserve_time=preserve_time)
 

@@ -1,4 +1,4 @@
-"""Many files at once in fsspec's terms: what `put` and `pipe` upload, in few calls."""
+"""Many files at once in fsspec's terms: what `put` and `pipe` upload and `rm` removes, in few calls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import fs.errors
 from fs.path import dirname, recursepath
 from fsspec.callbacks import Callback
 
-from fs_dropbox.fsspec_adapter.os_errors import os_errors
+from fs_dropbox.fsspec_adapter.os_errors import os_error, os_errors
 from fs_dropbox.uploads.bulk import COMMIT_FILES
 
 
@@ -60,6 +60,14 @@ def put(filesystem: Any, pairs: Iterable[tuple[str, str]], callback: Callback) -
 def pipe(filesystem: Any, contents: Mapping[str, bytes]) -> None:
     """Store contents by path; raises as `put` does."""
     _upload(filesystem, [_Content(path, partial(io.BytesIO, data), len(data)) for path, data in contents.items()])
+
+
+def remove(filesystem: Any, wanted: Iterable[str]) -> None:
+    """Remove files; where some cannot be removed the others are, and OSError is raised for the first of them."""
+    try:
+        filesystem.remove_files(wanted)
+    except fs.errors.FSError as error:
+        raise os_error(error, getattr(error, "path", None) or "/") from error
 
 
 class _Content(NamedTuple):

@@ -341,17 +341,18 @@ class DropboxFileSystem(AbstractFileSystem):  # type: ignore[misc]
             self.filesystem.remove(path)
 
     def rm(self, path: str | Iterable[str], recursive: bool = False, maxdepth: int | None = None) -> None:
-        """Remove files, and with `recursive` folders: each in one call."""
-        for one in self.expand_path(path, recursive=recursive and maxdepth is not None, maxdepth=maxdepth)[::-1]:
-            if not self.isdir(one):
-                self.rm_file(one)
-            elif maxdepth is not None:
-                self.rmdir(one)
-            elif recursive:
-                with os_errors(one):
-                    self.filesystem.removetree(one)
+        """Remove files, many of one folder in few calls, and with `recursive` folders, each in one call."""
+        found = self.expand_path(path, recursive=recursive and maxdepth is not None, maxdepth=maxdepth)[::-1]
+        folders = [one for one in found if self.isdir(one)]
+        if folders and not recursive and maxdepth is None:
+            raise IsADirectoryError(f"{folders[0]} is a folder: give recursive=True")
+        bulk.remove(self.filesystem, [one for one in found if one not in set(folders)])
+        for folder in folders:
+            if maxdepth is not None:
+                self.rmdir(folder)
             else:
-                raise IsADirectoryError(f"{one} is a folder: give recursive=True")
+                with os_errors(folder):
+                    self.filesystem.removetree(folder)
 
     def cp_file(self, path1: str, path2: str, **_: Any) -> None:
         """Copy a file, or make a folder like one, without the bytes passing here."""

@@ -230,6 +230,26 @@ def test_a_tree_costs_one_listing_and_one_removal(emulator: Emulator) -> None:
     DropboxFileSystem.clear_instance_cache()
 
 
+def test_many_files_are_removed_in_few_calls(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
+    for number in range(40):
+        emulator.control.write(f"/in/{number}", b"x")
+    emulator.control.write("/in/deep/below", b"x")
+    with pytest.raises(IsADirectoryError):
+        dropbox.rm("/in/*")
+    assert len(emulator.control.tree()) == 43
+    before = emulator.control.calls()
+    dropbox.rm("dropbox://in/?")
+    dropbox.rm([f"/in/{number}" for number in range(10, 39)])
+    spent = emulator.control.calls() - before
+    assert (spent["files/delete_batch"], spent["files/delete_v2"]) == (2, 0)
+    assert sorted(emulator.control.tree()) == ["/in", "/in/39", "/in/deep", "/in/deep/below"]
+    with pytest.raises(FileNotFoundError) as missing:
+        dropbox.rm(["/in/39", "/in/40"])
+    assert missing.value.filename == "/in/40"
+    dropbox.rm("/in", recursive=True, maxdepth=3)
+    assert not emulator.control.tree()
+
+
 def test_many_files_cost_few_calls(emulator: Emulator, dropbox: DropboxFileSystem, tmp_path: Path) -> None:
     local = tmp_path / "local"
     (local / "deep" / "empty").mkdir(parents=True)
