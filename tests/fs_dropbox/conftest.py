@@ -13,6 +13,8 @@ from fs_dropbox.api.auth import Credentials
 from fs_dropbox.api.client import Client
 from fs_dropbox.api.retry import RetryPolicy
 from fs_dropbox.emulator import Emulator
+from fs_dropbox.metadata.cache import MetadataCache
+from tests.fs_dropbox.cached import followed_cache
 
 
 @pytest.fixture
@@ -77,3 +79,8 @@ def make_client(emulator: Emulator) -> Iterator[Callable[..., Client]]:
 @pytest.fixture
 def client(make_client: Callable[..., Client]) -> Client:
     return make_client()
+
+
+@pytest.fixture
+def cache() -> MetadataCache:
+    return followed_cache()
