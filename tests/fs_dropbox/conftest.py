@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from fs.base import FS
+from fs.osfs import OSFS
 
 from fs_dropbox import DropboxFS
 from fs_dropbox.api.auth import Credentials
@@ -84,3 +88,19 @@ def client(make_client: Callable[..., Client]) -> Client:
 @pytest.fixture
 def cache() -> MetadataCache:
     return followed_cache()
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    (tmp_path / "src" / "sub" / "deep").mkdir(parents=True)
+    (tmp_path / "src" / "empty").mkdir()
+    (tmp_path / "src" / "a.txt").write_bytes(b"a" * 10)
+    (tmp_path / "src" / "sub" / "b.bin").write_bytes(os.urandom(3_000_000))
+    (tmp_path / "src" / "sub" / "deep" / "ü \U0001f600.txt").write_bytes(b"")
+    return tmp_path / "src"
+
+
+@pytest.fixture
+def source(local: Path) -> Iterator[FS]:
+    with OSFS(str(local)) as filesystem:
+        yield filesystem

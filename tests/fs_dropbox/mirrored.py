@@ -1,0 +1,43 @@
+"""What mirroring is tried with: a local tree, and what came of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fs.base import FS
+
+from fs_dropbox.mirroring.mirror import Mirror
+from fs_dropbox.mirroring.steps import Observer, Step, Summary
+from fs_dropbox.mirroring.transfer import Place
+
+
+class Recorder(Observer):
+    def __init__(self) -> None:
+        self.plan = 0
+        self.bytes = 0
+        self.steps: list[Step] = []
+
+    def planned(self, size: int) -> None:
+        self.plan = size
+
+    def advanced(self, size: int) -> None:
+        self.bytes += size
+
+    def done(self, step: Step) -> None:
+        self.steps.append(step)
+
+
+def run(source: FS, target: FS, folder: str = "/", **options: Any) -> Summary:
+    return Mirror(Place(source), Place(target, folder), **options).run()
+
+
+def content(filesystem: FS, folder: str = "/") -> dict[str, bytes | None]:
+    tree = filesystem.opendir(folder)
+    return {p: None if info.is_dir else tree.readbytes(p) for p, info in tree.walk.info()}
+
+
+def _many(folder: Path, count: int) -> None:
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number:04}.txt").write_bytes(f"{number}".encode() * 100)
