@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import threading
 from collections.abc import Callable
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
 COPY_BYTES: Final = 4 * 2**20
 LINE_BYTES: Final = 8 * 1024
+
+
+def invalid(reason: str) -> OSError:
+    """What files on disk raise: zipfile, for one, looks for the end of an archive with positions that may not be."""
+    return OSError(errno.EINVAL, reason)
 
 
 class DropboxFile(AllOrNothing, io.RawIOBase):
@@ -60,7 +66,7 @@ class DropboxFile(AllOrNothing, io.RawIOBase):
             if whence == io.SEEK_END:
                 base = self._length()
             if base + offset < 0:
-                raise ValueError(f"negative position: {base + offset}")
+                raise invalid(f"negative position: {base + offset}")
             self._position = base + offset
             return self._position
 

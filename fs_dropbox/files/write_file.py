@@ -14,7 +14,7 @@ from fs.mode import Mode
 from fs_dropbox.entries import FileEntry
 from fs_dropbox.errors import ApiError, TransportError, fs_errors
 from fs_dropbox.files.blocks import BlockReader
-from fs_dropbox.files.read_file import COPY_BYTES, DropboxFile
+from fs_dropbox.files.read_file import COPY_BYTES, DropboxFile, invalid
 from fs_dropbox.files.spool import Spool
 from fs_dropbox.uploads.upload import Upload
 
@@ -108,10 +108,10 @@ class WriteFile(DropboxFile):
 
     def truncate(self, size: int | None = None) -> int:
         self._check_writing()
+        if size is not None and size < 0:
+            raise invalid(f"negative size: {size}")
         with self._changing():
             size = self._position if size is None else size
-            if size < 0:
-                raise ValueError(f"negative size: {size}")
             if size != self._end:
                 self._changed = True
                 if size == 0:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import tracemalloc
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -169,6 +171,21 @@ def test_a_busy_or_aborted_file_takes_nothing_at_once(dropbox_fs: DropboxFS) -> 
     assert not file.write_now(b"x")
     file.close()
     assert not dropbox_fs.exists("file")
+
+
+def test_positions_before_the_start_are_told_as_by_files_on_disk(dropbox_fs: DropboxFS) -> None:
+    with dropbox_fs.openbin("empty.zip", "w") as file, zipfile.ZipFile(file, "w"):
+        pass
+    with dropbox_fs.openbin("empty.zip") as file, zipfile.ZipFile(file) as archive:
+        assert archive.namelist() == []
+    with dropbox_fs.openbin("empty.zip", "r+") as file:
+        for wrong in (lambda: file.seek(-1), lambda: file.seek(-100, 2), lambda: file.truncate(-1)):
+            with pytest.raises(OSError, match="negative") as caught:
+                wrong()
+            assert caught.value.errno == errno.EINVAL
+        assert file.tell() == 0
+        file.write(b"XY")
+    assert dropbox_fs.readbytes("empty.zip").startswith(b"XY"), "nothing was given up"
 
 
 def test_text(dropbox_fs: DropboxFS) -> None:
