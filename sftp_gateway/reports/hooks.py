@@ -10,6 +10,7 @@ import logging
 import os
 import random
 import signal
+import socket
 import ssl
 import subprocess
 import threading
@@ -17,12 +18,14 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from sftp_gateway.config import ConfigError, HookConfig
+from sftp_gateway.config import ConfigError, HookConfig, why_unreadable
 from sftp_gateway.logs import log_event
 
 TIMESTAMP_HEADER: Final = "X-SFTP-Gateway-Timestamp"
@@ -57,7 +60,7 @@ def read_secret(hook: HookConfig) -> str:
     try:
         secret = Path(hook.secret_file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        reason = why_unreadable(hook.secret_file, error)
         raise ConfigError(f"hook {hook.target}: {hook.secret_file}: {reason}") from error
     if not secret:
         raise ConfigError(f"hook {hook.target}: {hook.secret_file}: is empty")
@@ -258,13 +261,15 @@ class _Command:
 
 
 class _Post:
-    """Posts each event as signed JSON; follows no redirect."""
+    """Posts each event as signed JSON; follows no redirect. An attempt ends in time, whatever it waits for."""
 
     def __init__(self, hook: HookConfig, secret: str) -> None:
         self._hook = hook
         self._secret = secret
         self._url = urlsplit(hook.url)
-        self._connection: http.client.HTTPConnection | None = None
+        self._host = self._url.hostname or ""
+        self._found: Future[list[Any]] | None = None
+        self._sock: socket.socket | None = None
 
     def send(self, told: Mapping[str, Any]) -> None:
         body = _body(told)
@@ -277,39 +282,82 @@ class _Post:
         }
         if self._secret:
             headers[SIGNATURE_HEADER] = signature(self._secret, timestamp, body)
-        deadline = threading.Timer(self._hook.timeout_seconds, self.break_off)
-        deadline.daemon = True
-        self._connection = connection = self._connect()
-        deadline.start()
         try:
-            target = (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
-            connection.request("POST", target, body, headers)
-            status = connection.getresponse().status
-        except (OSError, http.client.HTTPException) as error:
+            status = self._exchange(headers, body, time.monotonic() + self._hook.timeout_seconds)
+        except (OSError, ValueError, RuntimeError, http.client.HTTPException, CancelledError) as error:
+            # ValueError: a name that is none; RuntimeError: no more threads
             raise _FailedError(f"no answer: {getattr(error, 'strerror', None) or type(error).__name__}") from None
-        finally:
-            deadline.cancel()
-            deadline.join()
-            self._connection = None
-            connection.close()
         if not 200 <= status < 300:
             permanent = status < 500 and status not in _WORTH_ANOTHER_TRY
             raise _FailedError(f"answered {status}", permanent=permanent)
 
     def break_off(self) -> None:
-        """End the request under way."""
-        connection = self._connection
-        sock = connection.sock if connection is not None else None
+        """End what is under way."""
+        found, sock = self._found, self._sock
+        if found is not None:
+            found.cancel()
         if sock is not None:
             with contextlib.suppress(OSError):
-                sock.shutdown(2)
+                sock.shutdown(socket.SHUT_RDWR)
 
-    def _connect(self) -> http.client.HTTPConnection:
-        host, seconds = self._url.hostname or "", self._hook.timeout_seconds
-        if self._url.scheme == "https":
-            context = ssl.create_default_context()
-            return http.client.HTTPSConnection(host, self._url.port, timeout=seconds, context=context)
-        return http.client.HTTPConnection(host, self._url.port, timeout=seconds)
+    def _exchange(self, headers: Mapping[str, str], body: bytes, until: float) -> int:
+        """Post and return the status of the answer."""
+        context = ssl.create_default_context() if self._url.scheme == "https" else None
+        connection = http.client.HTTPConnection(self._host, self._url.port)
+        if context is not None:
+            connection = http.client.HTTPSConnection(self._host, self._url.port, context=context)
+        with contextlib.closing(connection), contextlib.ExitStack() as stack:
+            sock = stack.enter_context(self._connect(connection.port, until))
+            deadline = threading.Timer(max(0.0, until - time.monotonic()), self.break_off)
+            deadline.daemon = True
+            deadline.start()
+            stack.callback(deadline.join)
+            stack.callback(deadline.cancel)
+            if context is not None:
+                secured = context.wrap_socket(sock, server_hostname=self._host, do_handshake_on_connect=False)
+                self._sock = sock = stack.enter_context(secured)
+                secured.do_handshake()
+            connection.sock = sock
+            target = (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
+            connection.request("POST", target, body, headers)
+            return connection.getresponse().status
+
+    def _connect(self, port: int, until: float) -> socket.socket:
+        """Return a socket that is connected to the host, at whichever of its addresses answers."""
+        addresses = self._look_up(port, until)
+        for left, (family, kind, protocol, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
+            self._sock = sock = socket.socket(family, kind, protocol)
+            try:
+                sock.settimeout(max(0.001, until - time.monotonic()) / left)
+                sock.connect(address)
+                sock.settimeout(self._hook.timeout_seconds)
+            except OSError:
+                sock.close()
+                if left == 1:
+                    raise
+            else:
+                return sock
+        raise OSError("the name has no address")
+
+    def _look_up(self, port: int, until: float) -> list[Any]:
+        """Return the host's addresses. Nothing breaks off the system's resolver: it has a thread, one at a time."""
+        if self._found is None or self._found.done():
+            found: Future[list[Any]] = Future()
+            arguments = (self._host, port, found)
+            threading.Thread(target=_resolve, args=arguments, name="sftp-gateway-hook-names", daemon=True).start()
+            self._found = found
+        return self._found.result(until - time.monotonic())
+
+
+def _resolve(host: str, port: int, found: Future[list[Any]]) -> None:
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, ValueError) as error:
+        tell = partial(found.set_exception, error)
+    else:
+        tell = partial(found.set_result, addresses)
+    with contextlib.suppress(InvalidStateError):  # nobody waits for it any more
+        tell()
 
 
 def _told(event: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hmac
 import json
+import socket
+import ssl
 import sys
 import threading
 import time
@@ -15,6 +17,7 @@ from typing import Any
 
 import paramiko
 import pytest
+import trustme
 
 from sftp_gateway.config import ConfigError, HookConfig
 from sftp_gateway.reports.hooks import DELIVERY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, Hooks
@@ -53,6 +56,10 @@ class Receiver:
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/events?key=of-the-url"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
+
+    def encrypt(self, context: ssl.SSLContext) -> None:
+        """Speak TLS from now on."""
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
 
     @property
     def told(self) -> list[dict[str, Any]]:
@@ -145,6 +152,94 @@ def test_an_attempt_has_a_time_limit(receiver: Receiver, counted: list[tuple[str
         eventually(lambda: counted, "it waits for ever")
         receiver.hold.set()
     assert counted[0][1] == "failed"
+
+
+@pytest.fixture
+def silent_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A system's resolver that does not answer; the names that it was asked for."""
+    asked: list[str] = []
+    over = threading.Event()
+
+    def look_up(host: str, *_arguments: Any, **_options: Any) -> list[Any]:
+        asked.append(host)
+        over.wait(60)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    yield asked
+    over.set()
+    eventually(lambda: not any(thread.name == "sftp-gateway-hook-names" for thread in threading.enumerate()))
+
+
+def test_the_time_limit_covers_a_resolver_that_does_not_answer(
+    silent_resolver: list[str], counted: list[tuple[str, str]], log_lines: LogLines
+) -> None:
+    hook = HookConfig(events=("upload",), url="http://hook.example/", attempts=3, timeout_seconds=0.2)
+    with hooking(counted, hook) as hooks:
+        hooks.on_event("upload", UPLOAD)
+        eventually(lambda: counted, "it waits for ever")
+    assert counted[0][1] == "failed"
+    assert [line["reason"] for line in log_lines("hook_failed")] == ["no answer: TimeoutError"]
+    assert silent_resolver == ["hook.example"], "each attempt leaves a thread behind"
+
+
+def test_the_end_waits_for_no_resolver(silent_resolver: list[str], counted: list[tuple[str, str]]) -> None:
+    hooks = Hooks(
+        [HookConfig(events=("upload",), url="http://hook.example/", timeout_seconds=1000)],
+        count=lambda *what: counted.append(what),
+    )
+    hooks.on_event("upload", UPLOAD)
+    eventually(lambda: silent_resolver)
+    assert hooks.close(0.1)
+    assert counted[0][1] == "failed"
+
+
+def test_the_time_limit_covers_tls(counted: list[tuple[str, str]]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}/"
+        with hooking(counted, HookConfig(events=("upload",), url=url, attempts=1, timeout_seconds=0.2)) as hooks:
+            hooks.on_event("upload", UPLOAD)
+            eventually(lambda: counted, "it waits for ever")
+    assert counted[0][1] == "failed"
+
+
+def test_an_address_that_does_not_answer_is_followed_by_the_next(
+    receiver: Receiver, counted: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = int(receiver.url.split(":")[2].split("/")[0])
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        refuses = closed.getsockname()
+    kind = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(*kind, refuses), (*kind, ("127.0.0.1", port))])
+    with hooking(counted, HookConfig(events=("upload",), url=f"http://hook.example:{port}/", attempts=1)) as hooks:
+        hooks.on_event("upload", UPLOAD)
+        eventually(lambda: counted, "nothing was attempted")
+    assert counted[0][1] == "delivered"
+    assert receiver.requests[0][0]["Host"] == f"hook.example:{port}"
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_https_is_verified(
+    receiver: Receiver,
+    counted: list[tuple[str, str]],
+    log_lines: LogLines,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    trusted: bool,
+) -> None:
+    authority = trustme.CA()
+    (authority if trusted else trustme.CA()).cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    receiver.encrypt(context)
+    url = receiver.url.replace("http://127.0.0.1", "https://localhost")
+    with hooking(counted, HookConfig(events=("upload",), url=url, attempts=1)) as hooks:
+        hooks.on_event("upload", UPLOAD)
+        eventually(lambda: counted, "nothing was attempted")
+    assert counted[0][1] == ("delivered" if trusted else "failed")
+    assert len(receiver.requests) == trusted
+    assert all("CERTIFICATE_VERIFY_FAILED" in line["reason"] for line in log_lines("hook_failed"))
 
 
 def test_the_queue_is_bounded_and_nobody_waits(
