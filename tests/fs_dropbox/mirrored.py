@@ -37,7 +37,7 @@ def content(filesystem: FS, folder: str = "/") -> dict[str, bytes | None]:
     return {p: None if info.is_dir else tree.readbytes(p) for p, info in tree.walk.info()}
 
 
-def _many(folder: Path, count: int) -> None:
+def write_many(folder: Path, count: int) -> None:
     folder.mkdir()
     for number in range(count):
         (folder / f"{number:04}.txt").write_bytes(f"{number}".encode() * 100)

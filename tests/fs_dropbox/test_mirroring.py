@@ -20,7 +20,7 @@ from fs_dropbox.emulator import Emulator
 from fs_dropbox.mirroring.mirror import Mirror
 from fs_dropbox.mirroring.steps import Action
 from fs_dropbox.mirroring.transfer import Place, copy_file
-from tests.fs_dropbox.mirrored import Recorder, _many, content, run
+from tests.fs_dropbox.mirrored import Recorder, content, run, write_many
 
 
 class CountingFS(MemoryFS):
@@ -211,7 +211,7 @@ def test_many_small_files_go_up_in_few_calls(
     emulator: Emulator, open_dropbox: Callable[..., DropboxFS], tmp_path: Path
 ) -> None:
     dropbox_fs = open_dropbox(change_feed=False)  # whose calls are more the longer it takes
-    _many(tmp_path / "many", 1000)
+    write_many(tmp_path / "many", 1000)
     dropbox_fs.makedir("/many")
     emulator.control.reset_counts()
     recorder = Recorder()

@@ -17,7 +17,7 @@ from fs_dropbox import DropboxFS
 from fs_dropbox.mirroring.mirror import Mirror
 from fs_dropbox.mirroring.steps import Observer
 from fs_dropbox.mirroring.transfer import Place, StoppedError, copy_file
-from tests.fs_dropbox.mirrored import _many, run
+from tests.fs_dropbox.mirrored import run, write_many
 
 
 def make_unreadable(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +200,7 @@ def test_stop_ends_the_run_and_leaves_nothing_half_written(tmp_path: Path) -> No
 
 
 def test_a_file_that_changes_or_goes_while_many_are_copied_fails_alone(dropbox_fs: DropboxFS, tmp_path: Path) -> None:
-    _many(tmp_path / "many", 20)
+    write_many(tmp_path / "many", 20)
 
     class Growing:
         def __init__(self, file: Any) -> None:
