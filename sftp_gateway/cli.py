@@ -43,18 +43,21 @@ def main() -> None:
         cli.main(prog_name="sftp-gateway", standalone_mode=False)
     except (ConfigError, GatewayError, JournalError) as error:
         _fail(str(error))
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        sys.exit(error.exit_code)
+        sys.exit(EXIT_UNUSABLE)
+    except click.ClickException as error:
+        hint = f" (see {error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
+        _fail(f"{error.format_message()}{hint}", error.exit_code)
     except click.Abort:
         sys.exit(130)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
 
 
-def _fail(reason: str) -> None:
+def _fail(reason: str, code: int = EXIT_UNUSABLE) -> None:
     click.echo(f"sftp-gateway: {reason}", err=True)
-    sys.exit(EXIT_UNUSABLE)
+    sys.exit(code)
 
 
 def _settings(command: _Command) -> _Command:

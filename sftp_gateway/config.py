@@ -236,6 +236,12 @@ def parse_address(text: str) -> tuple[str, int]:
     return match[1] or match[2] or "0.0.0.0", int(match[3])
 
 
+def why_unreadable(path: str, error: OSError | UnicodeDecodeError) -> str:
+    """Return why a file that a setting names cannot be read, in a few words."""
+    reason = str(error.strerror or error) if isinstance(error, OSError) else "is not UTF-8 text"
+    return f"{reason} (no such variable is set here)" if "$" in path else reason
+
+
 def settings_table() -> str:
     """Return every setting as a Markdown table, for the documentation."""
     lines = ["| setting | default | what it does |", "|---|---|---|"]

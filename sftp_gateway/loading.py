@@ -130,14 +130,28 @@ def examine(
     for key, value in values.items():
         examination.take(key, value, source.place(key), lax=False)
     for key in GATEWAY_FIELDS:
-        name = ENVIRONMENT_PREFIX + key.upper()
+        name, _ = _outside(key)
         if name in environment and key not in TABLES:
             examination.take(key, _split(key, environment[name]), name, lax=True)
     for key, value in (flags or {}).items():
-        examination.take(key, value, f"--{key.replace('_', '-')}", lax=True)
+        examination.take(key, value, _outside(key)[1], lax=True)
     config = GatewayConfig(**examination.values)
     examination.check(config)
     return config, examination.problems
+
+
+def unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
+    """Yield one line for each variable that looks like a setting of the gateway and is none."""
+    known = {_outside(key)[0] for key in GATEWAY_FIELDS if key not in TABLES} | {f"{ENVIRONMENT_PREFIX}CONFIG"}
+    for name in sorted(environment):
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            yield f"{name}: is no setting" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _outside(key: str) -> tuple[str, str]:
+    """Return what a setting is called as a variable, and as a flag."""
+    return f"{ENVIRONMENT_PREFIX}{key.upper()}", f"--{key.replace('_', '-')}"
 
 
 class _Examination:
@@ -190,7 +204,7 @@ class _Examination:
         for key, field in fields.items():
             if default(field) is msgspec.NODEFAULT and key not in given:
                 where = self._source.place("", table, index)
-                text = f"{name}: {key} is missing; it is: {_meaning(field)}"
+                text = f"{name}: {key} is missing ({_meaning(field)})"
                 problems.append(Problem(where, text, f"{table}.{key}", name))
         self._mistakes[table] += problems
         if any(default(field) is msgspec.NODEFAULT and key not in values for key, field in fields.items()):
@@ -234,7 +248,8 @@ class _Examination:
                 self._complain_of(hook, f"hook {hook.target}", text, key)
 
     def _complain(self, key: str, text: str) -> None:
-        self._others.append(Problem(self._where.get(key, key), f"{key}: {text}", key))
+        where = self._where.get(key, key)
+        self._others.append(Problem(where, text if where in _outside(key) else f"{key}: {text}", key))
 
     def _complain_of(self, table: UserConfig | HookConfig, name: str, text: str, key: str) -> None:
         place = self._places.get(id(table))
@@ -323,7 +338,7 @@ def _table_name(table: str, index: int, given: Mapping[str, Any]) -> str:
 
 
 def _mistake(value: Any, field: msgspec.structs.FieldInfo) -> str:
-    return f"{_complaint(value, field)}; it is: {_meaning(field)}"
+    return f"{_complaint(value, field)} ({_meaning(field)})"
 
 
 def _meaning(field: msgspec.structs.FieldInfo) -> str:

@@ -24,6 +24,21 @@ from sftp_gateway.write_back.journal_file import FILE_NAME, JournalError
 _SHORT = 8  # characters of a journal's name in what names a file
 
 
+def _take_config(context: click.Context, _option: click.Parameter, file: Path | None) -> None:
+    if file is not None:
+        context.obj = load_config(file).state_path / "journal"
+
+
+# The group has it as well; most people write it last.
+_config_behind = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    expose_value=False,
+    callback=_take_config,
+    help="The TOML file of settings and users.",
+)
+
+
 @click.group(invoke_without_command=True)
 @config_file
 @click.pass_context
@@ -32,7 +47,7 @@ def pending(context: click.Context, file: Path | None) -> None:
 
     Works beside a running gateway and without one. Files are named as `list` shows them, such as in
 
-        sftp-gateway pending --config gateway.toml retry 1f0c22ab-17
+        sftp-gateway pending retry 1f0c22ab-17 --config gateway.toml
     """
     context.obj = load_config(file).state_path / "journal"
     if context.invoked_subcommand is None:
@@ -42,6 +57,7 @@ def pending(context: click.Context, file: Path | None) -> None:
 @pending.command("list")
 @click.option("--failed", is_flag=True, help="Only what the storage has refused for good.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_config_behind
 @click.pass_obj
 def list_files(directory: Path, failed: bool, as_json: bool) -> None:
     """List what is not delivered yet, and why.
@@ -81,6 +97,7 @@ def list_files(directory: Path, failed: bool, as_json: bool) -> None:
 @click.argument("names", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All that have failed.")
 @click.option("--replace", is_flag=True, help="Over whatever the storage has at that path by now.")
+@_config_behind
 @click.pass_obj
 def retry(directory: Path, names: tuple[str, ...], every: bool, replace: bool) -> None:
     """Deliver once more what has failed."""
@@ -99,6 +116,7 @@ def retry(directory: Path, names: tuple[str, ...], every: bool, replace: bool) -
 @pending.command()
 @click.argument("name")
 @click.argument("target", type=click.Path(path_type=Path))
+@_config_behind
 @click.pass_obj
 def export(directory: Path, name: str, target: Path) -> None:
     """Copy the content of a pending file to a new local file."""
@@ -116,6 +134,7 @@ def export(directory: Path, name: str, target: Path) -> None:
 
 @pending.command()
 @click.argument("names", nargs=-1, required=True)
+@_config_behind
 @click.pass_obj
 def drop(directory: Path, names: tuple[str, ...]) -> None:
     """Forget what has failed, content and all."""

@@ -23,7 +23,7 @@ from fs.opener import registry
 from fs.opener.errors import OpenerError, ParseError, UnsupportedProtocol
 from fs.opener.parse import parse_fs_url
 
-from sftp_gateway.config import UserConfig
+from sftp_gateway.config import UserConfig, why_unreadable
 
 _KEY_KINDS: Final = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
 _CREDENTIALS = re.compile(r"[^~@:/\s]+~[^~\s]*(?:~[^~\s]+)?")
@@ -284,5 +284,4 @@ def _read(user: UserConfig, path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-        raise UserError(f"user {user.name}: {path}: {reason}") from error
+        raise UserError(f"user {user.name}: {path}: {why_unreadable(path, error)}") from error

@@ -44,10 +44,13 @@ def load_host_key(path: Path) -> paramiko.PKey:
         return paramiko.PKey.from_path(path)
     except OSError as error:
         raise HostKeyError(f"{path}: the host key cannot be read: {error.strerror or error}") from error
-    except paramiko.PasswordRequiredException as error:
-        raise HostKeyError(f"{path}: a host key must have no passphrase") from error
-    except (paramiko.SSHException, ValueError, TypeError) as error:
-        raise HostKeyError(f"{path}: not a private host key; remove the file to have one made") from error
+    except (paramiko.PasswordRequiredException, TypeError) as error:  # the second comes from `cryptography`
+        raise HostKeyError(
+            f"{path}: a host key must have no passphrase; take it off: ssh-keygen -p -f {path}"
+        ) from error
+    except (paramiko.SSHException, ValueError) as error:
+        text = "not a private host key; name another in host_keys, or remove this one to have one made"
+        raise HostKeyError(f"{path}: {text}") from error
 
 
 def create_private_file(path: Path, content: bytes) -> None:

@@ -183,7 +183,7 @@ def test_check_config_tells_all_mistakes_with_their_lines(tmp_path: Path) -> Non
     assert done.returncode == 2
     assert done.stdout == ""
     told = [line.removeprefix(f"sftp-gateway: {file}:") for line in done.stderr.splitlines()]
-    assert [re.sub(r"; it is: .*", "", line) for line in told] == [
+    assert [re.sub(r" \([A-Z].*", "", line) for line in told] == [
         "1: unknown key 'liste'; did you mean 'listen'?",
         "2: max_connections: must be a whole number, 1 or more",
         "6: user ann: rights: 'all' is none of read-write, read-only, write-only",
@@ -245,6 +245,24 @@ def test_check_config_warns_of_what_is_risky(tmp_path: Path) -> None:
     ):
         assert text in warned
     assert "of-the-url" not in done.stdout + warned
+
+
+def test_check_config_tells_of_variables_that_are_no_settings(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text("")
+    done = run("check-config", file, SFTP_GATEWAY_MAX_CONECTIONS="5", SFTP_GATEWAY_CONFIG="other.toml")
+    assert done.returncode == 0
+    assert done.stderr == (
+        f"sftp-gateway: {file}: warning: SFTP_GATEWAY_MAX_CONECTIONS: is no setting; "
+        "did you mean SFTP_GATEWAY_MAX_CONNECTIONS?\n"
+    )
+
+
+def test_a_variable_in_a_path_that_is_not_set_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(USER.replace('url = "mem://"', 'url_file = "$NOT_SET_HERE/url"'))
+    told = run("check-config", "--quiet", file).stderr.splitlines()[0]
+    assert told.endswith("/$NOT_SET_HERE/url: No such file or directory (no such variable is set here)")
 
 
 def test_check_config_of_a_sound_file_warns_of_nothing(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_status_page_on_a_port_in_use_names_its_own_flag(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--listen", "nowhere"], "--listen: listen: 'nowhere' is not ADDRESS:PORT"),
+        (["--listen", "nowhere"], "--listen: 'nowhere' is not ADDRESS:PORT"),
         (["--workers", "many"], "--workers: must be a whole number, 1 or more"),
         (["--config", "/nowhere.toml"], "/nowhere.toml: cannot be read: No such file or directory"),
         (["--state-folder", "/proc/nowhere"], "/proc/nowhere/host_key_ed25519: cannot be made"),
@@ -109,10 +109,12 @@ def test_it_tells_its_version() -> None:
     assert re.fullmatch(r"sftp-gateway \d+\.\d+\S*\n", done.stdout)
 
 
-def test_an_unknown_flag_is_said(tmp_path: Path) -> None:
-    done = run("serve", "--liste", "x")
-    assert done.returncode == 2
-    assert "--liste" in done.stderr
+@pytest.mark.parametrize(
+    "arguments", [["serve", "--liste", "x"], ["server"], ["serve", "gateway.toml"], ["pending", "lst"]]
+)
+def test_what_is_not_understood_is_one_line(arguments: list[str]) -> None:
+    told = one_line(run(*arguments))
+    assert re.fullmatch(r"sftp-gateway: .* \(see sftp-gateway.* --help\)\n", told)
 
 
 def test_settings_from_the_environment(tmp_path: Path) -> None:

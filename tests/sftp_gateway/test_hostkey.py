@@ -7,8 +7,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
-from sftp_gateway.ssh.hostkey import HostKeyError, load_or_create_host_key
+from sftp_gateway.ssh.hostkey import HostKeyError, create_private_file, load_or_create_host_key
 
 
 def test_first_start_makes_a_key_that_only_its_owner_reads(tmp_path: Path) -> None:
@@ -65,6 +67,18 @@ def test_a_file_that_is_no_key_is_refused(tmp_path: Path) -> None:
     path.touch(0o600)
     path.write_text("not a key")
     with pytest.raises(HostKeyError, match="not a private host key"):
+        load_or_create_host_key(path)
+
+
+def test_a_key_with_a_passphrase_is_told_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "host_key"
+    create_private_file(
+        path,
+        Ed25519PrivateKey.generate().private_bytes(
+            Encoding.PEM, PrivateFormat.OpenSSH, BestAvailableEncryption(b"secret")
+        ),
+    )
+    with pytest.raises(HostKeyError, match="a host key must have no passphrase"):
         load_or_create_host_key(path)
 
 

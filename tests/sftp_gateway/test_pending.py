@@ -54,6 +54,12 @@ def test_listing(folder: Path) -> None:
     assert [(file["path"], file["bytes"]) for file in listed["files"]] == [("/refused", 100_000), ("/other", 5)]
 
 
+def test_the_settings_file_may_be_named_behind_the_command(folder: Path) -> None:
+    file = str(folder.parents[2] / "gateway.toml")
+    done = CliRunner().invoke(cli, ["pending", "list", "--config", file])
+    assert (done.exit_code, done.stdout) == (0, pending(folder, "list")[1])
+
+
 def test_listing_directories(folder: Path) -> None:
     with contextlib.closing(Journal(folder, create=False)) as journal:
         journal.directories.add("/new")
