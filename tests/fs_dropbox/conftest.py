@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -104,3 +105,15 @@ def local(tmp_path: Path) -> Path:
 def source(local: Path) -> Iterator[FS]:
     with OSFS(str(local)) as filesystem:
         yield filesystem
+
+
+numbers = itertools.count()
+
+
+@pytest.fixture
+def folder(emulator: Emulator) -> str:
+    """A folder of the test's own, with a file and a folder in it."""
+    path = f"/Test {next(numbers)}"
+    emulator.control.seed(f"{path}/file.txt", b"seeded content")
+    emulator.control.seed(f"{path}/folder/inner.txt", b"inner")
+    return path
