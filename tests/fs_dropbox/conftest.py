@@ -117,3 +117,9 @@ def folder(emulator: Emulator) -> str:
     emulator.control.seed(f"{path}/file.txt", b"seeded content")
     emulator.control.seed(f"{path}/folder/inner.txt", b"inner")
     return path
+
+
+@pytest.fixture
+def account(open_dropbox: Callable[..., DropboxFS]) -> DropboxFS:
+    """The account without the change feed, whose own calls cannot be told from others'."""
+    return open_dropbox(change_feed=False, cache_ttl_seconds=3600)
