@@ -7,9 +7,12 @@ import re
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from ssl import create_default_context
+from typing import NamedTuple
 
+from fs_dropbox.commands.program import run
 from fs_dropbox.emulator import Emulator
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,3 +51,12 @@ def code_on(page: str) -> str:
     match = re.search(r'id="code" readonly value="([^"]+)"', page)
     assert match, page
     return match[1]
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Done]

@@ -17,9 +17,11 @@ from fs_dropbox import DropboxFS
 from fs_dropbox.api.auth import Credentials
 from fs_dropbox.api.client import Client
 from fs_dropbox.api.retry import RetryPolicy
+from fs_dropbox.commands.program import run
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.metadata.cache import MetadataCache
 from tests.fs_dropbox.cached import followed_cache
+from tests.fs_dropbox.command_line import Cli, Done
 
 
 @pytest.fixture
@@ -123,3 +125,29 @@ def folder(emulator: Emulator) -> str:
 def account(open_dropbox: Callable[..., DropboxFS]) -> DropboxFS:
     """The account without the change feed, whose own calls cannot be told from others'."""
     return open_dropbox(change_feed=False, cache_ttl_seconds=3600)
+
+
+@pytest.fixture
+def cli(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+    """Run a command with the emulated account as the default."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("ACCOUNT", emulator.fs_url)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def call(command: str, *arguments: str) -> Done:
+        capfd.readouterr()
+        code = run([command, "--url-env", "ACCOUNT", *arguments])
+        return Done(code, *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def seeded(emulator: Emulator) -> Emulator:
+    control = emulator.control
+    control.write("/Docs/a.txt", b"alpha", 1_600_000_000)
+    control.write("/Docs/Sub/B.bin", bytes(2000), 1_600_000_000)
+    control.write("/Docs/Sub/{c} ü.txt", b"", 1_600_000_000)
+    control.seed("/Empty")
+    return emulator
