@@ -162,7 +162,7 @@ def _credentials(user: str, password: str) -> dict[str, Any]:
         if not _ADDRESS.fullmatch(user):
             raise OpenerError(
                 "the user of the Dropbox URL must be APP_KEY~APP_SECRET, APP_KEY~ for an app without a secret,"
-                " or an e-mail address with an access token as the password"
+                " or an e-mail address (with %40 for its @) with an access token as the password"
             )
         if not password:
             raise OpenerError("the Dropbox URL has no access token; it is dropbox://ADDRESS:ACCESS_TOKEN@/")
@@ -176,7 +176,9 @@ def _credentials(user: str, password: str) -> dict[str, Any]:
     if secret and not _KEY.fullmatch(secret):
         raise OpenerError("the app secret in the Dropbox URL must be letters and digits, as the App Console shows it")
     if member and not (_ADDRESS.fullmatch(member) or _MEMBER_ID.fullmatch(member)):
-        raise OpenerError(f"the member in the Dropbox URL must be an e-mail address or an id (dbmid:…), not {member!r}")
+        raise OpenerError(
+            f"the member in the Dropbox URL must be an e-mail address (with %40 for its @) or an id (dbmid:…), not {member!r}"
+        )
     if not password:
         raise OpenerError(f"the Dropbox URL has no refresh token; it is {FORM}; make one: fs-dropbox login --print")
     return {"app_key": key, "app_secret": secret or None, "member": member or None, "refresh_token": password}
