@@ -12,7 +12,6 @@ from pathlib import Path
 from ssl import create_default_context
 from typing import NamedTuple
 
-from fs_dropbox.commands.program import run
 from fs_dropbox.emulator import Emulator
 
 ROOT = Path(__file__).resolve().parents[2]

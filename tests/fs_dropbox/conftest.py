@@ -90,11 +90,13 @@ def client(make_client: Callable[..., Client]) -> Client:
 
 @pytest.fixture
 def cache() -> MetadataCache:
+    """A cache with a live change feed."""
     return followed_cache()
 
 
 @pytest.fixture
 def local(tmp_path: Path) -> Path:
+    """A local folder: files large, small, empty and deep, and an empty folder."""
     (tmp_path / "src" / "sub" / "deep").mkdir(parents=True)
     (tmp_path / "src" / "empty").mkdir()
     (tmp_path / "src" / "a.txt").write_bytes(b"a" * 10)
@@ -105,6 +107,7 @@ def local(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def source(local: Path) -> Iterator[FS]:
+    """The same as a filesystem."""
     with OSFS(str(local)) as filesystem:
         yield filesystem
 
@@ -145,6 +148,7 @@ def cli(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
 
 @pytest.fixture
 def seeded(emulator: Emulator) -> Emulator:
+    """An account with some files and folders."""
     control = emulator.control
     control.write("/Docs/a.txt", b"alpha", 1_600_000_000)
     control.write("/Docs/Sub/B.bin", bytes(2000), 1_600_000_000)

@@ -1,4 +1,4 @@
-"""A client from its first call to its end: the brake that clients share, tokens, connections, what is told of it all."""
+"""A client from its first call to its end: the brake that clients share, tokens, connections, what is told of them."""
 
 from __future__ import annotations
 
