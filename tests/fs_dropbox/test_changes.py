@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 import pytest
 
@@ -17,65 +15,9 @@ from fs_dropbox.errors import ApiError, AuthError, TransportError
 from fs_dropbox.metadata import changes
 from fs_dropbox.metadata.cache import ABSENT, MetadataCache
 from fs_dropbox.metadata.changes import ChangeFeed
+from tests.fs_dropbox.cached import file
+from tests.fs_dropbox.told_changes import Journal
 from tests.waiting import DEADLINE_SECONDS, eventually
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def file(path: str, rev: str = "0123456789") -> FileEntry:
-    return FileEntry(path.rpartition("/")[2], path, path, f"id:{path}", rev, 1, NOW, NOW)
-
-
-class Journal:
-    """Stands for the client: cursors count entries, and pages have two of them."""
-
-    def __init__(self) -> None:
-        self.entries: list[Entry] = []
-        self.errors: dict[str, list[Exception]] = {"latest": [], "continue": [], "longpoll": []}
-        self.backoff_seconds = 0.0
-        self.polls: list[float] = []
-        self.cursors_taken = 0
-        self.changed = threading.Condition()
-        self.interrupted = threading.Event()
-
-    def add(self, *entries: Entry) -> None:
-        with self.changed:
-            self.entries += entries
-            self.changed.notify_all()
-
-    def fail(self, call: str, *errors: Exception) -> None:
-        with self.changed:
-            self.errors[call] += errors
-            self.changed.notify_all()
-
-    def latest_cursor(self, path: str, recursive: bool = True) -> str:
-        self._raise("latest")
-        with self.changed:
-            self.cursors_taken += 1
-            return str(len(self.entries))
-
-    def list_folder_continue(self, cursor: str) -> Page:
-        self._raise("continue")
-        start = int(cursor)
-        return Page(
-            self.entries[start : start + 2], str(min(start + 2, len(self.entries))), start + 2 < len(self.entries)
-        )
-
-    def longpoll(self, cursor: str, timeout_seconds: int, stop: Flag) -> Longpoll:
-        self.polls.append(time.monotonic())
-        with self.changed:
-            while len(self.entries) <= int(cursor) and not self.errors["longpoll"] and not stop.is_set():
-                self.changed.wait(0.01)
-        self._raise("longpoll")
-        return Longpoll(len(self.entries) > int(cursor), self.backoff_seconds)
-
-    def interrupt(self, thread_id: int | None) -> None:
-        self.interrupted.set()
-
-    def _raise(self, call: str) -> None:
-        with self.changed:
-            if self.errors[call]:
-                raise self.errors[call].pop(0)
 
 
 @pytest.fixture(autouse=True)
