@@ -19,6 +19,7 @@ from sftp_gateway.network.addresses import Host, Network, host_of, is_in, networ
 _MAX_REMEMBERED = 10_000
 _BUSY_SECONDS = 10.0
 _ROUNDING = 1e-6
+_ROOM_BYTES = 4 * 2**20  # on disk: for as many rows as are remembered, and for as much log as SQLite lets grow
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS connections (
     process INTEGER, place TEXT, area TEXT, number INTEGER, strangers INTEGER, PRIMARY KEY (process, place)
@@ -94,9 +95,21 @@ class Gatekeeper:
         self._table.execute("PRAGMA journal_mode = WAL")
         self._table.execute("PRAGMA synchronous = OFF")  # it has to outlive processes, not the machine
         self._table.executescript(_SCHEMA)
+        if self._register.file is not None:
+            self._reserve()
         with self._change() as table:
             for name in ("connections", "sessions"):
                 table.execute(f"DELETE FROM {name} WHERE process = ?", (self._register.process,))
+
+    def _reserve(self) -> None:
+        """Take the room that the counts need on disk: nobody is refused because something else has filled it."""
+        with contextlib.suppress(sqlite3.OperationalError):  # it is full already, or another process has just done it
+            self._table.executescript(
+                "CREATE TABLE IF NOT EXISTS room (bytes BLOB);"
+                f"INSERT INTO room VALUES (zeroblob({_ROOM_BYTES}));"
+                "DROP TABLE IF EXISTS room;"
+                "PRAGMA wal_checkpoint;"
+            )
 
     def limit(self, limits: GateLimits) -> None:
         """Hold everybody who comes from now on to these limits; who is here stays."""

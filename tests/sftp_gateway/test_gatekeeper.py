@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import resource
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sftp_gateway.serving import gatekeeper
 from sftp_gateway.serving.gatekeeper import Gatekeeper, GateLimits, Register
 
 
@@ -292,7 +294,30 @@ def test_the_shared_file_is_private_and_holds_no_secret(two: tuple[Gatekeeper, G
         assert hashlib.sha256(b"ann\0the-password").digest() not in path.read_bytes()
 
 
-def test_a_full_disk_refuses_and_is_over_when_there_is_room(clock: Clock, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_refuses_nobody(clock: Clock, tmp_path: Path) -> None:
+    """The counts of several processes have their room on it from the start, and so do those of one that is replaced."""
+    register = Register(tmp_path / "gate.sqlite", processes=2)
+    register.prepare()
+    limits = {"max_connections": 5000, "max_unauthenticated": 5000, "ban_failures": 2}
+    gates = [keeper(clock, register=replace(register, process=number), **limits) for number in range(2)]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    largest = max(path.stat().st_size for path in tmp_path.iterdir())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
+    try:
+        gates.append(keeper(clock, register=replace(register, process=1), **limits))
+        for number in range(600):
+            address, gate = f"10.0.{number // 250}.{number % 250}", gates[number % 3]
+            assert gate.connect(address) is None
+            assert gate.sign_in(f"user{number}", address)
+            gate.fail(f"10.1.{number // 250}.{number % 250}", b"%d" % number)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_refuses_and_is_over_when_there_is_room(
+    clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gatekeeper, "_ROOM_BYTES", 0)
     register = Register(tmp_path / "gate.sqlite")
     register.prepare()
     gate = keeper(clock, register=register, max_connections_per_address=1, ban_failures=1000)
