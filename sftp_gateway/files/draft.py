@@ -258,6 +258,16 @@ class Draft:
             if self.state is State.PARTIAL:
                 self.spool.share()
 
+    def give_up(self) -> bool:
+        """Have nobody go on with a partial any more, whose end follows; tell whether it still was one."""
+        with self._lock:
+            if self.state is not State.PARTIAL:
+                return False
+            self._closing = True
+            if not self.spool.reclaim():
+                self.spool.release()  # another process goes on with it, or has dropped it
+            return True
+
     def yield_up(self) -> bool:
         """End as a partial that another process goes on with, or has dropped; tell whether that can be."""
         with self._lock:

@@ -13,7 +13,7 @@ from fs.base import FS
 from sftp_gateway.files.content import Content
 from sftp_gateway.files.draft import Draft, State
 from sftp_gateway.files.overlay import Overlay
-from sftp_gateway.files.partials import Partials
+from sftp_gateway.files.partials import Partial, Partials
 from sftp_gateway.files.spool import DamagedError, Quota, Spool, SpoolFullError
 from sftp_gateway.sftp.status import RefusedError
 
@@ -57,8 +57,8 @@ class Drafts:
         self._limits = limits
         self._streams = threading.BoundedSemaphore(limits.streams)
         self._following = threading.Lock()  # one thread at a time compares the partials with the directory
-        for path, size, touched, file in self.partials.load():
-            self._revive(path, size, touched, file)
+        for partial in self.partials.load():
+            self._revive(partial)
 
     def close(self) -> None:
         """Give up what is still being written; partials stay for a later process. Idempotent."""
@@ -109,39 +109,38 @@ class Drafts:
             self.let_go(draft, "the upload was cut off")
             return
         for other in self._overlay.at(draft.path):
-            if other is not draft and other.state is State.PARTIAL:
-                self.let_go(other, "replaced by a later upload")
+            if other is not draft:
+                self._drop(other, "replaced by a later upload")
         self.partials.save(draft)
         if self._limits.shared:
             draft.share()
 
     def let_go(self, draft: Draft, reason: str) -> None:
         """End a draft: nothing of it is left. `reason` is for whoever still wants to write or read it."""
-        if draft.state is State.PARTIAL and not draft.spool.reclaim():
-            draft.spool.release()  # another process goes on with it, or has dropped it
-        self.partials.forget(draft)
-        draft.end(reason)
-        self._overlay.remove(draft)
+        draft.give_up()
+        with contextlib.ExitStack() as whatever_happens:
+            whatever_happens.callback(self._overlay.remove, draft)
+            whatever_happens.callback(draft.end, reason)
+            self.partials.forget(draft)
 
     # -- what was cut off
 
     def drop_partials(self, path: str) -> None:
         """Let go of what was cut off at `path`: something else takes its place."""
         for draft in self._overlay.at(path):
-            if draft.state is State.PARTIAL:
-                self.let_go(draft, "replaced")
+            self._drop(draft, "replaced")
 
     def make_room(self) -> bool:
         """Drop the oldest partial; tell whether there was one."""
         oldest = self._overlay.partials()[:1]
         for draft in oldest:
-            self.let_go(draft, "its space was needed")
+            self._drop(draft, "its space was needed")
         return bool(oldest)
 
     def sweep(self) -> None:
         """Drop the partials that have waited for too long."""
         for draft in self._overlay.partials(self._limits.partial_seconds):
-            self.let_go(draft, "it was too old")
+            self._drop(draft, "it was too old")
 
     def note_again(self, draft: Draft) -> None:
         """Note the new path of a draft that has a note, unless another process has taken it over."""
@@ -155,17 +154,22 @@ class Drafts:
         if not self._limits.shared or not self.partials.may_differ(at_once=at_once):
             return
         with self._following:
-            found = {file: (path, size, touched) for path, size, touched, file in self.partials.load()}
+            found = {partial.file: partial for partial in self.partials.load()}
             for draft in self._overlay.partials():
-                path, size, _ = found.get(draft.spool.path or Path(), ("", -1, 0.0))
-                if (path, size) == (draft.path, draft.size):
-                    del found[draft.spool.path or Path()]
+                file = draft.spool.path or Path()
+                if file in found and (found[file].path, found[file].size) == (draft.path, draft.size):
+                    del found[file]
                 elif draft.yield_up():
                     self._overlay.remove(draft)
-            for file, (path, size, touched) in found.items():
-                self._revive(path, size, touched, file)
+            for partial in found.values():
+                self._revive(partial)
 
     # -- within
+
+    def _drop(self, draft: Draft, reason: str) -> None:
+        """Let go of a partial, unless somebody has gone on with it meanwhile."""
+        if draft.give_up():
+            self.let_go(draft, reason)
 
     def _keep(self, draft: Draft) -> bool:
         """Make a draft a partial; tell whether that could be."""
@@ -173,19 +177,12 @@ class Drafts:
             return draft.keep()
         return False
 
-    def _revive(self, path: str, size: int, touched: float, file: Path) -> None:
-        """Show what was cut off in another process, which has left `size` bytes of it in a spool file."""
+    def _revive(self, partial: Partial) -> None:
+        """Show what was cut off in another process."""
+        path, size, touched, file = partial
         spool = self._spool()
-        try:
-            spool.adopt(file, [(0, size)])
-        except DamagedError:
-            file.unlink(missing_ok=True)
-            return
-        except SpoolFullError:
-            if not self._limits.shared or touched < time.time() - self._limits.partial_seconds:
-                file.unlink(missing_ok=True)  # else another process may have the room for it
-            return
-        except OSError:  # another process was quicker; or the system refuses, which says nothing of the file
+        if not self._take_over(spool, partial):
+            spool.release()
             return
         draft = self._made(path, spool, fresh=True)
         draft.size, draft.touched, draft.state = size, touched, State.PARTIAL
@@ -195,6 +192,21 @@ class Drafts:
         if self._limits.shared:
             draft.share()
         self._overlay.add(draft)
+
+    def _take_over(self, spool: Spool, partial: Partial) -> bool:
+        """Have what was cut off as a spool; tell whether that could be. What is of no use to anybody is removed."""
+        file = partial.file
+        with contextlib.suppress(OSError):  # another was quicker; or the system refuses, which says nothing of the file
+            try:
+                spool.adopt(file, [(0, partial.size)])
+                return self.partials.noted(file) == partial  # else another process went on with it meanwhile
+            except DamagedError:
+                if self.partials.noted(file) == partial:
+                    self.partials.clear(file)
+            except SpoolFullError:
+                if not self._limits.shared or partial.touched < time.time() - self._limits.partial_seconds:
+                    self.partials.clear(file)  # else another process may have the room for it
+        return False
 
     def _spool(self) -> Spool:
         return Spool(self._spool_directory, self._quota, memory_limit=self._limits.spool_memory)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from sftp_gateway.files.draft import Draft
@@ -22,6 +22,17 @@ LOOK_SECONDS = 0.2
 TICK_NANOSECONDS = 20_000_000
 NOTE_SUFFIX = ".json"
 SPOOL_SUFFIX = ".spool"
+NEW_SUFFIX = ".new"
+FORGOTTEN_SECONDS = 3600.0
+
+
+class Partial(NamedTuple):
+    """An upload that was cut off, as it is noted."""
+
+    path: str
+    size: int
+    touched: float
+    file: Path  # the spool file
 
 
 class Partials:
@@ -53,7 +64,7 @@ class Partials:
         draft.note.written(size, checkpoint, grows=grows)
         note = {"path": draft.path, "size": size, "grows": grows, "touched": draft.touched, "upload": checkpoint}
         target = draft.spool.path.with_suffix(NOTE_SUFFIX)
-        fresh = target.with_suffix(".new")
+        fresh = target.with_suffix(NEW_SUFFIX)
         try:
             with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                 file.write(json.dumps(note))
@@ -99,30 +110,50 @@ class Partials:
         with self._lock:
             self._were_locked = True
 
-    def load(self) -> Iterator[tuple[str, int, float, Path]]:
-        """Yield path, size, time and spool file of every partial that no living process uses; clear the rest away."""
+    def load(self) -> Iterator[Partial]:
+        """Yield every partial that no living process uses; clear the rest away."""
         if not self._directory.is_dir():
             return
         self._were_locked = False
-        for file in sorted(self._directory.glob("*" + SPOOL_SUFFIX)):
+        for file in sorted(self._directory.iterdir()):
+            if file.suffix == NEW_SUFFIX:
+                _clear_begun(file)
+            if file.suffix != SPOOL_SUFFIX:
+                continue
             if _is_locked(file):
                 self._were_locked = True
                 continue
-            note = file.with_suffix(NOTE_SUFFIX)
             try:
-                there = file.stat().st_size  # before the note is read: `save` comes before the file is cut
-                content = json.loads(note.read_text())
-                size = there - 1 if content.get("grows") else int(content["size"])  # see `Draft.lasting`
-                partial = str(content["path"]), size, float(content["touched"]), file
-                if size <= 0:
-                    raise ValueError("there is nothing of it")
-            except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-                file.unlink(missing_ok=True)
-                note.unlink(missing_ok=True)
-                continue
+                partial = self.noted(file)
             except OSError:  # out of descriptors, perhaps: that says nothing of the upload
                 continue
-            yield partial
+            if partial is not None:
+                yield partial
+            else:
+                self.clear(file)
+
+    def clear(self, file: Path) -> None:
+        """Remove a spool file and what else is on disk about it. Raises OSError."""
+        for suffix in (NEW_SUFFIX, NOTE_SUFFIX, SPOOL_SUFFIX):  # by the last of which the others are found
+            file.with_suffix(suffix).unlink(missing_ok=True)
+
+    def noted(self, file: Path) -> Partial | None:
+        """Return what the note of a spool file says; None where nothing can be continued. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            there = file.stat().st_size  # before the note is read: `save` comes before the file is cut
+            content = json.loads(file.with_suffix(NOTE_SUFFIX).read_text())
+            size = there - 1 if content.get("grows") else int(content["size"])  # see `Draft.lasting`
+            if size > 0:
+                return Partial(str(content["path"]), size, float(content["touched"]), file)
+        return None
+
+
+def _clear_begun(file: Path) -> None:
+    """Remove what was to become a spool file, or the note of one that is gone, if its process died long ago."""
+    with contextlib.suppress(OSError):
+        is_forgotten = time.time() - file.stat().st_mtime > FORGOTTEN_SECONDS
+        if is_forgotten and not file.with_suffix(SPOOL_SUFFIX).exists():
+            file.unlink()
 
 
 def _is_locked(file: Path) -> bool:

@@ -90,10 +90,8 @@ class Store:
         if self._check_writable is not None:
             self._check_writable(path)
         if is_new:
-            self.drafts.sweep()
             return self._new(path, session, handle, exclusive=bool(flags & OpenFlag.EXCL), fresh=True)
         with self.overlay.opening(path):
-            self.drafts.sweep()
             while True:
                 self.drafts.follow(at_once=True)
                 draft = self._open_for_writing(path, flags, session, handle)
@@ -127,7 +125,6 @@ class Store:
         """Return the draft of a new file, which replaces nothing that is committed, now or when it is closed."""
         self.filesystem.validatepath(path)
         with self.overlay.opening(path):
-            self.drafts.sweep()
             self.drafts.follow(at_once=True)
             self._refuse_existing(path, None)
             return self._new(path, session, handle, exclusive=True, fresh=True)
@@ -224,6 +221,7 @@ class Store:
         exclusive: bool = False,
         fresh: bool = False,
     ) -> Draft:
+        self.drafts.sweep()  # not before somebody has gone on with what he was shown, however old
         write_back = self._writes_back(session)
         return self.drafts.new(
             path, session, handle, write_back=write_back, base=base, exclusive=exclusive, fresh=fresh
