@@ -338,7 +338,15 @@ def _table_name(table: str, index: int, given: Mapping[str, Any]) -> str:
 
 
 def _mistake(value: Any, field: msgspec.structs.FieldInfo) -> str:
-    return f"{_complaint(value, field)} ({_meaning(field)})"
+    complaint = _complaint(value, field)
+    names_choices = get_origin(_item(field)) is Literal  # these say enough
+    return complaint if names_choices else f"{complaint} ({_meaning(field)})"
+
+
+def _item(field: msgspec.structs.FieldInfo) -> Any:
+    """The type of a setting, or of what its list holds."""
+    kind = get_args(field.type)[0]
+    return get_args(kind)[0] if get_origin(kind) is tuple else kind
 
 
 def _meaning(field: msgspec.structs.FieldInfo) -> str:
@@ -348,8 +356,7 @@ def _meaning(field: msgspec.structs.FieldInfo) -> str:
 def _complaint(value: Any, field: msgspec.structs.FieldInfo) -> str:
     """Say what a value must be that does not fit its type; shows it only where it cannot be a secret."""
     kind, *bounds = get_args(field.type)
-    is_list = get_origin(kind) is tuple
-    item = get_args(kind)[0] if is_list else kind
+    is_list, item = get_origin(kind) is tuple, _item(field)
     if field.name in TABLES:
         return f"must be one or several tables [[{field.name}]]"
     if is_list and not isinstance(value, list):
