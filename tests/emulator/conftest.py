@@ -14,6 +14,10 @@ from requests.adapters import HTTPAdapter
 
 from fs_dropbox.emulator import Emulator
 
+# People besides Ann, whom the emulator begins with.
+BOB = "bob@example.com"
+EVE = "eve@example.com"
+
 
 class ToEmulator(HTTPAdapter):
     """Leads Dropbox's host names to the emulator; the Host header keeps the name that the client meant."""
@@ -128,3 +132,21 @@ def dbx(emulator: Emulator, api: Api) -> Iterator[dropbox.Dropbox]:
         max_retries_on_rate_limit=0,
     ) as client:
         yield client
+
+
+@pytest.fixture
+def space(emulator: Emulator) -> str:
+    """A team in the team space: Ann is admin, Bob a member."""
+    team_id = emulator.control.add_team("Acme")
+    emulator.control.add_member("ann@example.com", admin=True)
+    emulator.control.add_member(BOB, "Bob")
+    return team_id
+
+
+@pytest.fixture
+def legacy(emulator: Emulator) -> str:
+    """The same in the legacy layout."""
+    team_id = emulator.control.add_team("Acme", team_space=False)
+    emulator.control.add_member("ann@example.com", admin=True)
+    emulator.control.add_member(BOB, "Bob")
+    return team_id

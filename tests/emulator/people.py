@@ -46,3 +46,8 @@ def team_client(emulator: Emulator, api: Api, member: str) -> dropbox.DropboxTea
     """Return the SDK's team client."""
     token = team_api(api, member).token
     return dropbox.DropboxTeam(token, session=api.http, max_retries_on_error=0, max_retries_on_rate_limit=0)
+
+
+def member_id(emulator: Emulator, email: str) -> str:
+    """Return the id of somebody as a member of the team."""
+    return str(emulator.control.account(email)["team_member_id"])
