@@ -10,7 +10,11 @@ import requests
 
 from fs_dropbox.emulator import Emulator
 
-from .conftest import Api
+from .raw_api import Api
+
+# People besides Ann, whom the emulator begins with.
+BOB = "bob@example.com"
+EVE = "eve@example.com"
 
 
 def api_of(api: Api, email: str | None = None, **how: Any) -> Api:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Api, bare
+from .raw_api import Api, bare
 
 TAG = "too_many_write_operations"
 

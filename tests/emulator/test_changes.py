@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .conftest import Api, bare, error_of
+from .raw_api import Api, bare, error_of
 
 
 def relocate(api: Api, what: str, source: str, target: str, **fields: Any) -> Any:

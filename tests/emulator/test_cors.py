@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from .conftest import Api
+from .raw_api import Api
 
 ORIGIN = {"Origin": "https://app.example"}
 ASKING = {**ORIGIN, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,x-any"}

@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from .conftest import Api, bare, error_of
+from .raw_api import Api, bare, error_of
 
 
 def test_headers(api: Api) -> None:

@@ -14,7 +14,7 @@ import requests
 from fs_dropbox.emulator import Emulator
 from tests.waiting import eventually
 
-from .conftest import Api, bare, error_of
+from .raw_api import Api, bare, error_of
 
 GET = "files/get_metadata"
 

@@ -11,8 +11,8 @@ from dropbox import file_requests
 
 from fs_dropbox.emulator import Emulator
 
-from .conftest import Api, bare, error_of
 from .people import api_of
+from .raw_api import Api, bare, error_of
 
 
 def create(api: Api, destination: str = "/In", **fields: Any) -> dict[str, Any]:

@@ -17,11 +17,11 @@ import requests
 from fs_dropbox.emulator import Emulator
 from tests.clients import client
 
-from .conftest import Api
+from .people import BOB
+from .raw_api import Api
 
 pytestmark = pytest.mark.interop
 
-BOB = "bob@example.com"
 TIMEOUT_SECONDS = 120
 Rclone = Callable[..., str]
 

@@ -10,7 +10,7 @@ import pytest
 from fs_dropbox.emulator.routes import tables
 from fs_dropbox.emulator.web.registry import load_attributes
 
-from .conftest import Api
+from .raw_api import Api
 
 ROUTES = sorted(route for table in tables() for route in table.routes)
 VALUES: list[Any] = [

@@ -12,7 +12,7 @@ import requests
 from fs_dropbox.emulator.model import state
 from tests.waiting import eventually
 
-from .conftest import Api, bare, error_of
+from .raw_api import Api, bare, error_of
 
 
 def paths(entries: list[dict[str, Any]]) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from fs_dropbox.emulator import Emulator
 
-from .conftest import Api
+from .raw_api import Api
 
 NAMES = ("a", "B", "c", "\u00e4")
 

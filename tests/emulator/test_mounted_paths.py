@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Api
+from .raw_api import Api
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from dropbox.oauth import NotApprovedException
 
 from fs_dropbox.emulator import Emulator, Options
 
-from .conftest import Api, error_of
+from .raw_api import Api, error_of
 
 REDIRECT = "http://localhost:5000/done"
 VERIFIER = "a" * 43

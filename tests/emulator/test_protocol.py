@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import requests
 
-from .conftest import Api, bare, error_of
+from .raw_api import Api, bare, error_of
 
 WEB = "https://www.dropbox.com/"
 

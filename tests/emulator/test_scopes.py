@@ -7,8 +7,8 @@ import pytest
 
 from fs_dropbox.emulator import Emulator
 
-from .conftest import Api, bare, error_of
 from .people import api_of, upload_to_api
+from .raw_api import Api, bare, error_of
 
 
 def test_a_scope_that_the_app_does_not_have(emulator: Emulator, api: Api, dbx: dropbox.Dropbox) -> None:

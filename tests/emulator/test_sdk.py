@@ -13,7 +13,7 @@ import pytest
 from dropbox import common, exceptions, files
 from dropbox.file_transfer import Downloader, Uploader, UploadOptions
 
-from .conftest import Api
+from .raw_api import Api
 
 
 def refused(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:

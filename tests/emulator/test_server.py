@@ -13,7 +13,7 @@ import pytest
 from fs_dropbox.emulator import Emulator
 from tests.waiting import eventually
 
-from .conftest import Api
+from .raw_api import Api
 
 
 def connect(emulator: Emulator) -> socket.socket:

@@ -15,8 +15,8 @@ import requests
 from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.emulator import Emulator
 
-from .conftest import Api, bare, error_of
 from .people import api_of
+from .raw_api import Api, bare, error_of
 
 BLOCK = 4 * 1024 * 1024
 

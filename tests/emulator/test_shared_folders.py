@@ -6,22 +6,13 @@ import threading
 from typing import Any
 
 import dropbox
-import pytest
 from dropbox import sharing
 
 from fs_dropbox.emulator import Emulator
 from tests.waiting import eventually
 
-from .conftest import Api, bare, error_of
-from .people import api_of, rooted
-
-BOB = "bob@example.com"
-
-
-@pytest.fixture
-def bob(emulator: Emulator, api: Api) -> Api:
-    emulator.control.add_account(BOB, "Bob")
-    return api_of(api, BOB)
+from .people import BOB, api_of, rooted
+from .raw_api import Api, bare, error_of
 
 
 def share(api: Api, path: str) -> dict[str, Any]:

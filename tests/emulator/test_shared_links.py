@@ -15,10 +15,9 @@ from dropbox import files, sharing
 
 from fs_dropbox.emulator import Emulator
 
-from .conftest import Api, bare, error_of
-from .people import api_of
+from .people import BOB
+from .raw_api import Api, bare, error_of
 
-BOB = "bob@example.com"
 CREATE = "sharing/create_shared_link_with_settings"
 
 
@@ -26,12 +25,6 @@ def make(api: Api, path: str, **settings: Any) -> dict[str, Any]:
     answer = api.ok(api.rpc(CREATE, {"path": path, **({"settings": settings} if settings else {})}))
     assert isinstance(answer, dict)
     return answer
-
-
-@pytest.fixture
-def bob(emulator: Emulator, api: Api) -> Api:
-    emulator.control.add_account(BOB, "Bob")
-    return api_of(api, BOB)
 
 
 def stamp(seconds: float) -> str:

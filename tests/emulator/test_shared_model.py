@@ -9,10 +9,9 @@ import pytest
 
 from fs_dropbox.emulator import Emulator
 
-from .conftest import Api
-from .people import api_of
+from .people import BOB, api_of
+from .raw_api import Api
 
-BOB = "bob@example.com"
 NAMES = ("a", "b", "Sub/c", "sub/D", "X", "x/y", "S1", "S1/f", "S2", "s2/deep/g")
 
 

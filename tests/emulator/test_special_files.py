@@ -15,17 +15,8 @@ from dropbox import files
 from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.emulator import Emulator
 
-from .conftest import Api, bare, error_of
-from .people import api_of, upload_to_api
-
-BOB = "bob@example.com"
-
-
-@pytest.fixture
-def bob(emulator: Emulator, api: Api) -> Api:
-    emulator.control.add_account(BOB, "Bob")
-    return api_of(api, BOB)
-
+from .people import BOB, api_of, upload_to_api
+from .raw_api import Api, bare, error_of
 
 # Docs -------------------------------------------------------------------------
 

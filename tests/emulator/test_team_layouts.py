@@ -8,8 +8,8 @@ from dropbox import common
 
 from fs_dropbox.emulator import Emulator
 
-from .conftest import BOB, EVE, Api, bare, error_of
-from .people import api_of, rooted
+from .people import BOB, EVE, api_of, rooted
+from .raw_api import Api, bare, error_of
 
 
 def test_team_space(emulator: Emulator, api: Api, space: str) -> None:

@@ -11,8 +11,8 @@ from dropbox import common, team
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.emulator.model.accounts import BASIC_SCOPES
 
-from .conftest import BOB, EVE, Api, bare, error_of
-from .people import api_of, member_id, rooted, team_api, team_client, upload_to_api
+from .people import BOB, EVE, api_of, member_id, rooted, team_api, team_client, upload_to_api
+from .raw_api import Api, bare, error_of
 
 # Whom a call is for -------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .conftest import Api, bare, error_of
+from .raw_api import Api, bare, error_of
 
 HELLO_HASH = "16dff8700700b9aa627e24bbf832940c084b41ade5c5d6fe5417963a547ed9c2"
 
