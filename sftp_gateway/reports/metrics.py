@@ -24,7 +24,7 @@ _OTHER: Final = "other"
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """How things stand in one process at this moment. The documentation of a field is its metric's help text."""
+    """How things stand in one process at this moment."""
 
     connections: int = 0
     sessions: int = 0

@@ -96,7 +96,7 @@ class Session(paramiko.ServerInterface):
         self.transport: BoundedTransport
         self._services = services
         self._prompted_name: str | None = None
-        self._attempted: str | None = None
+        self._attempted = ""  # the name that was tried last, with a key or a password
         self._refused_keys: list[str] = []
         self._refused_attempts: set[bytes] = set()
         self._explained = False
@@ -147,9 +147,8 @@ class Session(paramiko.ServerInterface):
     def get_allowed_auths(self, username: str) -> str:  # noqa: ARG002
         return "publickey,password,keyboard-interactive"
 
-    def check_auth_none(self, username: str) -> int:
+    def check_auth_none(self, username: str) -> int:  # noqa: ARG002
         """Refuse, but not as a failed login: clients ask like this which methods there are."""
-        self._attempted = username
         return AUTH_FAILED
 
     @_answers(AUTH_FAILED)
@@ -226,7 +225,7 @@ class Session(paramiko.ServerInterface):
     def _turn_away(self, reason: str, error: Exception) -> None:
         """End the connection for a reason that no other password would change; not a failed login."""
         self._explained = True
-        user = shown_name(self._attempted) if self._attempted is not None else None
+        user = shown_name(self._attempted)
         detail = str(error)
         text = detail if detail.startswith(reason) else f"{reason}: {detail}"
         self.log.log("login_refused", level=logging.ERROR, user=user, reason=text)
@@ -312,8 +311,8 @@ class Session(paramiko.ServerInterface):
             self._services.gatekeeper.sign_out(self._login.name)
             self.log.log("logout", seconds=round(time.monotonic() - self.signed_in_at, 1))
         elif not self._explained and self._refused_keys:
-            user = shown_name(self._attempted) if self._attempted is not None else None
             reason = f"no accepted key: {', '.join(self._refused_keys[:5])}"
+            user = shown_name(self._attempted)
             self.log.log("login_failed", level=logging.WARNING, user=user, method="publickey", reason=reason)
         elif not self._explained:
             reason = self.transport.last_problem or "the client left before signing in"
