@@ -45,8 +45,8 @@ class Failures:
             logger.error("%s of %s failed", _name(request), path or "a handle", exc_info=error)
         if code not in _QUIET or (code == Status.NO_SUCH_FILE and _makes(request)):
             self._events.on_failure(_name(request), path, text)
-            is_unexpected = not text.endswith(f": {EXISTS}")  # clients make directories and files just in case
-            if code in _TOLD and request.kind in _CHANGING and is_unexpected:
+            is_expected = text.endswith(f": {EXISTS}") and _may_exist(request)
+            if code in _TOLD and request.kind in _CHANGING and not is_expected:
                 self._tell(f"sftp-gateway: {text}")
         if code == Status.NO_SUCH_FILE and self._reads_texts:
             text = "No such file"
@@ -56,6 +56,11 @@ class Failures:
 def _makes(request: Request) -> bool:
     """Tell whether a request gives something a name."""
     return request.kind in _MAKING or (request.kind == Kind.OPEN and bool(request.flags & ~OpenFlag.READ))
+
+
+def _may_exist(request: Request) -> bool:
+    """Tell whether a client asks for something new just in case: directories, and files that are there once at most."""
+    return request.kind == Kind.MKDIR or bool(request.kind == Kind.OPEN and request.flags & OpenFlag.EXCL)
 
 
 def _name(request: Request) -> str:

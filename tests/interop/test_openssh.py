@@ -9,7 +9,9 @@ from datetime import datetime
 
 import pytest
 
-from .stack import KEY, MIB, GatewayProcess, Stack, digest, digests, make_tree
+from sftp_gateway import UserConfig
+
+from .stack import KEY, MIB, GatewayProcess, Stack, digest, digests, make_tree, serving
 
 pytestmark = pytest.mark.interop
 
@@ -218,6 +220,18 @@ def test_reasons_are_shown_although_the_client_drops_them(stack: Stack) -> None:
     assert "sftp-gateway: Dropbox reserves the name 'desktop.ini'\n" in done.err
     done = stack.try_sftp("mkdir folder", "-mkdir folder", "-get missing", "-rm missing")
     assert "sftp-gateway" not in done.err  # nothing that scripts do just in case, nothing that the client says itself
+
+
+def test_who_may_not_replace_what_is_there_is_told_so(bare_stack: Stack) -> None:
+    user = UserConfig(
+        name="ann", public_keys=(bare_stack.public_key,), url=bare_stack.emulator.fs_url, rights="write-only"
+    )
+    with serving(bare_stack, users=(user,)):
+        bare_stack.control.write("/taken", b"theirs")
+        bare_stack.write("taken", b"mine")
+        done = bare_stack.try_sftp("put taken")
+    assert 'open "/taken": Failure' in done.err
+    assert "sftp-gateway: /taken: exists already\n" in done.err
 
 
 def test_reasons_do_not_get_into_the_way_of_other_clients(stack: Stack) -> None:
