@@ -91,7 +91,17 @@ def _given(flags: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in flags.items() if value is not None and value != ()}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+_EXIT_CODES = """
+\b
+Exit codes
+  0    done; of serve and demo: everybody was served to the end
+  1    something failed, or sessions had to be cut off at the end
+  2    a mistake in the command, the settings or the environment
+  130  ended at once with Ctrl-C
+"""
+
+
+@click.group(epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="fs-dropbox", message="%(prog)s %(version)s")
 def cli() -> None:
     """Serve Dropbox, or any other PyFilesystem, over SFTP."""

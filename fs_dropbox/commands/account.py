@@ -66,9 +66,10 @@ def login(
     \b
     Once, at https://www.dropbox.com/developers/apps :
       1. Create app: scoped access; full Dropbox or app folder.
-      2. Permissions: account_info.read, files.metadata.read, files.content.read, files.content.write
-         (and sharing.read, sharing.write for shared links). Submit.
-      3. Settings, OAuth 2, Redirect URIs: add http://localhost:53682/ (not needed with --no-browser).
+      2. Permissions: account_info.read, files.metadata.read, files.content.read,
+         files.content.write; sharing.read, sharing.write for links. Submit.
+      3. Settings, OAuth 2, Redirect URIs: add http://localhost:53682/
+         (not needed with --no-browser).
 
     The app secret is never an option: it is asked for, or taken from DROPBOX_APP_SECRET; without one PKCE is used,
     which needs none. With --token the refresh token is asked for, or taken from DROPBOX_REFRESH_TOKEN.

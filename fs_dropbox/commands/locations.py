@@ -33,12 +33,14 @@ URL_FORM: Final = "it should read dropbox://APP_KEY~APP_SECRET:REFRESH_TOKEN@/"
 LOCATIONS_HELP: Final = """
 \b
 A LOCATION is one of
-  /folder/file           in the default connection: the only one, or the one stored last
+  /folder/file           in the default connection (fs-dropbox connections)
   :/folder/file          the same, where a plain path would mean a local one
-  name:/folder/file      in that connection; an unmistakable beginning of its name will do
-  /folder/.deleted       what was deleted in a folder; /folder/.versions/file: its versions, as files;
-                         /.shared: folders that others share and that are not mounted
-  dropbox://…@/folder    an FS URL (others may see it in the process list: prefer --url-env)
+  name:/folder/file      in that connection; an unmistakable beginning will do
+  /folder/.deleted       what was deleted in a folder
+  /folder/.versions/file the versions of a file, as files
+  /.shared               folders that others share and that are not mounted
+  dropbox://…@/folder    an FS URL; prefer --url-env, as others may see it in
+                         the process list
 """
 
 

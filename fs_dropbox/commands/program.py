@@ -58,8 +58,10 @@ Exit codes
 
 \b
 Environment
-  DROPBOX_API_HOST and its siblings, REQUESTS_CA_BUNDLE, SSL_CERT_FILE and HTTPS_PROXY mean what they
-  mean to Dropbox's SDK. XDG_CONFIG_HOME: where connections are kept. FS_DROPBOX_DEBUG=1: show tracebacks.
+  DROPBOX_API_HOST and its siblings, REQUESTS_CA_BUNDLE, SSL_CERT_FILE and
+  HTTPS_PROXY mean what they mean to Dropbox's SDK.
+  XDG_CONFIG_HOME       where connections are kept
+  FS_DROPBOX_DEBUG=1    show tracebacks
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pty
@@ -13,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.login.connections import Connection, Connections
@@ -37,6 +39,21 @@ def store(env: dict[str, str], emulator: Emulator) -> Connections:
     plain = emulator.fs_url.partition("?")[0]
     connections.put(Connection("Dropbox (Ann Example)", plain, account="Ann Example", email="ann@example.com"))
     return connections
+
+
+# Help
+
+
+@pytest.mark.parametrize("group", ["fs_dropbox.commands.program:program", "sftp_gateway.cli:cli"])
+def test_help_fits_into_80_columns(group: str) -> None:
+    module, _, name = group.partition(":")
+    waiting = [(getattr(importlib.import_module(module), name), [name])]
+    while waiting:
+        command, words = waiting.pop()
+        waiting += [(each, [*words, each.name]) for each in getattr(command, "commands", {}).values()]
+        shown = CliRunner().invoke(command, ["--help"], terminal_width=80).output
+        assert [line for line in shown.splitlines() if len(line) > 80] == [], words
+        assert "Usage: " in shown
 
 
 # Without its library
