@@ -55,3 +55,25 @@ def team_client(emulator: Emulator, api: Api, member: str) -> dropbox.DropboxTea
 def member_id(emulator: Emulator, email: str) -> str:
     """Return the id of somebody as a member of the team."""
     return str(emulator.control.account(email)["team_member_id"])
+
+
+def share(api: Api, path: str) -> dict[str, Any]:
+    """Share a folder and return its metadata."""
+    answer = api.ok(api.rpc("sharing/share_folder", {"path": path}))
+    assert answer.pop(".tag") == "complete"
+    return dict(answer)
+
+
+def add_member(api: Api, folder: str, email: str, level: str = "editor") -> None:
+    """Let somebody into a shared folder."""
+    member = {"member": {".tag": "email", "email": email}, "access_level": level}
+    answer = api.rpc("sharing/add_folder_member", {"shared_folder_id": folder, "members": [member]})
+    assert (answer.status_code, answer.text) == (200, "null")
+
+
+def invited(api: Api, bob: Api, level: str = "editor") -> str:
+    """Ann shares /Shared with Bob, who mounts it."""
+    folder = str(share(api, "/Shared")["shared_folder_id"])
+    add_member(api, folder, BOB, level)
+    bob.ok(bob.rpc("sharing/mount_folder", {"shared_folder_id": folder}))
+    return folder

@@ -1,42 +1,20 @@
-"""Shared folders: sharing in place, members and readers, mounting, what cursors report."""
+"""Shared folders: sharing in place, members and readers, mounting."""
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import dropbox
 from dropbox import sharing
 
 from fs_dropbox.emulator import Emulator
-from tests.waiting import eventually
 
-from .people import BOB, api_of, rooted
+from .people import BOB, add_member, api_of, invited, rooted, share
 from .raw_api import Api, bare, error_of
-
-
-def share(api: Api, path: str) -> dict[str, Any]:
-    answer = api.ok(api.rpc("sharing/share_folder", {"path": path}))
-    assert answer.pop(".tag") == "complete"
-    return dict(answer)
 
 
 def job_of(answer: dict[str, Any]) -> dict[str, str]:
     return {"async_job_id": answer["async_job_id"]}
-
-
-def add(api: Api, folder: str, email: str, level: str = "editor") -> None:
-    member = {"member": {".tag": "email", "email": email}, "access_level": level}
-    answer = api.rpc("sharing/add_folder_member", {"shared_folder_id": folder, "members": [member]})
-    assert (answer.status_code, answer.text) == (200, "null")
-
-
-def invited(api: Api, bob: Api, level: str = "editor") -> str:
-    """Ann shares /Shared with Bob, who mounts it."""
-    folder = str(share(api, "/Shared")["shared_folder_id"])
-    add(api, folder, BOB, level)
-    bob.ok(bob.rpc("sharing/mount_folder", {"shared_folder_id": folder}))
-    return folder
 
 
 def test_sharing_in_place(api: Api) -> None:
@@ -101,43 +79,6 @@ def test_two_people_work_in_one_folder(api: Api, bob: Api) -> None:
     assert bare(error_of(api.rpc("files/get_metadata", {"path": "/mine"}))) == "path/not_found"
 
 
-def test_cursors_report_what_others_do(api: Api, bob: Api) -> None:
-    api.put("/Shared/a.txt", b"1")
-    cursor = bob.ok(bob.rpc("files/list_folder/get_latest_cursor", {"path": "", "recursive": True}))["cursor"]
-    folder = invited(api, bob)
-    news, cursor = bob.news(cursor)
-    assert [entry["path_lower"] for entry in news] == ["/shared", "/shared/a.txt"]
-    api.put("/Shared/b.txt", b"1")
-    news, cursor = bob.news(cursor)
-    assert [entry["path_lower"] for entry in news] == ["/shared/b.txt"]
-    bob.ok(bob.rpc("files/move_v2", {"from_path": "/Shared", "to_path": "/Elsewhere"}))
-    news, cursor = bob.news(cursor)
-    assert [(entry[".tag"], entry["path_lower"]) for entry in news] == [
-        ("deleted", "/shared"),
-        ("folder", "/elsewhere"),
-        ("file", "/elsewhere/a.txt"),
-        ("file", "/elsewhere/b.txt"),
-    ]
-    bob.ok(bob.rpc("sharing/unmount_folder", {"shared_folder_id": folder}))
-    news, _ = bob.news(cursor)
-    assert [(entry[".tag"], entry["path_lower"]) for entry in news] == [("deleted", "/elsewhere")]
-
-
-def test_sharing_shows_as_delete_and_add(api: Api) -> None:
-    api.put("/Shared/a.txt", b"1")
-    cursor = api.ok(api.rpc("files/list_folder/get_latest_cursor", {"path": "", "recursive": True}))["cursor"]
-    share(api, "/Shared")
-    news, _ = api.news(cursor)
-    state: dict[str, str] = {"/shared": "folder", "/shared/a.txt": "file"}
-    for entry in news:  # as a client applies them
-        if entry[".tag"] == "deleted":
-            state = {p: t for p, t in state.items() if not (p + "/").startswith(entry["path_lower"] + "/")}
-        else:
-            state[entry["path_lower"]] = entry[".tag"]
-    assert state == {"/shared": "folder", "/shared/a.txt": "file"}
-    assert [e["path_lower"] for e in news if e.get("sharing_info")] == ["/shared/a.txt", "/shared"]
-
-
 def test_a_move_to_another_owner_must_be_allowed(api: Api, bob: Api) -> None:
     invited(api, bob)
     bob.put("/mine", b"1")
@@ -157,28 +98,6 @@ def test_a_move_to_another_owner_must_be_allowed(api: Api, bob: Api) -> None:
     bob.put("/mine", b"2")
     given["to_path"] = "/Shared/mine too"
     assert bob.rpc("files/move_v2", given).status_code == 200
-
-
-def test_who_changed_a_file_last_is_told(api: Api, bob: Api) -> None:
-    ann_id, bob_id = (one.ok(one.rpc("users/get_current_account"))["account_id"] for one in (api, bob))
-    invited(api, bob)
-
-    def author() -> str:
-        shown = api.ok(api.rpc("files/get_metadata", {"path": "/Shared/a"}))
-        return str(shown["sharing_info"]["modified_by"])
-
-    old = bob.put("/Shared/a", b"1")
-    api.put("/Shared/a", b"1")
-    assert author() == bob_id, "equal content changes nothing"
-    api.put("/Shared/a", b"2", "overwrite")
-    assert author() == ann_id
-    bob.ok(bob.rpc("files/restore", {"path": "/Shared/a", "rev": old["rev"]}))
-    assert author() == bob_id
-    session = api.ok(api.upload("files/upload_session/start", {"close": True}, b"3"))["session_id"]
-    cursor = {"session_id": session, "offset": 1}
-    entry = {"cursor": cursor, "commit": {"path": "/Shared/a", "mode": "overwrite"}}
-    api.ok(api.rpc("files/upload_session/finish_batch_v2", {"entries": [entry]}))
-    assert author() == ann_id
 
 
 def test_readers_cannot_write(api: Api, bob: Api) -> None:
@@ -207,7 +126,7 @@ def test_mounting(api: Api, bob: Api) -> None:
     folder = share(api, "/Shared")["shared_folder_id"]
     get = ("sharing/get_folder_metadata", {"shared_folder_id": folder})
     assert bare(error_of(bob.rpc(*get))) == "not_a_member"
-    add(api, folder, BOB)
+    add_member(api, folder, BOB)
     seen = bob.ok(bob.rpc(*get))
     assert seen["access_type"] == {".tag": "editor"}
     assert "path_lower" not in seen
@@ -283,7 +202,7 @@ def test_moves_and_copies_of_shared_folders(api: Api) -> None:
 
 def test_members_come_and_go(api: Api, bob: Api) -> None:
     folder = invited(api, bob)
-    add(api, folder, "new@example.com", "viewer")
+    add_member(api, folder, "new@example.com", "viewer")
     members = api.ok(api.rpc("sharing/list_folder_members", {"shared_folder_id": folder}))
     assert [(user["user"]["email"], user["access_type"][".tag"]) for user in members["users"]] == [
         ("ann@example.com", "owner"),
@@ -362,44 +281,6 @@ def test_control_over_http(emulator: Emulator, api: Api, bob: Api) -> None:
     assert bob.ok(bob.rpc("sharing/list_folders", {}))["entries"][0]["shared_folder_id"] == answer.json()
 
 
-def test_a_longpoll_hears_of_others_in_a_shared_folder(api: Api, bob: Api) -> None:
-    invited(api, bob)
-    cursor = bob.ok(bob.rpc("files/list_folder/get_latest_cursor", {"path": "", "recursive": True}))["cursor"]
-    answers: list[Any] = []
-    waiting = threading.Thread(
-        target=lambda: answers.append(bob.rpc("files/list_folder/longpoll", {"cursor": cursor, "timeout": 30}).json())
-    )
-    waiting.start()
-    eventually(lambda: api.emulator.control.peak_concurrency("files/list_folder/longpoll"))
-    api.put("/Shared/new", b"1")
-    waiting.join(timeout=20)
-    assert answers == [{"changes": True}]
-
-
-def test_an_unmounted_folder_is_listed_by_its_namespace(api: Api, bob: Api) -> None:
-    api.put("/Shared/sub/a", b"1")
-    folder = share(api, "/Shared")["shared_folder_id"]
-    assert bare(error_of(bob.rpc("files/list_folder", {"path": f"ns:{folder}"}))) == "path/not_found"
-    add(api, folder, BOB)
-    page = bob.ok(bob.rpc("files/list_folder", {"path": f"ns:{folder}", "recursive": True}))
-    assert [entry["name"] for entry in page["entries"]] == ["sub", "a"]
-    api.put("/Shared/b", b"1")
-    news, cursor = bob.news(page["cursor"])
-    assert [entry["name"] for entry in news] == ["b"]
-    member = {"shared_folder_id": folder, "member": {".tag": "email", "email": BOB}, "leave_a_copy": False}
-    api.ok(api.rpc("sharing/remove_folder_member", member))
-    api.put("/Shared/secret", b"1")
-    assert bob.ok(bob.rpc("files/list_folder/longpoll", {"cursor": cursor})) == {"changes": True}
-    gone = bob.rpc("files/list_folder/continue", {"cursor": cursor})
-    assert bare(error_of(gone)) == "path/not_found"
-
-
-def test_a_cursor_is_of_use_to_its_account_alone(api: Api, bob: Api) -> None:
-    invited(api, bob)
-    cursor = api.ok(api.rpc("files/list_folder/get_latest_cursor", {"path": "/Shared"}))["cursor"]
-    assert bob.rpc("files/list_folder/continue", {"cursor": cursor}).status_code == 400
-
-
 def test_batches_tell_readers_entry_by_entry(api: Api, bob: Api) -> None:
     invited(api, bob, "viewer")
     sessions = [bob.ok(bob.upload("files/upload_session/start", {"close": True}, b"1"))["session_id"] for _ in range(2)]
@@ -410,13 +291,3 @@ def test_batches_tell_readers_entry_by_entry(api: Api, bob: Api) -> None:
     result = bob.ok(bob.rpc("files/upload_session/finish_batch_v2", {"entries": entries}))["entries"]
     assert [entry[".tag"] for entry in result] == ["failure", "success"]
     assert bare(result[0]["failure"]) == "path/no_write_permission"
-
-
-def test_cursors_tell_who_becomes_a_reader(emulator: Emulator, api: Api, bob: Api) -> None:
-    folder = invited(api, bob)
-    cursor = bob.ok(bob.rpc("files/list_folder/get_latest_cursor", {"path": "", "recursive": True}))["cursor"]
-    emulator.control.set_access(folder, BOB, "viewer")
-    news, cursor = bob.news(cursor)
-    assert [(entry["path_lower"], entry["sharing_info"]["read_only"]) for entry in news] == [("/shared", True)]
-    emulator.control.set_access(folder, BOB, None)
-    assert [(entry[".tag"], entry["path_lower"]) for entry in bob.news(cursor)[0]] == [("deleted", "/shared")]
