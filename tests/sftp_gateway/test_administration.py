@@ -83,6 +83,7 @@ def test_sessions_are_listed_and_ended(tmp_path: Path, connect: Connect, process
         rows = json.loads(run("sessions", "--config", gateway.config, "--json").stdout)
         assert {row["user"] for row in rows} == {"ann"}
         assert len({row["session"] for row in rows}) == 3
+        assert all(row["idle_seconds"] <= row["seconds"] + 1 for row in rows)
         (busy,) = (row for row in rows if row["files"])
         assert busy["from"] == "127.0.0.1"
         assert busy["client"].startswith("paramiko")

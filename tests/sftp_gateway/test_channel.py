@@ -58,6 +58,13 @@ def test_requests_come_in_pieces_of_any_size(client: RawClient, monkeypatch: pyt
     assert replies[24].attributes.size == 4096
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of a listing are as long as they may be, however slow the machine is."""
+    monkeypatch.setattr("sftp_gateway.files.directory_handle.BATCH_SECONDS", 1e9)
+
+
+@pytest.mark.usefixtures("patient")
 def test_a_listing_that_breaks_tells_so_after_what_came_before() -> None:
     def entries() -> Iterator[tuple[str, Attributes]]:
         for number in range(1500):
@@ -72,6 +79,7 @@ def test_a_listing_that_breaks_tells_so_after_what_came_before() -> None:
             handle.next_batch()
 
 
+@pytest.mark.usefixtures("patient")
 def test_what_was_looked_up_ahead_is_given_once() -> None:
     handle = DirectoryHandle("/d", iter([(f"{number:04}", file_attributes(number, 0)) for number in range(2500)]))
     given = []

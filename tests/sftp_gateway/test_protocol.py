@@ -205,7 +205,10 @@ def test_empty_and_missing_directories(client: RawClient, filesystem: FS) -> Non
     assert client.wait(client.path(Kind.OPENDIR, "/file")).code == Status.FAILURE
 
 
-def test_a_large_directory_comes_in_large_batches(client: RawClient, filesystem: FS) -> None:
+def test_a_large_directory_comes_in_large_batches(
+    client: RawClient, filesystem: FS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sftp_gateway.files.directory_handle.BATCH_SECONDS", 1e9)
     filesystem.makedir("/many")
     for number in range(3000):
         filesystem.create(f"/many/{number:04d}-{'n' * 40}")

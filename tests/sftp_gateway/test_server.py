@@ -327,6 +327,13 @@ def test_other_subsystems_are_refused(start_gateway: StartGateway, connect: Conn
         channel.invoke_subsystem(name)
 
 
+def test_a_channel_has_one_subsystem(start_gateway: StartGateway, connect: Connect) -> None:
+    channel = connect(start_gateway(), "ann", PASSWORD).open_session()
+    channel.invoke_subsystem("sftp")
+    with pytest.raises(paramiko.SSHException, match="Channel closed"):
+        channel.invoke_subsystem("sftp")
+
+
 def test_agent_and_x11_forwarding_are_refused(start_gateway: StartGateway, connect: Connect) -> None:
     channel = connect(start_gateway(), "ann", PASSWORD).open_session(timeout=30)
     with pytest.raises(paramiko.SSHException):
