@@ -26,6 +26,7 @@ from fs.opener.parse import parse_fs_url
 from sftp_gateway.config import UserConfig, why_unreadable
 
 _KEY_KINDS: Final = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
+_LEAST_STRUCK_OUT: Final = 4  # characters
 _CREDENTIALS = re.compile(r"[^~@:/\s]+~[^~\s]*(?:~[^~\s]+)?")
 _E_MAIL = re.compile(r"[^@~:/\s]+@[^@~:/\s]+")
 
@@ -157,7 +158,8 @@ class Users:
         if self._url_parameters:
             url += ("&" if "?" in url else "?") + self._url_parameters
         secret = name.split("~")[1] if "~" in name else ""
-        hidden = tuple(text for text in (password, parts["password"], secret, url) if text)
+        # To strike out a letter or two would spoil the line, and tell them.
+        hidden = tuple(text for text in (password, parts["password"], secret, url) if len(text) >= _LEAST_STRUCK_OUT)
         return Login(name, shown_name(name), url, proven=False, secrets=hidden)
 
     def _login(self, user: UserConfig) -> Login:

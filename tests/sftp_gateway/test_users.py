@@ -161,6 +161,9 @@ def test_whatever_is_secret_of_a_login_is_known_to_its_log() -> None:
     configured = Users([UserConfig(name="ann", password_hash=HASH, url=url)]).check_password("ann", "secret")
     assert configured is not None
     assert {url, "LONGAPPSECRET", "LONGREFRESHTOKEN"} <= set(configured.secrets)
+    short = Users(credential_url=TEMPLATE).check_password("key~a", "x")
+    assert short is not None
+    assert set(short.secrets) == {short.url}, "a letter would be struck out of every word, and so be told"
     assert "" not in (*login.secrets, *configured.secrets), "it would be struck out everywhere"
 
 
