@@ -19,6 +19,7 @@ from fs_dropbox.conventions import literal, path_error
 TransportKind: TypeAlias = Literal[
     "connect",
     "tls",
+    "clock",
     "trust",
     "proxy",
     "timeout",
@@ -33,6 +34,7 @@ TransportKind: TypeAlias = Literal[
 TRANSPORT_REASONS: Final[dict[TransportKind, str]] = {
     "connect": "Dropbox cannot be reached",
     "tls": "no secure connection to Dropbox",
+    "clock": "no secure connection to Dropbox",
     "trust": "no secure connection to Dropbox: the CA certificates cannot be read",
     "proxy": "the proxy in front of Dropbox cannot be reached or refused the connection",
     "timeout": "Dropbox did not answer in time",
@@ -49,6 +51,7 @@ _ADVICE: Final[dict[TransportKind, str]] = {
     "connect": "check the network, the firewall, and whether a proxy is needed (HTTPS_PROXY)",
     "timeout": "check the network, the firewall, and whether a proxy is needed (HTTPS_PROXY)",
     "tls": "where a proxy inspects connections, name its CA certificate with ca_certs or REQUESTS_CA_BUNDLE",
+    "clock": "check the date and time of this machine",
     "trust": "check ca_certs, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE and SSL_CERT_FILE",
     "proxy": "check HTTPS_PROXY: its address, and the user name and password in it",
 }
@@ -174,7 +177,7 @@ class TransportError(Exception):
     @property
     def is_transient(self) -> bool:
         """Whether the same call may succeed later."""
-        return self.kind not in ("tls", "trust", "interrupted", "closed") and not self.is_not_taken
+        return self.kind not in ("tls", "clock", "trust", "interrupted", "closed") and not self.is_not_taken
 
     @property
     def is_ambiguous(self) -> bool:

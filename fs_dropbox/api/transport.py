@@ -57,6 +57,8 @@ _BAD_PROXIES: Final = (
 )
 # What OpenSSL says of answers that are no TLS, in the words of its versions.
 _NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"})
+# OpenSSL's codes of certificates that are not valid yet, and no more: of a clock that is wrong, most of the time.
+_NOT_NOW: Final = frozenset({9, 10})
 # More than there are threads: urllib3 throws away, with a warning, what has no place in its pool.
 _POOL_SIZE: Final = 256
 
@@ -319,6 +321,8 @@ def _kind(error: BaseException, *, was_sent: bool) -> TransportKind:
     def has(*kinds: type[BaseException]) -> bool:
         return any(isinstance(cause, kinds) for cause in causes)
 
+    if any(isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _NOT_NOW for cause in causes):
+        return "clock"
     if has(ssl.SSLCertVerificationError) or (has(ssl.SSLError) and not was_sent and not has(ssl.SSLEOFError)):
         return "tls"
     if has(*_BAD_PROXIES, urllib3.exceptions.ProxyError, requests.exceptions.ProxyError):

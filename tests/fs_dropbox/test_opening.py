@@ -8,18 +8,20 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import fs
 import fs.errors
 import pytest
+import trustme
 
 from fs_dropbox import DropboxFS
 from fs_dropbox.api import dialing
 from fs_dropbox.emulator import Emulator
 
 from .command_line import environment, run, start
-from .dead_hosts import nobody, silent, swallowing, unknown, unresolved
+from .dead_hosts import certified, nobody, silent, swallowing, unknown, unresolved
 
 SOON_SECONDS = 8.0  # it took eleven
 Where = Callable[[], contextlib.AbstractContextManager[str]]
@@ -151,6 +153,21 @@ def test_a_certificate_that_nobody_vouches_for_is_said(
     with pytest.raises(fs.errors.RemoteConnectionError, match=r"certificate.*REQUESTS_CA_BUNDLE"):
         open_dropbox(ca_certs=None)
     assert time.monotonic() - began < SOON_SECONDS
+
+
+@pytest.mark.parametrize(("days", "why"), [(-9, "has expired"), (9, "not yet valid")], ids=["expired", "not yet valid"])
+def test_a_clock_that_is_wrong_is_thought_of(
+    open_dropbox: Callable[..., DropboxFS], tmp_path: Path, days: int, why: str
+) -> None:
+    """Small computers without a clock of their own believe it is 1970 until somebody tells them."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    begin = datetime.now(UTC) + timedelta(days)
+    certificate = authority.issue_cert("127.0.0.1", not_before=begin, not_after=begin + timedelta(1))
+    with certified(certificate) as host, pytest.raises(fs.errors.RemoteConnectionError) as caught:
+        open_dropbox(api_host=host, ca_certs=str(tmp_path / "ca.pem"))
+    assert why in str(caught.value)
+    assert str(caught.value).endswith("check the date and time of this machine")
 
 
 # The command line
