@@ -117,12 +117,34 @@ def test_exempt_networks_and_switched_off_bans(clock: Clock) -> None:
     assert not keeper(clock, ban_failures=0).fail("192.0.2.1", b"a")
 
 
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer addresses are remembered, so that tests need not come from ten thousand."""
+    monkeypatch.setattr(gatekeeper, "_MAX_REMEMBERED", 100)
+
+
+@pytest.mark.usefixtures("forgetful")
 def test_memory_of_failures_is_bounded(clock: Clock) -> None:
     gate = keeper(clock)
-    for number in range(12_000):
-        gate.fail(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", b"a")
+    for number in range(250):
+        clock.now += 0.00001
+        gate.fail(f"10.0.0.{number}", b"a")
     (remembered,) = gate._table.execute("SELECT count(*) FROM failures").fetchone()
-    assert 5_000 <= remembered <= 10_000
+    assert 50 <= remembered <= 100
+    assert [gate.fail("10.0.0.249", attempt) for attempt in (b"b", b"c")] == [False, True]  # the latest are remembered
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_memory_of_bans_is_bounded(clock: Clock) -> None:
+    gate = keeper(clock, ban_failures=1)
+    for number in range(250):
+        clock.now += 0.00001
+        assert gate.fail(f"10.0.0.{number}", b"a")
+    assert 50 <= gate.bans <= 100
+    assert gate.connect("10.0.0.249") == "banned after failed logins"
+    clock.now += 600.0
+    assert gate.fail("192.0.2.1", b"a")
+    assert gate.bans == 1
 
 
 # Connections that do not sign in.
@@ -181,14 +203,15 @@ def test_exempt_networks_have_no_rate(clock: Clock) -> None:
     assert connections(unlimited(clock, connections_per_minute=0), "192.0.2.1", 90) == 90
 
 
+@pytest.mark.usefixtures("forgetful")
 def test_memory_of_rates_is_bounded(clock: Clock) -> None:
     gate = unlimited(clock, connections_per_minute=60, connection_burst=2)
     assert connections(gate, "192.0.2.1", 5) == 2
-    for number in range(12_000):
+    for number in range(250):
         clock.now += 0.00001
-        assert connections(gate, f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", 1) == 1
+        assert connections(gate, f"10.0.0.{number}", 1) == 1
     (remembered,) = gate._table.execute("SELECT count(*) FROM rates").fetchone()
-    assert 1_000 <= remembered <= 10_000
+    assert 50 <= remembered <= 100
     assert connections(gate, "192.0.2.1", 5) == 0  # who took most is remembered
 
 
@@ -305,7 +328,7 @@ def test_a_disk_that_fills_up_refuses_nobody(clock: Clock, tmp_path: Path) -> No
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
     try:
         gates.append(keeper(clock, register=replace(register, process=1), **limits))
-        for number in range(600):
+        for number in range(200):
             address, gate = f"10.0.{number // 250}.{number % 250}", gates[number % 3]
             assert gate.connect(address) is None
             assert gate.sign_in(f"user{number}", address)
