@@ -176,3 +176,8 @@ class Serving:
             session.close()
         self.tree.close()
         assert self.workers.close()
+
+
+def spool_files(serving: Serving) -> list[Path]:
+    folder = serving.tree.store.drafts._spool_directory
+    return sorted(folder.glob("*.spool")) if folder.exists() else []
