@@ -28,7 +28,7 @@ from tests.sftp_gateway.serving import Serving, Session
 from tests.waiting import eventually
 
 from .conftest import PASSWORD, Connect, StartGateway
-from .test_transport import wait_for_no_connection
+from .connections import wait_for_no_connection
 
 MIB = 2**20
 LIMITS = ChannelLimits()

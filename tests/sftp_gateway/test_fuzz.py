@@ -23,7 +23,7 @@ from tests.sftp_gateway.raw_client import RawClient, s
 from tests.sftp_gateway.serving import Serving
 
 from .conftest import PASSWORD, LogLines, StartGateway
-from .test_transport import wait_for_no_connection
+from .connections import wait_for_no_connection
 
 NAMES = ["/", "/a", "/b", "/d", "/d/e", "/d/../a", "", ".", "..", "/\N{GRINNING FACE}", "/x" * 50, "~", "/a/b/c"]
 EXTENSIONS = [

@@ -20,8 +20,8 @@ from sftp_gateway.ssh.transport import BoundedTransport
 from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
+from .connections import wait_for_no_connection
 from .one_token import Storage
-from .test_transport import wait_for_no_connection
 
 
 def make_key(kind: str) -> paramiko.PKey:

@@ -13,8 +13,8 @@ import pytest
 from sftp_gateway import UserConfig
 
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
+from .connections import wait_for_no_connection
 from .one_token import Storage
-from .test_transport import wait_for_no_connection
 
 
 def text_of(records: list[Any]) -> str:

@@ -17,13 +17,16 @@ import paramiko
 import pytest
 from fs.memoryfs import MemoryFS
 from paramiko.message import Message
+from paramiko.sftp import CMD_CLOSE
 
 from sftp_gateway import GatewayConfig, GatewayError, SFTPGateway, UserConfig
+from sftp_gateway.serving.accounts import Accounts
 from sftp_gateway.serving.gatekeeper import Gatekeeper
 from tests.waiting import eventually
 
+from .atomic_fs import AtomicFS
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
-from .test_transport import wait_for_no_connection
+from .connections import wait_for_no_connection
 
 
 def first_line(gateway: SFTPGateway) -> bytes:
@@ -421,6 +424,30 @@ def test_a_connection_that_breaks_off_ends_its_session(
     assert log_lines("upload", 1)[0]["result"] == "aborted"
     assert len(log_lines("logout", 1)) == 1
     assert sftp(connect(gateway, "ann", PASSWORD)).listdir("/") in ([], ["half"])
+
+
+def test_a_filesystem_stays_open_until_what_was_sent_is_stored(
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for a client that has sent CLOSE and left."""
+    looks: list[object] = []
+    close_idle = Accounts.close_idle
+    monkeypatch.setattr(Accounts, "close_idle", lambda self: looks.append(close_idle(self)))
+    filesystem = AtomicFS()
+    gateway = start_gateway(open_filesystem=lambda _url: filesystem, account_idle_seconds=0.0)
+    transport = connect(gateway, "ann", PASSWORD)
+    client = sftp(transport)
+    file = client.open("/file", "wb")
+    file.write(b"content")
+    with filesystem.stalled("commit", "/file"):
+        client._async_request(type(None), CMD_CLOSE, file.handle)
+        eventually(lambda: ("commit", "/file") in filesystem.calls)
+        transport.sock.shutdown(socket.SHUT_RDWR)
+        seen = len(looks)
+        eventually(lambda: len(looks) > seen + 2)
+        assert not filesystem.isclosed()
+    assert log_lines("upload", 1)[0]["result"] == "ok"
+    eventually(filesystem.isclosed)
 
 
 def test_stopping_lets_a_transfer_finish(start_gateway: StartGateway, connect: Connect, tmp_path: Path) -> None:

@@ -25,9 +25,10 @@ from sftp_gateway.ssh.transport import (
     BoundedPacketizer,
     BoundedTransport,
 )
-from tests.waiting import DEADLINE_SECONDS, eventually
+from tests.waiting import DEADLINE_SECONDS
 
 from .conftest import PASSWORD, Connect, LogLines, StartGateway
+from .connections import wait_for_no_connection
 
 WEAK = ("cbc", "3des", "md5", "sha1", "-96", "arcfour", "group1-", "umac", "nistp", "group14")
 
@@ -235,8 +236,6 @@ ATTACKS: dict[str, Callable[[socket.socket], Any]] = {
     "half a kexinit": lambda sock: sock.sendall(b"SSH-2.0-OpenSSH_9.2\r\n" + kex_init(("aes128-ctr",))[:50]),
     "no common cipher": lambda sock: sock.sendall(b"SSH-2.0-OpenSSH_9.2\r\n" + kex_init(("3des-cbc",))),
 }
-
-
 NOTHING_IN_COMMON = {"broken kexinit", "no common cipher"}  # as of a client that needs other algorithms
 
 
@@ -352,7 +351,3 @@ def test_random_messages_before_and_after_a_login_leave_nothing(
     wait_for_no_connection(gateway)
     assert not log_lines("bug")
     assert connect(gateway, "ann", PASSWORD).is_authenticated()
-
-
-def wait_for_no_connection(gateway: SFTPGateway) -> None:
-    eventually(lambda: not gateway.connections, "connections are left")
