@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
+import socket
+import time
+
+import paramiko
+
 from sftp_gateway import SFTPGateway
 from tests.waiting import eventually
 
 
 def wait_for_no_connection(gateway: SFTPGateway) -> None:
     eventually(lambda: not gateway.connections, "connections are left")
+
+
+def first_line(gateway: SFTPGateway) -> bytes:
+    with socket.create_connection(gateway.address, timeout=20) as sock:
+        return sock.makefile("rb").readline()
+
+
+def seconds_until_closed(sock: socket.socket) -> float:
+    started = time.monotonic()
+    sock.settimeout(20)
+    while sock.recv(65536):
+        pass
+    return time.monotonic() - started
+
+
+# SFTP.
+
+
+def sftp(transport: paramiko.Transport) -> paramiko.SFTPClient:
+    client = paramiko.SFTPClient.from_transport(transport)
+    assert client is not None
+    return client

@@ -24,7 +24,7 @@ from tests.sftp_gateway.raw_client import A, C, R, RawClient, T, W, X, s
 from tests.sftp_gateway.serving import Serving, Session
 
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, StartGateway
-from .test_server import sftp
+from .connections import sftp
 
 # Symbolic links of a local filesystem.
 
