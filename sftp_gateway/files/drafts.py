@@ -97,9 +97,10 @@ class Drafts:
 
     def join(self, draft: Draft, session: object, handle: object, *, write_back: bool) -> bool:
         """Let `handle` go on with a draft; tell whether it is not too late for that."""
-        draft.write_back = write_back
         joined = draft.join(session, handle)
-        if not joined and draft.state is State.PARTIAL:  # another process has just taken it
+        if joined:
+            draft.write_back = write_back
+        elif draft.state is State.PARTIAL:  # another process has just taken it
             self.partials.doubt()
         return joined
 

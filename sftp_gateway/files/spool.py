@@ -241,10 +241,7 @@ class Spool:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                found = os.fstat(fd)
-                if found.st_nlink == 0:  # another process has dropped it just before
-                    raise FileNotFoundError(path)
-                if found.st_size < max((end for _, end in ranges), default=0):
+                if os.fstat(fd).st_size < max((end for _, end in ranges), default=0):
                     raise DamagedError(f"{path}: shorter than noted")
                 self._quota.take(total)
             except BaseException:

@@ -221,8 +221,6 @@ class Delivery:
         return min(quiet, outlook.oldest + self._delay_seconds) - now
 
     def _deliver(self, sending: list[Pending]) -> None:
-        if not sending:
-            return
         started = time.monotonic()
         outcomes = []
         whole = []

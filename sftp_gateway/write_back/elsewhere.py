@@ -20,9 +20,9 @@ class Elsewhere:
     `WriteBackFS`. Thread-safe: one lock, under which the filesystem forgets, and which is else a leaf.
     """
 
-    def __init__(self, filesystem: Any, journal: Journal, fold: Callable[[str], str]) -> None:
+    def __init__(self, filesystem: Any, journal: Journal) -> None:
         self._journal = journal
-        self._fold = fold
+        self._fold = journal.fold
         self._forget: Callable[[str], None] = getattr(filesystem, "forget", lambda _path: None)
         self._lock = threading.Lock()
         # guarded by _lock

@@ -56,8 +56,7 @@ class WriteBackFS(FS):
         super().__init__()
         self.limits = limits or WriteBackLimits()
         self.journal = journal
-        self._fold: Callable[[str], str] = str.lower if filesystem.getmeta().get("case_insensitive") else str
-        self._elsewhere = Elsewhere(filesystem, journal, self._fold)
+        self._elsewhere = Elsewhere(filesystem, journal)
         self.is_viewed: Callable[[str], bool] | None = getattr(filesystem, "is_viewed", None)
         self._inner = PendingDirectoriesFS(filesystem, journal.directories)
         self._readers: weakref.WeakSet[PendingReader] = weakref.WeakSet()
@@ -103,29 +102,26 @@ class WriteBackFS(FS):
         return self._inner.validatepath(path)
 
     def getinfo(self, path: str, namespaces: Collection[str] | None = None) -> Info:
-        pending = self._elsewhere.find(path)
-        if pending is not None and not pending.failed:
-            return info_of(pending)
-        try:
-            info = self._inner.getinfo(path, namespaces)
-        except errors.ResourceNotFound:
-            if pending is None:
-                raise
-            return info_of(pending)
+        info = self._look(path, namespaces, self._inner.getinfo)
+        assert info is not None
         return info
 
     def cached_info(self, path: str, namespaces: Collection[str] | None = None) -> Info | None:
         """Return the Info if that is possible without waiting; raises ResourceNotFound where absence is known."""
+        return self._look(path, namespaces, self._inner.cached_info)
+
+    def _look(
+        self, path: str, namespaces: Collection[str] | None, in_storage: Callable[..., Info | None]
+    ) -> Info | None:
         pending = self._elsewhere.find(path)
         if pending is not None and not pending.failed:
             return info_of(pending)
         try:
-            info = self._inner.cached_info(path, namespaces)
+            return in_storage(path, namespaces)
         except errors.ResourceNotFound:
             if pending is None:
                 raise
             return info_of(pending)
-        return info
 
     def listdir(self, path: str) -> list[str]:
         return [info.name for info in self.scandir(path)]
@@ -156,7 +152,7 @@ class WriteBackFS(FS):
 
     def _with_pending(self, infos: Iterable[Info], children: dict[str, Pending]) -> Iterator[Info]:
         for info in infos:
-            pending = children.pop(self._fold(info.name), None)
+            pending = children.pop(self.journal.fold(info.name), None)
             yield info if pending is None or pending.failed else info_of(pending, info.name)
         for pending in children.values():
             yield info_of(pending)

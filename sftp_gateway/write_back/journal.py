@@ -73,7 +73,7 @@ class Journal:
     def __init__(self, directory: Path, *, fold: Callable[[str], str] = lambda path: path, create: bool = True) -> None:
         """Open the journal in `directory`, or begin it; raises `JournalError`."""
         self.vault = Vault(directory)
-        self._fold = fold
+        self.fold = fold
         self.bell = Bell(directory)  # rings for whoever delivers
         self._file = JournalFile(directory, create=create)
         self.wait = self._file.wait
@@ -92,7 +92,7 @@ class Journal:
 
     def find(self, path: str) -> Pending | None:
         """Return what counts at `path`: the latest that is to be delivered, else what failed there."""
-        found = self._select("key = ? AND hidden = 0 ORDER BY turn DESC LIMIT 1", self._fold(path))
+        found = self._select("key = ? AND hidden = 0 ORDER BY turn DESC LIMIT 1", self.fold(path))
         return found[0] if found else None
 
     def children(self, directory: str) -> dict[str, Pending]:
@@ -174,7 +174,7 @@ class Journal:
         `DeliveredError`.
         """
         content.sync()
-        key, spelled = self._fold(new.path), self.directories.spelled(new.path)
+        key, spelled = self.fold(new.path), self.directories.spelled(new.path)
 
         def work(db: sqlite3.Connection) -> tuple[int, list[str]]:
             mode, expected, fresh = new.mode, new.expected, new.fresh
@@ -213,7 +213,7 @@ class Journal:
         `occupied`: the storage has a file at the target; `committed`: it may have one at the source. Raises
         `BeingSentError`, and `ConflictError` where the target exists and is not to be replaced.
         """
-        old, new, spelled = self._fold(source), self._fold(target), self.directories.spelled(target)
+        old, new, spelled = self.fold(source), self.fold(target), self.directories.spelled(target)
 
         def work(db: sqlite3.Connection) -> bool:
             moved = alone(db, old, committed=committed)
@@ -241,11 +241,11 @@ class Journal:
     def set_modified(self, path: str, modified: int) -> None:
         """Give what is pending at `path` another time, unless the storage has a part in it already."""
         latest = "turn = (SELECT max(turn) FROM files WHERE key = ? AND hidden = 0)"
-        self._execute(f"UPDATE files SET modified = ? WHERE {latest} AND {MAY_CHANGE}", modified, self._fold(path))
+        self._execute(f"UPDATE files SET modified = ? WHERE {latest} AND {MAY_CHANGE}", modified, self.fold(path))
 
     def discard(self, path: str, *, committed: bool) -> bool:
         """Drop what is pending at `path`, if the storage has no part in that; tell whether. Raises `BeingSentError`."""
-        key = self._fold(path)
+        key = self.fold(path)
 
         def work(db: sqlite3.Connection) -> tuple[bool, list[str]]:
             gone = alone(db, key, committed=committed)
@@ -259,7 +259,7 @@ class Journal:
         """Show what failed at `path` no more in the tree; it is reported all the same."""
         found = self.find(path)
         if found is not None and found.failed:
-            self._execute("UPDATE files SET hidden = 1 WHERE key = ? AND state = 'failed'", self._fold(path))
+            self._execute("UPDATE files SET hidden = 1 WHERE key = ? AND state = 'failed'", self.fold(path))
 
     def move_failed(self, source: str, target: str) -> None:
         """Give what failed below the directory `source` paths below `target`, where the directory now is."""
@@ -268,7 +268,7 @@ class Journal:
         def work(db: sqlite3.Connection) -> None:
             for pending in select(db, "key > ? AND key < ?", *span):
                 path = moved(pending.path, source, target)
-                db.execute("UPDATE files SET path = ?, key = ? WHERE id = ?", (path, self._fold(path), pending.id))
+                db.execute("UPDATE files SET path = ?, key = ? WHERE id = ?", (path, self.fold(path), pending.id))
 
         if self._select("key > ? AND key < ? LIMIT 1", *span):
             self._file.change(work)
@@ -390,10 +390,10 @@ class Journal:
     # -- within
 
     def _span(self, directory: str) -> tuple[str, str]:
-        return span(self._fold(directory))
+        return span(self.fold(directory))
 
     def _at_or_below(self, path: str) -> tuple[str, str, str]:
-        return (self._fold(path), *self._span(path))
+        return (self.fold(path), *self._span(path))
 
     def _select(self, where: str, *values: object) -> list[Pending]:
         return [from_row(row) for row in self._file.select(f"SELECT {COLUMNS} FROM files WHERE {where}", *values)]

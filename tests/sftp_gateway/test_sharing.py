@@ -460,3 +460,47 @@ def test_of_what_cannot_be_taken_up_nothing_is_left(tmp_path: Path, why: str) ->
         os.truncate(next(tmp_path.glob("*.spool")), 999)
     Store(AtomicFS(), spool_directory=tmp_path, limits=TreeLimits(spool_quota=999)).close()
     assert not list(tmp_path.iterdir())
+
+
+def test_nobody_goes_on_with_what_is_just_being_dropped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    handle = object()
+    store.abandon(written(store, "/file", object(), handle), handle)
+    forget, joined = store.drafts.partials.forget, []
+
+    def forget_late(draft: Draft) -> None:
+        joined.append(draft.join(object(), object()))
+        forget(draft)
+
+    monkeypatch.setattr(store.drafts.partials, "forget", forget_late)
+    assert store.drafts.make_room()
+    assert joined == [False]
+
+
+@pytest.mark.parametrize("what", ["dropped", "gone on with"])
+def test_nobody_goes_on_with_what_is_another_processes_by_now(store: Store, other: Store, what: str) -> None:
+    """Whatever was last seen of it."""
+    handle = object()
+    draft = written(store, "/file", object(), handle)
+    store.abandon(draft, handle)
+    other.drafts.follow(at_once=True)
+    if what == "dropped":
+        other.drafts.make_room()
+    else:
+        taken = other.open_for_writing("/file", W, object(), handle)
+        taken.write(1000, CONTENT[1000:3001])
+        other.abandon(taken, handle)
+    assert not draft.join(object(), handle)
+    assert draft.size == 1000
+
+
+def test_a_rename_leaves_the_note_of_what_another_process_goes_on_with(store: Store, other: Store) -> None:
+    handle = object()
+    draft = written(store, "/file", object(), handle)
+    store.abandon(draft, handle)
+    assert draft.spool.path is not None
+    note = draft.spool.path.with_suffix(partials.NOTE_SUFFIX)
+    before = note.read_text()
+    other.open_for_writing("/file", W, object(), handle)
+    store.overlay.move(draft, "/renamed")
+    store.drafts.note_again(draft)
+    assert note.read_text() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -64,6 +65,18 @@ def test_what_was_never_looked_at_while_it_was_pending_is_known(processes: tuple
     put(first, "/f", b"another content")
     delivered(processes[0])
     assert second.listdir_attr("/")[1].st_size == len(b"another content")
+
+
+@pytest.mark.parametrize("spellings", [("/caf\u00e9", "/cafe\u0301"), ("/cafe\u0301", "/CAF\u00c9")])
+def test_it_is_known_under_every_spelling(processes: tuple[WriteBack, WriteBack], spellings: tuple[str, str]) -> None:
+    first, second = (serving.client() for serving in processes)
+    for path in (*spellings, "/"):
+        with contextlib.suppress(FileNotFoundError):
+            second.stat(path)
+    assert second.listdir("/") == []
+    put(first, spellings[0], b"content")
+    delivered(processes[0])
+    assert get(second, spellings[1]) == b"content"
 
 
 def test_a_directory_that_was_made_by_the_one_that_does_not_deliver_is_known(
