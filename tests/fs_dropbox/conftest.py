@@ -18,8 +18,10 @@ from fs_dropbox.api.auth import Credentials
 from fs_dropbox.api.client import Client
 from fs_dropbox.api.retry import RetryPolicy
 from fs_dropbox.commands.program import run
+from fs_dropbox.content_hash import BLOCK_SIZE
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.metadata.cache import MetadataCache
+from fs_dropbox.uploads.upload import Uploader
 from tests.fs_dropbox.cached import followed_cache
 from tests.fs_dropbox.command_line import Cli, Done
 
@@ -155,3 +157,22 @@ def seeded(emulator: Emulator) -> Emulator:
     control.write("/Docs/Sub/{c} ü.txt", b"", 1_600_000_000)
     control.seed("/Empty")
     return emulator
+
+
+@pytest.fixture
+def make_uploader() -> Iterator[Callable[..., Uploader]]:
+    made: list[Uploader] = []
+
+    def make_uploader(client: Client, **arguments: Any) -> Uploader:
+        made.append(Uploader(client, **({"block_bytes": BLOCK_SIZE} | arguments)))
+        return made[-1]
+
+    yield make_uploader
+    for uploader in made:
+        uploader.client.close()  # type: ignore[attr-defined]
+        uploader.close()
+
+
+@pytest.fixture
+def uploader(client: Client, make_uploader: Callable[..., Uploader]) -> Uploader:
+    return make_uploader(client)
