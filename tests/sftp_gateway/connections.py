@@ -12,15 +12,18 @@ from tests.waiting import eventually
 
 
 def wait_for_no_connection(gateway: SFTPGateway) -> None:
+    """Wait until the gateway has let go of every connection."""
     eventually(lambda: not gateway.connections, "connections are left")
 
 
 def first_line(gateway: SFTPGateway) -> bytes:
+    """Return what the gateway says to whoever connects."""
     with socket.create_connection(gateway.address, timeout=20) as sock:
         return sock.makefile("rb").readline()
 
 
 def seconds_until_closed(sock: socket.socket) -> float:
+    """Read to the end of a connection and return how long that took."""
     started = time.monotonic()
     sock.settimeout(20)
     while sock.recv(65536):
@@ -28,10 +31,8 @@ def seconds_until_closed(sock: socket.socket) -> float:
     return time.monotonic() - started
 
 
-# SFTP.
-
-
 def sftp(transport: paramiko.Transport) -> paramiko.SFTPClient:
+    """Open SFTP on a connection that is signed in."""
     client = paramiko.SFTPClient.from_transport(transport)
     assert client is not None
     return client
