@@ -306,6 +306,33 @@ def test_a_feed_that_is_back_says_so(journal: Journal, feed: ChangeFeed, caplog:
     assert feed.problem is None
 
 
+def test_each_outage_has_its_warning(
+    journal: Journal, cache: MetadataCache, feed: ChangeFeed, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    for path in ("/a", "/b"):
+        caplog.clear()
+        journal.fail("longpoll", TransportError("timeout"))
+        eventually(lambda: "the change feed is live" in caplog.text)
+        assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+        journal.add(file(path))
+        eventually(lambda path=path: cache.get(path) == file(path))
+
+
+def test_a_look_that_tells_nothing_is_told_to_nobody(
+    journal: Journal, feed: ChangeFeed, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An empty batch says that anything may have changed."""
+    caplog.set_level("INFO")
+    told: list[object] = []
+    feed.subscribe(told.append)
+    journal.fail("longpoll", TransportError("timeout"))  # it then looks at what it may have missed
+    eventually(lambda: "the change feed is live" in caplog.text)
+    journal.add(file("/a"))
+    eventually(lambda: told)
+    assert told == [[file("/a")]]
+
+
 def test_a_subscriber_that_wants_to_exit_does_not_end_the_feed(
     journal: Journal, cache: MetadataCache, feed: ChangeFeed, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -360,11 +387,13 @@ def test_a_tree_that_is_no_longer_ours_is_followed_no_longer(
     journal: Journal, cache: MetadataCache, feed: ChangeFeed
 ) -> None:
     cache.put(file("/theirs"), cache.epoch())
+    looks = journal.looks
     feed.renew()
     assert journal.interrupted.is_set(), "it waits for what happens in the old one"
     assert cache.get("/theirs") is None
     eventually(lambda: feed.is_live)
     assert journal.cursors_taken == 2
+    assert journal.looks == looks, "nothing of the old one is heard any more"
 
 
 def test_a_page_that_was_asked_for_before_an_own_change_does_not_undo_it(

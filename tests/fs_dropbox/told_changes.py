@@ -19,6 +19,7 @@ class Journal:
         self.backoff_seconds = 0.0
         self.polls: list[float] = []
         self.cursors_taken = 0
+        self.looks = 0  # at what follows a cursor
         self.changed = threading.Condition()
         self.interrupted = threading.Event()
 
@@ -40,6 +41,7 @@ class Journal:
 
     def list_folder_continue(self, cursor: str) -> Page:
         self._raise("continue")
+        self.looks += 1
         start = int(cursor)
         return Page(
             self.entries[start : start + 2], str(min(start + 2, len(self.entries))), start + 2 < len(self.entries)
