@@ -58,6 +58,14 @@ def test_requests_come_in_pieces_of_any_size(client: RawClient, monkeypatch: pyt
     assert replies[24].attributes.size == 4096
 
 
+def test_a_write_that_claims_more_than_it_carries_writes_nothing(client: RawClient) -> None:
+    """Least of all what follows it."""
+    handle = client.opened("/f", R | W | C)
+    claimed = client.send(Kind.WRITE, s(handle), struct.pack(">QI", 0, 1000), b"short")
+    assert client.wait(claimed).code == Status.BAD_MESSAGE
+    assert client.wait(client.fstat(handle)).attributes.size == 0
+
+
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches of a listing are as long as they may be, however slow the machine is."""

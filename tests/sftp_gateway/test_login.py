@@ -177,6 +177,20 @@ def test_unknown_keys_are_one_line_when_the_client_gives_up(
     assert line["reason"] == "no accepted key: " + ", ".join(key.fingerprint for key in keys)
 
 
+def test_a_wrong_password_after_keys_that_do_not_fit_is_one_line(
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines
+) -> None:
+    gateway = start_gateway()
+    transport = connect(gateway)
+    with pytest.raises(paramiko.AuthenticationException):
+        transport.auth_publickey("ann", make_key("ed25519"))
+    with pytest.raises(paramiko.AuthenticationException):
+        transport.auth_password("ann", "wrong", fallback=False)
+    transport.close()
+    wait_for_no_connection(gateway)
+    assert [line["reason"] for line in log_lines("login_failed", 1)] == ["wrong password"]
+
+
 def test_probes_are_no_failed_logins(start_gateway: StartGateway, connect: Connect, log_lines: LogLines) -> None:
     gateway = start_gateway(ban_failures=1, ban_exempt=())
     transport = connect(gateway)
