@@ -147,3 +147,42 @@ def test_a_time_comes_too_late_once_the_storage_has_a_part_in_it(journal: Journa
         journal.send(journal.all())
     journal.set_modified("/f", 1_400_000_000)
     assert [each.modified for each in journal.all()] == [1_500_000_000]
+
+
+@pytest.mark.parametrize("how", ["failed", "put_back", "recover"])
+def test_a_directory_that_may_be_there_is_not_dropped_in_the_journal_alone(journal: Journal, how: str) -> None:
+    """What was asked for may have been done, although the answer was an error, or nobody heard it."""
+    journal.directories.add("/d")
+    (making,) = journal.directories.send(journal.directories.all())
+    with pytest.raises(BeingSentError):
+        journal.directories.discard("/d")
+    if how == "failed":
+        journal.directories.failed(making.key, "no network", 0.0)
+    elif how == "put_back":
+        journal.directories.put_back([making])
+    else:
+        journal.directories.recover()
+    assert not journal.directories.discard("/d")
+    assert [each.path for each in journal.directories.all()] == ["/d"]
+
+
+def test_a_directory_is_left_to_the_files_on_their_way_into_it(journal: Journal) -> None:
+    journal.directories.add("/d")
+    data = journal.vault.write(memory_limit=1000)
+    number = journal.put(NewFile("/d/f", 1_600_000_000, "replace"), data, quota=10**6)
+    assert journal.directories.due(1e12, quiet_seconds=0.0, limit=10) == ([], None)
+    journal.settle([Outcome(number, "refused", permanent=True)])
+    (due,), _ = journal.directories.due(1e12, quiet_seconds=0.0, limit=10)
+    assert due.path == "/d"
+
+
+def test_what_has_failed_overtakes_nothing_when_it_is_tried_again(journal: Journal) -> None:
+    """Over what has its name by now it is delivered on demand alone, and then as the latest."""
+    first = add(journal, b"1")
+    journal.settle([Outcome(first, "refused", permanent=True)])
+    second = add(journal, b"2")
+    assert not journal.retry(first, replace=False)
+    assert [(each.id, each.state) for each in journal.all()] == [(first, "failed"), (second, "pending")]
+    assert journal.retry(first, replace=True)
+    assert [(each.id, each.state) for each in journal.all()] == [(second, "pending"), (first, "pending")]
+    assert [each.id for each in journal.due(1e12, -1, any_mode=True, limit=10)] == [second]
