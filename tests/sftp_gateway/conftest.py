@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from sftp_gateway.serving.users import hash_password
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import RawClient
 from tests.sftp_gateway.serving import Serving
+from tests.sftp_gateway.write_back import BulkFS, WriteBack
 from tests.waiting import eventually
 
 PASSWORD = "correct horse"
@@ -28,6 +30,7 @@ PASSWORD_HASH = hash_password(PASSWORD)
 StartGateway = Callable[..., SFTPGateway]
 Connect = Callable[..., paramiko.Transport]
 ServeDropbox = Callable[..., Serving]
+ServeWriteBack = Callable[..., WriteBack]
 
 
 @pytest.fixture
@@ -70,6 +73,37 @@ def serve_dropbox(emulator: Emulator, tmp_path: Path) -> Iterator[ServeDropbox]:
             return serving
 
         yield serve
+
+
+@pytest.fixture
+def serve_write_back(tmp_path: Path) -> Iterator[ServeWriteBack]:
+    """Serve a filesystem with write-back to sessions without SSH; `limits` are those of write-back."""
+    with ExitStack() as stack:
+
+        def serve(filesystem: FS, **limits: Any) -> WriteBack:
+            serving = WriteBack(filesystem, tmp_path, **limits)
+            stack.callback(serving.close)
+            return serving
+
+        yield serve
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever write-back has waits as long as it may, also while nothing else comes."""
+    monkeypatch.setattr("sftp_gateway.write_back.delivery.QUIET_SECONDS", 1000.0)
+
+
+@pytest.fixture
+def storage(request: pytest.FixtureRequest) -> BulkFS:
+    """What `start` delivers to: of the class that a test names by indirect parametrization."""
+    return getattr(request, "param", BulkFS)()  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def start(storage: BulkFS, serve_write_back: ServeWriteBack, unhurried: None) -> ServeWriteBack:
+    """Serve the storage with write-back; `limits` are those of write-back."""
+    return partial(serve_write_back, storage)
 
 
 @pytest.fixture

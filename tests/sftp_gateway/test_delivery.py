@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pytest
 from fs import errors
@@ -17,7 +17,8 @@ from sftp_gateway.write_back.delivery import same_content
 from sftp_gateway.write_back.vault import Vault
 from tests.waiting import eventually
 
-from .write_back import BulkFS, WriteBack, put
+from .conftest import ServeWriteBack
+from .write_back import BulkFS, put
 
 
 class Drip(io.RawIOBase):
@@ -70,25 +71,12 @@ class BreakingFS(BulkFS):
             yield outcome
 
 
-@pytest.fixture
-def begin(tmp_path: Path) -> Iterator[Callable[..., WriteBack]]:
-    begun: list[WriteBack] = []
-
-    def begin(filesystem: BulkFS, **limits: Any) -> WriteBack:
-        begun.append(WriteBack(filesystem, tmp_path, **limits))
-        return begun[-1]
-
-    yield begin
-    for serving in begun:
-        serving.close()
-
-
 def test_what_the_storage_says_nothing_of_is_sent_again(
-    begin: Callable[..., WriteBack], monkeypatch: pytest.MonkeyPatch
+    serve_write_back: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sftp_gateway.write_back.refusals.MAX_BACKOFF_SECONDS", 0.05)
     filesystem = BreakingFS()
-    serving = begin(filesystem, delay_seconds=60.0)
+    serving = serve_write_back(filesystem, delay_seconds=60.0)
     client = serving.client()
     for number in range(4):
         put(client, f"/f{number}", b"content")
@@ -99,12 +87,12 @@ def test_what_the_storage_says_nothing_of_is_sent_again(
     assert filesystem.happened("bulk")[0] == "4"
 
 
-def test_a_group_holds_so_many_bytes_at_most(begin: Callable[..., WriteBack], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_holds_so_many_bytes_at_most(serve_write_back: ServeWriteBack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sftp_gateway.write_back.delivery.BULK_BYTES", 25)
     monkeypatch.setattr("sftp_gateway.write_back.delivery.QUIET_SECONDS", 1000.0)
     filesystem = BulkFS()
     filesystem.reachable.clear()
-    serving = begin(filesystem, delay_seconds=60.0)
+    serving = serve_write_back(filesystem, delay_seconds=60.0)
     client = serving.client()
     with filesystem.stalled("bulk", "2"):
         for number in range(5):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import stat
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import paramiko
@@ -15,10 +13,8 @@ from fs import errors
 
 from tests.waiting import eventually
 
-from .conftest import LogLines
-from .write_back import BulkFS, StagedFS, WriteBack, get, put
-
-Start = Callable[..., WriteBack]
+from .conftest import LogLines, ServeWriteBack
+from .write_back import StagedFS, WriteBack, get, put
 
 
 class Made(StagedFS):
@@ -30,22 +26,14 @@ class Made(StagedFS):
 
 
 @pytest.fixture
-def filesystem() -> Made:
+def storage() -> Made:
     return Made()
 
 
 @pytest.fixture
-def start(filesystem: BulkFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    """Gateways that deliver nothing before they are asked to."""
-    monkeypatch.setattr("sftp_gateway.write_back.delivery.QUIET_SECONDS", 1000.0)
-    with ExitStack() as stack:
-
-        def begin(**limits: Any) -> WriteBack:
-            serving = WriteBack(filesystem, tmp_path, **{"delay_seconds": 1000.0, **limits})
-            stack.callback(serving.close)
-            return serving
-
-        yield begin
+def start(storage: Made, serve_write_back: ServeWriteBack, unhurried: None) -> ServeWriteBack:
+    """Serve the storage with write-back that delivers nothing before it is asked to."""
+    return partial(serve_write_back, storage, delay_seconds=1000.0)
 
 
 def deliver(serving: WriteBack) -> None:
@@ -57,10 +45,10 @@ def is_folder(client: paramiko.SFTPClient, path: str) -> bool:
     return stat.S_ISDIR(client.stat(path).st_mode or 0)
 
 
-def test_a_tree_is_there_at_once_and_made_by_what_is_delivered(filesystem: Made, start: Start) -> None:
+def test_a_tree_is_there_at_once_and_made_by_what_is_delivered(storage: Made, start: ServeWriteBack) -> None:
     serving = start()
     client, other = serving.client(), serving.client(write_back=False)
-    filesystem.reachable.clear()
+    storage.reachable.clear()
     client.mkdir("/Tree")
     client.mkdir("/tree/Deep")
     put(client, "/Tree/deep/one", b"1")
@@ -72,17 +60,17 @@ def test_a_tree_is_there_at_once_and_made_by_what_is_delivered(filesystem: Made,
         assert get(each, "/tree/deep/one") == b"1"
         with pytest.raises(FileNotFoundError):
             each.stat("/tree/none")
-    assert not filesystem.listdir("/")
-    filesystem.reachable.set()
+    assert not storage.listdir("/")
+    storage.reachable.set()
     deliver(serving)
-    assert sorted(filesystem.listdir("/Tree")) == ["Deep", "two"]
-    assert filesystem.readbytes("/Tree/Deep/one") == b"1"
+    assert sorted(storage.listdir("/Tree")) == ["Deep", "two"]
+    assert storage.readbytes("/Tree/Deep/one") == b"1"
     assert not serving.journal.totals().is_anything_waiting
     assert is_folder(client, "/Tree/Deep")
 
 
 def test_empty_directories_are_made_after_a_moment(
-    filesystem: Made, start: Start, monkeypatch: pytest.MonkeyPatch
+    storage: Made, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sftp_gateway.write_back.delivery.QUIET_SECONDS", 0.05)
     serving = start()
@@ -90,13 +78,13 @@ def test_empty_directories_are_made_after_a_moment(
     for path in ("/a", "/a/b", "/a/b/c", "/a/d"):
         client.mkdir(path)
     serving.settled()
-    assert filesystem.isdir("/a/b/c")
-    assert filesystem.isdir("/a/d")
-    assert set(filesystem.happened("makedirs")) <= {"/a", "/a/b", "/a/b/c", "/a/d"}
+    assert storage.isdir("/a/b/c")
+    assert storage.isdir("/a/d")
+    assert set(storage.happened("makedirs")) <= {"/a", "/a/b", "/a/b/c", "/a/d"}
     assert client.listdir("/a") == ["b", "d"]
 
 
-def test_what_a_directory_refuses(filesystem: Made, start: Start) -> None:
+def test_what_a_directory_refuses(storage: Made, start: ServeWriteBack) -> None:
     serving = start()
     client = serving.client()
     client.mkdir("/d")
@@ -120,28 +108,28 @@ def test_what_a_directory_refuses(filesystem: Made, start: Start) -> None:
         client.rmdir("/d")
     client.remove("/f")
     deliver(serving)
-    assert not filesystem.listdir("/")
-    assert not filesystem.happened("makedirs")
+    assert not storage.listdir("/")
+    assert not storage.happened("makedirs")
 
 
-def test_others_find_it_made_where_they_need_it(filesystem: Made, start: Start) -> None:
+def test_others_find_it_made_where_they_need_it(storage: Made, start: ServeWriteBack) -> None:
     serving = start()
     client, other = serving.client(), serving.client(write_back=False)
-    filesystem.writebytes("/old", b"old")
+    storage.writebytes("/old", b"old")
     client.mkdir("/d")
     client.mkdir("/d/e")
     other.rename("/old", "/d/e/old")
-    assert filesystem.readbytes("/d/e/old") == b"old"
+    assert storage.readbytes("/d/e/old") == b"old"
     client.mkdir("/g")
     put(other, "/g/f", b"f")
-    assert filesystem.readbytes("/g/f") == b"f"
+    assert storage.readbytes("/g/f") == b"f"
     client.mkdir("/h")
     other.mkdir("/h/i")
-    assert filesystem.isdir("/h/i")
+    assert storage.isdir("/h/i")
     assert serving.journal.totals().directories == 0
 
 
-def test_a_directory_is_renamed_with_all_that_is_pending_in_it(filesystem: Made, start: Start) -> None:
+def test_a_directory_is_renamed_with_all_that_is_pending_in_it(storage: Made, start: ServeWriteBack) -> None:
     serving = start()
     client = serving.client()
     client.mkdir("/d")
@@ -151,59 +139,59 @@ def test_a_directory_is_renamed_with_all_that_is_pending_in_it(filesystem: Made,
     client.rename("/d", "/into/d")
     assert client.listdir("/into") == ["d"]
     assert get(client, "/into/d/e/f") == b"x"
-    assert filesystem.readbytes("/into/d/e/f") == b"x"
+    assert storage.readbytes("/into/d/e/f") == b"x"
     client.mkdir("/empty")
     client.posix_rename("/empty", "/full")
     assert sorted(client.listdir("/")) == ["full", "into"]
     put(client, "/new", b"new")
     client.mkdir("/last")
     client.rename("/new", "/last/new")
-    assert not filesystem.exists("/last")
+    assert not storage.exists("/last")
     deliver(serving)
-    assert filesystem.readbytes("/last/new") == b"new"
+    assert storage.readbytes("/last/new") == b"new"
 
 
-def test_a_directory_that_is_just_being_made_is_removed_after_that(filesystem: Made, start: Start) -> None:
+def test_a_directory_that_is_just_being_made_is_removed_after_that(storage: Made, start: ServeWriteBack) -> None:
     serving = start()
     client = serving.client()
-    with filesystem.stalled("makedirs", "/d"):
+    with storage.stalled("makedirs", "/d"):
         client.mkdir("/d")
         serving.journal.hurry()
-        eventually(lambda: bool(filesystem.happened("makedirs")), "it is not made")
+        eventually(lambda: bool(storage.happened("makedirs")), "it is not made")
         thread = threading.Thread(target=client.rmdir, args=("/d",))
         thread.start()
         thread.join(0.3)
         assert thread.is_alive()
     thread.join(30)
     serving.settled()
-    assert not filesystem.listdir("/")
+    assert not storage.listdir("/")
 
 
-def test_what_may_have_been_made_is_removed_in_the_storage_too(filesystem: Made, start: Start) -> None:
+def test_what_may_have_been_made_is_removed_in_the_storage_too(storage: Made, start: ServeWriteBack) -> None:
     first = start()
     first.client().mkdir("/d")
     first.journal.directories.send(first.journal.directories.all())  # being made, when the process is killed
-    filesystem.makedirs("/d/theirs")
+    storage.makedirs("/d/theirs")
     first.close()
     second = start()
     with pytest.raises(OSError, match="not empty"):
         second.client().rmdir("/d")
-    filesystem.removedir("/d/theirs")
+    storage.removedir("/d/theirs")
     second.client().rmdir("/d")
-    assert not filesystem.listdir("/")
+    assert not storage.listdir("/")
 
 
-def test_it_outlives_the_process(filesystem: Made, start: Start) -> None:
+def test_it_outlives_the_process(storage: Made, start: ServeWriteBack) -> None:
     first = start()
     first.client().mkdir("/d")
     first.close()
     second = start()
     assert second.client().listdir("/") == ["d"]
     deliver(second)
-    assert filesystem.isdir("/d")
+    assert storage.isdir("/d")
 
 
-def test_both_of_two_processes_see_it(filesystem: Made, start: Start) -> None:
+def test_both_of_two_processes_see_it(storage: Made, start: ServeWriteBack) -> None:
     first, second = start(), start()
     eventually(lambda: first.written_back._delivery.is_mine, "nobody delivers")
     second.client().mkdir("/d")
@@ -215,38 +203,38 @@ def test_both_of_two_processes_see_it(filesystem: Made, start: Start) -> None:
         assert get(each.client(), "/d/f") == b"x"
 
 
-def test_an_outage_is_waited_out(filesystem: Made, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_is_waited_out(storage: Made, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sftp_gateway.write_back.refusals.MAX_BACKOFF_SECONDS", 0.05)
     serving = start()
     client = serving.client()
-    filesystem.faults["makedirs"] = errors.RemoteConnectionError(msg="no network")
+    storage.faults["makedirs"] = errors.RemoteConnectionError(msg="no network")
     client.mkdir("/d")
     serving.journal.hurry()
-    eventually(lambda: len(filesystem.happened("makedirs")) > 2, "it was not tried again")
+    eventually(lambda: len(storage.happened("makedirs")) > 2, "it was not tried again")
     assert serving.journal.trouble("/") == "the storage cannot be reached"
-    del filesystem.faults["makedirs"]
+    del storage.faults["makedirs"]
     serving.settled()
-    assert filesystem.isdir("/d")
+    assert storage.isdir("/d")
 
 
-def test_one_that_cannot_be_made_is_reported(filesystem: Made, start: Start, log_lines: LogLines) -> None:
+def test_one_that_cannot_be_made_is_reported(storage: Made, start: ServeWriteBack, log_lines: LogLines) -> None:
     serving = start()
     client = serving.client()
     client.mkdir("/d")
-    filesystem.writebytes("/d", b"somebody else's file")
+    storage.writebytes("/d", b"somebody else's file")
     deliver(serving)
     assert client.listdir("/") == ["d"]
     assert get(client, "/d") == b"somebody else's file"
     assert [line["path"] for line in log_lines("undeliverable", 1)] == ["/d/"]
 
 
-def test_a_directory_that_is_needed_while_dropbox_is_away_says_so(filesystem: Made, start: Start) -> None:
+def test_a_directory_that_is_needed_while_dropbox_is_away_says_so(storage: Made, start: ServeWriteBack) -> None:
     serving = start(wait_seconds=0.5)
     client = serving.client()
     client.mkdir("/d")
-    filesystem.faults["makedirs"] = errors.RemoteConnectionError(msg="no network")
+    storage.faults["makedirs"] = errors.RemoteConnectionError(msg="no network")
     with pytest.raises(OSError, match="cannot be delivered yet: the storage cannot be reached"):
         client.rename("/d", "/e")
-    del filesystem.faults["makedirs"]
+    del storage.faults["makedirs"]
     client.rename("/d", "/e")
-    assert filesystem.listdir("/") == ["e"]
+    assert storage.listdir("/") == ["e"]

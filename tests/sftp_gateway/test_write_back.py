@@ -8,7 +8,7 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -21,39 +21,14 @@ from sftp_gateway.write_back.delivery import LOOK_SECONDS
 from sftp_gateway.write_back.journal import Outcome
 from tests.waiting import eventually
 
-from .conftest import LogLines
+from .conftest import LogLines, ServeWriteBack
 from .write_back import BulkFS, StagedFS, WriteBack, get, put
 
-Start = Callable[..., WriteBack]
+staged_too = pytest.mark.parametrize("storage", [BulkFS, StagedFS], indirect=True)
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_sent_before_its_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sftp_gateway.write_back.delivery.QUIET_SECONDS", 1000.0)
-
-
-@pytest.fixture
-def filesystem(request: pytest.FixtureRequest) -> BulkFS:
-    return getattr(request, "param", BulkFS)()  # type: ignore[no-any-return]
-
-
-staged_too = pytest.mark.parametrize("filesystem", [BulkFS, StagedFS], indirect=True)
-
-
-@pytest.fixture
-def start(filesystem: BulkFS, tmp_path: Path) -> Iterator[Start]:
-    with ExitStack() as stack:
-
-        def begin(**limits: Any) -> WriteBack:
-            serving = WriteBack(filesystem, tmp_path, **limits)
-            stack.callback(serving.close)
-            return serving
-
-        yield begin
-
-
-def contents(filesystem: BulkFS, path: str) -> bytes:
-    return filesystem.readbytes(path)
+def contents(storage: BulkFS, path: str) -> bytes:
+    return storage.readbytes(path)
 
 
 def events(serving: WriteBack) -> list[tuple[str, ...]]:
@@ -63,21 +38,21 @@ def events(serving: WriteBack) -> list[tuple[str, ...]]:
 # -- acknowledging
 
 
-def test_close_is_answered_before_the_storage_has_the_file(filesystem: BulkFS, start: Start) -> None:
+def test_close_is_answered_before_the_storage_has_the_file(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start()
-    filesystem.reachable.clear()
+    storage.reachable.clear()
     client = serving.client()
     put(client, "/f", b"content")
-    assert not filesystem.exists("/f")
+    assert not storage.exists("/f")
     assert [(pending.path, pending.size) for pending in serving.pending()] == [("/f", 7)]
-    filesystem.reachable.set()
+    storage.reachable.set()
     serving.journal.hurry()
     serving.settled()
-    assert contents(filesystem, "/f") == b"content"
+    assert contents(storage, "/f") == b"content"
     assert serving.journal.totals().bytes == 0
 
 
-def test_what_is_forgotten_or_fails_in_its_block_is_not_stored(start: Start) -> None:
+def test_what_is_forgotten_or_fails_in_its_block_is_not_stored(start: ServeWriteBack) -> None:
     """Nobody has said that it is complete."""
     storage = start().written_back
     forgotten = storage.openbin("/forgotten", "w")
@@ -90,48 +65,48 @@ def test_what_is_forgotten_or_fails_in_its_block_is_not_stored(start: Start) -> 
     assert storage.listdir("/") == []
 
 
-def test_a_user_without_write_back_waits_for_the_storage(filesystem: BulkFS, start: Start) -> None:
+def test_a_user_without_write_back_waits_for_the_storage(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     put(serving.client(), "/f", b"acknowledged")
     put(serving.client(write_back=False), "/f", b"stored")
-    assert contents(filesystem, "/f") == b"stored"
-    assert [path for path, _, _ in filesystem.commits] == ["/f", "/f"], "what was acknowledged before came before"
+    assert contents(storage, "/f") == b"stored"
+    assert [path for path, _, _ in storage.commits] == ["/f", "/f"], "what was acknowledged before came before"
     assert not serving.pending()
 
 
 @pytest.mark.parametrize("size", [0, 1, 64 * 1024, 64 * 1024 + 1, 9 * 2**20])
-def test_content_of_any_size_arrives(filesystem: BulkFS, start: Start, size: int) -> None:
+def test_content_of_any_size_arrives(storage: BulkFS, start: ServeWriteBack, size: int) -> None:
     content = os.urandom(size)
     serving = start()
     put(serving.client(), "/f", content)
     serving.settled()
-    assert contents(filesystem, "/f") == content
+    assert contents(storage, "/f") == content
     eventually(lambda: not list(serving.journal.vault.directory.glob("*.content")), "content was left behind")
 
 
-def test_many_small_files_share_their_calls(filesystem: BulkFS, start: Start) -> None:
+def test_many_small_files_share_their_calls(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     for number in range(100):
         put(client, f"/{number}", b"x")
     serving.journal.hurry()
     serving.settled()
-    assert filesystem.happened("bulk") == ["100"]
-    assert len(filesystem.commits) == 100
+    assert storage.happened("bulk") == ["100"]
+    assert len(storage.commits) == 100
 
 
 def test_without_bulk_uploads_files_go_one_by_one(tmp_path: Path) -> None:
-    filesystem = BulkFS(bulk=False)
-    serving = WriteBack(filesystem, tmp_path)
+    storage = BulkFS(bulk=False)
+    serving = WriteBack(storage, tmp_path)
     client = serving.client()
     for number in range(20):
         put(client, f"/{number}", b"x")
     serving.settled()
     serving.close()
-    assert sorted(path for path, _, _ in filesystem.commits) == sorted(f"/{number}" for number in range(20))
+    assert sorted(path for path, _, _ in storage.commits) == sorted(f"/{number}" for number in range(20))
 
 
-def test_concurrent_closes_share_their_syncs(start: Start) -> None:
+def test_concurrent_closes_share_their_syncs(start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     eventually(lambda: serving.written_back._delivery.is_mine, "nobody delivers")
     commits: list[int] = []
@@ -155,7 +130,7 @@ def test_concurrent_closes_share_their_syncs(start: Start) -> None:
     assert len(serving.pending()) == 64
 
 
-def test_the_journal_is_for_its_owner_alone(start: Start) -> None:
+def test_the_journal_is_for_its_owner_alone(start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     put(serving.client(), "/large", bytes(100_000))
     folder = serving.journal.vault.directory
@@ -166,32 +141,32 @@ def test_the_journal_is_for_its_owner_alone(start: Start) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 
 
-def test_beyond_the_quota_files_go_through(filesystem: BulkFS, start: Start) -> None:
+def test_beyond_the_quota_files_go_through(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(quota=1000, delay_seconds=60.0)
     client = serving.client()
     put(client, "/first", bytes(900))
-    assert not filesystem.exists("/first")
+    assert not storage.exists("/first")
     put(client, "/second", bytes(200))
-    assert contents(filesystem, "/second") == bytes(200), "there was no room: CLOSE waits for the storage"
+    assert contents(storage, "/second") == bytes(200), "there was no room: CLOSE waits for the storage"
     put(client, "/large", bytes(3 * 2**20))
-    assert contents(filesystem, "/large") == bytes(3 * 2**20)
-    assert not filesystem.exists("/first")
+    assert contents(storage, "/large") == bytes(3 * 2**20)
+    assert not storage.exists("/first")
     put(client, "/first", bytes(500))
-    assert [size for path, size, _ in filesystem.commits if path == "/first"] == [900, 500], "in order, though"
+    assert [size for path, size, _ in storage.commits if path == "/first"] == [900, 500], "in order, though"
 
 
-def test_what_goes_through_at_its_close_and_fails_is_discarded(filesystem: BulkFS, start: Start) -> None:
+def test_what_goes_through_at_its_close_and_fails_is_discarded(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(quota=1000, delay_seconds=60.0)
     file = serving.written_back.openbin("/f", "w", write_back=True, seekable=False)
     file.write(bytes(900))
     put(serving.client(), "/other", bytes(200))  # there was room, and is no more
-    filesystem.faults["write"] = errors.InsufficientStorage("/f")
+    storage.faults["write"] = errors.InsufficientStorage("/f")
     with pytest.raises(errors.InsufficientStorage):
         file.close()
-    assert filesystem.happened("abort") == ["/f"]
+    assert storage.happened("abort") == ["/f"]
 
 
-def test_local_disk_takes_at_once_what_there_is_room_for(filesystem: BulkFS, start: Start) -> None:
+def test_local_disk_takes_at_once_what_there_is_room_for(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(quota=3 * 2**20, delay_seconds=0.0)
     content = os.urandom(6 * 2**20)
     file = serving.written_back.openbin("/f", "w", write_back=True, seekable=False)
@@ -199,12 +174,12 @@ def test_local_disk_takes_at_once_what_there_is_room_for(filesystem: BulkFS, sta
     while file.write_now(memoryview(content)[taken : taken + 2**18]):
         taken += 2**18
     assert 2 * 2**20 <= taken <= 4 * 2**20, "asked for once for each mebibyte"
-    assert not filesystem.happened("write"), "nothing went to the storage"
+    assert not storage.happened("write"), "nothing went to the storage"
     file.write(content[taken : taken + 2**18])
     assert not file.write_now(b"x"), "the storage's own file takes nothing at once"
     file.write(content[taken + 2**18 :])
     file.close()
-    assert contents(filesystem, "/f") == content
+    assert contents(storage, "/f") == content
     discarded = serving.written_back.openbin("/g", "w", write_back=True, seekable=False)
     discarded.abort()
     assert not discarded.write_now(b"x")
@@ -213,11 +188,11 @@ def test_local_disk_takes_at_once_what_there_is_room_for(filesystem: BulkFS, sta
 # -- what others see
 
 
-def test_pending_files_are_seen_by_all_sessions_with_size_and_time(filesystem: BulkFS, start: Start) -> None:
+def test_pending_files_are_seen_by_all_sessions_with_size_and_time(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     mine, other = serving.client(), serving.client(write_back=False)
-    filesystem.makedir("/d")
-    filesystem.writebytes("/d/old", b"committed")
+    storage.makedir("/d")
+    storage.writebytes("/d/old", b"committed")
     with mine.open("/d/new", "w") as file:
         file.write(b"12345")
         file.utime((1_600_000_000, 1_600_000_001))
@@ -232,10 +207,10 @@ def test_pending_files_are_seen_by_all_sessions_with_size_and_time(filesystem: B
     serving.journal.hurry()
     serving.settled()
     assert mine.stat("/d/new").st_mtime == before
-    assert not filesystem.happened("pread"), "it was read from local disk"
+    assert not storage.happened("pread"), "it was read from local disk"
 
 
-def test_a_time_that_comes_after_close_travels_with_the_delivery(filesystem: BulkFS, start: Start) -> None:
+def test_a_time_that_comes_after_close_travels_with_the_delivery(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     put(client, "/f", b"first")
@@ -249,16 +224,16 @@ def test_a_time_that_comes_after_close_travels_with_the_delivery(filesystem: Bul
     serving.journal.hurry()
     serving.settled()
     assert client.stat("/f").st_mtime == 1_600_000_002
-    assert contents(filesystem, "/f") == b"second"
-    assert len(filesystem.happened("arrival")) == 2
+    assert contents(storage, "/f") == b"second"
+    assert len(storage.happened("arrival")) == 2
 
 
-def test_a_time_that_comes_while_a_file_is_being_sent_changes_nothing(filesystem: BulkFS, start: Start) -> None:
+def test_a_time_that_comes_while_a_file_is_being_sent_changes_nothing(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start()
     client = serving.client()
-    with filesystem.stalled("arrival", "/f"):
+    with storage.stalled("arrival", "/f"):
         put(client, "/f", b"content")
-        eventually(lambda: bool(filesystem.happened("arrival")), "it was not sent")
+        eventually(lambda: bool(storage.happened("arrival")), "it was not sent")
         before = client.stat("/f").st_mtime
         client.utime("/f", (1_500_000_000, 1_500_000_000))
         assert client.stat("/f").st_mtime == before
@@ -266,7 +241,7 @@ def test_a_time_that_comes_while_a_file_is_being_sent_changes_nothing(filesystem
     assert client.stat("/f").st_mtime == before
 
 
-def test_a_reader_goes_on_after_the_delivery(filesystem: BulkFS, start: Start) -> None:
+def test_a_reader_goes_on_after_the_delivery(storage: BulkFS, start: ServeWriteBack) -> None:
     for size in (1000, 300_000):
         serving = start(delay_seconds=60.0)
         client = serving.client()
@@ -286,57 +261,57 @@ def test_a_reader_goes_on_after_the_delivery(filesystem: BulkFS, start: Start) -
 
 
 @staged_too
-def test_each_version_of_a_path_arrives_in_order(filesystem: BulkFS, start: Start) -> None:
+def test_each_version_of_a_path_arrives_in_order(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start()
     client = serving.client()
     for number in range(1, 30):
         put(client, "/f", bytes(number))
         put(client, f"/other{number % 3}", bytes(number))
     serving.settled()
-    assert [size for path, size, _ in filesystem.commits if path == "/f"] == list(range(1, 30))
-    assert contents(filesystem, "/other2") == bytes(29)
+    assert [size for path, size, _ in storage.commits if path == "/f"] == list(range(1, 30))
+    assert contents(storage, "/other2") == bytes(29)
 
 
 def test_versions_are_in_order_where_several_threads_send(tmp_path: Path) -> None:
-    filesystem = BulkFS(bulk=False)
-    serving = WriteBack(filesystem, tmp_path, delay_seconds=60.0)
+    storage = BulkFS(bulk=False)
+    serving = WriteBack(storage, tmp_path, delay_seconds=60.0)
     client = serving.client()
     for number in range(1, 5):
         put(client, "/f", bytes(number))
-    with filesystem.stalled("arrival", "/f"):
+    with storage.stalled("arrival", "/f"):
         serving.journal.hurry()
-        eventually(lambda: bool(filesystem.happened("arrival")), "it was not sent")
+        eventually(lambda: bool(storage.happened("arrival")), "it was not sent")
         put(client, "/other", b"x")
         serving.journal.hurry()
-        eventually(lambda: "/other" in filesystem.happened("arrival"), "it waits for another path")
-        assert filesystem.happened("arrival").count("/f") == 1
+        eventually(lambda: "/other" in storage.happened("arrival"), "it waits for another path")
+        assert storage.happened("arrival").count("/f") == 1
     serving.settled()
     serving.close()
-    assert [size for path, size, _ in filesystem.commits if path == "/f"] == [1, 2, 3, 4]
+    assert [size for path, size, _ in storage.commits if path == "/f"] == [1, 2, 3, 4]
 
 
 # -- names
 
 
-def test_a_new_pending_file_is_renamed_without_the_storage(filesystem: BulkFS, start: Start) -> None:
+def test_a_new_pending_file_is_renamed_without_the_storage(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
-    filesystem.writebytes("/target", b"old")
+    storage.writebytes("/target", b"old")
     put(client, "/upload.part", b"new")
     with pytest.raises(OSError, match="exists"):
         client.rename("/upload.part", "/target")
     client.posix_rename("/upload.part", "/target")
     assert client.listdir("/") == ["target"]
     assert get(client, "/target") == b"new"
-    assert contents(filesystem, "/target") == b"old"
+    assert contents(storage, "/target") == b"old"
     serving.journal.hurry()
     serving.settled()
-    assert contents(filesystem, "/target") == b"new"
-    assert [path for path, _, _ in filesystem.commits[1:]] == ["/target"], "nothing was ever at the first path"
-    assert not filesystem.happened("move")
+    assert contents(storage, "/target") == b"new"
+    assert [path for path, _, _ in storage.commits[1:]] == ["/target"], "nothing was ever at the first path"
+    assert not storage.happened("move")
 
 
-def test_a_renamed_file_comes_after_what_it_replaces(filesystem: BulkFS, start: Start) -> None:
+def test_a_renamed_file_comes_after_what_it_replaces(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     put(client, "/new", b"new!")
@@ -345,23 +320,23 @@ def test_a_renamed_file_comes_after_what_it_replaces(filesystem: BulkFS, start: 
     put(client, "/new", b"again")
     serving.journal.hurry()
     serving.settled()
-    assert [(path, size) for path, size, _ in filesystem.commits if path == "/f"] == [("/f", 3), ("/f", 4)]
-    assert contents(filesystem, "/new") == b"again"
+    assert [(path, size) for path, size, _ in storage.commits if path == "/f"] == [("/f", 3), ("/f", 4)]
+    assert contents(storage, "/new") == b"again"
 
 
 @staged_too
-def test_a_changed_file_is_delivered_before_it_is_renamed(filesystem: BulkFS, start: Start) -> None:
+def test_a_changed_file_is_delivered_before_it_is_renamed(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
-    filesystem.writebytes("/a", b"old")
+    storage.writebytes("/a", b"old")
     put(client, "/a", b"changed")
     client.rename("/a", "/b")
-    assert not filesystem.exists("/a")
-    assert contents(filesystem, "/b") == b"changed"
+    assert not storage.exists("/a")
+    assert contents(storage, "/b") == b"changed"
     assert not serving.pending()
 
 
-def test_a_case_change_of_a_pending_file(filesystem: BulkFS, start: Start) -> None:
+def test_a_case_change_of_a_pending_file(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     put(client, "/readme", b"x")
@@ -369,10 +344,10 @@ def test_a_case_change_of_a_pending_file(filesystem: BulkFS, start: Start) -> No
     assert client.listdir("/") == ["README"]
     serving.journal.hurry()
     serving.settled()
-    assert filesystem.listdir("/") == ["README"]
+    assert storage.listdir("/") == ["README"]
 
 
-def test_a_directory_above_a_pending_file_is_renamed(filesystem: BulkFS, start: Start) -> None:
+def test_a_directory_above_a_pending_file_is_renamed(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     client.mkdir("/d")
@@ -382,14 +357,14 @@ def test_a_directory_above_a_pending_file_is_renamed(filesystem: BulkFS, start: 
     assert client.listdir("/g/e") == ["f"]
     assert get(client, "/g/e/f") == b"content"
     serving.settled()
-    assert contents(filesystem, "/g/e/f") == b"content"
-    assert not filesystem.exists("/d")
+    assert contents(storage, "/g/e/f") == b"content"
+    assert not storage.exists("/d")
 
 
-def test_removing_a_pending_file(filesystem: BulkFS, start: Start) -> None:
+def test_removing_a_pending_file(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
-    filesystem.writebytes("/old", b"old")
+    storage.writebytes("/old", b"old")
     put(client, "/new", b"new")
     put(client, "/old", b"newer")
     for path in ("/new", "/old"):
@@ -397,29 +372,31 @@ def test_removing_a_pending_file(filesystem: BulkFS, start: Start) -> None:
         with pytest.raises(FileNotFoundError):
             client.stat(path)
     serving.settled()
-    assert not filesystem.listdir("/")
-    assert ("arrival", "/new") not in filesystem.calls
+    assert not storage.listdir("/")
+    assert ("arrival", "/new") not in storage.calls
 
 
-def test_a_file_that_is_just_being_sent_is_renamed_and_removed_after_that(filesystem: BulkFS, start: Start) -> None:
+def test_a_file_that_is_just_being_sent_is_renamed_and_removed_after_that(
+    storage: BulkFS, start: ServeWriteBack
+) -> None:
     serving = start()
     client = serving.client()
     for count, act in enumerate((lambda: client.rename("/f", "/g"), lambda: client.remove("/f")), 1):
-        with filesystem.stalled("arrival", "/f"):
+        with storage.stalled("arrival", "/f"):
             put(client, "/f", b"content")
-            eventually(lambda: len(filesystem.happened("arrival")) == count, "it was not sent")  # noqa: B023
+            eventually(lambda: len(storage.happened("arrival")) == count, "it was not sent")  # noqa: B023
             thread = threading.Thread(target=act)
             thread.start()
             thread.join(0.3)
             assert thread.is_alive()
         thread.join(30)
-    assert filesystem.listdir("/") == ["g"]
+    assert storage.listdir("/") == ["g"]
     assert not serving.pending()
 
 
 @pytest.mark.parametrize("change", ["put", "rename"])
 def test_a_version_that_arrives_while_the_next_is_acknowledged_does_not_come_back(
-    filesystem: BulkFS, start: Start, monkeypatch: pytest.MonkeyPatch, change: str
+    storage: BulkFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     """Between the look at the storage, which has nothing yet, and the journal's record."""
     serving = start(delay_seconds=60.0)
@@ -428,15 +405,15 @@ def test_a_version_that_arrives_while_the_next_is_acknowledged_does_not_come_bac
 
     def late(*arguments: Any, **options: Any) -> Any:
         arriving.close()
-        eventually(lambda: ("/f", 5) in [commit[:2] for commit in filesystem.commits], "it has not arrived")
+        eventually(lambda: ("/f", 5) in [commit[:2] for commit in storage.commits], "it has not arrived")
         eventually(lambda: all(pending.state != "sending" for pending in serving.pending()), "it is not settled")
         return record(*arguments, **options)
 
     put(client, "/f", b"first")
     with ExitStack() as arriving:
-        arriving.enter_context(filesystem.stalled("arrival", "/f"))
+        arriving.enter_context(storage.stalled("arrival", "/f"))
         serving.journal.hurry("/f")
-        eventually(lambda: filesystem.happened("arrival"), "it was not sent")
+        eventually(lambda: storage.happened("arrival"), "it was not sent")
         if change == "rename":
             put(client, "/new", b"second")
         monkeypatch.setattr(serving.journal, change, late)
@@ -447,11 +424,13 @@ def test_a_version_that_arrives_while_the_next_is_acknowledged_does_not_come_bac
     client.remove("/f")
     assert client.listdir("/") == []
     serving.settled()
-    assert filesystem.listdir("/") == []
+    assert storage.listdir("/") == []
 
 
 @pytest.mark.parametrize("change", ["put", "rename"])
-def test_a_pending_file_is_shown_in_the_case_that_it_will_have(filesystem: BulkFS, start: Start, change: str) -> None:
+def test_a_pending_file_is_shown_in_the_case_that_it_will_have(
+    storage: BulkFS, start: ServeWriteBack, change: str
+) -> None:
     """As the storage has it: in that of the first version."""
     serving = start(delay_seconds=60.0)
     client = serving.client()
@@ -464,10 +443,10 @@ def test_a_pending_file_is_shown_in_the_case_that_it_will_have(filesystem: BulkF
     assert client.listdir("/") == ["Readme"]
     serving.journal.hurry()
     serving.settled()
-    assert client.listdir("/") == filesystem.listdir("/") == ["Readme"]
+    assert client.listdir("/") == storage.listdir("/") == ["Readme"]
 
 
-def test_directories_know_of_pending_files(filesystem: BulkFS, start: Start) -> None:
+def test_directories_know_of_pending_files(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     client.mkdir("/d")
@@ -481,13 +460,13 @@ def test_directories_know_of_pending_files(filesystem: BulkFS, start: Start) -> 
             is_no_directory("/d/f")
     client.remove("/d/f")
     client.rmdir("/d")
-    assert not filesystem.listdir("/")
+    assert not storage.listdir("/")
 
 
 # -- changes in place
 
 
-def test_an_append_to_a_pending_file_takes_its_place(filesystem: BulkFS, start: Start) -> None:
+def test_an_append_to_a_pending_file_takes_its_place(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     put(client, "/log", b"one")
@@ -496,11 +475,11 @@ def test_an_append_to_a_pending_file_takes_its_place(filesystem: BulkFS, start: 
     assert get(client, "/log") == b"one more more more"
     serving.journal.hurry()
     serving.settled()
-    assert contents(filesystem, "/log") == b"one more more more"
-    assert len(filesystem.commits) == 1
+    assert contents(storage, "/log") == b"one more more more"
+    assert len(storage.commits) == 1
 
 
-def test_a_change_of_what_was_delivered_meanwhile(filesystem: BulkFS, start: Start) -> None:
+def test_a_change_of_what_was_delivered_meanwhile(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     put(client, "/f", b"0123456789")
@@ -511,22 +490,22 @@ def test_a_change_of_what_was_delivered_meanwhile(filesystem: BulkFS, start: Sta
     assert get(client, "/f") == b"ab23456789"
     serving.journal.hurry()
     serving.settled()
-    assert contents(filesystem, "/f") == b"ab23456789"
+    assert contents(storage, "/f") == b"ab23456789"
 
 
 @staged_too
 def test_a_change_in_place_never_overwrites_a_foreign_one(
-    filesystem: BulkFS, start: Start, log_lines: LogLines
+    storage: BulkFS, start: ServeWriteBack, log_lines: LogLines
 ) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
-    filesystem.commit("/f", b"0123456789")
+    storage.commit("/f", b"0123456789")
     with client.open("/f", "r+") as file:
         file.write(b"ab")
-    filesystem.commit("/f", b"foreign")
+    storage.commit("/f", b"foreign")
     serving.journal.hurry()
     serving.settled()
-    assert contents(filesystem, "/f") == b"foreign"
+    assert contents(storage, "/f") == b"foreign"
     assert [(pending.failed, pending.size) for pending in serving.pending()] == [(True, 10)], "kept"
     assert get(client, "/f") == b"foreign"
     assert log_lines("undeliverable", 1)[0]["path"] == "/f"
@@ -535,15 +514,17 @@ def test_a_change_in_place_never_overwrites_a_foreign_one(
         file.write(b"ab")
         serving.journal.hurry()
         serving.settled()
-        filesystem.commit("/g", b"foreign")
+        storage.commit("/g", b"foreign")
     assert ("failure", "close", "/g", "/g: the file was changed by someone else meanwhile") in events(serving)
-    assert contents(filesystem, "/g") == b"foreign"
+    assert contents(storage, "/g") == b"foreign"
 
 
-def test_a_change_in_place_never_overwrites_what_was_acknowledged_meanwhile(filesystem: BulkFS, start: Start) -> None:
+def test_a_change_in_place_never_overwrites_what_was_acknowledged_meanwhile(
+    storage: BulkFS, start: ServeWriteBack
+) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
-    filesystem.commit("/f", b"0123456789")
+    storage.commit("/f", b"0123456789")
     with client.open("/f", "r+") as file:
         file.write(b"ab")
         put(serving.client(), "/f", b"of another session")
@@ -551,117 +532,117 @@ def test_a_change_in_place_never_overwrites_what_was_acknowledged_meanwhile(file
     assert get(client, "/f") == b"of another session"
 
 
-def test_what_is_known_to_be_refused_is_told_at_the_close(filesystem: BulkFS, start: Start) -> None:
+def test_what_is_known_to_be_refused_is_told_at_the_close(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
-    filesystem.commit("/f", b"0123456789")
+    storage.commit("/f", b"0123456789")
     with client.open("/f", "r+") as file, client.open("/new", "wx") as new:
         file.write(b"ab")
         new.write(b"ab")
         put(serving.client(), "/f", b"of another session")
         serving.journal.hurry()
         serving.settled()
-        filesystem.commit("/new", b"foreign")
+        storage.commit("/new", b"foreign")
     assert ("failure", "close", "/f", "/f: the file was changed by someone else meanwhile") in events(serving)
     assert ("failure", "close", "/new", "/new: exists already") in events(serving)
-    assert contents(filesystem, "/f") == b"of another session"
-    assert contents(filesystem, "/new") == b"foreign"
+    assert contents(storage, "/f") == b"of another session"
+    assert contents(storage, "/new") == b"foreign"
     assert not serving.pending()
 
 
-def test_a_change_of_what_failed_never_overwrites_a_foreign_file(filesystem: BulkFS, start: Start) -> None:
+def test_a_change_of_what_failed_never_overwrites_a_foreign_file(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     put(client, "/f", b"0123456789")
     with client.open("/f", "r+") as file:
         file.write(b"ab")
-        filesystem.refused["/f"] = errors.ResourceReadOnly("/f")
+        storage.refused["/f"] = errors.ResourceReadOnly("/f")
         serving.journal.hurry()
         serving.settled()
-        filesystem.refused.clear()
-        filesystem.commit("/f", b"foreign")
+        storage.refused.clear()
+        storage.commit("/f", b"foreign")
     assert ("failure", "close", "/f", "/f: the file was changed by someone else meanwhile") in events(serving)
-    assert contents(filesystem, "/f") == b"foreign"
+    assert contents(storage, "/f") == b"foreign"
     assert [pending.failed for pending in serving.pending()] == [True]
 
 
-def test_an_overwrite_replaces_what_is_there_by_then(filesystem: BulkFS, start: Start) -> None:
+def test_an_overwrite_replaces_what_is_there_by_then(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     put(serving.client(), "/f", b"mine")
-    filesystem.commit("/f", b"foreign")
+    storage.commit("/f", b"foreign")
     serving.journal.hurry()
     serving.settled()
-    assert contents(filesystem, "/f") == b"mine"
+    assert contents(storage, "/f") == b"mine"
 
 
 @staged_too
-def test_an_exclusive_creation_replaces_nothing(filesystem: BulkFS, start: Start) -> None:
+def test_an_exclusive_creation_replaces_nothing(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     put(client, "/f", b"mine", "wx")
     with pytest.raises(OSError, match="exists"):
         client.open("/f", "wx")
-    filesystem.commit("/f", b"foreign")
+    storage.commit("/f", b"foreign")
     serving.journal.hurry()
     serving.settled()
-    assert contents(filesystem, "/f") == b"foreign"
+    assert contents(storage, "/f") == b"foreign"
     assert [pending.failed for pending in serving.pending()] == [True]
 
 
 @staged_too
-def test_what_had_arrived_although_nobody_knew_is_no_conflict(filesystem: BulkFS, start: Start) -> None:
+def test_what_had_arrived_although_nobody_knew_is_no_conflict(storage: BulkFS, start: ServeWriteBack) -> None:
     """As after a crash between the commit and the journal's note of it."""
     serving = start(delay_seconds=60.0)
     client = serving.client()
-    filesystem.commit("/changed", b"0123456789")
+    storage.commit("/changed", b"0123456789")
     put(client, "/new", b"content", "wx")
     with client.open("/changed", "r+") as file:
         file.write(b"ab")
-    filesystem.lost |= {"/new", "/changed"}
+    storage.lost |= {"/new", "/changed"}
     serving.journal.hurry()
     serving.settled()
     assert not serving.pending()
-    assert contents(filesystem, "/changed") == b"ab23456789"
-    assert len([path for path, _, _ in filesystem.commits if path == "/changed"]) == 2
-    assert len([path for path, _, _ in filesystem.commits if path == "/new"]) == 1
+    assert contents(storage, "/changed") == b"ab23456789"
+    assert len([path for path, _, _ in storage.commits if path == "/changed"]) == 2
+    assert len([path for path, _, _ in storage.commits if path == "/new"]) == 1
 
 
 def test_what_may_have_arrived_is_renamed_in_the_storage_too(
-    filesystem: BulkFS, start: Start, monkeypatch: pytest.MonkeyPatch
+    storage: BulkFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sftp_gateway.write_back.refusals.MAX_BACKOFF_SECONDS", 0.05)
     serving = start(delay_seconds=60.0)
     client = serving.client()
     put(client, "/f", b"content")
-    filesystem.lost.add("/f")
+    storage.lost.add("/f")
     serving.journal.hurry()
     eventually(lambda: bool(serving.journal.trouble("/")) or not serving.pending(), "it was not tried")
     client.rename("/f", "/g")
     serving.settled()
-    assert filesystem.listdir("/") == ["g"]
+    assert storage.listdir("/") == ["g"]
 
 
 @staged_too
-def test_a_delivery_that_dies_is_taken_up(filesystem: BulkFS, start: Start) -> None:
+def test_a_delivery_that_dies_is_taken_up(storage: BulkFS, start: ServeWriteBack) -> None:
     first = start(delay_seconds=60.0)
     put(first.client(), "/f", b"content")
     put(first.client(), "/gone", b"content")
     first.journal.send(first.pending())  # on their way, when the process is killed
-    filesystem.commit("/gone", b"content")
+    storage.commit("/gone", b"content")
     first.close()
     second = start(delay_seconds=60.0)
     client = second.client()
     client.rename("/gone", "/h")
     second.journal.hurry()
     second.settled()
-    assert sorted(filesystem.listdir("/")) == ["f", "h"]
+    assert sorted(storage.listdir("/")) == ["f", "h"]
 
 
 # -- what fails
 
 
-def test_a_refused_file_is_kept_shown_and_reported(filesystem: BulkFS, start: Start, log_lines: LogLines) -> None:
-    filesystem.refused["/bad"] = errors.InvalidPath("/bad", msg="the storage does not allow this name")
+def test_a_refused_file_is_kept_shown_and_reported(storage: BulkFS, start: ServeWriteBack, log_lines: LogLines) -> None:
+    storage.refused["/bad"] = errors.InvalidPath("/bad", msg="the storage does not allow this name")
     serving = start()
     client = serving.client()
     put(client, "/bad", b"content")
@@ -674,24 +655,24 @@ def test_a_refused_file_is_kept_shown_and_reported(filesystem: BulkFS, start: St
     assert get(client, "/bad") == b"content"
     client.rename("/bad", "/better")
     serving.settled()
-    assert contents(filesystem, "/better") == b"content", "with another name it is tried again"
+    assert contents(storage, "/better") == b"content", "with another name it is tried again"
     assert not serving.pending()
 
 
 @staged_too
-def test_one_refused_version_holds_up_no_later_one(filesystem: BulkFS, start: Start) -> None:
+def test_one_refused_version_holds_up_no_later_one(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     put(client, "/f", b"first")
-    filesystem.refused["/f"] = errors.ResourceReadOnly("/f")
+    storage.refused["/f"] = errors.ResourceReadOnly("/f")
     serving.journal.hurry()
     serving.settled()
-    del filesystem.refused["/f"]
+    del storage.refused["/f"]
     put(client, "/f", b"second")
     assert get(client, "/f") == b"second"
     serving.journal.hurry()
     serving.settled()
-    assert contents(filesystem, "/f") == b"second"
+    assert contents(storage, "/f") == b"second"
     failed = serving.pending()[0]
     assert (failed.failed, failed.hidden) == (True, True)
     assert not serving.journal.retry(failed.id, replace=False), "it would overwrite what came later"
@@ -699,27 +680,27 @@ def test_one_refused_version_holds_up_no_later_one(filesystem: BulkFS, start: St
     assert client.listdir("/") == []
     assert serving.journal.retry(failed.id, replace=True)
     serving.settled()
-    assert contents(filesystem, "/f") == b"first"
+    assert contents(storage, "/f") == b"first"
 
 
 @staged_too
 def test_an_outage_is_waited_out(
-    filesystem: BulkFS, start: Start, monkeypatch: pytest.MonkeyPatch, log_lines: LogLines
+    storage: BulkFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch, log_lines: LogLines
 ) -> None:
     monkeypatch.setattr("sftp_gateway.write_back.refusals.MAX_BACKOFF_SECONDS", 0.05)
     monkeypatch.setattr("sftp_gateway.write_back.refusals.MAX_ATTEMPTS", 3)
-    filesystem.reachable.clear()
+    storage.reachable.clear()
     serving = start()
     client = serving.client()
     put(client, "/f", b"content")
-    eventually(lambda: len(filesystem.happened("arrival")) > 10, "it was not tried again and again")
+    eventually(lambda: len(storage.happened("arrival")) > 10, "it was not tried again and again")
     assert len(log_lines("delayed", 1)) == 1, "said once"
-    filesystem.reachable.set()
+    storage.reachable.set()
     serving.settled()
-    assert contents(filesystem, "/f") == b"content"
+    assert contents(storage, "/f") == b"content"
 
 
-def test_who_has_nothing_to_deliver_sleeps(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_has_nothing_to_deliver_sleeps(start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch) -> None:
     sleeps: list[float] = []
     real = Bell.wait
 
@@ -746,7 +727,7 @@ def test_who_has_nothing_to_deliver_sleeps(start: Start, monkeypatch: pytest.Mon
 
 @staged_too
 def test_a_failed_record_of_a_delivery_loses_nothing(
-    filesystem: BulkFS, start: Start, monkeypatch: pytest.MonkeyPatch
+    storage: BulkFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sftp_gateway.write_back.delivery.QUIET_SECONDS", 0.01)
     serving = start()
@@ -762,37 +743,37 @@ def test_a_failed_record_of_a_delivery_loses_nothing(
     put(serving.client(), "/f", b"content")
     serving.settled()
     assert not failures
-    assert contents(filesystem, "/f") == b"content"
+    assert contents(storage, "/f") == b"content"
 
 
-def test_what_needs_an_unreachable_storage_says_so(filesystem: BulkFS, start: Start) -> None:
+def test_what_needs_an_unreachable_storage_says_so(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
-    filesystem.writebytes("/f", b"old")
+    storage.writebytes("/f", b"old")
     put(client, "/f", b"new")
-    filesystem.reachable.clear()
+    storage.reachable.clear()
     with pytest.raises(OSError, match="cannot be delivered yet: the storage cannot be reached"):
         client.rename("/f", "/g")
     assert get(client, "/f") == b"new"
-    filesystem.reachable.set()
+    storage.reachable.set()
 
 
 @staged_too
-def test_a_removed_folder_is_made_again(filesystem: BulkFS, start: Start) -> None:
+def test_a_removed_folder_is_made_again(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
-    filesystem.makedir("/d")
+    storage.makedir("/d")
     for path in ("/d/f", "/d/g"):
         put(client, path, b"content")
-    filesystem.removedir("/d")
+    storage.removedir("/d")
     serving.journal.hurry()
     serving.settled()
-    assert len(filesystem.happened("bulk")) == 1
-    assert [contents(filesystem, path) for path in ("/d/f", "/d/g")] == [b"content"] * 2
+    assert len(storage.happened("bulk")) == 1
+    assert [contents(storage, path) for path in ("/d/f", "/d/g")] == [b"content"] * 2
 
 
 @staged_too
-def test_a_damaged_local_copy_fails_alone(filesystem: BulkFS, start: Start) -> None:
+def test_a_damaged_local_copy_fails_alone(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     put(client, "/large", bytes(100_000))
@@ -801,31 +782,31 @@ def test_a_damaged_local_copy_fails_alone(filesystem: BulkFS, start: Start) -> N
         path.write_bytes(b"short")
     serving.journal.hurry()
     serving.settled()
-    assert contents(filesystem, "/small") == b"x"
-    assert not filesystem.exists("/large")
+    assert contents(storage, "/small") == b"x"
+    assert not storage.exists("/large")
     assert "damaged" in serving.pending()[0].reason
 
 
 # -- the end, and after it
 
 
-def test_closing_drains_what_it_can(filesystem: BulkFS, start: Start) -> None:
+def test_closing_drains_what_it_can(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     put(client, "/f", b"content")
     assert serving.written_back.drain(10.0)
-    assert contents(filesystem, "/f") == b"content"
-    filesystem.reachable.clear()
+    assert contents(storage, "/f") == b"content"
+    storage.reachable.clear()
     put(client, "/g", b"content")
     assert not serving.written_back.drain(0.1)
     serving.close()
-    filesystem.reachable.set()
+    storage.reachable.set()
     again = start()
     again.settled()
-    assert contents(filesystem, "/g") == b"content"
+    assert contents(storage, "/g") == b"content"
 
 
-def test_a_start_clears_away_what_belongs_to_nothing_alone(filesystem: BulkFS, start: Start) -> None:
+def test_a_start_clears_away_what_belongs_to_nothing_alone(storage: BulkFS, start: ServeWriteBack) -> None:
     first = start(delay_seconds=60.0)
     put(first.client(), "/f", bytes(300_000))
     folder = first.journal.vault.directory
@@ -839,11 +820,11 @@ def test_a_start_clears_away_what_belongs_to_nothing_alone(filesystem: BulkFS, s
     second = start(delay_seconds=60.0)
     second.journal.hurry()
     second.settled()
-    assert [len(contents(filesystem, path)) for path in ("/f", "/g")] == [300_000] * 2
+    assert [len(contents(storage, path)) for path in ("/f", "/g")] == [300_000] * 2
     eventually(lambda: not list(folder.glob("*.content")), "content was left behind")
 
 
-def test_of_two_processes_one_delivers_and_both_see(filesystem: BulkFS, start: Start) -> None:
+def test_of_two_processes_one_delivers_and_both_see(storage: BulkFS, start: ServeWriteBack) -> None:
     """Two instances over one folder behave as two processes do: locks are those of open files."""
     first = start(delay_seconds=60.0)
     eventually(lambda: first.written_back._delivery.is_mine, "nobody delivers")
@@ -856,6 +837,6 @@ def test_of_two_processes_one_delivers_and_both_see(filesystem: BulkFS, start: S
     assert first.client().listdir("/") == ["g"]
     second.journal.hurry()
     second.settled()
-    assert filesystem.happened("arrival") == ["/g"]
+    assert storage.happened("arrival") == ["/g"]
     first.close()
     eventually(lambda: second.written_back._delivery.is_mine, "nobody took over")

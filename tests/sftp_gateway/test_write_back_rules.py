@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +16,21 @@ from sftp_gateway.write_back.journal import ConflictError, Journal, NewFile
 from sftp_gateway.write_back.journal_file import _Change
 from tests.waiting import eventually
 
+from .conftest import ServeWriteBack
 from .write_back import BulkFS, WriteBack, get, put
 
-Begin = Callable[..., WriteBack]
-
 
 @pytest.fixture
-def filesystem() -> BulkFS:
-    return BulkFS()
-
-
-@pytest.fixture
-def begin(filesystem: BulkFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Begin]:
-    monkeypatch.setattr("sftp_gateway.write_back.delivery.QUIET_SECONDS", 1000.0)
+def begin(
+    storage: BulkFS, serve_write_back: ServeWriteBack, unhurried: None, monkeypatch: pytest.MonkeyPatch
+) -> ServeWriteBack:
+    """Serve the storage, or another one, with write-back that waits for a minute and tries again at once."""
     monkeypatch.setattr("sftp_gateway.write_back.refusals.MAX_BACKOFF_SECONDS", 0.05)
-    begun: list[WriteBack] = []
 
-    def begin(over: BulkFS = filesystem, **limits: Any) -> WriteBack:
-        begun.append(WriteBack(over, tmp_path, **({"delay_seconds": 60.0} | limits)))
-        return begun[-1]
+    def begin(over: BulkFS = storage, **limits: Any) -> WriteBack:
+        return serve_write_back(over, **({"delay_seconds": 60.0} | limits))
 
-    yield begin
-    for serving in begun:
-        serving.close()
+    return begin
 
 
 @pytest.fixture
@@ -64,31 +56,33 @@ def change(serving: WriteBack, path: str, content: bytes) -> None:
 # -- what the storage has, or may have
 
 
-def test_where_the_storage_cannot_be_asked_it_may_have_the_file(filesystem: BulkFS, begin: Begin) -> None:
+def test_where_the_storage_cannot_be_asked_it_may_have_the_file(storage: BulkFS, begin: ServeWriteBack) -> None:
     serving = begin()
-    filesystem.writebytes("/f", b"old")
+    storage.writebytes("/f", b"old")
     file = serving.written_back.openbin("/f", "w", write_back=True)
     file.write(b"new")
-    filesystem.faults["getinfo"] = errors.RemoteConnectionError("/f")
+    storage.faults["getinfo"] = errors.RemoteConnectionError("/f")
     file.close()
-    filesystem.faults.clear()
+    storage.faults.clear()
     serving.written_back.remove("/f")
-    assert not filesystem.exists("/f"), "what was there before is back"
+    assert not storage.exists("/f"), "what was there before is back"
 
 
-def test_what_a_rename_replaces_does_not_come_back(filesystem: BulkFS, begin: Begin) -> None:
+def test_what_a_rename_replaces_does_not_come_back(storage: BulkFS, begin: ServeWriteBack) -> None:
     serving = begin()
     client = serving.client()
-    filesystem.writebytes("/g", b"old")
+    storage.writebytes("/g", b"old")
     put(client, "/f", b"new")
     client.posix_rename("/f", "/g")
     assert client.listdir("/") == ["g"]
     client.remove("/g")
     assert client.listdir("/") == []
-    assert not filesystem.exists("/g")
+    assert not storage.exists("/g")
 
 
-def test_a_pending_file_replaces_nothing_by_a_plain_rename_and_goes_nowhere_that_is_not_there(begin: Begin) -> None:
+def test_a_pending_file_replaces_nothing_by_a_plain_rename_and_goes_nowhere_that_is_not_there(
+    begin: ServeWriteBack,
+) -> None:
     client = begin().client()
     put(client, "/f", b"one")
     put(client, "/g", b"two")
@@ -99,49 +93,49 @@ def test_a_pending_file_replaces_nothing_by_a_plain_rename_and_goes_nowhere_that
     assert (get(client, "/f"), get(client, "/g")) == (b"one", b"two")
 
 
-def test_a_copy_is_of_what_is_pending(filesystem: BulkFS, begin: Begin) -> None:
+def test_a_copy_is_of_what_is_pending(storage: BulkFS, begin: ServeWriteBack) -> None:
     serving = begin()
-    filesystem.writebytes("/f", b"old")
+    storage.writebytes("/f", b"old")
     put(serving.client(), "/f", b"new")
     serving.written_back.copy("/f", "/g")
-    assert filesystem.readbytes("/g") == b"new"
+    assert storage.readbytes("/g") == b"new"
 
 
-def test_changes_in_place_do_not_go_in_bulk_where_that_replaces(filesystem: BulkFS, begin: Begin) -> None:
+def test_changes_in_place_do_not_go_in_bulk_where_that_replaces(storage: BulkFS, begin: ServeWriteBack) -> None:
     serving = begin()
     for path in ("/f", "/g"):
-        filesystem.commit(path, b"0123")
+        storage.commit(path, b"0123")
         change(serving, path, b"ab")
-        filesystem.commit(path, b"foreign")
+        storage.commit(path, b"foreign")
     deliver(serving)
-    assert [filesystem.readbytes(path) for path in ("/f", "/g")] == [b"foreign"] * 2
+    assert [storage.readbytes(path) for path in ("/f", "/g")] == [b"foreign"] * 2
     assert [pending.failed for pending in serving.pending()] == [True, True]
 
 
-def test_a_change_of_what_is_gone_is_told_at_once(filesystem: BulkFS, begin: Begin) -> None:
+def test_a_change_of_what_is_gone_is_told_at_once(storage: BulkFS, begin: ServeWriteBack) -> None:
     serving = begin()
-    filesystem.commit("/f", b"0123")
+    storage.commit("/f", b"0123")
     change(serving, "/f", b"ab")
-    filesystem.remove("/f")
+    storage.remove("/f")
     deliver(serving)
     assert [(pending.failed, pending.attempts) for pending in serving.pending()] == [(True, 1)]
-    assert not filesystem.exists("/f")
+    assert not storage.exists("/f")
 
 
-def test_a_refusal_that_is_about_no_other_version_is_tried_again(filesystem: BulkFS, begin: Begin) -> None:
+def test_a_refusal_that_is_about_no_other_version_is_tried_again(storage: BulkFS, begin: ServeWriteBack) -> None:
     serving = begin()
-    filesystem.commit("/f", b"0123")
+    storage.commit("/f", b"0123")
     change(serving, "/f", b"ab")
-    filesystem.refused["/f"] = errors.OperationFailed("/f", msg="not now")
+    storage.refused["/f"] = errors.OperationFailed("/f", msg="not now")
     serving.journal.hurry()
-    eventually(lambda: len(filesystem.happened("arrival")) > 3, "it was not tried again")
-    del filesystem.refused["/f"]
+    eventually(lambda: len(storage.happened("arrival")) > 3, "it was not tried again")
+    del storage.refused["/f"]
     serving.settled()
     assert not serving.pending()
-    assert filesystem.readbytes("/f") == b"ab23"
+    assert storage.readbytes("/f") == b"ab23"
 
 
-def test_a_delivery_that_breaks_off_is_aborted(begin: Begin) -> None:
+def test_a_delivery_that_breaks_off_is_aborted(begin: ServeWriteBack) -> None:
     one_by_one = BulkFS(bulk=False)
     serving = begin(one_by_one)
     one_by_one.commit("/f", b"old")
@@ -158,32 +152,34 @@ def test_a_delivery_that_breaks_off_is_aborted(begin: Begin) -> None:
 # -- what failed
 
 
-def failed(serving: WriteBack, filesystem: BulkFS, path: str) -> None:
+def failed(serving: WriteBack, storage: BulkFS, path: str) -> None:
     """Have a file refused for good."""
-    filesystem.refused[path] = errors.InvalidPath(path, msg="not this name")
+    storage.refused[path] = errors.InvalidPath(path, msg="not this name")
     put(serving.client(), path, b"refused")
     deliver(serving)
-    del filesystem.refused[path]
+    del storage.refused[path]
     assert serving.client().stat(path).st_size == 7
 
 
-def test_what_failed_goes_along_with_its_directory(filesystem: BulkFS, begin: Begin) -> None:
+def test_what_failed_goes_along_with_its_directory(storage: BulkFS, begin: ServeWriteBack) -> None:
     serving = begin()
-    filesystem.makedir("/d")
-    failed(serving, filesystem, "/d/bad")
+    storage.makedir("/d")
+    failed(serving, storage, "/d/bad")
     client = serving.client()
     client.rename("/d", "/e")
     assert client.listdir("/") == ["e"]
     assert client.listdir("/e") == ["bad"]
     assert serving.journal.retry(serving.pending()[0].id, replace=False)
     serving.settled()
-    assert filesystem.readbytes("/e/bad") == b"refused"
+    assert storage.readbytes("/e/bad") == b"refused"
 
 
-def test_what_failed_does_not_come_back_where_another_file_was_moved_away(filesystem: BulkFS, begin: Begin) -> None:
+def test_what_failed_does_not_come_back_where_another_file_was_moved_away(
+    storage: BulkFS, begin: ServeWriteBack
+) -> None:
     serving = begin()
-    failed(serving, filesystem, "/f")
-    filesystem.commit("/f", b"foreign")
+    failed(serving, storage, "/f")
+    storage.commit("/f", b"foreign")
     client = serving.client()
     assert get(client, "/f") == b"foreign"
     client.rename("/f", "/g")
@@ -192,21 +188,21 @@ def test_what_failed_does_not_come_back_where_another_file_was_moved_away(filesy
 
 
 def test_what_failed_does_not_come_back_after_a_commit_that_waited_for_nothing(
-    filesystem: BulkFS, begin: Begin
+    storage: BulkFS, begin: ServeWriteBack
 ) -> None:
     serving = begin()
-    failed(serving, filesystem, "/f")
+    failed(serving, storage, "/f")
     direct = serving.client(write_back=False)
     put(direct, "/f", b"stored")
-    assert filesystem.readbytes("/f") == b"stored"
-    filesystem.remove("/f")  # by somebody else
+    assert storage.readbytes("/f") == b"stored"
+    storage.remove("/f")  # by somebody else
     assert direct.listdir("/") == []
 
 
 # -- what is left on local disk
 
 
-def test_contents_end_with_what_they_belong_to(begin: Begin) -> None:
+def test_contents_end_with_what_they_belong_to(begin: ServeWriteBack) -> None:
     serving = begin()
     client = serving.client()
     large = bytes(100_000)
