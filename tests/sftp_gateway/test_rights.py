@@ -298,6 +298,19 @@ def test_what_was_not_stored_before_all_was_measured_anew_is_not_taken_off() -> 
     assert allowance.room("/home/c") == 40
 
 
+def test_what_is_there_may_be_changed_although_the_quota_is_used_up() -> None:
+    storage = MemoryFS()
+    storage.makedir("/home")
+    for name in ("a", "b"):  # by others, or before there was a quota
+        storage.writebytes(f"/home/{name}", b"x" * 60)
+    allowance = Allowance(storage, "/home", max_bytes=100, max_files=1)
+    for size in (60, 50):
+        with allowance.charging("/home/a", size):
+            storage.writebytes("/home/a", b"y" * size)
+    with pytest.raises(RefusedError), allowance.charging("/home/a", 51):
+        raise AssertionError("too much")
+
+
 @pytest.mark.parametrize(
     ("quota", "used", "told"),
     [
