@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import paramiko
+import pytest
 from fs import errors
 from fs.path import dirname
 
@@ -164,3 +165,14 @@ def put(client: paramiko.SFTPClient, path: str, content: bytes, mode: str = "w")
 def get(client: paramiko.SFTPClient, path: str) -> bytes:
     with client.open(path, "r") as file:
         return file.read()
+
+
+staged_too = pytest.mark.parametrize("storage", [BulkFS, StagedFS], indirect=True)
+
+
+def contents(storage: BulkFS, path: str) -> bytes:
+    return storage.readbytes(path)
+
+
+def events(serving: WriteBack) -> list[tuple[str, ...]]:
+    return [event for session in serving.sessions for event in session.events.others]
