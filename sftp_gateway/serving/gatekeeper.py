@@ -291,9 +291,7 @@ class Gatekeeper:
 def _place(address: str) -> str:
     """What stands for one peer: an IPv4 address, or the /64 that an IPv6 peer has to itself."""
     host = host_of(address)
-    if isinstance(host, ipaddress.IPv4Address) or host.is_loopback:
-        return str(host)
-    return str(_network(host, 64))
+    return str(host) if isinstance(host, ipaddress.IPv4Address) else str(_network(host, 64))
 
 
 def _area(address: str) -> str:
