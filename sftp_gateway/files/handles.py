@@ -38,6 +38,7 @@ class Handle:
         self.path = path  # as the client names it
         self.held: deque[bytes] = deque()  # replies that wait until the storage has caught up
         self.opened = time.monotonic()
+        self.failed_with = ""  # the reason that was told last: a client has many requests on their way when one fails
 
     def close(self) -> Transfer | None:
         """Carry out the client's CLOSE; return what is to be logged. Raises what made it fail; closed it is anyway."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from fs.errors import InvalidPath, ResourceNotFound
 
+from sftp_gateway.files.handles import Handle
 from sftp_gateway.requests.extensions import EXTENSIONS
 from sftp_gateway.sftp import packets
 from sftp_gateway.sftp.events import Events
@@ -34,8 +35,11 @@ class Failures:
         self._tell = tell
         self._reads_texts = reads_texts
 
-    def reply(self, request: Request, path: str, error: BaseException) -> bytes:
-        """Return the STATUS reply for an error at a client's path ("" where it is not known), and note it."""
+    def reply(self, request: Request, path: str, error: BaseException, handle: Handle | None = None) -> bytes:
+        """Return the STATUS reply for an error at a client's path ("" where it is not known), and note it.
+
+        What the requests to one handle fail with for the same reason, one after the other, is noted once.
+        """
         if isinstance(error, EndOfDataError):
             return packets.status(request.id, Status.EOF, "end of file")
         if (isinstance(error, InvalidPath) or request.wrong_name) and not _makes(request):
@@ -43,7 +47,10 @@ class Failures:
         code, text = status_of(error, path)
         if text.startswith("internal error") or ": internal error" in text:
             logger.error("%s of %s failed", _name(request), path or "a handle", exc_info=error)
-        if code not in _QUIET or (code == Status.NO_SUCH_FILE and _makes(request)):
+        is_repeated = handle is not None and handle.failed_with == text
+        if not is_repeated and (code not in _QUIET or (code == Status.NO_SUCH_FILE and _makes(request))):
+            if handle is not None:
+                handle.failed_with = text
             self._events.on_failure(_name(request), path, text)
             is_expected = text.endswith(f": {EXISTS}") and _may_exist(request)
             if code in _TOLD and request.kind in _CHANGING and not is_expected:

@@ -140,7 +140,8 @@ class Operations:
     def failure(self, request: Request, error: BaseException) -> bytes:
         """Return the STATUS reply for an error, and note it."""
         handle = self.handles.get(request.handle)
-        return self._failures.reply(request, request.path or (handle.path if handle is not None else ""), error)
+        path = request.path or (handle.path if handle is not None else "")
+        return self._failures.reply(request, path, error, handle)
 
     def abort_all(self) -> None:
         """Let go of every handle that is still open: nothing of it is committed."""
@@ -173,12 +174,11 @@ class Operations:
         del self.handles[request.handle]  # gone, whatever comes
         try:
             transfer = handle.close()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as in `answer`
             if isinstance(handle, WriteHandle):
                 self._view.lost(handle)
                 self._log(handle.failed(status_of(error)[1]))
-            request.path = handle.path
-            raise
+            return self._failures.reply(request, handle.path, error, handle)
         self._view.close(handle)
         if isinstance(handle, WriteHandle):
             for other in list(self.handles.values()):

@@ -117,6 +117,16 @@ def test_refusals_are_one_line_each(tmp_path: Path) -> None:
         assert (failed[0]["user"], failed[0]["level"]) == ("nobody", "warning")
 
 
+def test_what_many_requests_of_a_file_fail_with_is_told_once(tmp_path: Path) -> None:
+    """A client has dozens of WRITEs on their way by the time that it hears of the first."""
+    (tmp_path / "big").write_bytes(bytes(8_000_000))
+    with running(tmp_path, SETTINGS + "spool_quota_bytes = 1000000\n", users(tmp_path)) as gateway:
+        sftp(gateway, "ann", tmp_path, "put big", "put big")
+        told = [event for event in lines(gateway, "logout") if event["event"] in ("failure", "upload")]
+    assert [(event["event"], event.get("operation")) for event in told] == [("failure", "write"), ("upload", None)] * 2
+    assert len({event["reason"] for event in told if event["event"] == "upload"}) == 1
+
+
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", b"SSH-1.5-scanner\r\n"])
 def test_a_port_scan_is_one_debug_line(tmp_path: Path, sent: bytes) -> None:
     with running(tmp_path, SETTINGS, users(tmp_path)) as gateway:
