@@ -189,3 +189,12 @@ def test_what_has_failed_overtakes_nothing_when_it_is_tried_again(journal: Journ
         (first, "pending", False),  # the storage may have something there by now
     ]
     assert [each.id for each in journal.due(1e12, -1, any_mode=True, limit=10)] == [second]
+
+
+def test_of_versions_that_were_renamed_the_later_ones_come_over_what_the_first_has_left(journal: Journal) -> None:
+    first, later = add(journal, b"1"), add(journal, b"2")
+    assert journal.rename("/f", "/g", replace=False, occupied=False, committed=False)
+    assert [(each.id, each.path, each.fresh) for each in journal.all()] == [(first, "/g", True), (later, "/g", False)]
+    journal.settle([Outcome(first)])
+    assert not journal.discard("/g", committed=False), "the storage has the first"
+    assert not journal.rename("/g", "/h", replace=True, occupied=False, committed=False)
