@@ -16,7 +16,7 @@ from fs import errors
 from tests.waiting import eventually
 
 from .conftest import ServeWriteBack
-from .write_back import BulkFS, WriteBack, contents, get, put
+from .write_back import BulkFS, WriteBack, get, put
 
 # -- acknowledging
 
@@ -31,7 +31,7 @@ def test_close_is_answered_before_the_storage_has_the_file(storage: BulkFS, star
     storage.reachable.set()
     serving.journal.hurry()
     serving.settled()
-    assert contents(storage, "/f") == b"content"
+    assert storage.readbytes("/f") == b"content"
     assert serving.journal.totals().bytes == 0
 
 
@@ -52,7 +52,7 @@ def test_a_user_without_write_back_waits_for_the_storage(storage: BulkFS, start:
     serving = start(delay_seconds=60.0)
     put(serving.client(), "/f", b"acknowledged")
     put(serving.client(write_back=False), "/f", b"stored")
-    assert contents(storage, "/f") == b"stored"
+    assert storage.readbytes("/f") == b"stored"
     assert [path for path, _, _ in storage.commits] == ["/f", "/f"], "what was acknowledged before came before"
     assert not serving.pending()
 
@@ -63,7 +63,7 @@ def test_content_of_any_size_arrives(storage: BulkFS, start: ServeWriteBack, siz
     serving = start()
     put(serving.client(), "/f", content)
     serving.settled()
-    assert contents(storage, "/f") == content
+    assert storage.readbytes("/f") == content
     eventually(lambda: not list(serving.journal.vault.directory.glob("*.content")), "content was left behind")
 
 
@@ -130,9 +130,9 @@ def test_beyond_the_quota_files_go_through(storage: BulkFS, start: ServeWriteBac
     put(client, "/first", bytes(900))
     assert not storage.exists("/first")
     put(client, "/second", bytes(200))
-    assert contents(storage, "/second") == bytes(200), "there was no room: CLOSE waits for the storage"
+    assert storage.readbytes("/second") == bytes(200), "there was no room: CLOSE waits for the storage"
     put(client, "/large", bytes(3 * 2**20))
-    assert contents(storage, "/large") == bytes(3 * 2**20)
+    assert storage.readbytes("/large") == bytes(3 * 2**20)
     assert not storage.exists("/first")
     put(client, "/first", bytes(500))
     assert [size for path, size, _ in storage.commits if path == "/first"] == [900, 500], "in order, though"
@@ -162,7 +162,7 @@ def test_local_disk_takes_at_once_what_there_is_room_for(storage: BulkFS, start:
     assert not file.write_now(b"x"), "the storage's own file takes nothing at once"
     file.write(content[taken + 2**18 :])
     file.close()
-    assert contents(storage, "/f") == content
+    assert storage.readbytes("/f") == content
     discarded = serving.written_back.openbin("/g", "w", write_back=True, seekable=False)
     discarded.abort()
     assert not discarded.write_now(b"x")
@@ -207,7 +207,7 @@ def test_a_time_that_comes_after_close_travels_with_the_delivery(storage: BulkFS
     serving.journal.hurry()
     serving.settled()
     assert client.stat("/f").st_mtime == 1_600_000_002
-    assert contents(storage, "/f") == b"second"
+    assert storage.readbytes("/f") == b"second"
     assert len(storage.happened("arrival")) == 2
 
 
@@ -248,7 +248,7 @@ def test_closing_drains_what_it_can(storage: BulkFS, start: ServeWriteBack) -> N
     client = serving.client()
     put(client, "/f", b"content")
     assert serving.written_back.drain(10.0)
-    assert contents(storage, "/f") == b"content"
+    assert storage.readbytes("/f") == b"content"
     storage.reachable.clear()
     put(client, "/g", b"content")
     assert not serving.written_back.drain(0.1)
@@ -256,7 +256,7 @@ def test_closing_drains_what_it_can(storage: BulkFS, start: ServeWriteBack) -> N
     storage.reachable.set()
     again = start()
     again.settled()
-    assert contents(storage, "/g") == b"content"
+    assert storage.readbytes("/g") == b"content"
 
 
 def test_a_start_clears_away_what_belongs_to_nothing_alone(storage: BulkFS, start: ServeWriteBack) -> None:
@@ -273,7 +273,7 @@ def test_a_start_clears_away_what_belongs_to_nothing_alone(storage: BulkFS, star
     second = start(delay_seconds=60.0)
     second.journal.hurry()
     second.settled()
-    assert [len(contents(storage, path)) for path in ("/f", "/g")] == [300_000] * 2
+    assert [len(storage.readbytes(path)) for path in ("/f", "/g")] == [300_000] * 2
     eventually(lambda: not list(folder.glob("*.content")), "content was left behind")
 
 

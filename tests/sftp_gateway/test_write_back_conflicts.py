@@ -8,7 +8,7 @@ from fs import errors
 from tests.waiting import eventually
 
 from .conftest import LogLines, ServeWriteBack
-from .write_back import BulkFS, contents, events, get, put, staged_too
+from .write_back import BulkFS, events, get, put, staged_too
 
 
 def test_an_append_to_a_pending_file_takes_its_place(storage: BulkFS, start: ServeWriteBack) -> None:
@@ -20,7 +20,7 @@ def test_an_append_to_a_pending_file_takes_its_place(storage: BulkFS, start: Ser
     assert get(client, "/log") == b"one more more more"
     serving.journal.hurry()
     serving.settled()
-    assert contents(storage, "/log") == b"one more more more"
+    assert storage.readbytes("/log") == b"one more more more"
     assert len(storage.commits) == 1
 
 
@@ -35,7 +35,7 @@ def test_a_change_of_what_was_delivered_meanwhile(storage: BulkFS, start: ServeW
     assert get(client, "/f") == b"ab23456789"
     serving.journal.hurry()
     serving.settled()
-    assert contents(storage, "/f") == b"ab23456789"
+    assert storage.readbytes("/f") == b"ab23456789"
 
 
 @staged_too
@@ -50,7 +50,7 @@ def test_a_change_in_place_never_overwrites_a_foreign_one(
     storage.commit("/f", b"foreign")
     serving.journal.hurry()
     serving.settled()
-    assert contents(storage, "/f") == b"foreign"
+    assert storage.readbytes("/f") == b"foreign"
     assert [(pending.failed, pending.size) for pending in serving.pending()] == [(True, 10)], "kept"
     assert get(client, "/f") == b"foreign"
     assert log_lines("undeliverable", 1)[0]["path"] == "/f"
@@ -61,7 +61,7 @@ def test_a_change_in_place_never_overwrites_a_foreign_one(
         serving.settled()
         storage.commit("/g", b"foreign")
     assert ("failure", "close", "/g", "/g: the file was changed by someone else meanwhile") in events(serving)
-    assert contents(storage, "/g") == b"foreign"
+    assert storage.readbytes("/g") == b"foreign"
 
 
 def test_a_change_in_place_never_overwrites_what_was_acknowledged_meanwhile(
@@ -90,8 +90,8 @@ def test_what_is_known_to_be_refused_is_told_at_the_close(storage: BulkFS, start
         storage.commit("/new", b"foreign")
     assert ("failure", "close", "/f", "/f: the file was changed by someone else meanwhile") in events(serving)
     assert ("failure", "close", "/new", "/new: exists already") in events(serving)
-    assert contents(storage, "/f") == b"of another session"
-    assert contents(storage, "/new") == b"foreign"
+    assert storage.readbytes("/f") == b"of another session"
+    assert storage.readbytes("/new") == b"foreign"
     assert not serving.pending()
 
 
@@ -107,7 +107,7 @@ def test_a_change_of_what_failed_never_overwrites_a_foreign_file(storage: BulkFS
         storage.refused.clear()
         storage.commit("/f", b"foreign")
     assert ("failure", "close", "/f", "/f: the file was changed by someone else meanwhile") in events(serving)
-    assert contents(storage, "/f") == b"foreign"
+    assert storage.readbytes("/f") == b"foreign"
     assert [pending.failed for pending in serving.pending()] == [True]
 
 
@@ -117,7 +117,7 @@ def test_an_overwrite_replaces_what_is_there_by_then(storage: BulkFS, start: Ser
     storage.commit("/f", b"foreign")
     serving.journal.hurry()
     serving.settled()
-    assert contents(storage, "/f") == b"mine"
+    assert storage.readbytes("/f") == b"mine"
 
 
 @staged_too
@@ -130,7 +130,7 @@ def test_an_exclusive_creation_replaces_nothing(storage: BulkFS, start: ServeWri
     storage.commit("/f", b"foreign")
     serving.journal.hurry()
     serving.settled()
-    assert contents(storage, "/f") == b"foreign"
+    assert storage.readbytes("/f") == b"foreign"
     assert [pending.failed for pending in serving.pending()] == [True]
 
 
@@ -147,7 +147,7 @@ def test_what_had_arrived_although_nobody_knew_is_no_conflict(storage: BulkFS, s
     serving.journal.hurry()
     serving.settled()
     assert not serving.pending()
-    assert contents(storage, "/changed") == b"ab23456789"
+    assert storage.readbytes("/changed") == b"ab23456789"
     assert len([path for path, _, _ in storage.commits if path == "/changed"]) == 2
     assert len([path for path, _, _ in storage.commits if path == "/new"]) == 1
 

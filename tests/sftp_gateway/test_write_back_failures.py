@@ -15,7 +15,7 @@ from sftp_gateway.write_back.journal import Outcome
 from tests.waiting import eventually
 
 from .conftest import LogLines, ServeWriteBack
-from .write_back import BulkFS, contents, get, put, staged_too
+from .write_back import BulkFS, get, put, staged_too
 
 
 def test_a_refused_file_is_kept_shown_and_reported(storage: BulkFS, start: ServeWriteBack, log_lines: LogLines) -> None:
@@ -32,7 +32,7 @@ def test_a_refused_file_is_kept_shown_and_reported(storage: BulkFS, start: Serve
     assert get(client, "/bad") == b"content"
     client.rename("/bad", "/better")
     serving.settled()
-    assert contents(storage, "/better") == b"content", "with another name it is tried again"
+    assert storage.readbytes("/better") == b"content", "with another name it is tried again"
     assert not serving.pending()
 
 
@@ -49,7 +49,7 @@ def test_one_refused_version_holds_up_no_later_one(storage: BulkFS, start: Serve
     assert get(client, "/f") == b"second"
     serving.journal.hurry()
     serving.settled()
-    assert contents(storage, "/f") == b"second"
+    assert storage.readbytes("/f") == b"second"
     failed = serving.pending()[0]
     assert (failed.failed, failed.hidden) == (True, True)
     assert not serving.journal.retry(failed.id, replace=False), "it would overwrite what came later"
@@ -57,7 +57,7 @@ def test_one_refused_version_holds_up_no_later_one(storage: BulkFS, start: Serve
     assert client.listdir("/") == []
     assert serving.journal.retry(failed.id, replace=True)
     serving.settled()
-    assert contents(storage, "/f") == b"first"
+    assert storage.readbytes("/f") == b"first"
 
 
 @staged_too
@@ -74,7 +74,7 @@ def test_an_outage_is_waited_out(
     assert len(log_lines("delayed", 1)) == 1, "said once"
     storage.reachable.set()
     serving.settled()
-    assert contents(storage, "/f") == b"content"
+    assert storage.readbytes("/f") == b"content"
 
 
 def test_who_has_nothing_to_deliver_sleeps(start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def test_a_failed_record_of_a_delivery_loses_nothing(
     put(serving.client(), "/f", b"content")
     serving.settled()
     assert not failures
-    assert contents(storage, "/f") == b"content"
+    assert storage.readbytes("/f") == b"content"
 
 
 def test_what_needs_an_unreachable_storage_says_so(storage: BulkFS, start: ServeWriteBack) -> None:
@@ -146,7 +146,7 @@ def test_a_removed_folder_is_made_again(storage: BulkFS, start: ServeWriteBack) 
     serving.journal.hurry()
     serving.settled()
     assert len(storage.happened("bulk")) == 1
-    assert [contents(storage, path) for path in ("/d/f", "/d/g")] == [b"content"] * 2
+    assert [storage.readbytes(path) for path in ("/d/f", "/d/g")] == [b"content"] * 2
 
 
 @staged_too
@@ -159,6 +159,6 @@ def test_a_damaged_local_copy_fails_alone(storage: BulkFS, start: ServeWriteBack
         path.write_bytes(b"short")
     serving.journal.hurry()
     serving.settled()
-    assert contents(storage, "/small") == b"x"
+    assert storage.readbytes("/small") == b"x"
     assert not storage.exists("/large")
     assert "damaged" in serving.pending()[0].reason

@@ -12,7 +12,7 @@ import pytest
 from tests.waiting import eventually
 
 from .conftest import ServeWriteBack
-from .write_back import BulkFS, WriteBack, contents, get, put, staged_too
+from .write_back import BulkFS, WriteBack, get, put, staged_too
 
 # -- order
 
@@ -26,7 +26,7 @@ def test_each_version_of_a_path_arrives_in_order(storage: BulkFS, start: ServeWr
         put(client, f"/other{number % 3}", bytes(number))
     serving.settled()
     assert [size for path, size, _ in storage.commits if path == "/f"] == list(range(1, 30))
-    assert contents(storage, "/other2") == bytes(29)
+    assert storage.readbytes("/other2") == bytes(29)
 
 
 def test_versions_are_in_order_where_several_threads_send(tmp_path: Path) -> None:
@@ -60,10 +60,10 @@ def test_a_new_pending_file_is_renamed_without_the_storage(storage: BulkFS, star
     client.posix_rename("/upload.part", "/target")
     assert client.listdir("/") == ["target"]
     assert get(client, "/target") == b"new"
-    assert contents(storage, "/target") == b"old"
+    assert storage.readbytes("/target") == b"old"
     serving.journal.hurry()
     serving.settled()
-    assert contents(storage, "/target") == b"new"
+    assert storage.readbytes("/target") == b"new"
     assert [path for path, _, _ in storage.commits[1:]] == ["/target"], "nothing was ever at the first path"
     assert not storage.happened("move")
 
@@ -78,7 +78,7 @@ def test_a_renamed_file_comes_after_what_it_replaces(storage: BulkFS, start: Ser
     serving.journal.hurry()
     serving.settled()
     assert [(path, size) for path, size, _ in storage.commits if path == "/f"] == [("/f", 3), ("/f", 4)]
-    assert contents(storage, "/new") == b"again"
+    assert storage.readbytes("/new") == b"again"
 
 
 @staged_too
@@ -89,7 +89,7 @@ def test_a_changed_file_is_delivered_before_it_is_renamed(storage: BulkFS, start
     put(client, "/a", b"changed")
     client.rename("/a", "/b")
     assert not storage.exists("/a")
-    assert contents(storage, "/b") == b"changed"
+    assert storage.readbytes("/b") == b"changed"
     assert not serving.pending()
 
 
@@ -114,7 +114,7 @@ def test_a_directory_above_a_pending_file_is_renamed(storage: BulkFS, start: Ser
     assert client.listdir("/g/e") == ["f"]
     assert get(client, "/g/e/f") == b"content"
     serving.settled()
-    assert contents(storage, "/g/e/f") == b"content"
+    assert storage.readbytes("/g/e/f") == b"content"
     assert not storage.exists("/d")
 
 

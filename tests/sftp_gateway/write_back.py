@@ -167,11 +167,8 @@ def get(client: paramiko.SFTPClient, path: str) -> bytes:
         return file.read()
 
 
+# For tests whose fixture `storage` is of either class.
 staged_too = pytest.mark.parametrize("storage", [BulkFS, StagedFS], indirect=True)
-
-
-def contents(storage: BulkFS, path: str) -> bytes:
-    return storage.readbytes(path)
 
 
 def events(serving: WriteBack) -> list[tuple[str, ...]]:
