@@ -11,7 +11,7 @@ import pytest
 
 from fs_dropbox.content_hash import ContentHash
 
-from .test_process import Process
+from .process import Process
 
 MIB = 1 << 20
 APPEND_MIB = 120
