@@ -47,14 +47,7 @@ class Delivery:
     process that delivers holds a lock on a file in the journal's directory; when it dies, another takes that over.
     """
 
-    def __init__(
-        self,
-        filesystem: FS,
-        journal: Journal,
-        *,
-        label: str,
-        delay_seconds: float,
-    ) -> None:
+    def __init__(self, filesystem: FS, journal: Journal, *, label: str, delay_seconds: float) -> None:
         self._filesystem: Any = filesystem
         self._journal = journal
         self._label = label

@@ -60,12 +60,7 @@ class WriteBackFS(FS):
         self.is_viewed: Callable[[str], bool] | None = getattr(filesystem, "is_viewed", None)
         self._inner = PendingDirectoriesFS(filesystem, journal.directories)
         self._readers: weakref.WeakSet[PendingReader] = weakref.WeakSet()
-        self._delivery = Delivery(
-            filesystem,
-            journal,
-            label=label,
-            delay_seconds=self.limits.delay_seconds,
-        )
+        self._delivery = Delivery(filesystem, journal, label=label, delay_seconds=self.limits.delay_seconds)
         self._delivery.start()
 
     def close(self) -> None:
