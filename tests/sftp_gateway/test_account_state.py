@@ -12,7 +12,7 @@ from sftp_gateway import UserConfig
 from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, StartGateway
-from .test_metrics import address, scraped, sftp_of
+from .scraping import address, scraped
 
 
 @pytest.mark.parametrize("write_back", [False, True])
