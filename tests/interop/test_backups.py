@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 
 from tests.clients import client
 
-from .stack import KEY, Done, Stack, digests, make_tree, run
+from .programs import restic
+from .stack import Stack, digests, make_tree, run
 
 pytestmark = pytest.mark.interop
-
-
-def restic(stack: Stack, *arguments: str | Path) -> Done:
-    command = f"{client('ssh')} -F {stack.ssh_config} {KEY} -s sftp"
-    options = ["--no-cache", "-r", f"sftp:{KEY}:/backup", "-o", f"sftp.command={command}"]
-    environment = {"RESTIC_PASSWORD": "secret", "RESTIC_PROGRESS_FPS": "0.1"}
-    done = run([client("restic"), *options, *arguments], environment=environment, folder=stack.folder)
-    assert done.code == 0, done.err
-    return done
 
 
 def test_restic_backs_up_checks_prunes_and_restores(stack: Stack) -> None:

@@ -10,8 +10,8 @@ import pytest
 from sftp_gateway import SFTPGateway
 from tests.waiting import eventually
 
+from .programs import restic
 from .stack import COMMITS, Stack, digest, digests, make_tree, serving
-from .test_backups import restic
 from .test_lftp import lftp
 from .test_rclone import rclone
 

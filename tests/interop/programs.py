@@ -1,0 +1,18 @@
+"""Foreign programs on a stack: run to their end, which must be a good one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.clients import client
+
+from .stack import KEY, Done, Stack, run
+
+
+def restic(stack: Stack, *arguments: str | Path) -> Done:
+    command = f"{client('ssh')} -F {stack.ssh_config} {KEY} -s sftp"
+    options = ["--no-cache", "-r", f"sftp:{KEY}:/backup", "-o", f"sftp.command={command}"]
+    environment = {"RESTIC_PASSWORD": "secret", "RESTIC_PROGRESS_FPS": "0.1"}
+    done = run([client("restic"), *options, *arguments], environment=environment, folder=stack.folder)
+    assert done.code == 0, done.err
+    return done
