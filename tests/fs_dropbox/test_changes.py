@@ -211,9 +211,13 @@ def test_resets_without_end_are_told_of_once(
     journal: Journal, feed: ChangeFeed, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where longpolls are never taken, as of some stand-ins, every one of them ends the cursor."""
-    monkeypatch.setattr(changes, "PAUSES_SECONDS", (0.01,) * 5)
+    monkeypatch.setattr(changes, "PAUSES_SECONDS", (0.01, 0.02, 0.03, 0.04, 0.05))
+    pauses: list[float] = []
+    wait = feed._stop.wait
+    monkeypatch.setattr(feed._stop, "wait", lambda seconds: pauses.append(seconds) or wait(seconds))
     journal.fail("longpoll", *[ApiError("files/list_folder/longpoll", ("bad_request",), status=400)] * 6)
     eventually(lambda: journal.cursors_taken == 7)
+    assert pauses == [0.0, 0.01, 0.02, 0.03, 0.04, 0.04]
     assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
 
 
@@ -268,6 +272,8 @@ def test_it_rests_longer_after_own_changes_alone(
     assert seconds_between_looks(file("/own"), file("/own too")) >= 1.15
     foreign = (seconds_between_looks(file(f"/{number}"), file(f"/{number}'")) for number in range(10))
     assert any(0.35 <= seconds < 1.15 for seconds in foreign)  # a busy machine makes some of them longer
+    newer = (seconds_between_looks(file("/own", f"{number}"), file("/own", f"{number}'")) for number in range(10))
+    assert any(0.35 <= seconds < 1.15 for seconds in newer)
 
 
 @pytest.mark.parametrize(
