@@ -16,3 +16,17 @@ def restic(stack: Stack, *arguments: str | Path) -> Done:
     done = run([client("restic"), *options, *arguments], environment=environment, folder=stack.folder)
     assert done.code == 0, done.err
     return done
+
+
+def lftp(stack: Stack, *lines: str) -> str:
+    settings = (
+        f'set sftp:connect-program "ssh -a -x -F {stack.ssh_config}"',
+        "set sftp:auto-confirm yes",
+        "set net:max-retries 1",
+        "set net:timeout 30",
+        "set cmd:fail-exit yes",
+        f"open -u ann, sftp://{KEY}",
+    )
+    done = run([client("lftp"), "--norc", "-c", "; ".join([*settings, *lines])], folder=stack.folder)
+    assert done.code == 0, done.out + done.err
+    return done.out

@@ -6,25 +6,10 @@ import os
 
 import pytest
 
-from tests.clients import client
-
-from .stack import KEY, MIB, Stack, digest, digests, make_tree, run
+from .programs import lftp
+from .stack import MIB, Stack, digest, digests, make_tree
 
 pytestmark = pytest.mark.interop
-
-
-def lftp(stack: Stack, *lines: str) -> str:
-    settings = (
-        f'set sftp:connect-program "ssh -a -x -F {stack.ssh_config}"',
-        "set sftp:auto-confirm yes",
-        "set net:max-retries 1",
-        "set net:timeout 30",
-        "set cmd:fail-exit yes",
-        f"open -u ann, sftp://{KEY}",
-    )
-    done = run([client("lftp"), "--norc", "-c", "; ".join([*settings, *lines])], folder=stack.folder)
-    assert done.code == 0, done.out + done.err
-    return done.out
 
 
 def test_a_tree_is_mirrored_both_ways(stack: Stack) -> None:
