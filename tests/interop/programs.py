@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from tests.clients import client
@@ -28,5 +29,17 @@ def lftp(stack: Stack, *lines: str) -> str:
         f"open -u ann, sftp://{KEY}",
     )
     done = run([client("lftp"), "--norc", "-c", "; ".join([*settings, *lines])], folder=stack.folder)
+    assert done.code == 0, done.out + done.err
+    return done.out
+
+
+def rclone(stack: Stack, *arguments: str) -> str:
+    config = stack.folder / "rclone.conf"
+    config.write_text(
+        f"[box]\ntype = sftp\nhost = 127.0.0.1\nport = {stack.port}\nuser = ann\nkey_file = {stack.folder}/id\n"
+        "shell_type = none\n"
+    )
+    command = [client("rclone"), "--config", config, "--retries", "1", "--low-level-retries", "1", *arguments]
+    done = run(command, environment={"HOME": str(stack.folder), "PATH": os.environ["PATH"]}, folder=stack.folder)
     assert done.code == 0, done.out + done.err
     return done.out

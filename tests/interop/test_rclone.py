@@ -8,23 +8,10 @@ import time
 
 import pytest
 
-from tests.clients import client
-
-from .stack import Stack, digests, make_tree, run
+from .programs import rclone
+from .stack import Stack, digests, make_tree
 
 pytestmark = pytest.mark.interop
-
-
-def rclone(stack: Stack, *arguments: str) -> str:
-    config = stack.folder / "rclone.conf"
-    config.write_text(
-        f"[box]\ntype = sftp\nhost = 127.0.0.1\nport = {stack.port}\nuser = ann\nkey_file = {stack.folder}/id\n"
-        "shell_type = none\n"
-    )
-    command = [client("rclone"), "--config", config, "--retries", "1", "--low-level-retries", "1", *arguments]
-    done = run(command, environment={"HOME": str(stack.folder), "PATH": os.environ["PATH"]}, folder=stack.folder)
-    assert done.code == 0, done.out + done.err
-    return done.out
 
 
 @pytest.mark.write_back

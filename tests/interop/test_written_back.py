@@ -10,9 +10,8 @@ import pytest
 from sftp_gateway import SFTPGateway
 from tests.waiting import eventually
 
-from .programs import lftp, restic
+from .programs import lftp, rclone, restic
 from .stack import COMMITS, Stack, digest, digests, make_tree, serving
-from .test_rclone import rclone
 
 SOAK = pytest.mark.soak
 pytestmark = [pytest.mark.interop, pytest.mark.parametrize("written_back", [True], ids=["write-back"])]
