@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
-import struct
 
 import asyncssh
 import paramiko
@@ -15,34 +13,12 @@ import pytest
 from tests.waiting import eventually
 
 from .conftest import LogLines
+from .sessions import cut, send
 from .stack import COMMITS, MIB, GatewayProcess, Stack, digest, start
 
 pytestmark = pytest.mark.interop
-
 SIZE = 10 * MIB
 OLD = b"the old version"
-
-
-def cut(sftp: paramiko.SFTPClient, *, reset: bool) -> None:
-    """End the connection under the client, as a pulled cable or a crashed machine does."""
-    channel = sftp.get_channel()
-    assert channel is not None
-    sock = channel.get_transport().sock
-    if reset:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        sock.close()
-    else:
-        sock.shutdown(socket.SHUT_RDWR)
-
-
-def send(sftp: paramiko.SFTPClient, path: str, content: bytes) -> paramiko.SFTPFile:
-    """Open a file anew and write to it, with every write answered; CLOSE is left to the caller."""
-    file = sftp.open(path, "wb")
-    file.set_pipelined(True)
-    for begin in range(0, len(content), 32768):
-        file.write(content[begin : begin + 32768])
-    assert file.stat().st_size == len(content)  # answered after all writes
-    return file
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])

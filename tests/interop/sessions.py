@@ -1,0 +1,30 @@
+"""Sessions of hand-made clients: cut off, left in the middle, or packet by packet."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+import paramiko
+
+
+def cut(sftp: paramiko.SFTPClient, *, reset: bool) -> None:
+    """End the connection under the client, as a pulled cable or a crashed machine does."""
+    channel = sftp.get_channel()
+    assert channel is not None
+    sock = channel.get_transport().sock
+    if reset:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+    else:
+        sock.shutdown(socket.SHUT_RDWR)
+
+
+def send(sftp: paramiko.SFTPClient, path: str, content: bytes) -> paramiko.SFTPFile:
+    """Open a file anew and write to it, with every write answered; CLOSE is left to the caller."""
+    file = sftp.open(path, "wb")
+    file.set_pipelined(True)
+    for begin in range(0, len(content), 32768):
+        file.write(content[begin : begin + 32768])
+    assert file.stat().st_size == len(content)  # answered after all writes
+    return file
