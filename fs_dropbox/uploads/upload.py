@@ -226,10 +226,9 @@ class Upload:
     def checkpoint(self) -> Checkpoint | None:
         """What a later upload could go on with, in this process or another. Never waits."""
         with self._lock:
-            session = self._session
-            if session is None or not self._certain or not session.done() or session.exception() is not None:
+            if self._session is None or not self._certain:
                 return None
-            return Checkpoint(session.result(), self._certain)
+            return Checkpoint(self._session.result(), self._certain)  # which is there: it has taken bytes
 
     def commit(self, *, client_modified: datetime | None = None) -> FileEntry:
         """Make the file visible and return it as Dropbox has it.
