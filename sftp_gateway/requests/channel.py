@@ -114,20 +114,29 @@ class SFTPChannel:
         return self._tasks.unanswered
 
     @property
+    def is_busy(self) -> bool:
+        """Whether the client waits for anything: an answer, or what has been answered and not sent yet."""
+        return bool(self.unanswered or self._replies.held or self._stream.pending)
+
+    @property
     def handles(self) -> list[Handle]:
         """What the client has open."""
         return list(self._handles.values())
 
     def stop(self, deadline: float = 0.0) -> bool:
-        """Take no new request, give running ones `deadline` seconds, abort the rest; tell whether all could end.
+        """Take no new request, give running ones and their replies `deadline` seconds, abort the rest.
 
-        A client that has left by itself is not cut short: what it had sent completely, above all a CLOSE, is done.
+        Tells whether all requests could end. A client that has left by itself is not cut short: what it had sent
+        completely, above all a CLOSE, is done.
         """
         if not self._peer_gone:
             with self._parsing:
                 self._deaf = True
             self._workers.submit(self._drain)
-        if not self._ended.wait(deadline) and not self._peer_gone:
+        until = time.monotonic() + deadline
+        if self._ended.wait(deadline):
+            self._stream.wait(until - time.monotonic())
+        elif not self._peer_gone:
             self._tasks.abandon()
         self._stream.close()
         return self._ended.is_set()

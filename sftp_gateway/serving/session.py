@@ -35,6 +35,7 @@ from sftp_gateway.serving.accounts import (
 from sftp_gateway.serving.gatekeeper import Gatekeeper
 from sftp_gateway.serving.users import Login, UserError, Users, fingerprint, shown_name
 from sftp_gateway.sftp.events import Listener, Meter
+from sftp_gateway.ssh.algorithms import NOTHING_IN_COMMON
 from sftp_gateway.ssh.transport import (
     DISCONNECT_SERVICE_NOT_AVAILABLE,
     DISCONNECT_TOO_MANY_CONNECTIONS,
@@ -46,7 +47,6 @@ from sftp_gateway.ssh.transport import (
 MAX_CHANNELS = 16
 _ABORT_SECONDS = 600.0
 _QUIET_SECONDS = 2.0
-_NOTHING_IN_COMMON = "Incompatible ssh"  # begins paramiko's words
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +133,7 @@ class Session(paramiko.ServerInterface):
     def busy(self) -> bool:
         """Whether a client is at work here: it waits for an answer, or has just had one."""
         channels = [channel for channel in self.channels if not channel.wait(0)]
-        return any(channel.unanswered for channel in channels) or (
-            bool(channels) and self.idle_seconds < _QUIET_SECONDS
-        )
+        return any(channel.is_busy for channel in channels) or (bool(channels) and self.idle_seconds < _QUIET_SECONDS)
 
     def drain(self, seconds: float) -> None:
         """Let requests under way finish for up to `seconds`, and take no new one."""
@@ -316,7 +314,7 @@ class Session(paramiko.ServerInterface):
             self.log.log("login_failed", level=logging.WARNING, user=user, method="publickey", reason=reason)
         elif not self._explained:
             reason = self.transport.last_problem or "the client left before signing in"
-            if reason.startswith(_NOTHING_IN_COMMON):  # no port scan: somebody's client that needs other algorithms
+            if NOTHING_IN_COMMON in reason:  # no port scan: somebody's client that needs other algorithms
                 self.log.log("no_login", client=self.client, reason=reason)
             else:
                 level = logging.WARNING if UNTRUSTED_PROXY in reason else logging.DEBUG

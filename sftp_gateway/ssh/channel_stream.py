@@ -92,6 +92,7 @@ class ChannelStream:
         self._asides: deque[bytes] = deque(maxlen=MAX_ASIDES)
         self._ended = False
         self.pending = 0  # bytes not sent yet
+        self._over = threading.Event()  # nothing more is sent
         # of the transport's thread
         self.unconsumed = 0  # bytes received that were not taken in yet
         self._grant = 0  # how many bytes more the client may send, which it has not been told yet
@@ -152,6 +153,10 @@ class ChannelStream:
             self.pending = 0
         self.finish()
 
+    def wait(self, seconds: float) -> None:
+        """Wait until what was to be sent before `finish` has been sent, or nobody takes it any more."""
+        self._over.wait(seconds)
+
     def wake(self) -> None:
         """Have `on_idle` called soon."""
         self.transport.wake()
@@ -176,6 +181,7 @@ class ChannelStream:
             if self.channel.closed:
                 self._out = deque()
                 self.pending = 0
+                self._over.set()
         if first:
             self._on_end()
             self.transport.wake()
@@ -205,6 +211,7 @@ class ChannelStream:
                 self.channel.send_exit_status(self._exit_status)
                 self.channel.close()
         self._exit_status = None
+        self._over.set()
         self.transport.detach(self)
 
     def _flush(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sftp_gateway.requests.channel import ChannelLimits
 from sftp_gateway.sftp.attributes import file_attributes
 from sftp_gateway.sftp.packets import Attributes, Kind, Status
 from sftp_gateway.sftp.status import EndOfDataError
+from sftp_gateway.ssh.channel_stream import ChannelStream
 from tests.waiting import eventually
 
 from .atomic_fs import AtomicFS
@@ -134,3 +136,31 @@ def test_a_client_that_only_sends_nothing_more_is_answered(client: RawClient) ->
     numbers = [client.read(handle, number, 1) for number in range(10)]
     client.channel.shutdown_write()
     assert b"".join(reply.data for reply in client.all(numbers)) == b"0123456789"
+
+
+def test_the_end_waits_until_the_last_answer_has_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a client would hear nothing of what was done for it, an upload or a rename."""
+    may_send = threading.Event()
+    may_send.set()
+    flush = ChannelStream._flush
+    monkeypatch.setattr(ChannelStream, "_flush", lambda self: may_send.wait(60) and flush(self))
+    with AtomicFS() as filesystem:
+        serving = Serving(filesystem, tmp_path)
+        session = serving.session()
+        client = session.raw()
+        (channel,) = session.channels
+        with filesystem.stalled("makedir", "/d"):
+            made = client.path(Kind.MKDIR, "/d")
+            eventually(lambda: ("makedir", "/d") in filesystem.calls)
+            may_send.clear()
+        eventually(lambda: not channel.unanswered)
+        assert channel.is_busy
+        stopping = threading.Thread(target=channel.stop, args=(60,))
+        stopping.start()
+        assert channel.wait(60)
+        stopping.join(0.5)
+        assert stopping.is_alive()
+        may_send.set()
+        assert client.wait(made).code == Status.OK
+        stopping.join(60)
+        serving.close()
