@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import paramiko
+
+from tests.sftp_gateway.raw_client import RawClient
+
+from .stack import Stack
 
 
 def cut(sftp: paramiko.SFTPClient, *, reset: bool) -> None:
@@ -28,3 +34,14 @@ def send(sftp: paramiko.SFTPClient, path: str, content: bytes) -> paramiko.SFTPF
         file.write(content[begin : begin + 32768])
     assert file.stat().st_size == len(content)  # answered after all writes
     return file
+
+
+@contextmanager
+def raw(stack: Stack) -> Iterator[RawClient]:
+    """Sign in with a client that sends packets as they are told."""
+    with stack.connection() as sftp:
+        channel = sftp.get_channel()
+        assert channel is not None
+        session = channel.get_transport().open_session()
+        session.invoke_subsystem("sftp")
+        yield RawClient(session).init()

@@ -9,8 +9,8 @@ import pytest
 from sftp_gateway.sftp.packets import Kind, Status
 from tests.sftp_gateway.raw_client import C, R, T, W, X
 
+from .sessions import raw
 from .stack import Stack
-from .test_scenarios import raw
 
 pytestmark = pytest.mark.interop
 

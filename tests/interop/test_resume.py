@@ -15,9 +15,8 @@ from tests.clients import client
 from tests.sftp_gateway.raw_client import C, W
 from tests.waiting import eventually
 
-from .sessions import cut, send
+from .sessions import cut, raw, send
 from .stack import KEY, MIB, PASSWORD, GatewayProcess, Stack, digest, run
-from .test_scenarios import raw
 
 pytestmark = pytest.mark.interop
 

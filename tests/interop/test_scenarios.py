@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import paramiko
 import pytest
@@ -15,25 +13,14 @@ from fs import open_fs
 
 from sftp_gateway.sftp.attributes import file_attributes, line
 from sftp_gateway.sftp.packets import Kind, Status
-from tests.sftp_gateway.raw_client import A, C, R, RawClient, T, W, X, a
+from tests.sftp_gateway.raw_client import A, C, R, T, W, X, a
 from tests.waiting import eventually
 
+from .sessions import raw
 from .stack import COMMITS, KEY, MIB, GatewayProcess, Stack, digest, run
 
 pytestmark = pytest.mark.interop
-
 SIZE = 5 * MIB + 3
-
-
-@contextmanager
-def raw(stack: Stack) -> Iterator[RawClient]:
-    """Sign in with a client that sends packets as they are told."""
-    with stack.connection() as sftp:
-        channel = sftp.get_channel()
-        assert channel is not None
-        session = channel.get_transport().open_session()
-        session.invoke_subsystem("sftp")
-        yield RawClient(session).init()
 
 
 @pytest.mark.write_back
