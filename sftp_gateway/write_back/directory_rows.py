@@ -168,7 +168,7 @@ class DirectoryRows:
     def failed(self, key: str, reason: str, retry_at: float) -> None:
         """Note why a directory was not made, and when that is to be tried again. It may be there all the same."""
         self._execute(
-            "UPDATE folders SET state = 'pending', fresh = 0, hurried = 0, attempts = attempts + 1, reason = ?,"
+            "UPDATE folders SET state = 'pending', fresh = 0, attempts = attempts + 1, reason = ?,"
             " not_before = ? WHERE key = ?",
             *(reason, retry_at, key),
         )

@@ -218,7 +218,7 @@ def fail(db: sqlite3.Connection, pending: Pending, outcome: Outcome) -> None:
         )
         return
     db.execute(
-        "UPDATE files SET state = 'pending', fresh = 0, hurried = 0, attempts = attempts + 1, reason = ?,"
+        "UPDATE files SET state = 'pending', fresh = 0, attempts = attempts + 1, reason = ?,"
         " not_before = ? WHERE id = ?",
         (outcome.reason, outcome.retry_at, pending.id),
     )

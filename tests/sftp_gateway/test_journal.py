@@ -198,3 +198,34 @@ def test_of_versions_that_were_renamed_the_later_ones_come_over_what_the_first_h
     journal.settle([Outcome(first)])
     assert not journal.discard("/g", committed=False), "the storage has the first"
     assert not journal.rename("/g", "/h", replace=True, occupied=False, committed=False)
+
+
+@pytest.mark.parametrize("change", ["rename", "time", "discard"])
+def test_what_has_changed_since_it_was_chosen_is_not_sent_as_it_was(journal: Journal, change: str) -> None:
+    number = add(journal, b"1")
+    chosen = journal.due(1e12, -1, any_mode=True, limit=10)
+    if change == "rename":
+        assert journal.rename("/f", "/g", replace=False, occupied=False, committed=False)
+    elif change == "time":
+        journal.set_modified("/f", 1_700_000_000)
+    else:
+        assert journal.discard("/f", committed=False)
+    assert journal.send(chosen) == []
+    assert [(each.id, each.state) for each in journal.all()] == ([] if change == "discard" else [(number, "pending")])
+
+
+def test_a_changed_copy_does_not_replace_what_came_after_its_original(journal: Journal) -> None:
+    original, later = add(journal, b"1"), add(journal, b"2")
+    with pytest.raises(ConflictError):
+        add(journal, b"1 and more", replaces=original)
+    assert [each.id for each in journal.all()] == [original, later]
+
+
+def test_the_case_of_what_has_failed_counts_no_more(tmp_path: Path) -> None:
+    with contextlib.closing(Journal(tmp_path, fold=str.lower)) as journal:
+        for path, shown in (("/Name", "/Name"), ("/NAME", "/Name"), ("/name", "/name")):
+            data = journal.vault.write(memory_limit=1000)
+            number = journal.put(NewFile(path, 1_600_000_000, "replace"), data, quota=10**6)
+            assert journal.get(number).path == shown  # type: ignore[union-attr]
+            if path != "/Name":
+                journal.settle([Outcome(each.id, "refused", permanent=True) for each in journal.all()])
