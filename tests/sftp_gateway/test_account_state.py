@@ -12,6 +12,7 @@ from sftp_gateway import UserConfig
 from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, StartGateway
+from .connections import sftp
 from .scraping import address, scraped
 
 
@@ -36,7 +37,7 @@ def test_throttled_and_unfollowed_accounts_are_counted(
 
         user = UserConfig(name="ann", password_hash=PASSWORD_HASH, url="dropbox://", write_back=write_back)
         gateway = start_gateway(users=(user,), metrics="127.0.0.1:0", open_filesystem=open_filesystem)
-        client = sftp_of(connect(gateway, "ann", PASSWORD))
+        client = sftp(connect(gateway, "ann", PASSWORD))
         client.listdir("/")
         eventually(lambda: scraped(address(gateway))("accounts_unfollowed") == 0)
         assert scraped(address(gateway))("accounts") == 1

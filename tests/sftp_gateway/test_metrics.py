@@ -20,16 +20,11 @@ from sftp_gateway import GatewayConfig, GatewayError, UserConfig
 from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, StartGateway
+from .connections import sftp
 from .program import begin
 from .scraping import address, fetch, scraped
 
 Sample = tuple[str, frozenset[tuple[str, str]]]
-
-
-def sftp_of(transport: paramiko.Transport) -> paramiko.SFTPClient:
-    client = paramiko.SFTPClient.from_transport(transport)
-    assert client is not None
-    return client
 
 
 def test_everything_that_clients_do_is_counted(start_gateway: StartGateway, connect: Connect) -> None:
@@ -37,7 +32,7 @@ def test_everything_that_clients_do_is_counted(start_gateway: StartGateway, conn
     with contextlib.suppress(paramiko.AuthenticationException):
         connect(gateway, "ann", "wrong password")
     transport = connect(gateway, "ann", PASSWORD)
-    client = sftp_of(transport)
+    client = sftp(transport)
     with client.open("/a", "wb") as file:
         file.write(b"x" * 100_000)
     with client.open("/a", "rb") as file:
@@ -100,7 +95,7 @@ def test_users_are_told_apart_only_if_configured_and_asked_for(start_gateway: St
 
 def test_metrics_hold_no_secret(start_gateway: StartGateway, connect: Connect) -> None:
     gateway = start_gateway(metrics="127.0.0.1:0", metrics_users=True, credential_url="mem://{user}:{password}@/")
-    sftp_of(connect(gateway, "KEY~SECRET", "TOKEN")).listdir("/")
+    sftp(connect(gateway, "KEY~SECRET", "TOKEN")).listdir("/")
     text = fetch(address(gateway), "/metrics")[1]
     assert 'result="ok",user="other"} 1.0' in text
     assert not re.search("KEY|SECRET|TOKEN", text)
@@ -160,7 +155,7 @@ def test_while_it_drains_it_is_not_healthy(start_gateway: StartGateway, connect:
         metrics="127.0.0.1:0", users=(UserConfig(name="a", password_hash=PASSWORD_HASH, url="mem://"),)
     )
     assert fetch(address(gateway), "/healthz") == (200, "ok\n")
-    client = sftp_of(connect(gateway, "a", PASSWORD))
+    client = sftp(connect(gateway, "a", PASSWORD))
     working = threading.Event()
     over = threading.Event()
 
@@ -228,7 +223,7 @@ def test_the_metrics_of_several_processes_are_one_and_outlive_one(tmp_path: Path
             address = ("127.0.0.1", port)
 
         for _ in range(6):
-            with sftp_of(connect(Gateway, "ann", PASSWORD)).open("/a", "wb") as file:  # type: ignore[arg-type]
+            with sftp(connect(Gateway, "ann", PASSWORD)).open("/a", "wb") as file:  # type: ignore[arg-type]
                 file.write(b"x" * 1000)
         numbers = [line.partition("session=")[2][0] for line in log.read_text().splitlines() if " login " in line]
         assert set(numbers) == {"0", "1"}, "one process took all connections"
