@@ -19,10 +19,10 @@ from sftp_gateway.write_back.filesystem import WriteBackFS, WriteBackLimits
 from sftp_gateway.write_back.journal import Journal
 from tests.waiting import eventually
 
-from . import test_write_back_crashes
 from .conftest import PASSWORD
 from .raw_client import RawClient
 from .serving import Serving
+from .write_back_gateway import WriteBackGateway, settle
 
 ROUTES = ("*", "files/upload", "files/upload_session/finish_batch_v2", "files/move_v2", "files/delete_v2")
 FAULTS = ("server_error", "reset", "cut_request", "cut_body", "ambiguous")  # those that nobody notices
@@ -204,7 +204,7 @@ class Killed(OverDropbox):
 
     def __init__(self, folder: Path) -> None:
         self.emulator = Emulator().start()
-        self.process = test_write_back_crashes.Gateway(self.emulator, folder, settings=self.settings)
+        self.process = WriteBackGateway(self.emulator, folder, settings=self.settings)
         self.process.start()
         self._transports: list[paramiko.Transport] = []
 
@@ -219,7 +219,7 @@ class Killed(OverDropbox):
         self.process.start()
 
     def settle(self) -> int:
-        test_write_back_crashes.settle(self.emulator, self.process)
+        settle(self.emulator, self.process)
         return 0
 
     def close(self) -> None:

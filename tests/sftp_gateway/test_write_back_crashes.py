@@ -7,7 +7,6 @@ import os
 import random
 import re
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -22,57 +21,17 @@ from sftp_gateway.write_back.journal_file import FILE_NAME
 from sftp_gateway.write_back.journals import look_into
 from tests.waiting import eventually
 
-from .conftest import PASSWORD, PASSWORD_HASH
-from .program import begin
+from .conftest import PASSWORD
+from .write_back import put
+from .write_back_gateway import WriteBackGateway, settle
 
 NAME_CALLS = ("files/move_v2", "files/delete_v2", "files/create_folder_v2", "files/move_batch_v2")
-
 Tree = dict[str, int | None]
 
 
-class Gateway:
-    """A gateway process with one write-back user, that is killed and started again."""
-
-    def __init__(
-        self, emulator: Emulator, folder: Path, *, settings: str = "", delay_seconds: float = 0.2, url: str = ""
-    ) -> None:
-        self.folder = folder
-        self.config = folder / "gateway.toml"
-        self.config.write_text(
-            f'listen = "127.0.0.1:0"\nstate_folder = "state"\nwrite_back_delay_seconds = {delay_seconds}\n{settings}\n'
-            f'[[users]]\nname = "ann"\npassword_hash = "{PASSWORD_HASH}"\n'
-            f'write_back = true\nurl = "{url or emulator.fs_url}"\n'
-        )
-        self.process: subprocess.Popen[str] | None = None
-        self.port = 0
-
-    def start(self) -> None:
-        self.process, self.port = begin(self.config)
-
-    def kill(self, number: signal.Signals = signal.SIGKILL) -> int:
-        assert self.process is not None
-        self.process.send_signal(number)
-        code = self.process.wait(60)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return code
-
-    @contextlib.contextmanager
-    def client(self) -> Iterator[paramiko.SFTPClient]:
-        transport = paramiko.Transport(("127.0.0.1", self.port))
-        try:
-            transport.connect(username="ann", password=PASSWORD)
-            client = paramiko.SFTPClient.from_transport(transport)
-            assert client is not None
-            yield client
-        finally:
-            transport.close()
-            transport.join(30)
-
-
 @pytest.fixture
-def gateway(emulator: Emulator, tmp_path: Path) -> Iterator[Gateway]:
-    made = Gateway(emulator, tmp_path)
+def gateway(emulator: Emulator, tmp_path: Path) -> Iterator[WriteBackGateway]:
+    made = WriteBackGateway(emulator, tmp_path)
     yield made
     if made.process is not None and made.process.poll() is None:
         made.kill()
@@ -97,7 +56,7 @@ class Worker:
         self.putting: tuple[str, int] | None = None
         self.count = 0
 
-    def work(self, gateway: Gateway) -> None:
+    def work(self, gateway: WriteBackGateway) -> None:
         """Go on until the connection breaks."""
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException), gateway.client() as client:
             while True:
@@ -178,21 +137,6 @@ def differences(expected: list[Tree], found: Tree) -> list[tuple[list[str], list
     ]
 
 
-def settle(emulator: Emulator, gateway: Gateway) -> None:
-    """Wait until nothing more is to come of what was under way when the gateway died, acknowledged or not.
-
-    What is in the journal arrives, also if its client has not heard of that. What changes names is Dropbox's own call.
-    """
-
-    def is_settled() -> bool:
-        if any(emulator.control.under_way(route) for route in NAME_CALLS):
-            return False
-        folders = [file.parent for file in gateway.folder.glob(f"state/journal/*/{FILE_NAME}")]
-        return all((totals := look_into(folder)) is not None and not totals.is_anything_waiting for folder in folders)
-
-    eventually(is_settled, "what is in the journal is not delivered", 60)
-
-
 def check(emulator: Emulator, worker: Worker) -> None:
     """Check that Dropbox has what was acknowledged, with or without what was under way; and no version twice."""
     expected = [worker.tree, worker.wished]
@@ -216,7 +160,7 @@ def check(emulator: Emulator, worker: Worker) -> None:
                 assert seen == sizes, f"{path}: not each version once and in order"
 
 
-def crash_again_and_again(emulator: Emulator, gateway: Gateway, *, rounds: int, seed: int) -> int:
+def crash_again_and_again(emulator: Emulator, gateway: WriteBackGateway, *, rounds: int, seed: int) -> int:
     emulator.control.latency(delay_seconds=0.01, commit_seconds=0.02)
     workers = [Worker(f"/c{number}", seed + number) for number in range(3)]
     for worker in workers:
@@ -244,12 +188,12 @@ def crash_again_and_again(emulator: Emulator, gateway: Gateway, *, rounds: int, 
     return sum(worker.count for worker in workers)
 
 
-def test_what_was_acknowledged_outlives_kill_9(emulator: Emulator, gateway: Gateway) -> None:
+def test_what_was_acknowledged_outlives_kill_9(emulator: Emulator, gateway: WriteBackGateway) -> None:
     assert crash_again_and_again(emulator, gateway, rounds=2, seed=11) > 10
 
 
 def test_processes_share_what_is_pending_and_one_takes_over(emulator: Emulator, tmp_path: Path) -> None:
-    gateway = Gateway(emulator, tmp_path, settings="processes = 2", delay_seconds=3.0)
+    gateway = WriteBackGateway(emulator, tmp_path, settings="processes = 2", delay_seconds=3.0)
     gateway.start()
     try:
         with contextlib.ExitStack() as stack:
@@ -281,7 +225,7 @@ def test_processes_share_what_is_pending_and_one_takes_over(emulator: Emulator, 
 
 def test_what_one_process_has_delivered_every_other_knows(emulator: Emulator, tmp_path: Path) -> None:
     """Although Dropbox tells it nothing, and nobody has asked it while that was pending."""
-    gateway = Gateway(
+    gateway = WriteBackGateway(
         emulator, tmp_path, settings="processes = 2", delay_seconds=0.0, url=f"{emulator.fs_url}&change_feed=off"
     )
     gateway.start()
@@ -304,22 +248,17 @@ def test_what_one_process_has_delivered_every_other_knows(emulator: Emulator, tm
         gateway.kill(signal.SIGTERM)
 
 
-def put(client: paramiko.SFTPClient, path: str, content: bytes) -> None:
-    with client.open(path, "w") as file:
-        file.write(content)
-
-
-def processes_of_sessions(gateway: Gateway) -> set[str]:
+def processes_of_sessions(gateway: WriteBackGateway) -> set[str]:
     return set(re.findall(r" login session=(\d+)-", (gateway.folder / "log").read_text()))
 
 
-def worker_pids(gateway: Gateway) -> list[int]:
+def worker_pids(gateway: WriteBackGateway) -> list[int]:
     assert gateway.process is not None
     pid = gateway.process.pid
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def test_sigterm_delivers_first(emulator: Emulator, gateway: Gateway) -> None:
+def test_sigterm_delivers_first(emulator: Emulator, gateway: WriteBackGateway) -> None:
     gateway.start()
     with gateway.client() as client:
         for number in range(30):
@@ -328,7 +267,7 @@ def test_sigterm_delivers_first(emulator: Emulator, gateway: Gateway) -> None:
     assert len(emulator.control.tree()) == 30
 
 
-def test_secrets_are_in_no_file_of_the_gateway(emulator: Emulator, gateway: Gateway) -> None:
+def test_secrets_are_in_no_file_of_the_gateway(emulator: Emulator, gateway: WriteBackGateway) -> None:
     gateway.start()
     emulator.control.latency(delay_seconds=0.2)
     with gateway.client() as client:
@@ -343,5 +282,7 @@ def test_secrets_are_in_no_file_of_the_gateway(emulator: Emulator, gateway: Gate
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", range(5))
-def test_what_was_acknowledged_outlives_kill_9_at_length(emulator: Emulator, gateway: Gateway, seed: int) -> None:
+def test_what_was_acknowledged_outlives_kill_9_at_length(
+    emulator: Emulator, gateway: WriteBackGateway, seed: int
+) -> None:
     assert crash_again_and_again(emulator, gateway, rounds=20, seed=100 * seed) > 100

@@ -13,7 +13,8 @@ import pytest
 from fs_dropbox.emulator import Emulator
 from tests.waiting import eventually
 
-from .test_write_back_crashes import Gateway, put
+from .write_back import put
+from .write_back_gateway import WriteBackGateway
 
 UPLOAD = "files/upload"
 FINISH = "files/upload_session/finish_batch_v2"
@@ -22,8 +23,8 @@ WEEK_SECONDS = 7 * 86400
 
 
 @pytest.fixture
-def gateway(emulator: Emulator, tmp_path: Path) -> Iterator[Gateway]:
-    made = Gateway(emulator, tmp_path)
+def gateway(emulator: Emulator, tmp_path: Path) -> Iterator[WriteBackGateway]:
+    made = WriteBackGateway(emulator, tmp_path)
     made.start()
     yield made
     if made.process is not None and made.process.poll() is None:
@@ -47,7 +48,7 @@ def tree(emulator: Emulator, expected: dict[str, int]) -> None:
     eventually(lambda: emulator.control.tree() == expected, lambda: f"{emulator.control.tree()} is not {expected}")
 
 
-def die_in_a_commit(emulator: Emulator, gateway: Gateway, names: list[str], mode: str = "w") -> None:
+def die_in_a_commit(emulator: Emulator, gateway: WriteBackGateway, names: list[str], mode: str = "w") -> None:
     """Put files, and kill the gateway when it has asked Dropbox to store them; Dropbox has not yet."""
     hold(emulator, UPLOAD, FINISH)
     with gateway.client() as client:
@@ -61,7 +62,7 @@ def die_in_a_commit(emulator: Emulator, gateway: Gateway, names: list[str], mode
 
 @pytest.mark.parametrize(("count", "mode"), [(1, "w"), (6, "w"), (1, "wx")])
 def test_a_commit_on_its_way_at_kill_9_undoes_nothing(
-    emulator: Emulator, gateway: Gateway, count: int, mode: str
+    emulator: Emulator, gateway: WriteBackGateway, count: int, mode: str
 ) -> None:
     names = [f"/{number}" for number in range(count)]
     die_in_a_commit(emulator, gateway, names, mode)
@@ -83,7 +84,9 @@ def test_a_commit_on_its_way_at_kill_9_undoes_nothing(
     assert emulator.control.tree() == expected
 
 
-def test_a_removal_right_after_the_restart_waits_for_what_was_on_its_way(emulator: Emulator, gateway: Gateway) -> None:
+def test_a_removal_right_after_the_restart_waits_for_what_was_on_its_way(
+    emulator: Emulator, gateway: WriteBackGateway
+) -> None:
     die_in_a_commit(emulator, gateway, ["/f", "/g"])
     hold(emulator, FINISH)
     gateway.start()
@@ -98,7 +101,7 @@ def test_a_removal_right_after_the_restart_waits_for_what_was_on_its_way(emulato
     tree(emulator, {"/g": 5})
 
 
-def test_what_was_carried_out_before_the_restart_is_stored_once(emulator: Emulator, gateway: Gateway) -> None:
+def test_what_was_carried_out_before_the_restart_is_stored_once(emulator: Emulator, gateway: WriteBackGateway) -> None:
     die_in_a_commit(emulator, gateway, ["/f"])
     let_go(emulator, FINISH)
     assert emulator.control.tree() == {"/f": 5}
@@ -110,7 +113,7 @@ def test_what_was_carried_out_before_the_restart_is_stored_once(emulator: Emulat
     assert emulator.control.read("/renamed") == b"by another"
 
 
-def test_what_dropbox_has_forgotten_is_sent_once_more(emulator: Emulator, gateway: Gateway) -> None:
+def test_what_dropbox_has_forgotten_is_sent_once_more(emulator: Emulator, gateway: WriteBackGateway) -> None:
     die_in_a_commit(emulator, gateway, ["/f", "/g"])
     emulator.control.advance(WEEK_SECONDS + 1)
     gateway.start()
@@ -119,7 +122,7 @@ def test_what_dropbox_has_forgotten_is_sent_once_more(emulator: Emulator, gatewa
     assert emulator.control.tree() == {"/f": 5, "/g": 5}
 
 
-def test_a_lost_call_of_a_gateway_that_lives_undoes_nothing(emulator: Emulator, gateway: Gateway) -> None:
+def test_a_lost_call_of_a_gateway_that_lives_undoes_nothing(emulator: Emulator, gateway: WriteBackGateway) -> None:
     for route in (UPLOAD, FINISH):
         emulator.control.fault(route, "late")
     with gateway.client() as client:
@@ -131,7 +134,7 @@ def test_a_lost_call_of_a_gateway_that_lives_undoes_nothing(emulator: Emulator, 
     assert emulator.control.tree() == {}
 
 
-def test_a_removal_on_its_way_at_kill_9_takes_no_newer_version(emulator: Emulator, gateway: Gateway) -> None:
+def test_a_removal_on_its_way_at_kill_9_takes_no_newer_version(emulator: Emulator, gateway: WriteBackGateway) -> None:
     """Dropbox is told which revision is to go."""
     emulator.control.write("/f", b"first")
     hold(emulator, DELETE)
