@@ -25,7 +25,6 @@ from .conftest import PASSWORD
 from .write_back import put
 from .write_back_gateway import WriteBackGateway, settle
 
-NAME_CALLS = ("files/move_v2", "files/delete_v2", "files/create_folder_v2", "files/move_batch_v2")
 Tree = dict[str, int | None]
 
 

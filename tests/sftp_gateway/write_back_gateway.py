@@ -18,6 +18,8 @@ from tests.waiting import eventually
 from .conftest import PASSWORD, PASSWORD_HASH
 from .program import begin
 
+NAME_CALLS = ("files/move_v2", "files/delete_v2", "files/create_folder_v2", "files/move_batch_v2")
+
 
 class WriteBackGateway:
     """A gateway process with one write-back user, that is killed and started again."""
