@@ -276,9 +276,15 @@ def test_channels_are_bounded_and_not_remembered(start_gateway: StartGateway, co
         channel.close()
     for _ in range(200):
         transport.open_session(timeout=30).close()
-    (served,) = gateway._connections.values()
+    ((session, served),) = gateway._connections.items()
     eventually(lambda: served.open_channels == 0, "channels stay open")
     assert len(served.server_accepts) <= MAX_CHANNELS + 1
+    for number in range(4):
+        channel = transport.open_session(timeout=30)
+        channel.invoke_subsystem("sftp")
+        assert len(session.channels) == 1, f"channel {number} is remembered"
+        channel.close()
+        eventually(lambda: session.channels[0].wait(0), "its SFTP does not end")
 
 
 def test_clients_that_drip_take_nothing_from_others(start_gateway: StartGateway, connect: Connect) -> None:

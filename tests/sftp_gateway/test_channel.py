@@ -164,3 +164,25 @@ def test_the_end_waits_until_the_last_answer_has_left(tmp_path: Path, monkeypatc
         assert client.wait(made).code == Status.OK
         stopping.join(60)
         serving.close()
+
+
+def test_who_has_left_is_not_cut_short(tmp_path: Path) -> None:
+    """A CLOSE that was sent is carried out although it had not begun when the session ended."""
+    with AtomicFS() as filesystem:
+        serving = Serving(filesystem, tmp_path, channel_limits=ChannelLimits(running=1))
+        session = serving.session()
+        client = session.raw()
+        handle = client.opened("/f", W | C)
+        assert client.wait(client.write(handle, 0, b"content")).code == Status.OK
+        (channel,) = session.channels
+        with filesystem.stalled("makedir", "/d"):
+            client.path(Kind.MKDIR, "/d")
+            client.close(handle)
+            eventually(lambda: channel.unanswered == 2)
+            assert session.socket is not None
+            session.socket.shutdown(socket.SHUT_RDWR)
+            session.server.join(60)
+            channel.stop()
+        assert channel.wait(60)
+        assert filesystem.readbytes("/f") == b"content"
+        serving.close()

@@ -177,6 +177,23 @@ def test_unknown_keys_are_one_line_when_the_client_gives_up(
     assert line["reason"] == "no accepted key: " + ", ".join(key.fingerprint for key in keys)
 
 
+def test_one_wrong_password_by_two_methods_is_one_line(
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines
+) -> None:
+    """As OpenSSH tries both with what was typed once."""
+    gateway = start_gateway()
+    transport = connect(gateway)
+    with pytest.raises(paramiko.AuthenticationException):
+        transport.auth_interactive("ann", lambda title, instructions, prompts: ["wrong" for _ in prompts])
+    for password in ("wrong", "another"):
+        with pytest.raises(paramiko.AuthenticationException):
+            transport.auth_password("ann", password, fallback=False)
+    transport.close()
+    wait_for_no_connection(gateway)
+    methods = [line["method"] for line in log_lines("login_failed", 1)]
+    assert methods == ["keyboard-interactive", "password"]
+
+
 def test_a_wrong_password_after_keys_that_do_not_fit_is_one_line(
     start_gateway: StartGateway, connect: Connect, log_lines: LogLines
 ) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import paramiko
 import pytest
+from fs.base import FS
+from fs.errors import CreateFailed
 
 from sftp_gateway import UserConfig
 
@@ -51,6 +53,20 @@ def test_a_known_account_does_not_let_in_another_token(
     (line,) = log_lines("login_failed", 1)
     assert line["user"] == "KEY~***"
     assert line["reason"] == "Dropbox refused the credentials: the refresh token in *** is invalid or revoked"
+    no_secrets()
+
+
+def test_what_a_storage_says_of_the_credentials_is_struck_out(
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines, no_secrets: Callable[[], None]
+) -> None:
+    def refuse(_url: str) -> FS:
+        raise CreateFailed("APPSECRET with TOKEN lets nobody in")
+
+    gateway = start_gateway(open_filesystem=refuse)
+    with pytest.raises(paramiko.AuthenticationException):
+        connect(gateway, "KEY~APPSECRET", "TOKEN")
+    (line,) = log_lines("login_failed", 1)
+    assert line["reason"] == "Dropbox refused the credentials: *** with *** lets nobody in"
     no_secrets()
 
 
