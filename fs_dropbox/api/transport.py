@@ -186,13 +186,9 @@ class Transport:
             answer.close()
             raise self._failure(route, waiter, error, reading=True) from error
 
-    def break_all(self) -> None:
-        """Break off every request under way and refuse new ones."""
-        self._session.connections.break_all()
-
     def close(self) -> None:
-        """Close the pool. Idempotent."""
-        self.break_all()
+        """Break off every request under way, refuse new ones, and close the pool. Idempotent."""
+        self._session.connections.break_all()
         self._session.close()
 
     def _failure(self, route: str, waiter: Waiter, error: BaseException, *, reading: bool = False) -> TransportError:

@@ -106,10 +106,6 @@ class ChangeFeed:
         if thread not in (None, threading.current_thread()):
             self._client.interrupt(thread.ident)
 
-    def wait_live(self, timeout_seconds: float) -> bool:
-        """Wait until the feed is live; tell whether it is."""
-        return self._live.wait(timeout_seconds)
-
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Call `subscriber` in the feed's thread with each batch of changes, in order; return what ends that.
 

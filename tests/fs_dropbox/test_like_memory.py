@@ -27,6 +27,7 @@ from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.emulator.model.errors import CallError
 from fs_dropbox.metadata import changes
+from tests.waiting import eventually
 
 # Threads of the emulator and the client draw random numbers while hypothesis draws examples.
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
@@ -280,7 +281,7 @@ def run(machine: type[LikeMemory], examples: int, *, random: bool = False) -> No
         )
         with account:
             account.listdir("/")
-            assert account._feed is None or account._feed.wait_live(SYNC_SECONDS)
+            eventually(lambda: account._feed is None or account._feed.is_live)
             machine.emulator, machine.account, machine.runs = emulator, account, itertools.count()
             run_state_machine_as_test(
                 machine,
