@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import fs.errors
 import fs.opener.errors
@@ -132,6 +134,20 @@ def test_asking_again_keeps_the_open_filesystem(make: MakeAccounts, storage: Sto
     assert [opened.isclosed() for opened in storage.opened] == [False, True]
     first.release()
     second.release()
+
+
+def test_asking_again_is_enough_for_a_while(
+    make: MakeAccounts, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr("sftp_gateway.serving.accounts.time", Mock(monotonic=lambda: now))
+    accounts = make(recheck_seconds=60.0)
+    lease = accounts.acquire(URL)
+    for seconds, opened in ((50.0, 1), (50.0, 2), (50.0, 2), (50.0, 3)):
+        now += seconds
+        accounts.acquire(URL).release()
+        assert len(storage.opened) == opened
+    lease.release()
 
 
 def test_after_a_refusal_the_next_login_asks_anew(make: MakeAccounts, storage: Storage) -> None:

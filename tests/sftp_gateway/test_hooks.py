@@ -268,6 +268,17 @@ def test_the_end_waits_a_little_for_what_is_queued(receiver: Receiver, counted: 
     assert [result for _, result in counted] == ["delivered"] * 20
 
 
+def test_at_the_end_nothing_is_tried_again_and_again(receiver: Receiver, counted: list[tuple[str, str]]) -> None:
+    receiver.statuses = [500] * 10
+    hook = HookConfig(events=("upload",), url=receiver.url)
+    hooks = Hooks([hook], count=lambda *what: counted.append(what), backoff_seconds=1000)
+    hooks.on_event("upload", UPLOAD)
+    eventually(lambda: receiver.requests, "nothing was posted")
+    assert hooks.close(20)
+    assert counted[0][1] == "failed"
+    assert len(receiver.requests) <= 2
+
+
 def test_the_end_breaks_off_what_hangs(receiver: Receiver, counted: list[tuple[str, str]]) -> None:
     receiver.hold.clear()
     hooks = Hooks([HookConfig(events=("upload",), url=receiver.url)], count=lambda *what: counted.append(what))

@@ -12,6 +12,7 @@ from fs.base import FS
 from fs.memoryfs import MemoryFS
 
 from sftp_gateway import UserConfig
+from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
 
@@ -49,20 +50,19 @@ def test_a_thousand_users_cost_nothing_until_they_sign_in(start_gateway: StartGa
 
 
 def test_idle_filesystems_close(start_gateway: StartGateway, connect: Connect) -> None:
-    closed = threading.Event()
+    opened: list[FS] = []
 
-    class Watched(MemoryFS):
-        def close(self) -> None:
-            super().close()
-            closed.set()
+    def open_filesystem(_url: str) -> FS:
+        opened.append(MemoryFS())
+        return opened[-1]
 
-    gateway = start_gateway(open_filesystem=lambda _url: Watched(), account_idle_seconds=0.0)
+    gateway = start_gateway(open_filesystem=open_filesystem, account_idle_seconds=0.0)
     transport = connect(gateway, "ann", PASSWORD)
     for _ in range(3):  # channels
         assert sftp_of(transport).listdir("/") == []
-    assert not closed.is_set()
+    assert not opened[-1].isclosed()
     transport.close()
-    assert closed.wait(20)
+    eventually(lambda: all(filesystem.isclosed() for filesystem in opened))
 
 
 @pytest.mark.parametrize("rights", ["read-write", "read-only", "write-only"])

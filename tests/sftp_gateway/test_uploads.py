@@ -9,9 +9,12 @@ from fs import errors
 from fs.memoryfs import MemoryFS
 
 from sftp_gateway.files import forwarding
+from sftp_gateway.requests import replies
+from sftp_gateway.requests.channel import ChannelLimits
 from sftp_gateway.sftp.packets import Kind, Status
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import C, R, RawClient, T, W, X
+from tests.sftp_gateway.serving import Serving
 from tests.waiting import eventually
 
 MIB = 2**20
@@ -199,6 +202,25 @@ def test_an_error_while_sending_on_is_told_early(client: RawClient, filesystem: 
     assert reply.code == Status.FAILURE
     assert "quota exceeded" in reply.text
     assert not MemoryFS.exists(filesystem, "/f")
+
+
+def test_a_client_that_waits_for_no_answer_is_slowed_down_too(
+    serving: Serving, filesystem: AtomicFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it sends after so many WRITEs whose answers are held back is not taken in, and so not kept either."""
+    monkeypatch.setattr(forwarding, "LAG_BYTES", 5 * MIB)
+    monkeypatch.setattr(replies, "HOLD_SECONDS", 3600.0)
+    client = serving.raw()
+    handle = client.opened("/f", W | C | T)
+    with filesystem.stalled("write", "/f"):
+        for offset in range(0, 6 * MIB, MIB // 4):
+            client.write(handle, offset, bytes(MIB // 4))
+        writes = [client.write(handle, 6 * MIB + number, b"x") for number in range(1000)]
+        (channel,) = serving.sessions[0].channels
+        eventually(lambda: channel._stream.unconsumed > 1000, "everything is taken in")
+        assert channel._replies.held <= ChannelLimits().in_flight
+    assert all(reply.ok for reply in client.all(writes))
+    assert client.wait(client.close(handle)).ok
 
 
 def test_a_client_that_is_faster_than_the_storage_is_slowed_down(
