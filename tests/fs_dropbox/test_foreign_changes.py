@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import fs.errors
 import pytest
@@ -211,6 +212,25 @@ def test_a_file_that_someone_else_has_replaced_is_removed_all_the_same(
     emulator.control.write("/file", b"two")
     account.remove("file")
     assert not emulator.control.exists("/file")
+
+
+def test_a_file_that_someone_else_replaces_while_it_is_removed_goes_as_well(
+    account: DropboxFS, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator.control.write("/file", b"one")
+    eventually(lambda: account.isfile("file"))
+    delete, newer = account._client.delete, iter([b"two", b"three"])
+
+    def late(path: str, **others: Any) -> Entry:
+        for content in newer:
+            emulator.control.write("/file", content)
+            break
+        return delete(path, **others)
+
+    monkeypatch.setattr(account._client, "delete", late)
+    account.remove("file")
+    assert not emulator.control.exists("/file")
+    assert not account.exists("file")
 
 
 def test_a_folder_that_took_the_place_of_a_file_is_not_removed_as_one(

@@ -39,6 +39,7 @@ def test_memory_is_bounded_when_the_network_is_slow(emulator: Emulator, uploader
     tracemalloc.stop()
     # Blocks in flight, one being filled and copied; the emulator in this process holds some of each request as well.
     assert peak < (2 * APPENDS_PER_UPLOAD + 4) * BLOCK_SIZE
+    assert emulator.control.peak_concurrency(APPEND) <= APPENDS_PER_UPLOAD
 
 
 def test_many_uploads_share_the_slots(
@@ -62,6 +63,18 @@ def test_only_what_has_to_wait_is_sent_last(
     appends = [record for record in emulator.control.requests() if record.route == APPEND]
     assert sorted(record.bytes_in for record in appends) == [1000, BLOCK_SIZE, 4 * BLOCK_SIZE]
     assert appends[-1].argument["close"]
+
+
+def test_where_nothing_runs_any_more_the_last_bytes_are_one_append(
+    emulator: Emulator, make_uploader: Callable[..., Uploader], client: Client
+) -> None:
+    upload = make_uploader(client, block_bytes=2 * BLOCK_SIZE).open(Commit("/file", "add"))
+    upload.write(bytes(2 * BLOCK_SIZE + 1))
+    eventually(lambda: upload.checkpoint is not None and upload._appends[0].done())
+    upload.write(bytes(BLOCK_SIZE))
+    upload.commit()
+    appends = [record.bytes_in for record in emulator.control.requests() if record.route == APPEND]
+    assert appends == [2 * BLOCK_SIZE, BLOCK_SIZE + 1]
 
 
 def test_many_open_uploads_keep_within_the_memory_of_all(emulator: Emulator, uploader: Uploader) -> None:
