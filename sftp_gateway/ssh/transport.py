@@ -1,4 +1,4 @@
-"""Which algorithms are offered to whom, and what bounds a connection before its login and at its end.
+"""What a connection is like before its login and at its end: which algorithms it is offered, what bounds it.
 
 Written for paramiko 5.0 and 5.1; tests/sftp_gateway/test_transport.py fails clearly when a part used here moves.
 """
@@ -27,9 +27,19 @@ from paramiko.common import (
 )
 from paramiko.kex_curve25519 import KexCurve25519
 from paramiko.message import Message
-from paramiko.ssh_exception import SSHException
+from paramiko.ssh_exception import IncompatiblePeer, SSHException
 
 from sftp_gateway.network.proxy_protocol import SIGNATURE
+from sftp_gateway.ssh.algorithms import (
+    CIPHERS,
+    COMPATIBLE_KEX,
+    GCM,
+    KEX,
+    MACS,
+    STRICT_KEX,
+    STRICT_MACS,
+    nothing_in_common,
+)
 from sftp_gateway.ssh.authentication import BoundedAuthHandler
 from sftp_gateway.ssh.key_exchange import Group14, Group16, Pace
 from sftp_gateway.ssh.postponing import FIRST_SERVICE_MESSAGE, PostponingPacketizer
@@ -55,20 +65,6 @@ DISCONNECT_SERVICE_NOT_AVAILABLE: Final = 7
 DISCONNECT_BY_APPLICATION: Final = 11
 DISCONNECT_TOO_MANY_CONNECTIONS: Final = 12
 
-_GCM = ("aes256-gcm@openssh.com", "aes128-gcm@openssh.com")
-_CIPHERS = (*_GCM, "aes256-ctr", "aes192-ctr", "aes128-ctr")
-# The last two are for libssh2 before 1.11, which has no other: the curl, git and PHP of Debian 12 and Ubuntu 22.04.
-_MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512")
-_STRICT_MACS = _MACS[:2]
-_STRICT_KEX = ("mlkem768x25519-sha256",)
-_KEX = (*_STRICT_KEX, "curve25519-sha256", "curve25519-sha256@libssh.org", "diffie-hellman-group16-sha512")
-_COMPATIBLE_KEX = (
-    *_KEX,
-    "ecdh-sha2-nistp256",
-    "ecdh-sha2-nistp384",
-    "ecdh-sha2-nistp521",
-    "diffie-hellman-group14-sha256",
-)
 _UNASKED = ("SSH-2.0-OpenSSH", "SSH-2.0-paramiko")  # which prefer ciphers that cost Python dearly, but have others
 _MAX_HELD_BACK = 10_000
 _USER_NAME = re.compile(r"(?<=username=).*", re.DOTALL)  # which can hold an app's secret
@@ -161,9 +157,9 @@ class BoundedTransport(GatewayTransport):
     packetizer: BoundedPacketizer
     _CLIENT_ID = "SFTPGateway"
     _kex_info = _KEX_INFO
-    _preferred_ciphers: tuple[str, ...] = _CIPHERS
-    _preferred_macs: tuple[str, ...] = _MACS
-    _preferred_kex: tuple[str, ...] = _available(_KEX)
+    _preferred_ciphers: tuple[str, ...] = CIPHERS
+    _preferred_macs: tuple[str, ...] = MACS
+    _preferred_kex: tuple[str, ...] = _available(KEX)
 
     def __init__(
         self,
@@ -192,9 +188,9 @@ class BoundedTransport(GatewayTransport):
             MSG_CHANNEL_EXTENDED_DATA: lambda *_: None,  # nobody reads it, and paramiko would keep it all
         }
         if compatible_algorithms:
-            self._preferred_kex = _available(_COMPATIBLE_KEX)
+            self._preferred_kex = _available(COMPATIBLE_KEX)
         if strict_algorithms:
-            self._preferred_kex, self._preferred_ciphers, self._preferred_macs = _STRICT_KEX, _GCM, _STRICT_MACS
+            self._preferred_kex, self._preferred_ciphers, self._preferred_macs = STRICT_KEX, GCM, STRICT_MACS
         self.set_log_channel(_ssh_logger.name)
         for key in host_keys:
             self.add_server_key(key)
@@ -287,8 +283,17 @@ class BoundedTransport(GatewayTransport):
                 self.packetizer.pause(wait)
         elif self.local_kex_init is None:
             ciphers = offer["client_encrypt_algo_list"], offer["server_encrypt_algo_list"]
-            if all(any(name in offered for name in _GCM) for offered in ciphers):
-                self._preferred_ciphers = _GCM
+            if all(any(name in offered for name in GCM) for offered in ciphers):
+                self._preferred_ciphers = GCM
+
+    def _parse_kex_init(self, m: Message) -> None:
+        private: Any = self
+        offer = private._really_parse_kex_init(Message(m.asbytes()))
+        try:
+            super()._parse_kex_init(m)  # type: ignore[misc]
+        except IncompatiblePeer as error:
+            ours = private._really_parse_kex_init(Message(private.local_kex_init), ignore_first_byte=True)
+            raise IncompatiblePeer(nothing_in_common(offer, ours)) from error
 
     def _parse_newkeys(self, m: Message) -> None:
         if self.auth_handler is None:

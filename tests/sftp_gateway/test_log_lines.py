@@ -138,14 +138,26 @@ def test_a_port_scan_is_one_debug_line(tmp_path: Path, sent: bytes) -> None:
     assert "Exception" not in told[0]["reason"]
 
 
-def test_a_client_with_no_algorithm_in_common_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("option", "offer"),
+    [
+        (
+            "KexAlgorithms=ecdh-sha2-nistp256",
+            "key exchange … ecdh-sha2-nistp256; compatible_algorithms would let it in",
+        ),
+        ("HostKeyAlgorithms=rsa-sha2-256", "host key … rsa-sha2-256; compatible_algorithms would let it in"),
+        ("HostKeyAlgorithms=ssh-rsa", "host key … ssh-rsa; no setting lets it in"),
+        ("Ciphers=aes128-cbc,3des-cbc", "cipher … aes128-cbc, 3des-cbc; no setting lets it in"),
+    ],
+)
+def test_a_client_with_no_algorithm_in_common_is_named(tmp_path: Path, option: str, offer: str) -> None:
     """The administrator who is asked why it does not connect finds it at the level that is logged by default."""
     with running(tmp_path, SETTINGS, users(tmp_path)) as gateway:
-        sftp(gateway, "reader", tmp_path, "ls", options=("-oKexAlgorithms=ecdh-sha2-nistp256",))
+        sftp(gateway, "reader", tmp_path, "ls", options=(f"-o{option}",))
         told = lines(gateway, "no_login")
     assert [(event["event"], event["level"]) for event in told] == [("no_login", "info")]
     assert told[0]["client"].startswith("OpenSSH_")
-    assert told[0]["reason"] == "Incompatible ssh peer (no acceptable kex algorithm)"
+    assert told[0]["reason"] == "no " + offer.replace("…", "in common with the client, which offers")
 
 
 def test_a_cut_off_upload_says_so(tmp_path: Path) -> None:
