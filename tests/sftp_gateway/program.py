@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.waiting import eventually
+
+from .conftest import PASSWORD_HASH
 
 COMMAND = [sys.executable, "-W", "error", "-m", "sftp_gateway"]
 READY = re.compile(r"SFTP gateway ready on 127\.0\.0\.1:(\d+), host key ssh-ed25519 SHA256:\S{43}\n")
@@ -67,3 +72,42 @@ def wait_until_refused(port: int) -> None:
         return False
 
     eventually(is_refused, "it still listens")
+
+
+USER = f'[[users]]\nname = "ann"\npassword_hash = "{PASSWORD_HASH}"\nurl = "mem://"\n'
+
+
+class Running:
+    """A gateway as a process, over `gateway.toml` in a folder of its own."""
+
+    def __init__(self, folder: Path, settings: str, users: str) -> None:
+        self.config = folder / "gateway.toml"
+        self.write(users, settings)
+        self.log = folder / "log"
+        self.process, port = begin(self.config)
+        self.address = ("127.0.0.1", port)
+
+    def write(self, users: str, settings: str = "") -> None:
+        self.config.write_text(f'listen = "127.0.0.1:0"\nstate_folder = "state"\n{settings}\n{users}')
+        self.config.chmod(0o600)
+
+    def hang_up(self, expected: str) -> str:
+        """Send SIGHUP; return the log once it holds a text."""
+        self.process.send_signal(signal.SIGHUP)
+        return self.logged(expected)
+
+    def logged(self, expected: str) -> str:
+        eventually(lambda: self.log.exists() and expected in self.log.read_text(), self.log.read_text)
+        return self.log.read_text()
+
+
+@contextlib.contextmanager
+def running(folder: Path, settings: str = "", users: str = USER) -> Iterator[Running]:
+    made = Running(folder, settings, users)
+    try:
+        yield made
+    finally:
+        made.process.terminate()
+        assert made.process.stdout is not None
+        made.process.stdout.close()
+        assert made.process.wait(30) == 0

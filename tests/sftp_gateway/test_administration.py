@@ -10,7 +10,6 @@ import signal
 import socket
 import stat
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import paramiko
@@ -21,45 +20,7 @@ from sftp_gateway.reports.control import ControlSocket, ask_all, socket_path
 from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
-from .program import begin, one_line, run
-
-USER = f'[[users]]\nname = "ann"\npassword_hash = "{PASSWORD_HASH}"\nurl = "mem://"\n'
-
-
-class Running:
-    """A gateway as a process, over `gateway.toml` in a folder of its own."""
-
-    def __init__(self, folder: Path, settings: str, users: str) -> None:
-        self.config = folder / "gateway.toml"
-        self.write(users, settings)
-        self.log = folder / "log"
-        self.process, port = begin(self.config)
-        self.address = ("127.0.0.1", port)
-
-    def write(self, users: str, settings: str = "") -> None:
-        self.config.write_text(f'listen = "127.0.0.1:0"\nstate_folder = "state"\n{settings}\n{users}')
-        self.config.chmod(0o600)
-
-    def hang_up(self, expected: str) -> str:
-        """Send SIGHUP; return the log once it holds a text."""
-        self.process.send_signal(signal.SIGHUP)
-        return self.logged(expected)
-
-    def logged(self, expected: str) -> str:
-        eventually(lambda: self.log.exists() and expected in self.log.read_text(), self.log.read_text)
-        return self.log.read_text()
-
-
-@contextlib.contextmanager
-def running(folder: Path, settings: str = "", users: str = USER) -> Iterator[Running]:
-    made = Running(folder, settings, users)
-    try:
-        yield made
-    finally:
-        made.process.terminate()
-        assert made.process.stdout is not None
-        made.process.stdout.close()
-        assert made.process.wait(30) == 0
+from .program import USER, Running, begin, one_line, run, running
 
 
 def sftp_of(transport: paramiko.Transport) -> paramiko.SFTPClient:

@@ -15,7 +15,7 @@ from tests.clients import client
 from tests.waiting import eventually
 
 from .conftest import PASSWORD_HASH
-from .test_administration import Running, running
+from .program import Running, running
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SETTINGS = 'log_format = "json"\nlog_level = "debug"\n'
