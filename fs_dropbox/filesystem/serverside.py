@@ -214,7 +214,7 @@ class ServerSide:
         except (fs.errors.DestinationExists, VersionConflict):
             if not overwrite or attempt == _ATTEMPTS:
                 raise
-            self._catalog.forget(target)
+            # What was known of the target is forgotten already, as after every call that fails.
             self._put_at(target, self._catalog.find(target), overwrite=True, call=call, attempt=attempt + 1)
 
     def _replace(self, target: str, existing: FileEntry, call: Callable[[], object]) -> None:

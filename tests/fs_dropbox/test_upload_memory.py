@@ -17,7 +17,7 @@ from fs_dropbox.emulator import Emulator
 from fs_dropbox.errors import ApiError, TransportError
 from fs_dropbox.uploads.memory import Allowance
 from fs_dropbox.uploads.upload import APPENDS_PER_UPLOAD, Upload, Uploader
-from tests.fs_dropbox.uploading import APPEND, content, put
+from tests.fs_dropbox.uploading import APPEND, START, content, put
 from tests.waiting import eventually
 
 
@@ -276,3 +276,16 @@ def test_what_a_session_has_is_not_taken_at_once(emulator: Emulator, uploader: U
     assert second.write_now(data[2 * BLOCK_SIZE :])
     second.commit()
     assert emulator.control.read("/file") == data
+
+
+def test_what_is_given_up_before_it_is_sent_keeps_no_memory(
+    emulator: Emulator, make_uploader: Callable[..., Uploader], client: Client
+) -> None:
+    uploader = make_uploader(client, appends=1)
+    emulator.control.fault(START, "stall")
+    upload = uploader.open(Commit("/file", "add"))
+    upload.write(bytes(BLOCK_SIZE + 1))
+    assert uploader.sending.taken_bytes == BLOCK_SIZE
+    upload.abort()  # while the only thread waits for the session
+    assert uploader.sending.taken_bytes == 0
+    emulator.control.release()
