@@ -103,6 +103,7 @@ class Running:
 
 @contextlib.contextmanager
 def running(folder: Path, settings: str = "", users: str = USER) -> Iterator[Running]:
+    """Run a gateway for the time of a block; SIGTERM ends it well."""
     made = Running(folder, settings, users)
     try:
         yield made

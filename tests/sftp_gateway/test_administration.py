@@ -20,14 +20,8 @@ from sftp_gateway.reports.control import ControlSocket, ask_all, socket_path
 from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
+from .connections import sftp
 from .program import USER, Running, begin, one_line, run, running
-
-
-def sftp_of(transport: paramiko.Transport) -> paramiko.SFTPClient:
-    client = paramiko.SFTPClient.from_transport(transport)
-    assert client is not None
-    return client
-
 
 # sessions
 
@@ -37,7 +31,7 @@ def test_sessions_are_listed_and_ended(tmp_path: Path, connect: Connect, process
     with running(tmp_path, f"processes = {processes}") as gateway:
         assert run("sessions", "--config", gateway.config).stdout == "nobody is signed in\n"
         transports = [connect(gateway, "ann", PASSWORD) for _ in range(3)]  # type: ignore[arg-type]
-        file = sftp_of(transports[0]).open("/report.csv", "w")
+        file = sftp(transports[0]).open("/report.csv", "w")
         done = run("sessions", "--config", gateway.config)
         assert len(done.stdout.splitlines()) == 4
         assert "/report.csv (writing)" in done.stdout
@@ -264,7 +258,7 @@ def test_secrets_come_from_files_that_a_variable_leads_to(tmp_path: Path, connec
         class Gateway:
             address = ("127.0.0.1", port)
 
-        assert sftp_of(connect(Gateway, "ann", PASSWORD)).listdir("/") == []  # type: ignore[arg-type]
+        assert sftp(connect(Gateway, "ann", PASSWORD)).listdir("/") == []  # type: ignore[arg-type]
         process.terminate()
 
 
@@ -288,7 +282,7 @@ def test_sighup_takes_users_and_limits_over(tmp_path: Path, connect: Connect) ->
     eve = USER.replace("ann", "eve")
     with running(tmp_path, users=USER + bob + eve) as gateway:
         stays, removed, changed = (connect(gateway, name, PASSWORD) for name in ("ann", "bob", "eve"))  # type: ignore[arg-type]
-        file = sftp_of(stays).open("/under way", "w")
+        file = sftp(stays).open("/under way", "w")
         file.write(b"1")
         eve = eve.replace("mem://", 'mem://"\nrights = "read-only').replace('read-only"', 'read-only"')
         gateway.write(
@@ -301,7 +295,7 @@ def test_sighup_takes_users_and_limits_over(tmp_path: Path, connect: Connect) ->
             assert not transport.is_active()
         file.write(b"2")
         file.close()
-        assert sftp_of(stays).stat("/under way").st_size == 2
+        assert sftp(stays).stat("/under way").st_size == 2
         connect(gateway, "new", PASSWORD)  # type: ignore[arg-type]
         with socket.create_connection(gateway.address, timeout=20) as third:
             assert third.recv(100) == b"too many connections\r\n"
