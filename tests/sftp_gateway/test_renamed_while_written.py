@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import fs
 import pytest
@@ -59,6 +60,36 @@ def test_what_somebody_else_changed_before_the_rename_is_not_overwritten(tmp_pat
             assert emulator.control.read("/g") == b"by somebody else"
         finally:
             serving.close()
+
+
+def test_what_somebody_else_changes_amid_the_rename_is_not_overwritten(
+    client: RawClient, filesystem: AtomicFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filesystem.commit("/f", b"content")
+    handle = client.opened("/f", W)
+    assert client.wait(client.write(handle, 0, b"C")).ok
+    move = filesystem.move
+
+    def move_late(*arguments: Any, **options: Any) -> None:
+        filesystem.commit("/f", b"by somebody else")
+        move(*arguments, **options)
+
+    monkeypatch.setattr(filesystem, "move", move_late)
+    assert client.wait(client.rename("/f", "/g")).ok
+    assert client.wait(client.close(handle)).code == Status.FAILURE
+    assert filesystem.readbytes("/g") == b"by somebody else"
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_what_is_at_the_new_name_of_a_new_file_by_its_close_is_replaced_if_the_rename_said_so(
+    client: RawClient, filesystem: AtomicFS, replace: bool
+) -> None:
+    handle = client.opened("/a", W | C | T)
+    assert client.wait(client.write(handle, 0, b"content")).ok
+    assert client.wait((client.posix_rename if replace else client.rename)("/a", "/b")).ok
+    filesystem.commit("/b", b"by somebody else")
+    assert client.wait(client.close(handle)).ok is replace
+    assert filesystem.readbytes("/b") == (b"content" if replace else b"by somebody else")
 
 
 @pytest.mark.parametrize("replace", [False, True])

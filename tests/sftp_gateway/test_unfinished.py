@@ -35,7 +35,7 @@ def cut_off(serving: Serving) -> RawClient:
     return client
 
 
-@pytest.mark.parametrize("then", ["close", "write_on", "cut_back"])
+@pytest.mark.parametrize("then", ["close", "write_on", "begin_again", "cut_back"])
 def test_a_file_of_which_a_write_failed_is_not_committed(serving: Serving, emulator: Emulator, then: str) -> None:
     emulator.control.seed("/f", b"old")
     client = serving.raw()
@@ -44,6 +44,8 @@ def test_a_file_of_which_a_write_failed_is_not_committed(serving: Serving, emula
     assert "used up" in client.wait(client.write(handle, 60_000, b"x" * 60_000)).text
     if then == "write_on":
         assert client.wait(client.write(handle, 80_000, b"y")).ok
+    if then == "begin_again":  # of what failed, not all is sent again
+        assert client.wait(client.write(handle, 60_000, b"x" * 10_000)).ok
     if then == "cut_back":
         client.wait(client.fsetstat(handle, size=60_000))
     reply = client.wait(client.close(handle))

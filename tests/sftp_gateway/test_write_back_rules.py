@@ -17,7 +17,7 @@ from sftp_gateway.write_back.journal_file import _Change
 from tests.waiting import eventually
 
 from .conftest import ServeWriteBack
-from .write_back import BulkFS, WriteBack, get, put
+from .write_back import BulkFS, StagedFS, WriteBack, get, put
 
 
 @pytest.fixture
@@ -110,6 +110,21 @@ def test_changes_in_place_do_not_go_in_bulk_where_that_replaces(storage: BulkFS,
     deliver(serving)
     assert [storage.readbytes(path) for path in ("/f", "/g")] == [b"foreign"] * 2
     assert [pending.failed for pending in serving.pending()] == [True, True]
+
+
+@pytest.mark.parametrize("storage", [StagedFS], indirect=True)
+def test_what_the_storage_has_already_needs_no_local_copy(storage: BulkFS, begin: ServeWriteBack) -> None:
+    serving = begin()
+    put(serving.client(), "/large", b"x" * 100_000)
+    storage.reachable.clear()
+    serving.journal.hurry()
+    eventually(lambda: storage.happened("arrival"), "nothing is sent")
+    for path in contents(serving):
+        path.write_bytes(b"short")
+    storage.reachable.set()
+    deliver(serving)
+    assert storage.readbytes("/large") == b"x" * 100_000
+    assert not serving.pending()
 
 
 def test_a_change_of_what_is_gone_is_told_at_once(storage: BulkFS, begin: ServeWriteBack) -> None:
