@@ -53,6 +53,11 @@ def signature(secret: str, timestamp: str, body: bytes) -> str:
     return "sha256=" + hmac.digest(secret.encode(), timestamp.encode() + b"." + body, "sha256").hex()
 
 
+def pause_after(attempt: int, first: float) -> float:
+    """Return the seconds to wait after the attempt of this number, when that waits `first` after the first."""
+    return min(_MAX_BACKOFF_SECONDS, first * 4.0 ** (attempt - 1))
+
+
 def read_secret(hook: HookConfig) -> str:
     """Return the secret of a hook, "" where it has none; raises `ConfigError` with one line."""
     if not hook.secret_file:
@@ -208,9 +213,9 @@ class _Line:
                 if last:
                     self._complain("hook_failed", str(error), told=told["event"], id=told["id"], attempts=attempt)
                     return "failed"
-                pause = min(_MAX_BACKOFF_SECONDS, self._backoff * 4.0 ** (attempt - 1))
+                pause = pause_after(attempt, self._backoff) * random.uniform(0.8, 1.2)
                 with self._condition:
-                    self._condition.wait_for(lambda: self._hurried, pause * random.uniform(0.8, 1.2))
+                    self._condition.wait_for(lambda: self._hurried, pause)
             else:
                 log_event("hook", level=logging.DEBUG, hook=self.hook.target, told=told["event"], id=told["id"])
                 return "delivered"

@@ -192,6 +192,22 @@ def test_a_storage_that_does_not_answer_is_waited_for_only_so_long(make: MakeAcc
     eventually(lambda: len(storage.opened) == 1)
 
 
+def test_so_many_are_opened_at_once_and_no_more(
+    make: MakeAccounts, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A storage that does not answer costs a thread for each account, whoever asks."""
+    monkeypatch.setattr("sftp_gateway.serving.accounts._MAX_OPENINGS", 2)
+    accounts = make(open_seconds=0.1)
+    storage.gate.clear()
+    for number, reason in enumerate(("no answer", "no answer", "too many accounts are being opened")):
+        with pytest.raises(AccountUnreachableError, match=reason):
+            accounts.acquire(f"{URL}{number}")
+    storage.gate.set()
+    eventually(lambda: len(storage.opened) == 2)
+    eventually(lambda: not accounts._opening)
+    accounts.acquire(f"{URL}2").release()
+
+
 def test_closing_closes_what_is_open_and_waits_for_openings(make: MakeAccounts, storage: Storage) -> None:
     accounts = make(open_seconds=1.0)
     accounts.acquire(URL).release()

@@ -166,6 +166,22 @@ def test_the_end_waits_until_the_last_answer_has_left(tmp_path: Path, monkeypatc
         serving.close()
 
 
+def test_what_has_not_begun_in_time_is_refused(tmp_path: Path) -> None:
+    with AtomicFS() as filesystem:
+        serving = Serving(filesystem, tmp_path, channel_limits=ChannelLimits(running=1))
+        session = serving.session()
+        client = session.raw()
+        (channel,) = session.channels
+        with filesystem.stalled("makedir", "/begun"):
+            for path in ("/begun", "/not begun"):
+                client.path(Kind.MKDIR, path)
+            eventually(lambda: channel.unanswered == 2)
+            assert not channel.stop(0)
+        assert channel.wait(60)
+        assert filesystem.listdir("/") == ["begun"]
+        serving.close()
+
+
 def test_who_has_left_is_not_cut_short(tmp_path: Path) -> None:
     """A CLOSE that was sent is carried out although it had not begun when the session ended."""
     with AtomicFS() as filesystem:

@@ -20,7 +20,7 @@ import pytest
 import trustme
 
 from sftp_gateway.config import ConfigError, HookConfig
-from sftp_gateway.reports.hooks import DELIVERY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, Hooks
+from sftp_gateway.reports.hooks import DELIVERY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, Hooks, pause_after
 from tests.waiting import eventually
 
 from .conftest import PASSWORD, Connect, LogLines, StartGateway
@@ -134,6 +134,10 @@ def test_what_cannot_pass_is_not_tried_again(
     (line,) = log_lines("hook_failed")
     assert line["reason"] == f"answered {status}"
     assert "of-the-url" not in str(line)
+
+
+def test_attempts_are_further_and_further_apart() -> None:
+    assert [pause_after(attempt, 1.0) for attempt in range(1, 6)] == [1.0, 4.0, 16.0, 60.0, 60.0]
 
 
 def test_attempts_end(receiver: Receiver, counted: list[tuple[str, str]]) -> None:
