@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from fs_dropbox.api.client import Commit
+from fs_dropbox.api.client import Commit, Update
 from fs_dropbox.entries import FileEntry
 from fs_dropbox.errors import ApiError, TransportError
 from fs_dropbox.uploads import group_commit
@@ -128,6 +128,23 @@ def test_writers_that_come_meanwhile_share_their_calls(account: Account) -> None
     assert all(isinstance(result, FileEntry) for result in results)
     assert account.files == {f"/{number}": b"content %d" % number for number in range(40)}
     assert account.calls == {"upload": 1, "start_batch": 1, "append_batch": 1, "finish_batch": 1}
+
+
+def test_exact_commits_share_no_calls(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group whose answer is lost is settled by asking again, which does not settle them."""
+    monkeypatch.setattr(group_commit, "PATIENCE_SECONDS", 2 * DEADLINE_SECONDS)
+    gate, grouped = hold_first(account), GroupCommit(account)
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(grouped.commit, Commit("/first", "overwrite"), b"x")
+        eventually(lambda: account.calls)
+        exact = (Commit("/a", "add", strict_conflict=True), Commit("/b", Update("123456789")))
+        others = [pool.submit(grouped.commit, commit, b"x") for commit in exact]
+        try:
+            assert all(isinstance(other.result(DEADLINE_SECONDS / 5), FileEntry) for other in others)
+        finally:
+            gate.set()
+        first.result(DEADLINE_SECONDS)
+    assert account.calls == {"upload": 3}
 
 
 def test_sessions_are_started_ahead(account: Account) -> None:

@@ -252,6 +252,11 @@ def test_an_upload_goes_on_where_another_stopped(emulator: Emulator, uploader: U
     assert emulator.control.calls()[START] == 0
 
 
+def test_what_dropbox_has_forgotten_is_not_gone_on_with(uploader: Uploader) -> None:
+    with pytest.raises(ApiError, match="not_found"):
+        uploader.open(Commit("/file", "add"), Checkpoint("gone", BLOCK_SIZE))
+
+
 def test_what_goes_on_must_be_the_same_content(emulator: Emulator, uploader: Uploader) -> None:
     commit = Commit("/file", "overwrite")
     first = uploader.open(commit)
