@@ -80,6 +80,24 @@ def test_what_somebody_else_changes_amid_the_rename_is_not_overwritten(
     assert filesystem.readbytes("/g") == b"by somebody else"
 
 
+@pytest.mark.parametrize("being_written", [False, True])
+def test_what_is_being_written_where_something_is_renamed_to_is_given_up(
+    client: RawClient, filesystem: AtomicFS, being_written: bool
+) -> None:
+    handle = client.opened("/g", W | C | T)
+    assert client.wait(client.write(handle, 0, b"given up")).ok
+    source = client.opened("/f", W | C | T)
+    assert client.wait(client.write(source, 0, b"content")).ok
+    if not being_written:
+        assert client.wait(client.close(source)).ok
+    assert client.wait(client.posix_rename("/f", "/g")).ok
+    assert "replaced" in client.wait(client.write(handle, 0, b"x")).text
+    assert client.wait(client.close(handle)).code == Status.FAILURE
+    if being_written:
+        assert client.wait(client.close(source)).ok
+    assert filesystem.readbytes("/g") == b"content"
+
+
 @pytest.mark.parametrize("replace", [False, True])
 def test_what_is_at_the_new_name_of_a_new_file_by_its_close_is_replaced_if_the_rename_said_so(
     client: RawClient, filesystem: AtomicFS, replace: bool

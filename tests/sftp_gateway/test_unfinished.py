@@ -124,6 +124,14 @@ def test_setting_the_size_of_a_cut_off_upload_does_not_commit_it(serving: Servin
     assert emulator.control.read("/f") == b""
 
 
+def test_a_cut_off_upload_is_not_renamed_as_if_it_were_a_file(serving: Serving, emulator: Emulator) -> None:
+    client = cut_off(serving)
+    for rename in (client.rename, client.posix_rename):
+        assert "not finished" in client.wait(rename("/f", "/g")).text
+    assert client.wait(client.stat("/f")).attributes.size == 999
+    assert not emulator.control.tree()
+
+
 def test_who_reads_what_is_being_written_reads_on_after_its_close(serving: Serving) -> None:
     client = serving.raw()
     writing = client.opened("/f", W | C | T)
