@@ -33,7 +33,7 @@ from sftp_gateway.serving.accounts import (
     RootMissingError,
 )
 from sftp_gateway.serving.gatekeeper import Gatekeeper
-from sftp_gateway.serving.users import Login, UserError, Users, fingerprint, shown_name
+from sftp_gateway.serving.users import Login, UserError, Users, fingerprint, is_mistaken, shown_name
 from sftp_gateway.sftp.events import Listener, Meter
 from sftp_gateway.ssh.algorithms import NOTHING_IN_COMMON
 from sftp_gateway.ssh.transport import (
@@ -47,6 +47,7 @@ from sftp_gateway.ssh.transport import (
 MAX_CHANNELS = 16
 _ABORT_SECONDS = 600.0
 _QUIET_SECONDS = 2.0
+_HOW_TO = "; the credentials of an app are APP_KEY~APP_SECRET, with a refresh token as the password"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +193,7 @@ class Session(paramiko.ServerInterface):
             return self._refuse_misconfigured(error)
         if login is None:
             reason = "wrong password" if self._services.users.knows(name) else "unknown user"
-            return self._refuse(name, attempt, method, reason)
+            return self._refuse(name, attempt, method, reason + (_HOW_TO if is_mistaken(name) else ""))
         self._login, self._method = login, method
         if login.proven:
             return AUTH_SUCCESSFUL

@@ -29,6 +29,9 @@ _KEY_KINDS: Final = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha
 _LEAST_STRUCK_OUT: Final = 4  # characters
 _CREDENTIALS = re.compile(r"[^~@:/\s]+~[^~\s]*(?:~[^~\s]+)?")
 _E_MAIL = re.compile(r"[^@~:/\s]+@[^@~:/\s]+")
+# What people type as a user name by mistake: an app's key and secret with something else between them, or a token.
+_KEY_AND_SECRET = re.compile(r"([a-z0-9]{15}[^a-z0-9~@])\W*[a-z0-9]{15}\b.*", re.DOTALL)
+_TOKEN = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*\d)[\w.-]{40,}")
 
 # RFC 9106 and OWASP: 19 MiB, two passes; a stored hash brings its own parameters.
 _hasher = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
@@ -199,8 +202,16 @@ def is_credential_name(name: str) -> bool:
     return bool(_CREDENTIALS.fullmatch(name) or _E_MAIL.fullmatch(name))
 
 
+def is_mistaken(name: str) -> bool:
+    """Tell whether a name is made of secrets: an app's that are not written as they should be, or a token."""
+    return bool(_KEY_AND_SECRET.fullmatch(name) or _TOKEN.fullmatch(name))
+
+
 def shown_name(name: str) -> str:
     """Return a login name as logs may show it: what follows the first ~ can be an app's secret."""
+    if is_mistaken(name):
+        match = _KEY_AND_SECRET.fullmatch(name)
+        return f"{match[1] if match else ''}***"
     key, tilde, rest = name.partition("~")
     if not tilde:
         return name[:64]

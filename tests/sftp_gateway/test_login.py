@@ -161,6 +161,16 @@ def test_unknown_user_is_one_line(start_gateway: StartGateway, connect: Connect,
     assert [line["reason"] for line in log_lines("login_failed", 1)] == ["unknown user"]
 
 
+def test_credentials_in_another_form_are_told_and_not_shown(
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines
+) -> None:
+    with pytest.raises(paramiko.AuthenticationException):
+        connect(start_gateway(), "a1b2c3d4e5f6g7h:s1s2s3s4s5s6s7s", "token")
+    (line,) = log_lines("login_failed", 1)
+    assert line["user"] == "a1b2c3d4e5f6g7h:***"
+    assert "APP_KEY~APP_SECRET" in line["reason"]
+
+
 def test_unknown_keys_are_one_line_when_the_client_gives_up(
     start_gateway: StartGateway, connect: Connect, log_lines: LogLines
 ) -> None:

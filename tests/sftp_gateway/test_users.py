@@ -11,7 +11,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sftp_gateway.config import UserConfig
-from sftp_gateway.serving.users import UserError, Users, fingerprint, hash_password, is_credential_name, shown_name
+from sftp_gateway.serving.users import (
+    UserError,
+    Users,
+    fingerprint,
+    hash_password,
+    is_credential_name,
+    is_mistaken,
+    shown_name,
+)
 
 HASH = hash_password("secret")
 TEMPLATE = "dropbox://{user}:{password}@/"
@@ -151,6 +159,23 @@ def test_no_secret_is_shown() -> None:
     assert shown_name("KEY~APPSECRET~me@x.com") == "KEY~***~me@x.com"
     assert shown_name("KEY~APPSECRET") == "KEY~***"
     assert shown_name("ann") == "ann"
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("a1b2c3d4e5f6g7h:s1s2s3s4s5s6s7s", "a1b2c3d4e5f6g7h:***"),
+        ("a1b2c3d4e5f6g7h / s1s2s3s4s5s6s7s", "a1b2c3d4e5f6g7h ***"),
+        ("a1b2c3d4e5f6g7h:s1s2s3s4s5s6s7s:T0kenT0kenT0ken", "a1b2c3d4e5f6g7h:***"),
+        ("yCjmflkHaYKhBrIXN1NFVbVf9G1ld4-VGHW870h4SLRNsiT5fqSiRbtY59xNtJ1W", "***"),
+        ("sl.B" + "xY9_" * 33, "***"),
+        ("customer-with-a-very-long-name-of-12-departments", "customer-with-a-very-long-name-of-12-departments"),
+        ("a1b2c3d4e5f6g7h", "a1b2c3d4e5f6g7h"),
+    ],
+)
+def test_secrets_that_are_typed_as_a_name_by_mistake_are_not_shown(typed: str, shown: str) -> None:
+    assert shown_name(typed) == shown
+    assert is_mistaken(typed) == ("***" in shown)
 
 
 def test_whatever_is_secret_of_a_login_is_known_to_its_log() -> None:
