@@ -233,6 +233,20 @@ def test_a_file_that_someone_else_replaces_while_it_is_removed_goes_as_well(
     assert not account.exists("file")
 
 
+@pytest.mark.parametrize("change", ["move", "copy"])
+def test_nothing_that_someone_else_has_just_put_there_is_overwritten(
+    open_dropbox: Callable[..., DropboxFS], emulator: Emulator, change: str
+) -> None:
+    account = open_dropbox(change_feed=False, cache_ttl_seconds=3600)
+    account.writetext("mine", "mine")
+    assert not account.exists("there")
+    emulator.control.write("/there", b"theirs")
+    with pytest.raises(fs.errors.DestinationExists):
+        getattr(account, change)("mine", "there")
+    assert emulator.control.read("/there") == b"theirs"
+    assert emulator.control.read("/mine") == b"mine"
+
+
 def test_a_folder_that_took_the_place_of_a_file_is_not_removed_as_one(
     open_dropbox: Callable[..., DropboxFS], emulator: Emulator
 ) -> None:
