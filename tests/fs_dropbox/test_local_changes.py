@@ -63,6 +63,19 @@ def test_a_rename_to_another_case(account: DropboxFS, emulator: Emulator, behavi
     assert sorted(emulator.control.tree()) == ["/Folder", "/Folder/below", "/Report.TXT"]
 
 
+def test_a_rename_to_another_case_that_dropbox_does_not_make_is_told(
+    account: DropboxFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.writetext("report.txt", "one")
+    move = account._client.move
+    monkeypatch.setattr(
+        account._client, "move", lambda source, target, **others: move(source, target.lower(), **others)
+    )
+    with pytest.raises(fs.errors.OperationFailed, match="another spelling"):
+        account.move("report.txt", "Report.TXT")
+    assert account.listdir("/") == ["report.txt"]
+
+
 def test_times_are_read_only(account: DropboxFS, emulator: Emulator) -> None:
     account.writetext("a.txt", "one")
     before = emulator.control.metadata("/a.txt")
