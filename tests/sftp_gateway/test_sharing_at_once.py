@@ -310,3 +310,19 @@ def test_a_rename_leaves_the_note_of_what_another_process_goes_on_with(store: St
     store.overlay.move(draft, "/renamed")
     store.drafts.note_again(draft)
     assert note.read_text() == before
+
+
+def test_after_a_kill_nothing_beyond_a_gap_is_vouched_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although what follows on the beginning is noted as it comes."""
+    monkeypatch.setattr(notes, "NOTE_BYTES", 100)
+    store = Store(AtomicFS(), spool_directory=tmp_path / "spool", limits=TreeLimits())
+    draft = store.open_for_writing("/file", W | C | T, object(), object())
+    for start, end in ((0, 1000), (5000, 6000), (1000, 2000)):
+        draft.write(start, CONTENT[start:end])
+    draft.spool.to_disk()
+    draft.write(2000, CONTENT[2000:3001])
+    shutil.copytree(tmp_path / "spool", tmp_path / "left")
+    store.close()
+    later = Store(AtomicFS(), spool_directory=tmp_path / "left", limits=TreeLimits())
+    assert [found.size for found in later.overlay.all()] == [3000]
+    later.close()
