@@ -223,5 +223,5 @@ def _local_error(shown: str, error: OSError) -> errors.FSError:
     if isinstance(error, PermissionError):
         return errors.PermissionDenied(shown, exc=error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return errors.InsufficientStorage(shown, exc=error)
+        return errors.InsufficientStorage(shown, exc=error, msg=literal(f"{shown}: {error.strerror}"))
     return errors.OperationFailed(shown, exc=error, msg=literal(f"{shown}: {error.strerror}"))

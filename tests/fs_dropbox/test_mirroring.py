@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -159,6 +160,18 @@ def test_a_time_that_no_calendar_has_is_none(dropbox_fs: DropboxFS, disk: Path, 
         copy_file(Place(source, "/large/f"), Place(dropbox_fs, "/copy"))
         assert run(dropbox_fs, source).copied == 1
     assert dropbox_fs.getsize("/large/f") == dropbox_fs.getsize("/copy") == 10_000_000
+
+
+def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    memory = MemoryFS()
+    memory.writebytes("f", b"content")
+    monkeypatch.setattr(os, "replace", full)
+    with OSFS(str(tmp_path)) as disk, pytest.raises(errors.InsufficientStorage, match=r"^/f: No space left on device$"):
+        copy_file(Place(memory, "/f"), Place(disk, "/f"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_symbolic_links(source: FS, local: Path) -> None:
