@@ -41,18 +41,15 @@ class Folders:
         since = self._catalog.epoch()
         try:
             entry = self._client.create_folder(paths.to_api(path))
-        except ApiError as error:
+        except (ApiError, TransportError) as error:
             self._catalog.forget(path)
-            if "file_ancestor" in error.tag:
+            tag = error.tag if isinstance(error, ApiError) else ()
+            if "file_ancestor" in tag:
                 raise fs.errors.DirectoryExpected(path) from error
-            if "conflict" in error.tag:
+            if "conflict" in tag:
                 if exist_ok and isinstance(self._catalog.find(path), FolderEntry):
                     return
                 raise fs.errors.DirectoryExists(path) from error
-            with fs_errors(path):
-                raise
-        except TransportError:
-            self._catalog.forget(path)
             with fs_errors(path):
                 raise
         self._catalog.created(entry, since)

@@ -79,18 +79,14 @@ class ServerSide:
             if not isinstance(entry, FileEntry):
                 raise fs.errors.FileExpected(path)
             since = self._catalog.epoch()
-            try:
-                gone = self._client.delete(paths.to_api(path), parent_rev=entry.rev, entry_id=entry.id)
-            except ApiError as error:
-                self._catalog.forget(path)
-                if "conflict" in error.tag and attempt + 1 < _ATTEMPTS:
+            with fs_errors(path):
+                try:
+                    with self._forgetting(path):
+                        gone = self._client.delete(paths.to_api(path), parent_rev=entry.rev, entry_id=entry.id)
+                except ApiError as error:
+                    if "conflict" not in error.tag or attempt + 1 == _ATTEMPTS:
+                        raise
                     continue  # another version is there now; it is to go as well
-                with fs_errors(path):
-                    raise
-            except TransportError:
-                self._catalog.forget(path)
-                with fs_errors(path):
-                    raise
             self._removed(path, gone, since)
             return
 
@@ -158,22 +154,18 @@ class ServerSide:
 
     def _delete_tree(self, path: str, entry: Present) -> None:
         since = self._catalog.epoch()
-        try:
-            gone = self._client.delete(paths.to_api(path), entry_id=entry.id)
-        except ApiError as error:
-            self._catalog.forget(path)
-            if "too_many_files" in error.tag:
-                self._empty(path)
-                self._delete_tree(path, entry)
-                return
-            if not error.is_not_found:
-                with fs_errors(path):
+        with fs_errors(path):
+            try:
+                with self._forgetting(path):
+                    gone = self._client.delete(paths.to_api(path), entry_id=entry.id)
+            except ApiError as error:
+                if "too_many_files" in error.tag:
+                    self._empty(path)
+                    self._delete_tree(path, entry)
+                    return
+                if not error.is_not_found:
                     raise
-            gone = entry
-        except TransportError:
-            self._catalog.forget(path)
-            with fs_errors(path):
-                raise
+                gone = entry
         self._removed(path, gone, since)
 
     def _removed(self, path: str, gone: Entry, since: int) -> None:
