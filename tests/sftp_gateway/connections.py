@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import paramiko
 
 from sftp_gateway import SFTPGateway
 from tests.waiting import eventually
+
+from .conftest import PASSWORD
 
 
 def wait_for_no_connection(gateway: SFTPGateway) -> None:
@@ -36,3 +40,15 @@ def sftp(transport: paramiko.Transport) -> paramiko.SFTPClient:
     client = paramiko.SFTPClient.from_transport(transport)
     assert client is not None
     return client
+
+
+@contextmanager
+def signed_in(port: int, name: str = "ann", password: str = PASSWORD) -> Iterator[paramiko.SFTPClient]:
+    """Sign in to a gateway on a port of this machine, for the time of a block."""
+    transport = paramiko.Transport(("127.0.0.1", port))
+    try:
+        transport.connect(username=name, password=password)
+        yield sftp(transport)
+    finally:
+        transport.close()
+        transport.join(30)

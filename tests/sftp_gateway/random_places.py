@@ -20,6 +20,7 @@ from sftp_gateway.write_back.journal import Journal
 from tests.waiting import eventually
 
 from .conftest import PASSWORD
+from .connections import sftp
 from .raw_client import RawClient
 from .serving import Serving
 from .write_back_gateway import WriteBackGateway, settle
@@ -253,9 +254,7 @@ class Remote:
         return RawClient(channel).init()
 
     def sftp(self) -> paramiko.SFTPClient:
-        client = paramiko.SFTPClient.from_transport(self.transport)
-        assert client is not None
-        return client
+        return sftp(self.transport)
 
     def cut(self) -> None:
         raise NotImplementedError

@@ -19,6 +19,7 @@ import paramiko
 import pytest
 
 from .conftest import PASSWORD, PASSWORD_HASH
+from .connections import sftp
 from .program import begin, one_line, run, wait_until_refused
 
 
@@ -52,8 +53,7 @@ def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
     with serving(tmp_path, "--drain-seconds", "60") as (process, port):
         with paramiko.Transport(("127.0.0.1", port)) as transport:
             transport.connect(username="ann", password=PASSWORD)
-            client = paramiko.SFTPClient.from_transport(transport)
-            assert client is not None
+            client = sftp(transport)
             busy = threading.Thread(target=list_until_cut_off, args=(client,))
             busy.start()
             process.send_signal(signal.SIGINT)

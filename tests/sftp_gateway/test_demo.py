@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,8 @@ import paramiko
 import pytest
 
 from fs_dropbox.emulator import Emulator
+
+from .connections import signed_in
 
 COMMAND = [sys.executable, "-W", "error", "-m", "sftp_gateway", "demo"]
 
@@ -41,17 +43,8 @@ class Demo:
         assert output == ""
         return errors
 
-    @contextmanager
-    def sftp(self, name: str = "demo", password: str = "demo") -> Iterator[paramiko.SFTPClient]:
-        transport = paramiko.Transport(("127.0.0.1", self.port))
-        try:
-            transport.connect(username=name, password=password)
-            client = paramiko.SFTPClient.from_transport(transport)
-            assert client is not None
-            yield client
-        finally:
-            transport.close()
-            transport.join(30)
+    def sftp(self, name: str = "demo", password: str = "demo") -> AbstractContextManager[paramiko.SFTPClient]:
+        return signed_in(self.port, name, password)
 
 
 @contextmanager

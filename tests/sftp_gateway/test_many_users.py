@@ -15,12 +15,7 @@ from sftp_gateway import UserConfig
 from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
-
-
-def sftp_of(transport: paramiko.Transport) -> paramiko.SFTPClient:
-    client = paramiko.SFTPClient.from_transport(transport)
-    assert client is not None
-    return client
+from .connections import sftp
 
 
 def test_a_thousand_users_cost_nothing_until_they_sign_in(start_gateway: StartGateway, connect: Connect) -> None:
@@ -45,7 +40,7 @@ def test_a_thousand_users_cost_nothing_until_they_sign_in(start_gateway: StartGa
     assert threading.active_count() - threads < 10
     assert seconds < 1.0
     assert peak < 3_000_000
-    assert sftp_of(connect(gateway, "user7", PASSWORD)).listdir("/") == []
+    assert sftp(connect(gateway, "user7", PASSWORD)).listdir("/") == []
     assert opened == ["mem://7"]
 
 
@@ -59,7 +54,7 @@ def test_idle_filesystems_close(start_gateway: StartGateway, connect: Connect) -
     gateway = start_gateway(open_filesystem=open_filesystem, account_idle_seconds=0.0)
     transport = connect(gateway, "ann", PASSWORD)
     for _ in range(3):  # channels
-        assert sftp_of(transport).listdir("/") == []
+        assert sftp(transport).listdir("/") == []
     assert not opened[-1].isclosed()
     transport.close()
     eventually(lambda: all(filesystem.isclosed() for filesystem in opened))
@@ -80,7 +75,7 @@ def test_a_missing_root_is_made_if_that_was_asked_for(
     )
     gateway = start_gateway(users=(user,), open_filesystem=lambda _url: memory)
     for _ in range(2):
-        assert sftp_of(connect(gateway, "ann", PASSWORD)).listdir("/") == []
+        assert sftp(connect(gateway, "ann", PASSWORD)).listdir("/") == []
     assert memory.isdir("/devices/scanner")
 
 
@@ -94,7 +89,7 @@ def test_a_missing_root_is_said_in_the_log(
     user = UserConfig(name="ann", password_hash=PASSWORD_HASH, url="mem://", root="/scans", create_root=exists)
     gateway = start_gateway(users=(user,), open_filesystem=lambda _url: memory)
     with pytest.raises((paramiko.SSHException, EOFError)):
-        sftp_of(connect(gateway, "ann", PASSWORD))
+        sftp(connect(gateway, "ann", PASSWORD))
     (line,) = log_lines("login_refused", 1)
     assert reason in line["reason"]
     assert line["user"] == "ann"
@@ -113,5 +108,5 @@ def test_the_root_is_asked_for_once(start_gateway: StartGateway, connect: Connec
     user = UserConfig(name="ann", password_hash=PASSWORD_HASH, url="mem://", root="/scans")
     gateway = start_gateway(users=(user,), open_filesystem=lambda _url: memory)
     for _ in range(3):
-        assert sftp_of(connect(gateway, "ann", PASSWORD)).listdir("/") == ["2026"]
+        assert sftp(connect(gateway, "ann", PASSWORD)).listdir("/") == ["2026"]
     assert asked.count("/scans") == 1

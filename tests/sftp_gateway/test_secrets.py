@@ -17,6 +17,7 @@ import pytest
 from fs_dropbox.emulator import Emulator
 
 from .conftest import PASSWORD, PASSWORD_HASH
+from .connections import sftp
 from .program import begin
 
 WRONG = ("wr0ng-password-one", "wr0ng-password-two")
@@ -36,8 +37,7 @@ def sign_in(port: int, name: str, secret: str | paramiko.PKey, *, prompt: bool =
 
 def use(transport: paramiko.Transport) -> None:
     """Do what leaves traces: a listing, an upload, an error, an upload that is cut off."""
-    client = paramiko.SFTPClient.from_transport(transport)
-    assert client is not None
+    client = sftp(transport)
     client.listdir("/")
     with client.open("/whole", "wb") as file:
         file.write(b"x" * 1000)

@@ -20,6 +20,7 @@ import pytest
 from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH
+from .connections import sftp
 from .program import COMMAND, begin, wait_until_refused
 
 DEADLINE_SECONDS = 30.0
@@ -54,8 +55,7 @@ class Crew:
         transport = paramiko.Transport(("127.0.0.1", self.port))
         self.transports.append(transport)
         transport.connect(username="ann", password=PASSWORD)
-        client = paramiko.SFTPClient.from_transport(transport)
-        assert client is not None
+        client = sftp(transport)
         eventually(lambda: len(self.logins()) > before, "no login was logged")
         return client, self.logins()[-1]
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import subprocess
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import paramiko
@@ -15,7 +14,8 @@ from sftp_gateway.write_back.journal_file import FILE_NAME
 from sftp_gateway.write_back.journals import look_into
 from tests.waiting import eventually
 
-from .conftest import PASSWORD, PASSWORD_HASH
+from .conftest import PASSWORD_HASH
+from .connections import signed_in
 from .program import begin
 
 NAME_CALLS = ("files/move_v2", "files/delete_v2", "files/create_folder_v2", "files/move_batch_v2")
@@ -48,17 +48,8 @@ class WriteBackGateway:
         self.process.stdout.close()
         return code
 
-    @contextlib.contextmanager
-    def client(self) -> Iterator[paramiko.SFTPClient]:
-        transport = paramiko.Transport(("127.0.0.1", self.port))
-        try:
-            transport.connect(username="ann", password=PASSWORD)
-            client = paramiko.SFTPClient.from_transport(transport)
-            assert client is not None
-            yield client
-        finally:
-            transport.close()
-            transport.join(30)
+    def client(self) -> AbstractContextManager[paramiko.SFTPClient]:
+        return signed_in(self.port)
 
 
 def settle(emulator: Emulator, gateway: WriteBackGateway) -> None:
