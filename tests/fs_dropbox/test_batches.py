@@ -225,6 +225,33 @@ def test_a_lost_job_that_is_still_at_work_is_waited_for(
 
 
 @pytest.mark.parametrize("change", CHANGES)
+def test_a_lost_batch_that_is_carried_out_before_the_next_one_is_what_that_is_refused_for(
+    account: DropboxFS, emulator: Emulator, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client: Client = account._client
+    lost: list[list[Any]] = []
+
+    def call(self: object, argument: list[Any]) -> list[Any]:
+        if not lost:
+            lost.append(argument)
+            error = TransportError("reset")
+            error.is_unsettled = True
+            raise error
+        if len(lost) == 1:
+            original(client.batches, lost[0])
+            lost.append(argument)
+        return list(original(client.batches, argument))
+
+    original = getattr(batch_calls.BatchCalls, change)
+    monkeypatch.setattr(batch_calls.BatchCalls, change, call)
+    monkeypatch.setattr(client, "pause_after", lambda failures: None)
+    carry_out(account, change)
+    check(account, emulator, change)
+    assert lost[1] == lost[0]
+    assert emulator.control.calls()[f"files/{change}_v2"] <= 2  # of the folder itself; of no file on its own
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_a_job_that_does_not_end_is_an_error_with_an_unknown_outcome(
     account: DropboxFS, emulator: Emulator, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
