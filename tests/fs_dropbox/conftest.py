@@ -22,6 +22,7 @@ from fs_dropbox.content_hash import BLOCK_SIZE
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.metadata.cache import MetadataCache
 from fs_dropbox.uploads.upload import Uploader
+from tests.fs_dropbox.accounts import open_account
 from tests.fs_dropbox.cached import followed_cache
 from tests.fs_dropbox.command_line import Cli, Done
 
@@ -38,14 +39,7 @@ def open_dropbox(emulator: Emulator) -> Iterator[Callable[..., DropboxFS]]:
     opened: list[DropboxFS] = []
 
     def open_dropbox(**arguments: Any) -> DropboxFS:
-        defaults = {
-            "app_key": emulator.app_key,
-            "app_secret": emulator.app_secret,
-            "refresh_token": emulator.refresh_token,
-            "api_host": emulator.host,
-            "ca_certs": emulator.ca_file,
-        }
-        opened.append(DropboxFS(**(defaults | arguments)))
+        opened.append(open_account(emulator, **arguments))
         return opened[-1]
 
     yield open_dropbox

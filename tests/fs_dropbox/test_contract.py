@@ -13,6 +13,7 @@ from fs.test import FSTestCases
 
 from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
+from tests.fs_dropbox.accounts import open_account
 
 
 class _Contract(FSTestCases):
@@ -34,12 +35,8 @@ class _Contract(FSTestCases):
 
     def open_account(self) -> DropboxFS:
         emulator = self.emulator
-        return DropboxFS(
-            emulator.app_key,
-            emulator.app_secret,
-            emulator.refresh_token,
-            api_host=emulator.host,
-            ca_certs=emulator.ca_file,
+        return open_account(
+            emulator,
             **self.arguments,
         )
 
@@ -78,13 +75,7 @@ class TestThreads(unittest.TestCase):
         account_folders = itertools.count()
         with (
             Emulator() as emulator,
-            DropboxFS(
-                emulator.app_key,
-                emulator.app_secret,
-                emulator.refresh_token,
-                api_host=emulator.host,
-                ca_certs=emulator.ca_file,
-            ) as shared,
+            open_account(emulator) as shared,
         ):
             lock = threading.Lock()
 

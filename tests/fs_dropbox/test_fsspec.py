@@ -23,29 +23,20 @@ from fsspec.tests import abstract
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.fsspec_adapter.filesystem import DropboxFileSystem
 from fs_dropbox.login.connections import Connection, Connections
+from tests.fs_dropbox.accounts import access_to
 from tests.waiting import DEADLINE_SECONDS, eventually
-
-
-def _options(emulator: Emulator) -> dict[str, Any]:
-    return {
-        "app_key": emulator.app_key,
-        "app_secret": emulator.app_secret,
-        "refresh_token": emulator.refresh_token,
-        "api_host": emulator.host,
-        "ca_certs": emulator.ca_file,
-    }
 
 
 @pytest.fixture(scope="module")
 def shared_dropbox() -> Iterator[DropboxFileSystem]:
     with Emulator() as running:
-        yield DropboxFileSystem(**_options(running))
+        yield DropboxFileSystem(**access_to(running))
         DropboxFileSystem.clear_instance_cache()
 
 
 @pytest.fixture
 def dropbox(emulator: Emulator) -> Iterator[DropboxFileSystem]:
-    yield DropboxFileSystem(**_options(emulator))
+    yield DropboxFileSystem(**access_to(emulator))
     DropboxFileSystem.clear_instance_cache()
 
 
@@ -174,7 +165,7 @@ def _break_off(file: Any, data: str | bytes) -> None:
 
 def test_who_knows_of_a_change_elsewhere_can_have_it_looked_at(emulator: Emulator) -> None:
     """As Dask does, whose workers have written it."""
-    dropbox = DropboxFileSystem(**_options(emulator), change_feed=False)
+    dropbox = DropboxFileSystem(**access_to(emulator), change_feed=False)
     dropbox.pipe("/folder/a", b"1")
     dropbox.invalidate_cache()
     assert dropbox.ls("/folder", detail=False) == ["/folder/a"]
@@ -212,7 +203,7 @@ def test_a_transaction_commits_together_or_not_at_all(emulator: Emulator, dropbo
 
 
 def test_a_tree_costs_one_listing_and_one_removal(emulator: Emulator) -> None:
-    dropbox = DropboxFileSystem(**_options(emulator), change_feed=False)
+    dropbox = DropboxFileSystem(**access_to(emulator), change_feed=False)
     for folder in "abcde":
         for name in "123":
             emulator.control.write(f"/top/{folder}/{name}", b"x")
@@ -329,7 +320,7 @@ def test_threads_share_one_account(emulator: Emulator) -> None:
     accounts = []
 
     def work() -> None:
-        accounts.append(DropboxFileSystem(**_options(emulator)).filesystem)
+        accounts.append(DropboxFileSystem(**access_to(emulator)).filesystem)
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
@@ -344,7 +335,7 @@ def test_threads_share_one_account(emulator: Emulator) -> None:
 
 def test_accounts_end(emulator: Emulator) -> None:
     before = set(threading.enumerate())
-    dropbox = DropboxFileSystem(**_options(emulator))
+    dropbox = DropboxFileSystem(**access_to(emulator))
     assert dropbox.ls("/") == []
     DropboxFileSystem.clear_instance_cache()
     assert {thread for thread in threading.enumerate() if "fs-dropbox" in thread.name} <= before

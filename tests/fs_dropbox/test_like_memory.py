@@ -27,6 +27,7 @@ from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.emulator.model.errors import CallError
 from fs_dropbox.metadata import changes
+from tests.fs_dropbox.accounts import open_account
 from tests.waiting import eventually
 
 # Threads of the emulator and the client draw random numbers while hypothesis draws examples.
@@ -271,12 +272,8 @@ class LikeMemory(RuleBasedStateMachine):
 def run(machine: type[LikeMemory], examples: int, *, random: bool = False) -> None:
     """Run sequences of operations over one emulator; the same ones each time unless they are to be random."""
     with Emulator() as emulator:
-        account = DropboxFS(
-            emulator.app_key,
-            emulator.app_secret,
-            emulator.refresh_token,
-            api_host=emulator.host,
-            ca_certs=emulator.ca_file,
+        account = open_account(
+            emulator,
             **machine.arguments,
         )
         with account:

@@ -24,6 +24,7 @@ from fs.base import FS
 from fs_dropbox import DropboxFS, paths
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.emulator.model.errors import CallError
+from tests.fs_dropbox.accounts import open_account
 from tests.waiting import eventually
 
 THREADS = 3
@@ -379,12 +380,8 @@ VARIATIONS: dict[str, dict[str, Any]] = {
 def read_your_writes(seed: int, operations: int, *, others: bool = False, **arguments: Any) -> None:
     """Let threads work and look at what they did."""
     with Emulator() as emulator:
-        account = DropboxFS(
-            emulator.app_key,
-            emulator.app_secret,
-            emulator.refresh_token,
-            api_host=emulator.host,
-            ca_certs=str(emulator.ca_file),
+        account = open_account(
+            emulator,
             **arguments,
         )
         with account:

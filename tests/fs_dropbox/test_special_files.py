@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from fs_dropbox import DropboxFS, paths
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.errors import ApiError
+from tests.fs_dropbox.accounts import open_account
 
 BOB = "bob@example.com"
 
@@ -226,12 +227,8 @@ def shared_emulator() -> Iterator[Emulator]:
 
 @pytest.fixture(scope="module")
 def account(shared_emulator: Emulator) -> Iterator[DropboxFS]:
-    with DropboxFS(
-        shared_emulator.app_key,
-        shared_emulator.app_secret,
-        shared_emulator.refresh_token,
-        api_host=shared_emulator.host,
-        ca_certs=str(shared_emulator.ca_file),
+    with open_account(
+        shared_emulator,
         change_feed=False,
     ) as opened:
         yield opened

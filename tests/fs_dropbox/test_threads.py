@@ -16,6 +16,7 @@ import pytest
 
 from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
+from tests.fs_dropbox.accounts import open_account
 from tests.waiting import eventually
 
 DEADLINE_SECONDS = 60.0  # not for one call, but for much work of many threads
@@ -258,13 +259,7 @@ def test_a_file_may_be_forgotten_in_the_middle_of_anything(dropbox_fs: DropboxFS
 
 
 def test_a_forgotten_filesystem_ends_its_threads(emulator: Emulator) -> None:
-    account = DropboxFS(
-        emulator.app_key,
-        emulator.app_secret,
-        emulator.refresh_token,
-        api_host=emulator.host,
-        ca_certs=str(emulator.ca_file),
-    )
+    account = open_account(emulator)
     account.writebytes("file", bytes(20_000_000))
     assert len(account.readbytes("file")) == 20_000_000
     assert [thread for thread in threading.enumerate() if thread.name.startswith("fs-dropbox")]
