@@ -135,8 +135,9 @@ class Beyond(FS):
             self._parts.server_side.remove_files(list(given))
 
     def forget(self, path: str) -> None:
-        """Drop what is cached at and below a path, because another process has changed it."""
-        self._parts.catalog.forget(self._changeable(path))
+        """Drop what is cached at and below a path, because another process has changed it. Waits for nothing."""
+        for each in self._shown.meant(self.validatepath(path)):
+            self._parts.catalog.forget(each)
 
     def _checked(self, path: str) -> str:
         return str(self.validatepath(path))

@@ -15,7 +15,7 @@ from fs_dropbox.files.read_file import DropboxFile
 from fs_dropbox.metadata.cache import Present
 from fs_dropbox.metadata.catalog import Catalog
 from fs_dropbox.metadata.finding import Finding
-from fs_dropbox.views.documents import Documents, is_document_name
+from fs_dropbox.views.documents import Documents, has_no_bytes, is_document_name
 from fs_dropbox.views.permits import read_only
 from fs_dropbox.views.places import SHARED, Place, View, place_of, refuse_change
 from fs_dropbox.views.shared_folders import SharedFolders
@@ -109,10 +109,10 @@ class Shown(Finding):
         everything: list[Present] = []
         for page in self._catalog.pages(path):
             everything += page
-            yield [entry for entry in page if not _is_document(entry)]
+            yield [entry for entry in page if not has_no_bytes(entry)]
         # How a document is shown depends on all the other names.
-        if any(map(_is_document, everything)):
-            yield [entry for entry in self._documents.listed(everything) if _is_document(entry)]
+        if any(map(has_no_bytes, everything)):
+            yield [entry for entry in self._documents.listed(everything) if has_no_bytes(entry)]
 
     def below(self, path: str) -> Below:
         """Return what is below a folder, from one recursive listing; in a view, from a listing of each folder."""
@@ -185,11 +185,18 @@ class Shown(Finding):
             return path
         return original if self._documents.is_shown_at(self._catalog.find(original), path) else path
 
+    def meant(self, path: str) -> list[str]:
+        """Return the paths of which `real` returns one, without a look at what is there; raises as that does."""
+        if self._views:
+            refuse_change(path)
+        original = self._documents.original(path)
+        return [path] if original is None else [path, original]
+
     def replaceable(self, path: str) -> str:
         """Return the path in Dropbox of a file to replace unseen, whatever is there; raises ResourceReadOnly."""
         real = self.real(path)
         existing = self._catalog.find(real) if is_document_name(real) else None
-        if isinstance(existing, FileEntry) and not existing.is_downloadable:
+        if has_no_bytes(existing):
             raise read_only(path, existing)
         return real
 
@@ -198,9 +205,9 @@ class Shown(Finding):
         real_source, real_target = self.real(source), self.real(target)
         entry = self._catalog.find(real_source)
         existing = self._catalog.find(real_target)
-        if isinstance(existing, FileEntry) and not existing.is_downloadable and existing != entry:
+        if has_no_bytes(existing) and existing != entry:
             raise read_only(target, existing)
-        if isinstance(entry, FileEntry) and not entry.is_downloadable:
+        if has_no_bytes(entry):
             return real_source, self._documents.target(entry, target)
         return real_source, real_target
 
@@ -210,10 +217,6 @@ class Shown(Finding):
 
     def _place(self, path: str) -> Place | None:
         return place_of(path) if self._views else None
-
-
-def _is_document(entry: Present) -> bool:
-    return isinstance(entry, FileEntry) and not entry.is_downloadable
 
 
 class _Listed:

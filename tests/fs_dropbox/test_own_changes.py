@@ -56,6 +56,19 @@ def test_a_walk_meets_what_was_changed_during_it(open_dropbox: Callable[..., Dro
     assert sorted(path for path, _ in walk) == ["/a/b", "/a/b/c", "/a/b/c/new", "/a/b/d"]
 
 
+@pytest.mark.parametrize("path", ["/file", "/Notes.paper.md"])
+def test_forgetting_waits_for_nothing(open_dropbox: Callable[..., DropboxFS], emulator: Emulator, path: str) -> None:
+    """Whatever may be meant by the path."""
+    account = open_dropbox(change_feed=False, cache_ttl_seconds=3600)
+    assert not account.exists(path)
+    emulator.control.write(path, b"content")
+    account.forget(path)
+    before = emulator.control.calls()
+    account.forget(path)
+    assert emulator.control.calls() == before
+    assert account.readbytes(path) == b"content"
+
+
 def test_all_that_was_uploaded_together_is_seen_with_the_first_result(dropbox_fs: DropboxFS) -> None:
     assert dropbox_fs.listdir("/") == []
     files = [(f"/{number}", partial(io.BytesIO, b"1"), 1, None) for number in range(5)]
