@@ -16,6 +16,12 @@ def host_of(address: str) -> Host:
     return mapped or host
 
 
+def plain(address: str) -> str:
+    """Return an address as logs show it and people look for it: one of IPv4 without the ::ffff: of an IPv6 socket."""
+    host = host_of(address)
+    return str(host) if host.version == 4 else address
+
+
 def networks_of(names: Iterable[str]) -> list[Network]:
     """Return the networks of these names; a single address is one, too."""
     return [ipaddress.ip_network(name, strict=False) for name in names]

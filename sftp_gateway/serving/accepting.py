@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable
 
 from sftp_gateway.logs import log_event
+from sftp_gateway.network.addresses import plain
 from sftp_gateway.network.proxy_protocol import ProxyDoor
 from sftp_gateway.serving.gatekeeper import Gatekeeper
 from sftp_gateway.ssh.transport import shut_down
@@ -103,6 +104,7 @@ class Acceptor:
 
     def _let_in(self, sock: socket.socket, address: str) -> None:
         try:
+            address = plain(address)
             refusal = self._gatekeeper.connect(address)
             if refusal is None:
                 self._admit(sock, address)

@@ -67,6 +67,12 @@ def test_ipv6(start_gateway: StartGateway, connect: Connect) -> None:
     assert connect(start_gateway(listen="[::1]:0"), "ann", PASSWORD).is_authenticated()
 
 
+def test_ipv4_through_an_ipv6_socket_is_logged_as_what_it_is(start_gateway: StartGateway, log_lines: LogLines) -> None:
+    _, port = start_gateway(listen="[::]:0").address
+    socket.create_connection(("127.0.0.1", port)).close()
+    assert log_lines("no_login", 1)[0]["from"] == "127.0.0.1"
+
+
 def test_stop_is_idempotent_and_leaves_no_thread(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     gateway = SFTPGateway(GatewayConfig(listen="127.0.0.1:0", state_folder=str(tmp_path)))
