@@ -101,6 +101,39 @@ def test_a_copy_is_of_what_is_pending(storage: BulkFS, begin: ServeWriteBack) ->
     assert storage.readbytes("/g") == b"new"
 
 
+@pytest.mark.parametrize("call", ["copy", "move"])
+def test_what_was_pending_before_comes_before_a_copy_or_a_move(
+    storage: BulkFS, begin: ServeWriteBack, call: str
+) -> None:
+    serving = begin()
+    storage.commit("/source", b"later")
+    put(serving.client(), "/f", b"earlier")
+    getattr(serving.written_back, call)("/source", "/f", overwrite=True)
+    deliver(serving)
+    assert storage.readbytes("/f") == b"later"
+
+
+@pytest.mark.parametrize("call", ["copy", "move", "remove"])
+def test_what_has_failed_does_not_come_back_when_its_successor_is_gone(
+    storage: BulkFS, begin: ServeWriteBack, call: str
+) -> None:
+    serving = begin()
+    client = serving.client()
+    storage.refused["/f"] = errors.ResourceReadOnly("/f")
+    put(client, "/f", b"refused")
+    deliver(serving)
+    storage.refused.clear()
+    storage.commit("/f" if call == "remove" else "/source", b"successor")
+    if call == "remove":
+        client.remove("/f")
+    else:
+        getattr(serving.written_back, call)("/source", "/f")
+        assert get(client, "/f") == b"successor"
+        storage.remove("/f")
+    assert "f" not in client.listdir("/")
+    assert [pending.failed for pending in serving.pending()] == [True], "it is reported all the same"
+
+
 def test_changes_in_place_do_not_go_in_bulk_where_that_replaces(storage: BulkFS, begin: ServeWriteBack) -> None:
     serving = begin()
     for path in ("/f", "/g"):
