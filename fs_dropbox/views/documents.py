@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, TypeGuard
 
 import fs.errors
 from cachetools import LRUCache
@@ -66,21 +66,16 @@ class Documents:
 
     def named(self, entry: Present) -> Present:
         """Return an entry under the name that it is shown by."""
-        if (
-            self._show != "export"
-            or not isinstance(entry, FileEntry)
-            or entry.is_downloadable
-            or not is_document(entry)
-        ):
+        if self._show != "export" or not has_no_bytes(entry) or not is_document(entry):
             return entry
         return entry._replace(name=f"{entry.name}.{self._extension(entry)}")
 
     def listed(self, entries: list[Present]) -> list[Present]:
         """Return what is in a folder as it is shown. A name that a real file has already is left to it."""
-        if all(not isinstance(each, FileEntry) or each.is_downloadable for each in entries):
+        if not any(map(has_no_bytes, entries)):
             return entries
         if self._show == "hide":
-            return [each for each in entries if not isinstance(each, FileEntry) or each.is_downloadable]
+            return [each for each in entries if not has_no_bytes(each)]
         taken = {paths.key(each.name) for each in entries}
         named = [(each, self.named(each)) for each in entries]
         return [each if shown is not each and paths.key(shown.name) in taken else shown for each, shown in named]
@@ -94,11 +89,7 @@ class Documents:
 
     def is_shown_at(self, entry: Present | None, path: str) -> bool:
         """Tell whether an entry, found at `original(path)`, is the document that is shown at `path`."""
-        return (
-            isinstance(entry, FileEntry)
-            and not entry.is_downloadable
-            and paths.key(self.named(entry).name) == paths.key(paths.name(path))
-        )
+        return has_no_bytes(entry) and paths.key(self.named(entry).name) == paths.key(paths.name(path))
 
     def sized(self, path: str, entries: Iterable[Present]) -> list[Present]:
         """Return entries with the sizes of what can be read; `path` is where errors are said to be.
@@ -109,9 +100,7 @@ class Documents:
         sized = list(entries)
         if self._show != "export":
             return sized
-        documents = {
-            at: each for at, each in enumerate(sized) if isinstance(each, FileEntry) and not each.is_downloadable
-        }
+        documents = {at: each for at, each in enumerate(sized) if has_no_bytes(each)}
         several = len(documents) > 1
         with fs_errors(path):
             sizes = (
@@ -123,7 +112,7 @@ class Documents:
 
     def known_size(self, entry: Present) -> Present | None:
         """Return an entry with the size of what can be read, None where a document would have to be exported."""
-        if self._show != "export" or not isinstance(entry, FileEntry) or entry.is_downloadable:
+        if self._show != "export" or not has_no_bytes(entry):
             return entry
         with self._lock:
             size = self._sizes.get((entry.rev, self._format(entry)))
@@ -195,6 +184,11 @@ def check_show(show: str) -> None:
     """Raise ValueError for what is no way to show documents."""
     if show not in SHOWS:
         raise ValueError(f"documents is one of {', '.join(SHOWS)}, not {show!r}")
+
+
+def has_no_bytes(entry: Present | None) -> TypeGuard[FileEntry]:
+    """Tell whether an entry is a file that cannot be downloaded, only exported."""
+    return isinstance(entry, FileEntry) and not entry.is_downloadable
 
 
 def is_document(entry: FileEntry) -> bool:
