@@ -323,6 +323,41 @@ def test_hooks_that_stay_keep_their_queue_and_their_attempts(
     assert len(receiver.requests) == 5
 
 
+def hook_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "sftp-gateway-hook"]
+
+
+def test_a_hook_that_is_no_more_has_no_thread(receiver: Receiver, counted: list[tuple[str, str]]) -> None:
+    with hooking(counted, HookConfig(events=("upload",), url=receiver.url)) as hooks:
+        hooks.on_event("upload", UPLOAD)
+        eventually(lambda: counted, "nothing was posted")
+        assert hook_threads()
+        hooks.prepare([])()
+        eventually(lambda: not hook_threads(), "it goes on")
+        hooks.on_event("upload", UPLOAD)
+    assert len(receiver.requests) == 1
+
+
+def test_a_hook_that_got_no_thread_gets_one_with_the_next_event(
+    receiver: Receiver, counted: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, refused = threading.Thread.start, []
+
+    def refuse_once(thread: threading.Thread) -> None:
+        if thread.name == "sftp-gateway-hook" and not refused:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_once)
+    with hooking(counted, HookConfig(events=("upload",), url=receiver.url)) as hooks:
+        hooks.on_event("upload", UPLOAD)
+        assert refused
+        hooks.on_event("upload", UPLOAD)
+        eventually(lambda: len(counted) == 2, "events wait for ever")
+    assert len(receiver.requests) == 2
+
+
 # Commands.
 
 PROGRAM = """
@@ -381,6 +416,15 @@ def test_a_command_that_fails_is_one_line(
     assert counted[0][1] == "failed"
     (line,) = log_lines("hook_failed")
     assert (line["reason"], line["attempts"]) == (reason, 1)
+
+
+def test_what_a_command_prints_goes_nowhere(counted: list[tuple[str, str]], capfd: pytest.CaptureFixture[str]) -> None:
+    program = ("/bin/sh", "-c", "echo printed; echo printed >&2")
+    with hooking(counted, HookConfig(events=("upload",), command=program)) as hooks:
+        hooks.on_event("upload", UPLOAD)
+        eventually(lambda: counted, "the command did not end")
+    assert counted == [("sh", "delivered")]
+    assert "printed" not in "".join(capfd.readouterr())
 
 
 # A gateway with hooks.
