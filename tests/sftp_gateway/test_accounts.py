@@ -6,6 +6,7 @@ import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,25 @@ def test_an_idle_account_stays_open_for_its_time(make: MakeAccounts, storage: St
     accounts.acquire(URL).release()
     assert len(storage.opened) == 1
     assert not storage.opened[0].isclosed()
+
+
+def test_an_account_that_is_closed_before_anybody_has_it_is_opened_again(
+    make: MakeAccounts, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts = make()
+    result = Future.result
+
+    def late(opening: Future[Any], timeout: float | None = None) -> Any:
+        account = result(opening, timeout)
+        if len(storage.opened) == 1:
+            accounts.close_idle()
+        return account
+
+    monkeypatch.setattr(Future, "result", late)
+    lease = accounts.acquire(URL)
+    assert len(storage.opened) == 2
+    assert not storage.opened[1].isclosed()
+    lease.release()
 
 
 def test_a_revoked_token_is_noticed_at_the_next_login(make: MakeAccounts, storage: Storage) -> None:
