@@ -17,6 +17,7 @@ from sftp_gateway.write_back.journal_file import _Change
 from tests.waiting import eventually
 
 from .conftest import ServeWriteBack
+from .raw_client import W
 from .write_back import BulkFS, StagedFS, WriteBack, get, put
 
 
@@ -158,6 +159,20 @@ def test_what_the_storage_has_already_needs_no_local_copy(storage: BulkFS, begin
     deliver(serving)
     assert storage.readbytes("/large") == b"x" * 100_000
     assert not serving.pending()
+
+
+def test_a_change_of_a_pending_file_that_goes_through_replaces_no_foreign_one(
+    storage: BulkFS, begin: ServeWriteBack
+) -> None:
+    serving = begin()
+    put(serving.client(), "/f", b"0123")
+    client = serving.session(write_back=False).raw()
+    handle = client.opened("/f", W)
+    assert client.wait(client.write(handle, 0, b"ab")).ok
+    deliver(serving)
+    storage.commit("/f", b"foreign")
+    assert "changed by someone else" in client.wait(client.close(handle)).text
+    assert storage.readbytes("/f") == b"foreign"
 
 
 def test_a_change_of_what_is_gone_is_told_at_once(storage: BulkFS, begin: ServeWriteBack) -> None:
