@@ -6,13 +6,13 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from fs import errors
 
 from sftp_gateway.files.folding import fold_path
-from sftp_gateway.write_back.journal import ConflictError, Journal, NewFile
+from sftp_gateway.write_back.journal import ConflictError, Journal, NewFile, Pending
 from sftp_gateway.write_back.journal_file import _Change
 from tests.waiting import eventually
 
@@ -173,6 +173,23 @@ def test_a_change_of_a_pending_file_that_goes_through_replaces_no_foreign_one(
     storage.commit("/f", b"foreign")
     assert "changed by someone else" in client.wait(client.close(handle)).text
     assert storage.readbytes("/f") == b"foreign"
+
+
+def test_what_is_delivered_while_it_is_being_opened_is_read_from_the_storage(
+    begin: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving = begin()
+    client = serving.client()
+    put(client, "/f", b"content")
+    content = serving.journal.content
+
+    def content_late(pending: Pending) -> BinaryIO | bytes:
+        monkeypatch.setattr(serving.journal, "content", content)
+        deliver(serving)
+        return content(pending)
+
+    monkeypatch.setattr(serving.journal, "content", content_late)
+    assert get(client, "/f") == b"content"
 
 
 def test_a_change_of_what_is_gone_is_told_at_once(storage: BulkFS, begin: ServeWriteBack) -> None:
