@@ -165,9 +165,14 @@ def test_faults_leave_every_file_there_once(
     assert len(dropbox_fs.versions("/in/0150.txt")) == 1
 
 
-def test_busy_namespaces_are_waited_for(emulator: Emulator, dropbox_fs: DropboxFS, contents: dict[str, bytes]) -> None:
+def test_busy_namespaces_are_waited_for(
+    emulator: Emulator, dropbox_fs: DropboxFS, contents: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[int] = []
+    monkeypatch.setattr(dropbox_fs._client, "pause_after", pauses.append)
     emulator.control.fault(FINISH, "too_many_write_operations", count=2)
     assert _upload(dropbox_fs, contents) == [None] * len(contents)
+    assert pauses == [1]
     assert _calls(emulator)[FINISH] == 2  # the second for two files alone
     assert "files/upload" not in _calls(emulator)
 

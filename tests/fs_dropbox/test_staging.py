@@ -201,10 +201,15 @@ def test_a_source_that_cannot_be_read_fails_alone(emulator: Emulator, account: D
     assert isinstance(alone, OSError)
 
 
-def test_busy_namespaces_are_waited_for(emulator: Emulator, account: DropboxFS) -> None:
+def test_busy_namespaces_are_waited_for(
+    emulator: Emulator, account: DropboxFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[int] = []
+    monkeypatch.setattr(account._client, "pause_after", pauses.append)
     (token,) = staged(account, b"1")
     emulator.control.fault(FINISH, "too_many_write_operations", count=2)
     assert commit(account, "/f", token) is True
+    assert pauses == [1]
 
 
 def test_one_name_that_is_not_taken_fails_alone(emulator: Emulator, account: DropboxFS) -> None:
