@@ -140,6 +140,13 @@ def test_credentials_become_a_url_that_only_opening_proves() -> None:
     assert Users().check_password("key~secret", "token") is None
 
 
+def test_parameters_of_the_credential_url_and_of_their_own_setting() -> None:
+    users = Users(credential_url=f"{TEMPLATE}?root=home", url_parameters="timeout_seconds=60&views=on")
+    login = users.check_password("key~secret", "token")
+    assert login is not None
+    assert login.url.endswith("?root=home&timeout_seconds=60&views=on")
+
+
 def test_a_configured_user_goes_before_the_convention() -> None:
     users = Users([UserConfig(name="me@x.com", password_hash=HASH, url="mem://")], credential_url=TEMPLATE)
     assert users.check_password("me@x.com", "token") is None
