@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -70,6 +71,20 @@ _HELP: Final = {
 }
 
 
+def _make_gauges(registry: CollectorRegistry) -> dict[str, Gauge]:
+    """Return a gauge for each field of `Gauges`, of which processes are added up, and of `SharedGauges`."""
+    return {
+        field.name: Gauge(
+            f"sftp_gateway_{field.name}",
+            _HELP[field.name],
+            multiprocess_mode="livesum" if kind is Gauges else "livemax",
+            registry=registry,
+        )
+        for kind in (Gauges, SharedGauges)
+        for field in fields(kind)
+    }
+
+
 class Metrics:
     """Counts events, requests and bytes; thread-safe through prometheus_client, which locks each value.
 
@@ -96,36 +111,22 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         if directory is None:
             prometheus_client.ProcessCollector(registry=registry)
+        counter = partial(Counter, registry=registry)
         label = ["user"] if users is not None else []
-        self._refused = Counter("sftp_gateway_refused", "Connections refused at once.", ["reason"], registry=registry)
-        self._logins = Counter(
-            "sftp_gateway_logins",
-            "Connections by how signing in ended; none: the client left before it tried.",
-            ["result", *label],
-            registry=registry,
+        how = "Connections by how signing in ended; none: the client left before it tried."
+        self._refused = counter("sftp_gateway_refused", "Connections refused at once.", ["reason"])
+        self._logins = counter("sftp_gateway_logins", how, ["result", *label])
+        self._bans = counter("sftp_gateway_bans", "Addresses banned after failed logins.")
+        self._transfers = counter("sftp_gateway_transfers", "Finished transfers.", ["direction", "result", *label])
+        self._transferred = counter(
+            "sftp_gateway_transferred_bytes", "Bytes of files in finished transfers.", ["direction", *label]
         )
-        self._bans = Counter("sftp_gateway_bans", "Addresses banned after failed logins.", registry=registry)
-        self._transfers = Counter(
-            "sftp_gateway_transfers", "Finished transfers.", ["direction", "result", *label], registry=registry
+        self._changes = counter("sftp_gateway_changes", "Changes of names.", ["operation"])
+        self._failures = counter(
+            "sftp_gateway_failures", "Requests answered with an error worth a log line.", ["operation"]
         )
-        self._transferred = Counter(
-            "sftp_gateway_transferred_bytes",
-            "Bytes of files in finished transfers.",
-            ["direction", *label],
-            registry=registry,
-        )
-        self._changes = Counter("sftp_gateway_changes", "Changes of names.", ["operation"], registry=registry)
-        self._failures = Counter(
-            "sftp_gateway_failures",
-            "Requests answered with an error worth a log line.",
-            ["operation"],
-            registry=registry,
-        )
-        self._hooks = Counter(
-            "sftp_gateway_hook_events",
-            "Events for hooks, by what became of them.",
-            ["hook", "result"],
-            registry=registry,
+        self._hooks = counter(
+            "sftp_gateway_hook_events", "Events for hooks, by what became of them.", ["hook", "result"]
         )
         requests = Histogram(
             "sftp_gateway_request_seconds",
@@ -136,22 +137,13 @@ class Metrics:
         )
         self._requests = {int(kind): requests.labels(kind.name.lower()).observe for kind in _asked()}
         self._unknown = requests.labels(_OTHER).observe
-        self.received: Callable[[float], None] = Counter(
-            "sftp_gateway_received_bytes", "Bytes received in SFTP packets.", registry=registry
+        self.received: Callable[[float], None] = counter(
+            "sftp_gateway_received_bytes", "Bytes received in SFTP packets."
         ).inc
-        self._sent = Counter("sftp_gateway_sent_bytes", "Bytes sent in SFTP packets.", registry=registry).inc
+        self._sent = counter("sftp_gateway_sent_bytes", "Bytes sent in SFTP packets.").inc
         info = Gauge("sftp_gateway_info", "The version.", ["version"], multiprocess_mode="livemax", registry=registry)
         info.labels(_version()).set(1)
-        self._gauges = {
-            field.name: Gauge(
-                f"sftp_gateway_{field.name}",
-                _HELP[field.name],
-                multiprocess_mode="livesum" if kind is Gauges else "livemax",
-                registry=registry,
-            )
-            for kind in (Gauges, SharedGauges)
-            for field in fields(kind)
-        }
+        self._gauges = _make_gauges(registry)
 
     def answered(self, kind: int, seconds: float, size: int) -> None:
         """Count one answered request: its kind, and the bytes of the answer."""
