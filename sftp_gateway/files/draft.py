@@ -33,7 +33,7 @@ class State(enum.Enum):
 class Draft:
     """What a client has written over what was there, not yet visible in the filesystem.
 
-    Its content is the spool; where that has a gap, the old content (`base`) up to `base_size`; beyond, zeros. Old
+    Its content is the spool; where that has a gap, the old content (`base`) as far as it counts; beyond, zeros. Old
     content is fetched only when it is asked for, or at the commit. Owned by a store. Thread-safe: one lock over its
     fields and the spool, never held over the filesystem. Who commits holds the path's turn (`Overlay.turn`).
     """
