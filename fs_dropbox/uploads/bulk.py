@@ -147,7 +147,10 @@ class BulkUpload:
 
     def _results(self, pool: ThreadPoolExecutor, settled: _Settled) -> Iterator[tuple[int, Exception | None]]:
         """Yield the results of what is settled, after settling what is in doubt one by one."""
-        doubtful = [pair for pair in settled if pair[0].is_appended and _is_doubtful(pair[1])]
+        known: _Settled = []
+        doubtful: _Settled = []
+        for item, outcome in settled:
+            (doubtful if item.is_appended and _is_doubtful(outcome) else known).append((item, outcome))
         unreachable: list[TransportError] = []
 
         def settle(pair: tuple[_Item, Outcome]) -> Outcome:
@@ -160,7 +163,7 @@ class BulkUpload:
 
         again = pool.map(settle, doubtful)
         # All are taken over before the first is yielded: nobody may ask for the others.
-        yield from [(pair[0].index, self._result(*pair)) for pair in settled if pair not in doubtful]
+        yield from [(item.index, self._result(item, outcome)) for item, outcome in known]
         for (item, _), outcome in zip(doubtful, again, strict=True):
             yield item.index, self._result(item, outcome)
 
