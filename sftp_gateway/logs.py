@@ -86,8 +86,9 @@ class SessionLog:
     def on_mkdir(self, path: str) -> None:
         self.log("mkdir", path=path)
 
-    def on_failure(self, operation: str, path: str, reason: str) -> None:
-        self.log("failure", level=logging.WARNING, operation=operation, path=path, reason=reason)
+    def on_failure(self, operation: str, path: str, reason: str, *, is_expected: bool = False) -> None:
+        level = logging.DEBUG if is_expected else logging.WARNING
+        self.log("failure", level=level, operation=operation, path=path, reason=reason)
 
     def _strike(self, value: Any) -> Any:
         if isinstance(value, str):

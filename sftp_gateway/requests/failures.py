@@ -51,8 +51,8 @@ class Failures:
         if not is_repeated and (code not in _QUIET or (code == Status.NO_SUCH_FILE and _makes(request))):
             if handle is not None:
                 handle.failed_with = text
-            self._events.on_failure(_name(request), path, text)
-            is_expected = text.endswith(f": {EXISTS}") and _may_exist(request)
+            is_expected = request.kind == Kind.MKDIR and text.endswith(f": {EXISTS}")  # asked for just in case
+            self._events.on_failure(_name(request), path, text, is_expected=is_expected)
             if code in _TOLD and request.kind in _CHANGING and not is_expected:
                 self._tell(f"sftp-gateway: {text}")
         if code == Status.NO_SUCH_FILE and self._reads_texts:
@@ -63,11 +63,6 @@ class Failures:
 def _makes(request: Request) -> bool:
     """Tell whether a request gives something a name."""
     return request.kind in _MAKING or (request.kind == Kind.OPEN and bool(request.flags & ~OpenFlag.READ))
-
-
-def _may_exist(request: Request) -> bool:
-    """Tell whether a client asks for something new just in case: directories, and files that are there once at most."""
-    return request.kind == Kind.MKDIR or bool(request.kind == Kind.OPEN and request.flags & OpenFlag.EXCL)
 
 
 def _name(request: Request) -> str:

@@ -45,8 +45,11 @@ class Events(Protocol):
     def on_mkdir(self, path: str) -> None:
         """Note that a directory was made."""
 
-    def on_failure(self, operation: str, path: str, reason: str) -> None:
-        """Note a request that was answered with an error other than "no such file" and "end of file"."""
+    def on_failure(self, operation: str, path: str, reason: str, *, is_expected: bool = False) -> None:
+        """Note a request that was answered with an error other than "no such file" and "end of file".
+
+        Expected is what clients ask for just in case: directories that are there.
+        """
 
 
 class Meter(Protocol):

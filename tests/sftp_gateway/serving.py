@@ -39,7 +39,7 @@ class RecordedEvents:
     def on_mkdir(self, path: str) -> None:
         self.others.append(("mkdir", path))
 
-    def on_failure(self, operation: str, path: str, reason: str) -> None:
+    def on_failure(self, operation: str, path: str, reason: str, *, is_expected: bool = False) -> None:
         self.others.append(("failure", operation, path, reason))
 
 
