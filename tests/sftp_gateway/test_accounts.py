@@ -136,6 +136,25 @@ def test_an_account_that_is_closed_before_anybody_has_it_is_opened_again(
     lease.release()
 
 
+def test_idle_is_who_has_no_session_not_who_was_opened_long_ago(
+    make: MakeAccounts, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr("sftp_gateway.serving.accounts.time", Mock(monotonic=lambda: now))
+    accounts = make(idle_seconds=300.0)
+    lease = accounts.acquire(URL)
+    now += 1000.0
+    lease.release()
+    for seconds in (0.0, 299.0):
+        now += seconds
+        accounts.close_idle()
+        assert len(accounts.states()) == 1
+    now += 2.0
+    accounts.close_idle()
+    assert not accounts.states()
+    eventually(storage.opened[0].isclosed)
+
+
 def test_a_revoked_token_is_noticed_at_the_next_login(make: MakeAccounts, storage: Storage) -> None:
     accounts = make(recheck_seconds=0.0)
     lease = accounts.acquire(URL)

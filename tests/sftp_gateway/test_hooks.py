@@ -19,7 +19,7 @@ import paramiko
 import pytest
 import trustme
 
-from sftp_gateway.config import ConfigError, HookConfig
+from sftp_gateway.config import ConfigError, GatewayConfig, HookConfig
 from sftp_gateway.reports.hooks import DELIVERY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, Hooks, pause_after
 from tests.waiting import eventually
 
@@ -356,6 +356,19 @@ def test_a_hook_that_got_no_thread_gets_one_with_the_next_event(
         hooks.on_event("upload", UPLOAD)
         eventually(lambda: len(counted) == 2, "events wait for ever")
     assert len(receiver.requests) == 2
+
+
+def test_a_reload_that_fails_at_last_keeps_the_hooks(
+    start_gateway: StartGateway, connect: Connect, receiver: Receiver
+) -> None:
+    def fail() -> None:
+        raise ConfigError("log_file: cannot be opened")
+
+    gateway = start_gateway(hooks=(HookConfig(events=("login",), url=receiver.url),))
+    with pytest.raises(ConfigError):
+        gateway.reload(GatewayConfig(), first=fail)
+    connect(gateway, "ann", PASSWORD)
+    eventually(lambda: receiver.requests, "the hook is gone")
 
 
 # Commands.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -88,6 +89,22 @@ def test_a_stalled_session_does_not_delay_another(serving: Serving, filesystem: 
                 one.read(handle, 0, 1)
         assert other.wait(other.lstat("/f5")).attributes.size == 1
         assert other.get("/f7") == b"x"
+
+
+def test_a_session_that_hangs_takes_no_thread_from_another(serving: Serving, filesystem: AtomicFS) -> None:
+    """The first request of a session gets a thread, however many others wait for one."""
+    serving.workers.limit = 2
+    for number in range(8):
+        filesystem.writebytes(f"/f{number}", b"x")
+    one, other = serving.raw(), serving.raw()
+    handles = [one.opened(f"/f{number}", R) for number in range(8)]
+    with contextlib.ExitStack() as stalled:
+        for number in range(8):
+            stalled.enter_context(filesystem.stalled("pread", f"/f{number}"))
+        reads = [one.read(handle, 0, 1) for handle in handles]
+        eventually(lambda: serving.workers.load[2], "nothing waits for a thread")
+        assert other.wait(other.lstat("/f5")).attributes.size == 1
+    assert all(reply.data == b"x" for reply in one.all(reads))
 
 
 def test_a_client_that_sends_too_much_is_not_read_any_more(filesystem: AtomicFS, tmp_path: Path) -> None:
