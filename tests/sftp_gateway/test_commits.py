@@ -9,6 +9,7 @@ import pytest
 from fs import errors
 
 from sftp_gateway.files import notes
+from sftp_gateway.files.draft import Draft
 from sftp_gateway.files.tree import TreeLimits
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import C, R, RawClient, T, W, X
@@ -60,6 +61,25 @@ def test_a_close_after_one_that_failed_stores_the_file_or_says_why_not(client: R
     filesystem.faults.clear()
     assert client.wait(client.close(handles[2])).ok
     assert filesystem.readbytes("/f") == b"content"
+
+
+def test_what_is_cut_off_amid_a_commit_does_not_come_back(
+    client: RawClient, filesystem: AtomicFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where the file grows again."""
+    first, second = client.opened("/f", W | C | T), client.opened("/f", W)
+    assert client.wait(client.write(first, 0, b"content")).ok
+    start_over = Draft._start_over
+
+    def start_over_late(draft: Draft) -> None:
+        draft.truncate(3)
+        start_over(draft)
+
+    monkeypatch.setattr(Draft, "_start_over", start_over_late)
+    assert client.wait(client.close(first)).ok
+    assert client.wait(client.fsetstat(second, size=5)).ok
+    assert client.wait(client.close(second)).ok
+    assert filesystem.readbytes("/f") == b"con\0\0"
 
 
 def test_a_close_that_waited_for_a_rename_has_the_new_path_to_itself(
