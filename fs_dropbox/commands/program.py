@@ -14,6 +14,7 @@ from fs import errors
 from fs.opener.errors import OpenerError
 
 from fs_dropbox import __version__
+from fs_dropbox.authorization import required_scope
 from fs_dropbox.commands import account, changing, looking, transfers
 from fs_dropbox.commands.locations import LOCATIONS_HELP
 from fs_dropbox.commands.output import reason_of
@@ -127,7 +128,7 @@ def explain(error: Exception) -> tuple[int, str]:
         return USAGE, f"the path {error.path} leads above the root"
     if isinstance(error, errors.FSError):
         text = " ".join(_told(error).split())
-        if any(isinstance(cause, AuthError) for cause in _causes(error)):
+        if any(_is_unauthorised(cause) for cause in _causes(error)):
             return AUTHENTICATION, text
         if isinstance(error, errors.CreateFailed | LoginError):
             return AUTHENTICATION, text
@@ -139,7 +140,7 @@ def explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, LoginError):
         return AUTHENTICATION, reason_of(error)
     if isinstance(error, ApiError):
-        return AUTHENTICATION if isinstance(error, AuthError) else FAILED, reason(error)
+        return AUTHENTICATION if _is_unauthorised(error) else FAILED, reason(error)
     if isinstance(error, TransportError):
         return UNREACHABLE, reason(error)
     if isinstance(error, RedirectError | OSError):
@@ -153,6 +154,13 @@ def _told(error: errors.FSError) -> str:
     if plain is None or path is None or str(error) != str(type(error)(path)):
         return str(error)
     return plain.format(path=path)
+
+
+def _is_unauthorised(error: BaseException) -> bool:
+    """Tell whether Dropbox refused the credentials, or they lack a permission."""
+    if isinstance(error, AuthError):
+        return True
+    return isinstance(error, ApiError) and required_scope(error.tag, error.message, error.details) is not None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

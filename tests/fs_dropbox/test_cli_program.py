@@ -326,6 +326,15 @@ def test_check_names_missing_permissions(
     assert (result["works"], result["missing_scopes"]) == (False, ["files.content.write", "sharing.write"])
 
 
+def test_a_missing_permission_has_the_exit_code_of_credentials(
+    env: dict[str, str], store: Connections, emulator: Emulator
+) -> None:
+    emulator.control.set_scopes(["account_info.read", "files.metadata.read"], grants=True)
+    done = run("mkdir", "/new", env=env)
+    assert done.returncode == 3, done
+    assert "lacks the scope files.content.write" in done.stderr
+
+
 def test_check_as_the_administrator_of_a_team(env: dict[str, str], emulator: Emulator) -> None:
     emulator.control.add_team("Acme")
     emulator.control.add_member("ann@example.com", admin=True)
