@@ -177,7 +177,8 @@ def _credentials(user: str, password: str) -> dict[str, Any]:
         raise OpenerError("the app secret in the Dropbox URL must be letters and digits, as the App Console shows it")
     if member and not (_ADDRESS.fullmatch(member) or _MEMBER_ID.fullmatch(member)):
         raise OpenerError(
-            f"the member in the Dropbox URL must be an e-mail address (with %40 for its @) or an id (dbmid:…), not {member!r}"
+            "the member in the Dropbox URL must be an e-mail address (with %40 for its @) or an id (dbmid:…), "
+            f"not {member!r}"
         )
     if not password:
         raise OpenerError(f"the Dropbox URL has no refresh token; it is {FORM}; make one: fs-dropbox login --print")
