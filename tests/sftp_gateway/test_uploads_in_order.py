@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import struct
+import threading
 import time
 from pathlib import Path
 
@@ -105,6 +107,50 @@ def test_a_session_that_hangs_takes_no_thread_from_another(serving: Serving, fil
         eventually(lambda: serving.workers.load[2], "nothing waits for a thread")
         assert other.wait(other.lstat("/f5")).attributes.size == 1
     assert all(reply.data == b"x" for reply in one.all(reads))
+
+
+def test_one_channel_has_so_many_requests_at_work(filesystem: AtomicFS, tmp_path: Path) -> None:
+    serving = Serving(filesystem, tmp_path, channel_limits=ChannelLimits(running=3))
+    for number in range(8):
+        filesystem.writebytes(f"/f{number}", b"x")
+    client = serving.raw()
+    handles = [client.opened(f"/f{number}", R) for number in range(8)]
+    with contextlib.ExitStack() as stalled:
+        for number in range(8):
+            stalled.enter_context(filesystem.stalled("pread", f"/f{number}"))
+        reads = [client.read(handle, 0, 1) for handle in handles]
+        eventually(lambda: serving.sessions[0].channels[0].unanswered == 8)
+        _, busy, waiting = serving.workers.load
+        assert busy + waiting <= 3
+    assert all(reply.data == b"x" for reply in client.all(reads))
+    serving.close()
+
+
+def test_reads_of_one_handle_are_answered_in_order(filesystem: AtomicFS, client: RawClient) -> None:
+    filesystem.writebytes("/f", bytes(range(100)))
+    handle = client.opened("/f", R)
+    door = filesystem._shut["pread", "/f"] = threading.Event()
+    first = client.read(handle, 50, 1)
+    eventually(lambda: filesystem.calls.count(("pread", "/f")) == 1)
+    del filesystem._shut["pread", "/f"]  # for the next
+    second = client.read(handle, 0, 1)
+    eventually(lambda: filesystem.calls.count(("pread", "/f")) == 2)
+    early = client.is_answered(second, within=0.2)
+    door.set()
+    assert not early
+    assert [reply.data for reply in client.all([first, second])] == [b"\x32", b"\0"]
+
+
+def test_a_close_waits_for_what_is_copied_into_its_file(filesystem: AtomicFS, client: RawClient) -> None:
+    filesystem.writebytes("/source", b"x" * 1000)
+    source, target = client.opened("/source", R), client.opened("/target", W | C)
+    with filesystem.stalled("pread", "/source"), filesystem.stalled("copy", "/source"):
+        whole = struct.pack(">QQ", 1, 0)
+        copied = client.extended("copy-data", s(source), whole, s(target), struct.pack(">Q", 0))
+        closed = client.close(target)
+        assert not client.is_answered(closed, within=0.2)
+    assert [reply.code for reply in client.all([copied, closed])] == [Status.OK, Status.OK]
+    assert filesystem.readbytes("/target") == b"x" * 999
 
 
 def test_a_client_that_sends_too_much_is_not_read_any_more(filesystem: AtomicFS, tmp_path: Path) -> None:
