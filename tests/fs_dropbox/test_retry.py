@@ -14,6 +14,7 @@ from fs_dropbox.api.retry import (
     FIRST_WRITERS,
     LONGEST_FREEZE_SECONDS,
     MOST_WRITERS,
+    SUCCESSES_FOR_ANOTHER_WRITER,
     Governor,
     Retry,
     RetryPolicy,
@@ -22,7 +23,7 @@ from fs_dropbox.api.retry import (
     Waiter,
 )
 from fs_dropbox.errors import ApiError, TransportError
-from tests.waiting import DEADLINE_SECONDS
+from tests.waiting import DEADLINE_SECONDS, eventually
 
 
 class FakeClock:
@@ -235,6 +236,40 @@ def test_writers_become_more_again(clock: FakeClock) -> None:
     for _ in range(1000):
         run(clock, Script("done"), governor, traffic=Traffic.WRITE)
     assert governor.writers == MOST_WRITERS
+
+
+def test_contention_takes_all_that_has_gone_well_before_back(clock: FakeClock) -> None:
+    governor = Governor(clock)
+    for _ in range(2):
+        for _ in range(SUCCESSES_FOR_ANOTHER_WRITER - 1):
+            run(clock, Script("done"), governor, traffic=Traffic.WRITE)
+        governor.throttle(Traffic.WRITE, 0.0, lock_contention=True)
+    run(clock, Script("done"), governor, traffic=Traffic.WRITE)
+    assert governor.writers == 1
+
+
+@pytest.mark.parametrize("gives_up", [True, False])
+def test_where_two_turns_come_free_at_once_the_second_is_woken_too(gives_up: bool) -> None:
+    """By the first, which has not woken up by then: whether it takes its turn or is interrupted."""
+    governor, deadline = Governor(), time.monotonic() + 2 * DEADLINE_SECONDS
+    slow, other, are_free = Waiter(SystemClock()), Waiter(SystemClock()), threading.Event()
+
+    def wait(seconds: float) -> None:
+        assert are_free.wait(DEADLINE_SECONDS)
+        if gives_up:
+            raise TransportError("interrupted")
+
+    slow.wait = wait  # type: ignore[method-assign]
+    for _ in range(FIRST_WRITERS):
+        governor.admit(Traffic.WRITE, Waiter(SystemClock()), "r", deadline)
+    with ThreadPoolExecutor(2) as pool:
+        for waiting, waiter in enumerate((slow, other), start=1):
+            admitted = pool.submit(governor.admit, Traffic.WRITE, waiter, "r", deadline)
+            eventually(lambda waiting=waiting: len(governor._queue) == waiting)  # type: ignore[misc]
+        for _ in range(2):
+            governor.release(Traffic.WRITE, success=False)
+        are_free.set()
+        admitted.result(DEADLINE_SECONDS)
 
 
 @pytest.mark.parametrize(
