@@ -239,6 +239,14 @@ ATTACKS: dict[str, Callable[[socket.socket], Any]] = {
 NOTHING_IN_COMMON = {"broken kexinit", "no common cipher"}  # as of a client that needs other algorithms
 
 
+def test_a_banner_without_end_is_cut_short(start_gateway: StartGateway) -> None:
+    """At once, not when the time for a banner is over; it would all be kept until then."""
+    with socket.create_connection(start_gateway().address, timeout=10) as sock, contextlib.suppress(ConnectionError):
+        sock.sendall(b"x" * (MAX_BANNER_BYTES + 1))
+        while sock.recv(1000):
+            pass
+
+
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_a_broken_handshake_is_one_line_and_leaves_nothing(
     start_gateway: StartGateway, connect: Connect, log_lines: LogLines, caplog: pytest.LogCaptureFixture, attack: str
