@@ -149,10 +149,9 @@ class Partials:
 
 
 def _clear_begun(file: Path) -> None:
-    """Remove what was to become a spool file, or the note of one that is gone, if its process died long ago."""
+    """Remove what was to become a spool file or a note, if its process died long ago: that takes moments."""
     with contextlib.suppress(OSError):
-        is_forgotten = time.time() - file.stat().st_mtime > FORGOTTEN_SECONDS
-        if is_forgotten and not file.with_suffix(SPOOL_SUFFIX).exists():
+        if time.time() - file.stat().st_mtime > FORGOTTEN_SECONDS:
             file.unlink()
 
 

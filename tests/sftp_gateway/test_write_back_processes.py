@@ -13,6 +13,7 @@ import fs
 import pytest
 
 from fs_dropbox.emulator import Emulator
+from sftp_gateway.write_back.journal import Pending
 from tests.waiting import eventually
 
 from .write_back import WriteBack, get, put
@@ -77,6 +78,47 @@ def test_it_is_known_under_every_spelling(processes: tuple[WriteBack, WriteBack]
     put(first, spellings[0], b"content")
     delivered(processes[0])
     assert get(second, spellings[1]) == b"content"
+
+
+def test_what_is_delivered_while_it_is_asked_for_is_known(
+    processes: tuple[WriteBack, WriteBack], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (serving.client() for serving in processes)
+    assert second.listdir("/") == []
+    put(first, "/f", b"content")
+    find = processes[1].journal.find
+
+    def find_late(path: str) -> Pending | None:
+        monkeypatch.setattr(processes[1].journal, "find", find)
+        delivered(processes[0])
+        return find(path)
+
+    monkeypatch.setattr(processes[1].journal, "find", find_late)
+    assert second.stat("/f").st_size == len(b"content")
+
+
+def test_below_a_directory_that_was_delivered_nothing_is_believed_to_be_missing(
+    processes: tuple[WriteBack, WriteBack],
+) -> None:
+    first, second = (serving.client() for serving in processes)
+    assert second.listdir("/") == []
+    first.mkdir("/d")
+    delivered(processes[0])
+    put(processes[0].client(write_back=False), "/d/f", b"content")
+    assert get(second, "/d/f") == b"content"
+
+
+def test_what_a_process_delivers_itself_it_need_not_ask_for(
+    processes: tuple[WriteBack, WriteBack], emulator: Emulator
+) -> None:
+    first = processes[0].client()
+    assert first.listdir("/") == []
+    put(first, "/f", b"content")
+    delivered(processes[0])
+    before = emulator.control.calls()
+    assert first.stat("/f").st_size == len(b"content")
+    assert first.listdir("/") == ["f"]
+    assert emulator.control.calls() == before
 
 
 def test_a_directory_that_was_made_by_the_one_that_does_not_deliver_is_known(
