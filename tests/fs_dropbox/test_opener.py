@@ -76,7 +76,7 @@ def test_the_folder(url: str, folder: str) -> None:
         ("dropbox://key~:token@/?documents=maybe", "one of export, as_is, hide"),
         ("dropbox://key~:token@/?export=a/b", "formats with commas"),
         ("dropbox://key~:token@/?admin=boss", "an e-mail address, or the id"),
-        ("dropbox://key~s~bob:token@/", "an e-mail address or an id"),
+        ("dropbox://key~s~bob:token@/", "an e-mail address (with %40 for its @) or an id"),
     ],
 )
 def test_what_is_said_of_malformed_urls(url: str, says: str) -> None:
