@@ -126,6 +126,7 @@ def test_what_has_failed_does_not_come_back_when_its_successor_is_gone(
     storage.refused.clear()
     storage.commit("/f" if call == "remove" else "/source", b"successor")
     if call == "remove":
+        assert client.stat("/f").st_size == client.listdir_attr("/")[0].st_size == len(b"successor")
         client.remove("/f")
     else:
         getattr(serving.written_back, call)("/source", "/f")
