@@ -7,11 +7,9 @@ import hmac
 import json
 import socket
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,52 +22,7 @@ from sftp_gateway.reports.hooks import DELIVERY_HEADER, SIGNATURE_HEADER, TIMEST
 from tests.waiting import eventually
 
 from .conftest import PASSWORD, Connect, LogLines, StartGateway
-
-UPLOAD = {"session": "1", "from": "10.0.0.1", "user": "ann", "path": "/a b", "bytes": 3, "seconds": 0.1, "result": "ok"}
-
-
-class Receiver:
-    """An HTTP server that keeps what it is sent, and answers with the statuses that it is given, then with 204."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[dict[str, str], bytes]] = []
-        self.statuses: list[int] = []
-        self.hold = threading.Event()
-        self.hold.set()
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.requests.append((dict(self.headers.items()), body))
-                receiver.hold.wait(20)
-                with contextlib.suppress(OSError):
-                    self.send_response(receiver.statuses.pop(0) if receiver.statuses else 204)
-                    self.send_header("Location", "http://192.0.2.1/")
-                    self.end_headers()
-
-            def log_message(self, *arguments: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = False
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/events?key=of-the-url"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        self._thread.start()
-
-    def encrypt(self, context: ssl.SSLContext) -> None:
-        """Speak TLS from now on."""
-        self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
-
-    @property
-    def told(self) -> list[dict[str, Any]]:
-        return [json.loads(body) for _, body in self.requests]
-
-    def close(self) -> None:
-        self.hold.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+from .hooking import UPLOAD, Receiver, command, hooking, written
 
 
 @pytest.fixture
@@ -82,15 +35,6 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture
 def counted() -> list[tuple[str, str]]:
     return []
-
-
-@contextlib.contextmanager
-def hooking(counted: list[tuple[str, str]], *hooks: HookConfig) -> Iterator[Hooks]:
-    made = Hooks(hooks, count=lambda *what: counted.append(what), backoff_seconds=0.01)
-    try:
-        yield made
-    finally:
-        assert made.close()
 
 
 # Webhooks.
@@ -369,75 +313,6 @@ def test_a_reload_that_fails_at_last_keeps_the_hooks(
         gateway.reload(GatewayConfig(), first=fail)
     connect(gateway, "ann", PASSWORD)
     eventually(lambda: receiver.requests, "the hook is gone")
-
-
-# Commands.
-
-PROGRAM = """
-import json, os, sys
-told = json.load(sys.stdin)
-with open(sys.argv[1], "a") as file:
-    file.write(json.dumps({"told": told, "environment": dict(os.environ), "arguments": sys.argv[2:]}) + "\\n")
-"""
-
-
-def command(tmp_path: Path, *arguments: str) -> tuple[tuple[str, ...], Path]:
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    return (sys.executable, "-I", str(program), str(tmp_path / "out"), *arguments), tmp_path / "out"
-
-
-def written(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
-
-
-def test_a_command_gets_json_and_variables_and_no_shell(
-    tmp_path: Path, counted: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SCANNER_URL", "dropbox://KEY~SECRET:TOKEN@/")
-    run, out = command(tmp_path, "$(touch /tmp/never)", "; exit 1")
-    path = "/$(id)\n`id`\0'\"\udcff"
-    with hooking(counted, HookConfig(events=("upload",), command=run)) as hooks:
-        hooks.on_event("upload", UPLOAD | {"path": path})
-        eventually(lambda: counted, "the command did not end")
-    assert counted == [(Path(sys.executable).name, "delivered")]
-    (call,) = written(out)
-    assert call["arguments"] == ["$(touch /tmp/never)", "; exit 1"]
-    assert call["told"]["path"] == path
-    assert call["environment"]["SFTP_EVENT"] == "upload"
-    assert call["environment"]["SFTP_USER"] == "ann"
-    assert call["environment"]["SFTP_PATH"] == path.replace("\0", "\ufffd")
-    assert "SCANNER_URL" not in call["environment"]
-    assert "TOKEN" not in json.dumps(call)
-
-
-@pytest.mark.parametrize(
-    ("program", "reason"),
-    [
-        ((sys.executable, "-c", "import sys; sys.exit(3)"), "exit status 3"),
-        (("/nowhere/program",), "cannot be started: No such file or directory"),
-        (("/bin/sh", "-c", "sleep 60 & wait"), "did not end within 0.5 s"),
-    ],
-)
-def test_a_command_that_fails_is_one_line(
-    counted: list[tuple[str, str]], log_lines: LogLines, program: tuple[str, ...], reason: str
-) -> None:
-    seconds = 0.5 if "sh" in program[0] else 20.0
-    with hooking(counted, HookConfig(events=("upload",), command=program, timeout_seconds=seconds)) as hooks:
-        hooks.on_event("upload", UPLOAD)
-        eventually(lambda: counted, "the command did not end")
-    assert counted[0][1] == "failed"
-    (line,) = log_lines("hook_failed")
-    assert (line["reason"], line["attempts"]) == (reason, 1)
-
-
-def test_what_a_command_prints_goes_nowhere(counted: list[tuple[str, str]], capfd: pytest.CaptureFixture[str]) -> None:
-    program = ("/bin/sh", "-c", "echo printed; echo printed >&2")
-    with hooking(counted, HookConfig(events=("upload",), command=program)) as hooks:
-        hooks.on_event("upload", UPLOAD)
-        eventually(lambda: counted, "the command did not end")
-    assert counted == [("sh", "delivered")]
-    assert "printed" not in "".join(capfd.readouterr())
 
 
 # A gateway with hooks.
