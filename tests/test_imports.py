@@ -131,3 +131,14 @@ def test_two_modules_know_the_sdk_and_http() -> None:
 def test_every_source_states_its_purpose() -> None:
     for path in _sources():
         assert ast.get_docstring(ast.parse(path.read_text())), f"{path} has no module docstring"
+
+
+def test_nothing_is_imported_from_a_test() -> None:
+    """What tests share is in helpers and fixtures: a test may be moved, split or removed by itself."""
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                names = [*(node.module or "").split("."), *(alias.name for alias in node.names if not node.module)]
+                assert not [name for name in names if name.startswith("test_")], (
+                    f"{path.relative_to(ROOT)}:{node.lineno}"
+                )
