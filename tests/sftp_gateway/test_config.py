@@ -131,6 +131,13 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     assert reason(tmp_path / "nowhere.toml").endswith("nowhere.toml: cannot be read: No such file or directory")
 
 
+def test_a_flag_mends_what_the_file_has_wrong(write: Write) -> None:
+    file = write('workers = "many"')
+    with pytest.raises(ConfigError, match="workers: must be a whole number"):
+        load_config(file, environment={})
+    assert load_config(file, environment={}, flags={"workers": "3"}).workers == 3
+
+
 def test_mistakes_of_flags_and_variables_name_them() -> None:
     with pytest.raises(ConfigError, match=r"^--workers: must be a whole number"):
         load_config(environment={}, flags={"workers": "many"})

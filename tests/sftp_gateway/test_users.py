@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from unittest.mock import Mock
 
 import paramiko
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+import sftp_gateway.serving.users as module
 from sftp_gateway.config import UserConfig
 from sftp_gateway.serving.users import (
     UserError,
@@ -55,8 +57,6 @@ def test_a_password_that_was_changed_signs_in_no_more() -> None:
 
 
 def test_an_unknown_name_costs_as_much_as_a_wrong_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sftp_gateway.serving.users as module
-
     verified: list[str] = []
 
     class Hasher:
@@ -72,6 +72,18 @@ def test_an_unknown_name_costs_as_much_as_a_wrong_password(monkeypatch: pytest.M
     assert users.check_password("ann", "one") is None
     assert users.check_password("nobody", "two") is None
     assert verified == [b"one", b"two"]
+
+
+def test_a_password_that_was_right_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hasher = Mock(wraps=module._hasher)
+    monkeypatch.setattr(module, "_hasher", hasher)
+    users = Users([UserConfig(name="ann", password_hash=HASH, url="mem://")])
+    for _ in range(3):
+        assert users.check_password("ann", "secret") is not None
+    assert hasher.verify.call_count == 1
+    for _ in range(2):
+        assert users.check_password("ann", "wrong") is None
+    assert hasher.verify.call_count == 3
 
 
 def test_a_user_with_keys_only_has_no_password() -> None:
