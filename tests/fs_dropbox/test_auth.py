@@ -140,6 +140,7 @@ def test_an_access_token_with_a_refresh_token_is_used_until_refused() -> None:
         ((400, {"error": "invalid_grant", "error_description": "refresh token is invalid"}), "invalid_access_token"),
         ((400, {"error": "invalid_client"}), "invalid_client"),
         ((401, {"error": "invalid_client"}), "invalid_client"),
+        ((400, {"error": "invalid_client: Invalid client_id or client_secret"}), "invalid_client"),
         ((400, {"error": "unsupported_grant_type"}), "bad_request"),
     ],
 )
@@ -149,6 +150,14 @@ def test_refusals(answer: tuple[int, dict[str, Any]], tag: str) -> None:
     with pytest.raises(AuthError) as caught:
         TokenSource(REFRESHING, endpoint).token()
     assert caught.value.tag == (tag,)
+
+
+def test_a_token_whose_age_is_not_told_is_not_asked_for_each_time() -> None:
+    endpoint = Endpoint()
+    endpoint.answer = (200, {"access_token": "token", "token_type": "bearer"})
+    source = TokenSource(REFRESHING, endpoint, now=Now())
+    assert [source.token() for _ in range(3)] == ["token"] * 3
+    assert len(endpoint.forms) == 1
 
 
 @pytest.mark.parametrize("answer", [{}, {"expires_in": 9}, {"access_token": "x", "expires_in": "soon"}])

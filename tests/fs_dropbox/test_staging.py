@@ -14,7 +14,7 @@ import pytest
 from fs_dropbox import DropboxFS
 from fs_dropbox.api.retry import RetryPolicy
 from fs_dropbox.emulator import Emulator
-from fs_dropbox.errors import TransportError
+from fs_dropbox.errors import ApiError, TransportError
 from tests.waiting import eventually
 
 WHEN = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
@@ -199,6 +199,19 @@ def test_a_source_that_cannot_be_read_fails_alone(emulator: Emulator, account: D
     assert len(outcomes) == 4
     ((_, alone),) = account.stage_files([(broken, 5)])
     assert isinstance(alone, OSError)
+
+
+def test_what_dropbox_does_not_know_of_a_commit_is_no_answer(
+    account: DropboxFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may take place yet: only who asks again is told for certain."""
+    (token,) = staged(account, b"content")
+    with monkeypatch.context() as patched:
+        unknown = ApiError(FINISH, ("internal_error",))
+        patched.setattr(account._client, "session_finish_batch", lambda finished: [unknown])
+        patched.setattr(account._client, "pause_after", lambda failures: None)
+        assert isinstance(commit(account, "/f", token), fs.errors.FSError)
+    assert commit(account, "/f", token) is True
 
 
 def test_busy_namespaces_are_waited_for(
