@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fs import errors
+from fs.memoryfs import MemoryFS
 
 from sftp_gateway.files import notes
 from sftp_gateway.files.draft import Draft
@@ -120,5 +121,37 @@ def test_what_is_committed_is_no_upload_that_was_cut_off(
         assert client.wait(client.close(handles[0])).ok
         assert not list(spool.glob("*.json"))
         assert client.wait(client.close(handles[1])).ok
+    finally:
+        serving.close()
+
+
+def test_a_file_that_was_cut_and_grows_again_has_zeros_there(client: RawClient, filesystem: AtomicFS) -> None:
+    handle = client.opened("/f", W | C | T)
+    assert client.wait(client.write(handle, 0, b"content")).ok
+    for size in (3, 5):
+        assert client.wait(client.fsetstat(handle, size=size)).ok
+    assert client.wait(client.close(handle)).ok
+    assert filesystem.readbytes("/f") == b"con\0\0"
+
+
+def test_what_another_session_writes_cannot_be_read_yet(client: RawClient, serving: Serving) -> None:
+    handle = client.opened("/f", W | C | T)
+    assert client.wait(client.write(handle, 0, b"content")).ok
+    other = serving.raw()
+    assert "still being written" in other.wait(other.open("/f", R)).text
+    assert client.wait(client.close(handle)).ok
+    assert other.get("/f") == b"content"
+
+
+def test_an_exclusive_creation_replaces_nothing_where_commits_are_plain_uploads(tmp_path: Path) -> None:
+    storage = MemoryFS()
+    serving = Serving(storage, tmp_path)
+    try:
+        client = serving.raw()
+        handle = client.opened("/f", W | C | X)
+        assert client.wait(client.write(handle, 0, b"content")).ok
+        storage.writebytes("/f", b"by somebody else")
+        assert "exists" in client.wait(client.close(handle)).text
+        assert storage.readbytes("/f") == b"by somebody else"
     finally:
         serving.close()

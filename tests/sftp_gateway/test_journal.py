@@ -230,3 +230,11 @@ def test_the_case_of_what_has_failed_counts_no_more(tmp_path: Path) -> None:
             assert journal.get(number).path == shown  # type: ignore[union-attr]
             if path != "/Name":
                 journal.settle([Outcome(each.id, "refused", permanent=True) for each in journal.all()])
+
+
+def test_what_fails_while_something_later_has_its_name_is_not_shown(journal: Journal) -> None:
+    first, later = add(journal, b"1"), add(journal, b"2")
+    journal.settle([Outcome(first, "refused", permanent=True)])
+    journal.settle([Outcome(later)])
+    assert journal.find("/f") is None
+    assert [(each.id, each.failed) for each in journal.all()] == [(first, True)], "it is reported all the same"
