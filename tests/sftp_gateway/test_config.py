@@ -113,12 +113,29 @@ def test_files_are_found_beside_the_file_that_names_them(write: Write, tmp_path:
             "[[users]]\nname = 'a'\nurl = 'm'\npublic_keys = ['k']\n" * 2,
             "user a: is there twice",
         ),
+        ("[[hooks]]\nevents = []\nurl = 'http://x/'", "events: is empty: it would never be told anything"),
+        (
+            "[[hooks]]\nevents = ['upload']\ncommand = ['/bin/true']\nsecret = 'hunter2'",
+            "a command gets no signature: secret is for a url",
+        ),
+        (
+            "[[hooks]]\nevents = ['upload']\nurl = 'http://x/'\nsecret = 'hunter2'\nsecret_file = 'file'",
+            "secret and secret_file are given; give one of them",
+        ),
+        (
+            "credential_logins = false\n[[hooks]]\nevents = ['upload']\nurl = 'http://x/'\nusers = ['ann']",
+            "users: there is no user 'ann'",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_with_file_key_and_reason(write: Write, text: str, said: str) -> None:
     file = write(text)
     assert re.match(rf"{re.escape(str(file))}(:\d+)?: ", reason(file))
     assert said in reason(file)
+
+
+def test_a_hook_may_be_about_people_who_sign_in_with_credentials(write: Write) -> None:
+    load_config(write("[[hooks]]\nevents = ['upload']\nurl = 'http://x/'\nusers = ['KEY']"), environment={})
 
 
 def test_a_mistake_never_shows_a_secret(write: Write) -> None:

@@ -317,6 +317,24 @@ def test_what_a_stranger_sends_is_short(raw: paramiko.Transport) -> None:
     assert ended(raw)
 
 
+def test_who_has_signed_in_may_send_longer_packets(raw: paramiko.Transport) -> None:
+    raw.auth_password("ann", PASSWORD)
+    raw.packetizer.send_message(Message(b"\x02" + b"\0" * 100_000))  # SSH_MSG_IGNORE
+    with paramiko.SFTPClient.from_transport(raw) as client:
+        assert client.listdir("/") == []
+
+
+def test_the_first_reason_for_a_goodbye_is_what_the_client_is_told() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        transport = BoundedTransport(ours, host_keys=[], on_login=lambda: None, on_end=lambda: None)
+        transport.disconnect(12, "too many sessions")
+        transport.disconnect(11, "shutting down")
+        assert isinstance(transport.packetizer, BoundedPacketizer)
+        assert transport.packetizer.farewell is not None
+        assert b"too many sessions" in transport.packetizer.farewell.asbytes()
+
+
 def test_new_keys_are_for_those_who_have_signed_in(
     start_gateway: StartGateway, connect: Connect, log_lines: LogLines
 ) -> None:
