@@ -265,13 +265,16 @@ def test_odd_windows(start_gateway: StartGateway, connect: Connect, window: int,
     good_client(gateway, connect)
 
 
-def test_channels_are_bounded_and_not_remembered(start_gateway: StartGateway, connect: Connect) -> None:
+def test_channels_are_bounded_and_not_remembered(
+    start_gateway: StartGateway, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
     gateway = start_gateway()
     transport = connect(gateway, "ann", PASSWORD)
     transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     channels = [transport.open_session(timeout=30) for _ in range(MAX_CHANNELS)]
-    with pytest.raises(paramiko.ChannelException, match="Resource shortage"):
+    with caplog.at_level("ERROR", "paramiko"), pytest.raises(paramiko.ChannelException, match="Resource shortage"):
         transport.open_session(timeout=30)
+    assert "too many channels" in caplog.text
     for channel in channels:
         channel.close()
     for _ in range(200):

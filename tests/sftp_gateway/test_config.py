@@ -64,12 +64,14 @@ def test_files_are_found_beside_the_file_that_names_them(write: Write, tmp_path:
     file = write(
         'state_folder = "state"\nhost_keys = ["key"]\n'
         '[[users]]\nname = "ann"\npublic_keys_file = "keys"\nurl_file = "/abs/url"\n'
+        '[[hooks]]\nevents = ["upload"]\nurl = "http://x/"\nsecret_file = "secret"\n'
     )
     config = load_config(file, environment={})
     assert config.state_path == tmp_path / "state"
     assert config.host_keys == (str(tmp_path / "key"),)
     assert config.users[0].public_keys_file == str(tmp_path / "keys")
     assert config.users[0].url_file == "/abs/url"
+    assert config.hooks[0].secret_file == str(tmp_path / "secret")
 
 
 @pytest.mark.parametrize(
