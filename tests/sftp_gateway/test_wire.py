@@ -15,6 +15,7 @@ from paramiko.packet import Packetizer
 
 from sftp_gateway.sftp.packets import Kind
 from sftp_gateway.ssh.channel_stream import ChannelStream
+from sftp_gateway.ssh.packetizer import GatewayPacketizer
 from tests.sftp_gateway.raw_client import C, R, T, W, s
 from tests.sftp_gateway.serving import Serving
 from tests.waiting import eventually
@@ -161,3 +162,20 @@ def test_the_end_of_input_closes_the_channel_with_exit_status_0(serving: Serving
     assert client.channel.recv_exit_status() == 0
     assert session.channels[0].wait(25)
     assert session.raw().version == 3
+
+
+@pytest.mark.parametrize(("limit", "packet_bytes"), [("PACKETS", 1), ("BYTES", 100)])
+def test_new_keys_are_asked_for_in_time_and_who_gives_none_is_let_go(limit: str, packet_bytes: int) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        sending, receiving = GatewayPacketizer(ours), GatewayPacketizer(theirs)
+        for packetizer in (sending, receiving):
+            setattr(packetizer, f"REKEY_{limit}", 3 * packet_bytes)
+            setattr(packetizer, f"REKEY_{limit}_OVERFLOW_MAX", 2 * packet_bytes)
+        for packets in range(1, 5):
+            sending._count_out(packet_bytes)
+            receiving._count_in(packet_bytes)
+            assert sending.need_rekey() == receiving.need_rekey() == (packets >= 3)
+        sending._count_out(packet_bytes)
+        with pytest.raises(paramiko.SSHException, match="does not exchange keys"):
+            receiving._count_in(packet_bytes)
