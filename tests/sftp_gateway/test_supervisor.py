@@ -316,3 +316,45 @@ def test_sighup_is_passed_on(tmp_path: Path) -> None:
         assert [line for line in (lines.readline() for _ in range(4)) if line == "up\n"] == ["up\n"] * 2
         process.send_signal(signal.SIGHUP)
         assert [lines.readline(), lines.readline()] == ["hup\n", "hup\n"]
+
+
+DEAF = "[signal.signal(each, signal.SIG_IGN) for each in (signal.SIGTERM, signal.SIGINT)]; os.write(2, b'up\\n'); "
+DEAF += "[signal.pause() for _ in iter(int, 1)]"
+
+
+def started(process: subprocess.Popen[str]) -> None:
+    assert process.stderr is not None
+    lines = iter(process.stderr.readline, "")
+    assert [line for line in (next(lines) for _ in range(4)) if line == "up\n"] == ["up\n"] * 2
+
+
+def is_pending(pid: int, number: signal.Signals) -> bool:
+    pending = re.search(r"^ShdPnd:\s+(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert pending
+    return bool(int(pending[1], 16) >> (number - 1) & 1)
+
+
+def test_processes_that_do_not_end_in_time_are_killed(tmp_path: Path) -> None:
+    with supervised(tmp_path, DEAF, "import sftp_gateway.supervisor as s; s._LATE_SECONDS = 0.5") as process:
+        started(process)
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=DEADLINE_SECONDS)
+        assert "2 processes do not end: they are killed" in told
+        assert process.returncode == 1
+
+
+def test_a_second_sigterm_hurries_nobody(tmp_path: Path) -> None:
+    with supervised(tmp_path, DEAF, "import sftp_gateway.supervisor as s; s._LATE_SECONDS = 2.0") as process:
+        started(process)
+        process.send_signal(signal.SIGTERM)
+        eventually(lambda: not is_pending(process.pid, signal.SIGTERM))  # two that wait together are one
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=DEADLINE_SECONDS)
+        assert process.returncode == 1  # after the time, and not at once as with a second Ctrl-C
+
+
+def test_ctrl_c_of_a_terminal_reaches_the_processes_through_their_supervisor_alone(tmp_path: Path) -> None:
+    with supervised(tmp_path, "os.write(2, f'{os.getpgid(0) == os.getpid()}\\n'.encode()); signal.pause()") as process:
+        assert process.stderr is not None
+        lines = [process.stderr.readline() for _ in range(4)]
+        assert lines.count("True\n") == 2
