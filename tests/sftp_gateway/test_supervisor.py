@@ -242,6 +242,7 @@ def test_one_port_for_two_gateways_is_one_clear_line(tmp_path: Path) -> None:
 
 SCRIPT = """
 import os, signal, sys, threading, time
+from msgspec.structs import replace
 from sftp_gateway.config import GatewayConfig
 from sftp_gateway.logs import set_up_logging
 from sftp_gateway.supervisor import Supervisor
@@ -253,7 +254,8 @@ def serve(config, crew):
 {prelude}
 set_up_logging("debug", "text")
 config = GatewayConfig(listen="127.0.0.1:0", state_folder=sys.argv[1], processes=2, drain_seconds=0)
-sys.exit(Supervisor(config, serve=serve, reload=lambda: config).run(lambda address: None))
+reload = lambda: replace(config, idle_seconds=77.0)
+sys.exit(Supervisor(config, serve=serve, reload=reload).run(lambda address: None))
 """
 
 
@@ -316,6 +318,18 @@ def test_sighup_is_passed_on(tmp_path: Path) -> None:
         assert [line for line in (lines.readline() for _ in range(4)) if line == "up\n"] == ["up\n"] * 2
         process.send_signal(signal.SIGHUP)
         assert [lines.readline(), lines.readline()] == ["hup\n", "hup\n"]
+
+
+def test_a_process_that_starts_after_a_reload_has_the_new_settings(tmp_path: Path) -> None:
+    body = "signal.signal(signal.SIGHUP, lambda *_: os._exit(1)); "
+    body += "os.write(2, f'idle {config.idle_seconds}\\n'.encode()); signal.pause()"
+    with supervised(tmp_path, body) as process:
+        assert process.stderr is not None
+        told = (line for line in iter(process.stderr.readline, "") if line.startswith("idle"))
+        before = [next(told), next(told)]
+        process.send_signal(signal.SIGHUP)
+        assert [next(told), next(told)] == ["idle 77.0\n"] * 2
+    assert "idle 77.0\n" not in before
 
 
 DEAF = "[signal.signal(each, signal.SIG_IGN) for each in (signal.SIGTERM, signal.SIGINT)]; os.write(2, b'up\\n'); "
