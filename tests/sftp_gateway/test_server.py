@@ -212,6 +212,17 @@ def test_an_idle_session_is_closed_and_a_busy_one_stays(start_gateway: StartGate
     client.listdir("/")
 
 
+def test_a_client_that_is_silent_is_asked_whether_it_is_there(
+    start_gateway: StartGateway, connect: Connect, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that routers on the way do not forget it, and one that is gone is noticed."""
+    monkeypatch.setattr("sftp_gateway.ssh.wire.IDLE_SECONDS", 0.1)
+    transport = connect(start_gateway(keepalive_seconds=0.2), "ann", PASSWORD)
+    transport.set_log_channel("client")
+    with caplog.at_level("DEBUG", "client"):
+        eventually(lambda: caplog.text.count("Received global request") >= 2, "nobody asks")
+
+
 def test_a_connection_that_breaks_off_ends_its_session(
     start_gateway: StartGateway, connect: Connect, log_lines: LogLines
 ) -> None:
