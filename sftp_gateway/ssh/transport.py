@@ -27,7 +27,7 @@ from paramiko.common import (
 )
 from paramiko.kex_curve25519 import KexCurve25519
 from paramiko.message import Message
-from paramiko.ssh_exception import IncompatiblePeer, SSHException
+from paramiko.ssh_exception import SSHException
 
 from sftp_gateway.network.proxy_protocol import SIGNATURE
 from sftp_gateway.ssh.algorithms import (
@@ -38,7 +38,6 @@ from sftp_gateway.ssh.algorithms import (
     MACS,
     STRICT_KEX,
     STRICT_MACS,
-    nothing_in_common,
 )
 from sftp_gateway.ssh.authentication import BoundedAuthHandler
 from sftp_gateway.ssh.key_exchange import Group14, Group16, Pace
@@ -285,15 +284,6 @@ class BoundedTransport(GatewayTransport):
             ciphers = offer["client_encrypt_algo_list"], offer["server_encrypt_algo_list"]
             if all(any(name in offered for name in GCM) for offered in ciphers):
                 self._preferred_ciphers = GCM
-
-    def _parse_kex_init(self, m: Message) -> None:
-        private: Any = self
-        offer = private._really_parse_kex_init(Message(m.asbytes()))
-        try:
-            super()._parse_kex_init(m)  # type: ignore[misc]
-        except IncompatiblePeer as error:
-            ours = private._really_parse_kex_init(Message(private.local_kex_init), ignore_first_byte=True)
-            raise IncompatiblePeer(nothing_in_common(offer, ours)) from error
 
     def _parse_newkeys(self, m: Message) -> None:
         if self.auth_handler is None:

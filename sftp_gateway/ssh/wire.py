@@ -19,7 +19,9 @@ from typing import Any, Final, Protocol
 
 import paramiko
 from paramiko.message import Message
+from paramiko.ssh_exception import IncompatiblePeer
 
+from sftp_gateway.ssh.algorithms import nothing_in_common
 from sftp_gateway.ssh.packetizer import IDLE_SECONDS
 from sftp_gateway.ssh.postponing import PostponingPacketizer
 
@@ -109,11 +111,22 @@ class GatewayTransport(paramiko.Transport):
         private: Any = self
         theirs = private._really_parse_kex_init(Message(m.asbytes()))
         self._hear_offer(theirs)
-        super()._negotiate_keys(m)  # type: ignore[misc]
-        ours = private._really_parse_kex_init(Message(private.local_kex_init), ignore_first_byte=True)
+        try:
+            super()._negotiate_keys(m)  # type: ignore[misc]
+        except IncompatiblePeer as error:
+            raise IncompatiblePeer(nothing_in_common(theirs, self._offered())) from error
+        ours = self._offered()
         firsts = ("kex_algo_list", "server_key_algo_list")  # a guess is right if these are the same, says RFC 4253
         if theirs["kex_follows"] and any(ours[name][:1] != theirs[name][:1] for name in firsts):
             self.packetizer.drop_next()
+
+    def _offered(self) -> Mapping[str, Any]:
+        """What we have offered to the client, by paramiko's names."""
+        private: Any = self
+        offered: Mapping[str, Any] = private._really_parse_kex_init(
+            Message(private.local_kex_init), ignore_first_byte=True
+        )
+        return offered
 
     def _hear_offer(self, offer: Mapping[str, Any]) -> None:
         """Take note of what the client offers, by paramiko's names, before the answer to it is made."""
