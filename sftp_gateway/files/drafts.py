@@ -119,10 +119,7 @@ class Drafts:
     def let_go(self, draft: Draft, reason: str) -> None:
         """End a draft: nothing of it is left. `reason` is for whoever still wants to write or read it."""
         draft.give_up()
-        with contextlib.ExitStack() as whatever_happens:
-            whatever_happens.callback(self._overlay.remove, draft)
-            whatever_happens.callback(draft.end, reason)
-            self.partials.forget(draft)
+        self._end(draft, reason)
 
     # -- what was cut off
 
@@ -170,7 +167,14 @@ class Drafts:
     def _drop(self, draft: Draft, reason: str) -> None:
         """Let go of a partial, unless somebody has gone on with it meanwhile."""
         if draft.give_up():
-            self.let_go(draft, reason)
+            self._end(draft, reason)
+
+    def _end(self, draft: Draft, reason: str) -> None:
+        """End a draft with which nobody can go on any more."""
+        with contextlib.ExitStack() as whatever_happens:
+            whatever_happens.callback(self._overlay.remove, draft)
+            whatever_happens.callback(draft.end, reason)
+            self.partials.forget(draft)
 
     def _keep(self, draft: Draft) -> bool:
         """Make a draft a partial; tell whether that could be."""
