@@ -209,9 +209,10 @@ def is_mistaken(name: str) -> bool:
 
 def shown_name(name: str) -> str:
     """Return a login name as logs may show it: what follows the first ~ can be an app's secret."""
-    if is_mistaken(name):
-        match = _KEY_AND_SECRET.fullmatch(name)
-        return f"{match[1] if match else ''}***"
+    if match := _KEY_AND_SECRET.fullmatch(name):
+        return f"{match[1]}***"
+    if _TOKEN.fullmatch(name):
+        return "***"
     key, tilde, rest = name.partition("~")
     if not tilde:
         return name[:64]
