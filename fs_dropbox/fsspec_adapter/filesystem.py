@@ -343,10 +343,13 @@ class DropboxFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def rm(self, path: str | Iterable[str], recursive: bool = False, maxdepth: int | None = None) -> None:
         """Remove files, many of one folder in few calls, and with `recursive` folders, each in one call."""
         found = self.expand_path(path, recursive=recursive and maxdepth is not None, maxdepth=maxdepth)[::-1]
-        folders = [one for one in found if self.isdir(one)]
+        files: list[str] = []
+        folders: list[str] = []
+        for one in found:
+            (folders if self.isdir(one) else files).append(one)
         if folders and not recursive and maxdepth is None:
             raise IsADirectoryError(f"{folders[0]} is a folder: give recursive=True")
-        bulk.remove(self.filesystem, [one for one in found if one not in set(folders)])
+        bulk.remove(self.filesystem, files)
         for folder in folders:
             if maxdepth is not None:
                 self.rmdir(folder)
