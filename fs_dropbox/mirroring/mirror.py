@@ -16,7 +16,7 @@ from fs.path import isparent, normpath
 from fs_dropbox.conventions import literal
 from fs_dropbox.mirroring.inventory import Inventory, Node, fold, take_inventory
 from fs_dropbox.mirroring.steps import Action, Observer, Step, Summary
-from fs_dropbox.mirroring.transfer import Place, StoppedError, copy_file, hash_file, snapshot
+from fs_dropbox.mirroring.transfer import Place, StoppedError, copy_file, have_equal_hashes, snapshot
 
 DEFAULT_WORKERS: Final = 16
 # A file that waits for a round trip costs nothing but a thread, and uploads that wait together share their calls.
@@ -315,10 +315,10 @@ class Mirror:
 
     def _is_same_content(self, node: Node, old: Node) -> bool:
         """Compare by reading the side that tells no hash."""
-        if node.size != old.size or self._quick or not (node.content_hash or old.content_hash):
+        if node.size != old.size or self._quick:
             return False
-        mine = node.content_hash or hash_file(self._source.at(node.path), stop=self.stop)
-        return mine == (old.content_hash or hash_file(self._target.at(old.path), stop=self.stop))
+        source, target = self._source.at(node.path), self._target.at(old.path)
+        return have_equal_hashes(source, node.content_hash, target, old.content_hash, stop=self.stop)
 
     def _remove(self, old: Node) -> None:
         step = Step(Action.DELETE, old.path, old.size)

@@ -117,8 +117,17 @@ def holds_the_same(source: Place, target: Place) -> bool:
         return False
     if any(info.is_dir for info in infos) or infos[0].size != infos[1].size:
         return False
-    hashes = [info.get("dropbox", "content_hash") for info in infos]
-    return any(hashes) and bool((hashes[0] or hash_file(source)) == (hashes[1] or hash_file(target)))
+    hashes = [str(info.get("dropbox", "content_hash") or "") for info in infos]
+    return have_equal_hashes(source, hashes[0], target, hashes[1])
+
+
+def have_equal_hashes(
+    source: Place, source_hash: str, target: Place, target_hash: str, *, stop: threading.Event | None = None
+) -> bool:
+    """Tell whether two files have one content hash; reads the side that tells none ("") where the other does."""
+    if not (source_hash or target_hash):
+        return False
+    return (source_hash or hash_file(source, stop=stop)) == (target_hash or hash_file(target, stop=stop))
 
 
 def write_stream(stream: IO[bytes], target: Place, *, advanced: Advanced | None = None) -> int:
