@@ -129,6 +129,10 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     keepalive_seconds: Annotated[float, Meta(description="Silence before a keepalive is sent; 0 for none.", ge=0)] = (
         30.0
     )
+    busy_poll_seconds: Annotated[
+        float,
+        Meta(description="How long a session looks for the next request before it sleeps; 0 for never.", ge=0, le=0.1),
+    ] = 0.0003
     drain_seconds: Annotated[float, Meta(description="Time for transfers under way when the server stops.", ge=0)] = (
         30.0
     )

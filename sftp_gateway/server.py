@@ -316,6 +316,7 @@ class SFTPGateway:
                 compatible_algorithms=self._config.compatible_algorithms,
                 strict_algorithms=self._config.strict_algorithms,
                 keepalive_seconds=self._config.keepalive_seconds,
+                busy_poll_seconds=self._config.busy_poll_seconds,
             )
             session.transport = transport
             with self._lock:

@@ -28,6 +28,7 @@ AT_ONCE: Final = frozenset(
         "channel_seconds",
         "idle_seconds",
         "keepalive_seconds",
+        "busy_poll_seconds",
         "drain_seconds",
         "account_idle_seconds",
         "recheck_seconds",

@@ -6,10 +6,8 @@ Written for paramiko 5.0 and 5.1; tests/sftp_gateway/test_wire.py fails clearly 
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -21,6 +19,7 @@ from paramiko.ssh_exception import SSHException
 
 from sftp_gateway.ssh.sealing import LENGTH_BYTES, Piece, Sealer, Unsealer
 from sftp_gateway.ssh.turns import Turn
+from sftp_gateway.ssh.waiting import Waiting, has_cores_to_spare
 
 RECEIVE_BYTES: Final = (16 * 1024, 1024 * 1024)
 """How much is received at once: more while there is more, so that uploads take fewer turns."""
@@ -60,18 +59,15 @@ class GatewayPacketizer(Packetizer):
         self.deliver: Callable[[memoryview], bool] = lambda _: False  # takes CHANNEL_DATA, or leaves it to paramiko
         self._peer = sock
         self._turn = Turn()
+        self._waiting = Waiting(sock)
         # of the thread that reads
         self._buffer = bytearray()
         self._start = 0  # what was received and not handed out is _buffer[_start:_end]
         self._end = 0
         self._receive_bytes = RECEIVE_BYTES[0]
         self._more = False  # the last receive filled the buffer
-        self._poll: select.poll | None = None
         self._unsealer: Unsealer | None = None
         self._in_bytes = self._in_packets = 0  # under the keys of _unsealer
-        self._wake_lock = threading.Lock()
-        self._wake_fds: tuple[int, int] | None = None  # guarded by _wake_lock
-        self._woken = False
         # guarded by paramiko's write lock
         self._sealer: Sealer | None = None
         self._out_bytes = self._out_packets = 0  # under the keys of _sealer
@@ -107,51 +103,29 @@ class GatewayPacketizer(Packetizer):
         by_paramiko: int = private._Packetizer__sent_bytes + private._Packetizer__received_bytes
         return self._in_bytes + self._out_bytes + by_paramiko
 
-    # -- wake-up
+    # -- waiting
 
     def open_wake_up(self) -> None:
-        """Make `wake` work; called by the thread that reads."""
-        with self._wake_lock:
-            reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
-            self._wake_fds = (reader, writer)
-        self._poll = None
+        """Make `wake` work; called by the thread that reads. Raises OSError."""
+        self._waiting.open()
 
     def close_wake_up(self) -> None:
         """Give the descriptors back; called by the thread that reads, at its end."""
         self._turn.give()
-        with self._wake_lock:
-            fds, self._wake_fds = self._wake_fds, None
-        self._poll = None
-        for fd in fds or ():
-            os.close(fd)
+        self._waiting.close()
 
     def wake(self) -> None:
         """Let the thread that reads call `before_wait` soon. From any thread."""
-        with self._wake_lock:
-            if self._wake_fds is not None and not self._woken:
-                self._woken = True
-                os.write(self._wake_fds[1], b"\0")
+        self._waiting.wake()
+
+    def busy_poll(self, seconds: float) -> None:
+        """From now on look for what comes for so long before sleeping, as far as that is of use; see `Waiting`."""
+        self._waiting.busy_poll_seconds = seconds if has_cores_to_spare() else 0.0
 
     def pause(self, seconds: float) -> None:
         """Do nothing for so long. By the thread that reads."""
         self._turn.give()
         time.sleep(seconds)
-
-    def _wait(self, seconds: float) -> bool:
-        """Wait until the socket can be read; tell whether it can."""
-        if self._poll is None:
-            self._poll = select.poll()
-            self._poll.register(self._peer, select.POLLIN)
-            if self._wake_fds is not None:
-                self._poll.register(self._wake_fds[0], select.POLLIN)
-        ready = self._poll.poll(seconds * 1000)
-        wake_fds = self._wake_fds
-        if wake_fds is None or not ready or (len(ready) == 1 and ready[0][0] != wake_fds[0]):
-            return bool(ready)
-        with self._wake_lock:
-            os.read(wake_fds[0], 64)
-            self._woken = False
-        return len(ready) > 1
 
     # -- reading
 
@@ -211,7 +185,7 @@ class GatewayPacketizer(Packetizer):
             self._turn.give()
             if self.closed or self.handshake_timed_out():
                 raise EOFError
-            if not self._more and not self._wait(seconds):
+            if not self._more and not self._waiting.wait(seconds):
                 self._look_around(may_rekey=may_rekey)
                 return
             self._make_room(needed)

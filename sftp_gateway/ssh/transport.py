@@ -170,6 +170,7 @@ class BoundedTransport(GatewayTransport):
         compatible_algorithms: bool = False,
         strict_algorithms: bool = False,
         keepalive_seconds: float = 0,
+        busy_poll_seconds: float = 0,
     ) -> None:
         super().__init__(sock, default_window_size=WINDOW_BYTES, packetizer_class=BoundedPacketizer)
         self.last_problem: str | None = None
@@ -179,6 +180,7 @@ class BoundedTransport(GatewayTransport):
         self._kex_init_deferred = False
         self._refusals: dict[int, tuple[str, bool]] = {}
         self._held_back: list[Message] = []  # of the transport's thread
+        self.busy_poll_seconds = busy_poll_seconds
         self._pace = Pace(time.monotonic())
         self._channel_handler_table: dict[int, Callable[[Channel, Message], None]] = {
             **self._channel_handler_table,

@@ -62,3 +62,8 @@ class Turn:
                 _nobody_waits_until = time.monotonic() + _TRUCE_SECONDS
                 return False
         return False
+
+
+def is_taken() -> bool:
+    """Tell whether anybody has the turn."""
+    return _lock.locked()

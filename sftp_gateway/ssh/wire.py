@@ -52,6 +52,7 @@ class GatewayTransport(paramiko.Transport):
         options.setdefault("packetizer_class", PostponingPacketizer)
         super().__init__(sock, **options)
         self.sock.setblocking(False)
+        self.busy_poll_seconds = 0.0  # how long to look for a client's next request before sleeping
         self.packetizer.before_wait = self._before_wait
         self.packetizer.deliver = self._deliver
         self.packetizer.is_exchanging = self._is_exchanging
@@ -98,6 +99,7 @@ class GatewayTransport(paramiko.Transport):
     def attach(self, stream: Served) -> None:
         """Serve a stream from now on. In the transport's thread."""
         self._inlets[stream.channel.get_id()] = stream
+        self.packetizer.busy_poll(self.busy_poll_seconds)
         with self._agenda_lock:
             self._streams.append(stream)
 

@@ -1,0 +1,103 @@
+"""`Waiting`: waits for a socket and for other threads at once, and looks for what comes before it sleeps.
+
+To be woken costs a virtual machine's idle core some 0.1 ms, as much as a small request; a client nearby that waits for
+each answer sends its next request within such a time.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+import time
+from typing import Final
+
+from sftp_gateway.ssh import turns
+
+_MOST_MISSES: Final = 8
+
+_polling = threading.Lock()  # one thread of the process is busy polling; nobody waits for it
+
+
+class Waiting:
+    """What one thread waits with. Owned by a packetizer, whose thread calls all but `wake`.
+
+    With `busy_poll_seconds` a wait looks for so long before it sleeps: seldom where that was in vain, and only while no
+    other thread does so or has the turn. Others that want the core get it.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.busy_poll_seconds = 0.0
+        self._sock = sock
+        self._poll: select.poll | None = None
+        self._misses = 0  # how often it was in vain of late to look
+        self._asleep = 0  # how many waits sleep at once
+        self._lock = threading.Lock()
+        self._fds: tuple[int, int] | None = None  # guarded by _lock
+        self._woken = False  # guarded by _lock
+
+    def open(self) -> None:
+        """Make `wake` work; raises OSError."""
+        with self._lock:
+            self._fds = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
+        self._poll = None
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        with self._lock:
+            fds, self._fds = self._fds, None
+        self._poll = None
+        for fd in fds or ():
+            os.close(fd)
+
+    def wake(self) -> None:
+        """End the wait under way, or the next one. From any thread."""
+        with self._lock:
+            if self._fds is not None and not self._woken:
+                self._woken = True
+                os.write(self._fds[1], b"\0")
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until the socket can be read, `wake` was called or the time is over; tell whether it can be read."""
+        poll = self._poll
+        if poll is None:
+            poll = self._poll = select.poll()
+            poll.register(self._sock, select.POLLIN)
+            if self._fds is not None:
+                poll.register(self._fds[0], select.POLLIN)
+        ready = (self._busy_poll(poll, seconds) if self.busy_poll_seconds else None) or poll.poll(seconds * 1000)
+        fds = self._fds
+        if fds is None or not ready or (len(ready) == 1 and ready[0][0] != fds[0]):
+            return bool(ready)
+        with self._lock:
+            os.read(fds[0], 64)
+            self._woken = False
+        return len(ready) > 1
+
+    def _busy_poll(self, poll: select.poll, seconds: float) -> list[tuple[int, int]] | None:
+        if self._asleep:
+            self._asleep -= 1
+            return None
+        if not _polling.acquire(blocking=False):
+            return None
+        try:
+            until = time.perf_counter() + min(self.busy_poll_seconds, seconds)
+            while not (ready := poll.poll(0)):
+                if turns.is_taken():
+                    return None
+                if time.perf_counter() >= until:
+                    self._misses = min(self._misses + 1, _MOST_MISSES)
+                    self._asleep = 2**self._misses - 1
+                    return None
+                os.sched_yield()
+            self._misses = max(0, self._misses - 1)
+            return ready
+        finally:
+            _polling.release()
+
+
+def has_cores_to_spare() -> bool:
+    """Tell whether a thread may be busy without keeping everybody else from working."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return (cores or 1) > 1
