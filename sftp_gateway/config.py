@@ -157,9 +157,9 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     workers: Annotated[int, Meta(description="Threads of a process for requests that wait for the storage.", ge=1)] = (
         128
     )
-    spool_quota_bytes: Annotated[int, Meta(description="Disk for uploads under way, of one account.", ge=0)] = (
-        10 * 2**30
-    )
+    spool_quota_bytes: Annotated[
+        int, Meta(description="Disk for uploads under way, of one account; a file may be larger.", ge=0)
+    ] = 10 * 2**30
     partial_seconds: Annotated[float, Meta(description="How long a broken upload can be resumed.", ge=0)] = 86400.0
     write_back_quota_bytes: Annotated[
         int, Meta(description="Disk for files that wait for their delivery, of one account.", ge=0)

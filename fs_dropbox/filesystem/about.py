@@ -21,6 +21,7 @@ ABILITIES: Final[Mapping[str, str | int | None]] = {
     "max_sys_path_length": None,
     "network": True,
     "read_only": False,
+    "resumable_uploads": True,
     "staged_uploads": True,
     "supports_mtime": False,
     "supports_rename": False,

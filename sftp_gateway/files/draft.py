@@ -21,6 +21,8 @@ from sftp_gateway.files.spool import Spool
 from sftp_gateway.files.stream import PIECE_BYTES, Stream, abort
 from sftp_gateway.sftp.status import EXISTS, RefusedError
 
+THIN_BYTES = 16 * 2**20  # how much is given back to the disk at least, at once
+
 
 class State(enum.Enum):
     """What becomes of a draft."""
@@ -73,6 +75,7 @@ class Draft:
         self.max_size: int | None = None  # what its user's quota leaves for it
         self._unstored: tuple[int, int, Exception] | None = None  # start, end, reason of WRITEs that failed
         self._closing = False
+        self._is_thin = False
         self.base = Base(base)
         self._exclusive = exclusive
         self._caught_up: list[Callable[[], None]] = []
@@ -101,7 +104,7 @@ class Draft:
             end = offset + len(data)
             try:
                 if end > self.size:
-                    self._check_growth(end)
+                    self._check_growth(end, zeros_to=offset)
                 if offset < self.size or self.forwarding.resume is not None:  # of the rest, nothing was sent yet
                     self._rewrite(offset)
                 self.note.before_write(offset)
@@ -118,6 +121,8 @@ class Draft:
             self.touched = time.time()
             self.forwarding.extend(offset, data)
             self.note.after_write(end)
+            if self.spool.is_scarce:
+                self.thin()
             return not self.forwarding.is_behind
 
     def truncate(self, size: int) -> None:
@@ -126,8 +131,9 @@ class Draft:
             self._check()
             if size == self.size:
                 return
-            self._check_growth(size)
+            self._check_growth(size, zeros_to=size)
             if size < self.size:
+                self.spool.check_here(size)
                 self._rewrite(size)
                 self.spool.truncate(size)
                 self.base.cut(size)
@@ -154,6 +160,22 @@ class Draft:
             old = base.pread(start, min(stop, base_size))
             piece[start - offset : stop - offset] = old + bytes(stop - start - len(old))
         return bytes(piece)
+
+    def thin(self) -> bool:
+        """Keep on disk no longer what the filesystem has for certain, where that is much; tell whether.
+
+        What is left cannot be continued once it is cut off, and what was dropped can be neither read nor written.
+        """
+        with self._lock:
+            end = self.forwarding.stored
+            if self.state is not State.OPEN or end - self.spool.dropped < THIN_BYTES or not self.spool.may_drop(end):
+                return False
+            was_thin, self._is_thin = self._is_thin, True
+            self.note.renew()  # before: whoever comes after a crash is not to take zeros for content
+            if not self.spool.drop_before(end):
+                self._is_thin = was_thin
+                return False
+            return True
 
     def needs_base(self, offset: int, size: int) -> bool:
         """Tell whether `read` would have to fetch old content."""
@@ -293,7 +315,7 @@ class Draft:
         with self._lock:
             if self.state is State.PARTIAL:
                 return self.size
-            if self.state is State.ENDED or not self.fresh or self.base.is_there:
+            if self.state is State.ENDED or not self.fresh or self.base.is_there or self._is_thin:
                 return 0
             return max(0, min(self.spool.prefix, self.size) - 1)
 
@@ -326,11 +348,11 @@ class Draft:
         if self.forwarding.rewrite(offset):
             self.note.after_rewrite()
 
-    def _check_growth(self, size: int) -> None:
+    def _check_growth(self, size: int, *, zeros_to: int) -> None:
         """Refuse sizes that nobody could have sent: the zeros in between would be stored for days."""
         if self.max_size is not None and size > max(self.max_size, self.size):
             raise RefusedError(f"your quota is used up: no more than {self.max_size:,} bytes are left for this file")
-        if size - self.base.size > self.spool.limit:
+        if zeros_to - self.base.size - self.spool.used > self.spool.limit:
             raise RefusedError("the gateway's space for unfinished uploads would be used up")
 
     def _pieces(self, offset: int) -> Iterator[bytes]:
@@ -400,6 +422,7 @@ class Draft:
         with self._lock:
             base.cut(self.size)
             self.base = base
+            self.spool.forget_dropped()
 
     def _progress(self) -> None:
         with self._lock:

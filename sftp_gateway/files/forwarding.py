@@ -57,6 +57,12 @@ class Forwarding:
         known = self._stream.checkpoint() if self._stream is not None else None
         return known or self.resume
 
+    @property
+    def stored(self) -> int:
+        """How many bytes the filesystem has for certain by the stream that is under way."""
+        known = self._stream.checkpoint() if self._stream is not None else None
+        return known[1] if known is not None else 0
+
     def check(self) -> None:
         """Raise what the storage refused, but for what went wrong only because an earlier upload was gone on with."""
         if self._stream is not None and self._stream.error is not None:

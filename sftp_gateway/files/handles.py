@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import threading
 import time
 from collections import deque
@@ -260,8 +261,9 @@ class WriteHandle(Handle):
             try:
                 keeps_up = self.draft.write(position, data)
                 break
-            except SpoolFullError:
-                if not self._store.drafts.make_room():
+            except (SpoolFullError, OSError) as error:
+                is_short = isinstance(error, SpoolFullError) or error.errno in (errno.ENOSPC, errno.EDQUOT)
+                if not is_short or not (self._store.drafts.make_room() or self.draft.thin()):
                     raise
         self._moved += len(data)
         return keeps_up

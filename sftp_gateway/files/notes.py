@@ -63,6 +63,11 @@ class Note:
         if self._checkpoint is not None:
             self._save(self._draft, self.grows)
 
+    def renew(self) -> None:
+        """Say of the file what is true now, where anything was noted."""
+        if self.size:
+            self._save(self._draft, self.grows)
+
     def look_again(self) -> None:
         """Note what the filesystem has for certain, where that is more than was noted."""
         if self.size and self._draft.checkpoint not in (None, self._checkpoint):

@@ -8,91 +8,15 @@ import os
 import secrets
 import threading
 import time
-from bisect import bisect_left, bisect_right
 from pathlib import Path
 
+from sftp_gateway.files.holes import punch
+from sftp_gateway.files.intervals import Intervals
 from sftp_gateway.sftp.status import RefusedError
 
 _LARGE_BYTES = 64 * 2**20  # the system takes a tenth of a second and more to free a file of this size
 _LOCK_TRIES = 20
 _LOCK_PAUSE_SECONDS = 0.005
-
-
-class Intervals:
-    """A set of byte positions as sorted, disjoint, non-adjacent ranges. Not thread-safe."""
-
-    __slots__ = ("_ends", "_starts", "total")
-
-    def __init__(self) -> None:
-        self._starts: list[int] = []
-        self._ends: list[int] = []
-        self.total = 0
-
-    def __iter__(self) -> zip[tuple[int, int]]:
-        return zip(self._starts, self._ends, strict=True)
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    def add(self, start: int, end: int) -> int:
-        """Add the positions [start, end); return how many of them are new."""
-        if start >= end:
-            return 0
-        ends = self._ends
-        if ends and start == ends[-1]:  # the usual case: one writer that goes on
-            ends[-1] = end
-            self.total += end - start
-            return end - start
-        if not ends:
-            self._starts.append(start)
-            ends.append(end)
-            self.total = end - start
-            return self.total
-        first = bisect_left(ends, start)  # the first range that touches or follows
-        last = bisect_right(self._starts, end)  # one past the last range that touches
-        before = self.total
-        if first < last:
-            self.total -= sum(ends[i] - self._starts[i] for i in range(first, last))
-            start = min(start, self._starts[first])
-            end = max(end, ends[last - 1])
-        self._starts[first:last] = [start]
-        ends[first:last] = [end]
-        self.total += end - start
-        return self.total - before
-
-    def count_missing(self, start: int, end: int) -> int:
-        """Return how many of the positions [start, end) are not there."""
-        if not self._ends or start >= self._ends[-1]:
-            return end - start
-        return sum(last - first for first, last in self.missing(start, end))
-
-    def missing(self, start: int, end: int) -> list[tuple[int, int]]:
-        """Return the gaps within [start, end), in order."""
-        gaps = []
-        for i in range(bisect_right(self._ends, start), len(self._starts)):
-            if self._starts[i] >= end:
-                break
-            if self._starts[i] > start:
-                gaps.append((start, self._starts[i]))
-            start = self._ends[i]
-        if start < end:
-            gaps.append((start, end))
-        return gaps
-
-    def truncate(self, size: int) -> int:
-        """Drop the positions from `size` on; return how many were dropped."""
-        before = self.total
-        while self._starts and self._starts[-1] >= size:
-            self.total -= self._ends.pop() - self._starts.pop()
-        if self._ends and self._ends[-1] > size:
-            self.total -= self._ends[-1] - size
-            self._ends[-1] = size
-        return before - self.total
-
-    @property
-    def prefix(self) -> int:
-        """The end of the range that starts at 0."""
-        return self._ends[0] if self._starts and self._starts[0] == 0 else 0
 
 
 class DamagedError(Exception):
@@ -101,6 +25,16 @@ class DamagedError(Exception):
 
 class SpoolFullError(RefusedError):
     """The quota of the spools is used up."""
+
+
+class DroppedError(RefusedError):
+    """The beginning of a file is not here any more."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the gateway has no room for files of this size, and keeps of this one only what the storage does not have:"
+            " it can be sent from its start to its end alone"
+        )
 
 
 class Quota:
@@ -115,6 +49,11 @@ class Quota:
     def used(self) -> int:
         """Bytes in use."""
         return self._used
+
+    @property
+    def is_scarce(self) -> bool:
+        """Whether more than half is in use."""
+        return 2 * self._used > self.limit
 
     def take(self, count: int) -> None:
         """Reserve `count` bytes; raises `SpoolFullError` where they are not there."""
@@ -148,12 +87,19 @@ class Spool:
         self._fd = -1
         self._closed = False
         self._shared = False
+        self._can_drop = True  # as far as is known
+        self.dropped = 0  # how much of the beginning is not here any more
         self.path: Path | None = None  # of the file, once there is one
 
     @property
     def limit(self) -> int:
         """The most that this and all spools beside it may hold."""
         return self._quota.limit
+
+    @property
+    def is_scarce(self) -> bool:
+        """Whether they hold more than half of that."""
+        return self._quota.is_scarce
 
     @property
     def used(self) -> int:
@@ -186,7 +132,7 @@ class Spool:
         """Store `data`; raises `SpoolFullError`, or OSError when the disk is full: then nothing has changed."""
         end = offset + len(data)
         with self._lock:
-            self._check_open()
+            self.check_here(offset)
             new = self._written.count_missing(offset, end)
             if new:
                 self._quota.take(new)
@@ -285,7 +231,7 @@ class Spool:
     def pread(self, offset: int, size: int) -> bytes:
         """Return `size` bytes."""
         with self._lock:
-            self._check_open()
+            self.check_here(offset)
             if self._memory is not None:
                 with memoryview(self._memory) as view:
                     piece = bytes(view[offset : offset + size])
@@ -306,12 +252,33 @@ class Spool:
     def truncate(self, size: int) -> None:
         """Forget everything from `size` on."""
         with self._lock:
-            self._check_open()
+            self.check_here(size)
             self._quota.give(self._written.truncate(size))
             if self._memory is not None:
                 del self._memory[size:]
             elif os.fstat(self._fd).st_size > size:
                 os.ftruncate(self._fd, size)
+
+    def may_drop(self, end: int) -> bool:
+        """Tell whether the space before `end` can be given back, as far as is known."""
+        return self._can_drop and self._fd >= 0 and self.dropped < end <= self.prefix
+
+    def drop_before(self, end: int) -> bool:
+        """Give the space of what is before `end` back, which nobody can read or change then; tell whether."""
+        with self._lock:
+            if self._closed or not self.may_drop(end):
+                return False
+            self._can_drop = punch(self._fd, self.dropped, end)
+            if self._can_drop:
+                self._quota.give(end - self.dropped)
+                self.dropped = end
+            return self._can_drop
+
+    def forget_dropped(self) -> None:
+        """Take what was dropped for never written."""
+        with self._lock:
+            self._written.drop_before(self.dropped)
+            self.dropped = 0
 
     def close(self) -> None:
         """Drop everything, the file too. Idempotent."""
@@ -319,7 +286,7 @@ class Spool:
             if self._closed:
                 return
             self._closed = True
-            size = self._written.total
+            size = self._written.total - self.dropped
             self._quota.give(size)
             self._memory = None
             fd, self._fd = self._fd, -1
@@ -333,6 +300,12 @@ class Spool:
         with self._lock:
             self.path = None
             self.close()
+
+    def check_here(self, offset: int) -> None:
+        """Refuse what touches what was dropped, or a spool that is closed; raises `RefusedError`."""
+        self._check_open()
+        if offset < self.dropped:
+            raise DroppedError
 
     def _check_open(self) -> None:
         if self._closed:

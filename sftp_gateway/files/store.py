@@ -39,6 +39,7 @@ class Store:
         self.local = meta.get("network") is False  # its calls may be made where nothing may wait
         self.case_insensitive = bool(meta.get("case_insensitive"))
         self.has_journal = bool(meta.get("write_back"))
+        self.resumable = bool(meta.get("resumable_uploads"))
         self._check_writable = getattr(filesystem, "check_writable", None)
         self.quota = Quota(limits.spool_quota)
         self.allowances = Allowances(filesystem)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from sftp_gateway.files.spool import Intervals
+from sftp_gateway.files.intervals import Intervals
 
 
 def parent_of(key: str) -> str:

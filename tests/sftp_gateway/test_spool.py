@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sftp_gateway.files.spool import DamagedError, Intervals, Quota, Spool
+from sftp_gateway.files.intervals import Intervals
+from sftp_gateway.files.spool import DamagedError, Quota, Spool
 from sftp_gateway.sftp.status import RefusedError
 from tests.waiting import eventually
 
@@ -247,3 +248,31 @@ def test_a_spool_file_is_taken_over(tmp_path: Path) -> None:
     assert quota.used == 6
     later.close()
     assert not path.exists()
+
+
+def test_the_beginning_is_dropped_where_it_is_whole(tmp_path: Path) -> None:
+    quota = Quota(10**6)
+    spool = Spool(tmp_path, quota, memory_limit=0)
+    spool.write(0, b"x" * 100_000)
+    spool.write(200_000, b"y" * 100_000)
+    assert not spool.drop_before(100_001), "what is still to come"
+    assert spool.drop_before(50_000)
+    assert not spool.drop_before(50_000)
+    assert (spool.dropped, spool.used, spool.prefix, quota.used) == (50_000, 200_000, 100_000, 150_000)
+    with pytest.raises(RefusedError, match="from its start to its end"):
+        spool.pread(49_999, 10)
+    assert spool.pread(50_000, 2) == b"xx"
+    spool.forget_dropped()
+    assert (spool.used, quota.used, spool.missing(0, 60_000)) == (150_000, 150_000, [(0, 50_000)])
+    spool.write(0, b"z" * 50_000)
+    assert spool.pread(0, 100_000) == b"z" * 50_000 + b"x" * 50_000
+    spool.close()
+    assert quota.used == 0
+
+
+def test_what_is_in_memory_is_not_dropped(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, Quota(1000), memory_limit=1000)
+    spool.write(0, b"x" * 100)
+    assert not spool.drop_before(50)
+    assert spool.pread(0, 100) == b"x" * 100
+    spool.close()

@@ -1,0 +1,26 @@
+"""`punch`: give the space of a file's beginning back to the disk. Python's own library cannot."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+from collections.abc import Callable
+
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2  # FALLOC_FL_…, linux/falloc.h
+
+
+def punch(descriptor: int, start: int, end: int) -> bool:
+    """Free what is from `start` to `end`, of which zeros are read then; tell whether the system could."""
+    fallocate = _fallocate()
+    return fallocate is not None and not fallocate(descriptor, _KEEP_SIZE | _PUNCH_HOLE, start, end - start)
+
+
+@functools.cache
+def _fallocate() -> Callable[[int, int, int, int], int] | None:
+    if sys.platform != "linux":
+        return None
+    function = ctypes.CDLL(None).fallocate64
+    function.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    function.restype = ctypes.c_int
+    return function

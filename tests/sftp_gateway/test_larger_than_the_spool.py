@@ -1,0 +1,282 @@
+"""A file may be larger than the gateway's room for unfinished uploads: what the storage has is not kept as well."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fs import errors
+
+from fs_dropbox.emulator import Emulator
+from sftp_gateway.files import draft, spool
+from sftp_gateway.files.holes import punch
+from sftp_gateway.files.tree import TreeLimits
+from sftp_gateway.sftp.packets import Kind
+from tests.waiting import eventually
+
+from .atomic_fs import AtomicFS, PendingFile
+from .conftest import ServeDropbox
+from .raw_client import C, R, RawClient, T, W, a
+from .serving import Serving, spool_files
+
+MIB = 2**20
+PIECE = MIB // 4
+QUOTA = 12 * MIB
+CONTENT = random.Random(1).randbytes(24 * MIB)
+ONLY_FORWARD = "from its start to its end alone"
+
+
+class TellingFile(PendingFile):
+    """Tells what of it is stored: everything, or as much as a test wants."""
+
+    def checkpoint(self) -> tuple[str, int] | None:
+        filesystem = self._filesystem
+        assert isinstance(filesystem, TellingFS)
+        return "text", min(len(self._content), filesystem.most_stored)
+
+
+class TellingFS(AtomicFS):
+    """A storage with resumed uploads, as far as they tell what is stored."""
+
+    most_stored = 2**40
+
+    def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
+        if options.pop("resume", None) is not None:
+            raise errors.OperationFailed(path, msg="nothing is known of that")
+        file = super().openbin(path, mode, buffering, **options)
+        if isinstance(file, PendingFile):
+            file.__class__ = TellingFile
+        return file
+
+
+@pytest.fixture(autouse=True)
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draft, "THIN_BYTES", MIB)
+
+
+@pytest.fixture
+def storage() -> TellingFS:
+    return TellingFS()
+
+
+@pytest.fixture
+def serving(storage: TellingFS, tmp_path: Path) -> Iterator[Serving]:
+    made = Serving(storage, tmp_path, limits=TreeLimits(spool_quota=QUOTA))
+    yield made
+    made.close()
+
+
+def on_disk(serving: Serving) -> int:
+    return sum(file.stat().st_blocks * 512 for file in spool_files(serving))
+
+
+def send(client: RawClient, handle: bytes, content: bytes = CONTENT, start: int = 0) -> None:
+    """Write from `start` to the end, one piece after the other."""
+    for offset in range(start, len(content), PIECE):
+        reply = client.wait(client.write(handle, offset, content[offset : offset + PIECE]))
+        assert reply.ok, reply
+
+
+def thinned(client: RawClient, serving: Serving) -> bytes:
+    """Send more than there is room for; return the handle."""
+    handle = client.opened("/f", W | R | C | T)
+    send(client, handle)
+    assert on_disk(serving) <= QUOTA < len(CONTENT)
+    return handle
+
+
+def test_it_arrives_and_the_disk_has_a_part_at_a_time(serving: Serving, storage: TellingFS) -> None:
+    client = serving.raw()
+    handle = client.opened("/f", W | C | T)
+    most = 0
+    for offset in range(0, len(CONTENT), PIECE):
+        assert client.wait(client.write(handle, offset, CONTENT[offset : offset + PIECE])).ok
+        most = max(most, on_disk(serving))
+        assert serving.tree.store.quota.used <= QUOTA
+    assert client.wait(client.fstat(handle)).attributes.size == len(CONTENT)
+    assert most <= QUOTA
+    assert client.wait(client.close(handle)).ok
+    assert storage.readbytes("/f") == CONTENT
+    assert serving.tree.store.quota.used == 0
+    assert not spool_files(serving)
+
+
+def test_while_there_is_room_everything_is_kept(serving: Serving) -> None:
+    client = serving.raw()
+    handle = client.opened("/f", W | R | C | T)
+    send(client, handle, CONTENT[: QUOTA // 2])
+    assert serving.tree.store.quota.used == QUOTA // 2
+    assert client.wait(client.read(handle, 0, 100)).data == CONTENT[:100]
+    assert client.wait(client.write(handle, 0, b"rewritten")).ok
+
+
+@pytest.mark.parametrize("then", ["write", "read", "truncate"])
+def test_what_is_not_here_any_more_is_not_taken_for_zeros(serving: Serving, storage: TellingFS, then: str) -> None:
+    storage.writebytes("/f", b"old")
+    client = serving.raw()
+    handle = thinned(client, serving)
+    if then == "write":
+        reply = client.wait(client.write(handle, 0, b"rewritten"))
+    elif then == "read":
+        reply = client.wait(client.read(handle, 0, 100))
+    else:
+        reply = client.wait(client.fsetstat(handle, size=100))
+    assert ONLY_FORWARD in reply.text
+    last = client.wait(client.read(handle, len(CONTENT) - 100, 100))
+    assert last.data == CONTENT[-100:]
+    closed = client.wait(client.close(handle))
+    if then == "write":
+        assert ONLY_FORWARD in closed.text
+        assert storage.readbytes("/f") == b"old"
+    else:
+        assert closed.ok
+        assert storage.readbytes("/f") == CONTENT
+
+
+def test_another_name_in_the_middle_ends_it(serving: Serving, storage: TellingFS) -> None:
+    client = serving.raw()
+    handle = thinned(client, serving)
+    assert client.wait(client.rename("/f", "/g")).ok
+    assert ONLY_FORWARD in client.wait(client.close(handle)).text
+    assert not storage.exists("/f")
+    assert not storage.exists("/g")
+    assert serving.tree.store.quota.used == 0
+
+
+def test_what_the_storage_does_not_have_is_kept(serving: Serving, storage: TellingFS) -> None:
+    storage.most_stored = 8 * MIB
+    client = serving.raw()
+    handle = client.opened("/f", W | R | C | T)
+    send(client, handle, CONTENT[: 8 * MIB + QUOTA])
+    assert client.wait(client.read(handle, 8 * MIB, 100)).data == CONTENT[8 * MIB : 8 * MIB + 100]
+    reply = client.wait(client.write(handle, 8 * MIB + QUOTA, b"x"))
+    assert "used up" in reply.text
+    storage.most_stored = 2**40
+    assert client.wait(client.write(handle, 8 * MIB + QUOTA, b"x")).ok
+    assert client.wait(client.close(handle)).ok
+    assert storage.readbytes("/f") == CONTENT[: 8 * MIB + QUOTA] + b"x"
+
+
+def test_cut_off_it_is_gone(serving: Serving, storage: TellingFS) -> None:
+    session = serving.session()
+    thinned(session.raw(), serving)
+    session.cut()
+    client = serving.raw()
+    assert client.wait(client.stat("/f")).code == 2
+    assert not spool_files(serving)
+    assert serving.tree.store.quota.used == 0
+    assert not storage.exists("/f")
+
+
+def test_nothing_on_disk_says_that_it_could_be_continued(
+    serving: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway that is killed in any moment leaves nothing that a later one takes for content."""
+    notes: list[list[Path]] = []
+
+    def punched(descriptor: int, start: int, end: int) -> bool:
+        notes.append(list(tmp_path.glob("*.json")))
+        return punch(descriptor, start, end)
+
+    monkeypatch.setattr(spool, "punch", punched)
+    client = serving.raw()
+    handle = client.opened("/f", W | C | T)
+    send(client, handle, CONTENT[: QUOTA // 2])
+    assert list(tmp_path.glob("*.json"))
+    send(client, handle, start=QUOTA // 2)
+    assert notes == [[]] * len(notes)
+    assert 2 < len(notes) <= len(CONTENT) // MIB, "the disk is asked for each write"
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_a_disk_that_cannot_do_it_has_the_room_it_has(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[int] = []
+    monkeypatch.setattr(spool, "punch", lambda _fd, _start, end: bool(tries.append(end)))
+    session = serving.session()
+    client = session.raw()
+    handle = client.opened("/f", W | C | T)
+    send(client, handle, CONTENT[:QUOTA])
+    assert "used up" in client.wait(client.write(handle, QUOTA, b"x")).text
+    assert len(tries) == 1
+    session.cut()
+    client = serving.raw()
+    assert client.wait(client.stat("/f")).attributes.size == QUOTA - 1, "it cannot be continued any more"
+
+
+def test_a_full_disk_is_no_end_either(serving: Serving, storage: TellingFS, monkeypatch: pytest.MonkeyPatch) -> None:
+    serving.tree.store.quota.limit = 100 * QUOTA
+    write = spool._write_all
+
+    def write_all(fd: int, data: Any, offset: int) -> None:
+        if on_disk(serving) + len(data) > QUOTA:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(fd, data, offset)
+
+    monkeypatch.setattr(spool, "_write_all", write_all)
+    client = serving.raw()
+    handle = thinned(client, serving)
+    assert client.wait(client.close(handle)).ok
+    assert storage.readbytes("/f") == CONTENT
+
+
+def test_who_has_it_open_twice_goes_on_over_what_was_stored(serving: Serving, storage: TellingFS) -> None:
+    client = serving.raw()
+    handle = thinned(client, serving)
+    other = client.opened("/f", W | R)
+    assert client.wait(client.close(handle)).ok
+    assert client.wait(client.read(other, 0, 100)).data == CONTENT[:100]
+    assert client.wait(client.write(other, 0, b"new")).ok
+    assert client.wait(client.close(other)).ok
+    assert storage.readbytes("/f") == b"new" + CONTENT[3:]
+    assert serving.tree.store.quota.used == 0
+
+
+def test_zeros_that_nobody_sent_are_bounded_all_the_same(serving: Serving) -> None:
+    client = serving.raw()
+    handle = thinned(client, serving)
+    far = len(CONTENT) + QUOTA
+    refusal = client.wait(client.write(handle, far + 1, b"x"))
+    assert "would be used up" in refusal.text
+    assert client.wait(client.fsetstat(handle, size=far)).ok
+    assert not client.wait(client.fsetstat(handle, size=far + 1)).ok
+
+
+def test_over_dropbox(serve_dropbox: ServeDropbox, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose uploads are eight blocks ahead of what it has for certain; no byte is sent twice."""
+    quota, size = 160 * MIB, 320 * MIB
+    serving = serve_dropbox(TreeLimits(spool_quota=quota))
+    client = serving.raw()
+    block = random.Random(2).randbytes(8 * MIB)
+    handle = client.opened("/large", W | C | T, a(size=size))
+    emulator.control.reset_counts()
+    for start in range(0, size, len(block)):
+        pieces = [client.write(handle, start + at, block[at : at + PIECE]) for at in range(0, len(block), PIECE)]
+        assert all(reply.ok for reply in client.all(pieces))
+        assert on_disk(serving) <= quota
+    assert client.wait(client.close(handle), seconds=60).ok
+    content = emulator.control.read("/large")
+    assert hashlib.sha256(content).digest() == hashlib.sha256(block * (size // len(block))).digest()
+    assert emulator.control.calls()["files/upload_session/append_v2"] <= size // len(block) + 1
+    eventually(lambda: not spool_files(serving))
+
+
+@pytest.mark.parametrize(("resumable", "write_back"), [(False, False), (False, True), (True, True), (True, False)])
+def test_a_size_that_is_told_ahead_is_refused_where_it_cannot_be_passed_on(
+    storage: TellingFS, tmp_path: Path, resumable: bool, write_back: bool
+) -> None:
+    storage._meta["resumable_uploads"] = resumable
+    serving = Serving(storage, tmp_path, limits=TreeLimits(spool_quota=QUOTA))
+    session = serving.session()
+    session.view.write_back = write_back
+    client = session.raw()
+    reply = client.wait(client.open("/f", W | C, a(size=QUOTA + 1)))
+    if resumable and not write_back:
+        assert reply.kind == Kind.HANDLE
+    else:
+        assert "larger than" in reply.text
+    serving.close()
