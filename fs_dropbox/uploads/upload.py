@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from fs_dropbox.content_hash import BLOCK_SIZE, ContentHash
 from fs_dropbox.errors import ApiError, TransportError
@@ -128,24 +128,47 @@ class Uploader:
         finally:
             self.committing.give(size)
 
-    def _run(self, task: Callable[[], T]) -> Future[T]:
+    def _run(self, work: Callable[[], T]) -> Future[T]:
+        task = _Task(work)
         try:
-            return self._executor.submit(task)
+            queued = self._executor.submit(task)
         except RuntimeError as error:
-            if self._closed:
+            if self._closed and task.future.cancel():
                 raise TransportError("closed", was_sent=False) from error
-        # The main thread has ended, and Python starts no more: a thread that still writes does it alone.
-        done: Future[T] = Future()
-        try:
-            done.set_result(task())
-        except Exception as error:  # noqa: BLE001 - told by the future, as those of the executor
-            done.set_exception(error)
-        return done
+            task()  # no thread could be started: a thread that still writes does it alone
+        else:
+            queued.add_done_callback(lambda queued: queued.cancelled() and task.future.cancel())
+        return task.future
 
     def close(self) -> None:
         """End the threads; requests under way end when the client is closed. Idempotent."""
         self._closed = True
         self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+class _Task(Generic[T]):
+    """Work that is done once, by whoever calls it first.
+
+    An executor that can start no thread raises, and has queued what it was given all the same.
+    """
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self.future: Future[T] = Future()
+        self._works = [work]  # popped in a single step; what is left in a queue holds no data
+
+    def __call__(self) -> None:
+        try:
+            work = self._works.pop()
+        except IndexError:
+            return
+        if not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            self.future.set_result(work())
+        except BaseException as error:  # told by the future, as the executor does
+            self.future.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
 
 
 class Upload:

@@ -289,3 +289,29 @@ def test_what_is_given_up_before_it_is_sent_keeps_no_memory(
     upload.abort()  # while the only thread waits for the session
     assert uploader.sending.taken_bytes == 0
     emulator.control.release()
+
+
+def test_what_finds_no_thread_is_done_once(
+    emulator: Emulator, make_uploader: Callable[..., Uploader], client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An executor that cannot start a thread raises, and leaves what it was given to those that it has."""
+    start = threading.Thread.start
+    started: list[threading.Thread] = []
+
+    def one_is_left(thread: threading.Thread) -> None:
+        if thread.name.startswith("fs-dropbox-append"):
+            if started:
+                raise RuntimeError("can't start new thread")
+            started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", one_is_left)
+    uploader = make_uploader(client, appends=4)
+    emulator.control.latency(route_seconds={START: 0.3})  # meanwhile that thread takes nothing else
+    data = content(4 * BLOCK_SIZE + 17)
+    put(uploader, "/file", data)
+    uploader.start_session().result()  # after whatever was still queued
+    assert started
+    assert emulator.control.read("/file") == data
+    assert emulator.control.calls()[APPEND] == 5
+    eventually(lambda: uploader.sending.taken_bytes == 0)
