@@ -353,6 +353,8 @@ class Draft:
         if self.max_size is not None and size > max(self.max_size, self.size):
             raise RefusedError(f"your quota is used up: no more than {self.max_size:,} bytes are left for this file")
         if zeros_to - self.base.size - self.spool.used > self.spool.limit:
+            if self._unstored is not None:  # what is missing in between was refused, for this reason
+                raise self._unstored[2]
             raise RefusedError("the gateway's space for unfinished uploads would be used up")
 
     def _pieces(self, offset: int) -> Iterator[bytes]:

@@ -75,17 +75,18 @@ def on_disk(serving: Serving) -> int:
     return sum(file.stat().st_blocks * 512 for file in spool_files(serving))
 
 
-def send(client: RawClient, handle: bytes, content: bytes = CONTENT, start: int = 0) -> None:
-    """Write from `start` to the end, one piece after the other."""
+def send(serving: Serving, client: RawClient, handle: bytes, content: bytes = CONTENT, start: int = 0) -> None:
+    """Write from `start` to the end, one piece after the other, each when the storage has the one before."""
     for offset in range(start, len(content), PIECE):
         reply = client.wait(client.write(handle, offset, content[offset : offset + PIECE]))
         assert reply.ok, reply
+        eventually(lambda: not any(draft.forwarding.lag for draft in serving.tree.store.overlay.all()))
 
 
 def thinned(client: RawClient, serving: Serving) -> bytes:
     """Send more than there is room for; return the handle."""
     handle = client.opened("/f", W | R | C | T)
-    send(client, handle)
+    send(serving, client, handle)
     assert on_disk(serving) <= QUOTA < len(CONTENT)
     return handle
 
@@ -95,7 +96,7 @@ def test_it_arrives_and_the_disk_has_a_part_at_a_time(serving: Serving, storage:
     handle = client.opened("/f", W | C | T)
     most = 0
     for offset in range(0, len(CONTENT), PIECE):
-        assert client.wait(client.write(handle, offset, CONTENT[offset : offset + PIECE])).ok
+        send(serving, client, handle, CONTENT[: offset + PIECE], offset)
         most = max(most, on_disk(serving))
         assert serving.tree.store.quota.used <= QUOTA
     assert client.wait(client.fstat(handle)).attributes.size == len(CONTENT)
@@ -109,7 +110,7 @@ def test_it_arrives_and_the_disk_has_a_part_at_a_time(serving: Serving, storage:
 def test_while_there_is_room_everything_is_kept(serving: Serving) -> None:
     client = serving.raw()
     handle = client.opened("/f", W | R | C | T)
-    send(client, handle, CONTENT[: QUOTA // 2])
+    send(serving, client, handle, CONTENT[: QUOTA // 2])
     assert serving.tree.store.quota.used == QUOTA // 2
     assert client.wait(client.read(handle, 0, 100)).data == CONTENT[:100]
     assert client.wait(client.write(handle, 0, b"rewritten")).ok
@@ -152,7 +153,7 @@ def test_what_the_storage_does_not_have_is_kept(serving: Serving, storage: Telli
     storage.most_stored = 8 * MIB
     client = serving.raw()
     handle = client.opened("/f", W | R | C | T)
-    send(client, handle, CONTENT[: 8 * MIB + QUOTA])
+    send(serving, client, handle, CONTENT[: 8 * MIB + QUOTA])
     assert client.wait(client.read(handle, 8 * MIB, 100)).data == CONTENT[8 * MIB : 8 * MIB + 100]
     reply = client.wait(client.write(handle, 8 * MIB + QUOTA, b"x"))
     assert "used up" in reply.text
@@ -186,9 +187,9 @@ def test_nothing_on_disk_says_that_it_could_be_continued(
     monkeypatch.setattr(spool, "punch", punched)
     client = serving.raw()
     handle = client.opened("/f", W | C | T)
-    send(client, handle, CONTENT[: QUOTA // 2])
+    send(serving, client, handle, CONTENT[: QUOTA // 2])
     assert list(tmp_path.glob("*.json"))
-    send(client, handle, start=QUOTA // 2)
+    send(serving, client, handle, start=QUOTA // 2)
     assert notes == [[]] * len(notes)
     assert 2 < len(notes) <= len(CONTENT) // MIB, "the disk is asked for each write"
     assert not list(tmp_path.glob("*.json"))
@@ -200,7 +201,7 @@ def test_a_disk_that_cannot_do_it_has_the_room_it_has(serving: Serving, monkeypa
     session = serving.session()
     client = session.raw()
     handle = client.opened("/f", W | C | T)
-    send(client, handle, CONTENT[:QUOTA])
+    send(serving, client, handle, CONTENT[:QUOTA])
     assert "used up" in client.wait(client.write(handle, QUOTA, b"x")).text
     assert len(tries) == 1
     session.cut()
