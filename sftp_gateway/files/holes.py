@@ -20,7 +20,8 @@ def punch(descriptor: int, start: int, end: int) -> bool:
 def _fallocate() -> Callable[[int, int, int, int], int] | None:
     if sys.platform != "linux":
         return None
-    function = ctypes.CDLL(None).fallocate64
-    function.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
-    function.restype = ctypes.c_int
+    function = getattr(ctypes.CDLL(None), "fallocate64", None)  # not every C library has it
+    if function is not None:
+        function.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+        function.restype = ctypes.c_int
     return function
