@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,8 +27,9 @@ class WriteFile(DropboxFile):
     """A file in any mode that writes. Nothing of it is visible before `close()`, nothing ever after `abort()`.
 
     It starts as a stream: what is written in order goes straight into an upload, with a copy on local disk so that the
-    writer may still seek back. A writer that seeks, reads or truncates goes on in that copy, the spool, which is then
-    uploaded in `close()`. A base (modes r+ and a) is fetched into the spool when it is first needed.
+    writer may still seek back; where there is no room for that, nobody misses it who does not. A writer that seeks,
+    reads or truncates goes on in that copy, the spool, which is then uploaded in `close()`. A base (modes r+ and a) is
+    fetched into the spool when it is first needed.
     Thread-safe: one lock over everything, held while a block is handed to the upload.
     """
 
@@ -59,6 +61,7 @@ class WriteFile(DropboxFile):
         self._changed = base is None
         self._upload: Upload | None = open_upload() if base is None and not mode.reading else None
         self._spool = Spool()
+        self._no_copy: OSError | None = None  # why the spool does not have what was streamed
         self._ended = False
         self._error: Exception | None = None  # why somebody else has aborted it
         if mode.appending:
@@ -211,8 +214,14 @@ class WriteFile(DropboxFile):
         assert self._upload is not None
         with fs_errors(self.name):
             self._upload.write(view)
-        if self._seekable:
-            self._spool.write(self._end, view)
+        if self._seekable and self._no_copy is None:
+            try:
+                self._spool.write(self._end, view)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                self._no_copy = error
+                self._spool.close()
 
     def _to_spool(self) -> None:
         """Leave the stream for the local copy."""
@@ -221,6 +230,8 @@ class WriteFile(DropboxFile):
             return
         if not self._seekable:
             raise io.UnsupportedOperation(f"{self.name} was opened to be written from the first byte to the last")
+        if self._no_copy is not None:
+            raise self._no_copy
         self._upload.abort()
         self._upload = None
 

@@ -175,15 +175,16 @@ def test_content_that_is_not_what_dropbox_stored_is_an_error(account: DropboxFS,
     assert emulator.control.read("/file") == LARGE
 
 
-@pytest.mark.parametrize("mode", ["w", "w+", "a", "r+"])
+def fill_up(self: object, data: bytes) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("mode", ["w+", "a", "r+"])
 def test_a_full_disk_commits_nothing(
     account: DropboxFS, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     """A write that fails leaves nothing that could be taken for the whole, even where its error goes unnoticed."""
     emulator.control.write("/file", b"old")
-
-    def fill_up(self: object, data: bytes) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
 
     file = account.openbin("file", mode)
     monkeypatch.setattr("tempfile.SpooledTemporaryFile.write", fill_up)
@@ -201,6 +202,37 @@ def test_a_full_disk_commits_nothing(
         with pytest.raises(OSError, match="No space left"):
             text.close()
     monkeypatch.undo()
+    assert emulator.control.read("/file") == b"old"
+
+
+def test_a_full_disk_is_nothing_to_who_writes_in_order(
+    account: DropboxFS, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file may be larger than this machine's disk."""
+    with account.openbin("file", "w") as file:
+        file.write(LARGE[:1000])
+        monkeypatch.setattr("tempfile.SpooledTemporaryFile.write", fill_up)
+        for start in range(1000, len(LARGE), 100_000):
+            file.write(LARGE[start : start + 100_000])
+        assert file.tell() == len(LARGE)
+    assert emulator.control.read("/file") == LARGE
+
+
+@pytest.mark.parametrize("then", ["write", "truncate"])
+def test_who_needs_the_copy_that_a_full_disk_did_not_take_is_told(
+    account: DropboxFS, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    emulator.control.write("/file", b"old")
+    file: Any = account.openbin("file", "w")
+    file.write(b"kept")
+    with monkeypatch.context() as patched:
+        patched.setattr("tempfile.SpooledTemporaryFile.write", fill_up)
+        file.write(b"not kept")
+    file.seek(0)
+    with pytest.raises(OSError, match="No space left"):
+        file.write(b"K") if then == "write" else file.truncate(4)
+    with pytest.raises(OSError, match="No space left"):
+        file.close()
     assert emulator.control.read("/file") == b"old"
 
 
