@@ -158,14 +158,16 @@ class SFTPChannel:
                 if taken < len(data) and not self._deaf:
                     self._buffer += data[taken:]
 
-    def _on_idle(self) -> None:
+    def _on_idle(self) -> bool:
         self._tasks.go_on()
         if self._stalled:
             with self._parsing:
                 self._parse_buffer()
         with self._parsing:
-            if not self._tasks.unanswered:  # so that no other thread is at a handle
-                self._operations.look_ahead()
+            if self._tasks.unanswered:
+                return False
+            self._operations.look_ahead()  # as no other thread is at a handle
+            return True
 
     def _on_end(self) -> None:
         self._peer_gone = True

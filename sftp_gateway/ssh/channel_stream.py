@@ -67,7 +67,8 @@ class ChannelStream:
 
     Owned by an `SFTPChannel`. `on_data` and `on_idle` are called in the transport's thread; `on_end` once, in any
     thread and possibly with paramiko's channel lock held: it may only take note. `on_idle` comes after replies were
-    sent, before the thread waits. `send`, `finish`, `close` and `wake` may be called from any thread.
+    sent, before the thread waits, and tells whether nobody but the client is waited for. `send`, `finish`, `close` and
+    `wake` may be called from any thread.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class ChannelStream:
         channel: paramiko.Channel,
         *,
         on_data: Callable[[Piece], None],
-        on_idle: Callable[[], None],
+        on_idle: Callable[[], bool],
         on_end: Callable[[], None],
     ) -> None:
         transport = channel.get_transport()
@@ -186,11 +187,12 @@ class ChannelStream:
             self._on_end()
             self.transport.wake()
 
-    def serve(self) -> None:
-        """Send what can be sent, then let the owner go on."""
+    def serve(self) -> bool:
+        """Send what can be sent, then let the owner go on; tell what `on_idle` told."""
+        is_clients_turn = False
         try:
             self._flush()
-            self._on_idle()
+            is_clients_turn = self._on_idle()
             self._flush()
         except (EOFError, OSError, SSHException):
             raise
@@ -199,6 +201,7 @@ class ChannelStream:
             self.close()
         if self._exit_status is not None and not self._out:
             self._close()
+        return is_clients_turn
 
     def _close(self) -> None:
         if self._exit_status is None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from paramiko.common import MSG_CHANNEL_DATA
 from paramiko.message import Message
-from paramiko.packet import NeedRekeyException, Packetizer
+from paramiko.packet import Packetizer
 from paramiko.ssh_exception import SSHException
 
 from sftp_gateway.ssh.sealing import LENGTH_BYTES, Piece, Sealer, Unsealer
@@ -57,6 +57,7 @@ class GatewayPacketizer(Packetizer):
         super().__init__(sock)
         self.before_wait: Callable[[], float] = lambda: IDLE_SECONDS  # returns the seconds to wait at most
         self.deliver: Callable[[memoryview], bool] = lambda _: False  # takes CHANNEL_DATA, or leaves it to paramiko
+        self.is_clients_turn = True  # nobody else is waited for
         self._peer = sock
         self._turn = Turn()
         self._waiting = Waiting(sock)
@@ -142,17 +143,19 @@ class GatewayPacketizer(Packetizer):
         found: tuple[int, Message] = super().read_message()
         return found
 
-    def read_all(self, n: int, check_rekey: bool = False) -> bytes:
-        """Return exactly `n` bytes; see paramiko's method for the errors."""
+    def read_all(self, n: int, check_rekey: bool = False) -> bytes:  # noqa: ARG002 - paramiko's
+        """Return exactly `n` bytes; see paramiko's method for the errors.
+
+        New keys that are due wait for the next message: where none comes, hardly anything is sent, either.
+        """
         self._admit(n)
         private: Any = self
         leftover: bytes = private._Packetizer__remainder
         if leftover:  # read together with the banner
-            self._buffer[self._end :] = leftover
-            self._end = len(self._buffer)
+            self._buffer, self._end = bytearray(leftover), len(leftover)
             private._Packetizer__remainder = b""
         while self._end - self._start < n:
-            self._receive(n, may_rekey=check_rekey and self._end == self._start)
+            self._receive(n)
         with memoryview(self._buffer) as received:
             piece = bytes(received[self._start : self._start + n])
         self._start += n
@@ -160,11 +163,11 @@ class GatewayPacketizer(Packetizer):
 
     def _next_payload(self, unsealer: Unsealer) -> memoryview:
         while self._end - self._start < LENGTH_BYTES:
-            self._receive(LENGTH_BYTES, may_rekey=self._end == self._start)
+            self._receive(LENGTH_BYTES)
         size = unsealer.size(self._buffer, self._start)
         self._admit(size)
         while self._end - self._start < size:
-            self._receive(size, may_rekey=False)
+            self._receive(size)
         try:
             with memoryview(self._buffer) as received, received[self._start : self._start + size] as packet:
                 payload = unsealer.unseal(packet)
@@ -177,16 +180,17 @@ class GatewayPacketizer(Packetizer):
     def _admit(self, size: int) -> None:
         """Raise where a packet of so many bytes, or any packet, is not read."""
 
-    def _receive(self, needed: int, *, may_rekey: bool) -> None:
+    def _receive(self, needed: int) -> None:
         """Wait for more bytes, up to `needed` in a row and beyond; return, perhaps without, when it is time to look."""
         try:
             self._turn.take()
             seconds = self.before_wait()
             self._turn.give()
-            if self.closed or self.handshake_timed_out():
+            if self.closed:
                 raise EOFError
-            if not self._more and not self._waiting.wait(seconds):
-                self._look_around(may_rekey=may_rekey)
+            if not self._more and not self._waiting.wait(seconds, look=self.is_clients_turn):
+                self._drop_buffer()
+                self._check_keepalive()  # type: ignore[attr-defined]
                 return
             self._make_room(needed)
             size = len(self._buffer) - self._end
@@ -212,12 +216,6 @@ class GatewayPacketizer(Packetizer):
         elif count < size // 4:
             self._receive_bytes = least
         self._turn.take()
-
-    def _look_around(self, *, may_rekey: bool) -> None:
-        self._drop_buffer()
-        if may_rekey and self.need_rekey():
-            raise NeedRekeyException
-        self._check_keepalive()  # type: ignore[attr-defined]
 
     def _drop_buffer(self) -> None:
         """Need no memory while nothing comes."""

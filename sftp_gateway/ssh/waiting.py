@@ -24,7 +24,8 @@ class Waiting:
     """What one thread waits with. Owned by a packetizer, whose thread calls all but `wake`.
 
     With `busy_poll_seconds` a wait looks for so long before it sleeps: seldom where that was in vain, and only while no
-    other thread does so or has the turn. Others that want the core get it.
+    other thread does so or has the turn. Others that want the core get it. Threads that want the interpreter hardly do:
+    whoever waits for those does not look.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -58,7 +59,7 @@ class Waiting:
                 self._woken = True
                 os.write(self._fds[1], b"\0")
 
-    def wait(self, seconds: float) -> bool:
+    def wait(self, seconds: float, *, look: bool = True) -> bool:
         """Wait until the socket can be read, `wake` was called or the time is over; tell whether it can be read."""
         poll = self._poll
         if poll is None:
@@ -66,7 +67,8 @@ class Waiting:
             poll.register(self._sock, select.POLLIN)
             if self._fds is not None:
                 poll.register(self._fds[0], select.POLLIN)
-        ready = (self._busy_poll(poll, seconds) if self.busy_poll_seconds else None) or poll.poll(seconds * 1000)
+        looks = look and self.busy_poll_seconds
+        ready = (self._busy_poll(poll, seconds) if looks else None) or poll.poll(seconds * 1000)
         fds = self._fds
         if fds is None or not ready or (len(ready) == 1 and ready[0][0] != fds[0]):
             return bool(ready)

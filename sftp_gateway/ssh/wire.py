@@ -33,8 +33,8 @@ class Served(Protocol):
 
     channel: Any
 
-    def serve(self) -> None:
-        """Send what can be sent."""
+    def serve(self) -> bool:
+        """Send what can be sent; tell whether nobody but the client is waited for."""
 
     def received(self, data: memoryview) -> None:
         """Take in what came for the channel."""
@@ -161,8 +161,8 @@ class GatewayTransport(paramiko.Transport):
                         break
                     callback = heapq.heappop(self._timers)[2]
                 callback()
-        for stream in self._streams[:]:
-            stream.serve()
+        served = [stream.serve() for stream in self._streams[:]]
+        self.packetizer.is_clients_turn = all(served)
         if self._timers:
             with self._agenda_lock:
                 return min(IDLE_SECONDS, max(0.0, self._timers[0][0] - time.monotonic()))

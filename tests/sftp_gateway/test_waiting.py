@@ -7,15 +7,20 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from sftp_gateway.sftp.packets import Kind
 from sftp_gateway.ssh import turns, waiting
 from sftp_gateway.ssh.packetizer import GatewayPacketizer
 from sftp_gateway.ssh.turns import Turn
 from sftp_gateway.ssh.waiting import Waiting
+from tests.waiting import eventually
 
+from .atomic_fs import AtomicFS
 from .conftest import PASSWORD, Connect, StartGateway
+from .serving import Serving
 
 LONG = 30.0
 
@@ -187,3 +192,25 @@ def test_a_session_does_so_when_it_serves_sftp_and_not_before(
     assert served.packetizer._waiting.busy_poll_seconds == 0.0
     transport.open_session().invoke_subsystem("sftp")
     assert served.packetizer._waiting.busy_poll_seconds == seconds
+
+
+def test_who_waits_for_the_storage_does_not_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads of the process that have to do for a client would hardly get the interpreter."""
+    storage = AtomicFS()
+    storage.writebytes("/f", b"x")
+    serving = Serving(storage, tmp_path)
+    session = serving.session()
+    client = session.raw()
+    looked: list[int] = []
+    monkeypatch.setattr(Waiting, "_busy_poll", lambda *_: looked.append(session.channels[0].unanswered))
+    session.server.packetizer._waiting.busy_poll_seconds = LONG
+    client.wait(client.path(Kind.REALPATH, "/"))
+    eventually(lambda: looked)
+    with storage.stalled("getinfo", "/f"):
+        stat = client.stat("/f")
+        eventually(lambda: session.channels[0].unanswered == 1)
+        for _ in range(10):
+            client.wait(client.path(Kind.REALPATH, "/"))
+    assert client.wait(stat).kind == Kind.ATTRS
+    assert not any(looked)
+    serving.close()

@@ -147,7 +147,7 @@ def test_only_our_transport_is_served() -> None:
     transport = paramiko.Transport(ours)
     channel._set_transport(transport)  # type: ignore[attr-defined]
     with pytest.raises(TypeError, match="GatewayTransport"):
-        ChannelStream(channel, on_data=lambda _: None, on_idle=lambda: None, on_end=lambda: None)
+        ChannelStream(channel, on_data=lambda _: None, on_idle=lambda: True, on_end=lambda: None)
     ours.close()
     theirs.close()
 
