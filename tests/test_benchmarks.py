@@ -39,6 +39,21 @@ def test_rows_are_measured_beside_their_peers(tmp_path: Path, capsys: pytest.Cap
     assert table_lines[-1].rstrip(" |").endswith("x")
 
 
+def test_a_row_that_cannot_be_measured_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_row(row: Row, **_: object) -> dict[str, dict[str, Measured]]:
+        if row.name == "decode":
+            raise RuntimeError("sdk failed (exit code 1)")
+        return {OURS: {"": Measured(1.0, 1.0, 1)}}
+
+    monkeypatch.setattr("benchmarks.__main__.run_row", run_row)
+    file = tmp_path / "results.json"
+    assert main(["--quick", "--json", str(file), "--only=decode", "--only=write-one"]) == 1
+    assert [row["row"] for row in json.loads(file.read_text())] == ["write-one"]
+    assert "decode: not measured: sdk failed (exit code 1)" in capsys.readouterr().out
+
+
 def test_files_that_cost_nothing_are_files_all_the_same() -> None:
     with FreeFS() as free:
         free.makedirs("/d/e")
