@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import itertools
 import logging
@@ -24,6 +25,7 @@ from sftp_gateway.network.listening import ListenError, listen
 from sftp_gateway.reports.reporting import Reporting, StatusShare
 from sftp_gateway.serving import inspection
 from sftp_gateway.serving.accepting import Acceptor
+from sftp_gateway.serving.claim import Claim, ClaimError
 from sftp_gateway.serving.gatekeeper import Register
 from sftp_gateway.serving.keeper import Keeper
 from sftp_gateway.serving.reloading import loses_its_place, merged, needing_restart
@@ -77,6 +79,14 @@ def fingerprints(host_keys: Iterable[paramiko.PKey]) -> list[str]:
     return [f"{key.get_name()} {key.fingerprint}" for key in host_keys]
 
 
+def take_state_folder(config: GatewayConfig) -> Claim:
+    """Keep other gateways out of the state folder from now on; raises `GatewayError` where one has it."""
+    try:
+        return Claim(config.state_path, config.listen)
+    except ClaimError as error:
+        raise GatewayError(str(error)) from error
+
+
 class SFTPGateway:
     """An SFTP server over PyFilesystems.
 
@@ -96,6 +106,7 @@ class SFTPGateway:
         self._open_filesystem = open_filesystem
         self._listener: socket.socket | None = None
         self._watcher: threading.Thread | None = None
+        self._claim: Claim | None = None
         self._stopping = threading.Event()
         self._numbers = itertools.count(1)  # of sessions
         self._lock = threading.Lock()
@@ -117,12 +128,14 @@ class SFTPGateway:
             users_of=lambda wanted: [name for name, url in self._users().urls(write_back=True) if url == wanted],
             digest=lambda text: hmac.new(secret, text.encode("utf-8", "surrogatepass"), "sha256").hexdigest(),
         )
-        self._reporting = self._report()
-        try:
+        with contextlib.ExitStack() as undone:
+            if self._crew is None:
+                self._claim = take_state_folder(config)
+                undone.callback(self._claim.release)
+            self._reporting = self._report()
+            undone.callback(self._reporting.close)
             self._listener = self._listen()
-        except GatewayError:
-            self._reporting.close()
-            raise
+            undone.pop_all()
         self._address: tuple[str, int] = self._listener.getsockname()[:2]
         self._services = make_services(
             config,
@@ -171,6 +184,8 @@ class SFTPGateway:
         clean = self._reporting.close() and clean
         if not self._snapshot():
             self._services.gatekeeper.close()
+        if self._claim is not None:
+            self._claim.release()
         return clean
 
     def __enter__(self) -> Self:

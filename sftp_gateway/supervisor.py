@@ -19,7 +19,7 @@ from sftp_gateway.config import ConfigError, GatewayConfig
 from sftp_gateway.logs import log_event
 from sftp_gateway.network.listening import ListenError, listen
 from sftp_gateway.reports.reporting import StatusShare, listen_for_status
-from sftp_gateway.server import Crew, GatewayError
+from sftp_gateway.server import Crew, GatewayError, take_state_folder
 from sftp_gateway.serving.gatekeeper import Register
 from sftp_gateway.serving.reloading import merged
 
@@ -67,24 +67,16 @@ class Supervisor:
 
         Raises `GatewayError` when it cannot begin.
         """
-        try:
-            self._listener: socket.socket = listen(*self._config.listen_address, "--listen")
-        except ListenError as error:
-            raise GatewayError(str(error)) from error
-        address: tuple[str, int] = self._listener.getsockname()[:2]
-        self._register = Register(
-            self._config.state_path / f"gate-{address[1]}.sqlite", processes=self._config.processes
-        )
-        try:
-            self._register.prepare()
-            self._status = self._share_status(address[1])
-        except OSError as error:
-            self._listener.close()
-            raise GatewayError(f"{error.filename}: cannot be made: {error.strerror or error}") from error
-        except ListenError as error:
-            self._listener.close()
-            self._register.remove()
-            raise GatewayError(str(error)) from error
+        with contextlib.ExitStack() as undone:
+            self._claim = take_state_folder(self._config)
+            undone.callback(self._claim.release)
+            try:
+                address = self._prepare(undone)
+            except OSError as error:
+                raise GatewayError(f"{error.filename}: cannot be made: {error.strerror or error}") from error
+            except ListenError as error:
+                raise GatewayError(str(error)) from error
+            undone.pop_all()
         self._before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         self._lifeline = os.pipe()  # nobody writes: its end tells the processes that this one is gone
         try:
@@ -103,8 +95,21 @@ class Supervisor:
             if self._status is not None:
                 self._status.listener.close()
                 shutil.rmtree(self._status.directory, ignore_errors=True)
+            self._claim.release()
             signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
         return self._exit_code
+
+    def _prepare(self, undone: contextlib.ExitStack) -> tuple[str, int]:
+        """Listen, and make what the processes share; return the address. Raises `ListenError` and OSError."""
+        self._listener: socket.socket = listen(*self._config.listen_address, "--listen")
+        undone.callback(self._listener.close)
+        address: tuple[str, int] = self._listener.getsockname()[:2]
+        register = self._config.state_path / f"gate-{address[1]}.sqlite"
+        self._register = Register(register, processes=self._config.processes)
+        self._register.prepare()
+        undone.callback(self._register.remove)
+        self._status = self._share_status(address[1])
+        return address
 
     # -- what happens
 
@@ -211,6 +216,7 @@ class Supervisor:
         try:
             os.setpgid(0, 0)  # Ctrl-C of a terminal reaches the supervisor alone, which passes it on
             os.close(self._lifeline[1])
+            self._claim.release()
             signal.pthread_sigmask(signal.SIG_SETMASK, self._before | _PASSED_ON)
             threading.Thread(target=_end_with, args=(self._lifeline[0],), name="lifeline", daemon=True).start()
             crew = Crew(self._listener, replace(self._register, process=number), self._status)

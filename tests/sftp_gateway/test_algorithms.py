@@ -143,9 +143,11 @@ def half_open(gateway: SFTPGateway, **options: Any) -> Iterator[paramiko.Transpo
 
 def test_clients_without_post_quantum_are_let_in_unless_it_is_strict(start_gateway: StartGateway) -> None:
     classical = {"disabled_algorithms": {"kex": ["mlkem768x25519-sha256"]}}
-    with half_open(start_gateway(), **classical) as transport:
+    gateway = start_gateway()
+    with half_open(gateway, **classical) as transport:
         transport.start_client(timeout=20)
         assert transport.is_active()
+    gateway.stop()
     with half_open(start_gateway(strict_algorithms=True), **classical) as transport, pytest.raises(REFUSED):
         transport.start_client(timeout=20)
 

@@ -46,6 +46,26 @@ def test_systemd_finds_the_unit_well_confined(unit: Path) -> None:
     assert done.returncode == 0, done.stdout[-200:]
 
 
+@pytest.mark.interop
+def test_a_template_keeps_instances_apart(unit: Path) -> None:
+    """As docs/operations.md has one made."""
+    command = re.search(r"(sed -e .*?) \\\n +deploy/", (ROOT / "docs" / "operations.md").read_text())
+    assert command
+    made = subprocess.run(["sh", "-c", f"{command[1]} {unit}"], capture_output=True, text=True, timeout=30, check=True)
+    settings = [line for line in made.stdout.splitlines() if "=" in line and not line.startswith(("#", "Description="))]
+    shared = [line for line in settings if "sftp-gateway" in line.replace("bin/sftp-gateway", "") and "%i" not in line]
+    assert not shared
+    assert sum("%i" in line for line in settings) == 7
+    template = unit.with_name("sftp-gateway@.service")
+    template.write_text(made.stdout)
+    done = subprocess.run(
+        [client("systemd-analyze"), "verify", "--man=no", template.with_name("sftp-gateway@one.service")],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "sftp-gateway" not in done.stderr
+
+
 def test_the_commands_of_the_files_exist(tmp_path: Path) -> None:
     called = [*re.findall(r"bin/sftp-gateway ([a-z-]+)", UNIT.read_text()), "serve"]
     assert set(called) == {"check-config", "serve"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sqlite3
 import threading
@@ -55,8 +56,35 @@ def test_a_state_folder_that_cannot_be_made_is_one_clear_line(start_gateway: Sta
         start_gateway(state_folder=str(tmp_path / "file" / "state"))
 
 
+def test_a_state_folder_is_one_gateways_at_a_time(
+    start_gateway: StartGateway, tmp_path: Path, connect: Connect
+) -> None:
+    first = start_gateway()
+    with pytest.raises(GatewayError) as caught:
+        start_gateway()
+    said = str(caught.value)
+    assert said.startswith(f"{tmp_path / 'state'}: another gateway has this state folder (process {os.getpid()} on ")
+    assert said.endswith(
+        "to listen on 127.0.0.1:0); stop it, or choose another folder with --state-folder: two gateways share none"
+    )
+    assert connect(first, "ann", PASSWORD).is_authenticated()
+    assert first.stop()
+    second = start_gateway()
+    assert connect(second, "ann", PASSWORD).is_authenticated()
+
+
+def test_a_gateway_that_cannot_start_leaves_the_state_folder_to_others(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(GatewayError, match="the port is in use"):
+        start_gateway(listen=f"127.0.0.1:{other.getsockname()[1]}")
+    start_gateway()
+
+
 def test_the_host_key_stays_the_same(start_gateway: StartGateway, connect: Connect, tmp_path: Path) -> None:
-    first, second = start_gateway(), start_gateway()
+    first = start_gateway()
+    first.stop()
+    second = start_gateway()
     assert first.fingerprints == second.fingerprints
     key = connect(second).get_remote_server_key()
     assert second.fingerprints == [f"ssh-ed25519 {key.fingerprint}"]

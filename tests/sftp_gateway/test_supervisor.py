@@ -21,7 +21,7 @@ from tests.waiting import eventually
 
 from .conftest import PASSWORD, PASSWORD_HASH
 from .connections import sftp
-from .program import COMMAND, begin, wait_until_refused
+from .program import COMMAND, begin, one_line, run, wait_until_refused
 
 DEADLINE_SECONDS = 30.0
 
@@ -236,6 +236,36 @@ def test_one_port_for_two_gateways_is_one_clear_line(tmp_path: Path) -> None:
     assert second.returncode == 2
     assert second.stderr.count("\n") == 1
     assert "the port is in use" in second.stderr
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_state_folder_is_one_gateways_at_a_time(tmp_path: Path, processes: int) -> None:
+    arguments = "serve", "--listen=127.0.0.1:0", f"--processes={processes}", "--state-folder", tmp_path / "state"
+    with crew(tmp_path) as serving:
+        said = one_line(run(*arguments))
+        assert f"another gateway has this state folder (process {serving.process.pid} on " in said
+        serving.sign_in()
+
+
+def test_what_is_left_of_a_gateway_that_was_killed_is_not_in_the_way_of_its_successor(tmp_path: Path) -> None:
+    """Its processes let transfers under way finish, which may take them a while."""
+    with crew(tmp_path) as serving:
+        for number in range(2):
+            serving.sign_in_at(number)
+        pids = serving.pids().values()
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            serving.process.kill()
+            serving.process.wait(DEADLINE_SECONDS)
+            process, _ = begin(tmp_path / "gateway.toml")
+            with process:
+                process.terminate()
+                assert process.wait(DEADLINE_SECONDS) == 0
+            assert all(map(is_alive, pids))
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
 
 
 # The supervisor alone, over processes that do as the test says.

@@ -1,0 +1,58 @@
+"""`Claim`: a state folder is one gateway's at a time. Knows nothing of what is in there."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+from pathlib import Path
+from typing import Final
+
+FILE_NAME: Final = "gateway.lock"
+_MAX_BYTES: Final = 1000
+
+
+class ClaimError(Exception):
+    """The state folder is another gateway's, or cannot be used; the text is one line that says what to do."""
+
+
+class Claim:
+    """A lock on a file of the state folder, which says who has it; gone with its process, however that ends.
+
+    Two gateways with settings of their own would deliver each other's journals, end each other's sessions and take the
+    place of each other's sockets. Owned by the gateway; where it is several processes, by their supervisor, so that
+    those of one that was killed may end while its successor serves.
+    """
+
+    def __init__(self, folder: Path, listen: str) -> None:
+        """Take the folder for the gateway that is to listen there; raises `ClaimError`."""
+        path = folder / FILE_NAME
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ClaimError(
+                f"{path}: cannot be made: {error.strerror or error}; choose another folder with --state-folder"
+            ) from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._descriptor, _MAX_BYTES, 0).decode(errors="replace").strip()
+            self.release()
+            raise ClaimError(
+                f"{folder}: another gateway has this state folder{f' ({holder})' if holder else ''}; "
+                "stop it, or choose another folder with --state-folder: two gateways share none"
+            ) from None
+        except OSError:
+            return  # a disk that knows no locks
+        with contextlib.suppress(OSError):  # the disk is full: then others learn that there is one, and not which
+            os.ftruncate(self._descriptor, 0)
+            text = f"process {os.getpid()} on {socket.gethostname()}, to listen on {listen}\n"
+            os.pwrite(self._descriptor, text.encode(), 0)
+
+    def release(self) -> None:
+        """Let go of the folder; in a forked process, leave it to the one that forked. Idempotent."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
