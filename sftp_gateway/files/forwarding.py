@@ -93,7 +93,10 @@ class Forwarding:
 
     def rewrite(self, offset: int) -> bool:
         """Note that the bytes from `offset` change; tell whether such were sent, which is of no use any more then."""
-        is_touched = self._stream is not None and self._stream.touches(offset)
+        was_behind = self.is_behind
+        is_touched = self._stream is not None and not self._stream.retract(offset)
+        if was_behind and not self.is_behind:
+            self._on_progress()  # there may be nothing left to get on with
         if is_touched or (self.resume is not None and offset < self.resume[1]):
             self.resume = None
             self.cancel()

@@ -50,9 +50,16 @@ class Stream:
         """How many bytes wait to be carried."""
         return 0 if self.error else self._end - self._done
 
-    def touches(self, offset: int) -> bool:
-        """Tell whether the byte at `offset` was carried already."""
-        return offset < self._taken
+    def retract(self, offset: int) -> bool:
+        """Carry nothing from `offset` on, which is about to change, before `extend` says so once more.
+
+        Tells whether that is possible: not where some of it was carried already.
+        """
+        with self._condition:
+            if offset < self._taken:
+                return False
+            self._end = min(self._end, offset)
+            return True
 
     def checkpoint(self) -> tuple[str, int] | None:
         """Tell how much the filesystem has for certain, and by which text it goes on with that, if it can."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import random
@@ -14,6 +15,7 @@ import pytest
 from fs import errors
 from fs.memoryfs import MemoryFS
 
+from sftp_gateway.files import forwarding
 from sftp_gateway.files.spool import Quota, Spool
 from sftp_gateway.files.store import Store, TreeLimits
 from sftp_gateway.files.stream import Stream
@@ -152,6 +154,25 @@ def test_what_is_not_taken_is_carried_and_then_it_goes_on_at_once(sending: Sendi
     assert target.content == content
 
 
+def test_what_is_about_to_change_is_not_carried(sending: Sending, target: Target) -> None:
+    target.may_write.clear()
+    target.takes = lambda: False
+    sending.send(b"a" * PIECE)
+    eventually(lambda: sending.stream._taken == PIECE, "never: the thread has begun")
+    sending.send(b"b" * PIECE)
+    assert not sending.stream.retract(PIECE - 1), "this has been carried"
+    assert sending.stream.retract(PIECE + 10)
+    target.may_write.set()
+    sending.catch_up()
+    assert target.content == b"a" * PIECE + b"b" * 10
+    sending.spool.truncate(PIECE + 10)
+    sending.end = PIECE + 10
+    sending.send(b"c" * PIECE)
+    sending.catch_up()
+    sending.finish()
+    assert target.content == b"a" * PIECE + b"b" * 10 + b"c" * PIECE
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_every_byte_arrives_once_whoever_carries_it(sending: Sending, target: Target, seed: int) -> None:
     chance = random.Random(seed)
@@ -279,6 +300,53 @@ def test_what_was_handed_on_can_still_be_changed(store: Store, filesystem: Eager
     store.commit(draft, handle)
     assert filesystem.readbytes("/f") == content
     assert len(filesystem.commits) == 1
+
+
+def test_what_is_cut_off_is_not_sent_by_a_storage_that_is_behind(store: Store, filesystem: EagerFS) -> None:
+    content, size = os.urandom(6 * MIB), 5 * MIB + 7
+    handle = object()
+    draft = store.open_for_writing("/f", NEW, "session", handle)
+    with filesystem.stalled("open", "/f"):
+        draft.write(0, content)
+        draft.truncate(size)
+    eventually(lambda: draft.forwarding.lag <= 0, "never: the storage has caught up")
+    draft.write(size, b"other")
+    store.commit(draft, handle)
+    assert filesystem.readbytes("/f") == content[:size] + b"other"
+
+
+def test_what_changes_is_not_sent_just_then(store: Store, filesystem: EagerFS, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = os.urandom(6 * MIB)
+    handle = object()
+    draft = store.open_for_writing("/f", NEW, "session", handle)
+    door = contextlib.ExitStack()
+    door.enter_context(filesystem.stalled("open", "/f"))
+
+    def before_write(offset: int) -> None:
+        door.close()
+        eventually(lambda: filesystem.bytes_written >= offset, "never: it is sent on up to there")
+
+    with door:
+        draft.write(0, content)
+        monkeypatch.setattr(draft.note, "before_write", before_write)
+        draft.write(7, b"changed")
+    store.commit(draft, handle)
+    assert filesystem.readbytes("/f") == content[:7] + b"changed" + content[14:]
+    assert filesystem.bytes_written == len(content), "what was sent could stay"
+
+
+def test_who_waits_for_the_storage_goes_on_when_the_rest_is_cut_off(
+    store: Store, filesystem: EagerFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarding, "LAG_BYTES", 2 * MIB)
+    draft = store.open_for_writing("/f", NEW, "session", object())
+    goes_on = threading.Event()
+    with filesystem.stalled("open", "/f"):
+        assert not draft.write(0, os.urandom(6 * MIB))
+        draft.when_caught_up(goes_on.set)
+        assert not goes_on.is_set()
+        draft.truncate(MIB)
+        assert goes_on.wait(1)
 
 
 def test_an_upload_that_fails_at_once_fails(store: Store, filesystem: EagerFS) -> None:
