@@ -40,6 +40,7 @@ class ControlSocket:
             with _short(path) as name:
                 self._listener.bind(name)
             self._path.chmod(0o600)
+            self._inode = path.stat().st_ino
             self._listener.listen(16)
             self._listener.setblocking(False)
         except OSError:
@@ -50,11 +51,13 @@ class ControlSocket:
         self._thread.start()
 
     def close(self) -> None:
-        """Answer no more, and remove the socket. Idempotent."""
+        """Answer no more, and remove the socket, unless its place was taken. Idempotent."""
         with contextlib.suppress(OSError):
             self._wake_sender.send(b"x")
         self._thread.join()
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
         for sock in (self._listener, self._wake_sender, self._wake_receiver):
             sock.close()
 

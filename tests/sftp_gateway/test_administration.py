@@ -77,6 +77,19 @@ def test_a_long_path_and_a_stale_socket_do_not_matter(tmp_path: Path) -> None:
     assert ask_all(folder, {"command": "it"}) == []
 
 
+def test_who_ends_late_leaves_the_socket_of_a_successor(tmp_path: Path) -> None:
+    """As the processes of a gateway do that was killed, once their transfers are done."""
+    path = socket_path(tmp_path, 22, 0)
+    first = ControlSocket(path, lambda _: {"answer": 1})
+    second = ControlSocket(path, lambda _: {"answer": 2})
+    try:
+        first.close()
+        assert ask_all(tmp_path, {"command": "it"}) == [{"answer": 2}]
+    finally:
+        second.close()
+    assert not path.exists()
+
+
 def test_junk_at_the_control_socket_changes_nothing(tmp_path: Path) -> None:
     path = socket_path(tmp_path, 22, 0)
     control = ControlSocket(path, lambda request: {"answer": request["command"]})
