@@ -72,7 +72,7 @@ class GatewayPacketizer(Packetizer):
         # guarded by paramiko's write lock
         self._sealer: Sealer | None = None
         self._out_bytes = self._out_packets = 0  # under the keys of _sealer
-        self._corked = 0
+        self._is_corked = False
         self._outbox: list[bytes] = []
         self._outbox_bytes = 0
 
@@ -273,18 +273,18 @@ class GatewayPacketizer(Packetizer):
         self._put(out)
 
     def cork(self) -> None:
-        """Collect what is sent from now on and send it in few writes. By the thread that reads; others wait."""
+        """Collect what is sent from now on and send it in few writes. By the thread that reads, once; others wait."""
         private: Any = self
         self._turn.take()
         private._Packetizer__write_lock.acquire()
-        self._corked += 1
+        self._is_corked = True
 
     def uncork(self) -> None:
         """Send what was collected; raises EOFError as `write_all`. Belongs into a `finally`."""
         private: Any = self
         try:
-            self._corked -= 1
-            if not self._corked and self._outbox:
+            self._is_corked = False
+            if self._outbox:
                 self._empty_outbox()
         finally:
             private._Packetizer__write_lock.release()
@@ -292,7 +292,7 @@ class GatewayPacketizer(Packetizer):
     def _put(self, *parts: bytes) -> None:
         self._outbox += parts
         self._outbox_bytes += sum(map(len, parts))
-        if not self._corked:
+        if not self._is_corked:
             self._empty_outbox()
         elif self._outbox_bytes >= SEND_BYTES:
             self._empty_outbox()
@@ -316,12 +316,11 @@ class GatewayPacketizer(Packetizer):
                     raise EOFError from None
                 self._wait_until_writable()
                 continue
-            except (OSError, ValueError):
+            except OSError:
                 raise EOFError from None
-            if sent:
-                size -= sent
-                pieces = _without(pieces, sent) if size else []
-                patience = time.monotonic() + STALL_SECONDS
+            size -= sent
+            pieces = _without(pieces, sent)
+            patience = time.monotonic() + STALL_SECONDS
 
     def _wait_until_writable(self) -> None:
         poll = select.poll()  # select() refuses descriptors from 1024 on
@@ -351,8 +350,7 @@ class GatewayPacketizer(Packetizer):
         private._Packetizer__sequence_number_out = (private._Packetizer__sequence_number_out + 1) & _MOST_SEQUENCE
         self._out_bytes += size
         self._out_packets += 1
-        too_much = self._out_bytes >= self.REKEY_BYTES or self._out_packets >= self.REKEY_PACKETS
-        if too_much and not self.need_rekey():
+        if self._out_bytes >= self.REKEY_BYTES or self._out_packets >= self.REKEY_PACKETS:
             private._trigger_rekey()
 
 
