@@ -23,7 +23,7 @@ from fs_dropbox.commands.output import human_size, print_json, table
 from fs_dropbox.errors import ApiError, opening
 from fs_dropbox.login import login as logins
 from fs_dropbox.login import probing
-from fs_dropbox.login.connections import Connection, Connections
+from fs_dropbox.login.connections import Connection, Connections, ConnectionsError, check_name
 from fs_dropbox.login.login import Grant, Login, LoginError
 from fs_dropbox.login.redirect import DEFAULT_PORT, Redirect
 
@@ -34,9 +34,32 @@ BROWSER_SECONDS: Final = 600.0
 _ATTEMPTS: Final = 3
 
 
+def _refusing(check: Callable[[str], object]) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """Return what refuses a value as the check does, before anything is asked of anybody."""
+
+    def refuse(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                check(value)
+            except ValueError as error:
+                raise click.BadParameter(f"must be {error}, not {value!r}") from None
+            except ConnectionsError as error:
+                raise click.BadParameter(str(error)) from None
+        return value
+
+    return refuse
+
+
+_is_name = _refusing(check_name)
+_is_member = _refusing(opener.PARAMETERS["admin"])
+_is_root = _refusing(opener.PARAMETERS["root"])
+
+
 @click.command()
 @click.option("--app-key", metavar="KEY", envvar=KEY_VARIABLE, show_envvar=True, help="Your app's key; else asked for.")
-@click.option("--name", metavar="NAME", help='Name of the connection; by default "Dropbox (Account Name)".')
+@click.option(
+    "--name", metavar="NAME", callback=_is_name, help='Name of the connection; by default "Dropbox (Account Name)".'
+)
 @click.option("--no-browser", is_flag=True, help="Print the address to open anywhere, and ask for the code it shows.")
 @click.option(
     "--port",
@@ -47,8 +70,15 @@ _ATTEMPTS: Final = 3
 )
 @click.option("--token", is_flag=True, help="You have a refresh token: ask for it instead of for consent.")
 @click.option("--read-only", is_flag=True, help="Ask only for permissions to read.")
-@click.option("--member", metavar="EMAIL", help="With a team's app: the member to act as.")
-@click.option("--root", metavar="ROOT", default="auto", show_default=True, help="auto, home, or a namespace's number.")
+@click.option("--member", metavar="EMAIL", callback=_is_member, help="With a team's app: the member to act as.")
+@click.option(
+    "--root",
+    metavar="ROOT",
+    default="auto",
+    show_default=True,
+    callback=_is_root,
+    help="auto, home, or a namespace's number.",
+)
 @click.option("--print", "print_", is_flag=True, help="Print the FS URL and the SFTP login instead of storing them.")
 def login(
     app_key: str | None,
@@ -75,6 +105,9 @@ def login(
     which needs none. With --token the refresh token is asked for, or taken from DROPBOX_REFRESH_TOKEN.
     What is stored is readable by you alone.
     """
+    store = Connections()
+    if not print_:
+        store.all()  # says now where nothing can be stored
     key = _wanted("App key", app_key, lambda text: logins.key_problem(text, "app key"))
     secret = _secret()
     scopes = (*logins.READ_SCOPES,) if read_only else ()
@@ -101,7 +134,6 @@ def login(
             ]
         )
         return
-    store = Connections()
     connection = Connection(name or _free_name(store, account, url), url, account=account.name, email=account.email)
     store.put(connection)
     click.echo(f"Connected as {account.name} ({account.email}): stored as {connection.name!r}. Try: fs-dropbox ls")

@@ -191,6 +191,34 @@ def _refused(env: dict[str, str], *arguments: str, stdin: str = "") -> str:
     return done.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--root", "nope", "must be auto, home, or the number of a namespace, not 'nope'"),
+        ("--root", "", "must be auto, home, or the number of a namespace, not ''"),
+        ("--member", "ben", "must be an e-mail address, or the id of a team member (dbmid:…), not 'ben'"),
+        ("--name", "a:b", "'a:b' cannot name a connection: no colon, no slash, no control characters"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anybody_consents(
+    emulator: Emulator, env: dict[str, str], option: str, value: str, told: str
+) -> None:
+    done = run("login", "--no-browser", "--app-key", emulator.pkce_app_key, option, value, env=env)
+    assert done.returncode == 2
+    assert done.stderr == f"fs-dropbox: Invalid value for '{option}': {told} (see fs-dropbox login --help)\n"
+    assert not emulator.control.calls()
+
+
+def test_where_nothing_can_be_stored_nobody_consents(emulator: Emulator, env: dict[str, str]) -> None:
+    path = Path(env["XDG_CONFIG_HOME"]) / "fs-dropbox" / "connections.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    path.chmod(0o644)
+    done = run("login", "--no-browser", "--app-key", emulator.pkce_app_key, env=env)
+    assert done.returncode == 1
+    assert done.stderr == f"fs-dropbox: {path} holds secrets and others may read it: run chmod 600 '{path}'\n"
+
+
 def test_swapped_key_and_secret_are_recognised(emulator: Emulator, env: dict[str, str]) -> None:
     env["DROPBOX_APP_SECRET"] = emulator.app_key
     assert "swapped" in _refused(env, "--app-key", emulator.app_secret)
