@@ -133,7 +133,6 @@ class Draft:
                 return
             self._check_growth(size, zeros_to=size)
             if size < self.size:
-                self.spool.check_here(size)
                 self._rewrite(size)
                 self.spool.truncate(size)
                 self.base.cut(size)

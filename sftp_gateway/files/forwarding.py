@@ -7,7 +7,7 @@ from typing import Any
 
 from fs.errors import FSError, OperationFailed
 
-from sftp_gateway.files.spool import Spool
+from sftp_gateway.files.spool import DroppedError, Spool
 from sftp_gateway.files.stream import Stream
 
 STREAM_FROM_BYTES = 4 * 2**20  # smaller files are one upload at CLOSE
@@ -59,9 +59,8 @@ class Forwarding:
 
     @property
     def stored(self) -> int:
-        """How many bytes the filesystem has for certain by the stream that is under way."""
-        known = self._stream.checkpoint() if self._stream is not None else None
-        return known[1] if known is not None else 0
+        """How many bytes are not needed here as long as the stream that is under way comes to its end."""
+        return self._stream.stored if self._stream is not None else 0
 
     def check(self) -> None:
         """Raise what the storage refused, but for what went wrong only because an earlier upload was gone on with."""
@@ -92,12 +91,17 @@ class Forwarding:
         self._stream.extend(self._spool.prefix, offset, data)
 
     def rewrite(self, offset: int) -> bool:
-        """Note that the bytes from `offset` change; tell whether such were sent, which is of no use any more then."""
+        """Note that the bytes from `offset` change; tell whether such were sent, which is of no use any more then.
+
+        Raises `DroppedError` where nobody could send it anew.
+        """
         was_behind = self.is_behind
         is_touched = self._stream is not None and not self._stream.retract(offset)
         if was_behind and not self.is_behind:
             self._on_progress()  # there may be nothing left to get on with
         if is_touched or (self.resume is not None and offset < self.resume[1]):
+            if self._spool.dropped:
+                raise DroppedError
             self.resume = None
             self.cancel()
             return True
@@ -139,7 +143,7 @@ class Forwarding:
 
     def may_start_anew(self, error: Exception) -> bool:
         """Tell whether an upload may have failed only because it went on with an earlier one."""
-        return self.resume is not None and type(error) is OperationFailed
+        return self.resume is not None and type(error) is OperationFailed and not self._spool.dropped
 
     def _open(self) -> Any:
         if self.resume is not None:

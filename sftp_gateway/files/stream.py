@@ -67,6 +67,12 @@ class Stream:
         known: tuple[str, int] | None = tell() if tell is not None else None
         return known
 
+    @property
+    def stored(self) -> int:
+        """How many bytes the filesystem has for certain that nobody reads from the spool again."""
+        known = self.checkpoint()
+        return min(known[1], self._done) if known is not None and self.error is None else 0
+
     def extend(self, end: int, offset: int = 0, data: bytes | memoryview = b"") -> None:
         """Say that the spool is gapless up to `end`, and what was written to it last, which is not kept."""
         with self._condition:

@@ -32,25 +32,31 @@ ONLY_FORWARD = "from its start to its end alone"
 
 
 class TellingFile(PendingFile):
-    """Tells what of it is stored: everything, or as much as a test wants."""
+    """Tells what of it is stored: everything, or as much as a test wants; and what an earlier one has stored."""
+
+    known = 0
 
     def checkpoint(self) -> tuple[str, int] | None:
         filesystem = self._filesystem
         assert isinstance(filesystem, TellingFS)
-        return "text", min(len(self._content), filesystem.most_stored)
+        stored = max(self.known, min(len(self._content), filesystem.most_stored))
+        return str(stored), stored
 
 
 class TellingFS(AtomicFS):
     """A storage with resumed uploads, as far as they tell what is stored."""
 
     most_stored = 2**40
+    remembers = True
 
     def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
-        if options.pop("resume", None) is not None:
+        resume = options.pop("resume", None)
+        if resume is not None and not self.remembers:
             raise errors.OperationFailed(path, msg="nothing is known of that")
         file = super().openbin(path, mode, buffering, **options)
         if isinstance(file, PendingFile):
             file.__class__ = TellingFile
+            file.known = int(resume or 0)  # type: ignore[attr-defined]
         return file
 
 
@@ -114,6 +120,80 @@ def test_while_there_is_room_everything_is_kept(serving: Serving) -> None:
     assert serving.tree.store.quota.used == QUOTA // 2
     assert client.wait(client.read(handle, 0, 100)).data == CONTENT[:100]
     assert client.wait(client.write(handle, 0, b"rewritten")).ok
+
+
+def cut_in_the_middle(serving: Serving, storage: TellingFS) -> int:
+    """Send the first half with nothing dropped, lose the connection, have little room then; return what is kept."""
+    storage.most_stored = 10 * MIB
+    serving.tree.store.quota.limit = 10 * QUOTA
+    session = serving.session()
+    client = session.raw()
+    send(serving, client, client.opened("/f", W | C | T), CONTENT[:QUOTA])
+    session.cut()
+    serving.tree.store.quota.limit = QUOTA + 2 * MIB
+    (draft,) = serving.tree.store.overlay.all()
+    assert draft.checkpoint == (str(10 * MIB), 10 * MIB)
+    return draft.size
+
+
+def test_what_the_storage_has_of_an_earlier_connection_is_kept_until_it_was_read(
+    serving: Serving, storage: TellingFS
+) -> None:
+    start = cut_in_the_middle(serving, storage)
+    client = serving.raw()
+    handle = client.opened("/f", W | C)
+    before = len(storage.happened("write"))
+    with storage.stalled("write", "/f"):
+        assert client.wait(client.write(handle, start, CONTENT[start : start + PIECE])).ok
+        eventually(lambda: len(storage.happened("write")) > before, "never: it is gone on with")
+        assert client.wait(client.write(handle, start + PIECE, CONTENT[start + PIECE : start + 2 * PIECE])).ok
+    storage.most_stored = 2**40
+    send(serving, client, handle, start=start + 2 * PIECE)
+    assert on_disk(serving) < len(CONTENT)
+    assert client.wait(client.close(handle)).ok
+    assert storage.readbytes("/f") == CONTENT
+
+
+@pytest.mark.parametrize("at", ["a WRITE", "the CLOSE"])
+def test_what_cannot_be_sent_anew_fails_for_the_reason_of_the_storage(
+    serving: Serving, storage: TellingFS, at: str
+) -> None:
+    """An upload that goes on with an earlier one is sent anew where that was no good; not where it is here no more."""
+    start = cut_in_the_middle(serving, storage)
+    storage.most_stored = 2**40
+    client = serving.raw()
+    handle = client.opened("/f", W | C)
+    send(serving, client, handle, start=start)
+    assert on_disk(serving) < len(CONTENT)
+    storage.faults["write" if at == "a WRITE" else "commit"] = errors.OperationFailed("/f", msg="it was forgotten")
+    if at == "a WRITE":
+        client.wait(client.write(handle, len(CONTENT), b"x"))
+        (draft,) = serving.tree.store.overlay.all()
+        eventually(lambda: not draft.forwarding.lag)
+        assert "it was forgotten" in client.wait(client.write(handle, len(CONTENT) + 1, b"x")).text
+    assert "it was forgotten" in client.wait(client.close(handle)).text
+    storage.faults.clear()
+    assert not storage.exists("/f")
+    assert serving.tree.store.quota.used == 0
+
+
+@pytest.mark.parametrize("then", ["write", "truncate"])
+def test_what_cannot_be_sent_anew_is_not_changed(serving: Serving, storage: TellingFS, then: str) -> None:
+    """Although it is still here: refused at once rather than by the CLOSE."""
+    storage.most_stored = QUOTA
+    client = serving.raw()
+    handle = client.opened("/f", W | R | C | T)
+    send(serving, client, handle, CONTENT[: QUOTA + 2 * MIB])
+    at = QUOTA + MIB
+    assert client.wait(client.read(handle, at, 100)).data == CONTENT[at : at + 100]
+    if then == "write":
+        assert ONLY_FORWARD in client.wait(client.write(handle, at, b"rewritten")).text
+        assert ONLY_FORWARD in client.wait(client.close(handle)).text
+        assert not storage.exists("/f")
+    else:
+        assert ONLY_FORWARD in client.wait(client.fsetstat(handle, size=at)).text
+        assert client.wait(client.close(handle)).ok
+        assert storage.readbytes("/f") == CONTENT[: QUOTA + 2 * MIB]
 
 
 @pytest.mark.parametrize("then", ["write", "read", "truncate"])
