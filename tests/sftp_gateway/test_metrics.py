@@ -237,3 +237,23 @@ def test_the_metrics_of_several_processes_are_one_and_outlive_one(tmp_path: Path
         assert value("logins_total", result="ok") == 6
         assert value("transferred_bytes_total", direction="upload") == 6000
         assert fetch(page, "/healthz") == (200, "ok\n")
+
+
+def test_what_a_gateway_that_was_killed_has_counted_is_not_in_the_way_of_its_successor(tmp_path: Path) -> None:
+    with several(tmp_path) as (port, _, _):
+        pass
+    config = tmp_path / "gateway.toml"  # with a port that stays the same, as everybody's does
+    config.write_text(config.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port}"))
+    left = tmp_path / "state" / f"metrics-{port}"
+    left.mkdir()
+    (left / "counter_7.db").write_bytes(b"of another version, perhaps")
+    process, _ = begin(config)
+    with process:
+        page = re.search(r'metrics = "127.0.0.1:(\d+)"', config.read_text())
+        assert page is not None
+        try:
+            settled(("127.0.0.1", int(page[1])), lambda value: value("sessions") == 0)
+        finally:
+            process.terminate()
+            assert process.wait(30) == 0
+    assert not left.exists()

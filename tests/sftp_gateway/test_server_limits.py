@@ -132,9 +132,17 @@ def test_connections_beyond_the_file_descriptors_are_let_go(
         assert first_line(gateway) == b""
         assert log_lines("no_login", 1)[0]["reason"] == "Too many open files"
     with monkeypatch.context() as patched:
-        patched.setattr(socket.socket, "accept", Mock(side_effect=none_left))
+        tried: list[float] = []
+
+        def accept(_: socket.socket) -> None:
+            tried.append(time.monotonic())
+            raise none_left
+
+        patched.setattr(socket.socket, "accept", accept)
         with socket.create_connection(gateway.address, timeout=20):
-            eventually(lambda: "Too many open files; raise the limit of open files" in caplog.text)
+            eventually(lambda: len(tried) == 2)
+        assert "Too many open files; raise the limit of open files" in caplog.text
+        assert tried[1] - tried[0] > 0.9, "it tried again and again, and logged each time"
     assert sftp(before).listdir("/") == []
     assert connect(gateway, "ann", PASSWORD).is_authenticated()
 

@@ -8,13 +8,14 @@ import queue
 import random
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import paramiko
 import pytest
-from paramiko.common import MSG_SERVICE_ACCEPT, MSG_UNIMPLEMENTED, cMSG_SERVICE_REQUEST
+from paramiko.common import MSG_KEXINIT, MSG_SERVICE_ACCEPT, MSG_UNIMPLEMENTED, cMSG_SERVICE_REQUEST
 from paramiko.message import Message
 
 from sftp_gateway import SFTPGateway
@@ -314,6 +315,38 @@ def test_what_a_stranger_sends_is_short(raw: paramiko.Transport) -> None:
     for text in ("ann", "ssh-connection", "password", "\0" * MAX_STRANGERS_PACKET_BYTES):
         message.add_string(text)
     raw._send_message(message)
+    assert ended(raw)
+
+
+@pytest.mark.parametrize("length", [MAX_STRANGERS_PACKET_BYTES + 12, 2**31 + 4])  # whole blocks, with their length
+def test_what_comes_before_there_are_keys_is_short(start_gateway: StartGateway, length: int) -> None:
+    """Nobody makes the gateway keep room for gigabytes by four bytes."""
+    with socket.create_connection(start_gateway().address, timeout=20) as sock, sock.makefile("rb") as stream:
+        sock.sendall(b"SSH-2.0-test\r\n" + struct.pack(">IB", length, 4) + bytes(100))
+        assert stream.readline() == b"SSH-2.0-SFTPGateway\r\n"
+        with contextlib.suppress(ConnectionResetError):
+            while stream.read(1):
+                pass
+
+
+def test_who_goes_on_asking_instead_of_giving_new_keys_is_let_go(
+    raw: paramiko.Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is answered meanwhile has to be kept until there are keys to send it with."""
+    raw.auth_password("ann", PASSWORD)
+    asked = threading.Event()
+    monkeypatch.setitem(raw._handler_table, MSG_KEXINIT, lambda _: asked.set())
+    monkeypatch.setattr("sftp_gateway.ssh.transport._MAX_HELD_BACK", 50)
+    monkeypatch.setattr(BoundedPacketizer, "REKEY_PACKETS", 1)
+    question = Message()
+    question.add_byte(b"\x50")  # SSH_MSG_GLOBAL_REQUEST
+    question.add_string("anything")
+    question.add_boolean(True)
+    raw._send_message(question)
+    assert asked.wait(DEADLINE_SECONDS)
+    with contextlib.suppress(OSError, EOFError):
+        for _ in range(100):
+            raw._send_message(question)
     assert ended(raw)
 
 
