@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import itertools
 import os
@@ -13,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sftp_gateway.files import holes
 from sftp_gateway.files.intervals import Intervals
 from sftp_gateway.files.spool import DamagedError, Quota, Spool
 from sftp_gateway.sftp.status import RefusedError
@@ -276,3 +279,52 @@ def test_what_is_in_memory_is_not_dropped(tmp_path: Path) -> None:
     assert not spool.drop_before(50)
     assert spool.pread(0, 100) == b"x" * 100
     spool.close()
+
+
+@pytest.mark.parametrize(
+    ("failures", "is_dropped"),
+    [
+        ([errno.EINTR, errno.EINTR], True),
+        ([errno.ENOSPC], True),
+        ([errno.EIO], True),
+        ([errno.EOPNOTSUPP], False),
+        ([errno.ENOSYS], False),
+    ],
+)
+def test_what_the_disk_may_have_dropped_is_not_taken_for_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: list[int], is_dropped: bool
+) -> None:
+    """A disk that is full, for one, fails half-way."""
+
+    def fallocate(*_: int) -> int:
+        if not failures:
+            return 0
+        ctypes.set_errno(failures.pop(0))
+        return -1
+
+    monkeypatch.setattr(holes, "_fallocate", lambda: fallocate)
+    spool = Spool(tmp_path, Quota(10**6), memory_limit=0)
+    spool.write(0, b"x" * 100_000)
+    assert spool.drop_before(50_000) == is_dropped
+    if is_dropped:
+        with pytest.raises(RefusedError):
+            spool.pread(0, 10)
+    else:
+        assert spool.pread(0, 10) == b"x" * 10
+    assert not failures
+    spool.close()
+
+
+def test_what_a_system_cannot_do_changes_nothing(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    assert not holes.punch(reader, 0, 4096)
+    os.close(reader)
+    os.close(writer)
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * 10_000)
+    with file.open("rb") as read_only:
+        assert not holes.punch(read_only.fileno(), 0, 4096)
+    assert file.read_bytes() == b"x" * 10_000
+    with file.open("r+b") as writable:
+        assert holes.punch(writable.fileno(), 0, 4096)
+    assert file.read_bytes() == bytes(4096) + b"x" * 5904
