@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 from fs.opener import Opener
 from fs.opener.errors import OpenerError
 
+from fs_dropbox.api.pool import tls_context
 from fs_dropbox.api.routes import STAND_IN
 from fs_dropbox.dropboxfs import DropboxFS
+from fs_dropbox.errors import TransportError
 from fs_dropbox.filesystem.subfolder import ClosingDropboxSubFS
 from fs_dropbox.views.documents import SHOWS
 
@@ -112,8 +114,13 @@ class DropboxOpener(Opener):
     protocols = ["dropbox"]
 
     def check_url(self, parse_result: ParseResult) -> None:
-        """Raise OpenerError for what is wrong with a URL, without opening anything."""
-        arguments(parse_result)
+        """Raise OpenerError for what is wrong with a URL, and with the file that it names, without opening anything."""
+        ca_certs = arguments(parse_result).get("ca_certs")
+        if ca_certs:
+            try:
+                tls_context(ca_certs)
+            except TransportError as error:
+                raise OpenerError(f"the parameter ca_certs of the Dropbox URL: {error.detail}") from None
 
     def open_fs(self, fs_url: str, parse_result: ParseResult, writeable: bool, create: bool, cwd: str) -> FS:
         dropbox_fs = DropboxFS(**arguments(parse_result))

@@ -210,7 +210,7 @@ class Session(requests.Session):
         self._plain = tuple(f"https://{host}/" for host in plain_hosts)
         self._settings: dict[str, dict[str, Any]] = {}  # by host; made again rather than locked
         self.auth = _leave_as_it_is
-        adapter = _Adapter(self.connections, _tls_context(ca_certs), size)
+        adapter = _Adapter(self.connections, tls_context(ca_certs), size)
         self.mount("https://", adapter)
         self.mount("http://", adapter)
 
@@ -246,7 +246,7 @@ def _leave_as_it_is(request: requests.PreparedRequest) -> requests.PreparedReque
     return request
 
 
-def _tls_context(ca_certs: str | None) -> ssl.SSLContext:
+def tls_context(ca_certs: str | None) -> ssl.SSLContext:
     """Return a context that trusts a PEM file, or a folder as OpenSSL wants it; raises TransportError."""
     variable = next((name for name in CA_VARIABLES if os.environ.get(name)), None) if not ca_certs else None
     bundle = ca_certs or (os.environ[variable] if variable is not None else DEFAULT_CA_BUNDLE_PATH)

@@ -20,6 +20,7 @@ from sftp_gateway.loading import ENVIRONMENT_PREFIX, Problem, examine, load_conf
 from sftp_gateway.reports.control import ask_all
 from sftp_gateway.reports.hooks import read_secret
 from sftp_gateway.reports.last_logins import FILE_NAME, read_last_logins
+from sftp_gateway.serving.services import credential_logins
 from sftp_gateway.serving.users import Users
 
 EXIT_UNUSABLE: Final = 2
@@ -67,7 +68,8 @@ def check_config(file: Path, quiet: bool, as_json: bool) -> None:
 
 def _problems(config: GatewayConfig, flawed: Container[str]) -> Iterator[str]:
     """Yield what only the files and variables tell that the settings name; nothing more about what is flawed anyway."""
-    yield from Users(user for user in config.users if f"user {user.name}" not in flawed).check_all()
+    sound = [user for user in config.users if f"user {user.name}" not in flawed]
+    yield from Users(sound, **credential_logins(config)).check_all()
     for hook in config.hooks:
         try:
             read_secret(hook)

@@ -53,6 +53,8 @@ def _of_user(user: UserConfig) -> Iterator[str]:
     if user.public_keys_file and _others_may_write(user.public_keys_file):
         path = user.public_keys_file
         yield f"user {user.name}: public_keys_file: every user of this machine can add a key to {path}; chmod 644"
+    if user.write_back and user.rights == "read-only":
+        yield f"user {user.name}: write_back: does nothing for who may only read; take one of the two out"
     if user.url.startswith("http://"):
         yield f"user {user.name}: url: goes over the network unencrypted"
 

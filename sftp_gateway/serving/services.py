@@ -31,7 +31,7 @@ def make_services(
 ) -> Services:
     """Return the services of a gateway; with a `register`, of one of several processes."""
     return Services(
-        users=Users(config.users, **_credentials(config)),
+        users=Users(config.users, **credential_logins(config)),
         accounts=Accounts(
             open_filesystem=open_filesystem,
             spool_directory=config.state_path / "spool",
@@ -53,7 +53,7 @@ def make_services(
 
 def change_services(services: Services, config: GatewayConfig) -> None:
     """Use the users, limits and times of another configuration from now on."""
-    services.users.replace(config.users, **_credentials(config))
+    services.users.replace(config.users, **credential_logins(config))
     services.gatekeeper.limit(_limits(config))
     services.accounts.set_times(**_times(config))
 
@@ -69,7 +69,8 @@ def load_account_secret(config: GatewayConfig) -> bytes:
     return path.read_bytes()
 
 
-def _credentials(config: GatewayConfig) -> dict[str, Any]:
+def credential_logins(config: GatewayConfig) -> dict[str, Any]:
+    """Return what `Users` needs to know of logins with storage credentials."""
     return {
         "credential_url": config.credential_url if config.credential_logins else None,
         "url_parameters": config.url_parameters,

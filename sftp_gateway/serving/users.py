@@ -124,13 +124,16 @@ class Users:
                     yield user.name, _url(user)
 
     def check_all(self) -> Iterator[str]:
-        """Yield a line for what keeps a user from signing in as configured; reads keys, URLs and variables."""
+        """Yield a line for what keeps users from signing in as configured; reads keys, URLs and variables."""
         for user in self._users.values():
             for check in (_check_ways_in, _check_url):
                 try:
                     check(user)
                 except UserError as error:
                     yield str(error)
+        problem = _wrong_with(self._credential_login("KEY~SECRET", "TOKEN").url) if self._credential_url else ""
+        if problem:
+            yield f"{'url_parameters' if self._url_parameters else 'credential_url'}: {problem}"
 
     @cached_property
     def _dummy_hash(self) -> str:
@@ -278,20 +281,25 @@ def _check_ways_in(user: UserConfig) -> None:
 
 
 def _check_url(user: UserConfig) -> None:
-    """Say what is wrong with a user's FS URL, without showing it and without opening it."""
-    url = _url(user)
+    problem = _wrong_with(_url(user))
+    if problem:
+        raise UserError(f"user {user.name}: {problem}")
+
+
+def _wrong_with(url: str) -> str:
+    """Say what is wrong with an FS URL, without showing it and without opening it; "" for nothing."""
     try:
         parsed = parse_fs_url(url)
         opener = registry.get_opener(parsed.protocol)
         if hasattr(opener, "check_url"):
             opener.check_url(parsed)
     except ParseError:
-        raise UserError(f"user {user.name}: the url is no FS URL, such as dropbox://KEY~SECRET:TOKEN@/") from None
+        return "the url is no FS URL, such as dropbox://KEY~SECRET:TOKEN@/"
     except UnsupportedProtocol:
-        scheme = url.partition("://")[0]
-        raise UserError(f"user {user.name}: no filesystem is installed for {scheme}:// URLs") from None
+        return f"no filesystem is installed for {url.partition('://')[0]}:// URLs"
     except OpenerError as error:
-        raise UserError(f"user {user.name}: {error}") from None
+        return str(error)
+    return ""
 
 
 def _read(user: UserConfig, path: str) -> str:

@@ -173,6 +173,38 @@ def test_check_config_tells_all_mistakes_with_their_lines(tmp_path: Path) -> Non
     assert run("serve", "--config", file).stderr.endswith("(and 7 more; `sftp-gateway check-config` tells all)\n")
 
 
+@pytest.mark.parametrize("content", [None, "this is no certificate"], ids=["missing", "invalid"])
+def test_check_config_reads_the_certificates_that_urls_name(tmp_path: Path, content: str | None) -> None:
+    bundle = tmp_path / "ca.pem"
+    if content is not None:
+        bundle.write_text(content)
+    file = tmp_path / "gateway.toml"
+    url = f"dropbox://KEY~APPSECRET:TOKEN@/?ca_certs={bundle}"
+    file.write_text(f'url_parameters = "ca_certs={bundle}"\n{USER.replace("mem://", url)}')
+    file.chmod(0o600)
+    done = run("check-config", "--quiet", file)
+    assert done.returncode == 2
+    reason = "No such file or directory" if content is None else "there is no PEM certificate in it"
+    assert [line.removeprefix(f"sftp-gateway: {file}: ") for line in done.stderr.splitlines()] == [
+        f"user ann: the parameter ca_certs of the Dropbox URL: {bundle}: {reason}",
+        f"url_parameters: the parameter ca_certs of the Dropbox URL: {bundle}: {reason}",
+    ]
+
+
+def test_check_config_knows_the_parameters_of_logins_with_credentials(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text('url_parameters = "rot=home"\n')
+    told = run("check-config", "--quiet", file).stderr
+    assert told.startswith(
+        f"sftp-gateway: {file}: url_parameters: unknown parameter 'rot' in the Dropbox URL; there are "
+    )
+    file.write_text('url_parameters = "rot=home"\ncredential_logins = false\n')
+    assert run("check-config", "--quiet", file).returncode == 0
+    file.write_text('credential_url = "gopher://{user}:{password}@/"\n')
+    told = run("check-config", "--quiet", file).stderr
+    assert told == f"sftp-gateway: {file}: credential_url: no filesystem is installed for gopher:// URLs\n"
+
+
 def test_check_config_finds_lines_beside_long_texts(tmp_path: Path) -> None:
     file = tmp_path / "gateway.toml"
     file.write_text('listen = """\\\nworkers = 0\n[[users]]\n"""\nworkers = 0\n')
@@ -192,7 +224,7 @@ def test_check_config_warns_of_what_is_risky(tmp_path: Path) -> None:
         'metrics = "0.0.0.0:9322"\nban_failures = 0\nban_exempt = ["0.0.0.0/0"]\nproxy_protocol = ["::/0"]\n'
         'connections_per_minute = 0\nrate_exempt = ["::/1"]\n'
         f'compatible_algorithms = true\nprocesses = 1000\n{USER}url_file = "url"\n'.replace('url = "mem://"\n', "")
-        + 'public_keys_file = "keys"\n'
+        + 'public_keys_file = "keys"\nwrite_back = true\nrights = "read-only"\n'
         + '[[hooks]]\nevents = ["upload"]\nurl = "http://example.com/x?key=of-the-url"\n'
     )
     file.chmod(0o644)
@@ -204,6 +236,7 @@ def test_check_config_warns_of_what_is_risky(tmp_path: Path) -> None:
         f"state_folder: {tmp_path / 'state'} can be changed by every user",
         "user ann: url_file: ",
         "user ann: public_keys_file: every user of this machine can add a key",
+        "user ann: write_back: does nothing for who may only read; take one of the two out",
         "hook http://example.com: no secret",
         "hook http://example.com: url: names and paths go over the network unencrypted",
         "metrics: 0.0.0.0:9322 can be read by everybody",
