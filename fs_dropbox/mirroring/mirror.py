@@ -25,7 +25,7 @@ SMALL_UPLOADS: Final = 256
 SMALL_DOWNLOADS: Final = 48
 _T = TypeVar("_T")
 # No later file would fare better; what is equal is skipped when the command is run again.
-_FATAL = (errors.InsufficientStorage, errors.RemoteConnectionError, errors.CreateFailed)
+_FATAL = (errors.InsufficientStorage, errors.RemoteConnectionError)
 
 
 class Mirror:
@@ -209,11 +209,11 @@ class Mirror:
             self._failed(Step(Action.COPY, node.path, node.size), errors.ResourceError(node.path, msg=reason))
 
     def _make_folders(self, pool: ThreadPoolExecutor, folders: list[Node]) -> None:
-        """Make folders, the upper ones first."""
+        """Make folders, the upper ones first, as an inventory has them."""
         by_depth: dict[int, list[Node]] = {}
         for node in folders:
             by_depth.setdefault(node.path.count("/"), []).append(node)
-        for _, nodes in sorted(by_depth.items()):
+        for nodes in by_depth.values():
             self._each(pool, nodes, self._make_folder)
 
     def _make_folder(self, node: Node) -> None:

@@ -177,7 +177,8 @@ def moment(seconds: object) -> datetime | None:
 
 def _modified(source: Place, stamp: tuple[int, int] | None) -> datetime | None:
     if stamp is not None:
-        return moment(stamp[1] // 10**9)
+        # With its fraction, or the copy would be older than its source, and be replaced by every run.
+        return moment(stamp[1] / 10**9)
     return moment(source.filesystem.getinfo(source.path, namespaces=["details"]).get("details", "modified"))
 
 
@@ -209,7 +210,8 @@ def _open_local(name: str, shown: str, modified: datetime | None) -> Iterator[Ca
     if os.path.isdir(name):
         raise errors.FileExpected(shown)
     folder, base = os.path.split(name)
-    part = os.path.join(folder, f".{base[:60]}.{secrets.token_hex(4)}{PART_SUFFIX}")
+    # A character has up to four bytes, a name 255 of them.
+    part = os.path.join(folder, f".{base[:50]}.{secrets.token_hex(4)}{PART_SUFFIX}")
     try:
         with open(part, "xb", buffering=0) as file:
             yield file.write
