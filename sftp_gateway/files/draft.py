@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import threading
 import time
@@ -170,11 +171,12 @@ class Draft:
             if self.state is not State.OPEN or end - self.spool.dropped < THIN_BYTES or not self.spool.may_drop(end):
                 return False
             was_thin, self._is_thin = self._is_thin, True
-            self.note.renew()  # before: whoever comes after a crash is not to take zeros for content
-            if not self.spool.drop_before(end):
-                self._is_thin = was_thin
-                return False
-            return True
+            with contextlib.suppress(OSError):  # what cannot be forgotten is not dropped
+                self.note.renew()  # before: whoever comes after a crash is not to take zeros for content
+                if self.spool.drop_before(end):
+                    return True
+            self._is_thin = was_thin
+            return False
 
     def needs_base(self, offset: int, size: int) -> bool:
         """Tell whether `read` would have to fetch old content."""
@@ -270,8 +272,21 @@ class Draft:
             self.end_reason = reason
             self.forwarding.cancel()
             base, self.base = self.base, Base(None)
+            with contextlib.suppress(OSError):
+                self.note.settle()
             self.spool.close()
         base.close()
+
+    def note_down(self) -> None:
+        """Note on disk what of it can be continued."""
+        with self._lock:
+            self.note.settle()
+
+    def note_again(self) -> None:
+        """Renew what is noted on disk, unless another process has taken it over."""
+        with self._lock:
+            if self.note.size and self.spool.reclaim():
+                self.note.renew()
 
     def share(self) -> None:
         """Let other processes go on with this partial, unless somebody here goes on with it already."""

@@ -64,7 +64,7 @@ class Drafts:
         """Give up what is still being written; partials stay for a later process. Idempotent."""
         for draft in self._overlay.all():
             if self._keep(draft):
-                self.partials.save(draft)
+                draft.note_down()
             if draft.state is State.PARTIAL:
                 draft.spool.release()
             self.let_go(draft, "the server is ending")
@@ -112,7 +112,7 @@ class Drafts:
         for other in self._overlay.at(draft.path):
             if other is not draft:
                 self._drop(other, "replaced by a later upload")
-        self.partials.save(draft)
+        draft.note_down()
         if self._limits.shared:
             draft.share()
 
@@ -142,10 +142,9 @@ class Drafts:
 
     def note_again(self, draft: Draft) -> None:
         """Note the new path of a draft that has a note, unless another process has taken it over."""
-        if draft.note.size and draft.spool.reclaim():
-            self.partials.save(draft, draft.note.grows)
-            if self._limits.shared:
-                draft.share()
+        draft.note_again()
+        if self._limits.shared:
+            draft.share()
 
     def follow(self, *, at_once: bool = False) -> None:
         """Know the partials that other processes have left, and forget those that they go on with."""
@@ -171,10 +170,10 @@ class Drafts:
 
     def _end(self, draft: Draft, reason: str) -> None:
         """End a draft with which nobody can go on any more."""
-        with contextlib.ExitStack() as whatever_happens:
-            whatever_happens.callback(self._overlay.remove, draft)
-            whatever_happens.callback(draft.end, reason)
-            self.partials.forget(draft)
+        try:
+            draft.end(reason)
+        finally:
+            self._overlay.remove(draft)
 
     def _keep(self, draft: Draft) -> bool:
         """Make a draft a partial; tell whether that could be."""
@@ -192,7 +191,7 @@ class Drafts:
         draft = self._made(path, spool, fresh=True)
         draft.size, draft.touched, draft.state = size, touched, State.PARTIAL
         draft.forwarding.resume = self.partials.checkpoint(file)
-        self.partials.save(draft)  # before the file is cut, from whose size its note may have told how much there is
+        draft.note_down()  # before the file is cut, from whose size its note may have told how much there is
         spool.truncate(size)
         if self._limits.shared:
             draft.share()
@@ -229,5 +228,5 @@ class Drafts:
             atomic=self._atomic,
             may_stream=lambda: self._streams.acquire(blocking=False),
             stream_ended=self._streams.release,
-            save_note=self.partials.save,
+            save_note=lambda draft, grows: self.partials.save(draft, grows),
         )

@@ -68,6 +68,10 @@ class Note:
         if self.size:
             self._save(self._draft, self.grows)
 
+    def settle(self) -> None:
+        """Say of a file that nobody writes any more what can be continued of it."""
+        self._save(self._draft, False)
+
     def look_again(self) -> None:
         """Note what the filesystem has for certain, where that is more than was noted."""
         if self.size and self._draft.checkpoint not in (None, self._checkpoint):

@@ -54,7 +54,7 @@ class Partials:
     def save(self, draft: Draft, grows: bool = False) -> None:
         """Note how much of a draft can be continued, now or, if it `grows`, ever as much as its spool file holds.
 
-        Without a note it lasts as long as this process.
+        Under the draft's lock. Without a note it lasts as long as this process.
         """
         size = draft.lasting
         if draft.spool.path is None or size <= 0:
@@ -74,9 +74,9 @@ class Partials:
 
     def forget(self, draft: Draft) -> None:
         """Drop the note of a draft. Idempotent."""
-        draft.note.written(0, None, grows=False)
         if draft.spool.path is not None:
             draft.spool.path.with_suffix(NOTE_SUFFIX).unlink(missing_ok=True)
+        draft.note.written(0, None, grows=False)  # after: whoever gives it up once more is to try again
 
     def checkpoint(self, file: Path) -> tuple[str, int] | None:
         """Return what the filesystem has of the partial in a spool file, if its note tells."""

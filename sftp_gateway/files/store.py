@@ -147,7 +147,7 @@ class Store:
                     draft.commit()
                     if not is_changed and (modified := draft.modified) is not None:
                         draft.base.note_time(self.filesystem, path, partial(self._set_committed_time, path, modified))
-                    self.drafts.partials.forget(draft)
+                    draft.note_down()
                     if draft.leave(handle):
                         draft.is_stored = True
                         self.drafts.let_go(draft, "the file was closed")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import random
+import threading
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,8 @@ import pytest
 from fs import errors
 
 from fs_dropbox.emulator import Emulator
-from sftp_gateway.files import draft, spool
+from sftp_gateway.files import draft, partials, spool
+from sftp_gateway.files.draft import Draft
 from sftp_gateway.files.holes import punch
 from sftp_gateway.files.tree import TreeLimits
 from sftp_gateway.sftp.packets import Kind
@@ -273,6 +277,52 @@ def test_nothing_on_disk_says_that_it_could_be_continued(
     assert notes == [[]] * len(notes)
     assert 2 < len(notes) <= len(CONTENT) // MIB, "the disk is asked for each write"
     assert not list(tmp_path.glob("*.json"))
+
+
+def noted_and_stored(serving: Serving) -> tuple[Draft, Path]:
+    """Send something that is noted, and could be dropped; return it and its note."""
+    client = serving.raw()
+    send(serving, client, client.opened("/f", W | C | T), CONTENT[: QUOTA // 2])
+    (draft,) = serving.tree.store.overlay.all()
+    assert draft.spool.path is not None
+    note = draft.spool.path.with_suffix(".json")
+    assert note.exists()
+    return draft, note
+
+
+def test_a_note_that_is_just_being_renewed_does_not_outlive_what_it_vouches_for(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another session gives the file, or a directory above it, another name."""
+    draft, note = noted_and_stored(serving)
+    is_dropped = threading.Event()
+    dropping = threading.Thread(target=lambda: is_dropped.set() if draft.thin() else None)
+
+    def dumps(content: Any) -> str:
+        dropping.start()
+        is_dropped.wait(0.5)
+        return json.dumps(content)
+
+    monkeypatch.setattr(partials, "json", types.SimpleNamespace(dumps=dumps, loads=json.loads))
+    serving.tree.store.drafts.note_again(draft)
+    dropping.join()
+    assert draft.spool.dropped
+    assert not note.exists()
+
+
+def test_what_cannot_be_forgotten_is_not_dropped(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    draft, note = noted_and_stored(serving)
+    with monkeypatch.context() as refusing:
+        refusing.setattr(Path, "unlink", refuse)
+        assert not draft.thin()
+        assert not draft.thin(), "it is taken for forgotten"
+    assert note.exists()
+    assert draft.lasting == QUOTA // 2 - 1
+    assert draft.thin()
+    assert not note.exists()
 
 
 def test_a_disk_that_cannot_do_it_has_the_room_it_has(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:

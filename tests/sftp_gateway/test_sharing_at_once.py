@@ -270,14 +270,15 @@ def test_of_what_cannot_be_taken_up_nothing_is_left(tmp_path: Path, why: str) ->
 
 def test_nobody_goes_on_with_what_is_just_being_dropped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     handle = object()
-    store.abandon(written(store, "/file", object(), handle), handle)
-    forget, joined = store.drafts.partials.forget, []
+    draft = written(store, "/file", object(), handle)
+    store.abandon(draft, handle)
+    end, joined = draft.end, []
 
-    def forget_late(draft: Draft) -> None:
+    def end_late(reason: str) -> None:
         joined.append(draft.join(object(), object()))
-        forget(draft)
+        end(reason)
 
-    monkeypatch.setattr(store.drafts.partials, "forget", forget_late)
+    monkeypatch.setattr(draft, "end", end_late)
     assert store.drafts.make_room()
     assert joined == [False]
 
