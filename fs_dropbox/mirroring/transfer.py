@@ -213,7 +213,7 @@ def _open_local(name: str, shown: str, modified: datetime | None) -> Iterator[Ca
     # A character has up to four bytes, a name 255 of them.
     part = os.path.join(folder, f".{base[:50]}.{secrets.token_hex(4)}{PART_SUFFIX}")
     try:
-        with open(part, "xb", buffering=0) as file:
+        with open(part, "xb") as file:  # buffered: an unbuffered one may take a part and say so in what it returns
             yield file.write
             with contextlib.suppress(OSError):
                 os.fchmod(file.fileno(), os.stat(name).st_mode & 0o7777)

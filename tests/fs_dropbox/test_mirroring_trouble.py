@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,21 @@ def test_a_file_that_breaks_off_is_aborted(source: FS) -> None:
     with pytest.raises(errors.RemoteConnectionError):
         copy_file(Place(source, "/a.txt"), Place(target, "/a.txt"))
     assert target.aborted == 1
+
+
+def test_a_disk_that_takes_the_first_part_alone_is_full(tmp_path: Path) -> None:
+    memory, disk = MemoryFS(), OSFS(str(tmp_path))
+    memory.writebytes("f", bytes(5000))
+    disk.writebytes("f", b"before")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))  # as on a full disk: a write stores what there is room for
+    try:
+        with pytest.raises(errors.OperationFailed, match="large"):
+            copy_file(Place(memory, "/f"), Place(disk, "/f"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert disk.readbytes("f") == b"before"
+    assert os.listdir(tmp_path) == ["f"]
 
 
 def test_a_missing_source_is_an_error_and_empties_nothing(tmp_path: Path) -> None:
