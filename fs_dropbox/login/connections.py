@@ -8,7 +8,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,23 +59,7 @@ class Connections:
         Raises:
             UnknownConnectionError: none or several are meant.
         """
-        connections, _ = self._load()
-        if name in connections:
-            return connections[name]
-        folded = name.casefold()
-        same = [known for known in connections.values() if known.name.casefold() == folded]
-        close = same or [known for known in connections.values() if known.name.casefold().startswith(folded)]
-        if len(close) == 1:
-            return close[0]
-        if close:
-            names = ", ".join(sorted(repr(known.name) for known in close))
-            raise UnknownConnectionError(f"{name!r} may mean {names}: give more of the name")
-        if not connections:
-            raise UnknownConnectionError(
-                f"there is no connection {name!r}, nor any other: make one with fs-dropbox login"
-            )
-        names = ", ".join(sorted(repr(known) for known in connections))
-        raise UnknownConnectionError(f"there is no connection {name!r}; there is {names}")
+        return _find(self._load()[0], name)
 
     def put(self, connection: Connection) -> None:
         """Store a connection in place of one with the same name, and make it the default."""
@@ -86,10 +70,10 @@ class Connections:
 
     def choose(self, name: str) -> Connection:
         """Make a connection the default."""
-        chosen = self.find(name)
-        with self._change() as (_, last):
+        with self._change() as (connections, last):
+            chosen = _find(connections, name)
             last[:] = [chosen.name]
-        return chosen
+            return chosen
 
     def remove(self, name: str) -> Connection:
         """Forget the connection of exactly this name."""
@@ -101,11 +85,11 @@ class Connections:
     def rename(self, name: str, new_name: str) -> Connection:
         """Give a connection another name, which must be free."""
         check_name(new_name)
-        found = self.find(name)
         with self._change() as (connections, last):
+            found = _find(connections, name)
             if new_name in connections and new_name != found.name:
                 raise ConnectionsError(f"there is a connection {new_name!r} already")
-            connections.pop(found.name, None)
+            del connections[found.name]
             renamed = Connection(**(asdict(found) | {"name": new_name}))
             connections[new_name] = renamed
             if last == [found.name]:
@@ -173,6 +157,23 @@ class Connections:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise ConnectionsError(f"{self.path} cannot be written: {error.strerror}") from error
+
+
+def _find(connections: Mapping[str, Connection], name: str) -> Connection:
+    if name in connections:
+        return connections[name]
+    folded = name.casefold()
+    same = [known for known in connections.values() if known.name.casefold() == folded]
+    close = same or [known for known in connections.values() if known.name.casefold().startswith(folded)]
+    if len(close) == 1:
+        return close[0]
+    if close:
+        names = ", ".join(sorted(repr(known.name) for known in close))
+        raise UnknownConnectionError(f"{name!r} may mean {names}: give more of the name")
+    if not connections:
+        raise UnknownConnectionError(f"there is no connection {name!r}, nor any other: make one with fs-dropbox login")
+    names = ", ".join(sorted(repr(known) for known in connections))
+    raise UnknownConnectionError(f"there is no connection {name!r}; there is {names}")
 
 
 def default_path() -> Path:

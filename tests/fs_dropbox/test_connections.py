@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import stat
@@ -47,6 +48,7 @@ def test_the_file_is_private_from_its_first_moment(store: Connections) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE(store.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(store.path.with_suffix(".lock").stat().st_mode) == 0o600
     assert stat.S_IMODE(store.path.parent.stat().st_mode) == 0o700
 
 
@@ -58,6 +60,37 @@ def test_a_file_that_others_may_read_is_refused(store: Connections, mode: int) -
         with pytest.raises(ConnectionsError, match="chmod 600") as caught:
             use()
         assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("owner", "is_used"), [(0, True), (os.geteuid(), True), (4711, False)])
+def test_a_file_of_somebody_else_is_not_used(
+    store: Connections, monkeypatch: pytest.MonkeyPatch, owner: int, is_used: bool
+) -> None:
+    store.put(Connection("a", URL))
+    fstat = os.fstat
+
+    def owned(descriptor: int) -> os.stat_result:
+        fields = list(fstat(descriptor))
+        fields[stat.ST_UID] = owner
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(os, "fstat", owned)
+    if not owner:
+        monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    if is_used:
+        assert store.find("a").url == URL
+    else:
+        with pytest.raises(ConnectionsError, match="belongs to another user"):
+            store.find("a")
+
+
+def test_a_file_that_cannot_be_read_or_written_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "folder.json").mkdir(mode=0o700)
+    with pytest.raises(ConnectionsError, match=r"folder\.json cannot be read: Is a directory"):
+        Connections(tmp_path / "folder.json").all()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConnectionsError, match="file cannot be written: File exists"):
+        Connections(tmp_path / "file" / "connections.json").put(Connection("a", URL))
 
 
 def test_neither_repr_nor_errors_show_secrets(store: Connections) -> None:
@@ -79,6 +112,23 @@ def test_names_are_found_in_any_case_and_by_an_unmistakable_beginning(store: Con
         store.find("Wrok")
 
 
+def test_an_exact_name_comes_before_others_that_are_like_it(store: Connections) -> None:
+    for name in ("Work", "work", "Work at home", "Dropbox"):
+        store.put(Connection(name, URL))
+    assert [store.find(name).name for name in ("Work", "work")] == ["Work", "work"]
+    assert store.find("dropbox").name == "Dropbox"
+    store.put(Connection("Dropbox (Ann)", URL))
+    assert store.find("dropbox").name == "Dropbox"
+    with pytest.raises(UnknownConnectionError, match="there is no connection 'ork'"):
+        store.find("ork")
+
+
+def test_connections_are_listed_as_in_a_dictionary(store: Connections) -> None:
+    for name in ("b", "C", "a"):
+        store.put(Connection(name, URL))
+    assert [connection.name for connection in store.all()] == ["a", "b", "C"]
+
+
 def test_the_last_one_stored_or_chosen_is_the_default(store: Connections) -> None:
     for name in ("a", "b", "c"):
         store.put(Connection(name, URL))
@@ -89,8 +139,17 @@ def test_the_last_one_stored_or_chosen_is_the_default(store: Connections) -> Non
     assert _default_name(store) == "z"
     store.remove("z")
     assert store.default() is None, "two are left, and none of them was chosen"
-    store.remove("b")
+    store.rename("b", "z")
+    assert store.default() is None, "a new one of the old name was not chosen either"
+    store.remove("z")
     assert _default_name(store) == "c"
+
+
+def test_one_is_chosen_by_any_name_that_finds_it(store: Connections) -> None:
+    for name in ("Work", "Home"):
+        store.put(Connection(name, URL))
+    assert store.choose("wo").name == "Work"
+    assert _default_name(store) == "Work"
 
 
 def test_removing_wants_the_exact_name(store: Connections) -> None:
@@ -108,7 +167,15 @@ def test_renaming_takes_no_name_away(store: Connections) -> None:
     assert store.find("b").url == "mem://"
 
 
-@pytest.mark.parametrize("name", ["", " a", "a ", "a:b", "a/b", "-a", "a\nb"])
+def test_renaming_to_the_same_name_and_to_one_that_no_location_carries(store: Connections) -> None:
+    store.put(Connection("a", URL))
+    assert store.rename("a", "a") == store.find("a")
+    with pytest.raises(ConnectionsError, match="no colon"):
+        store.rename("a", "b:c")
+    assert [connection.name for connection in store.all()] == ["a"]
+
+
+@pytest.mark.parametrize("name", ["", " ", " a", "a ", "a:b", "a/b", "-a", "a\nb"])
 def test_names_that_a_location_cannot_carry_are_refused(store: Connections, name: str) -> None:
     with pytest.raises(ConnectionsError):
         store.put(Connection(name, URL))
@@ -116,7 +183,16 @@ def test_names_that_a_location_cannot_carry_are_refused(store: Connections, name
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"format": 1, "last": "", "connections": {"a": {"link": ""}}}', "\xff\xfe"]
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"format": 1, "last": "", "connections": {"a": {"link": ""}}}',
+        '{"format": 1, "connections": []}',
+        "\xff\xfe",
+    ],
 )
 def test_a_damaged_file_is_one_clear_error(store: Connections, text: str) -> None:
     store.put(Connection("a", URL))
@@ -153,6 +229,22 @@ def test_processes_that_store_at_once_lose_nothing(store: Connections) -> None:
         for future in [pool.submit(store.put, Connection(f"c{number}", URL)) for number in range(12)]:
             future.result()
     assert len(store.all()) == 12
+
+
+def test_what_changes_meanwhile_is_kept(store: Connections, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put(Connection("a", URL))
+    flock, others = fcntl.flock, [Connection("a", "dropbox://newer@/"), Connection("b", URL)]
+
+    def late(descriptor: int, operation: int) -> None:
+        while others:
+            store.put(others.pop())
+        flock(descriptor, operation)
+        with open(store.path.with_suffix(".lock")) as lock, pytest.raises(BlockingIOError):
+            flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    store.rename("a", "z")
+    assert {connection.name: connection.url for connection in store.all()} == {"b": URL, "z": "dropbox://newer@/"}
 
 
 def test_where_connections_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
