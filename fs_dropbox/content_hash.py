@@ -19,7 +19,7 @@ class ContentHash:
     block_size = BLOCK_SIZE
 
     def __init__(self, data: bytes | bytearray | memoryview = b"") -> None:
-        self._overall = hashlib.sha256()  # over the digests of complete blocks
+        self._digests = bytearray()  # of complete blocks
         self._block = hashlib.sha256()  # the block under way
         self._block_bytes = 0
         self.update(data)
@@ -33,26 +33,27 @@ class ContentHash:
             self._block_bytes += len(part)
             view = view[len(part) :]
             if self._block_bytes == BLOCK_SIZE:
-                self._overall.update(self._block.digest())
+                self._digests += self._block.digest()
                 self._block = hashlib.sha256()
                 self._block_bytes = 0
 
     def digest(self) -> bytes:
         """Return the hash of the bytes so far; more may follow."""
-        overall = self._overall
-        if self._block_bytes:
-            overall = overall.copy()
-            overall.update(self._block.digest())
-        return overall.digest()
+        last = self._block.digest() if self._block_bytes else b""
+        return hashlib.sha256(self._digests + last).digest()
 
     def hexdigest(self) -> str:
         """Return the hash as the API writes it."""
         return self.digest().hex()
 
+    def beginning(self, size: int) -> str:
+        """Return the hash, as the API writes it, of the first bytes: whole blocks of those that are here."""
+        return hashlib.sha256(self._digests[: size // BLOCK_SIZE * self.digest_size]).hexdigest()
+
     def copy(self) -> ContentHash:
         """Return an independent hash in the same state."""
         clone = ContentHash()
-        clone._overall = self._overall.copy()
+        clone._digests = self._digests.copy()
         clone._block = self._block.copy()
         clone._block_bytes = self._block_bytes
         return clone

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-from fs_dropbox.content_hash import BLOCK_SIZE
+from fs_dropbox.content_hash import BLOCK_SIZE, ContentHash
+
+HASH_LETTERS: Final = 2 * ContentHash.digest_size
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What of a file an upload session has for certain: its first `sent` bytes. Sessions live for seven days."""
+    """What of a file an upload session has for certain: its first `sent` bytes, and their content hash.
+
+    Sessions live for seven days.
+    """
 
     session_id: str
     sent: int
+    content_hash: str
 
     def __str__(self) -> str:
-        return f"{self.sent}:{self.session_id}"
+        return f"{self.sent}:{self.content_hash}:{self.session_id}"
 
     @classmethod
     def parse(cls, text: str) -> Checkpoint:
         """Read what `str` wrote; raises ValueError."""
-        sent, _, session_id = text.partition(":")
-        if not session_id or int(sent) % BLOCK_SIZE or int(sent) <= 0:
+        sent, content_hash, session_id = text.split(":", 2)
+        if not session_id or len(content_hash) != HASH_LETTERS or int(sent) % BLOCK_SIZE or int(sent) <= 0:
             raise ValueError(f"not a checkpoint: {text!r}")
-        return cls(session_id, int(sent))
+        return cls(session_id, int(sent), content_hash)
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,7 +185,8 @@ class Upload:
         self._hash = ContentHash()
         self._block = Buffer(uploader.collected)
         self._session: Future[str] | None = None
-        self._resumed = 0  # bytes that the session has from an earlier upload
+        self._beginning = resumed  # what the session has from an earlier upload
+        self._resumed = 0  # bytes of that
         self._sent = 0  # bytes handed to appends, now or earlier
         self._appends: deque[Future[None]] = deque()
         self._allowed = False  # the next block need not wait: its size is taken from `sending` already
@@ -217,6 +218,8 @@ class Upload:
         known = min(len(view), max(0, self._resumed - self._sent))
         self._sent += known
         view = view[known:]
+        if known and self._sent == self._resumed:
+            self._check_beginning()
         while view:
             # A full block stays here until more follows: the last append is the one that closes the session.
             if len(self._block) == self._uploader.block_bytes:
@@ -249,7 +252,10 @@ class Upload:
         with self._lock:
             if self._session is None or not self._certain:
                 return None
-            return Checkpoint(self._session.result(), self._certain)  # which is there: it has taken bytes
+            if self._beginning is not None and self._certain == self._resumed:
+                return self._beginning  # of which not all may have been written again
+            # The session is there: it has taken bytes.
+            return Checkpoint(self._session.result(), self._certain, self._hash.beginning(self._certain))
 
     def commit(self, *, client_modified: datetime | None = None) -> FileEntry:
         """Make the file visible and return it as Dropbox has it.
@@ -395,6 +401,13 @@ class Upload:
         except Exception as error:
             self._error = error
             raise
+
+    def _check_beginning(self) -> None:
+        """Raise ApiError where what was written again is not what the session has: it would become a mix of both."""
+        assert self._beginning is not None
+        if self._hash.beginning(self._resumed) != self._beginning.content_hash:
+            self._error = ApiError("files/upload_session/append_v2", ("content_hash_mismatch",))
+            raise self._error
 
     def _check_open(self) -> None:
         if self._error is not None:

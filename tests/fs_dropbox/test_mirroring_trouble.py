@@ -119,7 +119,8 @@ def test_a_disk_that_takes_the_first_part_alone_is_full(tmp_path: Path) -> None:
     memory.writebytes("f", bytes(5000))
     disk.writebytes("f", b"before")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))  # as on a full disk: a write stores what there is room for
+    # As on a full disk: a write stores what there is room for.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
     try:
         with pytest.raises(errors.OperationFailed, match="large"):
             copy_file(Place(memory, "/f"), Place(disk, "/f"))

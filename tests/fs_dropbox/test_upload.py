@@ -254,7 +254,7 @@ def test_an_upload_goes_on_where_another_stopped(emulator: Emulator, uploader: U
 
 def test_what_dropbox_has_forgotten_is_not_gone_on_with(uploader: Uploader) -> None:
     with pytest.raises(ApiError, match="not_found"):
-        uploader.open(Commit("/file", "add"), Checkpoint("gone", BLOCK_SIZE))
+        uploader.open(Commit("/file", "add"), Checkpoint("gone", BLOCK_SIZE, 64 * "0"))
 
 
 def test_what_goes_on_must_be_the_same_content(emulator: Emulator, uploader: Uploader) -> None:
@@ -268,12 +268,28 @@ def test_what_goes_on_must_be_the_same_content(emulator: Emulator, uploader: Upl
     with pytest.raises(ValueError, match="fewer"):
         short.commit()
     other = uploader.open(commit, first.checkpoint)
-    other.write(b"other" * BLOCK_SIZE)
-    with pytest.raises(ApiError, match="content_hash_mismatch"):
-        other.commit()
+    assert other.checkpoint == first.checkpoint
+    other.write(bytes(BLOCK_SIZE - 1))
+    for call in (lambda: other.write(b"other"), other.commit):
+        with pytest.raises(ApiError, match="content_hash_mismatch"):
+            call()
+    assert not emulator.control.exists("/file")  # a mix of both would have been there for a moment
 
 
-@pytest.mark.parametrize("text", ["", "4194304", "x:id", "5:id", "-4194304:id", "0:id"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "4194304",
+        "x:HASH:id",
+        "5:HASH:id",
+        "-4194304:HASH:id",
+        "0:HASH:id",
+        "4194304:HASH:",
+        "4194304:id",
+        "4194304:a:id",
+    ],
+)
 def test_what_is_no_checkpoint_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"checkpoint|invalid literal"):
-        Checkpoint.parse(text)
+    with pytest.raises(ValueError, match=r"checkpoint|invalid literal|not enough values"):
+        Checkpoint.parse(text.replace("HASH", 64 * "0"))
