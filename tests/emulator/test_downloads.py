@@ -5,9 +5,14 @@ from __future__ import annotations
 import io
 import json
 import os
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
+
+from fs_dropbox.emulator.routes import links
 
 from .raw_api import Api, bare, error_of
 
@@ -112,6 +117,40 @@ def test_temporary_upload_link_works_once(api: Api) -> None:
     assert (first.status_code, set(first.json())) == (200, {"content-hash"})
     assert api.emulator.control.read("/up") == b"hello"
     assert api.http.post(link, data=b"again", headers=headers, timeout=30).status_code == 410
+
+
+def test_of_two_uploads_to_a_temporary_link_one_is_stored(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    arg = {"commit_info": {"path": "/up", "mode": "add", "autorename": True}, "duration": 60}
+    link = api.ok(api.rpc("files/get_temporary_upload_link", arg))["link"]
+    both = threading.Barrier(2)
+
+    def receive_together(*arguments: Any, **options: Any) -> None:
+        receive(*arguments, **options)
+        both.wait(30)
+
+    receive = links.receive
+    monkeypatch.setattr(links, "receive", receive_together)
+
+    def send(data: bytes) -> int:
+        return api.http.post(
+            link, data=data, headers={"Content-Type": "application/octet-stream"}, timeout=60
+        ).status_code
+
+    with ThreadPoolExecutor(2) as pool:
+        statuses = list(pool.map(send, (b"one", b"other")))
+    assert sorted(statuses) == [200, 410]
+    assert api.emulator.control.tree() == {"/up": 3 if statuses[0] == 200 else 5}
+
+
+def test_a_temporary_upload_link_outlives_an_upload_that_is_refused(api: Api) -> None:
+    api.put("/up", b"there already")
+    arg = {"commit_info": {"path": "/up", "mode": "add"}, "duration": 60}
+    link = api.ok(api.rpc("files/get_temporary_upload_link", arg))["link"]
+    headers = {"Content-Type": "application/octet-stream"}
+    assert api.http.post(link, data=b"hello", headers=headers, timeout=30).status_code == 409
+    api.emulator.control.delete("/up")
+    assert api.http.post(link, data=b"hello", headers=headers, timeout=30).status_code == 200
+    assert api.emulator.control.read("/up") == b"hello"
 
 
 def test_download_zip(api: Api) -> None:

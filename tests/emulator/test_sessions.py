@@ -14,6 +14,7 @@ import requests
 
 from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.emulator import Emulator
+from fs_dropbox.emulator.model.errors import WriteError
 
 from .people import api_of
 from .raw_api import Api, bare, error_of
@@ -125,6 +126,20 @@ def test_old_sessions_and_revisions_go(api: Api) -> None:
     assert bare(error_of(gone)) == "path/not_found"
     assert list(incoming.parent.glob("contents/*/*")) == []
     assert api.download("files/download", {"path": "/a"}).content == b"new"
+
+
+def test_what_a_foreign_client_stores_twice_goes_too(api: Api) -> None:
+    """Where a commit comes to nothing, nobody holds its content."""
+    stored = api.emulator.service.state.contents.incoming.parent / "contents"
+    api.emulator.control.write("/a", bytes(3 << 20))
+    api.emulator.control.write("/a", bytes(3 << 20))
+    api.emulator.control.seed("/folder")
+    with pytest.raises(WriteError):
+        api.emulator.control.write("/folder", bytes(2 << 20))
+    assert len(list(stored.glob("*/*"))) == 1
+    api.emulator.control.delete("/a")
+    api.emulator.service.state.forget_older(api.emulator.service.state.clock() + 1)
+    assert list(stored.glob("*/*")) == []
 
 
 def test_content_hash_covers_the_bytes_of_one_call(api: Api) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from fs_dropbox.emulator.control.parts import ControlPart
 from fs_dropbox.emulator.model import metadata, mutations, paper
 from fs_dropbox.emulator.model.errors import PathLookupError
-from fs_dropbox.emulator.model.mutations import CommitInfo, Given
+from fs_dropbox.emulator.model.mutations import CommitInfo, given
 from fs_dropbox.emulator.model.tree import File, Folder, Namespace
 from fs_dropbox.emulator.model.view import View
 from fs_dropbox.emulator.people import locks, shared_folders, shared_links
@@ -127,8 +127,8 @@ class ContentControl(ControlPart):
 
     def _written(self, path: str, data: bytes, email: str | None) -> tuple[View, File]:
         state, view = self._service.state, self._view(email)
-        given = Given(state.contents.keep_bytes(data))
-        return view, mutations.commit(view, CommitInfo(path, "overwrite"), given)
+        with given(state.contents, [data]) as content:
+            return view, mutations.commit(view, CommitInfo(path, "overwrite"), content)
 
     def _touched(self, view: View, file: File) -> dict[str, Any]:
         self._service.state.touch(file)
@@ -145,6 +145,7 @@ class ContentControl(ControlPart):
             owner = self._service.accounts.accounts[request["account"]]
             view = self._service.view(owner)
             info = CommitInfo(f"{request['folder_id']}/{name}", autorename=True, strict_conflict=True)
-            file = mutations.commit(view, info, Given(state.contents.keep_bytes(data)))
+            with given(state.contents, [data]) as content:
+                file = mutations.commit(view, info, content)
             requests[request_id] = {**request, "file_count": request["file_count"] + 1}
             return metadata.of_entry(view, file)

@@ -23,7 +23,7 @@ from fs_dropbox.emulator.meter import Record
 from fs_dropbox.emulator.model import metadata, mutations
 from fs_dropbox.emulator.model.contents import BLOCK_BYTES
 from fs_dropbox.emulator.model.errors import CallError, PathLookupError
-from fs_dropbox.emulator.model.mutations import CommitInfo, Given
+from fs_dropbox.emulator.model.mutations import CommitInfo, given
 from fs_dropbox.emulator.model.tree import Entry, File, Folder
 from fs_dropbox.emulator.model.view import View
 from fs_dropbox.emulator.service import Service
@@ -43,11 +43,10 @@ class Control(AccountControl, ContentControl):
     ) -> dict[str, Any]:
         """Store a file as a foreign client would, replacing what is there; return its metadata."""
         state = self._service.state
-        with state.mutation():
+        with given(state.contents, [data]) as content, state.mutation():
             view = self._view(account)
             info = CommitInfo(path, "overwrite", client_modified=client_modified)
-            file = mutations.commit(view, info, Given(state.contents.keep_bytes(data)))
-            return metadata.of_entry(view, file)
+            return metadata.of_entry(view, mutations.commit(view, info, content))
 
     def seed(
         self, path: str, data: bytes | None = None, client_modified: int | None = None, *, account: str | None = None
@@ -77,12 +76,10 @@ class Control(AccountControl, ContentControl):
 
     def _seed_file(self, local: Path, target: str, account: str | None) -> None:
         state = self._service.state
-        with local.open("rb") as file:
-            content = state.contents.keep_blocks(iter(lambda: file.read(BLOCK_BYTES), b""))
-        modified = int(local.stat().st_mtime)
-        with state.mutation():
-            info = CommitInfo(target, "overwrite", client_modified=modified)
-            mutations.commit(self._view(account), info, Given(content))
+        with local.open("rb") as file, given(state.contents, iter(lambda: file.read(BLOCK_BYTES), b"")) as content:
+            info = CommitInfo(target, "overwrite", client_modified=int(local.stat().st_mtime))
+            with state.mutation():
+                mutations.commit(self._view(account), info, content)
 
     def delete(self, path: str, *, account: str | None = None) -> None:
         """Delete an entry as a foreign client would."""

@@ -199,10 +199,6 @@ class Contents:
         spool.discard()
         return content
 
-    def keep_bytes(self, data: bytes) -> Content:
-        """Turn bytes into a content, like keep()."""
-        return self.keep_blocks([data])
-
     def keep_blocks(self, blocks: Iterable[bytes]) -> Content:
         """Turn a stream of blocks into a content, like keep()."""
         spool = self.spool()

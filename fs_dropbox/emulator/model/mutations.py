@@ -6,11 +6,13 @@ or RouteError for what the API reports outside of those two.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Literal, Protocol
 
-from fs_dropbox.emulator.model.contents import Content
+from fs_dropbox.emulator.model.contents import Content, Contents
 from fs_dropbox.emulator.model.errors import PathLookupError, RouteError, WriteError, conflict
 from fs_dropbox.emulator.model.names import fold, with_suffix
 from fs_dropbox.emulator.model.tree import Entry, File, Folder, Namespace, Revision
@@ -29,16 +31,26 @@ class Incoming(Protocol):
 
 
 class Given:
-    """A content that is at hand, ready for a commit."""
+    """A content that is kept already, by a revision or for the time being."""
 
-    def __init__(self, content: Content) -> None:
-        self._content = content
-        self.hash = content.hash
-        self.size = content.size
+    def __init__(self, contents: Contents, content_hash: str, size: int) -> None:
+        self._contents = contents
+        self.hash = content_hash
+        self.size = size
 
     def keep(self) -> Content:
-        """Hand the content over."""
-        return self._content
+        """Hold the content for the commit as well."""
+        return self._contents.reference(self.hash, self.size)
+
+
+@contextmanager
+def given(contents: Contents, blocks: Iterable[bytes]) -> Iterator[Given]:
+    """Keep bytes for the time of a commit, which may come to nothing."""
+    content = contents.keep_blocks(blocks)
+    try:
+        yield Given(contents, content.hash, content.size)
+    finally:
+        contents.release(content.hash)
 
 
 @dataclass(slots=True, frozen=True)

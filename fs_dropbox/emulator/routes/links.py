@@ -8,12 +8,12 @@ from typing import Any
 
 from fs_dropbox.emulator.arguments import Arguments
 from fs_dropbox.emulator.http import Request, Response
-from fs_dropbox.emulator.model import metadata
+from fs_dropbox.emulator.model import metadata, mutations
 from fs_dropbox.emulator.model.errors import PlainError, RouteError, WriteError, nested
 from fs_dropbox.emulator.model.sessions import SessionError
 from fs_dropbox.emulator.model.tree import Revision
 from fs_dropbox.emulator.routes.download import check_downloadable, parse_range
-from fs_dropbox.emulator.routes.upload import COMMIT_INFO, commit, commit_info, receive
+from fs_dropbox.emulator.routes.upload import COMMIT_INFO, commit_info, receive
 from fs_dropbox.emulator.service import Service
 from fs_dropbox.emulator.web.answers import json_response, text_response
 from fs_dropbox.emulator.web.context import Context
@@ -22,6 +22,7 @@ from fs_dropbox.emulator.web.registry import Table, load_attributes
 table = Table()
 
 UPLOAD_ROUTE = "files/get_temporary_upload_link"
+USED_UP = "This link is invalid, used or expired"
 
 
 @table.route("files/get_temporary_link")
@@ -102,7 +103,7 @@ def use_upload_link(service: Service, request: Request) -> Response:
     with service.state.mutation():
         link = links.get(token)
         if link is None or link["expires"] < service.state.clock():
-            return text_response(410, "This link is invalid, used or expired")
+            raise PlainError(410, USED_UP)
         context = Context(service, UPLOAD_ROUTE, load_attributes()[UPLOAD_ROUTE], request)
         context.account = service.accounts.accounts[link["account"]]
         context.app = service.accounts.apps.get(link["app"])
@@ -110,11 +111,14 @@ def use_upload_link(service: Service, request: Request) -> Response:
     session = service.sessions.new("sequential", context.account_id)
     try:
         receive(context, session, 0, close=False, content_hash=None)
-        result = commit(context, session, commit_info(Arguments(link["commit_info"])))
+        incoming, info = service.sessions.incoming(session), commit_info(Arguments(link["commit_info"]))
+        with context.write(info.path):
+            if token not in links:  # another upload was quicker
+                raise PlainError(410, USED_UP)
+            mutations.commit(context.view, info, incoming)
+            del links[token]
     except (SessionError, WriteError) as error:
         raise PlainError(409, str(error)) from error
     finally:
         session.spool.discard()
-    with service.state.mutation():
-        links.pop(token, None)
-    return json_response(200, {"content-hash": result["content_hash"]})
+    return json_response(200, {"content-hash": incoming.hash})

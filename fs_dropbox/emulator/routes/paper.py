@@ -8,7 +8,7 @@ from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.emulator.arguments import Arguments
 from fs_dropbox.emulator.model import metadata, mutations, paper
 from fs_dropbox.emulator.model.errors import PathLookupError, RouteError, WriteError, nested
-from fs_dropbox.emulator.model.mutations import CommitInfo, Given
+from fs_dropbox.emulator.model.mutations import CommitInfo, given
 from fs_dropbox.emulator.model.tree import File
 from fs_dropbox.emulator.routes.download import check_readable
 from fs_dropbox.emulator.web.context import Context, Download
@@ -82,7 +82,8 @@ def create(context: Context, arg: Arguments) -> Any:
 
 def _store(context: Context, info: CommitInfo, body: bytes) -> File:
     try:
-        return mutations.commit(context.view, info, Given(context.service.state.contents.keep_bytes(body)))
+        with given(context.service.state.contents, [body]) as content:
+            return mutations.commit(context.view, info, content)
     except WriteError as error:
         tag = "insufficient_permissions" if error.union[".tag"] == "no_write_permission" else "invalid_path"
         raise RouteError(tag) from error

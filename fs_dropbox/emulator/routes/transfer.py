@@ -9,9 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from fs_dropbox.emulator.arguments import Arguments
 from fs_dropbox.emulator.model import metadata, mutations
-from fs_dropbox.emulator.model.contents import Content
 from fs_dropbox.emulator.model.errors import CallError, RouteError, conflict, nested, union
-from fs_dropbox.emulator.model.mutations import CommitInfo
+from fs_dropbox.emulator.model.mutations import CommitInfo, Given
 from fs_dropbox.emulator.model.times import format_time
 from fs_dropbox.emulator.model.tree import File, Folder, Revision
 from fs_dropbox.emulator.people import shared_links
@@ -21,19 +20,6 @@ from fs_dropbox.emulator.web.registry import Table
 table = Table()
 
 COPY_REFERENCE_SECONDS = 30 * 365 * 86400
-
-
-class _Known:
-    """A content that some revision has already."""
-
-    def __init__(self, context: Context, revision: Revision) -> None:
-        self._contents = context.service.state.contents
-        self.hash = revision.content_hash
-        self.size = revision.size
-
-    def keep(self) -> Content:
-        """Hold the content."""
-        return self._contents.reference(self.hash, self.size)
 
 
 # Copy references ------------------------------------------------------------------
@@ -100,7 +86,8 @@ def save_url(context: Context, arg: Arguments) -> Any:
             failed = union("failed", failed=union("download_failed"))
             return context.service.jobs.answer("save_url", context.account_id, failed, recorded_as_job=True, force=True)
         info = CommitInfo(path, autorename=True)
-        file = mutations.commit(context.view, info, _Known(context, revision))
+        known = Given(context.service.state.contents, revision.content_hash, revision.size)
+        file = mutations.commit(context.view, info, known)
         done = union("complete", **metadata.of_entry(context.view, file, tagged=False))
     return context.service.jobs.answer("save_url", context.account_id, done, recorded_as_job=True)
 
