@@ -161,14 +161,15 @@ class Draft:
             piece[start - offset : stop - offset] = old + bytes(stop - start - len(old))
         return bytes(piece)
 
-    def thin(self) -> bool:
+    def thin(self, *, at_least: int | None = None) -> bool:
         """Keep on disk no longer what the filesystem has for certain, where that is much; tell whether.
 
         What is left cannot be continued once it is cut off, and what was dropped can be neither read nor written.
         """
         with self._lock:
             end = self.forwarding.stored
-            if self.state is not State.OPEN or end - self.spool.dropped < THIN_BYTES or not self.spool.may_drop(end):
+            least = THIN_BYTES if at_least is None else at_least
+            if self.state is not State.OPEN or end - self.spool.dropped < least or not self.spool.may_drop(end):
                 return False
             was_thin, self._is_thin = self._is_thin, True
             with contextlib.suppress(OSError):  # what cannot be forgotten is not dropped
@@ -263,8 +264,8 @@ class Draft:
         if not self._closing:
             self._start_over()
 
-    def end(self, reason: str) -> None:
-        """Give up: nothing is committed any more, the spool is freed. Idempotent."""
+    def end(self, reason: str, *, at_once: bool = False) -> None:
+        """Give up: nothing is committed any more, the spool is freed, `at_once` or by and by. Idempotent."""
         with self._lock:
             if self.state is State.ENDED:
                 return
@@ -274,7 +275,7 @@ class Draft:
             base, self.base = self.base, Base(None)
             with contextlib.suppress(OSError):
                 self.note.settle()
-            self.spool.close()
+            self.spool.close(at_once=at_once)
         base.close()
 
     def note_down(self) -> None:

@@ -129,10 +129,12 @@ class Drafts:
             self._drop(draft, "replaced")
 
     def make_room(self) -> bool:
-        """Drop the oldest partial; tell whether there was one."""
+        """Keep no longer what the storage has of a file that is being written, or the oldest partial; tell whether."""
+        if any(draft.thin() for draft in self._overlay.all()):
+            return True
         oldest = self._overlay.partials()[:1]
         for draft in oldest:
-            self._drop(draft, "its space was needed")
+            self._drop(draft, "its space was needed", at_once=True)  # else the next would go, too, before it is free
         return bool(oldest)
 
     def sweep(self) -> None:
@@ -163,15 +165,15 @@ class Drafts:
 
     # -- within
 
-    def _drop(self, draft: Draft, reason: str) -> None:
+    def _drop(self, draft: Draft, reason: str, *, at_once: bool = False) -> None:
         """Let go of a partial, unless somebody has gone on with it meanwhile."""
         if draft.give_up():
-            self._end(draft, reason)
+            self._end(draft, reason, at_once=at_once)
 
-    def _end(self, draft: Draft, reason: str) -> None:
+    def _end(self, draft: Draft, reason: str, *, at_once: bool = False) -> None:
         """End a draft with which nobody can go on any more."""
         try:
-            draft.end(reason)
+            draft.end(reason, at_once=at_once)
         finally:
             self._overlay.remove(draft)
 

@@ -263,7 +263,7 @@ class WriteHandle(Handle):
                 break
             except (SpoolFullError, OSError) as error:
                 is_short = isinstance(error, SpoolFullError) or error.errno in (errno.ENOSPC, errno.EDQUOT)
-                if not is_short or not (self._store.drafts.make_room() or self.draft.thin()):
+                if not is_short or not (self.draft.thin(at_least=1) or self._store.drafts.make_room()):
                     raise
         self._moved += len(data)
         return keeps_up

@@ -280,8 +280,8 @@ class Spool:
             self._written.drop_before(self.dropped)
             self.dropped = 0
 
-    def close(self) -> None:
-        """Drop everything, the file too. Idempotent."""
+    def close(self, *, at_once: bool = False) -> None:
+        """Drop everything, the file too; with `at_once` its space is free when this returns. Idempotent."""
         with self._lock:
             if self._closed:
                 return
@@ -293,7 +293,7 @@ class Spool:
             if self.path is not None:
                 self.path.unlink(missing_ok=True)
             if fd >= 0:
-                _close(fd, frees=size if self.path is not None else 0)
+                _close(fd, frees=0 if at_once or self.path is None else size)
 
     def release(self) -> None:
         """Close, but leave the file for a later process (`adopt`). Idempotent."""
@@ -313,7 +313,7 @@ class Spool:
 
 
 def _close(fd: int, *, frees: int) -> None:
-    """Close a file, which frees so many bytes of the disk: no client waits for it where they are many."""
+    """Close a file, which frees so many bytes that nobody waits for: no client waits for it where they are many."""
     if frees >= _LARGE_BYTES:
         with contextlib.suppress(RuntimeError):  # no more threads: then it takes its time
             threading.Thread(target=os.close, args=(fd,), name="sftp-spool").start()

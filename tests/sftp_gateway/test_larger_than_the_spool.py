@@ -349,10 +349,43 @@ def test_a_full_disk_is_no_end_either(serving: Serving, storage: TellingFS, monk
         write(fd, data, offset)
 
     monkeypatch.setattr(spool, "_write_all", write_all)
+    session = serving.session()
+    client = session.raw()
+    send(serving, client, client.opened("/cut off", W | C | T), CONTENT[: 2 * MIB])
+    session.cut()
     client = serving.raw()
     handle = thinned(client, serving)
     assert client.wait(client.close(handle)).ok
     assert storage.readbytes("/f") == CONTENT
+    assert client.wait(client.stat("/cut off")).attributes.size == 2 * MIB - 1, "it was dropped without need"
+
+
+def test_who_has_sent_enough_for_now_makes_room_for_others(serving: Serving, storage: TellingFS) -> None:
+    client = serving.raw()
+    first = client.opened("/first", W | R | C | T)
+    send(serving, client, first, CONTENT[: QUOTA // 2])
+    second = client.opened("/second", W | C | T)
+    with storage.stalled("write", "/second"):
+        for offset in range(0, QUOTA, PIECE):
+            assert client.wait(client.write(second, offset, CONTENT[offset : offset + PIECE])).ok
+        assert ONLY_FORWARD in client.wait(client.read(first, 0, 100)).text
+    for handle in (first, second):
+        assert client.wait(client.close(handle)).ok
+    assert storage.readbytes("/first") == CONTENT[: QUOTA // 2]
+    assert storage.readbytes("/second") == CONTENT[:QUOTA]
+
+
+def test_what_makes_room_has_made_it(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the next would be dropped, too, before the first is gone."""
+    session = serving.session()
+    client = session.raw()
+    send(serving, client, client.opened("/f", W | C | T), CONTENT[: 2 * MIB])
+    session.cut()
+    (partial,) = spool_files(serving)
+    monkeypatch.setattr(spool, "_LARGE_BYTES", MIB)
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: pytest.fail(f"{thread} is not waited for"))
+    assert serving.tree.store.drafts.make_room()
+    assert not partial.exists()
 
 
 def test_who_has_it_open_twice_goes_on_over_what_was_stored(serving: Serving, storage: TellingFS) -> None:

@@ -274,9 +274,9 @@ def test_nobody_goes_on_with_what_is_just_being_dropped(store: Store, monkeypatc
     store.abandon(draft, handle)
     end, joined = draft.end, []
 
-    def end_late(reason: str) -> None:
+    def end_late(reason: str, **options: bool) -> None:
         joined.append(draft.join(object(), object()))
-        end(reason)
+        end(reason, **options)
 
     monkeypatch.setattr(draft, "end", end_late)
     assert store.drafts.make_room()
