@@ -83,6 +83,16 @@ def test_quick_comparing_goes_by_the_second_whichever_is_newer(seconds: int) -> 
     assert target.readbytes("f") == b"new"
 
 
+@pytest.mark.parametrize("compare", ["quick", "content"])
+def test_a_time_that_no_calendar_has_proves_nothing_equal(compare: Any) -> None:
+    source, target = MemoryFS(), MemoryFS()
+    source.writebytes("f", b"new")
+    target.writebytes("f", b"old")
+    source.setinfo("f", {"details": {"modified": 10**18}})
+    assert run(source, target, compare=compare).copied == 1
+    assert target.readbytes("f") == b"new"
+
+
 def test_quick_comparing_reads_nothing_to_find_out(dropbox_fs: DropboxFS) -> None:
     source, recorder = CountingFS(), Recorder()
     for name in "ab":
