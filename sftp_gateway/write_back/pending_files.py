@@ -176,6 +176,12 @@ class Outgoing(io.RawIOBase):
         self._local.write(data)
         return True
 
+    def checkpoint(self) -> tuple[str, int] | None:
+        """Tell what the storage has for certain of a file that goes through to it, where it tells. Never waits."""
+        tell = getattr(self._through, "checkpoint", None)
+        known: tuple[str, int] | None = tell() if tell is not None else None
+        return known
+
     def abort(self) -> None:
         """Discard what was written. Idempotent."""
         if not self._over:

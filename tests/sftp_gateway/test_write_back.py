@@ -15,6 +15,7 @@ from fs import errors
 
 from tests.waiting import eventually
 
+from .atomic_fs import PendingFile
 from .conftest import ServeWriteBack
 from .write_back import BulkFS, WriteBack, get, put
 
@@ -147,6 +148,35 @@ def test_what_goes_through_at_its_close_and_fails_is_discarded(storage: BulkFS, 
     with pytest.raises(errors.InsufficientStorage):
         file.close()
     assert storage.happened("abort") == ["/f"]
+
+
+def test_who_does_not_write_back_goes_on_where_the_storage_stopped(
+    storage: BulkFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although there is a journal between: somebody else writes back."""
+    resumed: list[str | None] = []
+    openbin = storage.openbin
+
+    def open_resumed(
+        path: str, mode: str = "r", buffering: int = -1, *, resume: str | None = None, **options: Any
+    ) -> Any:
+        resumed.append(resume)
+        return openbin(path, mode, buffering, **options)
+
+    monkeypatch.setattr(storage, "openbin", open_resumed)
+    monkeypatch.setattr(PendingFile, "checkpoint", lambda file: ("text", len(file._content)), raising=False)
+    files = start().written_back
+    local = files.openbin("/f", "w", write_back=True, seekable=False)
+    local.write(b"content")
+    assert local.checkpoint() is None
+    local.abort()
+    through = files.openbin("/f", "w", seekable=False)
+    assert through.checkpoint() == ("text", 0)
+    through.write(b"content")
+    through.abort()
+    assert through.checkpoint() == ("text", 7), "nothing can be gone on with"
+    files.openbin("/f", "w", seekable=False, resume="text").close()
+    assert resumed == [None, "text"]
 
 
 def test_local_disk_takes_at_once_what_there_is_room_for(storage: BulkFS, start: ServeWriteBack) -> None:
