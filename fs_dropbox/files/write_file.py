@@ -13,7 +13,7 @@ from fs.errors import FSError, OperationFailed
 from fs.mode import Mode
 
 from fs_dropbox.entries import FileEntry
-from fs_dropbox.errors import ApiError, TransportError, fs_errors
+from fs_dropbox.errors import fs_errors
 from fs_dropbox.files.blocks import BlockReader
 from fs_dropbox.files.read_file import COPY_BYTES, DropboxFile, invalid
 from fs_dropbox.files.spool import Spool
@@ -74,10 +74,10 @@ class WriteFile(DropboxFile):
         self._check_writing()
         view = memoryview(data).cast("B")
         with self._changing():
-            if self._mode.appending:
-                self._position = self._end
             if not view:
                 return 0
+            if self._mode.appending:
+                self._position = self._end
             self._changed = True
             if self._upload is not None and self._position == self._end:
                 self._stream(view)
@@ -186,8 +186,11 @@ class WriteFile(DropboxFile):
                 self.abort(error)
                 raise
             except BaseException:  # Ctrl-C, for one: nobody knows how much of it was taken
-                self.abort(OperationFailed(self.name, msg="'{path}': writing was broken off; nothing was stored"))
+                self.abort(self._broken_off())
                 raise
+
+    def _broken_off(self) -> OperationFailed:
+        return OperationFailed(self.name, msg="'{path}': writing was broken off; nothing was stored")
 
     def _check_not_aborted(self) -> None:
         if self._ended:
@@ -204,7 +207,7 @@ class WriteFile(DropboxFile):
             since = self._epoch()
             try:
                 entry = self._upload.commit(client_modified=self.modified)
-            except (ApiError, TransportError):
+            except BaseException:  # Ctrl-C as well
                 self._on_failure(self.name)  # whatever was known of the path, it is not what Dropbox has
                 raise
         self.version = entry.rev
@@ -245,8 +248,8 @@ class WriteFile(DropboxFile):
             with fs_errors(self.name):
                 for start in range(0, entry.size, COPY_BYTES):
                     self._spool.write(start, blocks.read(start, COPY_BYTES))
-        except (FSError, OSError) as error:
-            self.abort(error)  # what is there of it must never be taken for the whole
+        except BaseException as error:  # what is there of it must never be taken for the whole
+            self.abort(error if isinstance(error, (FSError, OSError)) else self._broken_off())
             raise
         finally:
             blocks.close()

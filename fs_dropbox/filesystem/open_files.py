@@ -15,7 +15,7 @@ from fs.path import dirname
 from fs_dropbox import paths
 from fs_dropbox.api.client import Client, Commit, Update
 from fs_dropbox.entries import FileEntry, FolderEntry
-from fs_dropbox.errors import fs_errors
+from fs_dropbox.errors import VersionConflict, fs_errors
 from fs_dropbox.files.blocks import BLOCK_BYTES, BlockBudget, BlockReader
 from fs_dropbox.files.integrity import CheckedFetch
 from fs_dropbox.files.read_file import DropboxFile, ReadFile
@@ -120,6 +120,9 @@ class OpenFiles:
     ) -> WriteFile:
         in_place = not mode.truncate and not mode.exclusive
         existing = self._existing(path, latest=in_place)
+        if in_place and expected_version and isinstance(existing, FileEntry) and existing.rev != expected_version:
+            self._catalog.forget(path)  # the feed may not have heard of it yet
+            existing = self._existing(path, latest=True)
         if isinstance(existing, FolderEntry):
             raise fs.errors.FileExpected(path)
         if existing is None:
@@ -131,6 +134,9 @@ class OpenFiles:
         else:
             check_writable(path, existing)
         base = existing if in_place else None
+        if isinstance(base, FileEntry) and expected_version not in (None, "", base.rev):
+            # What is changed in place is that version: upon another one, what came between would be undone.
+            raise VersionConflict(path)
         commit = _commit(path, mode, base, expected_version)
         resumed = [] if resume is None else [self._resumed(path, commit, resume)]
         return WriteFile(
@@ -179,6 +185,6 @@ def _commit(path: str, mode: Mode, base: Present | None, expected_version: str |
         return Commit(api_path, Update(expected_version))
     if isinstance(base, FileEntry):
         return Commit(api_path, Update(base.rev))
-    if mode.exclusive:
+    if mode.exclusive or mode.appending:  # of two that begin one log with the same line, both would succeed
         return Commit(api_path, "add", strict_conflict=True)
-    return Commit(api_path, "add" if mode.appending else "overwrite")
+    return Commit(api_path, "overwrite")

@@ -119,9 +119,22 @@ class GroupCommit:
             self._arrived.notify_all()
             if self._leader is None:
                 self._leader = writer
-        while self._has_to_lead(writer):
-            self._lead(writer)
+        try:
+            while self._has_to_lead(writer):
+                self._lead(writer)
+        except BaseException:  # Ctrl-C
+            self._withdraw(writer)
+            raise
         return writer.result.result()
+
+    def _withdraw(self, writer: _Writer) -> None:
+        """Give up a file that nobody has begun to commit: later, it might undo what was stored since."""
+        with self._changed:
+            if writer in self._queue:
+                self._queue.remove(writer)
+            if self._leader is writer:
+                self._leader = self._queue[0] if self._queue else None
+            self._changed.notify_all()
 
     def _send_alone(self, data: bytes) -> str | None:
         """Send content that is too large for a shared call to a session; None where it is not, or there is no hurry."""
@@ -154,8 +167,10 @@ class GroupCommit:
             self._settle(group)
         finally:
             for writer in group:
-                if not writer.result.done():
-                    writer.settle(TransportError("interrupted"))
+                if not writer.result.done():  # the leader was interrupted, perhaps after its call was sent
+                    interrupted = TransportError("interrupted")
+                    interrupted.is_unsettled = True
+                    writer.settle(interrupted)
             with self._changed:
                 self._last_group, self._last_end = len(group), time.monotonic()
                 self._last_seconds = self._last_end - begin

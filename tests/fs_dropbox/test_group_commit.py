@@ -315,9 +315,42 @@ def test_whoever_leads_and_is_interrupted_leaves_nobody_waiting(account: Account
         errors = [call.exception(DEADLINE_SECONDS) for call in calls]
     assert errors[0] is None
     assert sorted(type(error).__name__ for error in errors[1:]) == ["Interruption", *["TransportError"] * 3]
-    assert all(error.kind == "interrupted" for error in errors if isinstance(error, TransportError))
+    assert all(
+        error.kind == "interrupted" and error.is_unsettled for error in errors if isinstance(error, TransportError)
+    )
     account.before = lambda call: None
     assert grouped.commit(Commit("/next", "add"), b"1")
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_whoever_waits_and_is_interrupted_leaves_nothing_to_be_committed_later(account: Account, others: int) -> None:
+    class Interruption(BaseException):
+        """As Ctrl-C is one."""
+
+    grouped = GroupCommit(account)
+    gate = hold_first(account)
+    wait, waiting = grouped._changed.wait, threading.Event()
+
+    def interrupted(seconds: float | None = None) -> bool:
+        if threading.current_thread() is threading.main_thread():
+            raise Interruption
+        waiting.set()
+        return wait(seconds)
+
+    grouped._changed.wait = interrupted  # type: ignore[method-assign]
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(grouped.commit, Commit("/first", "overwrite"), b"1")]
+        eventually(lambda: account.calls)
+        with pytest.raises(Interruption):
+            grouped.commit(Commit("/file", "overwrite"), b"old")
+        calls += [pool.submit(grouped.commit, Commit("/other", "overwrite"), b"1") for _ in range(others)]
+        assert not others or waiting.wait(DEADLINE_SECONDS)
+        gate.set()
+        for call in calls:
+            call.result(DEADLINE_SECONDS)
+        account.files["/file"] = b"new"
+        pool.submit(grouped.commit, Commit("/next", "overwrite"), b"1").result(DEADLINE_SECONDS)
+    assert account.files["/file"] == b"new"
 
 
 def test_a_stalled_commit_does_not_hold_up_the_others(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,6 +145,49 @@ def test_half_a_file_is_not_stored_by_closing_it(
     assert emulator.control.read("/file") == b"old"
 
 
+def test_half_of_an_old_content_is_not_taken_for_the_whole(
+    emulator: Emulator, dropbox_fs: DropboxFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator.control.write("/file", b"old" * 3_000_000)
+    file: Any = dropbox_fs.openbin("file", "r+")
+    raise_once(monkeypatch, file._spool, "write", call=2)
+    with pytest.raises(KeyboardInterrupt):
+        file.read(3)
+    with pytest.raises(fs.errors.OperationFailed, match="nothing was stored"):
+        file.write(b"new")
+    with pytest.raises(fs.errors.OperationFailed, match="nothing was stored"):
+        file.close()
+    assert emulator.control.read("/file") == b"old" * 3_000_000
+
+
+def test_text_that_was_held_back_is_no_end_of_a_file(
+    emulator: Emulator, dropbox_fs: DropboxFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator.control.write("/file", b"old")
+    file: Any = dropbox_fs.open("file", "w")
+    file.write("x" * 20_000)
+    file.write("held back")
+    raise_once(monkeypatch, file.buffer.raw, "_check_writing")
+    with pytest.raises(KeyboardInterrupt):
+        file.close()
+    file.close()
+    assert emulator.control.read("/file") == b"old"
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_after_a_commit_that_was_broken_off_dropbox_is_asked(
+    emulator: Emulator, account: DropboxFS, monkeypatch: pytest.MonkeyPatch, is_done: bool
+) -> None:
+    emulator.control.write("/file", b"old")
+    assert account.getsize("file") == 3
+    file: Any = account.openbin("file", "w")
+    file.write(b"newer")
+    raise_once(monkeypatch, account._client, "upload", is_done=is_done)
+    with pytest.raises(KeyboardInterrupt):
+        file.close()
+    assert account.getsize("file") == (5 if is_done else 3)
+
+
 @pytest.mark.parametrize("call", [1, 2])
 @pytest.mark.parametrize("is_done", [True, False])
 def test_a_rename_of_case_leaves_a_file_where_people_look_for_it(

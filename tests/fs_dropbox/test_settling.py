@@ -406,6 +406,18 @@ def test_a_group_whose_answer_is_lost_says_so_where_it_cannot_be_settled(
         assert reason(error).endswith(UNSETTLED)
 
 
+def test_two_that_begin_a_file_with_the_same_line_make_two_lines_or_know(
+    open_dropbox: Callable[..., DropboxFS], emulator: Emulator
+) -> None:
+    files = [open_dropbox().openbin("log", "a") for _ in range(2)]
+    for file in files:
+        file.write(b"the same line\n")
+    files[0].close()
+    with pytest.raises(fs.errors.FileExists):
+        files[1].close()
+    assert emulator.control.read("/log") == b"the same line\n"
+
+
 def test_two_that_append_the_same_line_make_two_lines_or_know(
     open_dropbox: Callable[..., DropboxFS], emulator: Emulator
 ) -> None:
