@@ -218,7 +218,7 @@ class Operations:
                 handle.set_modified(wished.mtime)
         elif wished.size is not None:
             raise RefusedError("the file is open for reading only")
-        elif wished.mtime is not None and isinstance(handle, ReadHandle):
+        elif wished.mtime is not None:
             self._view.set_attributes(handle.path, Attributes(mtime=wished.mtime))
         return packets.ok(request.id)
 
@@ -349,7 +349,7 @@ class Operations:
         return None if found is None else packets.attrs(request.id, found)
 
     def _fsetstat_now(self, request: Request) -> bytes | None:
-        return None if isinstance(self.handles.get(request.handle), ReadHandle) else self._fsetstat(request)
+        return self._fsetstat(request) if isinstance(self.handles.get(request.handle), WriteHandle) else None
 
     def _readdir_now(self, request: Request) -> bytes | None:
         handle = self.handles.get(request.handle)
