@@ -146,7 +146,7 @@ class ReadFile(DropboxFile):
     ) -> None:
         super().__init__(path, Mode("r"), on_close)
         self.version = entry.rev
-        self._size = entry.size
+        self.size = entry.size  # bytes
         self._blocks = blocks
 
     def pread(self, offset: int, size: int) -> bytes:
@@ -170,7 +170,7 @@ class ReadFile(DropboxFile):
         raise io.UnsupportedOperation("not open for writing")
 
     def _length(self) -> int:
-        return self._size
+        return self.size
 
     def _read_at(self, offset: int, size: int) -> bytes:
         return self.pread(offset, size)

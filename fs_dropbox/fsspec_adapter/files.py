@@ -47,8 +47,8 @@ class DropboxFile(AllOrNothing, io.IOBase):
 
     @property
     def size(self) -> int | None:
-        """The size of a file that is read, in bytes."""
-        return int(self.details["size"]) if self.mode == "rb" else None
+        """The size of a file that is read, in bytes: of this version, whatever the path holds by now."""
+        return int(self._binary.size) if self.mode == "rb" else None
 
     def readable(self) -> bool:
         return bool(self._binary.readable())

@@ -221,6 +221,17 @@ def test_a_tree_costs_one_listing_and_one_removal(emulator: Emulator) -> None:
     DropboxFileSystem.clear_instance_cache()
 
 
+def test_the_size_of_an_open_file_is_that_of_its_version(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
+    dropbox.pipe("/file", b"0123456789")
+    with dropbox.open("/file") as file:
+        dropbox.pipe("/file", b"longer than it was before")
+        assert file.size == 10
+        file.seek(file.size - 2)
+        assert file.read() == b"89"
+    with dropbox.open("/file", "wb") as file:
+        assert file.size is None
+
+
 def test_many_files_are_removed_in_few_calls(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
     for number in range(40):
         emulator.control.write(f"/in/{number}", b"x")
