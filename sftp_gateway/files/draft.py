@@ -373,12 +373,16 @@ class Draft:
             raise RefusedError("the gateway's space for unfinished uploads would be used up")
 
     def _pieces(self, offset: int) -> Iterator[bytes]:
-        while offset < self.size:
-            piece = self.read(offset, PIECE_BYTES)
-            if not piece:
-                return
+        while piece := self._piece(offset, PIECE_BYTES):
             yield piece
             offset += len(piece)
+
+    def _piece(self, offset: int, size: int) -> bytes:
+        """Return what is to be stored there, which is not the less that is kept where the gateway ends meanwhile."""
+        piece = self.read(offset, size)
+        if self.state is not State.OPEN:
+            raise RefusedError("the upload was cut off")
+        return piece
 
     def _modified_time(self) -> datetime | None:
         return None if self.modified is None else datetime.fromtimestamp(self.modified, UTC)
@@ -430,7 +434,7 @@ class Draft:
             base.close()
         elif self._exclusive and self._filesystem.exists(self.path):
             raise RefusedError(EXISTS)
-        plain_upload.upload(self._filesystem, self.path, self.read, self.size, self.modified)
+        plain_upload.upload(self._filesystem, self.path, self._piece, self.size, self.modified)
 
     def _start_over(self) -> None:
         """Write on over what was just committed, for the handles that are still open."""
