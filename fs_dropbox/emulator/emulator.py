@@ -28,6 +28,8 @@ from fs_dropbox.emulator.web.server import HTTPServer
 
 TUNNEL_NAMES = ("dropboxapi.com", "dropbox.com", "dropboxusercontent.com", "localhost", "127.0.0.1")
 DEFAULT_EMAIL = "ann@example.com"
+LOGIN_REDIRECT = "http://localhost:53682/"
+"""Where the default apps may send browsers: there `fs-dropbox login` waits for them, and rclone does."""
 
 
 class Emulator:
@@ -151,6 +153,10 @@ class Emulator:
         if grant is None:  # revoked in an earlier run: a demo must still let in
             with self.service.state.mutation():
                 grant = accounts.add_grant(app, account=self.account, pkce=name.endswith("PKCE App"))
+        if LOGIN_REDIRECT not in app.redirect_uris:
+            with self.service.state.mutation():
+                app.redirect_uris.append(LOGIN_REDIRECT)
+                accounts.store(app)
         return app, grant
 
     @property

@@ -16,11 +16,18 @@ from dropbox import DropboxOAuth2Flow, DropboxOAuth2FlowNoRedirect
 from dropbox.oauth import NotApprovedException
 
 from fs_dropbox.emulator import Emulator, Options
+from fs_dropbox.login.redirect import DEFAULT_PORT
 
 from .raw_api import Api, error_of
 
 REDIRECT = "http://localhost:5000/done"
 VERIFIER = "a" * 43
+
+
+@pytest.fixture(autouse=True)
+def registered(emulator: Emulator) -> None:
+    """The default app may send browsers to `REDIRECT`, too."""
+    emulator.control.set_redirect_uris([f"http://localhost:{DEFAULT_PORT}/", REDIRECT])
 
 
 @pytest.fixture
@@ -170,6 +177,9 @@ def test_the_option_answers_for_the_person(page: Callable[..., requests.Response
         ({"response_type": "token"}, "Invalid response_type"),
         ({"redirect_uri": "https://example.com/evil"}, "Invalid redirect_uri"),
         ({"redirect_uri": "http://localhost.example.com/"}, "Invalid redirect_uri"),
+        ({"redirect_uri": "http://localhost:5001/done"}, "Invalid redirect_uri"),
+        ({"redirect_uri": "http://127.0.0.1:5000/done"}, "Invalid redirect_uri"),
+        ({"redirect_uri": f"{REDIRECT}/"}, "Invalid redirect_uri"),
         ({"scope": "files.metadata.read team_data.member"}, "Invalid scope"),
         ({"token_access_type": "forever"}, "Invalid token_access_type"),
         ({"state": "x" * 501}, "Invalid state"),
@@ -191,6 +201,23 @@ def test_registered_addresses_match_exactly(emulator: Emulator, page: Callable[.
     good = page(redirect_uri="https://web.example/done?a=1", **asked)
     assert good.headers["Location"].startswith("https://web.example/done?a=1&code=")
     assert page(redirect_uri="https://web.example/done", **asked).status_code == 400
+    emulator.control.set_redirect_uris(["http://[::1]:8080/"], app=app["app_key"])
+    assert page(redirect_uri="https://web.example/done?a=1", **asked).status_code == 400
+    assert page(redirect_uri="http://[::1]:8080/", **asked).status_code == 302
+
+
+@pytest.mark.parametrize("uri", ["http://web.example/", "ftp://localhost/", "localhost:5000", ""])
+def test_what_dropbox_takes_for_no_redirect_uri_cannot_be_registered(emulator: Emulator, uri: str) -> None:
+    with pytest.raises(ValueError, match="cannot be a redirect URI"):
+        emulator.control.set_redirect_uris([uri])
+    with pytest.raises(ValueError, match="cannot be a redirect URI"):
+        emulator.control.add_app("Web", redirect_uris=[uri])
+
+
+def test_fs_dropbox_login_needs_no_registration(emulator: Emulator, page: Callable[..., requests.Response]) -> None:
+    uri = f"http://localhost:{DEFAULT_PORT}/"
+    for key in (emulator.app_key, emulator.pkce_app_key):
+        assert page(client_id=key, redirect_uri=uri, approve="1").headers["Location"].startswith(uri)
 
 
 # Codes ---------------------------------------------------------------------------

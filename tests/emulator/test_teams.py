@@ -186,7 +186,7 @@ def test_what_may_not_be_deleted_may_not_be_so_permanently(emulator: Emulator, a
 
 
 def test_a_team_admin_connects_a_team_app(emulator: Emulator, api: Api, space: str) -> None:
-    app = emulator.control.add_app("Team App", is_team=True)
+    app = emulator.control.add_app("Team App", is_team=True, redirect_uris=["http://localhost/"])
     url = f"https://www.dropbox.com/oauth2/authorize?response_type=code&client_id={app['app_key']}"
     ends = "&redirect_uri=http://localhost/&approve=1&token_access_type=offline&account="
     refused = api.http.get(url + ends + BOB, allow_redirects=False, timeout=60)

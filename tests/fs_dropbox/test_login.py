@@ -27,9 +27,13 @@ urllib.request.urlopen(sys.argv[1] + os.environ["ANSWER"], context=context, time
 """
 
 
-def _free_port() -> int:
+def _free_port(emulator: Emulator) -> int:
+    """Return a port to which the default apps may send browsers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+        port = int(server.getsockname()[1])
+    for key in (emulator.app_key, emulator.pkce_app_key):
+        emulator.control.set_redirect_uris([f"http://localhost:{port}/"], app=key)
+    return port
 
 
 @pytest.fixture
@@ -68,7 +72,7 @@ def test_the_browser_comes_back_and_the_connection_works(emulator: Emulator, env
     key = emulator.app_key if secret else emulator.pkce_app_key
     if secret:
         env["DROPBOX_APP_SECRET"] = emulator.app_secret
-    done = run("login", "--app-key", key, "--port", str(_free_port()), env=env)
+    done = run("login", "--app-key", key, "--port", str(_free_port(emulator)), env=env)
     assert (done.returncode, done.stdout) == (
         0,
         "Connected as Ann Example (ann@example.com): stored as 'Dropbox (Ann Example)'. Try: fs-dropbox ls\n",
@@ -85,7 +89,7 @@ def test_the_browser_comes_back_and_the_connection_works(emulator: Emulator, env
 
 def test_declining_in_the_browser_stores_nothing(emulator: Emulator, env: dict[str, str]) -> None:
     env["ANSWER"] = "&deny=1"
-    done = run("login", "--app-key", emulator.pkce_app_key, "--port", str(_free_port()), env=env)
+    done = run("login", "--app-key", emulator.pkce_app_key, "--port", str(_free_port(emulator)), env=env)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "fs-dropbox: the request was declined in the browser: nothing was stored"
     assert not Path(env["XDG_CONFIG_HOME"]).exists()
@@ -305,7 +309,7 @@ def test_a_refresh_token_that_exists_is_taken_over(emulator: Emulator, env: dict
 
 
 def test_dropbox_out_of_reach_is_said(emulator: Emulator, env: dict[str, str]) -> None:
-    port = _free_port()
+    port = _free_port(emulator)
     env |= {"DROPBOX_API_HOST": f"127.0.0.1:{port}", "DROPBOX_APP_SECRET": emulator.app_secret}
     done = run("login", "--app-key", emulator.app_key, "--no-browser", env=env)
     assert done.returncode == 5

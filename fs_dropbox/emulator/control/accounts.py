@@ -8,6 +8,7 @@ from fs_dropbox.emulator.control.parts import ControlPart
 from fs_dropbox.emulator.model.accounts import BASIC_SCOPES, Account, Grant, Team
 from fs_dropbox.emulator.people import teams
 from fs_dropbox.emulator.people.access import DENIALS
+from fs_dropbox.emulator.people.consent import checked_redirect_uris
 from fs_dropbox.emulator.web.authorize import root_info
 
 TEAM_SCOPES = (
@@ -85,13 +86,24 @@ class AccountControl(ControlPart):
         is_team: bool = False,
         redirect_uris: list[str] | None = None,
     ) -> dict[str, Any]:
-        """Register an app; one for teams has the team scopes, too, unless others are named."""
+        """Register an app; one for teams has the team scopes, too, unless others are named.
+
+        Browsers come back to its `redirect_uris` alone.
+        """
         given = scopes if scopes is not None else list(TEAM_SCOPES if is_team else BASIC_SCOPES)
+        uris = checked_redirect_uris(redirect_uris or [])
         with self._service.state.mutation():
             app = self._service.accounts.add_app(
-                name, scopes=given, app_folder=app_folder, is_team=is_team, redirect_uris=list(redirect_uris or [])
+                name, scopes=given, app_folder=app_folder, is_team=is_team, redirect_uris=uris
             )
             return {"app_key": app.key, "app_secret": app.secret, "scopes": app.scopes}
+
+    def set_redirect_uris(self, redirect_uris: list[str], *, app: str | None = None) -> None:
+        """Set where an app (named by its key) may send browsers: these addresses, character for character."""
+        with self._service.state.mutation():
+            changed = self._app(app)
+            changed.redirect_uris = checked_redirect_uris(redirect_uris)
+            self._service.accounts.store(changed)
 
     def set_scopes(self, scopes: list[str], *, app: str | None = None, grants: bool = False) -> None:
         """Set what an app (named by its key) may ask for; with `grants` also what it was allowed already.

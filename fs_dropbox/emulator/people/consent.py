@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from urllib.parse import urlsplit
 
@@ -50,7 +50,7 @@ def read_wish(service: Service, parameters: Mapping[str, str]) -> Wish:
     if parameters.get("response_type") != "code":
         raise RefusedConsentError('Invalid response_type: this service supports "code".')
     redirect_uri = parameters.get("redirect_uri") or None
-    if redirect_uri is not None and not _may_redirect(app, redirect_uri):
+    if redirect_uri is not None and redirect_uri not in app.redirect_uris:
         raise RefusedConsentError(f'Invalid redirect_uri: "{redirect_uri}" must exactly match one pre-configured.')
     if len(parameters.get("state", "").encode()) > MAX_STATE_BYTES:
         raise RefusedConsentError(f"Invalid state: more than {MAX_STATE_BYTES} bytes.")
@@ -77,15 +77,18 @@ def read_wish(service: Service, parameters: Mapping[str, str]) -> Wish:
     )
 
 
-def _may_redirect(app: App, redirect_uri: str) -> bool:
-    """A localhost address needs no registration, on any port; whatever is registered must match exactly."""
-    if redirect_uri in app.redirect_uris:
-        return True
-    try:
-        parts = urlsplit(redirect_uri)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and parts.hostname in LOOPBACK
+def checked_redirect_uris(redirect_uris: Iterable[str]) -> list[str]:
+    """Return the addresses to which an app may send browsers, as its page in the App Console takes them.
+
+    Raises ValueError for one that is neither https:// nor on the local host.
+    """
+    given = list(redirect_uris)
+    for uri in given:
+        parts = urlsplit(uri)
+        schemes = ("https", "http") if parts.hostname in LOOPBACK else ("https",)
+        if not parts.hostname or parts.scheme not in schemes:
+            raise ValueError(f"{uri!r} cannot be a redirect URI: it must be https://, or http:// on the local host")
+    return given
 
 
 def is_approved(service: Service, wish: Wish, account: Account) -> bool:
