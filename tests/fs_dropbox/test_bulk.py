@@ -115,6 +115,29 @@ def test_each_refusal_is_one_files_own(emulator: Emulator, dropbox_fs: DropboxFS
     assert isinstance(invalid, fs.errors.InvalidCharsInPath)
     assert isinstance(root, fs.errors.FileExpected)
     assert not emulator.control.exists("/absent")
+    assert dropbox_fs.isdir("/in/folder"), "a refusal tells that what was known is not so"
+
+
+def test_more_than_one_call_commits_are_told_once_each(emulator: Emulator, dropbox_fs: DropboxFS) -> None:
+    names = [f"/in/{number}" for number in range(1001)]
+    files = [("/absent/a", _source(b"x"), 1, None), *[(name, _source(b"x"), 1, WHEN) for name in names]]
+    results = sorted(dropbox_fs.upload_files(files), key=lambda result: result[0])
+    assert isinstance(results[0][1], fs.errors.ResourceNotFound)
+    assert results[1:] == [(index, None) for index in range(1, 1002)]
+    assert _calls(emulator).get(FINISH) == 1, "the last one alone goes as any single file"
+    emulator.control.reset_counts()
+    assert {dropbox_fs.getinfo(name, ["details"]).modified for name in names} == {WHEN}
+    assert _calls(emulator) == {}, "what was stored is known"
+
+
+def test_a_window_ends_at_the_first_path_that_is_in_it_and_no_later_one(
+    emulator: Emulator, dropbox_fs: DropboxFS
+) -> None:
+    many = [(f"/in/{number}", _source(b"-"), 1, None) for number in range(10)]
+    files = [*many, ("/absent/a", _source(b"x"), 1, None), *many, *many]
+    results = list(dropbox_fs.upload_files(files))
+    assert sorted(index for index, _ in results) == list(range(31))
+    assert _calls(emulator)[FINISH] == 3
 
 
 def test_a_source_that_cannot_be_read_fails_alone(emulator: Emulator, dropbox_fs: DropboxFS) -> None:
@@ -177,6 +200,16 @@ def test_busy_namespaces_are_waited_for(
     assert "files/upload" not in _calls(emulator)
 
 
+def test_what_stays_busy_is_uploaded_on_its_own(
+    emulator: Emulator, dropbox_fs: DropboxFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dropbox_fs._client, "pause_after", lambda turn: None)
+    emulator.control.fault(FINISH, "too_many_write_operations", count=None)
+    contents = {f"/in/{number}": f"{number}".encode() for number in range(10)}
+    assert _upload(dropbox_fs, contents) == [None] * 10
+    assert emulator.control.read("/in/7") == b"7"
+
+
 def test_what_dropbox_never_got_is_no_success(
     emulator: Emulator, open_dropbox: Callable[..., DropboxFS], contents: dict[str, bytes]
 ) -> None:
@@ -189,6 +222,16 @@ def test_what_dropbox_never_got_is_no_success(
         assert (error is None) == (path in there), path
         assert error is None or isinstance(error, fs.errors.InsufficientStorage)
     assert 0 < len(there) < len(contents)
+
+
+def test_what_is_stored_for_an_iterator_that_is_closed_is_known(emulator: Emulator, dropbox_fs: DropboxFS) -> None:
+    contents = {f"/in/{number}": b"x" for number in range(3)}  # few, and so each on its own
+    results: Any = dropbox_fs.upload_files(_files(contents))
+    next(results)
+    results.close()
+    stored = [path for path, size in emulator.control.tree("/in").items() if size is not None]
+    assert stored
+    assert all(dropbox_fs.exists(path) for path in stored)
 
 
 def test_an_iterator_that_is_closed_gives_up_the_rest(emulator: Emulator, dropbox_fs: DropboxFS) -> None:

@@ -90,10 +90,11 @@ def test_a_name_that_is_no_text_is_left_out_and_shown_as_far_as_it_is(source: FS
     assert ignored(recorder) == {"latin-�.txt": "its name is not valid UTF-8"}
 
 
-def test_a_file_in_place_of_the_target_is_refused_and_stays(source: FS, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_file_in_place_of_the_target_is_refused_and_stays(source: FS, tmp_path: Path, dry_run: bool) -> None:
     (tmp_path / "file").write_text("kept")
     with OSFS(str(tmp_path)) as disk, pytest.raises(errors.DirectoryExpected):
-        run(source, disk, "/file", delete=True)
+        run(source, disk, "/file", delete=True, dry_run=dry_run)
     assert (tmp_path / "file").read_text() == "kept"
 
 
