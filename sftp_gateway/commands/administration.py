@@ -8,6 +8,7 @@ import sys
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,13 +29,19 @@ EXIT_UNUSABLE: Final = 2
 _ASK_WITH_CONFIG: Final = "; name the gateway's file with --config, if it has one"
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-config_file = click.option(
-    "--config",
-    "file",
-    type=click.Path(path_type=Path),
-    envvar=f"{ENVIRONMENT_PREFIX}CONFIG",
-    help="The TOML file of settings and users.",
+_config = partial(
+    click.option, "--config", "file", type=click.Path(path_type=Path), help="The TOML file of settings and users."
 )
+config_file = _config(envvar=f"{ENVIRONMENT_PREFIX}CONFIG")
+config_file_behind = _config(default=lambda: _group().params["file"])
+"""Of the commands of a group that has `config_file`: there most people write it last."""
+
+
+def _group() -> click.Context:
+    """Return the context of the group whose command is being read."""
+    group = click.get_current_context().parent
+    assert group is not None
+    return group
 
 
 @click.command("check-config")

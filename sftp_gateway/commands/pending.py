@@ -15,28 +15,13 @@ from typing import Any
 
 import click
 
-from sftp_gateway.commands.administration import config_file
+from sftp_gateway.commands.administration import config_file, config_file_behind
 from sftp_gateway.loading import load_config
 from sftp_gateway.write_back.directory_rows import PendingDirectory
 from sftp_gateway.write_back.journal import Journal, Pending
 from sftp_gateway.write_back.journal_file import FILE_NAME, JournalError
 
 _SHORT = 8  # characters of a journal's name in what names a file
-
-
-def _take_config(context: click.Context, _option: click.Parameter, file: Path | None) -> None:
-    if file is not None:
-        context.obj = load_config(file).state_path / "journal"
-
-
-# The group has it as well; most people write it last.
-_config_behind = click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    expose_value=False,
-    callback=_take_config,
-    help="The TOML file of settings and users.",
-)
 
 
 @click.group(invoke_without_command=True)
@@ -49,30 +34,29 @@ def pending(context: click.Context, file: Path | None) -> None:
 
         sftp-gateway pending retry 1f0c22ab-17 --config gateway.toml
     """
-    context.obj = load_config(file).state_path / "journal"
     if context.invoked_subcommand is None:
-        context.invoke(list_files)
+        context.invoke(list_files, file=file)
 
 
 @pending.command("list")
 @click.option("--failed", is_flag=True, help="Only what the storage has refused for good.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_config_behind
-@click.pass_obj
-def list_files(directory: Path, failed: bool, as_json: bool) -> None:
+@config_file_behind
+def list_files(file: Path | None, failed: bool, as_json: bool) -> None:
     """List what is not delivered yet, and why.
 
     The exit code is 1 where a journal cannot be read.
     """
     found: list[dict[str, Any]] = []
     unreadable = []
+    directory = _journals(file)
     for place in _directories(directory):
         try:
             with _opened(place) as journal:
                 users = journal.noted("users")
-                for file in journal.all():
-                    if file.failed or not failed:
-                        found.append(_shown(_name(place, file.id), users, file, file.path, file.size))
+                for each in journal.all():
+                    if each.failed or not failed:
+                        found.append(_shown(_name(place, each.id), users, each, each.path, each.size))
                 for made in () if failed else journal.directories.all():  # there is nothing to do but to wait
                     found.append(_shown("-", users, made, made.path + "/", 0))
         except JournalError as error:
@@ -80,11 +64,11 @@ def list_files(directory: Path, failed: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"files": found, "unreadable": unreadable}, indent=2, ensure_ascii=False))
     else:
-        for each in found:
-            reason = f"  {each['reason']}" if each["reason"] else ""
-            path = json.dumps(each["path"], ensure_ascii=False)
-            start = f"{each['name']}  {each['state']:7}  {each['acknowledged']}  {each['bytes']:>12}"
-            click.echo(f"{start}  {each['users']}  {path}{reason}")
+        for row in found:
+            reason = f"  {row['reason']}" if row["reason"] else ""
+            path = json.dumps(row["path"], ensure_ascii=False)
+            start = f"{row['name']}  {row['state']:7}  {row['acknowledged']}  {row['bytes']:>12}"
+            click.echo(f"{start}  {row['users']}  {path}{reason}")
         if not found and not unreadable:
             click.echo(f"Nothing is pending in {directory}.")
     for text in unreadable:
@@ -97,11 +81,10 @@ def list_files(directory: Path, failed: bool, as_json: bool) -> None:
 @click.argument("names", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All that have failed.")
 @click.option("--replace", is_flag=True, help="Over whatever the storage has at that path by now.")
-@_config_behind
-@click.pass_obj
-def retry(directory: Path, names: tuple[str, ...], every: bool, replace: bool) -> None:
+@config_file_behind
+def retry(file: Path | None, names: tuple[str, ...], every: bool, replace: bool) -> None:
     """Deliver once more what has failed."""
-    for place, name in _named(directory, names, every=every):
+    for place, name in _named(_journals(file), names, every=every):
         with _opened(place) as journal:
             for number in _numbers(journal, name):
                 if journal.retry(number, replace=replace):
@@ -116,11 +99,10 @@ def retry(directory: Path, names: tuple[str, ...], every: bool, replace: bool) -
 @pending.command()
 @click.argument("name")
 @click.argument("target", type=click.Path(path_type=Path))
-@_config_behind
-@click.pass_obj
-def export(directory: Path, name: str, target: Path) -> None:
+@config_file_behind
+def export(file: Path | None, name: str, target: Path) -> None:
     """Copy the content of a pending file to a new local file."""
-    for place, text in _named(directory, (name,), every=False):
+    for place, text in _named(_journals(file), (name,), every=False):
         with _opened(place) as journal:
             found = journal.get(_numbers(journal, text)[0])
             if found is None or not journal.is_whole(found):
@@ -134,16 +116,20 @@ def export(directory: Path, name: str, target: Path) -> None:
 
 @pending.command()
 @click.argument("names", nargs=-1, required=True)
-@_config_behind
-@click.pass_obj
-def drop(directory: Path, names: tuple[str, ...]) -> None:
+@config_file_behind
+def drop(file: Path | None, names: tuple[str, ...]) -> None:
     """Forget what has failed, content and all."""
-    for place, name in _named(directory, names, every=False):
+    for place, name in _named(_journals(file), names, every=False):
         with _opened(place) as journal:
             for number in _numbers(journal, name):
                 if not journal.drop(number):
                     raise click.ClickException(f"{_name(place, number)}: has not failed; it will be delivered")
                 click.echo(f"{_name(place, number)}: dropped")
+
+
+def _journals(file: Path | None) -> Path:
+    """Return the directory of the journals of the gateway that has these settings."""
+    return load_config(file).state_path / "journal"
 
 
 def _directories(directory: Path) -> list[Path]:

@@ -56,7 +56,26 @@ def test_listing(folder: Path) -> None:
 
 def test_the_settings_file_may_be_named_behind_the_command(folder: Path) -> None:
     file = str(folder.parents[2] / "gateway.toml")
-    done = CliRunner().invoke(cli, ["pending", "list", "--config", file])
+    listed = pending(folder, "list")[1]
+    for command in (
+        ["list", "--config", file],
+        ["--config", file],
+        ["--config", "elsewhere", "list", "--config", file],
+    ):
+        done = CliRunner().invoke(cli, ["pending", *command])
+        assert (done.exit_code, done.stdout) == (0, listed)
+    retried = CliRunner().invoke(cli, ["pending", "retry", "01234567-2", "--config", file])
+    assert (retried.exit_code, retried.stdout) == (0, "01234567-2: is tried again\n")
+
+
+@pytest.mark.parametrize("command", [["--config", "FILE", "list"], ["list", "--config", "FILE"], ["--config", "FILE"]])
+def test_a_settings_file_that_is_named_counts_more_than_the_variables(folder: Path, command: list[str]) -> None:
+    """Which may name one that is not there."""
+    file = str(folder.parents[2] / "gateway.toml")
+    arguments = ["pending", *(argument.replace("FILE", file) for argument in command)]
+    done = CliRunner().invoke(cli, arguments, env={"SFTP_GATEWAY_CONFIG": "/nowhere/gateway.toml"})
+    assert (done.exit_code, done.stdout) == (0, pending(folder, "list")[1])
+    done = CliRunner().invoke(cli, ["pending", "list"], env={"SFTP_GATEWAY_CONFIG": file})
     assert (done.exit_code, done.stdout) == (0, pending(folder, "list")[1])
 
 
