@@ -115,6 +115,7 @@ def test_one_channel_has_so_many_requests_at_work(filesystem: AtomicFS, tmp_path
         filesystem.writebytes(f"/f{number}", b"x")
     client = serving.raw()
     handles = [client.opened(f"/f{number}", R) for number in range(8)]
+    eventually(lambda: serving.workers.load[1] == 0)  # a thread is at work for a moment longer than its request
     with contextlib.ExitStack() as stalled:
         for number in range(8):
             stalled.enter_context(filesystem.stalled("pread", f"/f{number}"))
