@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -13,6 +14,8 @@ from fs_dropbox.content_hash import BLOCK_SIZE
 
 # What has come ahead of its turn is kept until it can be hashed, up to here; beyond, the content goes unchecked.
 PENDING_BYTES: Final = 16 * 2**20
+# What comes a second time, since there was no memory to keep it, is compared with the first in pieces of this size.
+PIECE_BYTES: Final = 256 * 1024
 
 
 class _Block:
@@ -32,7 +35,8 @@ class CheckedFetch:
     lock; fetches run unlocked, and so does the hashing of whole blocks.
 
     Once every byte has been fetched, whoever fetches last, and everyone after that, gets an error where the whole is
-    not what Dropbox has stored. Content of which parts are never fetched stays unchecked.
+    not what Dropbox has stored; so does whoever gets a piece for the second time that is not what came first. Content
+    of which parts are never fetched stays unchecked.
     """
 
     def __init__(self, fetch: Callable[[int, int], Sequence[bytes]], path: str, size: int, content_hash: str) -> None:
@@ -44,6 +48,7 @@ class CheckedFetch:
         # guarded by _lock
         self._blocks: dict[int, _Block] = {}  # those that have begun
         self._digests: dict[int, bytes] = {}  # those that are complete
+        self._pieces = array("q")  # their hashes, which differ from process to process; 0 of those that have not come
         self._pending_bytes = 0
         self._gave_up = False
         self._is_wrong = False
@@ -51,6 +56,7 @@ class CheckedFetch:
     def __call__(self, start: int, end: int) -> Sequence[bytes]:
         """Return bytes [start, end) in pieces; raises what the fetch raises, or OperationFailed."""
         pieces = self._fetch(start, end)
+        self._compare(start, pieces)
         if not self._gave_up and len(self._digests) < self._count:
             self._take(start, pieces)
         if self._is_wrong:
@@ -58,6 +64,20 @@ class CheckedFetch:
                 self._path, msg="{path}: the content that came is not what Dropbox has stored; read it again"
             )
         return pieces
+
+    def _compare(self, start: int, pieces: Sequence[bytes]) -> None:
+        """Note what comes for the first time, and compare what came before."""
+        for piece in pieces:
+            index, offset = divmod(start, PIECE_BYTES)
+            start += len(piece)
+            if offset or (len(piece) != PIECE_BYTES and start != self._size):
+                continue
+            hashed = hash(piece)
+            with self._lock:
+                self._pieces.extend([0] * (index + 1 - len(self._pieces)))
+                known = self._pieces[index]
+                self._pieces[index] = known or hashed
+                self._is_wrong |= known not in (0, hashed)
 
     @property
     def _count(self) -> int:
@@ -108,7 +128,7 @@ class CheckedFetch:
         self._digests[index] = digest
         if len(self._digests) == self._count:
             whole = hashlib.sha256(b"".join(self._digests[index] for index in range(self._count)))
-            self._is_wrong = whole.hexdigest() != self._content_hash
+            self._is_wrong |= whole.hexdigest() != self._content_hash
 
     def _hash_locked(self, index: int, offset: int, parts: list[memoryview]) -> None:
         """Hash a part of a block as far as all before it is here, and keep what is not to be hashed yet."""

@@ -9,6 +9,7 @@ import fs.errors
 import pytest
 
 from fs_dropbox.content_hash import BLOCK_SIZE, ContentHash
+from fs_dropbox.files.blocks import BLOCK_BYTES, BlockReader
 from fs_dropbox.files.integrity import PENDING_BYTES, CheckedFetch
 
 CONTENT = random.Random(3).randbytes(3 * BLOCK_SIZE + 12_345)
@@ -50,6 +51,23 @@ def test_right_content_passes_and_wrong_content_does_not(
         wrong(*pieces[-1])
     with pytest.raises(fs.errors.OperationFailed):
         wrong(0, 10)
+
+
+@pytest.mark.parametrize("damaged", [1, 2], ids=["the first", "the second"])
+def test_what_comes_twice_is_compared(damaged: int) -> None:
+    came = 0
+
+    def fetch(start: int, end: int) -> list[bytes]:
+        nonlocal came
+        came += start == 0
+        content = bytearray(CONTENT[start:end])
+        content[100] ^= start == 0 and came == damaged
+        return [bytes(content[at : at + BLOCK_BYTES]) for at in range(0, len(content), BLOCK_BYTES)]
+
+    reader = BlockReader(CheckedFetch(fetch, "/file", len(CONTENT), HASH), len(CONTENT), limit_bytes=BLOCK_BYTES)
+    with pytest.raises(fs.errors.OperationFailed, match="not what Dropbox has stored"):
+        for start in (0, len(CONTENT) - 10, 0):  # there is no memory for the first when it is read again
+            reader.read(start, 10)
 
 
 def test_pieces_that_overlap_or_come_twice() -> None:
