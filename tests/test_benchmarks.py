@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,9 @@ from benchmarks import table
 from benchmarks.__main__ import main
 from benchmarks.harness import OURS, Measured, Row, Stage, Target
 from benchmarks.memory_gateway import FreeFS
+from benchmarks.processes import cpu_seconds, family, memory
 from tests.clients import client
+from tests.waiting import eventually
 
 
 def run(tmp_path: Path, *rows: str) -> dict[str, dict[str, object]]:
@@ -52,6 +56,19 @@ def test_a_row_that_cannot_be_measured_costs_no_other(
     assert main(["--quick", "--json", str(file), "--only=decode", "--only=write-one"]) == 1
     assert [row["row"] for row in json.loads(file.read_text())] == ["write-one"]
     assert "decode: not measured: sdk failed (exit code 1)" in capsys.readouterr().out
+
+
+def test_a_process_that_is_gone_counts_nothing() -> None:
+    """Servers have some that end between being listed and being looked at."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        assert memory(process.pid, "VmRSS") > 0
+        assert process.pid in family(os.getpid())
+        process.kill()
+        status = Path(f"/proc/{process.pid}/status")
+        eventually(lambda: "State:\tZ" in status.read_text())
+        assert memory(process.pid, "VmRSS") == 0, "it has ended, and nobody has asked how"
+    assert family(process.pid) == [process.pid]
+    assert (memory(process.pid, "VmRSS"), cpu_seconds(process.pid)) == (0, 0.0)
 
 
 def test_files_that_cost_nothing_are_files_all_the_same() -> None:
