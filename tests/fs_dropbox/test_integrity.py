@@ -65,9 +65,10 @@ def test_what_comes_twice_is_compared(damaged: int) -> None:
         return [bytes(content[at : at + BLOCK_BYTES]) for at in range(0, len(content), BLOCK_BYTES)]
 
     reader = BlockReader(CheckedFetch(fetch, "/file", len(CONTENT), HASH), len(CONTENT), limit_bytes=BLOCK_BYTES)
+    reader.read(0, 10)
+    reader.read(len(CONTENT) - 10, 10)  # there is no memory for what was read first
     with pytest.raises(fs.errors.OperationFailed, match="not what Dropbox has stored"):
-        for start in (0, len(CONTENT) - 10, 0):  # there is no memory for the first when it is read again
-            reader.read(start, 10)
+        reader.read(0, 10)
 
 
 def test_pieces_that_overlap_or_come_twice() -> None:
