@@ -74,6 +74,7 @@ class Draft:
         self.end_reason = ""
         self.is_stored = False  # it ended as its last handle was closed, and the filesystem has what it held
         self.max_size: int | None = None  # what its user's quota leaves for it
+        self.goes_on_at: int | None = None  # what an upload that was cut off has left: its client may have seen more
         self._unstored: tuple[int, int, Exception] | None = None  # start, end, reason of WRITEs that failed
         self._closing = False
         self._is_thin = False
@@ -137,6 +138,7 @@ class Draft:
                 self._rewrite(size)
                 self.spool.truncate(size)
                 self.base.cut(size)
+            self.goes_on_at = None  # the client knows what it has
             self.size = size
             self.dirty = True
             self.touched = time.time()
@@ -204,6 +206,7 @@ class Draft:
                 if not self.spool.reclaim():
                     return False
                 self.state = State.OPEN
+                self.goes_on_at = self.size
                 self.dirty = True
                 self.forwarding.allow()
             if self.owner is not session:  # a session that lost its connection is overtaken by its successor
@@ -245,6 +248,7 @@ class Draft:
                 raise self._unstored[2]
             if not self.dirty:
                 return
+            self._check_going_on()
             self.dirty = False
             stream = self.forwarding.take()
         try:
@@ -371,6 +375,12 @@ class Draft:
             if self._unstored is not None:  # what is missing in between was refused, for this reason
                 raise self._unstored[2]
             raise RefusedError("the gateway's space for unfinished uploads would be used up")
+
+    def _check_going_on(self) -> None:
+        """Refuse zeros for what a client takes for sent: its upload was cut off after it had asked for the size."""
+        at = self.goes_on_at
+        if at is not None and self.base.size <= at < self.size and self.spool.missing(at, at + 1):
+            raise RefusedError("its upload was cut off, and not all that had been sent could be kept: begin it anew")
 
     def _pieces(self, offset: int) -> Iterator[bytes]:
         while piece := self._piece(offset, PIECE_BYTES):

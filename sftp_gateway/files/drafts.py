@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from fs.base import FS
@@ -16,6 +17,9 @@ from sftp_gateway.files.overlay import Overlay
 from sftp_gateway.files.partials import Partial, Partials
 from sftp_gateway.files.spool import DamagedError, Quota, Spool, SpoolFullError
 from sftp_gateway.sftp.status import RefusedError
+
+GOING_ON_SECONDS = 600.0  # between a client's look at what it has sent and its going on, at most
+CUT_OFF_REMEMBERED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class Drafts:
         self._limits = limits
         self._streams = threading.BoundedSemaphore(limits.streams)
         self._following = threading.Lock()  # one thread at a time compares the partials with the directory
+        self._cut_off_at: dict[str, float] = {}  # when nothing could be kept of what was cut off, by folded path
         for partial in self.partials.load():
             self._revive(partial)
 
@@ -81,15 +86,19 @@ class Drafts:
         base: Content | None = None,
         exclusive: bool = False,
         fresh: bool = False,
+        anew: bool = True,
     ) -> Draft:
         """Begin a draft over `base`, if that is given; else it takes the place of what was cut off at `path`.
 
-        `exclusive`: its commit is to replace nothing; `fresh`: nothing is committed there now.
+        `exclusive`: its commit is to replace nothing; `fresh`: nothing is committed there now; `anew`: its client does
+        not mean to go on with anything.
         """
         draft = self._made(path, self._spool(), base=base, exclusive=exclusive, fresh=fresh)
         draft.owner = session
         draft.write_back = write_back
         draft.handles.add(handle)
+        if not anew and time.monotonic() - self._cut_off_at.get(self._overlay.fold(path), -inf) < GOING_ON_SECONDS:
+            draft.goes_on_at = draft.size
         if base is None:
             self.drop_partials(path)
         self._overlay.add(draft)
@@ -107,6 +116,7 @@ class Drafts:
     def cut_off(self, draft: Draft) -> None:
         """Keep what can be continued of a draft that nobody writes any more; let go of it where that is nothing."""
         if not self._keep(draft):
+            self._remember_cut_off(draft.path)
             self.let_go(draft, "the upload was cut off")
             return
         for other in self._overlay.at(draft.path):
@@ -176,6 +186,15 @@ class Drafts:
             draft.end(reason, at_once=at_once)
         finally:
             self._overlay.remove(draft)
+
+    def _remember_cut_off(self, path: str) -> None:
+        """Know for a while that something was cut off here of which nothing is left. The oldest is forgotten first."""
+        with self._following:
+            key = self._overlay.fold(path)
+            self._cut_off_at.pop(key, None)
+            self._cut_off_at[key] = time.monotonic()
+            if len(self._cut_off_at) > CUT_OFF_REMEMBERED:
+                del self._cut_off_at[next(iter(self._cut_off_at))]
 
     def _keep(self, draft: Draft) -> bool:
         """Make a draft a partial; tell whether that could be."""

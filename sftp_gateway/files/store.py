@@ -91,7 +91,8 @@ class Store:
         if self._check_writable is not None:
             self._check_writable(path)
         if is_new:
-            return self._new(path, session, handle, exclusive=bool(flags & OpenFlag.EXCL), fresh=True)
+            anew = bool(flags & (OpenFlag.EXCL | OpenFlag.TRUNC))
+            return self._new(path, session, handle, exclusive=bool(flags & OpenFlag.EXCL), fresh=True, anew=anew)
         with self.overlay.opening(path):
             while True:
                 self.drafts.follow(at_once=True)
@@ -118,9 +119,9 @@ class Store:
             if not flags & OpenFlag.CREAT:
                 raise
             self.check_parent(path)
-            return self._new(path, session, handle, fresh=True)
+            return self._new(path, session, handle, fresh=True, anew=False)
         self.drafts.drop_partials(path)
-        return self._new(path, session, handle, base=base)
+        return self._new(path, session, handle, base=base, anew=False)
 
     def open_new(self, path: str, session: object, handle: object) -> Draft:
         """Return the draft of a new file, which replaces nothing that is committed, now or when it is closed."""
@@ -221,11 +222,12 @@ class Store:
         base: Content | None = None,
         exclusive: bool = False,
         fresh: bool = False,
+        anew: bool = True,
     ) -> Draft:
         self.drafts.sweep()  # not before somebody has gone on with what he was shown, however old
         write_back = self._writes_back(session)
         return self.drafts.new(
-            path, session, handle, write_back=write_back, base=base, exclusive=exclusive, fresh=fresh
+            path, session, handle, write_back=write_back, base=base, exclusive=exclusive, fresh=fresh, anew=anew
         )
 
     def _join(self, draft: Draft, session: object, handle: object) -> bool:

@@ -49,6 +49,7 @@ class Writer:
     is_new: bool  # nothing committed had its name
     dirty: bool
     based: bool = False  # over committed content
+    has_gaps: bool = True  # of zeros that nobody sends; not where something was cut off, whose end its client may mean
     time: int | None = None
     received: Intervals = field(default_factory=Intervals)
     may_be_kept: bool | None = None  # cut off now; None: not promised

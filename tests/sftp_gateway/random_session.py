@@ -36,6 +36,7 @@ class Actor(Choices):
         self.place = place
         self.readers: list[Reader] = []
         self.lost: set[str] = set()  # where a CLOSE has failed, REMOVE is no error
+        self.cut_off: set[str] = set()
         self.log: list[str] = []
         self._later: list[tuple[int, Callable[[Reply], None]]] | None = None
         self.session = place.connect()
@@ -96,6 +97,7 @@ class Actor(Choices):
         name = path.rpartition("/")[2]
         writer = Writer(reply.handle, key, name, bytearray(), flags, committed is None, dirty=True)
         if not flags & T and not flags & X:
+            writer.has_gaps = partial is None and key not in self.cut_off
             if committed is not None:
                 writer.content[:], writer.dirty, writer.based = committed.content, False, True
             elif partial is not None:
@@ -115,7 +117,8 @@ class Actor(Choices):
 
     def write_somewhere(self, writer: Writer) -> None:
         size = len(writer.content)
-        offset = self.chance.choice((size, size, size, self.chance.randrange(size + 1), size + 100))
+        far = size + 100 if writer.has_gaps else size
+        offset = self.chance.choice((size, size, size, self.chance.randrange(size + 1), far))
         self.write(writer, self.some_bytes(), offset)
 
     def resize(self, writer: Writer) -> None:
@@ -358,6 +361,7 @@ class Actor(Choices):
 
     def come_again(self) -> None:
         """Begin a new session, where the last has ended however."""
+        self.cut_off.update(self.model.writers)
         unclear = self.model.cut()
         self.readers.clear()
         self.lost.clear()

@@ -77,6 +77,44 @@ def test_an_upload_that_was_cut_off_can_be_continued(serving: Serving, filesyste
     assert filesystem.readbytes("/f") == content
 
 
+@pytest.mark.parametrize("old", [b"", b"old"], ids=["a new file", "over an old version"])
+def test_who_has_seen_more_than_could_be_kept_does_not_go_on(
+    serving: Serving, filesystem: AtomicFS, old: bytes
+) -> None:
+    """It had asked for the size just before: what is missing in between would be zeros."""
+    if old:
+        filesystem.writebytes("/f", old)
+    session = serving.session()
+    client = session.raw()
+    handle = client.opened("/f", W | C | T)
+    client.wait(client.write(handle, 0, b"0123456789"))
+    client = serving.raw()
+    seen = client.wait(client.stat("/f")).attributes.size
+    assert seen == 10
+    session.cut()
+    handle = client.opened("/f", W | C)
+    assert client.wait(client.write(handle, seen, b"abc")).ok
+    assert "begin it anew" in client.wait(client.close(handle)).text
+    assert filesystem.exists("/f") == bool(old)
+    assert not old or filesystem.readbytes("/f") == old
+
+
+def test_who_goes_on_in_another_order_or_sets_the_size_goes_on(serving: Serving, filesystem: AtomicFS) -> None:
+    for path, order in (("/f", (12, 9)), ("/g", ())):
+        session = serving.session()
+        client = session.raw()
+        client.wait(client.write(client.opened(path, W | C | T), 0, b"0123456789"))
+        session.cut()
+        client = serving.raw()
+        handle = client.opened(path, W | C)
+        for offset in order:
+            assert client.wait(client.write(handle, offset, b"abc")).ok
+        assert order or client.wait(client.fsetstat(handle, size=12)).ok
+        assert client.wait(client.close(handle)).ok
+    assert filesystem.readbytes("/f") == b"012345678abcabc"
+    assert filesystem.readbytes("/g") == b"012345678\0\0\0"
+
+
 @pytest.mark.parametrize("flags", [W | C | A, A])
 def test_a_cut_off_upload_is_continued_by_append(serving: Serving, filesystem: AtomicFS, flags: int) -> None:
     session = serving.session()

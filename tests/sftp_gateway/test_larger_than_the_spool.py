@@ -258,6 +258,22 @@ def test_cut_off_it_is_gone(serving: Serving, storage: TellingFS) -> None:
     assert not storage.exists("/f")
 
 
+def test_who_has_seen_more_of_it_than_is_left_does_not_go_on(serving: Serving, storage: TellingFS) -> None:
+    session = serving.session()
+    thinned(session.raw(), serving)
+    client = serving.raw()
+    seen = client.wait(client.stat("/f")).attributes.size
+    assert seen == len(CONTENT)
+    session.cut()  # just then
+    serving.tree.store.quota.limit = 10 * QUOTA  # there would be room for the zeros
+    handle = client.opened("/f", W | C)
+    assert client.wait(client.write(handle, seen, b"the end")).ok
+    assert "begin it anew" in client.wait(client.close(handle)).text
+    assert not storage.exists("/f")
+    client.put("/f", b"anew")
+    assert storage.readbytes("/f") == b"anew"
+
+
 def test_nothing_on_disk_says_that_it_could_be_continued(
     serving: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
