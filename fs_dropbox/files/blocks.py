@@ -6,6 +6,7 @@ another file's; sequential reads have growing spans fetched ahead in other threa
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import threading
 import time
@@ -101,7 +102,7 @@ class BlockReader:
         self._fetch = fetch
         self._size = size
         self._submit = submit
-        self._most_blocks = max(1, limit_bytes // BLOCK_BYTES)
+        self._most_blocks = limit_bytes // BLOCK_BYTES
         self._budget = budget
         self._end = -(-size // BLOCK_BYTES)  # one past the last block
         self.used = 0.0  # when it was last read, on the budget's clock
@@ -277,11 +278,8 @@ class BlockReader:
                 self._run_span(span)
 
         assert self._submit is not None
-        try:
+        with contextlib.suppress(RuntimeError):  # there is no thread, or none any more: whoever reads it fetches it
             self._submit(work)
-        except RuntimeError:  # the executor has ended, with its filesystem
-            if span.claim():
-                self._settle(span, {}, None)
 
     def _await(self, span: _Span) -> dict[int, bytes]:
         """Return the blocks of a span: fetched here unless another thread is at it already."""
