@@ -66,6 +66,7 @@ class Draft:
         self.write_back = False  # its commit may end in the journal on local disk
         self.handles: set[object] = set()
         self.size = base.size if base is not None else 0
+        self._least = self.size  # since the last commit began
         self.modified: float | None = None  # as the client wishes
         self.touched = time.time()
         self.dirty = base is None
@@ -140,6 +141,7 @@ class Draft:
                 self.base.cut(size)
             self.goes_on_at = None  # the client knows what it has
             self.size = size
+            self._least = min(self._least, size)
             self.dirty = True
             self.touched = time.time()
             self.note.after_truncate()
@@ -249,7 +251,7 @@ class Draft:
             if not self.dirty:
                 return
             self._check_going_on()
-            self.dirty = False
+            self.dirty, self._least = False, self.size
             stream = self.forwarding.take()
         try:
             if not self._is_copied():
@@ -345,6 +347,7 @@ class Draft:
             if self.state is not State.OPEN or not size:
                 return False
             self.forwarding.suspend()
+            self.forwarding.cut(size)
             self.spool.truncate(size)
             self.spool.to_disk()
             self.size = size
@@ -451,7 +454,7 @@ class Draft:
         self.base.close()
         base = Base(Content(self._filesystem, self.path, local=False))
         with self._lock:
-            base.cut(self.size)
+            base.cut(self._least)  # by a handle that was not closed
             self.base = base
             self.spool.forget_dropped()
 

@@ -212,6 +212,7 @@ class Drafts:
         draft = self._made(path, spool, fresh=True)
         draft.size, draft.touched, draft.state = size, touched, State.PARTIAL
         draft.forwarding.resume = self.partials.checkpoint(file)
+        draft.forwarding.cut(size)
         draft.note_down()  # before the file is cut, from whose size its note may have told how much there is
         spool.truncate(size)
         if self._limits.shared:

@@ -118,6 +118,11 @@ class Forwarding:
         self.resume = self.checkpoint
         self.cancel()
 
+    def cut(self, size: int) -> None:
+        """Do not go on with what has more than the `size` bytes that are left: they may be followed by others."""
+        if self.resume is not None and self.resume[1] > size:
+            self.resume = None
+
     def cancel(self) -> None:
         """End the stream."""
         stream, self._stream = self._stream, None

@@ -140,6 +140,7 @@ class Spool:
                 self._store(offset, end, data)
             except BaseException:
                 self._quota.give(new)
+                self._cut_back()
                 raise
             self._written.add(offset, end)
 
@@ -154,6 +155,13 @@ class Spool:
         if offset > len(memory):
             memory.extend(bytes(offset - len(memory)))
         memory[offset:end] = data
+
+    def _cut_back(self) -> None:
+        """Have the file end where what was written ends, as notes take its size for that."""
+        end = self.end
+        with contextlib.suppress(OSError):
+            if self._fd >= 0 and os.fstat(self._fd).st_size > end:
+                os.ftruncate(self._fd, end)
 
     def to_disk(self) -> Path:
         """Move what is in memory to the file, if it is not there yet; return the file's path."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fs.base import FS
 from fs.memoryfs import MemoryFS
 
 from sftp_gateway.files import draft as drafts
-from sftp_gateway.files import forwarding, plain_upload, stream
+from sftp_gateway.files import forwarding, plain_upload, spool, stream
 from sftp_gateway.files.store import Store, TreeLimits
 from sftp_gateway.sftp.packets import OpenFlag
 from sftp_gateway.sftp.status import RefusedError
-from tests.sftp_gateway.atomic_fs import AtomicFS
+from tests.sftp_gateway.atomic_fs import AtomicFS, PendingFile
 from tests.waiting import eventually
 
 NEW = OpenFlag.WRITE | OpenFlag.CREAT | OpenFlag.TRUNC
@@ -79,3 +83,115 @@ def test_who_ends_amid_a_plain_commit_tells_of_no_success(tmp_path: Path, monkey
     with pytest.raises(RefusedError):
         store.commit(draft, handle)
     store.close()
+
+
+@pytest.mark.parametrize("kind", [AtomicFS, MemoryFS])
+def test_what_another_handle_cuts_off_amid_a_commit_does_not_come_back(
+    tmp_path: Path, kind: Callable[[], FS], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filesystem = kind()
+    store = Store(filesystem, spool_directory=tmp_path, limits=TreeLimits())
+    first, second = object(), object()
+    draft = store.open_for_writing("/f", NEW, "session", first)
+    assert store.open_for_writing("/f", OpenFlag.WRITE, "session", second) is draft
+    draft.write(0, b"x" * 50)
+    read = draft.read
+
+    def cuts(offset: int, size: int) -> bytes:
+        piece = read(offset, size)
+        if offset == 40:
+            draft.truncate(0)
+            draft.write(30, b"y")
+        return piece
+
+    with monkeypatch.context() as patched:
+        patched.setattr(draft, "read", cuts)
+        store.commit(draft, first)
+    assert draft.read(0, 100) == bytes(30) + b"y"
+    store.commit(draft, second)
+    assert filesystem.readbytes("/f") == bytes(30) + b"y"
+    assert store.quota.used == 0
+
+
+class KnowingFile(PendingFile):
+    """Has all that it was given for certain, and goes on with that."""
+
+    def checkpoint(self) -> tuple[str, int]:
+        return self._content.hex(), len(self._content)
+
+    def begin(self, known: bytes) -> None:
+        self._content[:] = known
+        self._skip = len(known)
+
+    def write(self, data: Any) -> int:
+        fresh = data[self._skip :]
+        self._skip -= len(data) - len(fresh)
+        super().write(fresh)
+        return len(data)
+
+
+class KnowingFS(AtomicFS):
+    """A storage with resumed uploads."""
+
+    def openbin(self, path: str, mode: str = "r", buffering: int = -1, *, resume: str = "", **options: Any) -> Any:
+        file = super().openbin(path, mode, buffering, **options)
+        if isinstance(file, PendingFile):
+            file.__class__ = KnowingFile
+            file.begin(bytes.fromhex(resume))  # type: ignore[attr-defined]
+        return file
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("then", ["closed", "lengthened", "written far off"])
+def test_what_the_storage_has_beyond_what_is_gone_on_with_is_not_stored(
+    tmp_path: Path, restarts: bool, then: str
+) -> None:
+    """Of an upload that was cut off the last byte is not kept: clients would take it for finished."""
+    filesystem = KnowingFS()
+    store = Store(filesystem, spool_directory=tmp_path, limits=TreeLimits())
+    content = bytes(range(1, 51))
+    handle = object()
+    draft = store.open_for_writing("/f", NEW, "session", handle)
+    draft.write(0, content)
+    eventually(lambda: draft.checkpoint == (content.hex(), 50), "never: the storage has it all")
+    if restarts:
+        file = draft.spool.to_disk()
+        store.drafts.partials.save(draft, grows=True)
+        copy = tmp_path / "copy"
+        copy.mkdir()
+        for each in (file, file.with_suffix(".json")):
+            shutil.copy(each, copy)
+        store.close()
+        store = Store(filesystem, spool_directory=copy, limits=TreeLimits())
+    else:
+        store.abandon(draft, handle)
+    draft = store.open_for_writing("/f", OpenFlag.WRITE, "successor", handle)
+    expected = content[:49]
+    if then == "lengthened":
+        draft.truncate(60)
+        expected += bytes(11)
+    elif then == "written far off":
+        draft.write(60, b"x")
+        expected += bytes(11) + b"x"
+    store.commit(draft, handle)
+    assert filesystem.readbytes("/f") == expected
+
+
+def test_what_a_full_disk_took_a_part_of_is_not_there_after_a_restart(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A note vouches for all that a spool file holds."""
+    draft = store.open_for_writing("/f", NEW, "session", object())
+    draft.write(0, b"x" * 30)
+    file = draft.spool.to_disk()
+    write = spool._write_all
+
+    def write_all(fd: int, data: Any, offset: int) -> None:
+        write(fd, bytes(data)[:10], offset)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(spool, "_write_all", write_all)
+        with pytest.raises(OSError, match="No space"):
+            draft.write(30, b"refused" * 5)
+    assert file.stat().st_size == 30
