@@ -12,9 +12,9 @@ from sftp_gateway.requests.channel import ChannelLimits
 from sftp_gateway.requests.operations import SMALL_COMMIT_BYTES
 from sftp_gateway.sftp.packets import Kind, Status
 from tests.sftp_gateway.atomic_fs import AtomicFS
-from tests.sftp_gateway.raw_client import C, R, RawClient, T, W
+from tests.sftp_gateway.raw_client import C, R, RawClient, T, W, s
 from tests.sftp_gateway.serving import Serving
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_SECONDS, eventually
 
 LARGE = bytes(SMALL_COMMIT_BYTES + 1)
 
@@ -94,6 +94,22 @@ def test_what_follows_on_the_close_of_a_renamed_file_waits_for_it(tmp_path: Path
     serving.close()
 
 
+def test_nothing_is_read_from_a_disk_for_a_client_that_has_left(serving: Serving, filesystem: LocalFS) -> None:
+    """However much it has asked for before."""
+    filesystem.writebytes("/f", LARGE)
+    client = serving.raw()
+    handle = client.opened("/f", R)
+    for number in range(1000):
+        client.read(handle, number, 2**18)
+    (channel,) = serving.sessions[0].channels
+    eventually(lambda: channel._stream.pending > ChannelLimits().output_bytes)
+    before = len(filesystem.happened("pread"))
+    assert before < 100
+    client.channel.close()
+    assert channel.wait(DEADLINE_SECONDS)
+    assert len(filesystem.happened("pread")) <= before + 1
+
+
 @pytest.fixture
 def remote(tmp_path: Path) -> Iterator[Serving]:
     serving = Serving(AtomicFS(), tmp_path)
@@ -123,6 +139,35 @@ def test_a_session_goes_on_while_the_storage_takes_a_time(remote: Serving) -> No
         asked = client.fsetstat(handle, atime=1000, mtime=1000)
         assert goes_on(client)
     assert client.wait(asked).ok
+
+
+def test_a_session_goes_on_while_a_directory_is_listed(remote: Serving) -> None:
+    client, filesystem = remote.raw(), remote.filesystem
+    assert isinstance(filesystem, AtomicFS)
+    filesystem.makedir("/d")
+    handle = client.wait(client.path(Kind.OPENDIR, "/d")).handle
+    with filesystem.stalled("scandir", "/d"):
+        asked = client.send(Kind.READDIR, s(handle))
+        assert goes_on(client)
+    assert [name for name, _, _ in client.wait(asked).names] == [".", ".."]
+
+
+@pytest.mark.parametrize("make", [AtomicFS, LocalFS])
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_so_many_handles_are_open_at_once(tmp_path: Path, make: Callable[[], AtomicFS], kind: str) -> None:
+    with make() as filesystem:
+        serving = Serving(filesystem, tmp_path, channel_limits=ChannelLimits(handles=3))
+        client = serving.raw()
+
+        def opened(number: int) -> int:
+            return client.path(Kind.OPENDIR, "/") if kind == "directory" else client.open(f"/{number}", W | C)
+
+        replies = [client.wait(opened(number)) for number in range(4)]
+        assert [reply.kind for reply in replies] == [Kind.HANDLE] * 3 + [Kind.STATUS]
+        assert replies[3].text.endswith(": more than 3 handles are open")
+        assert client.wait(client.close(replies[0].handle)).ok
+        assert client.wait(opened(5)).kind == Kind.HANDLE
+        serving.close()
 
 
 def test_times_of_what_is_open_for_reading_are_set(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import paramiko
 import pytest
 from paramiko.common import MSG_CHANNEL_DATA
 
+from sftp_gateway.requests.channel import ChannelLimits
 from sftp_gateway.sftp.packets import Status
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import R, RawClient
@@ -41,6 +42,19 @@ def test_who_sends_nothing_more_gets_all_that_it_has_asked_for(session: Session)
     assert b"".join(reply.data for reply in client.all(asked)) == content
     assert client.wait(made).code == Status.OK
     assert client.channel.recv_exit_status() == 0
+
+
+def test_who_sends_nothing_more_gets_what_was_not_looked_at_yet(session: Session) -> None:
+    """The gateway takes in so many requests at once, and the others when these are answered."""
+    filesystem: Any = session.serving.filesystem
+    filesystem.writebytes("/f", b"0123456789")
+    client = session.raw()
+    handle = client.opened("/f", R)
+    with filesystem.stalled("pread", "/f"):
+        asked = [client.read(handle, number % 10, 1) for number in range(2 * ChannelLimits().in_flight)]
+        client.channel.shutdown_write()
+        eventually(lambda: session.channels[0].channel.eof_received)
+    assert b"".join(reply.data for reply in client.all(asked)) == (b"0123456789" * 100)[: len(asked)]
 
 
 def test_who_sends_nothing_at_all_is_let_go(session: Session) -> None:
