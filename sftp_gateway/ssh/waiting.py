@@ -67,7 +67,7 @@ class Waiting:
             poll.register(self._sock, select.POLLIN)
             if self._fds is not None:
                 poll.register(self._fds[0], select.POLLIN)
-        looks = look and self.busy_poll_seconds
+        looks = look and self.busy_poll_seconds and seconds  # who may not wait misses nothing
         ready = (self._busy_poll(poll, seconds) if looks else None) or poll.poll(seconds * 1000)
         fds = self._fds
         if fds is None or not ready or (len(ready) == 1 and ready[0][0] != fds[0]):

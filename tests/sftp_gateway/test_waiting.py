@@ -143,6 +143,15 @@ def test_where_it_is_of_use_again_it_is_done_again(pair: Pair) -> None:
     assert miss(pair, 2) == 1, "one miss is not held against who nearly always hits"
 
 
+def test_who_may_not_wait_misses_nothing(pair: Pair) -> None:
+    pair.waiting.busy_poll_seconds = 0.00001
+    for _ in range(100):
+        assert not pair.waiting.wait(0.0)
+    assert miss(pair, 1) == 1, "what cannot find anything was held against it"
+    pair.peer.send(b"x")
+    assert pair.waiting.wait(0.0)
+
+
 def test_one_thread_looks_at_a_time(pair: Pair) -> None:
     pair.waiting.busy_poll_seconds = 0.00001
     with waiting._polling:
