@@ -99,20 +99,21 @@ class Draft:
         Raises `RefusedError`, OSError, and what the storage refused earlier.
         """
         with self._lock:
-            self._check()
             if offset is None:
                 offset = self.size
             if not len(data):
+                self._check()
                 return True
             end = offset + len(data)
             try:
+                self._check()
                 if end > self.size:
                     self._check_growth(end, zeros_to=offset)
                 if offset < self.size or self.forwarding.resume is not None:  # of the rest, nothing was sent yet
                     self._rewrite(offset)
                 self.note.before_write(offset)
                 self.spool.write(offset, data)
-            except (RefusedError, OSError) as error:
+            except Exception as error:
                 first, last, _ = self._unstored or (offset, end, error)
                 self._unstored = min(first, offset), max(last, end), error
                 raise
