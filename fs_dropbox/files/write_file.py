@@ -103,7 +103,6 @@ class WriteFile(DropboxFile):
             with self._changing(), fs_errors(self.name):
                 if not self._upload.write_now(view):
                     return False
-            self._changed = True
             self._position = self._end = self._end + len(view)
             return True
         finally:
@@ -258,7 +257,6 @@ class WriteFile(DropboxFile):
         if self._base is not None:
             self._base[1].close()
             self._base = None
-            self._end = 0
 
     def _length(self) -> int:
         return self._end
@@ -266,7 +264,7 @@ class WriteFile(DropboxFile):
     def _read_at(self, offset: int, size: int) -> bytes:
         self._check_not_aborted()
         self._to_spool()
-        return self._spool.read(offset, min(size, self._end - offset))
+        return self._spool.read(offset, size)
 
     def _discard(self) -> None:
         if self._upload is not None:

@@ -132,8 +132,6 @@ class Mirror:
         return found
 
     def _check_places(self) -> None:
-        if not self._source.filesystem.getinfo(self._source.path).is_dir:
-            raise errors.DirectoryExpected(self._source.path)
         source, target = self._source, self._target
         if source.local_path is not None and target.local_path is not None:
             one, other = os.path.realpath(source.local_path), os.path.realpath(target.local_path)
