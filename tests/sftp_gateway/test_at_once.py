@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fs.info import Info
 from fs.memoryfs import MemoryFS
 
 from sftp_gateway.requests.channel import ChannelLimits
@@ -103,11 +105,9 @@ def test_nothing_is_read_from_a_disk_for_a_client_that_has_left(serving: Serving
         client.read(handle, number, 2**18)
     (channel,) = serving.sessions[0].channels
     eventually(lambda: channel._stream.pending > ChannelLimits().output_bytes)
-    before = len(filesystem.happened("pread"))
-    assert before < 100
     client.channel.close()
     assert channel.wait(DEADLINE_SECONDS)
-    assert len(filesystem.happened("pread")) <= before + 1
+    assert len(filesystem.happened("pread")) < 100
 
 
 @pytest.fixture
@@ -141,15 +141,28 @@ def test_a_session_goes_on_while_the_storage_takes_a_time(remote: Serving) -> No
     assert client.wait(asked).ok
 
 
-def test_a_session_goes_on_while_a_directory_is_listed(remote: Serving) -> None:
-    client, filesystem = remote.raw(), remote.filesystem
-    assert isinstance(filesystem, AtomicFS)
-    filesystem.makedir("/d")
-    handle = client.wait(client.path(Kind.OPENDIR, "/d")).handle
-    with filesystem.stalled("scandir", "/d"):
-        asked = client.send(Kind.READDIR, s(handle))
-        assert goes_on(client)
-    assert [name for name, _, _ in client.wait(asked).names] == [".", ".."]
+class LongFS(AtomicFS):
+    """With one directory, whose listing comes in two pages."""
+
+    def scandir(self, path: str, namespaces: Any = None, page: Any = None) -> Iterator[Info]:
+        for number in range(2500):
+            if number == 1500:
+                self.passes("next page", path)
+            yield Info({"basic": {"name": str(number), "is_dir": False}})
+
+
+def test_a_session_goes_on_while_a_directory_is_listed(tmp_path: Path) -> None:
+    with LongFS() as filesystem:
+        serving = Serving(filesystem, tmp_path)
+        client = serving.raw()
+        handle = client.wait(client.path(Kind.OPENDIR, "/")).handle
+        with filesystem.stalled("next page", "/"):
+            asked = [client.send(Kind.READDIR, s(handle)) for _ in range(5)]
+            assert goes_on(client)
+            assert not client.is_answered(asked[-1], within=0.05)
+        replies = [reply for reply in client.all(asked) if reply.kind == Kind.NAME]
+        assert sum(len(reply.names) for reply in replies) == 2502  # with . and ..
+        serving.close()
 
 
 @pytest.mark.parametrize("make", [AtomicFS, LocalFS])
