@@ -6,6 +6,7 @@ import io
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, BinaryIO
 
 import fs.errors
@@ -232,6 +233,21 @@ def test_what_is_stored_for_an_iterator_that_is_closed_is_known(emulator: Emulat
     stored = [path for path, size in emulator.control.tree("/in").items() if size is not None]
     assert stored
     assert all(dropbox_fs.exists(path) for path in stored)
+
+
+def test_what_has_not_begun_is_not_uploaded_for_an_iterator_that_is_closed(dropbox_fs: DropboxFS) -> None:
+    opened: list[int] = []
+
+    def source(number: int) -> BinaryIO:
+        opened.append(number)
+        return io.BytesIO(b"x")
+
+    dropbox_fs._parts.uploader.small_files.shrink(1)  # each goes on its own
+    files = [(f"/in/{number}", partial(source, number), 1, None) for number in range(200)]
+    results: Any = dropbox_fs.upload_files(files)
+    assert next(results)[1] is None
+    results.close()
+    assert 0 < len(opened) < 200
 
 
 def test_an_iterator_that_is_closed_gives_up_the_rest(emulator: Emulator, dropbox_fs: DropboxFS) -> None:
