@@ -324,7 +324,6 @@ class SFTPChannel:
             self._deaf = True
             self._buffer.clear()
             self._position = 0
-            self._stalled = False
         self._tasks.close()
 
     def _clean_up(self) -> None:

@@ -107,9 +107,8 @@ class Ordering:
     @staticmethod
     def _wait(task: Task, blockers: list[Task]) -> None:
         for blocker in blockers:
-            if not blocker.followers or blocker.followers[-1] is not task:
-                blocker.followers.append(task)
-                task.waits_for += 1
+            blocker.followers.append(task)
+            task.waits_for += 1
 
 
 def _follows(request: Request, last: Request) -> bool:

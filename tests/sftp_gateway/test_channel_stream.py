@@ -175,3 +175,17 @@ def test_a_client_that_makes_no_sense_hears_no_more_and_keeps_nothing(tmp_path: 
         assert channel.wait(5)
         eventually(lambda: not session.server._streams, seconds=5)
         serving.close()
+
+
+def test_what_waits_for_a_client_to_take_its_replies_ends_with_its_connection(session: Session) -> None:
+    filesystem: Any = session.serving.filesystem
+    filesystem.writebytes("/f", bytes(2**18))
+    client = session.raw()
+    handle = client.opened("/f", R)
+    for _ in range(100):
+        client.read(handle, 0, 2**18)
+    (channel,) = session.channels
+    eventually(lambda: channel._stream.pending > ChannelLimits().output_bytes and session.serving.workers.load[1] == 0)
+    assert channel.unanswered
+    session.cut()
+    assert not channel.unanswered
