@@ -143,6 +143,15 @@ TABLE: Final[dict[Tags, Rule]] = {
     ("access_denied",): (errors.PermissionDenied, "no permission to share this"),
     ("banned_member",): (errors.PermissionDenied, "this account may not share"),
     ("too_many_shared_folders",): _TOO_MANY,
+    # Dropbox says neither: we find it out.
+    ("stored_otherwise",): (
+        errors.OperationFailed,
+        "what Dropbox has stored is not what was sent: upload the file again; what was there is an earlier revision",
+    ),
+    ("begun_otherwise",): (
+        errors.OperationFailed,
+        "it does not begin with what an upload before has sent of it: upload all of it anew; nothing was stored",
+    ),
     # 401, 403, 422, 429, 400
     ("invalid_access_token",): _REJECTED,
     ("expired_access_token",): (errors.PermissionDenied, "the access token has expired: run `fs-dropbox login`"),

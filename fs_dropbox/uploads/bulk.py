@@ -193,7 +193,7 @@ class BulkUpload:
     def _result(self, item: _Item, outcome: Outcome) -> Exception | None:
         if isinstance(outcome, FileEntry):
             if item.content_hash and outcome.content_hash not in (None, item.content_hash):
-                outcome = ApiError("files/upload_session/finish_batch_v2", ("content_hash_mismatch",))
+                outcome = ApiError("files/upload_session/finish_batch_v2", ("stored_otherwise",))
             else:
                 self._catalog.applied(outcome, item.since)
                 return None

@@ -156,7 +156,7 @@ class Staging:
         commit, size, content_hash = item.commit, item.staged.size, item.staged.content_hash
         if isinstance(outcome, FileEntry):
             if outcome.content_hash not in (None, content_hash):
-                raise ApiError("files/upload_session/finish_batch_v2", ("content_hash_mismatch",))
+                raise ApiError("files/upload_session/finish_batch_v2", ("stored_otherwise",))
             return outcome
         if isinstance(outcome, TransportError) or outcome.is_not_taken:
             raise outcome

@@ -261,7 +261,7 @@ class Upload:
         """Make the file visible and return it as Dropbox has it.
 
         Raises ApiError or TransportError: then nothing became visible, except where the outcome itself is unknown,
-        which the error says. What Dropbox has is what was written, or the error is `content_hash_mismatch`.
+        which the error says. What Dropbox has is what was written, or the error is `stored_otherwise`.
         """
         self._check_open()
         if self._sent < self._resumed:
@@ -281,7 +281,7 @@ class Upload:
         finally:
             self._block.close()
         if entry.content_hash is not None and entry.content_hash != self._hash.hexdigest():
-            raise ApiError("files/upload", ("content_hash_mismatch",))
+            raise ApiError("files/upload", ("stored_otherwise",))
         return entry
 
     def stage(self) -> Staged:
@@ -406,7 +406,7 @@ class Upload:
         """Raise ApiError where what was written again is not what the session has: it would become a mix of both."""
         assert self._beginning is not None
         if self._hash.beginning(self._resumed) != self._beginning.content_hash:
-            self._error = ApiError("files/upload_session/append_v2", ("content_hash_mismatch",))
+            self._error = ApiError("files/upload_session/append_v2", ("begun_otherwise",))
             raise self._error
 
     def _check_open(self) -> None:

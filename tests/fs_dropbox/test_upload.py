@@ -229,7 +229,7 @@ def test_what_dropbox_has_is_compared(uploader: Uploader, size: int) -> None:
     upload._hash.update(b"!")  # what Dropbox gets is no longer what was written
     with pytest.raises(ApiError) as raised:
         upload.commit()
-    assert raised.value.tag == ("content_hash_mismatch",)
+    assert raised.value.tag == ("stored_otherwise",)
 
 
 def test_an_upload_goes_on_where_another_stopped(emulator: Emulator, uploader: Uploader) -> None:
@@ -271,7 +271,7 @@ def test_what_goes_on_must_be_the_same_content(emulator: Emulator, uploader: Upl
     assert other.checkpoint == first.checkpoint
     other.write(bytes(BLOCK_SIZE - 1))
     for call in (lambda: other.write(b"other"), other.commit):
-        with pytest.raises(ApiError, match="content_hash_mismatch"):
+        with pytest.raises(ApiError, match="begun_otherwise"):
             call()
     assert not emulator.control.exists("/file")  # a mix of both would have been there for a moment
 
