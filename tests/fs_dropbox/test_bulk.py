@@ -201,16 +201,6 @@ def test_busy_namespaces_are_waited_for(
     assert "files/upload" not in _calls(emulator)
 
 
-def test_what_stays_busy_is_uploaded_on_its_own(
-    emulator: Emulator, dropbox_fs: DropboxFS, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dropbox_fs._client, "pause_after", lambda turn: None)
-    emulator.control.fault(FINISH, "too_many_write_operations", count=None)
-    contents = {f"/in/{number}": f"{number}".encode() for number in range(10)}
-    assert _upload(dropbox_fs, contents) == [None] * 10
-    assert emulator.control.read("/in/7") == b"7"
-
-
 def test_what_dropbox_never_got_is_no_success(
     emulator: Emulator, open_dropbox: Callable[..., DropboxFS], contents: dict[str, bytes]
 ) -> None:

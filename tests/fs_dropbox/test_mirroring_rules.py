@@ -101,8 +101,8 @@ def test_quick_comparing_reads_nothing_to_find_out(dropbox_fs: DropboxFS) -> Non
     for name in "ab":
         source.settimes(name, modified=at(1_600_000_000))
     source.opened.clear()
-    run(source, dropbox_fs, compare="quick", observer=recorder)
-    assert sorted(source.opened) == ["/a", "/b"], "each once, to be copied"
+    summary = run(source, dropbox_fs, compare="quick", observer=recorder)
+    assert (summary.copied, sorted(source.opened)) == (2, ["/a", "/b"]), "each once, to be copied"
 
 
 def test_what_a_local_folder_got_is_equal_by_its_time(source: FS, local: Path, tmp_path: Path) -> None:
