@@ -242,3 +242,24 @@ def test_a_client_that_is_faster_than_the_storage_is_slowed_down(
     assert [i for i in client.order if i in (*late, asked)] == [*late, asked], "replies of one handle keep their order"
     assert client.wait(client.close(handle)).ok
     assert MemoryFS.getsize(filesystem, "/f") == 8 * MIB
+
+
+def test_a_time_that_is_set_by_name_while_a_file_is_written_travels_with_it(
+    client: RawClient, filesystem: AtomicFS
+) -> None:
+    handle = client.opened("/f", W | C | T)
+    assert client.wait(client.write(handle, 0, b"content")).ok
+    assert client.wait(client.setstat("/f", atime=1000, mtime=1000)).ok
+    assert client.wait(client.stat("/f")).attributes.mtime == 1000
+    assert client.wait(client.close(handle)).ok
+    assert client.wait(client.stat("/f")).attributes.mtime == 1000
+
+
+def test_a_size_that_cannot_be_leaves_the_file_to_others(serving: Serving, filesystem: AtomicFS) -> None:
+    filesystem.writebytes("/f", b"content")
+    first, second = serving.raw(), serving.raw()
+    assert not first.wait(first.setstat("/f", size=2**60)).ok
+    assert second.wait(second.stat("/f")).attributes.size == 7
+    assert not serving.tree.store.overlay.all()
+    second.put("/f", b"other")
+    assert filesystem.readbytes("/f") == b"other"
