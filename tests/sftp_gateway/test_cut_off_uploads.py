@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from fs.memoryfs import MemoryFS
 
 from sftp_gateway.files import notes
+from sftp_gateway.files.spool import Spool
 from sftp_gateway.files.tree import TreeLimits
 from sftp_gateway.sftp.packets import Status
 from tests.sftp_gateway.atomic_fs import AtomicFS
@@ -293,3 +296,20 @@ def test_stop_lets_a_commit_end(serving: Serving, filesystem: AtomicFS) -> None:
         assert not session.channels[0].stop(0.05)
     assert session.channels[0].wait(20)
     assert filesystem.readbytes("/f") == b""
+
+
+def test_what_no_disk_has_room_for_when_it_is_cut_off_is_let_go(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is told that the file is still being written."""
+    session = serving.session()
+    client = session.raw()
+    handle = client.opened("/f", W | C | T)
+    assert client.wait(client.write(handle, 0, b"content")).ok
+    no_room = OSError(errno.ENOSPC, "No space left on device")
+    with monkeypatch.context() as patched:
+        patched.setattr(Spool, "to_disk", Mock(side_effect=no_room))
+        session.cut()
+    assert not serving.tree.store.overlay.all()
+    assert session.events.transfers[-1].result == "aborted"
+    serving.raw().put("/f", b"other")
