@@ -158,6 +158,23 @@ def test_half_of_what_is_to_be_changed_is_not_taken_for_the_whole(emulator: Emul
     assert emulator.control.read("/file") == whole
 
 
+def test_what_a_full_disk_has_not_taken_is_not_stored_by_closing(
+    emulator: Emulator, stored: DropboxFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = emulator.control.read("/file")
+    file: Any = stored.openbin("file", "r+")
+    file.write(b"FIRST")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(file._spool, "write", full)
+    for use in (lambda: file.write(b"!"), file.close):
+        with pytest.raises(OSError, match="No space left"):
+            use()
+    assert emulator.control.read("/file") == whole
+
+
 def test_a_write_that_fails_is_told_once_more_by_close(emulator: Emulator, dropbox_fs: DropboxFS) -> None:
     emulator.control.fault("*", "error", None, status=409, path="session_id", error={".tag": "other"})
     emulator.control.fault("files/upload_session/start", "error", None, status=409, error={".tag": "other"})
