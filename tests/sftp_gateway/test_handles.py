@@ -116,3 +116,24 @@ def test_what_is_changed_while_old_content_is_brought_along_stays_changed(
     store.commit(draft, second)
     assert filesystem.readbytes("/f") == (b"A1234B6789" if then == "write" else b"A1234" + bytes(5))
     store.close()
+
+
+@pytest.mark.parametrize(("size", "results"), [(0, []), (5, ["aborted"]), (10, ["ok"])])
+def test_a_download_whose_client_leaves_is_complete_if_its_end_was_read(
+    tmp_path: Path, size: int, results: list[str]
+) -> None:
+    filesystem = AtomicFS()
+    filesystem.writebytes("/f", b"0123456789")
+    serving = Serving(filesystem, tmp_path)
+    session = serving.session()
+    client = session.raw()
+    unread = client.opened("/f", R)
+    assert client.wait(client.close(unread)).ok
+    handle = client.opened("/f", R)
+    if size:
+        assert len(client.wait(client.read(handle, 0, size)).data) == size
+    session.cut()
+    assert [(transfer.result, transfer.size) for transfer in session.events.transfers] == [
+        (result, size) for result in results
+    ]
+    serving.close()
