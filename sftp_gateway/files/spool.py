@@ -140,7 +140,8 @@ class Spool:
                 self._store(offset, end, data)
             except BaseException:
                 self._quota.give(new)
-                self._cut_back()
+                with contextlib.suppress(OSError):
+                    self._cut_back()
                 raise
             self._written.add(offset, end)
 
@@ -159,9 +160,10 @@ class Spool:
     def _cut_back(self) -> None:
         """Have the file end where what was written ends, as notes take its size for that."""
         end = self.end
-        with contextlib.suppress(OSError):
-            if self._fd >= 0 and os.fstat(self._fd).st_size > end:
-                os.ftruncate(self._fd, end)
+        if self._memory is not None:
+            del self._memory[end:]
+        elif os.fstat(self._fd).st_size > end:
+            os.ftruncate(self._fd, end)
 
     def to_disk(self) -> Path:
         """Move what is in memory to the file, if it is not there yet; return the file's path."""
@@ -262,10 +264,7 @@ class Spool:
         with self._lock:
             self.check_here(size)
             self._quota.give(self._written.truncate(size))
-            if self._memory is not None:
-                del self._memory[size:]
-            elif os.fstat(self._fd).st_size > size:
-                os.ftruncate(self._fd, size)
+            self._cut_back()
 
     def may_drop(self, end: int) -> bool:
         """Tell whether the space before `end` can be given back, as far as is known."""

@@ -225,3 +225,16 @@ def test_what_was_refused_can_be_sent_again_after_a_rename(store: Store, filesys
     draft.write(30, b"refused")
     store.commit(draft, handle)
     assert filesystem.readbytes("/g") == b"x" * 30 + b"refused"
+
+
+@pytest.mark.parametrize("memory", [0, 1000])
+def test_zeros_that_nobody_sent_are_not_there_after_a_kill(tmp_path: Path, memory: int) -> None:
+    """A file that is cut within a gap ends, on disk, before that: a note may vouch for all that its spool holds."""
+    kept = spool.Spool(tmp_path, spool.Quota(1000), memory_limit=memory)
+    kept.write(0, b"x" * 20)
+    kept.write(100, b"y" * 20)
+    kept.truncate(70)
+    kept.write(0, b"z" * 30)
+    assert kept.is_gapless
+    assert kept.to_disk().stat().st_size == 30
+    kept.close()
