@@ -6,21 +6,17 @@ import contextlib
 import enum
 import threading
 import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable
 
 from fs.base import FS
-from fs.errors import OperationFailed
 
-from sftp_gateway.files import plain_upload
 from sftp_gateway.files.base import Base
 from sftp_gateway.files.content import Content
 from sftp_gateway.files.forwarding import Forwarding
 from sftp_gateway.files.notes import Note
 from sftp_gateway.files.spool import Spool
-from sftp_gateway.files.stream import PIECE_BYTES, Stream, abort
-from sftp_gateway.sftp.status import EXISTS, RefusedError
+from sftp_gateway.files.storing import Storing
+from sftp_gateway.sftp.status import RefusedError
 
 THIN_BYTES = 16 * 2**20  # how much is given back to the disk at least, at once
 
@@ -56,8 +52,8 @@ class Draft:
         save_note: Callable[[Draft, bool], None] = lambda _draft, _grows: None,
     ) -> None:
         self._filesystem = filesystem
-        self._atomic = atomic
         self._lock = threading.RLock()
+        self._storing = Storing(self, filesystem, atomic=atomic, lock=self._lock)
         # guarded by _lock
         self.path = path
         self.spool = spool
@@ -80,11 +76,11 @@ class Draft:
         self._closing = False
         self._is_thin = False
         self.base = Base(base)
-        self._exclusive = exclusive
+        self.exclusive = exclusive  # its commit is to replace nothing
         self._caught_up: list[Callable[[], None]] = []
         self.forwarding = Forwarding(
             spool,
-            self._open_file,
+            self._storing.open_file,
             atomic=atomic,
             may_stream=may_stream,
             stream_ended=stream_ended,
@@ -229,7 +225,7 @@ class Draft:
         """Give the file another path to be committed to."""
         with self._lock:
             self.path = path
-            self._exclusive = self._exclusive if exclusive is None else exclusive
+            self.exclusive = self.exclusive if exclusive is None else exclusive
             self.fresh = self.fresh if fresh is None else fresh
             self.forwarding.retarget()
 
@@ -255,17 +251,13 @@ class Draft:
             self.dirty, self._least = False, self.size
             stream = self.forwarding.take()
         try:
-            if not self._is_copied():
-                if self._atomic:
-                    self._commit_atomically(stream)
-                else:
-                    self._upload()
+            self._storing.store(stream)
         except BaseException:
             self.dirty = True
             raise
         finally:
             self.forwarding.done(stream)
-        self._exclusive = self.fresh = False
+        self.exclusive = self.fresh = False
         with self._lock:
             self._closing = len(self.handles) <= 1  # whose CLOSE this is: nobody joins any more
         if not self._closing:
@@ -321,6 +313,11 @@ class Draft:
             self.end_reason = "another process goes on with it"
             self.spool.release()
             return True
+
+    @property
+    def is_open(self) -> bool:
+        """Whether somebody writes it."""
+        return self.state is State.OPEN
 
     @property
     def checkpoint(self) -> tuple[str, int] | None:
@@ -385,70 +382,6 @@ class Draft:
         at = self.goes_on_at
         if at is not None and self.base.size <= at < self.size and self.spool.missing(at, at + 1):
             raise RefusedError("its upload was cut off, and not all that had been sent could be kept: begin it anew")
-
-    def _pieces(self, offset: int) -> Iterator[bytes]:
-        while piece := self._piece(offset, PIECE_BYTES):
-            yield piece
-            offset += len(piece)
-
-    def _piece(self, offset: int, size: int) -> bytes:
-        """Return what is to be stored there, which is not the less that is kept where the gateway ends meanwhile."""
-        piece = self.read(offset, size)
-        if self.state is not State.OPEN:
-            raise RefusedError("the upload was cut off")
-        return piece
-
-    def _modified_time(self) -> datetime | None:
-        return None if self.modified is None else datetime.fromtimestamp(self.modified, UTC)
-
-    def _open_file(self, resume: str | None) -> Any:
-        options: dict[str, Any] = {"seekable": False}
-        if self.base.version is not None:
-            options["expected_version"] = self.base.version
-        if self.write_back:
-            options["write_back"] = True
-        if resume is not None:
-            options["resume"] = resume
-        return self._filesystem.openbin(self.path, "xb" if self._exclusive else "wb", **options)
-
-    def _commit_atomically(self, stream: Stream | None) -> None:
-        try:
-            self._send_and_close(stream)
-        except OperationFailed as error:
-            if not self.forwarding.may_start_anew(error):
-                raise
-            self.forwarding.resume = None
-            self._send_and_close(None)
-
-    def _send_and_close(self, stream: Stream | None) -> None:
-        file, done = self.forwarding.finish(stream)
-        try:
-            for piece in self._pieces(done):
-                file.write(piece)
-            modified = self._modified_time()
-            if modified is not None:
-                file.modified = modified
-        except BaseException:
-            abort(file)
-            raise
-        file.close()
-
-    def _is_copied(self) -> bool:
-        """Have the filesystem copy another file, where this is nothing else and takes no time of its own along."""
-        if self.spool.used or self.size != self.base.size or self.modified is not None:
-            return False
-        return self.base.copy_to(self._filesystem, self.path, replace=not self._exclusive)
-
-    def _upload(self) -> None:
-        """Commit to a filesystem without atomic writes: from the spool alone, as the old content goes away."""
-        base = self.base
-        if base.is_there:
-            base.check_unchanged(self._filesystem, self.path)
-            plain_upload.gather(base, self.spool, self._lock)
-            base.close()
-        elif self._exclusive and self._filesystem.exists(self.path):
-            raise RefusedError(EXISTS)
-        plain_upload.upload(self._filesystem, self.path, self._piece, self.size, self.modified)
 
     def _start_over(self) -> None:
         """Write on over what was just committed, for the handles that are still open."""

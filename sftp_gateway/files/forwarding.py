@@ -151,9 +151,10 @@ class Forwarding:
         return self.resume is not None and type(error) is OperationFailed and not self._spool.dropped
 
     def _open(self) -> Any:
-        if self.resume is not None:
+        resume = self.resume  # once: another thread may find it of no use meanwhile
+        if resume is not None:
             try:
-                return self._open_file(self.resume[0])
+                return self._open_file(resume[0])
             except FSError:  # it was forgotten, or is too old: everything is sent again
                 self.resume = None
         return self._open_file(None)

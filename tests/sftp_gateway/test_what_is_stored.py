@@ -14,8 +14,7 @@ from fs import errors
 from fs.base import FS
 from fs.memoryfs import MemoryFS
 
-from sftp_gateway.files import draft as drafts
-from sftp_gateway.files import forwarding, plain_upload, spool, stream
+from sftp_gateway.files import forwarding, plain_upload, spool, storing, stream
 from sftp_gateway.files.names import Names
 from sftp_gateway.files.store import Store, TreeLimits
 from sftp_gateway.sftp.packets import OpenFlag
@@ -29,7 +28,7 @@ NEW = OpenFlag.WRITE | OpenFlag.CREAT | OpenFlag.TRUNC
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forwarding, "STREAM_FROM_BYTES", 20)
-    for module in (drafts, stream, plain_upload):
+    for module in (storing, stream, plain_upload):
         monkeypatch.setattr(module, "PIECE_BYTES", 10)
 
 

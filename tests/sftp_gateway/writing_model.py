@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sftp_gateway.files import draft as drafts
-from sftp_gateway.files import forwarding, notes, partials, plain_upload, spool, stream
+from sftp_gateway.files import forwarding, notes, partials, plain_upload, spool, storing, stream
 
 MOST_BYTES = 400
 
@@ -28,7 +28,7 @@ def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have everything that is done every few mebibytes done every few bytes."""
     monkeypatch.setattr(forwarding, "STREAM_FROM_BYTES", 20)
     monkeypatch.setattr(forwarding, "LAG_BYTES", 40)
-    for module in (stream, drafts, plain_upload):
+    for module in (stream, storing, plain_upload):
         monkeypatch.setattr(module, "PIECE_BYTES", 16)
     monkeypatch.setattr(notes, "NOTE_BYTES", 16)
     monkeypatch.setattr(notes, "NOTE_SECONDS", 0)

@@ -1,0 +1,105 @@
+"""`Storing`: puts what a draft holds into the filesystem."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from fs.base import FS
+from fs.errors import OperationFailed
+
+from sftp_gateway.files import plain_upload
+from sftp_gateway.files.stream import PIECE_BYTES, Stream, abort
+from sftp_gateway.sftp.status import EXISTS, RefusedError
+
+if TYPE_CHECKING:
+    from sftp_gateway.files.draft import Draft
+
+
+class Storing:
+    """The ways into the filesystem: a copy that it makes itself, all or nothing, or over what is there.
+
+    Owned by a draft, whose `lock` it takes for local disk alone. Raises `fs.errors`, `RefusedError`, OSError.
+    """
+
+    def __init__(self, draft: Draft, filesystem: FS, *, atomic: bool, lock: AbstractContextManager[object]) -> None:
+        self._draft = draft
+        self._filesystem = filesystem
+        self._atomic = atomic
+        self._lock = lock
+
+    def open_file(self, resume: str | None) -> Any:
+        """Open the file to be written from its first byte to its last, going on with a checkpoint's text."""
+        draft = self._draft
+        options: dict[str, Any] = {"seekable": False}
+        if draft.base.version is not None:
+            options["expected_version"] = draft.base.version
+        if draft.write_back:
+            options["write_back"] = True
+        if resume is not None:
+            options["resume"] = resume
+        return self._filesystem.openbin(draft.path, "xb" if draft.exclusive else "wb", **options)
+
+    def store(self, stream: Stream | None) -> None:
+        """Store the content; `stream` has sent the beginning. In the path's turn."""
+        if self._is_copied():
+            return
+        if self._atomic:
+            self._store_atomically(stream)
+        else:
+            self._store_in_place()
+
+    def _is_copied(self) -> bool:
+        """Have the filesystem copy another file, where this is nothing else and takes no time of its own along."""
+        draft = self._draft
+        if draft.spool.used or draft.size != draft.base.size or draft.modified is not None:
+            return False
+        return draft.base.copy_to(self._filesystem, draft.path, replace=not draft.exclusive)
+
+    def _store_atomically(self, stream: Stream | None) -> None:
+        forwarding = self._draft.forwarding
+        try:
+            self._send_and_close(stream)
+        except OperationFailed as error:
+            if not forwarding.may_start_anew(error):
+                raise
+            forwarding.resume = None
+            self._send_and_close(None)
+
+    def _send_and_close(self, stream: Stream | None) -> None:
+        file, done = self._draft.forwarding.finish(stream)
+        try:
+            for piece in self._pieces(done):
+                file.write(piece)
+            modified = self._draft.modified
+            if modified is not None:
+                file.modified = datetime.fromtimestamp(modified, UTC)
+        except BaseException:
+            abort(file)
+            raise
+        file.close()
+
+    def _store_in_place(self) -> None:
+        """Store where nothing is atomic: from the spool alone, as the old content goes away."""
+        draft, base = self._draft, self._draft.base
+        if base.is_there:
+            base.check_unchanged(self._filesystem, draft.path)
+            plain_upload.gather(base, draft.spool, self._lock)
+            base.close()
+        elif draft.exclusive and self._filesystem.exists(draft.path):
+            raise RefusedError(EXISTS)
+        plain_upload.upload(self._filesystem, draft.path, self._piece, draft.size, draft.modified)
+
+    def _pieces(self, offset: int) -> Iterator[bytes]:
+        while piece := self._piece(offset, PIECE_BYTES):
+            yield piece
+            offset += len(piece)
+
+    def _piece(self, offset: int, size: int) -> bytes:
+        """Return what is to be stored there, which is not the less that is kept where the gateway ends meanwhile."""
+        piece = self._draft.read(offset, size)
+        if not self._draft.is_open:
+            raise RefusedError("the upload was cut off")
+        return piece
