@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from fs.base import FS
+from fs.errors import FSError
 
 from sftp_gateway.files.base import Base
 from sftp_gateway.files.content import Content
@@ -386,7 +387,11 @@ class Draft:
     def _start_over(self) -> None:
         """Write on over what was just committed, for the handles that are still open."""
         self.base.close()
-        base = Base(Content(self._filesystem, self.path, local=False))
+        try:
+            base = Base(Content(self._filesystem, self.path, local=False))
+        except (FSError, OSError) as error:  # it is stored all the same: whoever still writes it is told
+            self.end(f"what another handle has stored cannot be opened again to be gone on with: {error}")
+            return
         with self._lock:
             base.cut(self._least)  # by a handle that was not closed
             self.base = base

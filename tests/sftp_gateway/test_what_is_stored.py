@@ -14,12 +14,15 @@ from fs import errors
 from fs.base import FS
 from fs.memoryfs import MemoryFS
 
+from sftp_gateway.files import draft as drafts
 from sftp_gateway.files import forwarding, plain_upload, spool, storing, stream
 from sftp_gateway.files.names import Names
 from sftp_gateway.files.store import Store, TreeLimits
 from sftp_gateway.sftp.packets import OpenFlag
 from sftp_gateway.sftp.status import RefusedError
 from tests.sftp_gateway.atomic_fs import AtomicFS, PendingFile
+from tests.sftp_gateway.raw_client import C, T, W
+from tests.sftp_gateway.serving import Serving
 from tests.waiting import eventually
 
 NEW = OpenFlag.WRITE | OpenFlag.CREAT | OpenFlag.TRUNC
@@ -237,3 +240,25 @@ def test_zeros_that_nobody_sent_are_not_there_after_a_kill(tmp_path: Path, memor
     assert kept.is_gapless
     assert kept.to_disk().stat().st_size == 30
     kept.close()
+
+
+def test_what_is_stored_is_not_refused_because_it_cannot_be_opened_again(
+    filesystem: AtomicFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving = Serving(filesystem, tmp_path)
+    client = serving.raw()
+    first, second = client.opened("/f", W | C | T), client.opened("/f", W)
+    assert client.wait(client.write(first, 0, b"content")).ok
+
+    def refuse(*_: object, **__: object) -> None:
+        raise errors.RemoteConnectionError(msg="no answer")
+
+    monkeypatch.setattr(drafts, "Content", refuse)
+    assert client.wait(client.close(first)).ok
+    assert filesystem.readbytes("/f") == b"content"
+    assert "no answer" in client.wait(client.write(second, 0, b"C")).text
+    assert "no answer" in client.wait(client.close(second)).text
+    assert filesystem.readbytes("/f") == b"content"
+    assert client.wait(client.stat("/f")).attributes.size == 7
+    serving.close()
+    assert serving.tree.store.quota.used == 0
