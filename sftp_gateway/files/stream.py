@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 2**20  # how much is handed to a storage at once
 FINISH_SECONDS = 600.0
+LOOK_SECONDS = 1.0  # what is handed on is stored some time later, of which nobody tells
+MOST_LOOKS = 60  # while nothing more comes
 
 
 class Stream:
@@ -130,18 +132,23 @@ class Stream:
         self._on_progress()
 
     def _carry(self) -> None:
+        looks = seen = 0
         while True:
             with self._condition:
-                while not (self._is_over() or self._end > self._taken):
-                    self._condition.wait()
+                self._condition.wait_for(self._has_to_do, LOOK_SECONDS if looks < MOST_LOOKS else None)
                 if self._is_over():
                     return
                 start = self._taken
                 self._taken = end = min(self._end, start + PIECE_BYTES)
-            self._file.write(self._spool.pread(start, end - start))
-            with self._condition:
-                self._done = end
+            if end > start:
+                self._file.write(self._spool.pread(start, end - start))
+                with self._condition:
+                    self._done = end
+            looks, seen = (looks + 1 if self._done == seen else 0), self._done
             self._on_progress()
+
+    def _has_to_do(self) -> bool:
+        return self._is_over() or self._end > self._taken
 
     def _is_over(self) -> bool:
         return self._stop or self._cancelled or self.error is not None

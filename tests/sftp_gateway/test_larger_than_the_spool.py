@@ -313,10 +313,12 @@ def test_a_note_that_is_just_being_renewed_does_not_outlive_what_it_vouches_for(
     draft, note = noted_and_stored(serving)
     is_dropped = threading.Event()
     dropping = threading.Thread(target=lambda: is_dropped.set() if draft.thin() else None)
+    this_thread = threading.current_thread()
 
     def dumps(content: Any) -> str:
-        dropping.start()
-        is_dropped.wait(0.5)
+        if threading.current_thread() is this_thread:  # and not the stream's
+            dropping.start()
+            is_dropped.wait(0.5)
         return json.dumps(content)
 
     monkeypatch.setattr(partials, "json", types.SimpleNamespace(dumps=dumps, loads=json.loads))

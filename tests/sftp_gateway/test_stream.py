@@ -15,7 +15,7 @@ import pytest
 from fs import errors
 from fs.memoryfs import MemoryFS
 
-from sftp_gateway.files import forwarding
+from sftp_gateway.files import forwarding, stream
 from sftp_gateway.files.spool import Quota, Spool
 from sftp_gateway.files.store import Store, TreeLimits
 from sftp_gateway.files.stream import Stream
@@ -385,3 +385,23 @@ def test_without_another_thread_everything_is_sent_at_close(
     for draft in drafts:
         draft.write(0, content)
     eventually(lambda: filesystem.bytes_written == (1 + len(drafts)) * 5 * MIB, "one of them is not sent on")
+
+
+def test_what_the_storage_has_by_and_by_is_looked_at_while_nothing_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is noted of it is what a gateway that is killed can go on with; after a while nothing changes any more."""
+    monkeypatch.setattr(stream, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(stream, "MOST_LOOKS", 5)
+    looks: list[int] = []
+    spool = Spool(tmp_path, Quota(10**9), memory_limit=10 * PIECE)
+    target = Target()
+    sending = Stream(spool, lambda: target, on_progress=lambda: looks.append(len(target.content)))
+    eventually(lambda: len(looks) == 5)
+    for end in (PIECE, 2 * PIECE):
+        spool.write(end - PIECE, bytes(PIECE))
+        sending.extend(end)
+        eventually(lambda end=end: looks.count(end) == 6)
+    assert sending.finish()[1] == 2 * PIECE
+    assert len(looks) == 5 + 6 + 6 + 1, "it looked on for ever"
+    spool.close()

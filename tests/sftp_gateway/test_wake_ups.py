@@ -21,6 +21,7 @@ from fs.osfs import OSFS
 
 from fs_dropbox.emulator import Emulator
 from sftp_gateway import SFTPGateway, UserConfig
+from sftp_gateway.files import stream
 from sftp_gateway.requests import replies
 from sftp_gateway.ssh import packetizer, wire
 from sftp_gateway.ssh.transport import BoundedPacketizer
@@ -42,6 +43,7 @@ def never_looks_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (packetizer, wire):
         monkeypatch.setattr(module, "IDLE_SECONDS", 3600.0)
     monkeypatch.setattr(replies, "HOLD_SECONDS", 3600.0)
+    monkeypatch.setattr(stream, "LOOK_SECONDS", 3600.0)
 
 
 class Openssh(threading.Thread):
