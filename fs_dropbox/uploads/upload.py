@@ -185,7 +185,7 @@ class Upload:
         self._hash = ContentHash()
         self._block = Buffer(uploader.collected)
         self._session: Future[str] | None = None
-        self._beginning = resumed  # what the session has from an earlier upload
+        self._checkpoint = resumed  # the latest; at first what the session has from an earlier upload
         self._resumed = 0  # bytes of that
         self._sent = 0  # bytes handed to appends, now or earlier
         self._appends: deque[Future[None]] = deque()
@@ -252,10 +252,11 @@ class Upload:
         with self._lock:
             if self._session is None or not self._certain:
                 return None
-            if self._beginning is not None and self._certain == self._resumed:
-                return self._beginning  # of which not all may have been written again
-            # The session is there: it has taken bytes.
-            return Checkpoint(self._session.result(), self._certain, self._hash.beginning(self._certain))
+            # Made once for each length: it is asked for with every write, and hashes more the longer the file is.
+            if self._checkpoint is None or self._checkpoint.sent != self._certain:
+                session_id = self._session.result()  # which is there: it has taken bytes
+                self._checkpoint = Checkpoint(session_id, self._certain, self._hash.beginning(self._certain))
+            return self._checkpoint
 
     def commit(self, *, client_modified: datetime | None = None) -> FileEntry:
         """Make the file visible and return it as Dropbox has it.
@@ -404,8 +405,8 @@ class Upload:
 
     def _check_beginning(self) -> None:
         """Raise ApiError where what was written again is not what the session has: it would become a mix of both."""
-        assert self._beginning is not None
-        if self._hash.beginning(self._resumed) != self._beginning.content_hash:
+        assert self._checkpoint is not None
+        if self._hash.beginning(self._resumed) != self._checkpoint.content_hash:
             self._error = ApiError("files/upload_session/append_v2", ("begun_otherwise",))
             raise self._error
 
