@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import threading
 import time
 from collections import deque
@@ -21,7 +20,7 @@ from sftp_gateway.files.store import Store
 from sftp_gateway.sftp import attributes
 from sftp_gateway.sftp.events import Transfer
 from sftp_gateway.sftp.packets import Attributes
-from sftp_gateway.sftp.status import EndOfDataError, RefusedError
+from sftp_gateway.sftp.status import EndOfDataError, RefusedError, is_disk_full
 
 MAX_READ = 256 * 1024
 MAX_OFFSET = 2**63 - 2**21
@@ -262,7 +261,7 @@ class WriteHandle(Handle):
                 keeps_up = self.draft.write(position, data)
                 break
             except (SpoolFullError, OSError) as error:
-                is_short = isinstance(error, SpoolFullError) or error.errno in (errno.ENOSPC, errno.EDQUOT)
+                is_short = isinstance(error, SpoolFullError) or is_disk_full(error)
                 if not is_short or not (self.draft.thin(at_least=1) or self._store.drafts.make_room()):
                     raise
         self._moved += len(data)

@@ -66,15 +66,13 @@ class Intervals:
             gaps.append((start, end))
         return gaps
 
-    def drop_before(self, end: int) -> int:
-        """Drop the positions before `end`; return how many were dropped."""
-        before = self.total
+    def drop_before(self, end: int) -> None:
+        """Drop the positions before `end`."""
         while self._starts and self._ends[0] <= end:
             self.total -= self._ends.pop(0) - self._starts.pop(0)
         if self._starts and self._starts[0] < end:
             self.total -= end - self._starts[0]
             self._starts[0] = end
-        return before - self.total
 
     def truncate(self, size: int) -> int:
         """Drop the positions from `size` on; return how many were dropped."""

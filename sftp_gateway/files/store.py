@@ -148,10 +148,11 @@ class Store:
                     draft.commit()
                     if not is_changed and (modified := draft.modified) is not None:
                         draft.base.note_time(self.filesystem, path, partial(self._set_committed_time, path, modified))
-                    draft.note_down()
                     if draft.leave(handle):
                         draft.is_stored = True
                         self.drafts.let_go(draft, "the file was closed")
+                    else:
+                        draft.note_down()
                     return
         except BaseException:
             if draft.leave(handle):

@@ -22,6 +22,11 @@ class EndOfDataError(Exception):
     """The end of a file or of a listing: no error."""
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Tell whether the gateway's disk, or its quota there, is what was short."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 EXISTS = "exists already"
 
 # First match counts. A text of None means that the error speaks for itself.
@@ -71,7 +76,7 @@ def _status_and_reason(error: BaseException) -> tuple[Status, str]:
         if isinstance(error, kind):
             reason = getattr(error, "reason", None)
             return code, str(reason or text or _own_words(error))
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return Status.FAILURE, "the disk of the gateway is full"
     if isinstance(error, (TimeoutError, OSError)):
         return Status.FAILURE, f"the gateway failed ({type(error).__name__})"
