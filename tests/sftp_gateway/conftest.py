@@ -16,6 +16,7 @@ from fs.base import FS
 
 from fs_dropbox.emulator import Emulator
 from sftp_gateway import GatewayConfig, SFTPGateway, UserConfig
+from sftp_gateway.files.store import Store
 from sftp_gateway.files.tree import TreeLimits
 from sftp_gateway.serving.users import hash_password
 from tests.sftp_gateway.atomic_fs import AtomicFS
@@ -44,6 +45,15 @@ def emulator() -> Iterator[Emulator]:
 def filesystem() -> FS:
     """What `serving` serves; modules whose tests are about another one have a fixture of this name."""
     return AtomicFS()
+
+
+@pytest.fixture
+def store(filesystem: FS, tmp_path: Path) -> Iterator[Store]:
+    """A store of the filesystem, which keeps nothing at the end."""
+    store = Store(filesystem, spool_directory=tmp_path / "spool", limits=TreeLimits())
+    yield store
+    store.close()
+    assert store.quota.used == 0
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from fs.memoryfs import MemoryFS
 
 from sftp_gateway.files import forwarding, stream
 from sftp_gateway.files.spool import Quota, Spool
-from sftp_gateway.files.store import Store, TreeLimits
+from sftp_gateway.files.store import Store
 from sftp_gateway.files.stream import Stream
 from sftp_gateway.sftp.packets import OpenFlag
 from tests.sftp_gateway.atomic_fs import AtomicFS, PendingFile
@@ -261,14 +261,6 @@ MIB = 2**20
 @pytest.fixture
 def filesystem() -> EagerFS:
     return EagerFS()
-
-
-@pytest.fixture
-def store(filesystem: EagerFS, tmp_path: Path) -> Iterator[Store]:
-    store = Store(filesystem, spool_directory=tmp_path / "spool", limits=TreeLimits())
-    yield store
-    store.close()
-    assert store.quota.used == 0
 
 
 def test_a_large_upload_goes_on_at_once(store: Store, filesystem: EagerFS) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from fs.memoryfs import MemoryFS
 
 from sftp_gateway.files import draft as drafts
 from sftp_gateway.files import forwarding, plain_upload, spool, storing, stream
+from sftp_gateway.files.draft import Draft
 from sftp_gateway.files.names import Names
 from sftp_gateway.files.store import Store, TreeLimits
 from sftp_gateway.sftp.packets import OpenFlag
@@ -33,19 +34,6 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forwarding, "STREAM_FROM_BYTES", 20)
     for module in (storing, stream, plain_upload):
         monkeypatch.setattr(module, "PIECE_BYTES", 10)
-
-
-@pytest.fixture
-def filesystem() -> AtomicFS:
-    return AtomicFS()
-
-
-@pytest.fixture
-def store(filesystem: AtomicFS, tmp_path: Path) -> Iterator[Store]:
-    store = Store(filesystem, spool_directory=tmp_path / "spool", limits=TreeLimits())
-    yield store
-    store.close()
-    assert store.quota.used == 0
 
 
 def test_who_ends_amid_a_commit_stores_no_part(store: Store, filesystem: AtomicFS) -> None:
@@ -198,9 +186,8 @@ def test_what_a_full_disk_took_a_part_of_is_not_there_after_a_restart(
     assert file.stat().st_size == 30
 
 
-def test_what_was_refused_is_not_forgotten_by_a_rename(store: Store, filesystem: AtomicFS) -> None:
-    """Which ends the stream that had failed, and begins another."""
-    handle, names = object(), Names(store)
+def refused_and_renamed(store: Store, filesystem: AtomicFS, handle: object) -> Draft:
+    """Have a WRITE to /f refused, as its storage has failed, and the file renamed to /g when that works again."""
     draft = store.open_for_writing("/f", NEW, "session", handle)
     filesystem.faults["write"] = errors.RemoteConnectionError("/f", msg="gone")
     draft.write(0, b"x" * 30)
@@ -208,22 +195,22 @@ def test_what_was_refused_is_not_forgotten_by_a_rename(store: Store, filesystem:
     with pytest.raises(errors.RemoteConnectionError):
         draft.write(30, b"refused")
     filesystem.faults.clear()
-    names.rename("/f", "/g", replace=False)
+    Names(store).rename("/f", "/g", replace=False)
+    return draft
+
+
+def test_what_was_refused_is_not_forgotten_by_a_rename(store: Store, filesystem: AtomicFS) -> None:
+    """Which ends the stream that had failed, and begins another."""
+    handle = object()
+    draft = refused_and_renamed(store, filesystem, handle)
     with pytest.raises(errors.RemoteConnectionError):
         store.commit(draft, handle)
     assert not filesystem.exists("/g")
 
 
 def test_what_was_refused_can_be_sent_again_after_a_rename(store: Store, filesystem: AtomicFS) -> None:
-    handle, names = object(), Names(store)
-    draft = store.open_for_writing("/f", NEW, "session", handle)
-    filesystem.faults["write"] = errors.RemoteConnectionError("/f", msg="gone")
-    draft.write(0, b"x" * 30)
-    eventually(lambda: draft.forwarding._stream and draft.forwarding._stream.error, "never: the storage fails")
-    with pytest.raises(errors.RemoteConnectionError):
-        draft.write(30, b"refused")
-    filesystem.faults.clear()
-    names.rename("/f", "/g", replace=False)
+    handle = object()
+    draft = refused_and_renamed(store, filesystem, handle)
     draft.write(30, b"refused")
     store.commit(draft, handle)
     assert filesystem.readbytes("/g") == b"x" * 30 + b"refused"
