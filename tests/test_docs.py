@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
 
 import pytest
 
 from fs_dropbox.opener import PARAMETERS
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.root import ROOT
 
 
 def _tests() -> set[str]:

@@ -1,6 +1,6 @@
 """Private parts of paramiko, the authentication handler's: what it accepts, and from whom.
 
-Written for paramiko 5.0 and 5.1; tests/sftp_gateway/test_transport.py fails clearly when a part used here moves.
+Written for paramiko 5.0 and 5.1; tests/sftp_gateway/ssh/test_transport.py fails clearly when a part used here moves.
 """
 
 from __future__ import annotations

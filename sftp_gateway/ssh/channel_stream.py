@@ -1,6 +1,6 @@
 """Private parts of paramiko, the channel's: its bytes without paramiko's buffers and blocking calls.
 
-Written for paramiko 5.0 and 5.1; tests/sftp_gateway/test_wire.py fails clearly when a part used here moves.
+Written for paramiko 5.0 and 5.1; tests/sftp_gateway/ssh/test_wire.py fails clearly when a part used here moves.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Private parts of paramiko, the packetizer's: a wait that can be woken, large reads and writes, each byte moved once.
 
-Written for paramiko 5.0 and 5.1; tests/sftp_gateway/test_wire.py fails clearly when a part used here moves.
+Written for paramiko 5.0 and 5.1; tests/sftp_gateway/ssh/test_wire.py fails clearly when a part used here moves.
 """
 
 from __future__ import annotations

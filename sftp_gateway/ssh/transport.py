@@ -1,6 +1,6 @@
 """What a connection is like before its login and at its end: which algorithms it is offered, what bounds it.
 
-Written for paramiko 5.0 and 5.1; tests/sftp_gateway/test_transport.py fails clearly when a part used here moves.
+Written for paramiko 5.0 and 5.1; tests/sftp_gateway/ssh/test_transport.py fails clearly when a part used here moves.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Two threads per session would hand the interpreter's lock over for every packet. So the transport's own thread serves
 its channels: it hands received data to their owner, and sends what others left for it whenever it is about to wait.
-Written for paramiko 5.0 and 5.1; tests/sftp_gateway/test_wire.py fails clearly when a part used here moves.
+Written for paramiko 5.0 and 5.1; tests/sftp_gateway/ssh/test_wire.py fails clearly when a part used here moves.
 """
 
 from __future__ import annotations

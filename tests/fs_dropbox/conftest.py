@@ -23,8 +23,8 @@ from fs_dropbox.emulator import Emulator
 from fs_dropbox.metadata.cache import MetadataCache
 from fs_dropbox.uploads.upload import Uploader
 from tests.fs_dropbox.accounts import open_account
-from tests.fs_dropbox.cached import followed_cache
-from tests.fs_dropbox.command_line import Cli, Done
+from tests.fs_dropbox.commands.command_line import Cli, Done
+from tests.fs_dropbox.metadata.cached import followed_cache
 
 
 @pytest.fixture

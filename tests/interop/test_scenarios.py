@@ -274,7 +274,7 @@ def test_a_reader_never_gets_a_mix_of_two_versions(stack: Stack) -> None:
             assert reply.kind == Kind.STATUS or reply.data == old[:32768]
 
 
-@pytest.mark.direct_only("it is kept as failed: tests/sftp_gateway/test_write_back.py")
+@pytest.mark.direct_only("it is kept as failed: tests/sftp_gateway/write_back/test_write_back.py")
 def test_an_edit_does_not_overwrite_somebody_elses(stack: Stack) -> None:
     stack.control.write("/f", b"0123456789")
     with raw(stack) as client:

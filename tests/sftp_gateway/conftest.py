@@ -21,8 +21,8 @@ from sftp_gateway.files.tree import TreeLimits
 from sftp_gateway.serving.users import hash_password
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import RawClient
-from tests.sftp_gateway.serving import Serving
-from tests.sftp_gateway.write_back import BulkFS, WriteBack
+from tests.sftp_gateway.without_doors import Serving
+from tests.sftp_gateway.write_back.bulk_fs import BulkFS, WriteBack
 from tests.waiting import eventually
 
 PASSWORD = "correct horse"

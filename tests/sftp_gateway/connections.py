@@ -10,9 +10,8 @@ from contextlib import contextmanager
 import paramiko
 
 from sftp_gateway import SFTPGateway
+from tests.sftp_gateway.conftest import PASSWORD
 from tests.waiting import eventually
-
-from .conftest import PASSWORD
 
 
 def wait_for_no_connection(gateway: SFTPGateway) -> None:

@@ -12,9 +12,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.sftp_gateway.conftest import PASSWORD_HASH
 from tests.waiting import eventually
-
-from .conftest import PASSWORD_HASH
 
 COMMAND = [sys.executable, "-W", "error", "-m", "sftp_gateway"]
 READY = re.compile(r"SFTP gateway ready on 127\.0\.0\.1:(\d+), host key ssh-ed25519 SHA256:\S{43}\n")

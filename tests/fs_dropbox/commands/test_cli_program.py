@@ -1,0 +1,402 @@
+"""The command line as processes: exit codes, one-line errors, pipes, signals, connections, check, watch."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pty
+import select
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from fs_dropbox.emulator import Emulator
+from fs_dropbox.login.connections import Connection, Connections
+from tests.fs_dropbox.commands.command_line import COMMAND, ROOT, environment, run, start
+from tests.waiting import eventually
+
+COMMANDS = (
+    *("login", "check", "connections", "ls", "tree", "cat", "get", "put", "cp", "mv", "rm", "mkdir", "mirror"),
+    *("versions", "restore", "link", "watch", "df"),
+)
+
+
+@pytest.fixture
+def env(emulator: Emulator, tmp_path: Path) -> dict[str, str]:
+    return environment(emulator, tmp_path)
+
+
+@pytest.fixture
+def store(env: dict[str, str], emulator: Emulator) -> Connections:
+    """The connections of the processes, with the emulated account as the default."""
+    connections = Connections(Path(env["XDG_CONFIG_HOME"]) / "fs-dropbox" / "connections.json")
+    plain = emulator.fs_url.partition("?")[0]
+    connections.put(Connection("Dropbox (Ann Example)", plain, account="Ann Example", email="ann@example.com"))
+    return connections
+
+
+# Help
+
+
+@pytest.mark.parametrize("group", ["fs_dropbox.commands.program:program", "sftp_gateway.cli:cli"])
+def test_help_fits_into_80_columns(group: str) -> None:
+    module, _, name = group.partition(":")
+    waiting = [(getattr(importlib.import_module(module), name), [name])]
+    while waiting:
+        command, words = waiting.pop()
+        waiting += [(each, [*words, each.name]) for each in getattr(command, "commands", {}).values()]
+        shown = CliRunner().invoke(command, ["--help"], terminal_width=80).output
+        assert [line for line in shown.splitlines() if len(line) > 80] == [], words
+        assert "Usage: " in shown
+
+
+# Without its library
+
+
+def test_without_click_there_is_one_clear_line(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['click'] = None; import fs_dropbox.cli; sys.exit(fs_dropbox.cli.main())"
+    command = (sys.executable, "-W", "ignore", "-c", program)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "fs-dropbox needs its command-line libraries: pip install 'fs-dropbox[cli]'\n"
+
+
+# Usage and errors
+
+
+def test_help_tells_the_exit_codes_and_the_locations(env: dict[str, str]) -> None:
+    done = run("--help", env=env)
+    assert done.returncode == 0
+    for text in (
+        "130  interrupted",
+        "3    the credentials are mistyped, refused by Dropbox",
+        "name:/folder/file",
+        "--url-env",
+    ):
+        assert text in done.stdout
+    for command in COMMANDS:
+        assert f"\n  {command} " in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help_of_its_own(env: dict[str, str], command: str) -> None:
+    done = run(command, "--help", env=env)
+    assert done.returncode == 0
+    assert f"fs-dropbox {command} [OPTIONS]" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("nonsense",), ("ls", "--nonsense"), ("mv", "/a"), ("ls", "--url-env", "NOT_SET"), ("put", "x")]
+)
+def test_usage_errors(env: dict[str, str], arguments: tuple[str, ...]) -> None:
+    done = run(*arguments, env=env)
+    assert done.returncode == 2
+    assert done.stdout == "" or not arguments
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1 or not arguments
+
+
+@pytest.mark.parametrize("command", [("ls",), ("connections", "list")], ids=" ".join)
+def test_no_connection_yet_says_how_to_make_one(env: dict[str, str], command: tuple[str, ...]) -> None:
+    done = run(*command, env=env)
+    assert (done.returncode, done.stdout) == (2 if command == ("ls",) else 0, "")
+    assert "there is no connection yet: run fs-dropbox login" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("ls", "/none"), 4, "there is no file or folder /none"),
+        (("cat", "/folder"), 1, "/folder is a folder, not a file"),
+        (("mkdir", "/none/{x}"), 4, "there is no folder /none: -p makes it too"),
+        (("mkdir", "/folder"), 1, "there is a folder /folder already"),
+        (("cp", "/folder/file", "/none/file"), 4, "there is no folder /none"),
+        (("mv", "/folder/file", "/none/file"), 4, "there is no folder /none"),
+        (("put", __file__, "/none/file"), 4, "there is no folder /none"),
+        (("put", "-", "/none/file"), 4, "there is no folder /none"),
+        (("get", "/folder/file", "/none/file"), 4, "there is no folder /none"),
+        (("mv", "/folder/none", "/none"), 4, "there is no file or folder /folder/none"),
+        (("ls", "/folder/../.."), 2, "the path /folder/../.. leads above the root"),
+    ],
+    ids=lambda case: f"{case[0]} {case[-1]}" if isinstance(case, tuple) else "",
+)
+def test_what_is_missing_or_in_the_way_is_named(
+    env: dict[str, str], store: Connections, emulator: Emulator, arguments: tuple[str, ...], code: int, says: str
+) -> None:
+    emulator.control.write("/folder/file", b"")
+    done = run(*arguments, env=env)
+    assert (done.returncode, done.stderr) == (code, f"fs-dropbox: {says}\n")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "dropbox://key~secret:SECRETTOKEN/",
+        "dropbox://SECRETTOKEN@/",
+        "dropbox:SECRETTOKEN",
+        "dropbox://key~secret:SECRETTOKEN@/?nonsense=1",
+        "nonsense://SECRETTOKEN@/",
+    ],
+)
+def test_a_malformed_url_is_explained_without_its_secrets(env: dict[str, str], url: str) -> None:
+    done = run("ls", "--url-env", "URL", env=env | {"URL": url})
+    assert done.returncode in (2, 3), done.stderr
+    assert "SECRETTOKEN" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_refused_credentials(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
+    emulator.control.revoke_tokens()
+    done = run("ls", env=env)
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+    assert emulator.refresh_token not in done.stderr
+    assert emulator.app_secret not in done.stderr
+
+
+def test_dropbox_out_of_reach(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        nobody = f"127.0.0.1:{server.getsockname()[1]}"
+    env |= {"DROPBOX_API_HOST": nobody, "DROPBOX_API_CONTENT_HOST": nobody}
+    for command in ("ls", "check"):
+        done = run(command, env=env)
+        assert done.returncode == 5, done.stderr
+        assert "cannot be reached" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_a_readable_connections_file_is_refused(env: dict[str, str], store: Connections) -> None:
+    store.path.chmod(0o644)
+    done = run("ls", env=env)
+    assert (done.returncode, "chmod 600" in done.stderr) == (1, True)
+
+
+def test_a_closed_pipe_is_no_error(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
+    emulator.control.write("/big", bytes(5_000_000))
+    with start("cat", "/big", env=env) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(30) == 141
+
+
+def test_interrupting_a_transfer_leaves_nothing_half_written(
+    env: dict[str, str], store: Connections, emulator: Emulator, tmp_path: Path
+) -> None:
+    (tmp_path / "up").mkdir()
+    for number in range(8):
+        (tmp_path / "up" / str(number)).write_bytes(os.urandom(4_000_000))
+    emulator.control.latency(upload_bytes_per_second=500_000)
+    with start("mirror", str(tmp_path / "up"), ":/up", env=env) as process:
+        eventually(lambda: any("upload" in record.route for record in emulator.control.requests()))
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "fs-dropbox: interrupted"
+    assert "Traceback" not in said
+    emulator.control.latency(upload_bytes_per_second=None)
+    sizes = {path: size for path, size in emulator.control.tree("/up").items() if size is not None}
+    assert all(size == 4_000_000 for size in sizes.values())
+    done = run("mirror", str(tmp_path / "up"), ":/up", env=env)
+    assert done.returncode == 0, done.stderr
+    assert len([size for size in emulator.control.tree("/up").values() if size == 4_000_000]) == 8
+
+
+def test_progress_is_shown_on_a_terminal_only(
+    env: dict[str, str], store: Connections, emulator: Emulator, tmp_path: Path
+) -> None:
+    emulator.control.write("/big", os.urandom(3_000_000))
+    assert run("get", "/big", str(tmp_path / "big"), env=env).stderr == ""
+    (tmp_path / "big").unlink()
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            (*COMMAND, "get", "/big", str(tmp_path / "big")), env=env | {"TERM": "xterm"}, stdout=theirs, stderr=theirs
+        )
+        os.close(theirs)
+        shown = b""
+        while select.select([ours], [], [], 30)[0]:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # the other side is closed
+                break
+            shown += part
+        assert process.wait(30) == 0
+    finally:
+        os.close(ours)
+    assert b"get" in shown
+    assert b"100%" in shown
+    assert b"1 copied (3.0 MB)" in shown
+
+
+# Connections
+
+
+def test_connections(env: dict[str, str], store: Connections) -> None:
+    store.put(Connection("Work", "mem://"))
+    assert (
+        run("connections", "list", env=env).stdout
+        == "   Dropbox (Ann Example)  ann@example.com\n*  Work                   -\n"
+    )
+    assert run("connections", "use", "drop", env=env).stdout == "the default is 'Dropbox (Ann Example)'\n"
+    assert run("connections", "rename", "drop", "Ann", env=env).returncode == 0
+    rows = json.loads(run("connections", "list", "--json", env=env).stdout)
+    assert [(row["name"], row["default"]) for row in rows] == [("Ann", True), ("Work", False)]
+    assert "url" not in rows[0]
+    assert run("connections", "remove", "Wor", env=env).returncode == 2
+    assert run("connections", "remove", "Work", env=env).returncode == 0
+    assert [connection.name for connection in store.all()] == ["Ann"]
+
+
+@pytest.fixture
+def stored_folder(store: Connections, emulator: Emulator) -> str:
+    """The URL of a folder of the Dropbox, which is also a stored connection: the last, and thereby the default."""
+    emulator.control.write("/Docs/a.txt", b"alpha")
+    folder = emulator.fs_url.partition("?")[0] + "Docs"
+    store.put(Connection("Docs", folder))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("docs:/a.txt",),
+        ("Docs:/x/../a.txt",),
+        ("Drop:/Docs/a.txt",),
+        ("-c", "Drop", "/Docs/a.txt"),
+        ("/a.txt",),
+        ("FOLDER/a.txt",),
+    ],
+    ids=" ".join,
+)
+def test_a_location_names_its_connection(env: dict[str, str], stored_folder: str, arguments: tuple[str, ...]) -> None:
+    done = run("cat", *(argument.replace("FOLDER", stored_folder) for argument in arguments), env=env)
+    assert done.stdout == "alpha", done.stderr
+
+
+def test_a_location_does_not_lead_out_of_its_connection(env: dict[str, str], stored_folder: str) -> None:
+    assert run("cat", "docs:/../Docs/a.txt", env=env).returncode != 0
+
+
+def test_a_location_of_no_connection_is_a_mistake(env: dict[str, str], stored_folder: str) -> None:
+    assert run("ls", "nothing:/", env=env).returncode == 2
+
+
+# Check
+
+
+def test_check(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
+    done = run("check", env=env)
+    assert done.returncode == 0, done.stderr
+    for text in (
+        "Ann Example (ann@example.com)",
+        "of 2.0 TB used",
+        "ms for a listing",
+        "all there",
+        "connection works",
+    ):
+        assert text in done.stdout
+    result = json.loads(run("check", "--json", env=env).stdout)
+    assert (result["works"], result["missing_scopes"], result["email"]) == (True, [], "ann@example.com")
+
+
+@pytest.mark.parametrize("grants", [True, False], ids=["never granted", "not of the app"])
+def test_check_names_missing_permissions(
+    env: dict[str, str], store: Connections, emulator: Emulator, grants: bool
+) -> None:
+    scopes = ["account_info.read", "files.metadata.read", "files.content.read"]
+    emulator.control.set_scopes(scopes, grants=True)
+    if grants:
+        emulator.control.set_scopes([*scopes, "files.content.write", "sharing.write"])
+    done = run("check", env=env)
+    assert done.returncode == 3, done.stdout
+    assert "files.content.write (to upload, move, copy and remove)" in done.stderr
+    assert "Permissions tab" in done.stderr
+    assert "connection works" not in done.stdout
+    result = json.loads(run("check", "--json", env=env).stdout)
+    assert (result["works"], result["missing_scopes"]) == (False, ["files.content.write", "sharing.write"])
+
+
+def test_a_missing_permission_has_the_exit_code_of_credentials(
+    env: dict[str, str], store: Connections, emulator: Emulator
+) -> None:
+    emulator.control.set_scopes(["account_info.read", "files.metadata.read"], grants=True)
+    done = run("mkdir", "/new", env=env)
+    assert done.returncode == 3, done
+    assert "lacks the scope files.content.write" in done.stderr
+
+
+def test_check_as_the_administrator_of_a_team(env: dict[str, str], emulator: Emulator) -> None:
+    emulator.control.add_team("Acme")
+    emulator.control.add_member("ann@example.com", admin=True)
+    app = emulator.control.add_app("Team App", is_team=True)
+    grant = emulator.control.sign_in(app=app["app_key"])
+    url = emulator.fs_url_for(grant["app_key"], grant["app_secret"], grant["refresh_token"])
+    done = run("check", "--url-env", "URL", env=env | {"URL": f"{url}&admin=ann%40example.com"})
+    assert (done.returncode, "ann@example.com" in done.stdout) == (0, True), done
+    done = run("check", "--url-env", "URL", env=env | {"URL": url})
+    assert done.returncode == 3
+    assert "name the member to act as" in done.stderr
+
+
+def test_check_looks_at_the_path_of_the_location(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
+    emulator.control.write("/Docs/a", b"a")
+    assert run("check", "/docs/.deleted", env=env).returncode == 0
+    done = run("check", "/dosc", env=env)
+    assert (done.returncode, done.stderr) == (4, "fs-dropbox: there is no file or folder /dosc\n")
+
+
+def test_check_changes_nothing(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
+    emulator.control.write("/a", b"a")
+    run("check", env=env)
+    assert emulator.control.tree() == {"/a": 1}
+
+
+# Watch
+
+
+def test_watch_prints_changes_below_a_folder(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
+    emulator.control.seed("/Docs")
+    with start("watch", "--json", "--count", "3", "/docs", env=env) as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr.readline() == "fs-dropbox: following\n"
+        emulator.control.write("/elsewhere", b"x")
+        rows = []
+        for change in (
+            lambda: emulator.control.write("/Docs/new.txt", b"news"),
+            lambda: emulator.control.seed("/Docs/Folder"),
+            lambda: emulator.control.delete("/Docs/new.txt"),
+        ):
+            change()
+            rows.append(json.loads(process.stdout.readline()))
+        assert process.communicate(timeout=60) == ("", "")
+    assert process.returncode == 0
+    assert [(row["change"], row["path"]) for row in rows] == [
+        ("file", "/Docs/new.txt"),
+        ("folder", "/Docs/Folder"),
+        ("deleted", "/Docs/new.txt"),
+    ]
+    assert (rows[0]["size"], rows[0]["rev"] != "") == (4, True)
+
+
+def test_watch_ends_in_time_and_by_ctrl_c(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
+    assert run("watch", "--for", "0.5", env=env).returncode == 0
+    with start("watch", env=env) as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        emulator.control.write("/one.txt", b"1")
+        assert process.stdout is not None
+        assert "/one.txt (1 B)" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == 130

@@ -1,0 +1,441 @@
+"""The change feed over a journal that the test writes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from fs_dropbox.api.client import Longpoll, Page
+from fs_dropbox.api.longpolls import Flag
+from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
+from fs_dropbox.errors import ApiError, AuthError, TransportError
+from fs_dropbox.metadata import changes
+from fs_dropbox.metadata.cache import ABSENT, MetadataCache
+from fs_dropbox.metadata.changes import ChangeFeed
+from tests.fs_dropbox.metadata.cached import file
+from tests.fs_dropbox.metadata.told_changes import Journal
+from tests.waiting import DEADLINE_SECONDS, eventually
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "PAUSES_SECONDS", (0.02, 0.02))
+    monkeypatch.setattr(changes, "REST_SECONDS", 0.0)
+
+
+@pytest.fixture
+def journal() -> Journal:
+    return Journal()
+
+
+@pytest.fixture
+def cache() -> MetadataCache:
+    return MetadataCache(ttl_seconds=1000.0)
+
+
+@pytest.fixture
+def feed(journal: Journal, cache: MetadataCache) -> Iterator[ChangeFeed]:
+    feed = ChangeFeed(journal, cache)
+    feed.start()
+    eventually(lambda: feed.is_live)
+    yield feed
+    feed.stop()
+
+
+def test_what_is_outdated_again_before_it_is_live_is_not_waited_for(journal: Journal, cache: MetadataCache) -> None:
+    """The interruption comes while the feed waits for nothing yet."""
+    feed = ChangeFeed(journal, cache)
+    latest_cursor = journal.latest_cursor
+    trust, trusted = cache.trust, []  # with how many cursors it was live
+
+    def trust_and_note(live: bool) -> None:
+        if live:
+            trusted.append(journal.cursors_taken)
+        trust(live)
+
+    cache.trust = trust_and_note  # type: ignore[method-assign]
+
+    def latest_and_outdated(path: str, recursive: bool = True) -> str:
+        journal.latest_cursor = latest_cursor  # type: ignore[method-assign]
+        feed.renew()
+        return latest_cursor(path, recursive)
+
+    journal.latest_cursor = latest_and_outdated  # type: ignore[method-assign]
+    feed.start()
+    try:
+        eventually(lambda: feed.is_live)
+        assert journal.cursors_taken == 2
+        assert trusted == [2], "what the first cursor follows is no longer ours"
+    finally:
+        feed.stop()
+
+
+def test_changes_reach_the_cache_in_order_over_all_pages(
+    journal: Journal, cache: MetadataCache, feed: ChangeFeed
+) -> None:
+    journal.add(file("/a"), file("/b"), DeletedEntry("a", "/a", "/a"), file("/b", "2222222222"), file("/c"))
+    eventually(lambda: cache.get("/c") == file("/c"))
+    assert cache.get("/a") is ABSENT
+    assert cache.get("/b") == file("/b", "2222222222")
+
+
+def test_later_pages_from_before_an_own_change_do_not_undo_it(
+    journal: Journal, cache: MetadataCache, feed: ChangeFeed
+) -> None:
+    """They may be as old as the first."""
+    removed = DeletedEntry("b", "/b", "/b")
+    feed.subscribe(lambda entries: cache.apply(removed) if entries[0] == file("/a") else None)
+    journal.add(file("/a"), file("/b"), file("/b", "2222222222"), file("/c"), file("/a", "3333333333"), file("/d"))
+    eventually(lambda: cache.get("/d") == file("/d"))
+    assert cache.get("/b") is None  # nobody knows which was first
+    assert cache.get("/a") == file("/a", "3333333333")
+    assert cache.get("/c") == file("/c")
+
+
+def test_later_pages_from_before_an_own_removal_bring_nothing_below_it_back(
+    journal: Journal, cache: MetadataCache, feed: ChangeFeed
+) -> None:
+    removed = DeletedEntry("folder", "/folder", "/folder")
+    feed.subscribe(lambda entries: cache.apply(removed) if entries[0] == file("/a") else None)
+    journal.add(file("/a"), file("/b"), file("/folder/in it"), file("/c"))
+    eventually(lambda: cache.get("/c") == file("/c"))
+    assert cache.get("/folder/in it") is None  # nobody knows which was first
+
+
+def test_pages_that_tell_of_a_folder_first_do_not_undo_an_own_removal_in_it(
+    journal: Journal, cache: MetadataCache, feed: ChangeFeed
+) -> None:
+    removed = DeletedEntry("sub", "/folder/mid/sub", "/folder/mid/sub")
+    feed.subscribe(lambda entries: cache.apply(removed) if entries[0] == file("/a") else None)
+    folders = [FolderEntry(path.rpartition("/")[2], path, path, path) for path in ("/folder", "/folder/mid/sub")]
+    journal.add(file("/a"), file("/b"), *folders, file("/folder/mid/sub/in it"), file("/c"))
+    eventually(lambda: cache.get("/c") == file("/c"))
+    assert cache.get("/folder") == folders[0]
+    assert cache.get("/folder/mid/sub") is None  # nobody knows which was first
+    assert cache.get("/folder/mid/sub/in it") is None
+
+
+def test_what_replaces_a_removed_folder_is_known(journal: Journal, cache: MetadataCache, feed: ChangeFeed) -> None:
+    gone = DeletedEntry("folder", "/folder", "/folder")
+    journal.add(file("/folder/old"), gone, file("/folder/new"), file("/c"))
+    eventually(lambda: cache.get("/c") == file("/c"))
+    assert cache.get("/folder/new") == file("/folder/new")
+    assert cache.get("/folder") is not ABSENT
+
+
+def test_a_feed_that_was_never_started_costs_nothing(journal: Journal, cache: MetadataCache) -> None:
+    feed = ChangeFeed(journal, cache)
+    assert not feed.is_live
+    feed.stop()
+    feed.start()
+    assert journal.cursors_taken == 0
+    assert not feed.is_live
+
+
+def test_stop_is_quick_and_ends_the_trust(journal: Journal) -> None:
+    cache = MetadataCache(ttl_seconds=-1.0)
+    feed = ChangeFeed(journal, cache)
+    feed.start()
+    eventually(lambda: feed.is_live)
+    cache.put(file("/a"), cache.epoch())
+    assert cache.get("/a") == file("/a")
+    started = time.monotonic()
+    feed.stop()
+    feed.stop()
+    assert time.monotonic() - started < 10.0
+    assert journal.interrupted.is_set()
+    assert not feed.is_live
+    assert cache.get("/a") is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TransportError("reset"),
+        TransportError("server"),
+        ApiError("files/list_folder/longpoll", ("too_many_requests",), status=429),
+        AuthError("files/list_folder/continue", ("expired_access_token",)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("call", ["longpoll", "continue"])
+def test_after_trouble_it_goes_on_from_the_same_cursor(
+    journal: Journal,
+    cache: MetadataCache,
+    feed: ChangeFeed,
+    caplog: pytest.LogCaptureFixture,
+    call: str,
+    error: Exception,
+) -> None:
+    cache.put(file("/kept"), cache.epoch())
+    journal.fail(call, error, error, error)
+    journal.add(file("/a"))
+    eventually(lambda: cache.get("/a") == file("/a"))
+    eventually(lambda: feed.is_live)
+    assert journal.cursors_taken == 1
+    assert cache.get("/kept") == file("/kept")
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ApiError("files/list_folder/continue", ("reset",)),
+        ApiError("files/list_folder/continue", ("path", "not_found")),
+        ApiError("files/list_folder/continue", ("something", "new")),
+        KeyError("a bug"),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("call", ["longpoll", "continue"])
+def test_after_a_reset_it_begins_anew(
+    journal: Journal, cache: MetadataCache, feed: ChangeFeed, call: str, error: Exception
+) -> None:
+    batches: list[list[Entry]] = []
+    feed.subscribe(lambda entries: batches.append(list(entries)))
+    cache.put(file("/forgotten"), cache.epoch())
+    journal.fail(call, error)
+    journal.add(file("/lost"))
+    eventually(lambda: journal.cursors_taken == 2)
+    eventually(lambda: feed.is_live)
+    assert cache.get("/forgotten") is None
+    assert [] in batches
+    journal.add(file("/a"))
+    eventually(lambda: cache.get("/a") == file("/a"))
+
+
+def test_resets_without_end_are_told_of_once(
+    journal: Journal, feed: ChangeFeed, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where longpolls are never taken, as of some stand-ins, every one of them ends the cursor."""
+    monkeypatch.setattr(changes, "PAUSES_SECONDS", (0.01, 0.02, 0.03, 0.04, 0.05))
+    pauses: list[float] = []
+    wait = feed._stop.wait
+    monkeypatch.setattr(feed._stop, "wait", lambda seconds: pauses.append(seconds) or wait(seconds))
+    journal.fail("longpoll", *[ApiError("files/list_folder/longpoll", ("bad_request",), status=400)] * 6)
+    eventually(lambda: journal.cursors_taken == 7)
+    assert pauses == [0.0, 0.01, 0.02, 0.03, 0.04, 0.04]
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
+
+
+def test_a_cursor_that_cannot_be_had_is_asked_for_again(journal: Journal, cache: MetadataCache) -> None:
+    journal.fail("latest", TransportError("connect"), ApiError("files/list_folder/get_latest_cursor", ("other",)))
+    feed = ChangeFeed(journal, cache)
+    feed.start()
+    feed.start()
+    try:
+        eventually(lambda: feed.is_live)
+    finally:
+        feed.stop()
+    assert journal.cursors_taken == 1
+
+
+def test_backoff_is_honoured(journal: Journal, cache: MetadataCache, feed: ChangeFeed) -> None:
+    journal.backoff_seconds = 0.3
+    journal.add(file("/a"))
+    eventually(lambda: cache.get("/a") == file("/a"))
+    journal.add(file("/b"))
+    eventually(lambda: cache.get("/b") == file("/b"))
+    assert journal.polls[-1] - journal.polls[-2] >= 0.3
+
+
+def test_own_changes_do_not_wake_it_more_than_its_rest_allows(
+    journal: Journal, cache: MetadataCache, feed: ChangeFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "REST_SECONDS", 0.3)
+    before, began = len(journal.polls), time.monotonic()
+    for number in range(20):
+        journal.add(file(f"/{number}"))
+        time.sleep(0.01)
+    eventually(lambda: cache.get("/19") == file("/19"))
+    assert len(journal.polls) - before <= 3 + (time.monotonic() - began) / 0.3
+
+
+def test_it_rests_longer_after_own_changes_alone(
+    journal: Journal, cache: MetadataCache, feed: ChangeFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "REST_SECONDS", 0.4)
+
+    def seconds_between_looks(first: FileEntry, second: FileEntry) -> float:
+        for entry in (first, second):
+            polls = len(journal.polls)
+            journal.add(entry)
+            eventually(lambda polls=polls: len(journal.polls) > polls)  # type: ignore[misc]
+        return journal.polls[-1] - journal.polls[-2]
+
+    for name in ("/own", "/own too"):
+        cache.apply(file(name))
+    seconds_between_looks(file("/foreign"), file("/and another"))
+    assert seconds_between_looks(file("/own"), file("/own too")) >= 1.15
+    foreign = (seconds_between_looks(file(f"/{number}"), file(f"/{number}'")) for number in range(10))
+    assert any(0.35 <= seconds < 1.15 for seconds in foreign)  # a busy machine makes some of them longer
+    newer = (seconds_between_looks(file("/own", f"{number}"), file("/own", f"{number}'")) for number in range(10))
+    assert any(0.35 <= seconds < 1.15 for seconds in newer)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (TransportError("connect", "connection refused", host="notify.dropboxapi.com"), "connection refused"),
+        (AuthError("files/list_folder/longpoll", ("invalid_access_token",)), "fs-dropbox login"),
+        (RuntimeError("a bug"), "a bug"),
+    ],
+)
+def test_a_feed_that_is_down_says_why_until_it_is_back(
+    journal: Journal,
+    feed: ChangeFeed,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    told: str,
+) -> None:
+    caplog.set_level("INFO")
+    assert feed.problem is None
+    monkeypatch.setattr(changes, "PAUSES_SECONDS", (DEADLINE_SECONDS, DEADLINE_SECONDS))
+    journal.fail("latest", error)
+    journal.fail("longpoll", error)
+    eventually(lambda: feed.problem)
+    assert told in str(feed.problem)
+    assert not feed.is_live
+    eventually(lambda: "the change feed" in caplog.text)
+    assert "is live" not in caplog.text
+
+
+def test_a_feed_that_is_back_says_so(journal: Journal, feed: ChangeFeed, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    journal.fail("longpoll", TransportError("timeout"))
+    eventually(lambda: "the change feed is live" in caplog.text)
+    assert feed.is_live
+    assert feed.problem is None
+
+
+def test_each_outage_has_its_warning(
+    journal: Journal, cache: MetadataCache, feed: ChangeFeed, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    for path in ("/a", "/b"):
+        caplog.clear()
+        journal.fail("longpoll", TransportError("timeout"))
+        eventually(lambda: "the change feed is live" in caplog.text)
+        assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+        journal.add(file(path))
+        eventually(lambda path=path: cache.get(path) == file(path))
+
+
+def test_a_look_that_tells_nothing_is_told_to_nobody(
+    journal: Journal, feed: ChangeFeed, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An empty batch says that anything may have changed."""
+    caplog.set_level("INFO")
+    told: list[object] = []
+    feed.subscribe(told.append)
+    journal.fail("longpoll", TransportError("timeout"))  # it then looks at what it may have missed
+    eventually(lambda: "the change feed is live" in caplog.text)
+    journal.add(file("/a"))
+    eventually(lambda: told)
+    assert told == [[file("/a")]]
+
+
+def test_a_subscriber_that_wants_to_exit_does_not_end_the_feed(
+    journal: Journal, cache: MetadataCache, feed: ChangeFeed, caplog: pytest.LogCaptureFixture
+) -> None:
+    def leave(entries: object) -> None:
+        raise SystemExit
+
+    feed.subscribe(leave)
+    for path in ("/a", "/b"):
+        journal.add(file(path))
+        eventually(lambda path=path: cache.get(path) == file(path))
+    assert feed.is_live
+    assert "a subscriber of the change feed failed" in caplog.text
+
+
+def test_only_what_was_asked_for_since_the_cursor_is_followed(journal: Journal) -> None:
+    """What has changed before the cursor was taken, the feed never tells."""
+    cache = MetadataCache(ttl_seconds=-1.0)
+    feed = ChangeFeed(journal, cache)
+    latest_cursor = journal.latest_cursor
+    cache.put(file("/before"), cache.epoch())
+
+    def latest(path: str, recursive: bool = True) -> str:
+        cache.put(file("/while"), cache.epoch())
+        return latest_cursor(path, recursive)
+
+    journal.latest_cursor = latest  # type: ignore[method-assign]
+    feed.start()
+    try:
+        eventually(lambda: feed.is_live)
+        cache.put(file("/since"), cache.epoch())
+        assert [cache.get(key) for key in ("/before", "/while", "/since")] == [None, None, file("/since")]
+    finally:
+        feed.stop()
+
+
+def test_a_feed_that_was_down_is_live_once_it_has_caught_up(journal: Journal, feed: ChangeFeed) -> None:
+    live: list[bool] = []
+    list_folder_continue = journal.list_folder_continue
+
+    def listed(cursor: str) -> Page:
+        live.append(feed.is_live)
+        return list_folder_continue(cursor)
+
+    journal.list_folder_continue = listed  # type: ignore[method-assign]
+    journal.fail("longpoll", TransportError("reset"))
+    journal.add(file("/a"))
+    eventually(lambda: feed.is_live and live)
+    assert not live[0]
+
+
+def test_a_tree_that_is_no_longer_ours_is_followed_no_longer(
+    journal: Journal, cache: MetadataCache, feed: ChangeFeed
+) -> None:
+    cache.put(file("/theirs"), cache.epoch())
+    looks = journal.looks
+    feed.renew()
+    assert journal.interrupted.is_set(), "it waits for what happens in the old one"
+    assert cache.get("/theirs") is None
+    eventually(lambda: feed.is_live)
+    assert journal.cursors_taken == 2
+    assert journal.looks == looks, "nothing of the old one is heard any more"
+
+
+def test_a_page_that_was_asked_for_before_an_own_change_does_not_undo_it(
+    journal: Journal, cache: MetadataCache, feed: ChangeFeed
+) -> None:
+    list_folder_continue = journal.list_folder_continue
+
+    def listed(cursor: str) -> Page:
+        page = list_folder_continue(cursor)
+        cache.apply(file("/a", "2222222222"), since=cache.epoch())
+        return page
+
+    journal.list_folder_continue = listed  # type: ignore[method-assign]
+    journal.add(file("/a"), file("/b"))
+    eventually(lambda: cache.get("/b") == file("/b"))
+    assert cache.get("/a") is None, "nobody knows which of the two was first"
+
+
+def test_a_stand_in_that_does_not_wait_is_asked_seldom(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "REST_SECONDS", 0.2)
+
+    def longpoll(cursor: str, timeout_seconds: int, stop: Flag) -> Longpoll:
+        journal.polls.append(time.monotonic())
+        return Longpoll(False, 0.0)
+
+    journal.longpoll = longpoll  # type: ignore[method-assign]
+    feed = ChangeFeed(journal, MetadataCache())
+    feed.start()
+    try:
+        eventually(lambda: len(journal.polls) >= 4)
+    finally:
+        feed.stop()
+    assert journal.polls[3] - journal.polls[0] > 0.5
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_feed_that_ends_does_not_seem_to_be_live(journal: Journal, feed: ChangeFeed) -> None:
+    journal.fail("longpoll", GeneratorExit())  # type: ignore[arg-type]
+    eventually(lambda: not feed.is_live)

@@ -1,0 +1,432 @@
+"""The commands that look at settings, users and the sessions of a running gateway, as processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+import paramiko
+import pytest
+
+from sftp_gateway import UserConfig
+from sftp_gateway.reports.control import ControlSocket, ask_all, socket_path
+from tests.sftp_gateway.conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
+from tests.sftp_gateway.connections import sftp
+from tests.sftp_gateway.program import USER, Running, begin, one_line, run, running
+from tests.waiting import eventually
+
+# sessions
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_sessions_are_listed_and_ended(tmp_path: Path, connect: Connect, processes: int) -> None:
+    with running(tmp_path, f"processes = {processes}") as gateway:
+        assert run("sessions", "--config", gateway.config).stdout == "nobody is signed in\n"
+        transports = [connect(gateway, "ann", PASSWORD) for _ in range(3)]  # type: ignore[arg-type]
+        file = sftp(transports[0]).open("/report.csv", "w")
+        done = run("sessions", "--config", gateway.config)
+        assert len(done.stdout.splitlines()) == 4
+        assert "/report.csv (writing)" in done.stdout
+        rows = json.loads(run("sessions", "--config", gateway.config, "--json").stdout)
+        assert {row["user"] for row in rows} == {"ann"}
+        assert len({row["session"] for row in rows}) == 3
+        assert all(row["idle_seconds"] <= row["seconds"] + 1 for row in rows)
+        (busy,) = (row for row in rows if row["files"])
+        assert busy["from"] == "127.0.0.1"
+        assert busy["client"].startswith("paramiko")
+        done = run("sessions", "--config", gateway.config, "--kick", busy["session"])
+        assert done.stdout == f"ended: {busy['session']}\n"
+        transports[0].join(20)
+        assert not transports[0].is_active()
+        assert transports[1].is_active()
+        assert transports[2].is_active()
+        ended = json.loads(run("sessions", "--config", gateway.config, "--kick", "ann", "--json").stdout)["ended"]
+        assert sorted(ended) == sorted(row["session"] for row in rows if row is not busy)
+        assert "no session" in one_line(run("sessions", "--config", gateway.config, "--kick", "ann"))
+        assert 'reason="ended by the administrator"' in gateway.log.read_text()
+        with contextlib.suppress(OSError, EOFError):
+            file.close()
+    assert "no gateway that runs" in one_line(run("sessions", "--config", gateway.config))
+
+
+def test_the_control_socket_is_for_its_owner_alone(start_gateway: StartGateway, tmp_path: Path) -> None:
+    gateway = start_gateway()
+    path = socket_path(tmp_path / "state", gateway.address[1], 0)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert gateway.stop()
+    assert not path.exists()
+
+
+def test_a_long_path_and_a_stale_socket_do_not_matter(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+    path = socket_path(folder, 22, 0)
+    for _ in range(2):
+        control = ControlSocket(path, lambda request: {"seen": request["command"]})
+        assert ask_all(folder, {"command": "it"}) == [{"seen": "it"}]
+        control.close()
+        path.touch()  # as a crash leaves it
+    assert ask_all(folder, {"command": "it"}) == []
+
+
+def test_who_ends_late_leaves_the_socket_of_a_successor(tmp_path: Path) -> None:
+    """As the processes of a gateway do that was killed, once their transfers are done."""
+    path = socket_path(tmp_path, 22, 0)
+    first = ControlSocket(path, lambda _: {"answer": 1})
+    second = ControlSocket(path, lambda _: {"answer": 2})
+    try:
+        first.close()
+        assert ask_all(tmp_path, {"command": "it"}) == [{"answer": 2}]
+    finally:
+        second.close()
+    assert not path.exists()
+
+
+def test_junk_at_the_control_socket_changes_nothing(tmp_path: Path) -> None:
+    path = socket_path(tmp_path, 22, 0)
+    control = ControlSocket(path, lambda request: {"answer": request["command"]})
+    try:
+        for junk in (b"\n", b"[]\n", b"{}\n", b"\xff\n", b"x" * 100_000):
+            with socket.socket(socket.AF_UNIX) as sock, contextlib.suppress(OSError):
+                sock.settimeout(20)
+                sock.connect(os.path.relpath(path))
+                sock.sendall(junk)
+                assert b"error" in sock.recv(1000)
+        assert ask_all(tmp_path, {"command": "it"}) == [{"answer": "it"}]
+    finally:
+        control.close()
+
+
+# users
+
+
+def test_users_are_listed_with_their_last_login(tmp_path: Path, connect: Connect) -> None:
+    second = (
+        '[[users]]\nname = "scanner"\npublic_keys = ["k"]\nurl = "mem://"\nroot = "/Scans"\nrights = "write-only"\n'
+    )
+    with running(tmp_path, users=USER + second) as gateway:
+        connect(gateway, "ann", PASSWORD)  # type: ignore[arg-type]
+
+        def listed() -> list[dict[str, Any]]:
+            rows: list[dict[str, Any]] = json.loads(run("users", "--config", gateway.config, "--json").stdout)
+            return rows if rows[0]["last_login"] else []
+
+        rows = eventually(listed, "the login is not listed", 90)  # each look starts a program
+    assert rows[0]["last_login"]["from"] == "127.0.0.1"
+    assert rows[0]["last_login"]["method"] == "password"
+    assert rows[1]["last_login"] is None
+    assert (rows[1]["root"], rows[1]["rights"], rows[1]["signs_in_with"]) == ("/Scans", "write-only", ["public keys"])
+    shown = run("users", "--config", gateway.config).stdout.splitlines()
+    assert re.fullmatch(r"ann +/ +read-write +a password +20\S+ from 127\.0\.0\.1", shown[1])
+    assert re.fullmatch(r"scanner +/Scans +write-only +public keys +never", shown[2])
+
+
+# check-config
+
+
+def test_check_config_tells_all_mistakes_with_their_lines(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        'liste = "x"\n'
+        "max_connections = 0\n"
+        'ban_exempt = ["home"]\n'
+        "[[users]]\n"
+        'name = "ann"\n'
+        'rights = "all"\n'
+        "[[users]]\n"
+        "# no name\n"
+        'url = "mem://"\n'
+        "[[users]]\n"
+        'name = "bob"\n'
+        'password_hash = "secret"\n'
+        "[[hooks]]\n"
+        'events = ["upload", "explosion"]\n'
+        'url = "ftp://x"\n'
+    )
+    done = run("check-config", file)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    told = [line.removeprefix(f"sftp-gateway: {file}:") for line in done.stderr.splitlines()]
+    assert [re.sub(r" \([A-Z].*", "", line) for line in told] == [
+        "1: unknown key 'liste'; did you mean 'listen'?",
+        "2: max_connections: must be a whole number, 1 or more",
+        "6: user ann: rights: 'all' is none of read-write, read-only, write-only",
+        "7: user number 2: name is missing",
+        "14: hook number 1: events: 'explosion' is none of login, login_failed, upload, upload_failed, download, "
+        "remove, rename, mkdir, rmdir",
+        "3: ban_exempt: 'home' is not an address or network",
+        "11: user bob: no url is given; give one of url, url_env, url_file",
+        "12: user bob: password_hash: is not a hash; make one with: sftp-gateway hash-password",
+    ]
+    problems = json.loads(run("check-config", "--json", file).stdout)["problems"]
+    assert len(problems) == 8
+    assert problems[2]["where"] == f"{file}:6"
+    assert problems[2]["field"] == "users.rights"
+    assert run("serve", "--config", file).stderr.endswith("(and 7 more; `sftp-gateway check-config` tells all)\n")
+
+
+@pytest.mark.parametrize("content", [None, "this is no certificate"], ids=["missing", "invalid"])
+def test_check_config_reads_the_certificates_that_urls_name(tmp_path: Path, content: str | None) -> None:
+    bundle = tmp_path / "ca.pem"
+    if content is not None:
+        bundle.write_text(content)
+    file = tmp_path / "gateway.toml"
+    url = f"dropbox://KEY~APPSECRET:TOKEN@/?ca_certs={bundle}"
+    file.write_text(f'url_parameters = "ca_certs={bundle}"\n{USER.replace("mem://", url)}')
+    file.chmod(0o600)
+    done = run("check-config", "--quiet", file)
+    assert done.returncode == 2
+    reason = "No such file or directory" if content is None else "there is no PEM certificate in it"
+    assert [line.removeprefix(f"sftp-gateway: {file}: ") for line in done.stderr.splitlines()] == [
+        f"user ann: the parameter ca_certs of the Dropbox URL: {bundle}: {reason}",
+        f"url_parameters: the parameter ca_certs of the Dropbox URL: {bundle}: {reason}",
+    ]
+
+
+def test_check_config_knows_the_parameters_of_logins_with_credentials(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text('url_parameters = "rot=home"\n')
+    told = run("check-config", "--quiet", file).stderr
+    assert told.startswith(
+        f"sftp-gateway: {file}: url_parameters: unknown parameter 'rot' in the Dropbox URL; there are "
+    )
+    file.write_text('url_parameters = "rot=home"\ncredential_logins = false\n')
+    assert run("check-config", "--quiet", file).returncode == 0
+    file.write_text('credential_url = "gopher://{user}:{password}@/"\n')
+    told = run("check-config", "--quiet", file).stderr
+    assert told == f"sftp-gateway: {file}: credential_url: no filesystem is installed for gopher:// URLs\n"
+
+
+def test_check_config_finds_lines_beside_long_texts(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text('listen = """\\\nworkers = 0\n[[users]]\n"""\nworkers = 0\n')
+    assert f"{file}:5: workers:" in run("check-config", file).stderr
+
+
+def test_check_config_warns_of_what_is_risky(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("mem://")
+    (tmp_path / "url").chmod(0o644)
+    (tmp_path / "keys").write_text("")
+    (tmp_path / "keys").chmod(0o666)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state").chmod(0o777)
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        'state_folder = "state"\n'
+        'metrics = "0.0.0.0:9322"\nban_failures = 0\nban_exempt = ["0.0.0.0/0"]\nproxy_protocol = ["::/0"]\n'
+        'connections_per_minute = 0\nrate_exempt = ["::/1"]\n'
+        f'compatible_algorithms = true\nprocesses = 1000\n{USER}url_file = "url"\n'.replace('url = "mem://"\n', "")
+        + 'public_keys_file = "keys"\nwrite_back = true\nrights = "read-only"\n'
+        + '[[hooks]]\nevents = ["upload"]\nurl = "http://example.com/x?key=of-the-url"\n'
+    )
+    file.chmod(0o644)
+    done = run("check-config", file)
+    assert done.returncode == 0
+    warned = done.stderr
+    for text in (
+        "holds secrets and can be read by other users",
+        f"state_folder: {tmp_path / 'state'} can be changed by every user",
+        "user ann: url_file: ",
+        "user ann: public_keys_file: every user of this machine can add a key",
+        "user ann: write_back: does nothing for who may only read; take one of the two out",
+        "hook http://example.com: no secret",
+        "hook http://example.com: url: names and paths go over the network unencrypted",
+        "metrics: 0.0.0.0:9322 can be read by everybody",
+        "ban_failures: 0 lets everybody guess",
+        "ban_exempt: 0.0.0.0/0 is most of the world, and is never banned",
+        "connections_per_minute: 0 lets everybody",
+        "rate_exempt: ::/1 is most of the world, and may connect at any rate",
+        "proxy_protocol: ::/0 is most of the world, and may claim",
+        "compatible_algorithms: ",
+        "processes: 1000 processes share",
+    ):
+        assert text in warned
+    assert "of-the-url" not in done.stdout + warned
+
+
+def test_check_config_tells_of_variables_that_are_no_settings(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text("")
+    done = run("check-config", file, SFTP_GATEWAY_MAX_CONECTIONS="5", SFTP_GATEWAY_CONFIG="other.toml")
+    assert done.returncode == 0
+    assert done.stderr == (
+        f"sftp-gateway: {file}: warning: SFTP_GATEWAY_MAX_CONECTIONS: is no setting; "
+        "did you mean SFTP_GATEWAY_MAX_CONNECTIONS?\n"
+    )
+
+
+def test_a_variable_in_a_path_that_is_not_set_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(USER.replace('url = "mem://"', 'url_file = "$NOT_SET_HERE/url"'))
+    told = run("check-config", "--quiet", file).stderr.splitlines()[0]
+    assert told.endswith("/$NOT_SET_HERE/url: No such file or directory (no such variable is set here)")
+
+
+def test_check_config_of_a_sound_file_warns_of_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(f"credential_logins = false\n{USER}")
+    file.chmod(0o600)
+    done = run("check-config", file)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert run("check-config", "--quiet", file).stdout == ""
+    checked = json.loads(run("check-config", "--json", file).stdout)
+    assert checked["problems"] == checked["warnings"] == []
+    assert checked["settings"]["credential_logins"] is False
+    assert PASSWORD_HASH not in str(checked)
+
+
+# Secrets in files of their own.
+
+
+def test_secrets_come_from_files_that_a_variable_leads_to(tmp_path: Path, connect: Connect) -> None:
+    """As with systemd's LoadCredential, which sets CREDENTIALS_DIRECTORY."""
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "hash").write_text(PASSWORD_HASH + "\n")
+    (credentials / "url").write_text("mem://\n")
+    config = tmp_path / "gateway.toml"
+    config.write_text(
+        'listen = "127.0.0.1:0"\nstate_folder = "state"\n[[users]]\nname = "ann"\n'
+        'password_hash_file = "$CREDENTIALS_DIRECTORY/hash"\nurl_file = "${CREDENTIALS_DIRECTORY}/url"\n'
+    )
+    told = run("check-config", config).stderr.splitlines()
+    assert len(told) == 2
+    assert str(tmp_path / "$CREDENTIALS_DIRECTORY/hash") in told[0]
+    assert str(tmp_path / "${CREDENTIALS_DIRECTORY}/url") in told[1]
+    process, port = begin(config, CREDENTIALS_DIRECTORY=str(credentials))
+    with process:
+
+        class Gateway:
+            address = ("127.0.0.1", port)
+
+        assert sftp(connect(Gateway, "ann", PASSWORD)).listdir("/") == []  # type: ignore[arg-type]
+        process.terminate()
+
+
+def test_an_empty_hash_file_lets_nobody_in(
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines, tmp_path: Path
+) -> None:
+    (tmp_path / "hash").write_text("\n")
+    users = (UserConfig(name="ann", password_hash_file=str(tmp_path / "hash"), url="mem://"),)
+    gateway = start_gateway(users=users)
+    with pytest.raises((paramiko.SSHException, EOFError)):
+        connect(gateway, "ann", "")
+    (line,) = log_lines("login_refused", 1)
+    assert line["reason"].endswith(f"{tmp_path}/hash: holds no hash")
+
+
+# Reloading.
+
+
+def test_sighup_takes_users_and_limits_over(tmp_path: Path, connect: Connect) -> None:
+    bob = USER.replace("ann", "bob")
+    eve = USER.replace("ann", "eve")
+    with running(tmp_path, users=USER + bob + eve) as gateway:
+        stays, removed, changed = (connect(gateway, name, PASSWORD) for name in ("ann", "bob", "eve"))  # type: ignore[arg-type]
+        file = sftp(stays).open("/under way", "w")
+        file.write(b"1")
+        eve = eve.replace("mem://", 'mem://"\nrights = "read-only').replace('read-only"', 'read-only"')
+        gateway.write(
+            USER + "max_sessions = 9\n" + eve + USER.replace("ann", "new"), "max_connections = 2\nworkers = 3"
+        )
+        log = gateway.hang_up("users=3 sessions_ended=2")
+        assert 'setting=workers reason="takes effect after a restart"' in log
+        for transport in (removed, changed):
+            transport.join(20)
+            assert not transport.is_active()
+        file.write(b"2")
+        file.close()
+        assert sftp(stays).stat("/under way").st_size == 2
+
+        def let_in() -> bool:
+            with contextlib.suppress(
+                paramiko.SSHException, EOFError, OSError
+            ):  # those who left may count a moment more
+                connect(gateway, "new", PASSWORD)  # type: ignore[arg-type]
+                return True
+            return False
+
+        eventually(let_in)
+        with socket.create_connection(gateway.address, timeout=20) as third:
+            assert third.recv(100) == b"too many connections\r\n"
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_bad_file_changes_nothing_and_is_said(tmp_path: Path, connect: Connect, processes: int) -> None:
+    with running(tmp_path, f"processes = {processes}") as gateway:
+        transport = connect(gateway, "ann", PASSWORD)  # type: ignore[arg-type]
+        gateway.write('[[users]]\nname = "bob"\n')
+        log = gateway.hang_up("reload_failed")
+        assert f"{gateway.config}:5: user bob: no url is given" in log
+        assert "everything stays as it was" in log
+        assert transport.is_active()
+        connect(gateway, "ann", PASSWORD)  # type: ignore[arg-type]
+        gateway.write(USER.replace("ann", "carl"), f"processes = {processes}")
+        gateway.hang_up("users=1 sessions_ended=")
+        transport.join(20)
+        assert not transport.is_active()
+
+
+def test_sighup_changes_hooks_and_the_log(tmp_path: Path, connect: Connect) -> None:
+    with running(tmp_path) as gateway:
+        hook = f'[[hooks]]\nevents = ["login"]\ncommand = ["/usr/bin/touch", "{tmp_path}/told"]\n'
+        gateway.write(USER + hook, 'log_file = "new.log"\nlog_format = "json"')
+        gateway.process.send_signal(signal.SIGHUP)
+        gateway.log = tmp_path / "new.log"
+        gateway.logged('"sessions_ended": 0')
+        connect(gateway, "ann", PASSWORD)  # type: ignore[arg-type]
+        eventually((tmp_path / "told").exists)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("late", ["log_file", "secret_file"])
+def test_what_fails_late_changes_nothing_either(tmp_path: Path, connect: Connect, late: str, processes: int) -> None:
+    """Neither the log nor the users, nor what a process gets that takes the place of another afterwards."""
+    hook = '[[hooks]]\nevents = ["login"]\nurl = "http://127.0.0.1:1/"\nsecret_file = "/nowhere/secret"\n'
+    settings = f'processes = {processes}\nlog_level = "debug"\n'
+    with running(tmp_path, settings) as gateway:
+        before = pids_of(gateway)
+        where = "new.log" if late == "secret_file" else "/nowhere/new.log"
+        gateway.write(
+            USER.replace("ann", "bob") + (hook if late == "secret_file" else ""),
+            f'{settings}log_format = "json"\nlog_file = "{where}"',
+        )
+        log = gateway.hang_up("/nowhere/")
+        eventually(lambda: gateway.log.read_text().count("reload_failed") == processes, gateway.log.read_text)
+        assert '"event"' not in log
+        assert not (tmp_path / "new.log").exists()
+        if processes > 1:
+            os.kill(before[0], signal.SIGKILL)
+            eventually(lambda: pids_of(gateway)[0] != before[0], "it was not replaced")
+        for _ in range(2 * processes):
+            connect(gateway, "ann", PASSWORD)  # type: ignore[arg-type]
+
+
+def test_a_process_that_takes_the_place_of_another_logs_as_the_others_since_the_last_sighup(
+    tmp_path: Path, connect: Connect
+) -> None:
+    settings = 'processes = 2\nlog_level = "debug"\n'
+    with running(tmp_path, settings) as gateway:
+        before = pids_of(gateway)
+        gateway.write(USER, f'{settings}log_format = "json"\nlog_file = "new.log"')
+        gateway.process.send_signal(signal.SIGHUP)
+        gateway.log = tmp_path / "new.log"
+        eventually(lambda: gateway.log.exists() and gateway.log.read_text().count('"sessions_ended": 0') == 2)
+        for pid in before.values():
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: gateway.log.read_text().count('"process_started"') == 2, gateway.log.read_text)
+        connect(gateway, "ann", PASSWORD)  # type: ignore[arg-type]
+        gateway.logged('"event": "login"')
+
+
+def pids_of(gateway: Running) -> dict[int, int]:
+    """The pid of each process of a gateway by its number, the latest."""
+    found = re.findall(r"process_started process=(\d+) pid=(\d+)", gateway.log.read_text())
+    return {int(number): int(pid) for number, pid in found}

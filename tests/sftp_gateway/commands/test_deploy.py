@@ -1,0 +1,87 @@
+"""The files in deploy/ fit the program and the tools that read them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.clients import client
+from tests.root import ROOT
+from tests.sftp_gateway.program import run
+
+UNIT = ROOT / "deploy" / "sftp-gateway.service"
+CONTAINERFILE = ROOT / "deploy" / "Containerfile"
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    """The unit, with the program of this environment in place of the one that is to be installed."""
+    path = tmp_path / UNIT.name
+    path.write_text(UNIT.read_text().replace("/opt/sftp-gateway/bin", str(Path(sys.executable).parent)))
+    return path
+
+
+@pytest.mark.interop
+def test_systemd_takes_every_line_of_the_unit(unit: Path) -> None:
+    done = subprocess.run(
+        [client("systemd-analyze"), "verify", "--man=no", unit],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert unit.name not in done.stderr
+
+
+@pytest.mark.interop
+def test_systemd_finds_the_unit_well_confined(unit: Path) -> None:
+    command = [client("systemd-analyze"), "security", "--offline=yes", "--threshold=20", "--no-pager", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout[-200:]
+
+
+@pytest.mark.interop
+def test_a_template_keeps_instances_apart(unit: Path) -> None:
+    """As docs/operations.md has one made."""
+    command = re.search(r"(sed -e .*?) \\\n +deploy/", (ROOT / "docs" / "operations.md").read_text())
+    assert command
+    made = subprocess.run(["sh", "-c", f"{command[1]} {unit}"], capture_output=True, text=True, timeout=30, check=True)
+    settings = [line for line in made.stdout.splitlines() if "=" in line and not line.startswith(("#", "Description="))]
+    shared = [line for line in settings if "sftp-gateway" in line.replace("bin/sftp-gateway", "") and "%i" not in line]
+    assert not shared
+    assert sum("%i" in line for line in settings) == 7
+    template = unit.with_name("sftp-gateway@.service")
+    template.write_text(made.stdout)
+    done = subprocess.run(
+        [client("systemd-analyze"), "verify", "--man=no", template.with_name("sftp-gateway@one.service")],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "sftp-gateway" not in done.stderr
+
+
+def test_the_commands_of_the_files_exist(tmp_path: Path) -> None:
+    called = [*re.findall(r"bin/sftp-gateway ([a-z-]+)", UNIT.read_text()), "serve"]
+    assert set(called) == {"check-config", "serve"}
+    for command in called:
+        assert run(command, "--help").returncode == 0
+    config = tmp_path / "gateway.toml"
+    config.write_text("")
+    variables = re.findall(r"(SFTP_GATEWAY_\w+)=", UNIT.read_text() + CONTAINERFILE.read_text())
+    assert len(variables) >= 5
+    settings = run("check-config", config).stdout
+    for name in set(variables) - {"SFTP_GATEWAY_CONFIG"}:
+        assert f"\n{name.removeprefix('SFTP_GATEWAY_').lower()} = " in f"\n{settings}"
+
+
+def test_the_container_is_built_from_what_is_there() -> None:
+    copied = re.findall(r"^COPY (?!--from)(.*) \S+$", CONTAINERFILE.read_text(), re.MULTILINE)
+    names = [name for line in copied for name in line.split()]
+    assert {"setup.cfg", "pyproject.toml", "fs_dropbox", "sftp_gateway"} <= set(names)
+    for name in names:
+        assert (ROOT / name).exists()

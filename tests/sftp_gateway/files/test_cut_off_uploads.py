@@ -1,0 +1,315 @@
+"""Uploads that end without a CLOSE: the old version stays, what came is kept and can be continued."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+from fs.memoryfs import MemoryFS
+
+from sftp_gateway.files import notes
+from sftp_gateway.files.spool import Spool
+from sftp_gateway.files.tree import TreeLimits
+from sftp_gateway.sftp.packets import Status
+from tests.sftp_gateway.atomic_fs import AtomicFS
+from tests.sftp_gateway.raw_client import A, C, T, W, a
+from tests.sftp_gateway.without_doors import Serving, spool_files
+from tests.waiting import eventually
+
+MIB = 2**20
+
+# -- the end without a CLOSE
+
+
+def test_a_cut_connection_leaves_the_old_version(serving: Serving, filesystem: AtomicFS) -> None:
+    filesystem.writebytes("/f", b"good")
+    session = serving.session()
+    client = session.raw()
+    for sent in (1, 100_000, 6 * MIB):
+        handle = client.opened("/f", W | C | T)
+        for offset in range(0, sent, 32768):
+            client.wait(client.write(handle, offset, os.urandom(min(32768, sent - offset))))
+    session.cut()
+    assert filesystem.readbytes("/f") == b"good"
+    assert filesystem.commits == [("/f", 4, None)]
+    assert spool_files(serving) == []
+    assert [transfer.result for transfer in session.events.transfers] == ["aborted"] * 3
+    after = serving.raw()
+    assert after.wait(after.stat("/f")).attributes.size == 4
+
+
+def test_a_close_that_was_sent_counts_even_if_the_client_is_gone(serving: Serving, filesystem: AtomicFS) -> None:
+    session = serving.session()
+    client = session.raw()
+    handle = client.opened("/f", W | C | T)
+    with filesystem.stalled("commit", "/f"):
+        client.write(handle, 0, b"content")
+        client.close(handle)
+        eventually(lambda: filesystem.happened("commit") == ["/f"], "never: the commit runs")
+        session.socket.close()  # type: ignore[union-attr]
+    eventually(lambda: len(filesystem.commits) == 1, "never: the commit is carried out")
+    assert filesystem.readbytes("/f") == b"content"
+
+
+def test_an_upload_that_was_cut_off_can_be_continued(serving: Serving, filesystem: AtomicFS) -> None:
+    content = os.urandom(3 * MIB)
+    session = serving.session()
+    client = session.raw()
+    handle = client.opened("/f.filepart", W | C | T, a(size=len(content)))
+    for offset in range(0, 2 * MIB, 32768):
+        client.wait(client.write(handle, offset, content[offset : offset + 32768]))
+    session.cut()
+    assert not MemoryFS.exists(filesystem, "/f.filepart")
+    client = serving.raw()
+    kept = client.wait(client.lstat("/f.filepart")).attributes.size or 0
+    assert 2 * MIB - 32768 <= kept < 2 * MIB
+    assert client.list("/")["f.filepart"].size == kept
+    assert client.wait(client.rename("/f.filepart", "/f")).code == Status.FAILURE
+    handle = client.opened("/f.filepart", W | C)
+    requests = [
+        client.write(handle, offset, content[offset : offset + 32768]) for offset in range(kept, len(content), 32768)
+    ]
+    requests += [client.close(handle), client.rename("/f.filepart", "/f"), client.lstat("/f")]
+    *statuses, found = client.all(requests)
+    assert all(reply.ok for reply in statuses)
+    assert found.attributes.size == len(content)
+    assert filesystem.readbytes("/f") == content
+
+
+@pytest.mark.parametrize("old", [b"", b"old"], ids=["a new file", "over an old version"])
+def test_who_has_seen_more_than_could_be_kept_does_not_go_on(
+    serving: Serving, filesystem: AtomicFS, old: bytes
+) -> None:
+    """It had asked for the size just before: what is missing in between would be zeros."""
+    if old:
+        filesystem.writebytes("/f", old)
+    session = serving.session()
+    client = session.raw()
+    handle = client.opened("/f", W | C | T)
+    client.wait(client.write(handle, 0, b"0123456789"))
+    client = serving.raw()
+    seen = client.wait(client.stat("/f")).attributes.size
+    assert seen == 10
+    session.cut()
+    handle = client.opened("/f", W | C)
+    assert client.wait(client.write(handle, seen, b"abc")).ok
+    assert "begin it anew" in client.wait(client.close(handle)).text
+    assert filesystem.exists("/f") == bool(old)
+    assert not old or filesystem.readbytes("/f") == old
+
+
+def test_who_goes_on_in_another_order_or_sets_the_size_goes_on(serving: Serving, filesystem: AtomicFS) -> None:
+    for path, order in (("/f", (12, 9)), ("/g", ())):
+        session = serving.session()
+        client = session.raw()
+        client.wait(client.write(client.opened(path, W | C | T), 0, b"0123456789"))
+        session.cut()
+        client = serving.raw()
+        handle = client.opened(path, W | C)
+        for offset in order:
+            assert client.wait(client.write(handle, offset, b"abc")).ok
+        assert order or client.wait(client.fsetstat(handle, size=12)).ok
+        assert client.wait(client.close(handle)).ok
+    assert filesystem.readbytes("/f") == b"012345678abcabc"
+    assert filesystem.readbytes("/g") == b"012345678\0\0\0"
+
+
+@pytest.mark.parametrize("flags", [W | C | A, A])
+def test_a_cut_off_upload_is_continued_by_append(serving: Serving, filesystem: AtomicFS, flags: int) -> None:
+    session = serving.session()
+    client = session.raw()
+    handle = client.opened("/f", W | C | T)
+    client.wait(client.write(handle, 0, b"0123456789"))
+    session.cut()
+    client = serving.raw()
+    assert client.wait(client.stat("/f")).attributes.size == 9
+    handle = client.opened("/f", flags)
+    assert all(reply.ok for reply in client.all([client.write(handle, 0, b"9abc"), client.close(handle)]))
+    assert filesystem.readbytes("/f") == b"0123456789abc"
+
+
+@pytest.mark.parametrize("end", ["remove", "replace", "foreign", "quota", "age"])
+def test_a_partial_goes_away(filesystem: AtomicFS, tmp_path: Path, end: str) -> None:
+    limits = TreeLimits(spool_quota=1000, partial_seconds=0.0 if end == "age" else 1000.0, spool_memory=10)
+    serving = Serving(filesystem, tmp_path / "spool", limits=limits)
+    session = serving.session()
+    client = session.raw()
+    handle = client.opened("/f", W | C | T)
+    client.wait(client.write(handle, 0, b"x" * 600))
+    session.cut()
+    client = serving.raw()
+    if end != "age":
+        assert client.wait(client.stat("/f")).attributes.size == 599
+    assert len(spool_files(serving)) == 1
+    if end == "remove":
+        assert client.wait(client.remove("/f")).ok
+        assert client.wait(client.stat("/f")).code == Status.NO_SUCH_FILE
+    elif end == "replace":
+        client.put("/f", b"new")
+        assert client.get("/f") == b"new"
+    elif end == "foreign":
+        filesystem.writebytes("/f", b"theirs")
+        assert client.wait(client.stat("/f")).attributes.size == 6
+        handle = client.opened("/f", W | C)
+        assert client.wait(client.fstat(handle)).attributes.size == 6
+        assert client.wait(client.close(handle)).ok
+        assert filesystem.readbytes("/f") == b"theirs"
+    else:
+        client.put("/g", b"y" * 900)
+    assert spool_files(serving) == []
+    assert serving.tree.store.quota.used == 0
+    serving.close()
+
+
+def test_holes_are_not_kept(serving: Serving) -> None:
+    session = serving.session()
+    client = session.raw()
+    handle = client.opened("/f", W | C | T)
+    client.wait(client.write(handle, 0, b"x" * 50))
+    client.wait(client.write(handle, 100, b"y" * 50))
+    session.cut()
+    client = serving.raw()
+    assert client.wait(client.stat("/f")).attributes.size == 49
+
+
+def test_another_session_takes_an_upload_over(serving: Serving, filesystem: AtomicFS) -> None:
+    old, new = serving.raw(), serving.raw()
+    stale = old.opened("/f", W | C | T)
+    old.wait(old.write(stale, 0, b"01234"))
+    size = new.wait(new.stat("/f")).attributes.size or 0
+    handle = new.opened("/f", W | C)
+    assert new.wait(new.write(handle, size, b"56789")).ok
+    assert "goes on with it" in old.wait(old.write(stale, 0, b"XXXXX")).text
+    assert old.wait(old.close(stale)).code == Status.FAILURE
+    assert new.wait(new.close(handle)).ok
+    assert filesystem.readbytes("/f") == b"0123456789"
+
+
+def test_a_partial_outlives_the_process(filesystem: AtomicFS, tmp_path: Path) -> None:
+    serving = Serving(filesystem, tmp_path / "spool")
+    client = serving.raw()
+    handle = client.opened("/f", W | C | T)
+    client.wait(client.write(handle, 0, b"0123456789"))
+    serving.close()  # as on SIGTERM
+    (tmp_path / "spool" / "orphan.spool").write_bytes(b"left by kill -9")
+    later = Serving(filesystem, tmp_path / "spool")
+    assert not (tmp_path / "spool" / "orphan.spool").exists()
+    beside = Serving(filesystem, tmp_path / "spool")  # another worker process must not take it, too
+    assert beside.tree.store.overlay.all() == []
+    client = later.raw()
+    assert client.wait(client.stat("/f")).attributes.size == 9
+    handle = client.opened("/f", W | C)
+    assert all(reply.ok for reply in client.all([client.write(handle, 9, b"9ab"), client.close(handle)]))
+    assert filesystem.readbytes("/f") == b"0123456789ab"
+    assert list((tmp_path / "spool").iterdir()) == []
+    later.close()
+    beside.close()
+
+
+def test_a_file_that_is_being_written_outlives_kill_9(filesystem: AtomicFS, tmp_path: Path) -> None:
+    """A copy of the spool folder is what a killed process leaves."""
+
+    def left(name: str) -> dict[str, int]:
+        shutil.copytree(tmp_path / "spool", tmp_path / name)
+        later = Serving(AtomicFS(), tmp_path / name)
+        partials = later.tree.store.overlay.all()
+        found = {partial.path: partial.size for partial in partials}
+        assert all(partial.read(0, partial.size) == content[: partial.size] for partial in partials)
+        later.close()
+        return found
+
+    serving = Serving(filesystem, tmp_path / "spool")
+    client = serving.raw()
+    content = os.urandom(3 * MIB)
+    handle = client.opened("/f", W | C | T)
+    for offset in range(0, len(content), MIB // 4):
+        client.wait(client.write(handle, offset, content[offset : offset + MIB // 4]))
+    assert left("written") == {"/f": 3 * MIB - 1}, "all but the last byte"
+    noted = {file: file.stat().st_mtime_ns for file in (tmp_path / "spool").glob("*.json")}
+    client.wait(client.write(handle, len(content), b"more"))
+    content += b"more"
+    assert left("written_on") == {"/f": 3 * MIB + 3}
+    assert {file: file.stat().st_mtime_ns for file in noted} == noted, "a note in order is written once"
+    assert client.wait(client.fsetstat(handle, size=3 * MIB)).ok
+    client.wait(client.write(handle, 5 * MIB, b"after a gap"))
+    assert left("with_a_gap") == {"/f": 3 * MIB - 1}
+    assert client.wait(client.rename("/f", "/g")).ok
+    assert left("renamed") == {"/g": 3 * MIB - 1}
+    assert client.wait(client.fsetstat(handle, size=MIB)).ok
+    assert left("truncated") == {"/g": MIB - 1}
+    assert client.wait(client.close(handle)).ok
+    assert list((tmp_path / "spool").iterdir()) == []
+    serving.close()
+
+
+def test_what_is_not_written_in_order_outlives_kill_9(
+    filesystem: AtomicFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notes, "NOTE_SECONDS", 0.0)
+    content = os.urandom(6 * MIB)
+    piece = MIB // 4
+    serving = Serving(filesystem, tmp_path / "spool")
+    client = serving.raw()
+    handle = client.opened("/f", W | C | T)
+    for offset in range(0, len(content), 2 * piece):
+        for start in (offset + piece, offset):  # each two pieces the wrong way round
+            assert client.wait(client.write(handle, start, content[start : start + piece])).ok
+            if offset < MIB:
+                continue  # in memory only
+            shutil.copytree(tmp_path / "spool", tmp_path / "killed")
+            later = Serving(AtomicFS(), tmp_path / "killed")
+            for partial in later.tree.store.overlay.all():
+                assert partial.read(0, partial.size) == content[: partial.size]
+                assert partial.size < offset + 2 * piece, "the last byte is not there"
+            if start == offset >= 3 * MIB:
+                assert next(partial.size for partial in later.tree.store.overlay.all()) >= offset - MIB
+            later.close()
+            shutil.rmtree(tmp_path / "killed")
+    assert client.wait(client.close(handle)).ok
+    assert filesystem.readbytes("/f") == content
+    serving.close()
+
+
+def test_stop_aborts_what_is_open(serving: Serving, filesystem: AtomicFS) -> None:
+    session = serving.session()
+    client = session.raw()
+    handle = client.opened("/f", W | C | T)
+    client.wait(client.write(handle, 0, b"content"))
+    assert session.channels[0].stop(5.0)
+    assert filesystem.commits == []
+    assert [transfer.result for transfer in session.events.transfers] == ["aborted"]
+    with pytest.raises((EOFError, OSError)):
+        client.wait(client.stat("/"))
+
+
+def test_stop_lets_a_commit_end(serving: Serving, filesystem: AtomicFS) -> None:
+    session = serving.session()
+    client = session.raw()
+    handle = client.opened("/f", W | C | T)
+    with filesystem.stalled("commit", "/f"):
+        client.close(handle)
+        eventually(lambda: filesystem.happened("commit") == ["/f"], "never: the commit runs")
+        assert not session.channels[0].stop(0.05)
+    assert session.channels[0].wait(20)
+    assert filesystem.readbytes("/f") == b""
+
+
+def test_what_no_disk_has_room_for_when_it_is_cut_off_is_let_go(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is told that the file is still being written."""
+    session = serving.session()
+    client = session.raw()
+    handle = client.opened("/f", W | C | T)
+    assert client.wait(client.write(handle, 0, b"content")).ok
+    no_room = OSError(errno.ENOSPC, "No space left on device")
+    with monkeypatch.context() as patched:
+        patched.setattr(Spool, "to_disk", Mock(side_effect=no_room))
+        session.cut()
+    assert not serving.tree.store.overlay.all()
+    assert session.events.transfers[-1].result == "aborted"
+    serving.raw().put("/f", b"other")

@@ -1,0 +1,139 @@
+"""What a client has open, where one handle's end meets another's."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fs.memoryfs import MemoryFS
+
+from sftp_gateway.files.base import Base
+from sftp_gateway.files.content import Content
+from sftp_gateway.files.handles import ReadHandle
+from sftp_gateway.files.store import Store, TreeLimits
+from sftp_gateway.files.tree import Tree, TreeView
+from sftp_gateway.requests.operations import Operations
+from sftp_gateway.sftp.packets import NO_ATTRIBUTES, Kind
+from sftp_gateway.sftp.parsing import Request
+from tests.sftp_gateway.atomic_fs import AtomicFS
+from tests.sftp_gateway.raw_client import C, R, T, W
+from tests.sftp_gateway.without_doors import RecordedEvents, Serving
+
+
+@pytest.fixture
+def view(tmp_path: Path) -> Iterator[TreeView]:
+    tree = Tree(AtomicFS(), spool_directory=tmp_path)
+    yield tree.view()
+    tree.close()
+
+
+def test_a_file_that_is_opened_anew_while_its_handle_is_closed_does_not_stay_open(view: TreeView) -> None:
+    """The CLOSE of who wrote it and that of who reads it are carried out at the same time."""
+    opened: list[Content] = []
+
+    def reopen(path: str) -> Content:
+        reader.close()
+        opened.append(view.store.open_committed(path))
+        return opened[-1]
+
+    writer = view.open("/f", W | C | T, NO_ATTRIBUTES)
+    draft = view.store.looking.current("/f")
+    assert draft is not None
+    reader = ReadHandle("/f", draft, lambda: view.stat("/f"), lambda: view.quick_stat("/f"), "/f", reopen)
+    writer.close()
+    reader.settle()
+    assert [content._file.closed for content in opened] == [True]
+
+
+def test_a_close_is_ok_although_who_reads_the_file_cannot_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filesystem = AtomicFS()
+    serving = Serving(filesystem, tmp_path)
+    try:
+        client = serving.raw()
+        writer, reader = client.opened("/f", W | C | T), client.opened("/f", R)
+        assert client.wait(client.write(writer, 0, b"content")).ok
+
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Content, "__init__", refuse)
+            assert client.wait(client.close(writer)).ok
+        assert client.wait(client.read(reader, 0, 100)).data == b"content"
+        assert filesystem.readbytes("/f") == b"content"
+    finally:
+        serving.close()
+
+
+def test_renames_that_fail_pile_up_nothing(view: TreeView) -> None:
+    operations = Operations(view, RecordedEvents(), max_handles=10)
+    operations.answer(Request(Kind.OPEN, 1, path="/f", flags=W | C | T))
+    (handle,) = operations.handles.values()
+    before = _paths(handle)
+    for number in range(1000):
+        operations.claims(Request(Kind.RENAME, number, path="/f", target=f"/missing/{number}"))
+    assert before == ["/f"]
+    assert len(_paths(handle)) < 500
+    operations.abort_all()
+
+
+def _paths(handle: Any) -> list[str]:
+    return list(handle.paths)
+
+
+@pytest.mark.parametrize("then", ["write", "cut"])
+def test_what_is_changed_while_old_content_is_brought_along_stays_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    """One handle's CLOSE is carried out while another of the same session goes on with the file."""
+    filesystem = MemoryFS()
+    filesystem.writebytes("/f", b"0123456789")
+    store = Store(filesystem, spool_directory=tmp_path, limits=TreeLimits())
+    session, first, second = object(), object(), object()
+    draft = store.open_for_writing("/f", W, session, first)
+    assert store.open_for_writing("/f", W, session, second) is draft
+    draft.write(0, b"A")
+    pread = Base.pread
+
+    def pread_slowly(base: Base, start: int, end: int) -> bytes:
+        monkeypatch.undo()
+        piece = pread(base, start, end)
+        if then == "write":
+            draft.write(5, b"B")
+        else:
+            draft.truncate(5)
+        return piece
+
+    monkeypatch.setattr(Base, "pread", pread_slowly)
+    store.commit(draft, first)
+    if then == "cut":
+        draft.truncate(10)
+    store.commit(draft, second)
+    assert filesystem.readbytes("/f") == (b"A1234B6789" if then == "write" else b"A1234" + bytes(5))
+    store.close()
+
+
+@pytest.mark.parametrize(("size", "results"), [(0, []), (5, ["aborted"]), (10, ["ok"])])
+def test_a_download_whose_client_leaves_is_complete_if_its_end_was_read(
+    tmp_path: Path, size: int, results: list[str]
+) -> None:
+    filesystem = AtomicFS()
+    filesystem.writebytes("/f", b"0123456789")
+    serving = Serving(filesystem, tmp_path)
+    session = serving.session()
+    client = session.raw()
+    unread = client.opened("/f", R)
+    assert client.wait(client.close(unread)).ok
+    handle = client.opened("/f", R)
+    if size:
+        assert len(client.wait(client.read(handle, 0, size)).data) == size
+    session.cut()
+    assert [(transfer.result, transfer.size) for transfer in session.events.transfers] == [
+        (result, size) for result in results
+    ]
+    serving.close()

@@ -1,0 +1,163 @@
+"""Filesystems that offer little: no abilities of their own, files that only go forward, wrappers around others."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fs.base import FS
+from fs.memoryfs import MemoryFS
+from fs.mountfs import MountFS
+from fs.multifs import MultiFS
+from fs.osfs import OSFS
+from fs.wrap import read_only
+from fs.wrapfs import WrapFS
+
+from sftp_gateway.sftp.packets import Status
+from tests.sftp_gateway.raw_client import R, RawClient, W, s
+from tests.sftp_gateway.without_doors import Serving
+
+
+class Essential(FS):
+    """Nothing but the methods that every filesystem must have, and nothing told about itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._inner = MemoryFS()
+
+    def getinfo(self, path: str, namespaces: Any = None) -> Any:
+        return self._inner.getinfo(path, namespaces)
+
+    def listdir(self, path: str) -> Any:
+        return self._inner.listdir(path)
+
+    def makedir(self, path: str, permissions: Any = None, recreate: bool = False) -> Any:
+        self._inner.makedir(path, permissions, recreate)
+        return self.opendir(path)
+
+    def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
+        assert not options, "options that nobody has offered"
+        return self._inner.openbin(path, mode)
+
+    def remove(self, path: str) -> None:
+        self._inner.remove(path)
+
+    def removedir(self, path: str) -> None:
+        self._inner.removedir(path)
+
+    def setinfo(self, path: str, info: Any) -> None:
+        self._inner.setinfo(path, info)
+
+
+class Forward(io.RawIOBase):
+    """A file that is read from the first byte to the last, as from a stream."""
+
+    def __init__(self, file: Any) -> None:
+        self._inner = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._inner.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def close(self) -> None:
+        self._inner.close()
+        super().close()
+
+
+class ForwardOnly(Essential):
+    """Its files cannot be read at positions."""
+
+    def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
+        file = super().openbin(path, mode, buffering, **options)
+        return Forward(file) if mode.startswith("r") else file
+
+
+def mounted() -> FS:
+    outer = MountFS()
+    outer.mount("one", MemoryFS())
+    return outer
+
+
+def layered() -> FS:
+    outer = MultiFS()
+    outer.add_fs("one", MemoryFS(), write=True)
+    outer.makedir("one")
+    return outer
+
+
+@pytest.fixture(params=[Essential, ForwardOnly, mounted, layered, lambda: WrapFS(MemoryFS())])
+def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RawClient]:
+    make: Callable[[], FS] = request.param
+    filesystem = make()
+    filesystem.makedir("/one", recreate=True)
+    serving = Serving(filesystem, tmp_path / "spool")
+    yield serving.raw()
+    serving.close()
+    filesystem.close()
+
+
+def test_files_and_directories(client: RawClient) -> None:
+    content = bytes(range(256)) * 1000
+    client.put("/one/f", content)
+    assert client.get("/one/f", piece=100_000) == content
+    handle = client.opened("/one/f", R | W)
+    assert client.wait(client.write(handle, 100, b"changed")).ok
+    assert client.wait(client.read(handle, 98, 10)).data == content[98:100] + b"changed" + content[107:108]
+    assert client.wait(client.close(handle)).ok
+    assert client.wait(client.read(client.opened("/one/f", R), 255_999, 10)).data == content[-1:]
+
+    assert client.wait(client.mkdir("/one/d")).ok
+    assert client.wait(client.mkdir("/one/d/empty")).ok
+    assert client.wait(client.posix_rename("/one/f", "/one/d/g")).ok
+    assert client.wait(client.rename("/one/d", "/one/e")).ok
+    assert sorted(client.list("/one")) == [".", "..", "e"]
+    assert sorted(client.list("/one/e")) == [".", "..", "empty", "g"]
+    assert client.get("/one/e/g")[100:107] == b"changed"
+    for request in (client.remove("/one/e/g"), client.rmdir("/one/e/empty"), client.rmdir("/one/e")):
+        assert client.wait(request).ok
+
+
+def test_listings_do_not_hold_anybody_up(client: RawClient) -> None:
+    for number in range(5):
+        client.put(f"/one/{number}", b"")
+    directories = [client.wait(client.send(11, s("/one"))).handle for _ in range(8)]  # begun and never ended
+    client.put("/one/more", b"content")
+    assert len({name for name, _, _ in client.wait(client.send(12, s(directories[0]))).names}) == 7
+    assert client.get("/one/more") == b"content"
+
+
+def test_a_wrapper_that_answers_every_question_does_not_tell_how_full_it_is(tmp_path: Path) -> None:
+    with read_only(MemoryFS()) as filesystem:
+        serving = Serving(filesystem, tmp_path / "spool")
+        client = serving.raw()
+        assert "statvfs@openssh.com" not in client.extensions
+        assert client.wait(client.extended("statvfs@openssh.com", s("/"))).code == Status.OP_UNSUPPORTED
+        assert client.wait(client.mkdir("/d")).code == Status.PERMISSION_DENIED
+        serving.close()
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda filesystem: filesystem, read_only, lambda filesystem: filesystem.opendir("/d")]
+)
+def test_a_folder_on_a_disk_tells_how_full_that_is(tmp_path: Path, wrap: Callable[[FS], FS]) -> None:
+    (tmp_path / "served" / "d").mkdir(parents=True)
+    with wrap(OSFS(str(tmp_path / "served"))) as filesystem:
+        serving = Serving(filesystem, tmp_path / "spool")
+        client = serving.raw()
+        assert client.extensions["statvfs@openssh.com"] == "2"
+        size, _, blocks, free, *_ = struct.unpack(
+            ">11Q", client.wait(client.extended("statvfs@openssh.com", s("/"))).data
+        )
+        disk = shutil.disk_usage(tmp_path)
+        assert abs(size * blocks - disk.total) <= size
+        assert 0 < free < blocks
+        serving.close()

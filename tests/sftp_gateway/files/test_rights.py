@@ -1,0 +1,389 @@
+"""What a user may do and see: its folder whatever links are in it, a drop box, a quota."""
+
+from __future__ import annotations
+
+import stat
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import fs
+import pytest
+from fs.memoryfs import MemoryFS
+from fs.osfs import OSFS
+
+from fs_dropbox.emulator import Emulator
+from sftp_gateway import UserConfig
+from sftp_gateway.files.allowance import REMEASURE_SECONDS, Allowance
+from sftp_gateway.files.tree import Rights
+from sftp_gateway.sftp.packets import Kind, Status
+from sftp_gateway.sftp.status import RefusedError
+from tests.sftp_gateway.atomic_fs import AtomicFS
+from tests.sftp_gateway.conftest import PASSWORD, PASSWORD_HASH, Connect, StartGateway
+from tests.sftp_gateway.connections import sftp
+from tests.sftp_gateway.raw_client import A, C, R, RawClient, T, W, X, s
+from tests.sftp_gateway.without_doors import Serving, Session
+
+# Symbolic links of a local filesystem.
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[tuple[Path, RawClient]]:
+    """A folder with links, and a client that sees it."""
+    home = tmp_path / "home"
+    (home / "user" / "sub").mkdir(parents=True)
+    (home / "secret").write_text("secret")
+    (home / "user" / "file").write_text("mine")
+    (home / "user" / "out").symlink_to(home)
+    (home / "user" / "up").symlink_to("../secret")
+    (home / "user" / "dangling").symlink_to(tmp_path / "not there yet")
+    (home / "user" / "within").symlink_to("sub")
+    (home / "user" / "loop").symlink_to("loop")
+    with OSFS(str(home)) as storage:
+        serving = Serving(storage, tmp_path / "spool")
+        yield home, serving.session(root="/user").raw()
+        serving.close()
+
+
+@pytest.mark.parametrize("path", ["/out/secret", "/out", "/up", "/dangling", "/within/../out/secret", "/sub/../up"])
+def test_no_link_leads_out_of_the_users_folder(local: tuple[Path, RawClient], tmp_path: Path, path: str) -> None:
+    home, client = local
+    requests = [
+        client.open(path, R), client.open(path, W | C | T), client.open(path, W | C | X), client.open(path, W | A),
+        client.stat(path), client.lstat(path), client.remove(path), client.path(Kind.OPENDIR, path),
+        client.mkdir(path + "/new"), client.rmdir(path), client.setstat(path, size=0),
+        client.setstat(path, mtime=1, atime=1),
+        client.rename(path, "/x"), client.rename("/file", path + "/x"), client.posix_rename("/file", path),
+        client.extended("copy-data", s(b"0000"), s(b"0000")),
+    ]  # fmt: skip
+    for request in requests:
+        assert client.wait(request).kind == Kind.STATUS
+        assert not client.replies[request].ok, client.replies[request]
+    assert (home / "secret").read_text() == "secret"
+    assert (home / "user" / "file").read_text() == "mine"
+    assert sorted(entry.name for entry in tmp_path.iterdir() if entry.name != "spool") == ["home"]
+
+
+def test_links_within_the_folder_work(local: tuple[Path, RawClient]) -> None:
+    home, client = local
+    client.put("/within/new", b"content")
+    assert (home / "user" / "sub" / "new").read_bytes() == b"content"
+    assert client.wait(client.stat("/loop")).kind == Kind.STATUS
+    assert client.list("/")["file"].size == 4
+
+
+@pytest.mark.parametrize("path", ["/a\0b", "/\0", "/file\0/../../secret"])
+def test_null_characters_lead_nowhere(local: tuple[Path, RawClient], path: str) -> None:
+    home, client = local
+    for request in (client.open(path, R), client.open(path, W | C), client.stat(path), client.mkdir(path)):
+        assert not client.wait(request).ok
+        assert client.replies[request].kind == Kind.STATUS
+    assert sorted(entry.name for entry in home.iterdir()) == ["secret", "user"]
+
+
+# Drop boxes.
+
+
+@pytest.fixture(params=[MemoryFS, AtomicFS], ids=["local", "network"])
+def box(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Serving]:
+    storage = request.param()
+    storage.makedir("/d")
+    storage.writebytes("/theirs", b"theirs")
+    storage.writebytes("/d/theirs", b"theirs")
+    serving = Serving(storage, tmp_path)
+    yield serving
+    serving.close()
+
+
+def leaving(serving: Serving) -> Session:
+    return serving.session(rights=Rights.WRITE_ONLY)
+
+
+def test_a_drop_box_shows_what_the_session_itself_has_left(box: Serving) -> None:
+    client, other = leaving(box).raw(), leaving(box).raw()
+    client.put("/mine", b"mine")
+    client.put("/d/mine", b"mine")
+    assert set(client.list("/")) == {".", "..", "d", "mine"}
+    assert set(client.list("/d")) == {".", "..", "mine"}
+    assert set(other.list("/d")) == {".", ".."}
+    for path in ("/theirs", "/d/theirs", "/THEIRS/x"):
+        assert client.wait(client.stat(path)).code == Status.NO_SUCH_FILE
+        assert client.wait(client.lstat(path)).code == Status.NO_SUCH_FILE
+    handle = client.opened("/open", W | C)
+    assert "open" in client.list("/")
+    assert "open" not in other.list("/")
+    assert client.wait(client.stat("/open")).attributes.size == 0
+    assert client.wait(client.close(handle)).ok
+
+
+@pytest.mark.parametrize("flags", [W | C | T, W | C, W | C | A, W | C | X])
+def test_a_drop_box_replaces_nothing(box: Serving, flags: int) -> None:
+    client = leaving(box).raw()
+    reply = client.wait(client.open("/theirs", flags))
+    assert (reply.code, reply.text) == (Status.FAILURE, "/theirs: exists already")
+    assert client.wait(client.open("/theirs", W)).code == Status.NO_SUCH_FILE
+    client.put("/mine", b"mine", flags)
+    client.put("/mine", b"mine, and corrected", W | C | T)
+    box.tree.store.filesystem.writebytes("/later", b"first")
+    assert box.tree.store.filesystem.readbytes("/theirs") == b"theirs"
+    assert box.tree.store.filesystem.readbytes("/mine") == b"mine, and corrected"
+
+
+def test_who_is_second_in_a_drop_box_is_told_and_may_not_remove_what_is_there(box: Serving) -> None:
+    client, other = leaving(box).raw(), leaving(box).raw()
+    handles = [each.opened("/same", W | C | T) for each in (client, other)]
+    for each, handle in zip((client, other), handles, strict=True):
+        assert each.wait(each.write(handle, 0, b"x")).ok
+    assert client.wait(client.close(handles[0])).ok
+    assert other.wait(other.close(handles[1])).text == "/same: exists already"
+    assert other.wait(other.remove("/same")).ok  # of what it sent, nothing is there
+    assert other.wait(other.remove("/same")).code == Status.PERMISSION_DENIED
+    assert box.tree.store.filesystem.readbytes("/same") == b"x"
+
+
+def test_what_others_leave_where_a_drop_box_has_left_something_is_theirs(box: Serving) -> None:
+    """As where files are picked up, and all scanners call theirs the same."""
+    storage = box.tree.store.filesystem
+    client, other = leaving(box).raw(), leaving(box).raw()
+    client.put("/scan", b"first")
+    storage.remove("/scan")  # picked up
+    other.put("/scan", b"theirs")
+    client.put("/removed", b"first")
+    assert client.wait(client.remove("/removed")).ok
+    client.put("/renamed", b"first")
+    assert client.wait(client.rename("/renamed", "/mine")).ok
+    for path in ("/removed", "/renamed"):
+        storage.writebytes(path, b"theirs")
+    for path in ("/scan", "/removed", "/renamed"):
+        assert client.wait(client.stat(path)).code == Status.NO_SUCH_FILE
+        assert client.wait(client.open(path, W | C | T)).text == f"{path}: exists already"
+        assert client.wait(client.posix_rename("/mine", path)).code == Status.FAILURE
+        assert client.wait(client.remove(path)).code == Status.PERMISSION_DENIED
+        assert storage.readbytes(path) == b"theirs"
+    assert client.wait(client.stat("/mine")).attributes.size == 5
+    assert set(client.list("/")) == {".", "..", "d", "mine"}
+
+
+def test_a_drop_box_sets_no_time_of_what_it_hides(box: Serving) -> None:
+    client = leaving(box).raw()
+    before = box.tree.store.filesystem.getinfo("/theirs", ["details"]).modified
+    assert client.wait(client.setstat("/theirs", atime=1, mtime=1)).code == Status.NO_SUCH_FILE
+    assert box.tree.store.filesystem.getinfo("/theirs", ["details"]).modified == before
+    client.put("/mine", b"mine")
+    for path in ("/mine", "/d"):
+        assert client.wait(client.setstat(path, atime=1, mtime=1)).ok
+
+
+def test_an_upload_into_a_drop_box_that_was_cut_off_is_sent_again(box: Serving) -> None:
+    session = leaving(box)
+    client = session.raw()
+    handle = client.opened("/scan", W | C | T)
+    assert client.wait(client.write(handle, 0, b"x" * 1000)).ok
+    session.cut()
+    again = leaving(box).raw()
+    assert again.wait(again.stat("/scan")).code == Status.NO_SUCH_FILE
+    again.put("/scan", b"whole")
+    assert box.tree.store.filesystem.readbytes("/scan") == b"whole"
+
+
+@pytest.mark.parametrize("directory", ["", "inbox"])
+@pytest.mark.parametrize("write_back", [False, True], ids=["direct", "write-back"])
+def test_a_drop_box_has_no_views(
+    emulator: Emulator,
+    start_gateway: StartGateway,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    directory: str,
+    write_back: bool,
+) -> None:
+    """`.versions` and `.deleted` have what others left in their listings, by name."""
+    with fs.open_fs(emulator.fs_url) as dropbox:
+        dropbox.makedir("/inbox")
+        for path in ("/theirs", "/inbox/theirs"):
+            dropbox.writetext(path, "theirs")
+    url = urlsplit(emulator.fs_url)
+    monkeypatch.setenv("URL", url._replace(path=f"/{directory}", query=f"{url.query}&views=on").geturl())
+    users = [
+        UserConfig(name=rights, password_hash=PASSWORD_HASH, url_env="URL", rights=rights, write_back=write_back)
+        for rights in ("read-write", "write-only")
+    ]
+    gateway = start_gateway(users=tuple(users))
+    for name, expected in (("read-write", True), ("write-only", False)):
+        client = sftp(connect(gateway, name, PASSWORD))
+        for view in ("/.versions", "/.versions/theirs", "/.deleted"):
+            if expected:
+                client.listdir(view)
+                assert stat.S_ISDIR(client.stat(view).st_mode or 0)
+            else:
+                for request in (client.listdir, client.stat):
+                    with pytest.raises(FileNotFoundError):
+                        request(view)
+
+
+# Quotas.
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_what_is_there_and_what_is_added_counts() -> None:
+    storage, clock = MemoryFS(), Clock()
+    storage.makedirs("/home/d")
+    storage.writebytes("/home/d/a", b"x" * 60)
+    storage.writebytes("/elsewhere", b"x" * 1000)
+    allowance = Allowance(storage, "/home", max_bytes=100, max_files=3, clock=clock)
+    assert allowance.room("/home/new") == 40
+    assert allowance.room("/home/d/a") == 100
+    with (
+        pytest.raises(RefusedError, match=r"your quota is used up: 60 of 100 bytes and 1 of 3 files"),
+        allowance.charging("/home/new", 41),
+    ):
+        raise AssertionError("too much")
+    with pytest.raises(ZeroDivisionError), allowance.charging("/home/new", 40):
+        raise ZeroDivisionError  # not stored: not counted
+    with allowance.charging("/home/new", 40):
+        storage.writebytes("/home/new", b"x" * 40)
+    with pytest.raises(RefusedError):
+        allowance.room("/home/another")
+    with allowance.charging("/home/new", 10):  # smaller now
+        storage.writebytes("/home/new", b"x" * 10)
+    with allowance.charging("/home/third", 0):
+        storage.writebytes("/home/third", b"")
+    with pytest.raises(RefusedError):
+        allowance.room("/home/fourth")
+    with allowance.releasing("/home/d/a"):
+        storage.remove("/home/d/a")
+    assert allowance.room("/home/fourth") == 90
+    storage.writebytes("/home/foreign", b"x" * 50)
+    assert allowance.room("/home/fourth") == 90
+    clock.now += REMEASURE_SECONDS
+    with pytest.raises(RefusedError, match="3 of 3 files"):
+        allowance.room("/home/fourth")
+
+
+def test_an_empty_directory_that_is_replaced_was_no_file() -> None:
+    storage = MemoryFS()
+    storage.makedirs("/home/empty")
+    storage.writebytes("/home/a", b"")
+    allowance = Allowance(storage, "/home", max_files=1)
+    with pytest.raises(RefusedError, match="1 of 1 files"):
+        allowance.room("/home/b")
+    with allowance.releasing("/home/empty"):
+        storage.removedir("/home/empty")
+    with pytest.raises(RefusedError, match="1 of 1 files"):
+        allowance.room("/home/b")
+
+
+def test_what_was_not_stored_before_all_was_measured_anew_is_not_taken_off() -> None:
+    storage, clock = MemoryFS(), Clock()
+    storage.makedir("/home")
+    storage.writebytes("/home/a", b"x" * 60)
+    allowance = Allowance(storage, "/home", max_bytes=100, clock=clock)
+
+    def fail_late() -> None:
+        with allowance.charging("/home/b", 40):
+            clock.now += REMEASURE_SECONDS
+            assert allowance.room("/home/c") == 40
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_late()
+    assert allowance.room("/home/c") == 40
+
+
+def test_what_is_there_may_be_changed_although_the_quota_is_used_up() -> None:
+    storage = MemoryFS()
+    storage.makedir("/home")
+    for name in ("a", "b"):  # by others, or before there was a quota
+        storage.writebytes(f"/home/{name}", b"x" * 60)
+    allowance = Allowance(storage, "/home", max_bytes=100, max_files=1)
+    for size in (60, 50):
+        with allowance.charging("/home/a", size):
+            storage.writebytes("/home/a", b"y" * size)
+    with pytest.raises(RefusedError), allowance.charging("/home/a", 51):
+        raise AssertionError("too much")
+
+
+@pytest.mark.parametrize(
+    ("quota", "used", "told"),
+    [
+        ((100_000, 0), 50_000, (24, 14)),  # blocks of 4 KiB in all, and free
+        ((100_000, 5), 950_000, (24, 12)),  # the storage itself has less left
+        ((10_000, 0), 0, (2, 0)),  # lowered below what is there
+        ((0, 5), 50_000, (244, 231)),
+    ],
+)
+def test_free_space_is_what_the_quota_leaves(
+    tmp_path: Path, quota: tuple[int, int], used: int, told: tuple[int, int]
+) -> None:
+    with AtomicFS({"total": 1_000_000, "used": used}) as storage:
+        storage.makedir("/home")
+        storage.writebytes("/home/old", b"x" * 40_000)
+        serving = Serving(storage, tmp_path)
+        session = serving.session()
+        session.view = serving.tree.view("/home", quota=quota)
+        client = session.raw()
+        values = struct.unpack(">11Q", client.wait(client.extended("statvfs@openssh.com", s("/"))).data)
+        assert (values[2], values[3]) == told
+        serving.close()
+
+
+@pytest.mark.parametrize("make", [MemoryFS, AtomicFS], ids=["local", "network"])
+def test_a_quota_is_enforced_before_during_and_after_an_upload(tmp_path: Path, make: type[MemoryFS]) -> None:
+    storage = make()
+    storage.makedir("/home")
+    storage.writebytes("/home/old", b"x" * 6000)
+    serving = Serving(storage, tmp_path)
+    view = serving.tree.view("/home", quota=(10_000, 0))
+    session = serving.session(root="/home")
+    session.view = view
+    client = session.raw()
+    handle = client.opened("/new", W | C)
+    assert client.wait(client.write(handle, 0, b"x" * 4000)).ok
+    refused = client.wait(client.write(handle, 4000, b"x"))
+    assert refused.text == "/new: your quota is used up: no more than 4,000 bytes are left for this file"
+    assert not client.wait(client.close(handle)).ok  # what could not be written is not committed
+    assert not storage.exists("/home/new")
+    both = [client.opened(f"/{name}", W | C) for name in "ab"]
+    for handle in both:
+        assert client.wait(client.write(handle, 0, b"x" * 3000)).ok
+    replies = [client.wait(client.close(handle)) for handle in both]
+    assert [reply.ok for reply in replies] == [True, False]
+    assert replies[1].text == "/b: your quota is used up: 9,000 of 10,000 bytes"
+    assert not storage.exists("/home/b")
+    assert not client.wait(client.setstat("/a", size=5000)).ok
+    client.put("/old", b"y" * 7000)  # over itself
+    assert client.wait(client.open("/more", W | C)).text == "/more: your quota is used up: 10,000 of 10,000 bytes"
+    assert client.wait(client.remove("/old")).ok
+    client.put("/more", b"z" * 7000)
+    assert client.wait(client.posix_rename("/more", "/a")).ok  # what it replaces counts no longer
+    client.put("/last", b"z" * 3000)
+    serving.close()
+
+
+def test_a_users_quota_and_drop_box_come_from_the_configuration(
+    start_gateway: StartGateway, connect: Connect, tmp_path: Path
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "theirs").write_text("theirs")
+    url = f"osfs://{tmp_path / 'home'}"
+    gateway = start_gateway(
+        users=(
+            UserConfig(name="few", password_hash=PASSWORD_HASH, url=url, quota_files=2),
+            UserConfig(name="box", password_hash=PASSWORD_HASH, url=url, rights="write-only"),
+        )
+    )
+    few, box = (sftp(connect(gateway, name, PASSWORD)) for name in ("few", "box"))
+    assert box.listdir("/") == []
+    with few.open("/second", "wb") as file:
+        file.write(b"x")
+    with pytest.raises(OSError, match="your quota is used up: 2 of 2 files"):
+        few.open("/third", "wb")
+    with pytest.raises(OSError, match="exists already"):
+        box.open("/theirs", "wb")

@@ -1,0 +1,180 @@
+"""What a client could not write completely never becomes visible, whatever the client then does with it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from fs_dropbox.emulator import Emulator
+from sftp_gateway.files.tree import TreeLimits
+from tests.sftp_gateway.conftest import ServeDropbox
+from tests.sftp_gateway.raw_client import C, R, RawClient, T, W
+from tests.sftp_gateway.without_doors import Serving
+from tests.waiting import eventually
+
+QUOTA = 100_000
+
+
+@pytest.fixture
+def serving(serve_dropbox: ServeDropbox) -> Serving:
+    return serve_dropbox(TreeLimits(spool_quota=QUOTA))
+
+
+def cut_off(serving: Serving) -> RawClient:
+    """Cut off an upload of 1,000 bytes to /f; return another client, once what arrived of it is kept."""
+    session = serving.session()
+    client = session.raw()
+    handle = client.opened("/f", W | C | T)
+    assert client.wait(client.write(handle, 0, b"x" * 1000)).ok
+    session.cut()
+    client = serving.raw()
+    eventually(lambda: client.wait(client.stat("/f")).attributes.size == 999, "never: the upload is kept")
+    return client
+
+
+@pytest.mark.parametrize("then", ["close", "write_on", "begin_again", "cut_back"])
+def test_a_file_of_which_a_write_failed_is_not_committed(serving: Serving, emulator: Emulator, then: str) -> None:
+    emulator.control.seed("/f", b"old")
+    client = serving.raw()
+    handle = client.opened("/f", W | C | T)
+    assert client.wait(client.write(handle, 0, b"x" * 60_000)).ok
+    assert "used up" in client.wait(client.write(handle, 60_000, b"x" * 60_000)).text
+    if then == "write_on":
+        assert client.wait(client.write(handle, 80_000, b"y")).ok
+    if then == "begin_again":  # of what failed, not all is sent again
+        assert client.wait(client.write(handle, 60_000, b"x" * 10_000)).ok
+    if then == "cut_back":
+        client.wait(client.fsetstat(handle, size=60_000))
+    reply = client.wait(client.close(handle))
+    assert not reply.ok
+    assert "used up" in reply.text
+    assert emulator.control.read("/f") == b"old"
+    assert client.get("/f") == b"old"
+    assert serving.tree.store.quota.used == 0
+
+
+def test_a_write_that_failed_can_be_sent_again(serving: Serving, emulator: Emulator) -> None:
+    client = serving.raw()
+    other = client.opened("/other", W | C | T)
+    assert client.wait(client.write(other, 0, b"o" * 60_000)).ok
+    handle = client.opened("/f", W | C | T)
+    assert not client.wait(client.write(handle, 0, b"x" * 60_000)).ok
+    assert client.wait(client.close(other)).ok
+    assert client.wait(client.write(handle, 0, b"x" * 60_000)).ok
+    assert client.wait(client.close(handle)).ok
+    assert emulator.control.read("/f") == b"x" * 60_000
+
+
+def test_an_upload_that_was_cut_off_after_a_write_failed_can_be_continued(serving: Serving, emulator: Emulator) -> None:
+    """Whoever goes on sends what failed in pieces of its own."""
+    session = serving.session()
+    client = session.raw()
+    handle = client.opened("/f", W | C | T)
+    assert client.wait(client.write(handle, 0, b"x" * 60_000)).ok
+    assert not client.wait(client.write(handle, 60_000, b"x" * 60_000)).ok
+    session.cut()
+    client = serving.raw()
+    eventually(lambda: client.wait(client.stat("/f")).attributes.size == 59_999, "never: the upload is kept")
+    handle = client.opened("/f", W)
+    pieces = [client.write(handle, offset, b"y" * 5001) for offset in (59_999, 65_000)]
+    assert all(reply.ok for reply in client.all([*pieces, client.close(handle)])), client.replies
+    assert emulator.control.read("/f") == b"x" * 59_999 + b"y" * 10_002
+
+
+def test_what_is_being_written_counts_more_than_a_later_upload_that_was_cut_off(
+    serving: Serving, emulator: Emulator
+) -> None:
+    client, session = serving.raw(), serving.session()
+    handle = client.opened("/f", W | C | T)
+    assert client.wait(client.write(handle, 0, b"x" * 1000)).ok
+    other = session.raw()
+    assert other.wait(other.write(other.opened("/f", W | C | T), 0, b"y" * 500)).ok
+    session.cut()
+    eventually(lambda: serving.tree.store.quota.used == 1499, "never: the later upload is kept")
+    assert client.wait(client.stat("/f")).attributes.size == 1000
+    assert client.list("/")["f"].size == 1000
+    appending = client.opened("/f", W)
+    assert client.wait(client.write(appending, 1000, b"x")).ok
+    assert all(reply.ok for reply in client.all([client.close(appending), client.close(handle)]))
+    assert emulator.control.read("/f") == b"x" * 1001
+
+
+def test_of_two_uploads_of_one_file_that_were_cut_off_the_later_is_kept(serving: Serving) -> None:
+    sessions = [serving.session(), serving.session()]
+    for session, size in zip(sessions, (1000, 500), strict=True):
+        client = session.raw()
+        handle = client.opened("/f", W | C | T)
+        assert client.wait(client.write(handle, 0, b"x" * size)).ok
+    for session in sessions:
+        session.cut()
+    assert serving.tree.store.quota.used == 499, "the earlier one is kept, too"
+    client = serving.raw()
+    assert client.wait(client.stat("/f")).attributes.size == 499
+
+
+def test_setting_the_size_of_a_cut_off_upload_does_not_commit_it(serving: Serving, emulator: Emulator) -> None:
+    client = cut_off(serving)
+    assert "not finished" in client.wait(client.setstat("/f", size=500)).text
+    assert not emulator.control.exists("/f")
+    assert client.wait(client.stat("/f")).attributes.size == 999
+    assert client.wait(client.setstat("/f", size=0)).ok, "an empty file is complete"
+    assert emulator.control.read("/f") == b""
+
+
+def test_a_cut_off_upload_is_not_renamed_as_if_it_were_a_file(serving: Serving, emulator: Emulator) -> None:
+    client = cut_off(serving)
+    for rename in (client.rename, client.posix_rename):
+        assert "not finished" in client.wait(rename("/f", "/g")).text
+    assert client.wait(client.stat("/f")).attributes.size == 999
+    assert not emulator.control.tree()
+
+
+def test_who_reads_what_is_being_written_reads_on_after_its_close(serving: Serving) -> None:
+    client = serving.raw()
+    writing = client.opened("/f", W | C | T)
+    assert client.wait(client.write(writing, 0, b"content")).ok
+    reading = client.opened("/f", R)
+    assert client.wait(client.read(reading, 0, 3)).data == b"con"
+    assert client.wait(client.close(writing)).ok
+    assert client.wait(client.read(reading, 3, 100)).data == b"tent"
+    assert client.wait(client.fstat(reading)).attributes.size == 7
+    assert client.wait(client.close(reading)).ok
+
+
+def test_who_reads_what_was_removed_while_it_was_written_is_told(serving: Serving) -> None:
+    client = serving.raw()
+    writing = client.opened("/f", W | C | T)
+    assert client.wait(client.write(writing, 0, b"content")).ok
+    reading = client.opened("/f", R)
+    assert client.wait(client.remove("/f")).ok
+    reply = client.wait(client.read(reading, 0, 3))
+    assert not reply.data
+    assert not reply.ok
+
+
+def test_a_cut_off_upload_is_kept_for_its_time_only(serve_dropbox: ServeDropbox, tmp_path: Path) -> None:
+    serving = serve_dropbox(TreeLimits(partial_seconds=0.0, spool_memory=10))
+    client = cut_off(serving)
+    client.put("/other", b"")
+    assert not client.wait(client.stat("/f")).attributes.size
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_nobody_else_may_read_what_is_kept(serving: Serving, tmp_path: Path) -> None:
+    mask = os.umask(0)
+    try:
+        session = serving.session()
+        client = session.raw()
+        handle = client.opened("/secret name", W | C | T)
+        assert client.wait(client.write(handle, 0, b"x" * 1000)).ok
+        session.cut()
+        client = serving.raw()
+        eventually(lambda: len(list((tmp_path / "spool").iterdir())) == 2, "never: the upload and its note are kept")
+    finally:
+        os.umask(mask)
+    modes = {path.suffix: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "spool").iterdir()}
+    assert modes == {".spool": 0o600, ".json": 0o600}
+    assert stat.S_IMODE((tmp_path / "spool").stat().st_mode) == 0o700

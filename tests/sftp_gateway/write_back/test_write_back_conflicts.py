@@ -1,0 +1,182 @@
+"""Write-back: a change in place never overwrites what somebody else has written, in whatever order it is known."""
+
+from __future__ import annotations
+
+import pytest
+from fs import errors
+
+from tests.sftp_gateway.conftest import LogLines, ServeWriteBack
+from tests.sftp_gateway.write_back.bulk_fs import BulkFS, events, get, put, staged_too
+from tests.waiting import eventually
+
+
+def test_an_append_to_a_pending_file_takes_its_place(storage: BulkFS, start: ServeWriteBack) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    put(client, "/log", b"one")
+    for _ in range(3):
+        put(client, "/log", b" more", "a")
+    assert get(client, "/log") == b"one more more more"
+    serving.journal.hurry()
+    serving.settled()
+    assert storage.readbytes("/log") == b"one more more more"
+    assert len(storage.commits) == 1
+
+
+def test_a_change_of_what_was_delivered_meanwhile(storage: BulkFS, start: ServeWriteBack) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    put(client, "/f", b"0123456789")
+    with client.open("/f", "r+") as file:
+        file.write(b"ab")
+        serving.journal.hurry()
+        serving.settled()
+    assert get(client, "/f") == b"ab23456789"
+    serving.journal.hurry()
+    serving.settled()
+    assert storage.readbytes("/f") == b"ab23456789"
+
+
+@staged_too
+def test_a_change_in_place_never_overwrites_a_foreign_one(
+    storage: BulkFS, start: ServeWriteBack, log_lines: LogLines
+) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    storage.commit("/f", b"0123456789")
+    with client.open("/f", "r+") as file:
+        file.write(b"ab")
+    storage.commit("/f", b"foreign")
+    serving.journal.hurry()
+    serving.settled()
+    assert storage.readbytes("/f") == b"foreign"
+    assert [(pending.failed, pending.size) for pending in serving.pending()] == [(True, 10)], "kept"
+    assert get(client, "/f") == b"foreign"
+    assert log_lines("undeliverable", 1)[0]["path"] == "/f"
+    put(client, "/g", b"0123456789")
+    with client.open("/g", "r+") as file:
+        file.write(b"ab")
+        serving.journal.hurry()
+        serving.settled()
+        storage.commit("/g", b"foreign")
+    assert ("failure", "close", "/g", "/g: the file was changed by someone else meanwhile") in events(serving)
+    assert storage.readbytes("/g") == b"foreign"
+
+
+def test_a_change_in_place_never_overwrites_what_was_acknowledged_meanwhile(
+    storage: BulkFS, start: ServeWriteBack
+) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    storage.commit("/f", b"0123456789")
+    with client.open("/f", "r+") as file:
+        file.write(b"ab")
+        put(serving.client(), "/f", b"of another session")
+    assert ("failure", "close", "/f", "/f: the file was changed by someone else meanwhile") in events(serving)
+    assert get(client, "/f") == b"of another session"
+
+
+def test_what_is_known_to_be_refused_is_told_at_the_close(storage: BulkFS, start: ServeWriteBack) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    storage.commit("/f", b"0123456789")
+    with client.open("/f", "r+") as file, client.open("/new", "wx") as new:
+        file.write(b"ab")
+        new.write(b"ab")
+        put(serving.client(), "/f", b"of another session")
+        serving.journal.hurry()
+        serving.settled()
+        storage.commit("/new", b"foreign")
+    assert ("failure", "close", "/f", "/f: the file was changed by someone else meanwhile") in events(serving)
+    assert ("failure", "close", "/new", "/new: exists already") in events(serving)
+    assert storage.readbytes("/f") == b"of another session"
+    assert storage.readbytes("/new") == b"foreign"
+    assert not serving.pending()
+
+
+def test_a_change_of_what_failed_never_overwrites_a_foreign_file(storage: BulkFS, start: ServeWriteBack) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    put(client, "/f", b"0123456789")
+    with client.open("/f", "r+") as file:
+        file.write(b"ab")
+        storage.refused["/f"] = errors.ResourceReadOnly("/f")
+        serving.journal.hurry()
+        serving.settled()
+        storage.refused.clear()
+        storage.commit("/f", b"foreign")
+    assert ("failure", "close", "/f", "/f: the file was changed by someone else meanwhile") in events(serving)
+    assert storage.readbytes("/f") == b"foreign"
+    assert [pending.failed for pending in serving.pending()] == [True]
+
+
+def test_an_overwrite_replaces_what_is_there_by_then(storage: BulkFS, start: ServeWriteBack) -> None:
+    serving = start(delay_seconds=60.0)
+    put(serving.client(), "/f", b"mine")
+    storage.commit("/f", b"foreign")
+    serving.journal.hurry()
+    serving.settled()
+    assert storage.readbytes("/f") == b"mine"
+
+
+@staged_too
+def test_an_exclusive_creation_replaces_nothing(storage: BulkFS, start: ServeWriteBack) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    put(client, "/f", b"mine", "wx")
+    with pytest.raises(OSError, match="exists"):
+        client.open("/f", "wx")
+    storage.commit("/f", b"foreign")
+    serving.journal.hurry()
+    serving.settled()
+    assert storage.readbytes("/f") == b"foreign"
+    assert [pending.failed for pending in serving.pending()] == [True]
+
+
+@staged_too
+def test_what_had_arrived_although_nobody_knew_is_no_conflict(storage: BulkFS, start: ServeWriteBack) -> None:
+    """As after a crash between the commit and the journal's note of it."""
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    storage.commit("/changed", b"0123456789")
+    put(client, "/new", b"content", "wx")
+    with client.open("/changed", "r+") as file:
+        file.write(b"ab")
+    storage.lost |= {"/new", "/changed"}
+    serving.journal.hurry()
+    serving.settled()
+    assert not serving.pending()
+    assert storage.readbytes("/changed") == b"ab23456789"
+    assert len([path for path, _, _ in storage.commits if path == "/changed"]) == 2
+    assert len([path for path, _, _ in storage.commits if path == "/new"]) == 1
+
+
+def test_what_may_have_arrived_is_renamed_in_the_storage_too(
+    storage: BulkFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sftp_gateway.write_back.refusals.MAX_BACKOFF_SECONDS", 0.05)
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    put(client, "/f", b"content")
+    storage.lost.add("/f")
+    serving.journal.hurry()
+    eventually(lambda: bool(serving.journal.trouble("/")) or not serving.pending(), "it was not tried")
+    client.rename("/f", "/g")
+    serving.settled()
+    assert storage.listdir("/") == ["g"]
+
+
+@staged_too
+def test_a_delivery_that_dies_is_taken_up(storage: BulkFS, start: ServeWriteBack) -> None:
+    first = start(delay_seconds=60.0)
+    put(first.client(), "/f", b"content")
+    put(first.client(), "/gone", b"content")
+    first.journal.send(first.pending())  # on their way, when the process is killed
+    storage.commit("/gone", b"content")
+    first.close()
+    second = start(delay_seconds=60.0)
+    client = second.client()
+    client.rename("/gone", "/h")
+    second.journal.hurry()
+    second.settled()
+    assert sorted(storage.listdir("/")) == ["f", "h"]

@@ -1,0 +1,163 @@
+"""Write-back: what is refused is kept and shown, what cannot be reached is waited for, nothing is lost."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable
+
+import pytest
+from fs import errors
+
+from sftp_gateway.write_back.bell import Bell
+from sftp_gateway.write_back.delivery import LOOK_SECONDS
+from sftp_gateway.write_back.journal import Outcome
+from tests.sftp_gateway.conftest import LogLines, ServeWriteBack
+from tests.sftp_gateway.write_back.bulk_fs import BulkFS, get, put, staged_too
+from tests.waiting import eventually
+
+
+def test_a_refused_file_is_kept_shown_and_reported(storage: BulkFS, start: ServeWriteBack, log_lines: LogLines) -> None:
+    storage.refused["/bad"] = errors.InvalidPath("/bad", msg="the storage does not allow this name")
+    serving = start()
+    client = serving.client()
+    put(client, "/bad", b"content")
+    put(client, "/good", b"content")
+    serving.settled()
+    assert log_lines("undeliverable", 1)[0]["path"] == "/bad"
+    totals = serving.journal.totals()
+    assert (totals.waiting, totals.failed, totals.bytes) == (0, 1, 7)
+    assert sorted(client.listdir("/")) == ["bad", "good"], "it was acknowledged: it is here still"
+    assert get(client, "/bad") == b"content"
+    client.rename("/bad", "/better")
+    serving.settled()
+    assert storage.readbytes("/better") == b"content", "with another name it is tried again"
+    assert not serving.pending()
+
+
+@staged_too
+def test_one_refused_version_holds_up_no_later_one(storage: BulkFS, start: ServeWriteBack) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    put(client, "/f", b"first")
+    storage.refused["/f"] = errors.ResourceReadOnly("/f")
+    serving.journal.hurry()
+    serving.settled()
+    del storage.refused["/f"]
+    put(client, "/f", b"second")
+    assert get(client, "/f") == b"second"
+    serving.journal.hurry()
+    serving.settled()
+    assert storage.readbytes("/f") == b"second"
+    failed = serving.pending()[0]
+    assert (failed.failed, failed.hidden) == (True, True)
+    assert not serving.journal.retry(failed.id, replace=False), "it would overwrite what came later"
+    client.remove("/f")
+    assert client.listdir("/") == []
+    assert serving.journal.retry(failed.id, replace=True)
+    serving.settled()
+    assert storage.readbytes("/f") == b"first"
+
+
+@staged_too
+def test_an_outage_is_waited_out(
+    storage: BulkFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch, log_lines: LogLines
+) -> None:
+    monkeypatch.setattr("sftp_gateway.write_back.refusals.MAX_BACKOFF_SECONDS", 0.05)
+    monkeypatch.setattr("sftp_gateway.write_back.refusals.MAX_ATTEMPTS", 3)
+    storage.reachable.clear()
+    serving = start()
+    client = serving.client()
+    put(client, "/f", b"content")
+    eventually(lambda: len(storage.happened("arrival")) > 10, "it was not tried again and again")
+    assert len(log_lines("delayed", 1)) == 1, "said once"
+    storage.reachable.set()
+    serving.settled()
+    assert storage.readbytes("/f") == b"content"
+
+
+def test_who_has_nothing_to_deliver_sleeps(start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch) -> None:
+    sleeps: list[float] = []
+    real = Bell.wait
+
+    def wait(bell: Bell, seconds: float, *, urgent: bool = False) -> bool:
+        sleeps.append(seconds)
+        return real(bell, seconds, urgent=urgent)
+
+    monkeypatch.setattr(Bell, "wait", wait)
+    monkeypatch.setattr("sftp_gateway.write_back.delivery.TIDY_SECONDS", 0.0)
+    serving = start()
+    client = serving.client()
+    put(client, "/f", b"content")
+    serving.settled()
+
+    def rests() -> bool:
+        before = len(sleeps)
+        time.sleep(0.5)
+        return sleeps[-1:] == [LOOK_SECONDS] and len(sleeps) == before
+
+    eventually(rests, lambda: f"it wakes for nothing: {sleeps}")
+    put(client, "/g", b"content")
+    serving.settled()
+
+
+@staged_too
+def test_a_failed_record_of_a_delivery_loses_nothing(
+    storage: BulkFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sftp_gateway.write_back.delivery.QUIET_SECONDS", 0.01)
+    serving = start()
+    real = serving.journal.settle
+    failures = [sqlite3.OperationalError("disk I/O error")]
+
+    def settle(outcomes: Iterable[Outcome]) -> None:
+        if failures:
+            raise failures.pop()
+        real(outcomes)
+
+    monkeypatch.setattr(serving.journal, "settle", settle)
+    put(serving.client(), "/f", b"content")
+    serving.settled()
+    assert not failures
+    assert storage.readbytes("/f") == b"content"
+
+
+def test_what_needs_an_unreachable_storage_says_so(storage: BulkFS, start: ServeWriteBack) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    storage.writebytes("/f", b"old")
+    put(client, "/f", b"new")
+    storage.reachable.clear()
+    with pytest.raises(OSError, match="cannot be delivered yet: the storage cannot be reached"):
+        client.rename("/f", "/g")
+    assert get(client, "/f") == b"new"
+    storage.reachable.set()
+
+
+@staged_too
+def test_a_removed_folder_is_made_again(storage: BulkFS, start: ServeWriteBack) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    storage.makedir("/d")
+    for path in ("/d/f", "/d/g"):
+        put(client, path, b"content")
+    storage.removedir("/d")
+    serving.journal.hurry()
+    serving.settled()
+    assert len(storage.happened("bulk")) == 1
+    assert [storage.readbytes(path) for path in ("/d/f", "/d/g")] == [b"content"] * 2
+
+
+@staged_too
+def test_a_damaged_local_copy_fails_alone(storage: BulkFS, start: ServeWriteBack) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    put(client, "/large", bytes(100_000))
+    put(client, "/small", b"x")
+    for path in serving.journal.vault.directory.glob("*.content"):
+        path.write_bytes(b"short")
+    serving.journal.hurry()
+    serving.settled()
+    assert storage.readbytes("/small") == b"x"
+    assert not storage.exists("/large")
+    assert "damaged" in serving.pending()[0].reason
