@@ -293,7 +293,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return super().date_time_string((time.time() if timestamp is None else timestamp) + ahead)
 
     def body(self) -> bytes:
-        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        if len(body) < length:
+            raise ConnectionResetError(
+                "the client has left"
+            )  # as it may, amid a request, when its filesystem is closed
+        return body
 
     def strike(self, odd: OddServer, route: str, number: int) -> bool:
         """Fail now and then, as the quirks say."""
@@ -427,4 +433,5 @@ def serving(odd: OddServer, folder: Path) -> Iterator[dict[str, Any]]:
         listening.shutdown()
         thread.join()
         listening.server_close()
-        assert not listening.mistakes
+        if listening.mistakes:
+            raise listening.mistakes[0]
