@@ -298,7 +298,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if len(body) < length:
             raise ConnectionResetError(
                 "the client has left"
-            )  # as it may, amid a request, when its filesystem is closed
+            )  # as it may when its filesystem is closed
         return body
 
     def strike(self, odd: OddServer, route: str, number: int) -> bool:
