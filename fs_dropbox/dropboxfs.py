@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import IO, Any, BinaryIO, Final
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import IO, Any, BinaryIO, Final, Self, TypeVar, overload
 
 import fs.errors
-from fs.base import FS
 from fs.enums import ResourceType
 from fs.info import Info
 from fs.mode import Mode
@@ -30,6 +29,8 @@ from fs_dropbox.filesystem.walker import DropboxWalker
 from fs_dropbox.views.documents import Show
 
 COPY_BYTES: Final = 4 * 2**20
+
+F = TypeVar("F", bound=SubFS[Any])
 
 
 class DropboxFS(Beyond):
@@ -64,7 +65,6 @@ class DropboxFS(Beyond):
 
     _meta = dict(ABILITIES)
     walker_class = DropboxWalker
-    subfs_class = DropboxSubFS  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -125,6 +125,9 @@ class DropboxFS(Beyond):
 
     def __str__(self) -> str:
         return f"<dropbox {self._parts.account.email}>"
+
+    def __enter__(self) -> Self:
+        return self
 
     def close(self) -> None:
         """Discard open writes, end every thread and close every connection. Idempotent.
@@ -216,6 +219,15 @@ class DropboxFS(Beyond):
 
     # Opening
 
+    @overload  # type: ignore[override]  # for an argument that may be either, the base class's word is enough
+    def opendir(self, path: str, factory: None = None) -> DropboxSubFS: ...
+
+    @overload
+    def opendir(self, path: str, factory: Callable[[Any, str], F]) -> F: ...
+
+    def opendir(self, path: str, factory: Callable[[Any, str], Any] | None = None) -> Any:
+        return super().opendir(path, factory=factory or DropboxSubFS)
+
     @as_given
     def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> BinaryIO:
         """Open a binary file.
@@ -259,12 +271,12 @@ class DropboxFS(Beyond):
     # Changing
 
     @as_given
-    def makedir(self, path: str, permissions: Permissions | None = None, recreate: bool = False) -> SubFS[FS]:
+    def makedir(self, path: str, permissions: Permissions | None = None, recreate: bool = False) -> DropboxSubFS:
         self._parts.folders.make(self._changeable(path), recreate=recreate)
         return self.opendir(path)
 
     @as_given
-    def makedirs(self, path: str, permissions: Permissions | None = None, recreate: bool = False) -> SubFS[FS]:
+    def makedirs(self, path: str, permissions: Permissions | None = None, recreate: bool = False) -> DropboxSubFS:
         self._parts.folders.make_all(self._changeable(path), recreate=recreate)
         return self.opendir(path)
 

@@ -130,11 +130,10 @@ class DropboxOpener(Opener):
         try:
             if create:
                 dropbox_fs.makedirs(folder, recreate=True)
-            opened: FS = dropbox_fs.opendir(folder, factory=ClosingDropboxSubFS)  # closes the account with it
+            return dropbox_fs.opendir(folder, factory=ClosingDropboxSubFS)  # closes the account with it
         except BaseException:
             dropbox_fs.close()
             raise
-        return opened
 
 
 def folder_of(parsed: ParseResult) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 import fs.errors
-from fs.base import FS
 from fs.error_tools import unwrap_errors
 from fs.info import Info
 from fs.subfs import SubFS
@@ -15,12 +14,17 @@ if TYPE_CHECKING:
     from fs_dropbox.uploads.bulk import File
     from fs_dropbox.uploads.staging import Source, StagedFile
 
+F = TypeVar("F", bound=SubFS[Any])
+
 
 class DropboxSubFS(SubFS[Any]):
     """What `opendir` gives. PyFilesystem's own SubFS copies folders file by file, and hides what it does not know.
 
     Owns nothing; as thread-safe as the filesystem that it is a folder of.
     """
+
+    def __enter__(self) -> Self:
+        return self
 
     def cached_info(self, path: str, namespaces: Collection[str] | None = None) -> Info | None:
         """Return what `getinfo` would, None where Dropbox would have to be asked; see `DropboxFS.cached_info`."""
@@ -76,9 +80,14 @@ class DropboxSubFS(SubFS[Any]):
     def copydir(self, src_path: str, dst_path: str, create: bool = False, preserve_time: bool = False) -> None:
         self._transfer("copydir", src_path, dst_path, create=create, preserve_time=preserve_time)
 
-    def opendir(self, path: str, factory: Callable[..., SubFS[FS]] | None = None) -> SubFS[FS]:  # type: ignore[override]
-        opened: SubFS[FS] = super().opendir(path, factory=factory or DropboxSubFS)
-        return opened
+    @overload  # type: ignore[override]  # for an argument that may be either, the base class's word is enough
+    def opendir(self, path: str, factory: None = None) -> DropboxSubFS: ...
+
+    @overload
+    def opendir(self, path: str, factory: Callable[[Any, str], F]) -> F: ...
+
+    def opendir(self, path: str, factory: Callable[[Any, str], Any] | None = None) -> Any:
+        return super().opendir(path, factory=factory or DropboxSubFS)
 
     def check_writable(self, path: str) -> None:
         """Raise what whoever writes there would meet; see `DropboxFS.check_writable`."""
