@@ -9,12 +9,17 @@ from typing import Final, TypeAlias
 
 from fs import errors
 
+
+class NoAccess(errors.PermissionDenied):
+    """The account is closed to these credentials, or lets them do none of that: no other call would fare better."""
+
+
 Rule: TypeAlias = tuple[type[errors.FSError], str]
 Tags: TypeAlias = tuple[str, ...]
 
 _FULL: Final = (errors.InsufficientStorage, "the Dropbox is full")
 _BUSY: Final = (errors.OperationFailed, "Dropbox is busy with other changes there; try again in a moment")
-_REJECTED: Final = (errors.PermissionDenied, "Dropbox no longer accepts the authorisation: run `fs-dropbox login`")
+_REJECTED: Final = (NoAccess, "Dropbox no longer accepts the authorisation: run `fs-dropbox login`")
 _DAMAGED: Final = (errors.OperationFailed, "the content was damaged on its way to Dropbox; nothing was stored")
 _SESSION: Final = (errors.OperationFailed, "the upload got out of step with Dropbox; upload the file again")
 _TOO_LARGE: Final = (errors.OperationFailed, "the file is larger than Dropbox allows")
@@ -154,14 +159,14 @@ TABLE: Final[dict[Tags, Rule]] = {
     ),
     # 401, 403, 422, 429, 400
     ("invalid_access_token",): _REJECTED,
-    ("expired_access_token",): (errors.PermissionDenied, "the access token has expired: run `fs-dropbox login`"),
-    ("invalid_client",): (errors.PermissionDenied, "Dropbox does not know the app key or its secret"),
-    ("invalid_select_user",): (errors.PermissionDenied, "the token may not act as that team member"),
-    ("invalid_select_admin",): (errors.PermissionDenied, "the token may not do that as that team administrator"),
-    ("member_not_found",): (errors.PermissionDenied, "that team member is not in the team"),
-    ("wrong_account",): (errors.PermissionDenied, "the access token belongs to another account"),
-    ("user_suspended",): (errors.PermissionDenied, "the account is suspended"),
-    ("missing_scope",): (errors.PermissionDenied, "the app was not authorised for that: run `fs-dropbox login`"),
+    ("expired_access_token",): (NoAccess, "the access token has expired: run `fs-dropbox login`"),
+    ("invalid_client",): (NoAccess, "Dropbox does not know the app key or its secret"),
+    ("invalid_select_user",): (NoAccess, "the token may not act as that team member"),
+    ("invalid_select_admin",): (NoAccess, "the token may not do that as that team administrator"),
+    ("member_not_found",): (NoAccess, "that team member is not in the team"),
+    ("wrong_account",): (NoAccess, "the access token belongs to another account"),
+    ("user_suspended",): (NoAccess, "the account is suspended"),
+    ("missing_scope",): (NoAccess, "the app was not authorised for that: run `fs-dropbox login`"),
     ("route_access_denied",): (errors.PermissionDenied, "the app may not do that"),
     ("invalid_account_type", "endpoint"): (errors.PermissionDenied, "this kind of account cannot do that"),
     ("invalid_account_type", "feature"): (errors.PermissionDenied, "this kind of account does not have that feature"),
@@ -173,21 +178,15 @@ TABLE: Final[dict[Tags, Rule]] = {
     ("no_permission",): (errors.PermissionDenied, "no permission for that"),
     ("no_permission", "unauthorized_account_id_usage"): (errors.PermissionDenied, "no permission for that account"),
     ("no_permission", "other"): (errors.PermissionDenied, "no permission for that"),
-    ("invalid_root",): (errors.PermissionDenied, "the root folder of the account has changed; open it again"),
+    ("invalid_root",): (NoAccess, "the root folder of the account has changed; open it again"),
     ("too_many_requests",): (errors.OperationFailed, "Dropbox limits the rate of requests; try again later"),
     ("bad_request",): (errors.OperationFailed, "Dropbox does not accept the request"),
 }
 
 # Where the same tag means something else on one route.
 ROUTES: Final[dict[tuple[str, Tags], Rule]] = {
-    ("files/create_folder_v2", ("path", "conflict", "file")): (
-        errors.DirectoryExists,
-        "a file with this name is there already",
-    ),
-    ("files/create_folder_v2", ("path", "conflict", "folder")): (
-        errors.DirectoryExists,
-        "a folder with this name is there already",
-    ),
+    ("files/create_folder_v2", ("path", "conflict", kind)): (errors.DirectoryExists, WRITE["conflict", kind][1])
+    for kind in ("file", "folder", "other")
 }
 
 

@@ -6,8 +6,9 @@ import fs.errors
 
 from fs_dropbox import paths
 from fs_dropbox.api.client import Client
+from fs_dropbox.conventions import path_error
 from fs_dropbox.entries import FileEntry, FolderEntry
-from fs_dropbox.errors import ApiError, TransportError, fs_errors
+from fs_dropbox.errors import ApiError, TransportError, to_fs_error
 from fs_dropbox.metadata.catalog import Catalog
 
 
@@ -21,11 +22,13 @@ class Folders:
     def make(self, path: str, *, recreate: bool) -> None:
         """Create a folder in one that is there; one that exists is an error unless `recreate`."""
         existing = self._catalog.find(path)
+        if isinstance(existing, FileEntry):
+            raise path_error(fs.errors.DirectoryExists, path, "a file with this name is there already")
+        if existing is not None and not recreate:
+            raise fs.errors.DirectoryExists(path)
         if existing is None:
             self._catalog.require_parent(path)
             self._create(path, exist_ok=recreate)
-        elif not recreate or not isinstance(existing, FolderEntry):
-            raise fs.errors.DirectoryExists(path)
 
     def make_all(self, path: str, *, recreate: bool) -> None:
         """Create a folder and those above it that are missing; one that exists is an error unless `recreate`."""
@@ -43,13 +46,8 @@ class Folders:
             entry = self._client.create_folder(paths.to_api(path))
         except (ApiError, TransportError) as error:
             self._catalog.forget(path)
-            tag = error.tag if isinstance(error, ApiError) else ()
-            if "file_ancestor" in tag:
-                raise fs.errors.DirectoryExpected(path) from error
-            if "conflict" in tag:
-                if exist_ok and isinstance(self._catalog.find(path), FolderEntry):
-                    return
-                raise fs.errors.DirectoryExists(path) from error
-            with fs_errors(path):
-                raise
+            is_conflict = isinstance(error, ApiError) and "conflict" in error.tag
+            if exist_ok and is_conflict and isinstance(self._catalog.find(path), FolderEntry):
+                return
+            raise to_fs_error(error, path) from error
         self._catalog.created(entry, since)

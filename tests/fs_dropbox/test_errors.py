@@ -103,11 +103,13 @@ CASES = [
     ("files/upload", ("path", "disallowed_name"), fs.errors.InvalidPath),
     ("files/create_folder_v2", ("path", "conflict", "folder"), fs.errors.DirectoryExists),
     ("files/create_folder_v2", ("path", "conflict", "file"), fs.errors.DirectoryExists),
+    ("files/create_folder_v2", ("path", "conflict", "other"), fs.errors.DirectoryExists),
+    ("files/create_folder_v2", ("path", "conflict", "file_ancestor"), fs.errors.DirectoryExpected),
     ("files/move_v2", ("from_lookup", "not_found"), fs.errors.ResourceNotFound),
     ("files/move_v2", ("to", "conflict", "file"), fs.errors.DestinationExists),
     ("files/delete_v2", ("path_lookup", "locked"), fs.errors.ResourceLocked),
     ("files/delete_v2", ("path_lookup", "malformed_path"), fs.errors.InvalidPath),
-    ("users/get_current_account", ("invalid_access_token",), fs.errors.PermissionDenied),
+    ("users/get_current_account", ("invalid_access_token",), error_table.NoAccess),
     ("files/upload", ("something", "new"), fs.errors.OperationFailed),
     ("files/upload", ("path", "something_new"), fs.errors.OperationFailed),
 ]
@@ -122,11 +124,13 @@ MEANINGS: dict[type[Exception], str] = {
         no_write_permission team_folder operation_suppressed access_restricted restricted_content not_allowed
         email_not_verified cant_copy_shared_folder cant_nest_shared_folder cant_move_shared_folder
         cant_transfer_ownership is_shared_folder cant_move_into_vault/other cant_move_into_family/other
-        permission_denied not_authorized access_denied banned_member invalid_access_token expired_access_token
-        invalid_client invalid_select_user invalid_select_admin member_not_found wrong_account user_suspended
-        missing_scope route_access_denied invalid_account_type/endpoint invalid_account_type/feature
-        invalid_account_type/other paper_disabled not_paper_user paper_access_denied/other team_access_denied
-        no_permission unauthorized_account_id_usage no_permission/other invalid_root""",
+        permission_denied not_authorized access_denied banned_member route_access_denied
+        invalid_account_type/endpoint invalid_account_type/feature invalid_account_type/other paper_disabled
+        not_paper_user paper_access_denied/other team_access_denied no_permission unauthorized_account_id_usage
+        no_permission/other""",
+    error_table.NoAccess: """
+        invalid_access_token expired_access_token invalid_client invalid_select_user invalid_select_admin
+        member_not_found wrong_account user_suspended missing_scope invalid_root""",
     fs.errors.Unsupported: """
         unsupported_content_type encryption_not_supported unsupported_file non_exportable invalid_export_format
         export_too_large before_rev_not_supported invalid_settings""",

@@ -346,8 +346,10 @@ def test_the_same_as_in_memory_for_long(machine: type[LikeMemory], monkeypatch: 
 @pytest.mark.parametrize("recreate", [False, True])
 def test_where_a_file_is_no_directory_can_be_made(dropbox_fs: DropboxFS, emulator: Emulator, recreate: bool) -> None:
     dropbox_fs.writetext("file", "one")
-    with pytest.raises(fs.errors.DirectoryExists):
+    with pytest.raises(fs.errors.DirectoryExists, match="'file': a file with this name is there already"):
         dropbox_fs.makedir("file", recreate=recreate)
+    with pytest.raises(fs.errors.DirectoryExpected, match="'file/below': part of its path is a file, not a folder"):
+        dropbox_fs.makedirs("file/below", recreate=recreate)
     assert emulator.control.tree() == {"/file": 3}
 
 
