@@ -41,6 +41,7 @@ class ChannelLimits:
 
     handles: int = 1024  # open at once
     in_flight: int = 256  # requests that are not answered yet; parsing stops above
+    input_bytes: int = 4 * 2**20  # of those that were not answered at once; parsing stops above
     running: int = 32  # of them in worker threads at once
     output_bytes: int = 4 * 2**20  # replies that the client has not taken yet; parsing stops above
 
@@ -63,7 +64,7 @@ class SFTPChannel:
         meter: Meter | None = None,
     ) -> None:
         self.channel = channel
-        self.last_activity = time.monotonic()  # of the last request
+        self._heard_at = time.monotonic()
         self._limits = limits
         self._workers = workers
         self._events = events
@@ -109,6 +110,11 @@ class SFTPChannel:
         return self._ended.wait(timeout)
 
     @property
+    def last_activity(self) -> float:
+        """When the client last sent something or was answered; while a request is at work, now."""
+        return time.monotonic() if self._tasks.running else max(self._heard_at, self._tasks.answered_at)
+
+    @property
     def unanswered(self) -> int:
         """How many requests have come in that are not answered yet."""
         return self._tasks.unanswered
@@ -144,7 +150,7 @@ class SFTPChannel:
     # -- called by the stream
 
     def _on_data(self, data: bytes | memoryview) -> None:
-        self.last_activity = time.monotonic()
+        self._heard_at = time.monotonic()
         if self._meter is not None:
             self._meter.received(len(data))
         with self._parsing:
@@ -178,6 +184,7 @@ class SFTPChannel:
     def _is_full(self) -> bool:
         return (
             self._tasks.unanswered + self._replies.held >= self._limits.in_flight
+            or self._tasks.unanswered_bytes > self._limits.input_bytes
             or self._stream.pending > self._limits.output_bytes
         )
 
@@ -303,7 +310,7 @@ class SFTPChannel:
                 self._replies.send(handle, reply)
                 self._measure(request.kind, since, len(reply))
                 return
-        self._tasks.add(request, claims or self._operations.claims(request), since)
+        self._tasks.add(request, claims or self._operations.claims(request), since, len(packet))
 
     def _give_up(self, reason: str) -> None:
         """End a channel whose bytes make no sense."""

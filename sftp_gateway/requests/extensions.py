@@ -22,9 +22,18 @@ EXPAND_PATH = "expand-path@openssh.com"
 HOME_DIRECTORY = "home-directory"
 COPY_DATA = "copy-data"
 USERS_GROUPS = "users-groups-by-id@openssh.com"
-EXTENSIONS = frozenset(
-    {POSIX_RENAME, STATVFS, FSTATVFS, LIMITS, FSYNC, EXPAND_PATH, HOME_DIRECTORY, COPY_DATA, USERS_GROUPS}
-)
+_VERSIONS = {
+    POSIX_RENAME: "1",
+    STATVFS: "2",
+    FSTATVFS: "2",
+    LIMITS: "1",
+    FSYNC: "1",
+    EXPAND_PATH: "1",
+    HOME_DIRECTORY: "1",
+    COPY_DATA: "1",
+    USERS_GROUPS: "1",
+}
+EXTENSIONS = _VERSIONS.keys()
 
 ADVERTISED_PACKET = 256 * 1024
 ADVERTISED_DATA = ADVERTISED_PACKET - 1024  # what OpenSSH takes off for the rest of the packet
@@ -55,18 +64,8 @@ class Extensions:
 
     def version(self) -> bytes:
         """Build the VERSION reply; may ask the filesystem what it can."""
-        offered = [
-            (POSIX_RENAME, "1"),
-            (LIMITS, "1"),
-            (FSYNC, "1"),
-            (EXPAND_PATH, "1"),
-            (HOME_DIRECTORY, "1"),
-            (COPY_DATA, "1"),
-            (USERS_GROUPS, "1"),
-        ]
-        if self._view.store.looking.has_usage():
-            offered[1:1] = [(STATVFS, "2"), (FSTATVFS, "2")]
-        return packets.version(offered)
+        missing = () if self._view.store.looking.has_usage() else (STATVFS, FSTATVFS)
+        return packets.version((name, version) for name, version in _VERSIONS.items() if name not in missing)
 
     def perform(self, request: Request) -> bytes:
         """Carry out an extended request."""

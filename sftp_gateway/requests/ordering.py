@@ -35,6 +35,7 @@ class Task:
     request: Request
     claims: Claims
     since: float = 0.0  # when it was taken in
+    size: int = 0  # bytes of its packet
     waits_for: int = 0
     followers: list[Task] = field(default_factory=list)
     reply: bytes | None = None
@@ -51,15 +52,12 @@ class Ordering:
     def __init__(self) -> None:
         self._by_handle: dict[bytes, list[Task]] = {}
         self._with_paths: list[Task] = []
-        self.count = 0
 
     def is_free(self, claims: Claims) -> bool:
         """Tell whether a request with these claims needs to wait for nothing, and may be answered before all others."""
-        if not self.count:
-            return True
         if any(handle in self._by_handle for handle in claims.handles):
             return False
-        return not claims.paths or not any(_conflict(claims, task.claims) for task in self._with_paths)
+        return not any(_conflict(claims, task.claims) for task in self._with_paths)
 
     def is_free_handle(self, handle: bytes) -> bool:
         """Tell whether no request of a handle is unanswered."""
@@ -67,7 +65,6 @@ class Ordering:
 
     def add(self, task: Task) -> bool:
         """Take a request in; tell whether it may run now."""
-        self.count += 1
         claims = task.claims
         for handle in claims.handles:
             before = self._by_handle.setdefault(handle, [])
@@ -88,7 +85,6 @@ class Ordering:
 
     def done(self, task: Task) -> list[Task]:
         """Take a request out; return those that may run now."""
-        self.count -= 1
         for handle in task.claims.handles:
             tasks = self._by_handle[handle]
             tasks.remove(task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -57,10 +58,12 @@ class Tasks:
         self._lock = threading.Lock()
         # guarded by _lock
         self.unanswered = 0
+        self.unanswered_bytes = 0  # of their packets
+        self.running = 0
+        self.answered_at = 0.0  # when the last one was
         self._ordering = Ordering()
         self._ready: deque[Task] = deque()
         self._reads: dict[bytes, deque[Task]] = {}  # unanswered, by handle, in order
-        self._running = 0
         self._closed = False
         self._is_done = False
 
@@ -74,11 +77,12 @@ class Tasks:
         with self._lock:
             return self._ordering.is_free_handle(handle_id)
 
-    def add(self, request: Request, claims: Claims, since: float) -> None:
-        """Have a request carried out, which was taken in at `since`."""
-        task = Task(request, claims, since)
+    def add(self, request: Request, claims: Claims, since: float, size: int) -> None:
+        """Have a request carried out, which was taken in at `since` as a packet of `size` bytes."""
+        task = Task(request, claims, since, size)
         with self._lock:
             self.unanswered += 1
+            self.unanswered_bytes += size
             if claims.shared:
                 self._reads.setdefault(request.handle, deque()).append(task)
             if self._ordering.add(task):
@@ -92,8 +96,8 @@ class Tasks:
                 if not self._may_run():
                     return
                 task = self._ready.popleft()
-                first = not self._running  # so a session whose calls hang takes nothing from another
-                self._running += 1
+                first = not self.running  # so a session whose calls hang takes nothing from another
+                self.running += 1
             self._workers.submit(partial(self._run, task), urgent=first)
 
     def abandon(self) -> None:
@@ -111,7 +115,7 @@ class Tasks:
 
     def _may_run(self) -> bool:
         """Tell whether a request that is ready may begin; none does while the client does not take its replies."""
-        return bool(self._ready and self._running < self._most_running and self._stream.pending <= self._most_output)
+        return bool(self._ready and self.running < self._most_running and self._stream.pending <= self._most_output)
 
     def _run(self, task: Task) -> None:
         """Carry out a request, and then others that are ready."""
@@ -141,10 +145,12 @@ class Tasks:
                 self._replies.send(handle, reply)
             self._ready.extend(self._ordering.done(task))
             self.unanswered -= 1
-            self._running -= 1
+            self.unanswered_bytes -= task.size
+            self.answered_at = time.monotonic()
+            self.running -= 1
             following = self._ready.popleft() if self._may_run() else None
             if following is not None:
-                self._running += 1
+                self.running += 1
             more = self._may_run()
         if more:
             self.go_on()

@@ -168,6 +168,28 @@ def test_a_client_that_sends_too_much_is_not_read_any_more(filesystem: AtomicFS,
     serving.close()
 
 
+def test_little_is_kept_of_what_waits_behind_a_request(filesystem: AtomicFS, tmp_path: Path) -> None:
+    """Large WRITEs by the hundred were kept as long as one READ of their file took."""
+    limit = 100_000
+    serving = Serving(filesystem, tmp_path, channel_limits=ChannelLimits(input_bytes=limit))
+    filesystem.writebytes("/f", b"x" * 100)
+    client = serving.raw()
+    handle = client.opened("/f", R | W)
+    piece = b"y" * 30_000
+    with filesystem.stalled("pread", "/f"):
+        read = client.read(handle, 0, 10)
+        requests = [client.write(handle, 100 + len(piece) * number, piece) for number in range(30)]
+        channel = serving.sessions[0].channels[0]
+        eventually(lambda: channel._tasks.unanswered_bytes > limit, "never: they are taken in up to the limit")
+        assert not client.is_answered(read, within=0.2)
+        assert channel._tasks.unanswered_bytes <= limit + len(piece) + 100
+    assert client.wait(read).data == b"x" * 10
+    assert all(reply.ok for reply in client.all([*requests, client.close(handle)]))
+    assert filesystem.readbytes("/f") == b"x" * 100 + piece * 30
+    assert not channel._tasks.unanswered_bytes
+    serving.close()
+
+
 # -- bounds
 
 

@@ -6,9 +6,11 @@ import os
 import socket
 import sqlite3
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import paramiko
 import pytest
 from fs.memoryfs import MemoryFS
@@ -237,6 +239,31 @@ def test_an_idle_session_is_closed_and_a_busy_one_stays(start_gateway: StartGate
     client = sftp(busy)
     eventually(lambda: (client.listdir("/"), not idle.is_active())[1])
     client.listdir("/")
+
+
+def test_who_waits_for_an_answer_is_not_idle(
+    start_gateway: StartGateway, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CLOSE of gigabytes may take longer than a session may be silent."""
+    monkeypatch.setattr("sftp_gateway.server._WATCH_SECONDS", 0.02)
+    filesystem = AtomicFS()
+    gateway = start_gateway(open_filesystem=lambda _url: filesystem)
+    transport = connect(gateway, "ann", PASSWORD)
+    client = sftp(transport)
+    file = client.open("/file", "wb")
+    file.write(b"content")
+    with filesystem.stalled("commit", "/file"):
+        number = client._async_request(type(None), CMD_CLOSE, file.handle)
+        eventually(lambda: ("commit", "/file") in filesystem.calls)
+        (session,) = gateway._connections
+        gateway._config = msgspec.structs.replace(gateway._config, idle_seconds=0.1)
+        begun = time.monotonic()
+        eventually(lambda: not transport.is_active() or time.monotonic() > begun + 1.0)
+        assert transport.is_active()
+        gateway._config = msgspec.structs.replace(gateway._config, idle_seconds=1.0)
+    client._read_response(number)
+    assert session.idle_seconds < time.monotonic() - begun - 0.9, "its silence counts from before the answer"
+    eventually(lambda: not transport.is_active(), "nobody ends it any more")
 
 
 def test_a_client_that_is_silent_is_asked_whether_it_is_there(
