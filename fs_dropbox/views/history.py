@@ -37,13 +37,12 @@ class History:
         self._catalog = catalog
         self._executor = executor
         self._lock = threading.Lock()
-        # guarded by _lock
-        # by key and by the catalog's epoch: own changes count at once
+        # guarded by _lock; by key, and by the present rev or the catalog's epoch: own changes count at once
         self._last: TTLCache[tuple[str, int], Present | None] = TTLCache(_KEPT, KEPT_SECONDS)
         self._below: TTLCache[tuple[str, int], list[DeletedEntry]] = TTLCache(
             _KEPT_DELETED, KEPT_SECONDS, getsizeof=_weight
         )
-        self._versions: TTLCache[tuple[str, str], list[FileEntry]] = TTLCache(_KEPT, KEPT_SECONDS)
+        self._versions: TTLCache[tuple[str, str | int], list[FileEntry]] = TTLCache(_KEPT, KEPT_SECONDS)
 
     def versions(self, path: str) -> list[FileEntry]:
         """Return the revisions of a file, present or deleted, newest first; raises ResourceNotFound, FileExpected."""
@@ -59,7 +58,7 @@ class History:
 
     def known_versions(self, path: str, rev: str) -> list[FileEntry]:
         """Return what `versions` did moments ago, for as long as `rev` is the present one ("" of a deleted file)."""
-        key = paths.key(path), rev
+        key = paths.key(path), rev or self._catalog.epoch()  # a file may come and go again, and has versions more then
         with self._lock:
             known = self._versions.get(key)
         if known is None:

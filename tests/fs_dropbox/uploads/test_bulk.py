@@ -225,6 +225,16 @@ def test_what_is_stored_for_an_iterator_that_is_closed_is_known(emulator: Emulat
     assert all(dropbox_fs.exists(path) for path in stored)
 
 
+def test_what_was_in_doubt_when_an_iterator_is_closed_is_looked_up_anew(
+    emulator: Emulator, dropbox_fs: DropboxFS, contents: dict[str, bytes]
+) -> None:
+    emulator.control.fault(FINISH, "ambiguous", count=1)  # all are stored, and the answer is lost
+    results: Any = dropbox_fs.upload_files(_files(contents))
+    assert next(results)[1] is None
+    results.close()
+    assert {f"/in/{name}" for name in dropbox_fs.listdir("/in")} == set(contents)
+
+
 def test_what_has_not_begun_is_not_uploaded_for_an_iterator_that_is_closed(dropbox_fs: DropboxFS) -> None:
     opened: list[int] = []
 

@@ -222,6 +222,19 @@ def test_what_a_view_shows_can_be_copied_out(history: Emulator, viewed: DropboxF
     assert read_only(viewed).readtext("/.deleted/a/gone.txt") == "gone for good"
 
 
+def test_versions_of_a_file_that_was_deleted_again_are_seen_at_once(
+    emulator: Emulator, open_dropbox: Callable[..., DropboxFS]
+) -> None:
+    viewed = open_dropbox(views=True, change_feed=False)
+    for count in (1, 2):
+        viewed.writetext("/file", str(count))
+        viewed.remove("/file")
+        assert len(viewed.listdir("/.versions/file")) == count
+    emulator.control.reset_counts()
+    assert len(viewed.listdir("/.versions/file")) == 2
+    assert "files/list_revisions" not in emulator.control.calls()
+
+
 def test_new_versions_and_deletions_are_seen_at_once(history: Emulator, viewed: DropboxFS) -> None:
     assert len(viewed.listdir("/.versions/a/report.txt")) == 3
     viewed.writetext("/a/report.txt", "four")
