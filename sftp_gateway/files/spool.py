@@ -14,6 +14,8 @@ from sftp_gateway.files.holes import punch
 from sftp_gateway.files.intervals import Intervals
 from sftp_gateway.sftp.status import RefusedError
 
+MEMORY_BYTES = 64 * 2**20
+"""What all spools of a tree together have in memory at most; their clients can have thousands of files open."""
 _LARGE_BYTES = 64 * 2**20  # the system takes a tenth of a second and more to free a file of this size
 _LOCK_TRIES = 20
 _LOCK_PAUSE_SECONDS = 0.005
@@ -38,12 +40,15 @@ class DroppedError(RefusedError):
 
 
 class Quota:
-    """A bound on the bytes of all spools of a tree. Thread-safe (one lock, a leaf)."""
+    """A bound on the bytes of all spools of a tree, and on those in memory. Thread-safe (one lock, a leaf)."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, memory_limit: int = MEMORY_BYTES) -> None:
         self.limit = limit
+        self._memory_limit = memory_limit
         self._lock = threading.Lock()
-        self._used = 0  # guarded by _lock
+        # guarded by _lock
+        self._used = 0
+        self._in_memory = 0
 
     @property
     def used(self) -> int:
@@ -66,6 +71,14 @@ class Quota:
         """Give `count` bytes back."""
         with self._lock:
             self._used -= count
+
+    def move_memory(self, old: int, new: int) -> bool:
+        """Count a spool that has `new` bytes in memory instead of `old`; tell whether there is room for them."""
+        with self._lock:
+            if new > old and self._in_memory + new - old > self._memory_limit:
+                return False
+            self._in_memory += new - old
+            return True
 
 
 class Spool:
@@ -146,10 +159,9 @@ class Spool:
             self._written.add(offset, end)
 
     def _store(self, offset: int, end: int, data: bytes | memoryview) -> None:
-        memory = self._memory
-        if memory is not None and end > self._memory_limit:
+        if self._memory is not None and not self._fits(len(self._memory), end):
             self.to_disk()
-            memory = None
+        memory = self._memory
         if memory is None:
             _write_all(self._fd, data, offset)
             return
@@ -157,10 +169,15 @@ class Spool:
             memory.extend(bytes(offset - len(memory)))
         memory[offset:end] = data
 
+    def _fits(self, size: int, end: int) -> bool:
+        """Take the room in memory for what is written up to `end`; tell whether there is some."""
+        return end <= self._memory_limit and self._quota.move_memory(size, max(size, end))
+
     def _cut_back(self) -> None:
         """Have the file end where what was written ends, as notes take its size for that."""
         end = self.end
         if self._memory is not None:
+            self._quota.move_memory(len(self._memory), min(len(self._memory), end))
             del self._memory[end:]
         elif os.fstat(self._fd).st_size > end:
             os.ftruncate(self._fd, end)
@@ -183,8 +200,13 @@ class Spool:
                     unlocked.unlink(missing_ok=True)
                     path.unlink(missing_ok=True)
                     raise
-                self._fd, self.path, self._memory = fd, path, None
+                self._fd, self.path = fd, path
+                self._drop_memory()
             return self.path
+
+    def _drop_memory(self) -> None:
+        memory, self._memory = self._memory, None
+        self._quota.move_memory(len(memory or b""), 0)
 
     def adopt(self, path: Path, ranges: list[tuple[int, int]]) -> None:
         """Take over a spool file that an earlier process left, with what it says is written.
@@ -295,7 +317,7 @@ class Spool:
             self._closed = True
             size = self._written.total - self.dropped
             self._quota.give(size)
-            self._memory = None
+            self._drop_memory()
             fd, self._fd = self._fd, -1
             if self.path is not None:
                 self.path.unlink(missing_ok=True)

@@ -59,10 +59,10 @@ spool_steps = st.lists(
 )
 
 
-@given(spool_steps, st.sampled_from([0, 50, 10_000]))
+@given(spool_steps, st.sampled_from([0, 50, 10_000]), st.sampled_from([0, 50, 10_000]))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_spool_agrees_with_a_model(tmp_path: Path, moves: list, memory_limit: int) -> None:
-    quota = Quota(10_000)
+def test_spool_agrees_with_a_model(tmp_path: Path, moves: list, memory_limit: int, memory_of_all: int) -> None:
+    quota = Quota(10_000, memory_of_all)
     spool = Spool(tmp_path, quota, memory_limit=memory_limit)
     model, known = bytearray(SPACE * 2), bytearray(SPACE * 2)
     for move, argument in moves:
@@ -77,14 +77,34 @@ def test_spool_agrees_with_a_model(tmp_path: Path, moves: list, memory_limit: in
             known[argument:] = bytes(len(known) - argument)
         assert spool.pread(0, len(model)) == model
         assert spool.used == quota.used == known.count(1)
+        assert quota._in_memory == len(spool._memory or b"") <= min(memory_limit, memory_of_all)
         missing = bytearray(b"\1" * len(known))
         for start, end in spool.missing(0, len(known)):
             missing[start:end] = bytes(end - start)
         assert missing == known
     spool.close()
     spool.close()
-    assert quota.used == 0
+    assert quota.used == quota._in_memory == 0
     assert not list(tmp_path.iterdir())
+
+
+def test_all_spools_together_have_little_in_memory(tmp_path: Path) -> None:
+    """One byte behind a gap of a MiB took a MiB of memory, and none of the quota."""
+    quota = Quota(10_000, 350)
+    spools = [Spool(tmp_path, quota, memory_limit=100) for _ in range(10)]
+    for spool in spools:
+        spool.write(99, b"x")
+    assert [spool.path is None for spool in spools] == [True] * 3 + [False] * 7
+    assert [spool.pread(98, 2) for spool in spools] == [b"\0x"] * 10
+    spools[0].close()
+    spools[1].truncate(0)
+    later = [Spool(tmp_path, quota, memory_limit=100) for _ in range(3)]
+    for spool in later:
+        spool.write(99, b"x")
+    assert [spool.path is None for spool in later] == [True, True, False]
+    for spool in (*spools, *later):
+        spool.close()
+    assert quota._in_memory == 0
 
 
 def test_a_large_file_goes_to_disk_where_nobody_else_reads_it(tmp_path: Path) -> None:
