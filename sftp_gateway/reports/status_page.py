@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, Final
 
 _TEXT: Final = "text/plain; charset=utf-8"
-_REQUEST_SECONDS = 5.0
+_REQUEST_SECONDS = 5.0  # for all of it
 _MAX_REQUESTS = 16
 
 _logger = logging.getLogger(__name__)
@@ -57,7 +57,6 @@ class StatusPage:
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
-    timeout = _REQUEST_SECONDS
     server_version = "SFTPGateway"
     sys_version = ""
 
@@ -108,15 +107,23 @@ class _Server(HTTPServer):
             self._threads = [known for known in self._threads if known.is_alive()] + [thread]
 
     def _answer(self, request: Any, client_address: Any) -> None:
+        deadline = threading.Timer(_REQUEST_SECONDS, _cut, (request,))
         try:
+            deadline.start()
             self.finish_request(request, client_address)
         except OSError:
             pass  # the peer has gone, or was too slow
         except Exception:
             _logger.exception("a status page failed")
         finally:
+            deadline.cancel()
             self._end(request)
 
     def _end(self, request: Any) -> None:
         self.shutdown_request(request)
         self._room.release()
+
+
+def _cut(request: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it has just ended
+        request.shutdown(socket.SHUT_RDWR)

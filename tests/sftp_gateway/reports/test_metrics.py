@@ -118,7 +118,7 @@ def test_a_page_that_cannot_be_is_one_clear_line_and_leaves_nothing(start_gatewa
 
 
 def test_a_silent_peer_delays_no_health_check(start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sftp_gateway.reports.status_page._Handler.timeout", 10.0)
+    monkeypatch.setattr("sftp_gateway.reports.status_page._REQUEST_SECONDS", 10.0)
     gateway = start_gateway(metrics="127.0.0.1:0")
     with contextlib.ExitStack() as stack:
         for _ in range(10):
@@ -126,6 +126,22 @@ def test_a_silent_peer_delays_no_health_check(start_gateway: StartGateway, monke
         started = time.monotonic()
         assert fetch(address(gateway), "/healthz")[0] == 200
         assert time.monotonic() - started < 8.0
+
+
+def test_a_peer_that_drips_is_cut_off(start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then would keep its place, and the gateway from ending, for days."""
+    monkeypatch.setattr("sftp_gateway.reports.status_page._REQUEST_SECONDS", 0.5)
+    gateway = start_gateway(metrics="127.0.0.1:0")
+    with socket.create_connection(address(gateway), timeout=0.05) as peer:
+
+        def drip() -> bool:
+            with contextlib.suppress(TimeoutError):
+                peer.sendall(b"x")
+                return not peer.recv(1)
+            return False
+
+        with contextlib.suppress(ConnectionError):
+            eventually(drip, "it is still waited for")
 
 
 def test_where_there_are_no_threads_left_the_page_is_back_with_them(
