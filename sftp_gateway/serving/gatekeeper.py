@@ -240,15 +240,14 @@ class Gatekeeper:
         """Tell whether another process has clearly fewer connections: it should take the next one."""
         if self._register.processes == 1:
             return False
-        with self._lock:
-            rows = self._table.execute("SELECT process, sum(number) FROM connections GROUP BY process").fetchall()
+        try:
+            with self._lock:
+                rows = self._table.execute("SELECT process, sum(number) FROM connections GROUP BY process").fetchall()
+        except sqlite3.OperationalError:  # whoever takes it says what is wrong
+            return False
         counts = dict(rows)
-        mine = counts.pop(self._register.process, 0)
-        least = min((counts.get(other, 0) for other in self._others()), default=mine)
-        return bool(mine > least + least // 8)
-
-    def _others(self) -> Iterable[int]:
-        return (number for number in range(self._register.processes) if number != self._register.process)
+        least = min(counts.get(number, 0) for number in range(self._register.processes))
+        return bool(counts.get(self._register.process, 0) > least + least // 8)
 
     def _forget_oldest(self, table: sqlite3.Connection, name: str, column: str, past: float) -> None:
         """Make room where there are too many rows: without those that are past, and half of what remains."""

@@ -307,6 +307,15 @@ def test_who_has_more_connections_leaves_the_next_to_others(two: tuple[Gatekeepe
     assert not first.is_ahead()
 
 
+def test_who_cannot_look_what_others_have_takes_the_next_himself(two: tuple[Gatekeeper, Gatekeeper]) -> None:
+    """It is asked in the thread that accepts, which must not end."""
+    first, _ = two
+    first.connect("10.0.0.1")
+    first._table.execute("ALTER TABLE connections RENAME TO elsewhere")
+    assert not first.is_ahead()
+    first._table.execute("ALTER TABLE elsewhere RENAME TO connections")
+
+
 def test_the_shared_file_is_private_and_holds_no_secret(two: tuple[Gatekeeper, Gatekeeper], tmp_path: Path) -> None:
     first, _ = two
     first.sign_in("key~the-secret", "10.0.0.1")
