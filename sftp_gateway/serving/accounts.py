@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import logging
@@ -87,7 +88,7 @@ class _Account:
         self.known_directories: set[str] = set()  # of users' roots: there when somebody signed in
         self.sessions = 0
         self.retired = False
-        """No longer in the table: closed by whoever retires it, or by the last session's release."""
+        """No longer in the table: closed when no session uses it any more."""
         self.checked_at = now
         self.idle_since = now
 
@@ -146,6 +147,7 @@ class Accounts:
         # guarded by _lock
         self._open: dict[str, _Account] = {}
         self._opening: dict[str, Future[_Account]] = {}
+        self._retired: list[_Account] = []  # out of `_open`, and not closed yet
         self._threads: set[threading.Thread] = set()
         self._closed = False
 
@@ -205,6 +207,7 @@ class Accounts:
                 is_idle = account.sessions == 0 and now - account.idle_since >= self._idle_seconds
                 if is_idle and not account.is_delivering:
                     self._retire_locked(key)
+            self._close_unused_locked()
 
     def close(self, timeout: float = 10.0) -> bool:
         """Close every account; tell whether all that ran here has ended within `timeout` seconds. Idempotent."""
@@ -226,15 +229,21 @@ class Accounts:
         with self._lock:
             account.sessions -= 1
             account.idle_since = time.monotonic()
-            if account.sessions == 0 and account.retired:
-                self._start_thread_locked(self._close, account)
+            self._close_unused_locked()
 
     def _retire_locked(self, key: str) -> None:
         """Take an account out of the table, and close it unless sessions still use it: the last of them then does."""
         account = self._open.pop(key)
         account.retired = True
-        if account.sessions == 0:
-            self._start_thread_locked(self._close, account)
+        self._retired.append(account)
+        self._close_unused_locked()
+
+    def _close_unused_locked(self) -> None:
+        """Close what is out of the table and has no session; what gets no thread for that now, the next time."""
+        with contextlib.suppress(RuntimeError):
+            for account in [account for account in self._retired if account.sessions == 0]:
+                self._start_thread_locked(self._close, account)
+                self._retired.remove(account)
 
     def _start_opening_locked(self, key: str, url: str) -> Future[_Account]:
         if self._closed:

@@ -298,3 +298,22 @@ def test_an_account_that_gets_no_thread_is_tried_again(make: MakeAccounts, monke
             accounts.acquire(URL)
     accounts.acquire(URL).release()
     assert accounts.close()
+
+
+def test_an_account_that_gets_no_thread_to_be_closed_in_is_closed_later(
+    make: MakeAccounts, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the session that leaves it then leaves all the same."""
+    accounts = make(idle_seconds=0.0)
+    lease = accounts.acquire(URL)
+    storage.error = fs.errors.PermissionDenied("revoked")
+    accounts.set_times(open_seconds=10.0, idle_seconds=0.0, recheck_seconds=0.0)
+    with pytest.raises(AccountRefusedError):
+        accounts.acquire(URL)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("can't start new thread")))
+        lease.release()
+        accounts.close_idle()
+    assert not storage.opened[0].isclosed()
+    accounts.close_idle()
+    eventually(storage.opened[0].isclosed)
