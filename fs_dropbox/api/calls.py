@@ -115,7 +115,7 @@ class Caller:
         settle: Callable[[], T | None] | None = None,
         seconds: float | None = None,
     ) -> T:
-        """Like `call`, with the answer itself for `receive`, whose failures are repeated too."""
+        """Like `call`, with the answer itself for `receive`, whose failures are repeated too; closed after that."""
         text = _as_header(argument)
         longest = seconds or self._timeout_seconds
 
@@ -129,6 +129,8 @@ class Caller:
                     return receive(answer)
                 except (LookupError, ValueError, TypeError, AttributeError) as error:
                     raise TransportError("protocol", f"{type(error).__name__}: {error}", route=route.name) from error
+                finally:
+                    answer.close()
 
             return self._retry.run(
                 attempt,
@@ -236,9 +238,8 @@ class Caller:
 
     def _actor(self) -> str:
         """Return on whose behalf calls are made, as far as that is known."""
-        known = self._credentials
-        email = known.member or known.admin or known.email
-        return email or (self._account.email if self._account is not None else "")
+        known, account = self._credentials, self._account
+        return known.member or known.admin or known.email or (account.email if account is not None else "")
 
     def _headers_for(self, route: Route) -> Mapping[str, str]:
         if not route.authorised or route is routes.MEMBER_INFO:

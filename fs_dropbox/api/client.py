@@ -139,9 +139,9 @@ class Client:
         """Return what follows a cursor; raises ApiError ("reset",) where the cursor has expired."""
         return self._caller.call(routes.LIST_FOLDER_CONTINUE, {"cursor": cursor}, decode=results.decode_page)
 
-    def latest_cursor(self, path: str, recursive: bool = True) -> str:
-        """Return a cursor that stands at now."""
-        argument = {"path": path, "recursive": recursive, "include_deleted": False}
+    def latest_cursor(self, path: str) -> str:
+        """Return a cursor that stands at now, for all that happens below a path."""
+        argument = {"path": path, "recursive": True, "include_deleted": False}
         return self._call(routes.LATEST_CURSOR, argument, lambda result: str(result["cursor"]), path)
 
     def longpoll(self, cursor: str, timeout_seconds: int, stop: longpolls.Flag) -> Longpoll:
@@ -194,13 +194,12 @@ class Client:
             routes.UPLOAD, {**commit.argument(), "content_hash": content_hash}, commit, data, len(data), content_hash
         )
 
-    def session_start(self, *, concurrent: bool) -> str:
-        """Start an upload session; a concurrent one takes appends in any order, where there are such."""
-        kind = "concurrent" if concurrent else "sequential"
+    def session_start(self) -> str:
+        """Start an upload session that takes appends in any order, where there are such."""
         try:
-            return self._start({"close": False, "session_type": {".tag": kind}})
+            return self._start({"close": False, "session_type": {".tag": "concurrent"}})
         except ApiError as error:
-            if not concurrent or not error.is_not_taken:
+            if not error.is_not_taken:
                 raise
         return self._start({"close": False})  # to a stand-in that knows sequential ones alone
 
@@ -232,9 +231,7 @@ class Client:
                     raise
                 begin = correct
 
-    def session_finish(
-        self, session_id: str, offset: int, commit: Commit, content_hash: str | None = None
-    ) -> FileEntry:
+    def session_finish(self, session_id: str, offset: int, commit: Commit, content_hash: str) -> FileEntry:
         """Commit a closed session of `offset` bytes; `content_hash` is the whole file's, to settle a lost answer by."""
         commit = commit.marked()
         argument = {"cursor": {"session_id": session_id, "offset": offset}, "commit": commit.argument()}
@@ -365,7 +362,7 @@ class Client:
             raise
 
     def _commit(
-        self, route: Route, argument: Any, commit: Commit, data: bytes, size: int, content_hash: str | None
+        self, route: Route, argument: Any, commit: Commit, data: bytes, size: int, content_hash: str
     ) -> FileEntry:
         try:
             entry = self._caller.call(

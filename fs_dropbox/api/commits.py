@@ -101,23 +101,19 @@ def find(lookup: Lookup, path: str) -> FileEntry | FolderEntry | None:
         raise
 
 
-def settle_commit(lookup: Lookup, commit: Commit, size: int, content_hash: str | None) -> FileEntry | None:
+def settle_commit(lookup: Lookup, commit: Commit, size: int, content_hash: str) -> FileEntry | None:
     """Return the committed file where it is there. Exact commits also want their own client_modified back.
 
     One of these that someone else's version has replaced since is found among the revisions.
     """
-    if content_hash is None:
-        return None
     entry = find(lookup, commit.path)
     if isinstance(entry, FileEntry) and _is_made_by(commit, entry, size, content_hash):
         return entry
     return find_superseded(lookup, commit, size, content_hash) if commit.is_exact else None
 
 
-def find_superseded(lookup: Lookup, commit: Commit, size: int, content_hash: str | None) -> FileEntry | None:
+def find_superseded(lookup: Lookup, commit: Commit, size: int, content_hash: str) -> FileEntry | None:
     """Return what a commit has made where it is a revision now; an update took place right upon its base or nowhere."""
-    if content_hash is None:
-        return None
     try:
         revisions = lookup.list_revisions(commit.path, limit=REVISIONS_LOOKED_AT)
     except ApiError as error:
@@ -140,7 +136,7 @@ def _is_made_by(commit: Commit, entry: FileEntry, size: int, content_hash: str) 
     return entry.client_modified == commit.client_modified.astimezone(UTC).replace(microsecond=0)
 
 
-def unchanged(lookup: Lookup, commit: Commit, size: int, content_hash: str | None) -> FileEntry | None:
+def unchanged(lookup: Lookup, commit: Commit, size: int, content_hash: str) -> FileEntry | None:
     """Return the version that an update was to replace, where it is there and holds the very same content.
 
     Dropbox calls that a conflict, since it makes no new version of equal content.
@@ -198,12 +194,13 @@ def settle_copy(lookup: Lookup, source: str, target: str) -> FileEntry | FolderE
     if entry is None:
         return None
     original = find(lookup, source)
-    if isinstance(entry, FileEntry):
-        same = isinstance(original, FileEntry) and original.content_hash == entry.content_hash
-        return entry if same and isinstance(original, FileEntry) and original.size == entry.size else None
-    if not isinstance(original, FolderEntry):
-        return None
-    return entry if tree(lookup, source) == tree(lookup, target) else None
+    if isinstance(original, FileEntry) and isinstance(entry, FileEntry):
+        is_same = (original.size, original.content_hash) == (entry.size, entry.content_hash)
+    elif isinstance(original, FolderEntry) and isinstance(entry, FolderEntry):
+        is_same = tree(lookup, source) == tree(lookup, target)
+    else:
+        is_same = False
+    return entry if is_same else None
 
 
 def note_lock(lookup: Lookup, error: ApiError, path: str) -> ApiError:

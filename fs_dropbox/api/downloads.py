@@ -23,18 +23,15 @@ def read_range(caller: Caller, answer: Answer, start: int, end: int, piece_bytes
     """Return the body of a ranged download: bytes [start, end) or as many of them as the file has, in pieces."""
     size = int(answer.result["size"])
     end = min(end, size)
-    try:
-        _begin_range(caller, answer, start, end)
-        pieces: list[bytes] = []
-        missing = end - start
-        while missing > 0:
-            piece = _read_fully(caller, answer, min(missing, piece_bytes))
-            pieces.append(piece)
-            missing -= len(piece)
-        if _is_part(answer) or end == size:
-            _finish(caller, answer)
-    finally:
-        answer.close()
+    _begin_range(caller, answer, start, end)
+    pieces: list[bytes] = []
+    missing = end - start
+    while missing > 0:
+        piece = _read_fully(caller, answer, min(missing, piece_bytes))
+        pieces.append(piece)
+        missing -= len(piece)
+    if _is_part(answer) or end == size:
+        _finish(caller, answer)
     return pieces
 
 

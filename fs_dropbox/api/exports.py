@@ -41,7 +41,6 @@ def _export(caller: Caller, path: str, export_format: str | None, *, rev: str | 
             pieces.append(piece)
             size += len(piece)
             if size > LARGEST_BYTES:
-                answer.close()
                 raise ApiError(routes.EXPORT.name, ("export_too_large",))
         content = b"".join(pieces)
         told = answer.result["export_metadata"].get("export_hash")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from fs_dropbox.api.retry import Traffic
 
 # What may take the place of Dropbox's hosts: "host", "host:port", either with http:// before where it knows no TLS.
 STAND_IN: Final = r"((?P<scheme>https?)://)?(?P<netloc>(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?)/?"
+
+Style: TypeAlias = Literal["rpc", "upload", "download"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +19,7 @@ class Route:
 
     name: str
     host: Literal["api", "content", "notify"] = "api"
-    style: Literal["rpc", "upload", "download"] = "rpc"
+    style: Style = "rpc"
     traffic: Traffic = Traffic.READ
     repeatable: bool = True
     authorised: bool = True

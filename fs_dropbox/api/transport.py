@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import dropbox
 import requests
@@ -27,7 +27,7 @@ from dropbox.stone_validators import ValidationError
 from fs_dropbox._version import __version__
 from fs_dropbox.api.pool import CONNECT_SECONDS, Activity, Session, Tracked
 from fs_dropbox.api.retry import Waiter
-from fs_dropbox.api.routes import STAND_IN
+from fs_dropbox.api.routes import STAND_IN, Style
 from fs_dropbox.errors import ApiError, AuthError, TransportError, TransportKind, tags
 
 # Dropbox's hosts: what the SDK calls them, the variables that say where they are, and what it has made of these.
@@ -63,8 +63,6 @@ _NOT_NOW: Final = frozenset({9, 10})
 _POOL_SIZE: Final = 256
 
 _logger = logging.getLogger(__name__)
-
-Style = Literal["rpc", "upload", "download"]
 
 
 @dataclass(slots=True)
@@ -137,8 +135,9 @@ class Transport:
             result = json.loads(outcome.obj_result)
         except ValueError as error:
             response.close()
-            kind: TransportKind = "protocol" if outcome.obj_result.strip() else "cut"
-            raise TransportError(kind, route=route, status=response.status_code) from error
+            raise TransportError(
+                "protocol" if outcome.obj_result.strip() else "cut", route=route, status=response.status_code
+            ) from error
         return Answer(result, response if style == "download" else None)
 
     def post_form(
@@ -183,7 +182,6 @@ class Transport:
             # Without decoding, urllib3 keeps no copy; what asks for ranges or counts bytes asks for "identity".
             return bytes(raw.read(size, decode_content="content-encoding" in answer.response.headers))
         except _HTTP_ERRORS as error:
-            answer.close()
             raise self._failure(route, waiter, error, reading=True) from error
 
     def close(self) -> None:

@@ -38,13 +38,11 @@ T = TypeVar("T")
 class UploadClient(GroupClient, Protocol):
     """The calls that uploads need, with the client's retries and errors."""
 
-    def session_start(self, *, concurrent: bool) -> str: ...
+    def session_start(self) -> str: ...
 
     def session_upload(self, data: bytes) -> str: ...
 
-    def session_finish(
-        self, session_id: str, offset: int, commit: Commit, content_hash: str | None = None
-    ) -> FileEntry: ...
+    def session_finish(self, session_id: str, offset: int, commit: Commit, content_hash: str) -> FileEntry: ...
 
     def interrupt(self, thread_id: int | None) -> None: ...
 
@@ -92,7 +90,7 @@ class Uploader:
 
     def start_session(self) -> Future[str]:
         """Start an upload session in a thread of the pool, which takes tasks in order: before its appends."""
-        return self._run(lambda: self.client.session_start(concurrent=True))
+        return self._run(self.client.session_start)
 
     def submit(self, upload: Upload, offset: int, block: Buffer, size: int, *, allowed: bool = False) -> Future[None]:
         """Append the beginning of a block in a thread of the pool; waits while too much is being sent.

@@ -45,7 +45,7 @@ def upload(mode: Any, **arguments: Any) -> Callable[[Client, Emulator, str], Non
 
 def session(client: Client, emulator: Emulator, folder: str) -> None:
     data = b"a" * (4 * MIB) + b"b" * (4 * MIB) + b"tail"
-    session_id = client.session_start(concurrent=True)
+    session_id = client.session_start()
     client.session_append(session_id, 4 * MIB, data[4 * MIB : 8 * MIB], False)
     client.session_append(session_id, 0, data[: 4 * MIB], False)
     client.session_append(session_id, 8 * MIB, data[8 * MIB :], True)
@@ -56,7 +56,7 @@ def session(client: Client, emulator: Emulator, folder: str) -> None:
 
 
 def sequential_session(client: Client, emulator: Emulator, folder: str) -> None:
-    session_id = client.session_start(concurrent=False)
+    session_id = client.session_start_batch(1)[0]
     client.session_append(session_id, 0, b"first,", False)
     client.session_append(session_id, 6, b"second", True)
     content_hash = ContentHash(b"first,second").hexdigest()

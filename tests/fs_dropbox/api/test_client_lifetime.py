@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -179,6 +180,19 @@ def test_connections_that_went_stale(emulator: Emulator, client: Client, folder:
             emulator.control.drop_connections()
             client.upload(Commit(f"{folder}/file.txt", "overwrite"), b"fresh")
     assert emulator.control.read(f"{folder}/file.txt") == b"fresh"
+
+
+def test_an_answer_that_is_given_up_holds_no_connection(emulator: Emulator, client: Client, folder: str) -> None:
+    emulator.control.write(f"{folder}/file", bytes(2**20))
+    given_up: list[Any] = []
+
+    def receive(answer: Any) -> None:
+        given_up.append(answer.response)
+        raise TransportError("interrupted")
+
+    with pytest.raises(TransportError):
+        client._caller.request(routes.DOWNLOAD, {"path": f"{folder}/file"}, receive=receive)
+    assert [response.raw.closed for response in given_up] == [True]
 
 
 def test_logs_tell_what_happens_but_no_secret(

@@ -25,7 +25,7 @@ def arguments(emulator: Emulator, route: str) -> list[dict[str, Any]]:
 
 def test_every_call_that_carries_content_carries_its_hash(client: Client, emulator: Emulator) -> None:
     client.upload(Commit("/small", "overwrite"), b"small")
-    session = client.session_start(concurrent=True)
+    session = client.session_start()
     client.session_append(session, 0, b"x" * BLOCK_SIZE, False)
     client.session_append(session, BLOCK_SIZE, b"end", True)
     sessions = client.session_start_batch(2)

@@ -62,7 +62,7 @@ def commit_small(client: Client, commit: Commit, data: bytes) -> FileEntry:
 
 
 def commit_session(client: Client, commit: Commit, data: bytes) -> FileEntry:
-    session = client.session_start(concurrent=True)
+    session = client.session_start()
     client.session_append(session, 0, data, True)
     return client.session_finish(session, len(data), commit, ContentHash(data).hexdigest())
 

@@ -58,10 +58,10 @@ def test_what_is_outdated_again_before_it_is_live_is_not_waited_for(journal: Jou
 
     cache.trust = trust_and_note  # type: ignore[method-assign]
 
-    def latest_and_outdated(path: str, recursive: bool = True) -> str:
+    def latest_and_outdated(path: str) -> str:
         journal.latest_cursor = latest_cursor  # type: ignore[method-assign]
         feed.renew()
-        return latest_cursor(path, recursive)
+        return latest_cursor(path)
 
     journal.latest_cursor = latest_and_outdated  # type: ignore[method-assign]
     feed.start()
@@ -360,9 +360,9 @@ def test_only_what_was_asked_for_since_the_cursor_is_followed(journal: Journal) 
     latest_cursor = journal.latest_cursor
     cache.put(file("/before"), cache.epoch())
 
-    def latest(path: str, recursive: bool = True) -> str:
+    def latest(path: str) -> str:
         cache.put(file("/while"), cache.epoch())
-        return latest_cursor(path, recursive)
+        return latest_cursor(path)
 
     journal.latest_cursor = latest  # type: ignore[method-assign]
     feed.start()

@@ -33,7 +33,7 @@ class Journal:
             self.errors[call] += errors
             self.changed.notify_all()
 
-    def latest_cursor(self, path: str, recursive: bool = True) -> str:
+    def latest_cursor(self, path: str) -> str:
         self._raise("latest")
         with self.changed:
             self.cursors_taken += 1

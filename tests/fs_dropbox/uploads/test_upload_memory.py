@@ -137,8 +137,8 @@ def test_abort_breaks_off_nobody_elses_append(make_uploader: Callable[..., Uploa
     class Slow:
         appends = 0
 
-        def session_start(self, *, concurrent: bool) -> str:
-            return f"a session, concurrent: {concurrent}"
+        def session_start(self) -> str:
+            return "a session"
 
         def session_append(self, *_: object) -> None:
             self.appends += 1
