@@ -12,7 +12,7 @@ import fs.errors
 
 from fs_dropbox.content_hash import BLOCK_SIZE
 
-# What has come ahead of its turn is kept until it can be hashed, up to here; beyond, the content goes unchecked.
+# What has come ahead of its turn is kept until it can be hashed, up to here; beyond, the oldest has to come once more.
 PENDING_BYTES: Final = 16 * 2**20
 # What comes a second time, since there was no memory to keep it, is compared with the first in pieces of this size.
 PIECE_BYTES: Final = 256 * 1024
@@ -36,7 +36,7 @@ class CheckedFetch:
 
     Once every byte has been fetched, whoever fetches last, and everyone after that, gets an error where the whole is
     not what Dropbox has stored; so does whoever gets a piece for the second time that is not what came first. Content
-    of which parts are never fetched stays unchecked.
+    of which parts are never fetched stays unchecked, and where too much came out of order, until it comes again.
     """
 
     def __init__(self, fetch: Callable[[int, int], Sequence[bytes]], path: str, size: int, content_hash: str) -> None:
@@ -47,17 +47,17 @@ class CheckedFetch:
         self._lock = threading.Lock()
         # guarded by _lock
         self._blocks: dict[int, _Block] = {}  # those that have begun
+        self._waiting: dict[int, _Block] = {}  # those that may have pending parts, the oldest first
         self._digests: dict[int, bytes] = {}  # those that are complete
         self._pieces = array("q")  # their hashes, which differ from process to process; 0 of those that have not come
         self._pending_bytes = 0
-        self._gave_up = False
         self._is_wrong = False
 
     def __call__(self, start: int, end: int) -> Sequence[bytes]:
         """Return bytes [start, end) in pieces; raises what the fetch raises, or OperationFailed."""
         pieces = self._fetch(start, end)
         self._compare(start, pieces)
-        if not self._gave_up and len(self._digests) < self._count:
+        if len(self._digests) < self._count:
             self._take(start, pieces)
         if self._is_wrong:
             raise fs.errors.OperationFailed(
@@ -114,7 +114,7 @@ class CheckedFetch:
                 whole.update(part)
             digest = whole.digest()
         with self._lock:
-            if self._gave_up or index in self._digests:
+            if index in self._digests:
                 return
             if digest is None:
                 self._hash_locked(index, offset, parts)
@@ -123,6 +123,7 @@ class CheckedFetch:
 
     def _complete_locked(self, index: int, digest: bytes) -> None:
         begun = self._blocks.pop(index, None)
+        self._waiting.pop(index, None)
         if begun is not None:
             self._pending_bytes -= sum(map(len, begun.pending.values()))
         self._digests[index] = digest
@@ -137,9 +138,7 @@ class CheckedFetch:
             block = self._blocks[index] = _Block(self._length(index))
         for part in parts:
             if offset > block.position:
-                self._keep_locked(block, offset, part)
-                if self._gave_up:
-                    return
+                self._keep_locked(index, offset, part)
             elif offset + len(part) > block.position:
                 block.hash.update(part[block.position - offset :])
                 block.position = offset + len(part)
@@ -154,12 +153,15 @@ class CheckedFetch:
         if block.position == block.length:
             self._complete_locked(index, block.hash.digest())
 
-    def _keep_locked(self, block: _Block, offset: int, piece: memoryview) -> None:
+    def _keep_locked(self, index: int, offset: int, piece: memoryview) -> None:
+        block = self._blocks[index]
         replaced = block.pending.get(offset)
         if replaced is not None and len(replaced) >= len(piece):
             return
         block.pending[offset] = piece
         self._pending_bytes += len(piece) - (len(replaced) if replaced is not None else 0)
-        if self._pending_bytes > PENDING_BYTES:
-            self._gave_up = True
-            self._blocks.clear()
+        self._waiting.setdefault(index, block)
+        while self._pending_bytes > PENDING_BYTES:
+            oldest = self._waiting.pop(next(iter(self._waiting)))
+            self._pending_bytes -= sum(map(len, oldest.pending.values()))
+            oldest.pending.clear()

@@ -95,9 +95,17 @@ def test_what_waits_to_be_hashed_is_bounded() -> None:
     wrong = CheckedFetch(lambda start, end: [zeros[: end - start]], "/file", size, "0" * 64)
     for start in range(0, size - BLOCK_SIZE, BLOCK_SIZE):
         wrong(start + 1, start + BLOCK_SIZE)
-    assert wrong._gave_up
-    for start, end in ranges(size, step=BLOCK_SIZE // 2):
+        assert wrong._pending_bytes == sum(
+            len(part) for each in wrong._blocks.values() for part in each.pending.values()
+        )
+        assert wrong._pending_bytes <= PENDING_BYTES
+    # Who has looked at it here and there reads it from start to end: that is checked all the same.
+    pieces = ranges(size, step=BLOCK_SIZE // 2)
+    for start, end in pieces[:-1]:
         wrong(start, end)
+    with pytest.raises(fs.errors.OperationFailed, match="not what Dropbox has stored"):
+        wrong(*pieces[-1])
+    assert not wrong._pending_bytes
 
 
 @pytest.mark.parametrize("order", ["behind", "overtaken", "again"])
@@ -123,7 +131,6 @@ def test_what_was_hashed_waits_no_more(order: str) -> None:
         read(block * BLOCK_SIZE)
     with pytest.raises(fs.errors.OperationFailed):
         read((blocks - 1) * BLOCK_SIZE)
-    assert not wrong._gave_up
 
 
 def test_a_longer_piece_takes_the_place_of_a_shorter_one_that_waits() -> None:
