@@ -101,9 +101,9 @@ class TextFormatter(logging.Formatter):
     """`2026-11-21T07:00:00Z INFO upload session=… path="/a b" …`, one line whatever happens."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = f"{_time(record)} {record.levelname} {_one_line(record.getMessage())}"
+        text = f"{_time(record)} {record.levelname} {printable(record.getMessage())}"
         if record.exc_info:
-            text += " " + _one_line(self.formatException(record.exc_info))
+            text += " " + printable(self.formatException(record.exc_info))
         return text
 
 
@@ -119,7 +119,7 @@ class JSONFormatter(logging.Formatter):
             line |= {"event": getattr(record, "event", ""), **fields}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace").decode()
+        return printable_json(json.dumps(line, ensure_ascii=False, default=str))
 
 
 class LogFile(logging.handlers.WatchedFileHandler):
@@ -168,7 +168,7 @@ def _value(key: str, value: Any) -> str:
         return _rate(value)
     if not isinstance(value, str):
         return str(value)
-    return value if _PLAIN.fullmatch(value) else json.dumps(_one_line(value), ensure_ascii=False)
+    return value if _PLAIN.fullmatch(value) else json.dumps(printable(value), ensure_ascii=False)
 
 
 def _rate(bytes_per_second: float) -> str:
@@ -179,10 +179,17 @@ def _rate(bytes_per_second: float) -> str:
     return f"{bytes_per_second:.3g}GB/s"
 
 
-def _one_line(text: str) -> str:
+def printable(text: str) -> str:
     """Escape what could forge a line or steer a terminal: everything that is not printable."""
     if text.isprintable():  # as nearly all are
         return text
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
     )
+
+
+def printable_json(line: str) -> str:
+    """Do the same with a line of JSON, which stays JSON and means the same."""
+    if line.isprintable():
+        return line
+    return "".join(character if character.isprintable() else json.dumps(character)[1:-1] for character in line)

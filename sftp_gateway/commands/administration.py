@@ -18,6 +18,7 @@ import msgspec
 from sftp_gateway.commands.risks import risks
 from sftp_gateway.config import GATEWAY_FIELDS, TABLES, ConfigError, GatewayConfig, HookConfig, UserConfig, default
 from sftp_gateway.loading import ENVIRONMENT_PREFIX, Problem, examine, load_config, unknown_variables
+from sftp_gateway.logs import printable, printable_json
 from sftp_gateway.reports.control import ask_all
 from sftp_gateway.reports.hooks import read_secret
 from sftp_gateway.reports.last_logins import FILE_NAME, read_last_logins
@@ -97,7 +98,7 @@ def _print_settings(config: GatewayConfig) -> None:
 
 
 def _print_check_as_json(config: GatewayConfig | None, problems: Sequence[Problem], warnings: Sequence[str]) -> None:
-    _print_json(
+    print_json(
         {
             "problems": [asdict(problem) for problem in problems],
             "warnings": warnings,
@@ -154,7 +155,7 @@ def show_users(file: Path | None, as_json: bool) -> None:
         login = {"at": when, "from": last.address, "method": last.method} if last is not None else None
         rows.append(_user(user) | {"last_login": login})
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     shown = [
         {
@@ -195,7 +196,7 @@ def sessions(file: Path | None, state_folder: Path | None, kick: str | None, as_
         return
     rows = sorted((row for answer in answers for row in answer["sessions"]), key=lambda row: str(row["since"]))
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     shown = [
         {
@@ -214,25 +215,25 @@ def sessions(file: Path | None, state_folder: Path | None, kick: str | None, as_
 
 def _say_ended(ended: Sequence[str], meant: str, *, as_json: bool) -> None:
     if as_json:
-        _print_json({"ended": ended})
+        print_json({"ended": ended})
     elif ended:
         click.echo(f"ended: {', '.join(ended)}")
     else:
         raise ConfigError(f"there is no session and no signed-in user {meant!r}")
 
 
-def _print_json(value: Any) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+def print_json(value: Any) -> None:
+    """Print JSON; what clients chose themselves cannot steer the terminal."""
+    for line in msgspec.json.format(msgspec.json.encode(value), indent=2).decode().split("\n"):
+        click.echo(printable_json(line))
 
 
 def _print_table(rows: Sequence[Mapping[str, str]], nothing: str) -> None:
-    """Print columns; what clients chose themselves cannot steer the terminal."""
+    """Print columns; as `print_json`, nothing that steers the terminal."""
     if not rows:
         click.echo(nothing)
         return
-    cells = [list(rows[0])] + [
-        ["".join(c if c.isprintable() else "\ufffd" for c in cell) for cell in row.values()] for row in rows
-    ]
+    cells = [list(rows[0])] + [[printable(cell) for cell in row.values()] for row in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     for row in cells:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -15,8 +15,9 @@ from typing import Any
 
 import click
 
-from sftp_gateway.commands.administration import config_file, config_file_behind
+from sftp_gateway.commands.administration import config_file, config_file_behind, print_json
 from sftp_gateway.loading import load_config
+from sftp_gateway.logs import printable
 from sftp_gateway.write_back.directory_rows import PendingDirectory
 from sftp_gateway.write_back.journal import Journal, Pending
 from sftp_gateway.write_back.journal_file import FILE_NAME, JournalError
@@ -62,13 +63,13 @@ def list_files(file: Path | None, failed: bool, as_json: bool) -> None:
         except JournalError as error:
             unreadable.append(str(error))
     if as_json:
-        click.echo(json.dumps({"files": found, "unreadable": unreadable}, indent=2, ensure_ascii=False))
+        print_json({"files": found, "unreadable": unreadable})
     else:
         for row in found:
             reason = f"  {row['reason']}" if row["reason"] else ""
             path = json.dumps(row["path"], ensure_ascii=False)
             start = f"{row['name']}  {row['state']:7}  {row['acknowledged']}  {row['bytes']:>12}"
-            click.echo(f"{start}  {row['users']}  {path}{reason}")
+            click.echo(printable(f"{start}  {row['users']}  {path}{reason}"))
         if not found and not unreadable:
             click.echo(f"Nothing is pending in {directory}.")
     for text in unreadable:
@@ -111,7 +112,7 @@ def export(file: Path | None, name: str, target: Path) -> None:
                 _copy(journal, found, target)
             except OSError as error:
                 raise click.ClickException(f"{target}: {error.strerror or error}") from error
-            click.echo(f"{found.path}: {found.size} bytes are in {target}")
+            click.echo(printable(f"{found.path}: {found.size} bytes are in {target}"))
 
 
 @pending.command()

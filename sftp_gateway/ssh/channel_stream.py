@@ -17,6 +17,7 @@ import paramiko
 from paramiko.common import MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA, MSG_CHANNEL_WINDOW_ADJUST
 from paramiko.ssh_exception import SSHException
 
+from sftp_gateway.logs import printable
 from sftp_gateway.ssh.sealing import Piece
 from sftp_gateway.ssh.wire import GatewayTransport
 
@@ -131,9 +132,8 @@ class ChannelStream:
         Never blocks. Goes ahead of what is sent after it; of many lines that the client does not take, some are lost.
         """
         if self.transport.remote_version.startswith("SSH-2.0-OpenSSH"):
-            printable = "".join(character if character.isprintable() else "?" for character in text)
             with self._lock:
-                self._asides.append(f"{printable}\n".encode())
+                self._asides.append(f"{printable(text)}\n".encode())
             self.transport.wake()
 
     def consumed(self, count: int) -> None:

@@ -53,6 +53,19 @@ def test_listing(folder: Path) -> None:
     assert [(file["path"], file["bytes"]) for file in listed["files"]] == [("/refused", 100_000), ("/other", 5)]
 
 
+def test_a_path_cannot_steer_the_terminal(folder: Path, tmp_path: Path) -> None:
+    path = "/\x9b2J\u202e\r\x1b[2J"
+    journal = Journal(folder)
+    content = journal.vault.write(memory_limit=1000)
+    number = journal.put(NewFile(path, 1_600_000_000, "replace"), content, quota=10**9)
+    journal.close()
+    for command in (["list"], ["list", "--json"], ["export", f"01234567-{number}", tmp_path / "copy"]):
+        code, out, _ = pending(folder, *command)
+        assert code == 0
+        assert all(line.isprintable() for line in out.split("\n"))
+    assert path in [file["path"] for file in json.loads(pending(folder, "list", "--json")[1])["files"]]
+
+
 def test_the_settings_file_may_be_named_behind_the_command(folder: Path) -> None:
     file = str(folder.parents[2] / "gateway.toml")
     listed = pending(folder, "list")[1]

@@ -68,10 +68,12 @@ def test_lines_for_programs(output: io.StringIO) -> None:
 @pytest.mark.parametrize("style", ["text", "json"])
 def test_a_name_cannot_forge_a_line(output: io.StringIO, style: str) -> None:
     set_up_logging("info", style, output)
-    SessionLog("1", "10.0.0.1").on_remove("/a\n2026 INFO login user=root\r\x1b[2J\u202e\u2028\udce4", directory=False)
+    name = "/a\n2026 INFO login user=root\r\x1b[2J\x7f\x9b2J\u202e\u2028\U000e0001\udce4"
+    SessionLog("1", "10.0.0.1").on_remove(name, directory=False)
     assert output.getvalue().count("\n") == 1
-    if style == "text":
-        assert output.getvalue()[:-1].isprintable()
+    assert output.getvalue()[:-1].isprintable()
+    if style == "json":
+        assert json.loads(output.getvalue())["path"] == name
 
 
 @pytest.mark.parametrize("style", ["text", "json"])

@@ -121,7 +121,7 @@ class TestLinesForThePerson:
     def test_nothing_in_them_moves_the_cursor_of_a_terminal(self, session: Session) -> None:
         client = session.raw()
         session.channels[0]._stream.aside("a\x1b[2J\x07\rb\u202ec \xe4\n")
-        line = "a?[2J??b?c \xe4?\n".encode()
+        line = "a\\x1b[2J\\x07\\rb\\u202ec \xe4\\n\n".encode()
         client.channel.settimeout(DEADLINE_SECONDS)
         assert client.channel.recv_stderr(len(line)) == line
 
