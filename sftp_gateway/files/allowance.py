@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from fs import errors
 from fs.base import FS
@@ -14,14 +15,28 @@ from sftp_gateway.sftp import attributes
 from sftp_gateway.sftp.status import RefusedError
 
 REMEASURE_SECONDS = 300.0
+DOUBT_SECONDS = 10.0  # what was measured longer ago is looked at again before somebody is refused for it
+_DOUBT_FACTOR = 10  # or so many times as long as measuring took
+
+
+@dataclass(eq=False)
+class _Change:
+    """A change under way: what is counted for it until it is known what became of it."""
+
+    size: int
+    files: int
+    moment: int  # of its beginning: see `Allowance._moment`
 
 
 class Allowance:
     """The quota of a directory; one for all sessions of a process that see it. Owned by `Allowances`. Thread-safe.
 
     The directory is measured by one walk when something is first written, and again by the next write after a while;
-    between, what the sessions themselves change is counted. So what others add counts some minutes later.
-    One lock over the numbers, a leaf; one around measuring, so that it is done once for all.
+    between, what the sessions themselves change is counted: what is there afterwards, whatever became of a change. So
+    what others add counts some minutes later. What is under way while the directory is measured may be seen by that or
+    not, and counts as if it were not: there is never less counted than is there, and who would be refused for it has
+    the directory measured once more. One lock over the numbers, a leaf; one around measuring, so that it is done once
+    for all.
     """
 
     def __init__(
@@ -45,70 +60,111 @@ class Allowance:
         self._bytes = 0
         self._files = 0
         self._measured_at: float | None = None
+        self._measured_in = 0.0  # seconds
+        self._moment = 0  # one more whenever measuring begins, and whenever it ends
+        self._under_way: set[_Change] = set()
+        self._added = (0, 0)  # bytes and files that came since the last measurement began
 
-    def room(self, path: str) -> int | None:
-        """Return how large the file at `path` may become now; None where only the number of files is limited.
+    def room(self, path: str) -> Room | None:
+        """Return how large the file at `path` may become; None where only the number of files is limited.
 
         Raises `RefusedError` where it may not be there at all.
         """
         self._measure()
         old = self._size(path)
+        if old is None:
+            self._check(1, 1)
+        return Room(self, old or 0) if self._max_bytes else None
+
+    @property
+    def left(self) -> int:
+        """How many bytes are left, as far as is known."""
         with self._lock:
-            if old is None and self._max_files and self._files >= self._max_files:
-                raise self._refusal()
-            left = self._max_bytes - self._bytes + (old or 0)
-            if self._max_bytes and left <= 0 and not old:
-                raise self._refusal()
-        return max(0, left) if self._max_bytes else None
+            return self._max_bytes - self._bytes
 
     def usage(self, total: int, used: int) -> tuple[int, int]:
         """Return total and used bytes as they are for who may have this much of a storage with these."""
         if not self._max_bytes:
             return total, used
         self._measure()
-        with self._lock:
-            left = min(self._max_bytes - self._bytes, total - used)
+        left = min(self.left, total - used)
         return self._max_bytes, self._max_bytes - max(0, left)
 
     @contextlib.contextmanager
-    def charging(self, path: str, size: int) -> Iterator[None]:
-        """Count the file at `path` with its new size, unless the block raises; refuse what is too much."""
+    def counting(self, *paths: str, size: int | None = None) -> Iterator[None]:
+        """Count what the block makes of the files at `paths`, whose turn it has.
+
+        Where it is to store the first one with `size` bytes, that is refused if it is too much.
+        """
+        if size is None and self._measured_at is None:
+            yield
+            return
         self._measure()
-        old = self._size(path)
-        more, files = size - (old or 0), int(old is None)
-        with self._lock:
-            too_large = self._max_bytes and more > 0 and self._bytes + more > self._max_bytes
-            if too_large or (self._max_files and files and self._files >= self._max_files):
-                raise self._refusal()
-            self._bytes += more
-            self._files += files
-            measured_at = self._measured_at
+        before = self._sizes(paths)
+        more, files = (size - sum(before), int(not before)) if size is not None else (0, 0)
+        change = self._check(more, files, begin=True)
         try:
             yield
-        except BaseException:
-            with self._lock:
-                if measured_at == self._measured_at:  # else what was not stored is not counted any more
-                    self._bytes -= more
-                    self._files -= files
-            raise
+        finally:
+            try:
+                after = self._sizes(paths)
+            except Exception:  # noqa: BLE001 - nobody knows what became of it: who measures next does
+                self._end(change, change.size, change.files)
+            else:
+                self._end(change, sum(after) - sum(before), len(after) - len(before))
 
-    @contextlib.contextmanager
-    def releasing(self, path: str) -> Iterator[None]:
-        """Count the file at `path` no longer, unless the block raises."""
-        old = self._size(path) if self._measured_at is not None else None
-        yield
-        if old is not None:
+    def _check(self, more: int, files: int, *, begin: bool = False) -> _Change:
+        """Refuse so many bytes and files more where that is too much; with `begin`, count them as being under way."""
+        while True:
             with self._lock:
-                self._bytes -= old
-                self._files -= 1
+                too_large = self._max_bytes and more > 0 and self._bytes + more > self._max_bytes
+                if not too_large and not (self._max_files and files > 0 and self._files + files > self._max_files):
+                    change = _Change(max(0, more), max(0, files), self._moment)
+                    if begin:
+                        self._under_way.add(change)
+                        self._add(change.size, change.files)
+                    return change
+                refusal = self._refusal()
+            if not self._measure(max(DOUBT_SECONDS, _DOUBT_FACTOR * self._measured_in)):
+                raise refusal
 
-    def _measure(self) -> None:
+    def _end(self, change: _Change, more: int, files: int) -> None:
+        with self._lock:
+            self._under_way.discard(change)
+            if change.moment != self._moment or self._moment % 2:  # who measures may have seen it or not
+                more, files = max(0, more), max(0, files)
+            self._add(more - change.size, files - change.files)
+
+    def _add(self, more: int, files: int) -> None:
+        self._bytes += more
+        self._files += files
+        self._added = self._added[0] + more, self._added[1] + files
+
+    def _measure(self, seconds: float = REMEASURE_SECONDS) -> bool:
+        """Look what is there if that was last done so long ago; tell whether it was."""
         with self._measuring:
-            if self._measured_at is not None and self._clock() - self._measured_at < REMEASURE_SECONDS:
-                return
-            found = [info.size for _, info in self._filesystem.walk.info(self._root, ["details"]) if not info.is_dir]
+            begun = self._clock()
+            if self._measured_at is not None and begun - self._measured_at < seconds:
+                return False
             with self._lock:
-                self._bytes, self._files, self._measured_at = sum(found), len(found), self._clock()
+                self._moment += 1
+                under_way = self._under_way
+                self._added = sum(each.size for each in under_way), sum(each.files for each in under_way)
+            try:
+                walk = self._filesystem.walk.info(self._root, ["details"])
+                found = [info.size for _, info in walk if not info.is_dir]
+                with self._lock:
+                    self._bytes, self._files = sum(found) + self._added[0], len(found) + self._added[1]
+                    self._measured_at = self._clock()
+                    self._measured_in = self._measured_at - begun
+            finally:
+                with self._lock:
+                    self._moment += 1
+            return True
+
+    def _sizes(self, paths: Iterable[str]) -> list[int]:
+        """Return the sizes of those of the files that are there."""
+        return [size for path in paths if (size := self._size(path)) is not None]
 
     def _size(self, path: str) -> int | None:
         """Return the size of the file at `path`; None where there is none."""
@@ -125,6 +181,27 @@ class Allowance:
         if self._max_files:
             held.append(f"{self._files:,} of {self._max_files:,} files")
         return RefusedError(f"your quota is used up: {' and '.join(held)}")
+
+
+class Room:
+    """How large one file that is being written may become within a quota."""
+
+    def __init__(self, allowance: Allowance, old: int) -> None:
+        """Take the place of `old` bytes."""
+        self._allowance = allowance
+        self._old = old
+
+    @property
+    def size(self) -> int:
+        """How large it may become, as far as is known; found out without waiting."""
+        return max(0, self._old + self._allowance.left)
+
+
+def counting(
+    allowance: Allowance | None, *paths: str, size: int | None = None
+) -> contextlib.AbstractContextManager[None]:
+    """Do what `Allowance.counting` does where there is one."""
+    return allowance.counting(*paths, size=size) if allowance is not None else contextlib.nullcontext()
 
 
 class Allowances:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from fs.base import FS
 from fs.errors import FSError
 
+from sftp_gateway.files.allowance import Room
 from sftp_gateway.files.base import Base
 from sftp_gateway.files.content import Content
 from sftp_gateway.files.forwarding import Forwarding
@@ -71,7 +72,7 @@ class Draft:
         self.note = Note(self, save_note)
         self.end_reason = ""
         self.is_stored = False  # it ended as its last handle was closed, and the filesystem has what it held
-        self.max_size: int | None = None  # what its user's quota leaves for it
+        self.room: Room | None = None  # what its user's quota leaves for it, as far as is known
         self.goes_on_at: int | None = None  # what an upload that was cut off has left: its client may have seen more
         self._unstored: tuple[int, int, Exception] | None = None  # start, end, reason of WRITEs that failed
         self._closing = False
@@ -226,6 +227,7 @@ class Draft:
         """Give the file another path to be committed to."""
         with self._lock:
             self.path = path
+            self.room = None  # whatever is to be replaced there: CLOSE tells
             self.exclusive = self.exclusive if exclusive is None else exclusive
             self.fresh = self.fresh if fresh is None else fresh
             self.forwarding.retarget()
@@ -240,8 +242,11 @@ class Draft:
             self.size = content.size
             return True
 
-    def commit(self) -> None:
-        """Store the content in the filesystem; raises `fs.errors`, `RefusedError`, OSError. In the path's turn."""
+    def commit(self, size: int) -> None:
+        """Store the first `size` bytes in the filesystem. In the path's turn.
+
+        What others add meanwhile is left to their own CLOSE. Raises `fs.errors`, `RefusedError`, OSError.
+        """
         with self._lock:
             self._check()
             if self._unstored is not None:  # clients close what they could not write, too
@@ -252,7 +257,7 @@ class Draft:
             self.dirty, self._least = False, self.size
             stream = self.forwarding.take()
         try:
-            self._storing.store(stream)
+            self._storing.store(stream, size)
         except BaseException:
             self.dirty = True
             raise
@@ -371,8 +376,9 @@ class Draft:
 
     def _check_growth(self, size: int, *, zeros_to: int) -> None:
         """Refuse sizes that nobody could have sent: the zeros in between would be stored for days."""
-        if self.max_size is not None and size > max(self.max_size, self.size):
-            raise RefusedError(f"your quota is used up: no more than {self.max_size:,} bytes are left for this file")
+        room = self.room.size if self.room is not None else size
+        if size > max(room, self.size):
+            raise RefusedError(f"your quota is used up: no more than {room:,} bytes are left for this file")
         if zeros_to - self.base.size - self.spool.used > self.spool.limit:
             if self._unstored is not None:  # what is missing in between was refused, for this reason
                 raise self._unstored[2]

@@ -236,15 +236,13 @@ class WriteHandle(Handle):
 
         Raises `fs.errors`, `RefusedError`.
         """
-        room = self._allowance.room(fs_path) if self._allowance is not None else None
-        self.draft = self._store.open_for_writing(fs_path, flags, self._session, self, is_new=is_new)
-        self.draft.max_size = room
+        self.draft = self._store.open_for_writing(
+            fs_path, flags, self._session, self, is_new=is_new, allowance=self._allowance
+        )
 
     def open_new(self, fs_path: str) -> None:
         """Begin a file that replaces nothing. Raises `fs.errors`, `RefusedError`."""
-        room = self._allowance.room(fs_path) if self._allowance is not None else None
-        self.draft = self._store.open_new(fs_path, self._session, self)
-        self.draft.max_size = room
+        self.draft = self._store.open_new(fs_path, self._session, self, self._allowance)
 
     def expect(self, path: str) -> None:
         """Know a path that a rename is to give it."""
@@ -310,10 +308,7 @@ class WriteHandle(Handle):
     def close(self) -> Transfer | None:
         """Commit. Raises what the storage refused."""
         self._check()
-        if self._allowance is None:
-            self._store.commit(self.draft, self)
-        else:
-            self._commit_within(self._allowance)
+        self._store.commit(self.draft, self, self._allowance)
         return self._transfer("upload", self._moved, "ok")
 
     def abort(self) -> Transfer | None:
@@ -328,13 +323,6 @@ class WriteHandle(Handle):
     def _check(self) -> None:
         if self not in self.draft.handles or self.draft.state is State.ENDED:
             raise RefusedError(self.draft.end_reason or "another session has opened the file and goes on with it")
-
-    def _commit_within(self, allowance: Allowance) -> None:
-        try:
-            with allowance.charging(self.draft.path, self.draft.size):
-                self._store.commit(self.draft, self)
-        finally:
-            self._store.drop(self.draft, self)  # where it was refused before it came to the commit
 
     def _check_readable(self) -> None:
         if not self.readable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fs import errors
 from fs.path import basename, join
 
+from sftp_gateway.files.allowance import Allowance, counting
 from sftp_gateway.files.content import fingerprint
 from sftp_gateway.files.draft import Draft, State
 from sftp_gateway.files.folding import moved
@@ -17,11 +18,12 @@ from sftp_gateway.sftp.status import EXISTS, RefusedError
 class Names:
     """The requests that change names, in the filesystem's own paths. Owned by a `TreeView`; has no state of its own.
 
-    Every method raises `fs.errors`, `RefusedError` and OSError.
+    What they do counts for `allowance`. Every method raises `fs.errors`, `RefusedError` and OSError.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, allowance: Allowance | None = None) -> None:
         self._store = store
+        self._allowance = allowance
 
     def mkdir(self, path: str, *, write_back: bool = False) -> None:
         """Make a directory; with `write_back` it may be in the journal alone, where the store has one."""
@@ -46,7 +48,7 @@ class Names:
     def remove(self, path: str) -> None:
         """Remove a file, and what is being written in its place."""
         self._store.drafts.follow(at_once=True)
-        with self._store.overlay.turn(path, names=True):
+        with self._store.overlay.turn(path, names=True), counting(self._allowance, path):
             drafts = self._store.overlay.at(path)
             try:
                 self._store.filesystem.remove(path)
@@ -59,7 +61,7 @@ class Names:
     def rename(self, source: str, target: str, *, replace: bool) -> None:
         """Give a file or a directory another path; a target that exists is replaced or refused."""
         self._store.filesystem.validatepath(target)
-        with self._store.overlay.turn(source, target, names=True):
+        with self._store.overlay.turn(source, target, names=True), counting(self._allowance, source, target):
             draft = self._store.looking.current(source)
             if draft is not None and draft.state is State.PARTIAL and not self._store.filesystem.exists(source):
                 raise RefusedError("its upload was cut off and is not finished")

@@ -10,7 +10,7 @@ from fs import errors
 from fs.base import FS
 from fs.path import dirname
 
-from sftp_gateway.files.allowance import Allowances
+from sftp_gateway.files.allowance import Allowance, Allowances, counting
 from sftp_gateway.files.content import Content
 from sftp_gateway.files.draft import Draft, State
 from sftp_gateway.files.drafts import Drafts, TreeLimits
@@ -81,11 +81,19 @@ class Store:
         return Content(self.filesystem, path, local=self.local)
 
     def open_for_writing(
-        self, path: str, flags: int, session: object, handle: object, *, is_new: bool = False
+        self,
+        path: str,
+        flags: int,
+        session: object,
+        handle: object,
+        *,
+        is_new: bool = False,
+        allowance: Allowance | None = None,
     ) -> Draft:
         """Return the draft that `handle` of `session` may write: a new one, or one that goes on.
 
-        `is_new`: it is known that nothing is at `path` and that there can be something.
+        `is_new`: it is known that nothing is at `path` and that there can be something. `allowance` is the quota that
+        its commit will count for.
         """
         self.filesystem.validatepath(path)
         if self._check_writable is not None:
@@ -94,10 +102,12 @@ class Store:
             anew = bool(flags & (OpenFlag.EXCL | OpenFlag.TRUNC))
             return self._new(path, session, handle, exclusive=bool(flags & OpenFlag.EXCL), fresh=True, anew=anew)
         with self.overlay.opening(path):
+            room = allowance.room(path) if allowance is not None else None
             while True:
                 self.drafts.follow(at_once=True)
                 draft = self._open_for_writing(path, flags, session, handle)
                 if draft is not None:
+                    draft.room = room
                     return draft
 
     def _open_for_writing(self, path: str, flags: int, session: object, handle: object) -> Draft | None:
@@ -123,29 +133,30 @@ class Store:
         self.drafts.drop_partials(path)
         return self._new(path, session, handle, base=base, anew=False)
 
-    def open_new(self, path: str, session: object, handle: object) -> Draft:
+    def open_new(self, path: str, session: object, handle: object, allowance: Allowance | None = None) -> Draft:
         """Return the draft of a new file, which replaces nothing that is committed, now or when it is closed."""
         self.filesystem.validatepath(path)
         with self.overlay.opening(path):
             self.drafts.follow(at_once=True)
             self._refuse_existing(path, None)
-            return self._new(path, session, handle, exclusive=True, fresh=True)
+            room = allowance.room(path) if allowance is not None else None
+            draft = self._new(path, session, handle, exclusive=True, fresh=True)
+            draft.room = room
+            return draft
 
-    def drop(self, draft: Draft, handle: object) -> None:
-        """Let go of a draft that its handle gives up, if it still has it; nothing of it is kept."""
-        if handle in draft.handles and draft.leave(handle):
-            self.drafts.let_go(draft, "the file could not be stored")
-
-    def commit(self, draft: Draft, handle: object) -> None:
-        """Store what `handle` has written and let go of the draft, whatever happens."""
+    def commit(self, draft: Draft, handle: object, allowance: Allowance | None = None) -> None:
+        """Store what `handle` has written, as far as `allowance` allows; let go of the draft, whatever happens."""
         try:
             while True:
                 path = draft.path
                 with self.overlay.turn(path):
                     if draft.path != path:
                         continue  # renamed while this waited
-                    is_changed = draft.dirty
-                    draft.commit()
+                    is_changed, size = draft.dirty, draft.size
+                    with counting(allowance if is_changed else None, path, size=size):
+                        for other in self.overlay.at(path) if is_changed else ():
+                            other.room = None  # which goes on over what counts from now on: its own CLOSE tells
+                        draft.commit(size)
                     if not is_changed and (modified := draft.modified) is not None:
                         draft.base.note_time(self.filesystem, path, partial(self._set_committed_time, path, modified))
                     if draft.leave(handle):
@@ -164,12 +175,13 @@ class Store:
         if handle in draft.handles and draft.leave(handle):
             self.drafts.cut_off(draft)
 
-    def truncate(self, path: str, size: int, session: object) -> None:
-        """Set the size of the file at `path`."""
-        draft = self.looking.current(path)
-        if draft is not None and draft.state is State.OPEN:
-            draft.truncate(size)
-            return
+    def truncate(self, path: str, size: int, session: object, allowance: Allowance | None = None) -> None:
+        """Set the size of the file at `path`, as far as `allowance` allows."""
+        with self.overlay.turn(path):  # not amid its CLOSE, which would not take that along
+            draft = self.looking.current(path)
+            if draft is not None and draft.state is State.OPEN:
+                draft.truncate(size)
+                return
         there = self.looking.stat(path)
         if there.size == size and not attributes.are_of_directory(there):
             return
@@ -183,7 +195,7 @@ class Store:
         except BaseException:
             self.abandon(draft, handle)
             raise
-        self.commit(draft, handle)
+        self.commit(draft, handle, allowance)
 
     def set_modified(self, path: str, modified: float) -> None:
         """Set the time of the file at `path` where the filesystem can; else only check that it is there."""

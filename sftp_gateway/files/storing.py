@@ -42,14 +42,14 @@ class Storing:
             options["resume"] = resume
         return self._filesystem.openbin(draft.path, "xb" if draft.exclusive else "wb", **options)
 
-    def store(self, stream: Stream | None) -> None:
-        """Store the content; `stream` has sent the beginning. In the path's turn."""
+    def store(self, stream: Stream | None, size: int) -> None:
+        """Store the first `size` bytes; `stream` has sent the beginning. In the path's turn."""
         if self._is_copied():
             return
         if self._atomic:
-            self._store_atomically(stream)
+            self._store_atomically(stream, size)
         else:
-            self._store_in_place()
+            self._store_in_place(size)
 
     def _is_copied(self) -> bool:
         """Have the filesystem copy another file, where this is nothing else and takes no time of its own along."""
@@ -58,20 +58,20 @@ class Storing:
             return False
         return draft.base.copy_to(self._filesystem, draft.path, replace=not draft.exclusive)
 
-    def _store_atomically(self, stream: Stream | None) -> None:
+    def _store_atomically(self, stream: Stream | None, size: int) -> None:
         forwarding = self._draft.forwarding
         try:
-            self._send_and_close(stream)
+            self._send_and_close(stream, size)
         except OperationFailed as error:
             if not forwarding.may_start_anew(error):
                 raise
             forwarding.resume = None
-            self._send_and_close(None)
+            self._send_and_close(None, size)
 
-    def _send_and_close(self, stream: Stream | None) -> None:
+    def _send_and_close(self, stream: Stream | None, size: int) -> None:
         file, done = self._draft.forwarding.finish(stream)
         try:
-            for piece in self._pieces(done):
+            for piece in self._pieces(done, size):
                 file.write(piece)
             modified = self._draft.modified
             if modified is not None:
@@ -81,7 +81,7 @@ class Storing:
             raise
         file.close()
 
-    def _store_in_place(self) -> None:
+    def _store_in_place(self, size: int) -> None:
         """Store where nothing is atomic: from the spool alone, as the old content goes away."""
         draft, base = self._draft, self._draft.base
         if base.is_there:
@@ -90,10 +90,10 @@ class Storing:
             base.close()
         elif draft.exclusive and self._filesystem.exists(draft.path):
             raise RefusedError(EXISTS)
-        plain_upload.upload(self._filesystem, draft.path, self._piece, draft.size, draft.modified)
+        plain_upload.upload(self._filesystem, draft.path, self._piece, size, draft.modified)
 
-    def _pieces(self, offset: int) -> Iterator[bytes]:
-        while piece := self._piece(offset, PIECE_BYTES):
+    def _pieces(self, offset: int, end: int) -> Iterator[bytes]:
+        while piece := self._piece(offset, min(PIECE_BYTES, end - offset)):
             yield piece
             offset += len(piece)
 

@@ -88,11 +88,11 @@ class TreeView:
         self._looking = store.looking
         self.write_back = write_back
         self.rights = rights
-        self._names = Names(store)
         self._root = "" if (root := normal(root)) == "/" else root
         self._confinement = Confinement(store.filesystem, self._root)
         self._is_viewed = getattr(store.filesystem, "is_viewed", None) if rights is Rights.WRITE_ONLY else None
         self._allowance = store.allowances.find(self._root, quota)
+        self._names = Names(store, self._allowance)
         self._leavings = leavings
         self._mark = object()
         self._own: deque[str] = deque(maxlen=_REMEMBERED)  # paths where this session has left files
@@ -205,8 +205,7 @@ class TreeView:
         inner = self.inner(path)
         if wished.size is not None:
             self._may_change(path)
-            with self._charging(inner, wished.size):
-                self.store.truncate(inner, wished.size, self)
+            self.store.truncate(inner, wished.size, self, self._allowance)
         if wished.mtime is not None and normal(path) != "/":
             if self.rights is Rights.WRITE_ONLY:
                 self.stat(path)  # what it hides cannot be changed
@@ -238,8 +237,7 @@ class TreeView:
             return
         self._may_change(path)
         try:
-            with self._releasing(self.inner(path)):
-                self._names.remove(self.inner(path))
+            self._names.remove(self.inner(path))
             self._forget_own(path)
         except errors.ResourceNotFound:
             if key not in self._lost:
@@ -255,8 +253,7 @@ class TreeView:
             self._check_directory(target)
         if self.rights is Rights.WRITE_ONLY:
             replace = replace and self._has_left(target)
-        with self._releasing(self.inner(target)) if self.key(source) != self.key(target) else contextlib.nullcontext():
-            self._names.rename(self.inner(source), self.inner(target), replace=replace)
+        self._names.rename(self.inner(source), self.inner(target), replace=replace)
         self._forget_own(source)
         self._note_own(target)
 
@@ -311,12 +308,6 @@ class TreeView:
         """Return total and used bytes of the storage, or of what the session may have of it."""
         total, used = self._looking.usage()
         return self._allowance.usage(total, used) if self._allowance is not None else (total, used)
-
-    def _charging(self, inner: str, size: int) -> contextlib.AbstractContextManager[None]:
-        return self._allowance.charging(inner, size) if self._allowance is not None else contextlib.nullcontext()
-
-    def _releasing(self, inner: str) -> contextlib.AbstractContextManager[None]:
-        return self._allowance.releasing(inner) if self._allowance is not None else contextlib.nullcontext()
 
     # -- drop boxes
 

@@ -1,9 +1,8 @@
-"""What a user may do and see: its folder whatever links are in it, a drop box, a quota."""
+"""What a user may do and see: its folder whatever links are in it, a drop box."""
 
 from __future__ import annotations
 
 import stat
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,10 +14,8 @@ from fs.osfs import OSFS
 
 from fs_dropbox.emulator import Emulator
 from sftp_gateway import UserConfig
-from sftp_gateway.files.allowance import REMEASURE_SECONDS, Allowance
 from sftp_gateway.files.tree import Rights
 from sftp_gateway.sftp.packets import Kind, Status
-from sftp_gateway.sftp.status import RefusedError
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.conftest import PASSWORD, PASSWORD_HASH, Connect, StartGateway
 from tests.sftp_gateway.connections import sftp
@@ -222,149 +219,6 @@ def test_a_drop_box_has_no_views(
 
 
 # Quotas.
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_what_is_there_and_what_is_added_counts() -> None:
-    storage, clock = MemoryFS(), Clock()
-    storage.makedirs("/home/d")
-    storage.writebytes("/home/d/a", b"x" * 60)
-    storage.writebytes("/elsewhere", b"x" * 1000)
-    allowance = Allowance(storage, "/home", max_bytes=100, max_files=3, clock=clock)
-    assert allowance.room("/home/new") == 40
-    assert allowance.room("/home/d/a") == 100
-    with (
-        pytest.raises(RefusedError, match=r"your quota is used up: 60 of 100 bytes and 1 of 3 files"),
-        allowance.charging("/home/new", 41),
-    ):
-        raise AssertionError("too much")
-    with pytest.raises(ZeroDivisionError), allowance.charging("/home/new", 40):
-        raise ZeroDivisionError  # not stored: not counted
-    with allowance.charging("/home/new", 40):
-        storage.writebytes("/home/new", b"x" * 40)
-    with pytest.raises(RefusedError):
-        allowance.room("/home/another")
-    with allowance.charging("/home/new", 10):  # smaller now
-        storage.writebytes("/home/new", b"x" * 10)
-    with allowance.charging("/home/third", 0):
-        storage.writebytes("/home/third", b"")
-    with pytest.raises(RefusedError):
-        allowance.room("/home/fourth")
-    with allowance.releasing("/home/d/a"):
-        storage.remove("/home/d/a")
-    assert allowance.room("/home/fourth") == 90
-    storage.writebytes("/home/foreign", b"x" * 50)
-    assert allowance.room("/home/fourth") == 90
-    clock.now += REMEASURE_SECONDS
-    with pytest.raises(RefusedError, match="3 of 3 files"):
-        allowance.room("/home/fourth")
-
-
-def test_an_empty_directory_that_is_replaced_was_no_file() -> None:
-    storage = MemoryFS()
-    storage.makedirs("/home/empty")
-    storage.writebytes("/home/a", b"")
-    allowance = Allowance(storage, "/home", max_files=1)
-    with pytest.raises(RefusedError, match="1 of 1 files"):
-        allowance.room("/home/b")
-    with allowance.releasing("/home/empty"):
-        storage.removedir("/home/empty")
-    with pytest.raises(RefusedError, match="1 of 1 files"):
-        allowance.room("/home/b")
-
-
-def test_what_was_not_stored_before_all_was_measured_anew_is_not_taken_off() -> None:
-    storage, clock = MemoryFS(), Clock()
-    storage.makedir("/home")
-    storage.writebytes("/home/a", b"x" * 60)
-    allowance = Allowance(storage, "/home", max_bytes=100, clock=clock)
-
-    def fail_late() -> None:
-        with allowance.charging("/home/b", 40):
-            clock.now += REMEASURE_SECONDS
-            assert allowance.room("/home/c") == 40
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        fail_late()
-    assert allowance.room("/home/c") == 40
-
-
-def test_what_is_there_may_be_changed_although_the_quota_is_used_up() -> None:
-    storage = MemoryFS()
-    storage.makedir("/home")
-    for name in ("a", "b"):  # by others, or before there was a quota
-        storage.writebytes(f"/home/{name}", b"x" * 60)
-    allowance = Allowance(storage, "/home", max_bytes=100, max_files=1)
-    for size in (60, 50):
-        with allowance.charging("/home/a", size):
-            storage.writebytes("/home/a", b"y" * size)
-    with pytest.raises(RefusedError), allowance.charging("/home/a", 51):
-        raise AssertionError("too much")
-
-
-@pytest.mark.parametrize(
-    ("quota", "used", "told"),
-    [
-        ((100_000, 0), 50_000, (24, 14)),  # blocks of 4 KiB in all, and free
-        ((100_000, 5), 950_000, (24, 12)),  # the storage itself has less left
-        ((10_000, 0), 0, (2, 0)),  # lowered below what is there
-        ((0, 5), 50_000, (244, 231)),
-    ],
-)
-def test_free_space_is_what_the_quota_leaves(
-    tmp_path: Path, quota: tuple[int, int], used: int, told: tuple[int, int]
-) -> None:
-    with AtomicFS({"total": 1_000_000, "used": used}) as storage:
-        storage.makedir("/home")
-        storage.writebytes("/home/old", b"x" * 40_000)
-        serving = Serving(storage, tmp_path)
-        session = serving.session()
-        session.view = serving.tree.view("/home", quota=quota)
-        client = session.raw()
-        values = struct.unpack(">11Q", client.wait(client.extended("statvfs@openssh.com", s("/"))).data)
-        assert (values[2], values[3]) == told
-        serving.close()
-
-
-@pytest.mark.parametrize("make", [MemoryFS, AtomicFS], ids=["local", "network"])
-def test_a_quota_is_enforced_before_during_and_after_an_upload(tmp_path: Path, make: type[MemoryFS]) -> None:
-    storage = make()
-    storage.makedir("/home")
-    storage.writebytes("/home/old", b"x" * 6000)
-    serving = Serving(storage, tmp_path)
-    view = serving.tree.view("/home", quota=(10_000, 0))
-    session = serving.session(root="/home")
-    session.view = view
-    client = session.raw()
-    handle = client.opened("/new", W | C)
-    assert client.wait(client.write(handle, 0, b"x" * 4000)).ok
-    refused = client.wait(client.write(handle, 4000, b"x"))
-    assert refused.text == "/new: your quota is used up: no more than 4,000 bytes are left for this file"
-    assert not client.wait(client.close(handle)).ok  # what could not be written is not committed
-    assert not storage.exists("/home/new")
-    both = [client.opened(f"/{name}", W | C) for name in "ab"]
-    for handle in both:
-        assert client.wait(client.write(handle, 0, b"x" * 3000)).ok
-    replies = [client.wait(client.close(handle)) for handle in both]
-    assert [reply.ok for reply in replies] == [True, False]
-    assert replies[1].text == "/b: your quota is used up: 9,000 of 10,000 bytes"
-    assert not storage.exists("/home/b")
-    assert not client.wait(client.setstat("/a", size=5000)).ok
-    client.put("/old", b"y" * 7000)  # over itself
-    assert client.wait(client.open("/more", W | C)).text == "/more: your quota is used up: 10,000 of 10,000 bytes"
-    assert client.wait(client.remove("/old")).ok
-    client.put("/more", b"z" * 7000)
-    assert client.wait(client.posix_rename("/more", "/a")).ok  # what it replaces counts no longer
-    client.put("/last", b"z" * 3000)
-    serving.close()
 
 
 def test_a_users_quota_and_drop_box_come_from_the_configuration(
