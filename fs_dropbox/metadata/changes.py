@@ -54,7 +54,7 @@ class ChangeFeed:
         self._live = threading.Event()
         self._is_outdated = threading.Event()
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # also around going live or not, which takes the cache's
         self._subscribers: list[Subscriber] = []  # guarded by _lock
         self._problem: str | None = None  # replaced by the feed's thread, and by who cannot start it
         # of the feed's thread
@@ -187,14 +187,15 @@ class ChangeFeed:
             self._stop.wait(poll.backoff_seconds)
 
     def _set_live(self, live: bool) -> None:
-        if live and not self._stop.is_set() and not self._is_outdated.is_set():
-            self._cache.trust(True)
-            self._live.set()
-            _logger.log(logging.INFO if self._problem else logging.DEBUG, "the change feed is live")
-            self._problem = None
-        else:
-            self._cache.trust(False)
-            self._live.clear()
+        with self._lock:  # whoever stops or outdates the feed has the last word
+            if live and not self._stop.is_set() and not self._is_outdated.is_set():
+                self._cache.trust(True)
+                self._live.set()
+                _logger.log(logging.INFO if self._problem else logging.DEBUG, "the change feed is live")
+                self._problem = None
+            else:
+                self._cache.trust(False)
+                self._live.clear()
 
     def _drain(self) -> bool:
         """Apply all that happened since the cursor; tell whether anything of it was news.

@@ -14,6 +14,7 @@ from fs_dropbox import paths
 
 FIRST_FOLDERS: Final = 3  # side by side that had to be listed, before all that is beside them is asked for
 FOLDERS_GROW: Final = 4  # times as many before the next try, where that was too much
+MOST_FOLDERS: Final = FIRST_FOLDERS * FOLDERS_GROW**5
 FEWEST_PAGES: Final = 2
 MOST_PAGES: Final = 10
 WINDOW_SECONDS: Final = 20.0  # listings that lie further apart have nothing to do with each other
@@ -69,7 +70,7 @@ class Subtrees:
             seen.is_under_way = False
             seen.children.clear()
             seen.listings = 0
-            seen.wanted = FIRST_FOLDERS if is_whole else seen.wanted * FOLDERS_GROW
+            seen.wanted = FIRST_FOLDERS if is_whole else min(seen.wanted * FOLDERS_GROW, MOST_FOLDERS)
 
     def _at_locked(self, key: str) -> _Above:
         now = self._now()

@@ -154,6 +154,13 @@ def test_a_folder_in_a_batch_may_be_too_large_itself(account: DropboxFS, emulato
         assert not is_there or len(account.listdir(folder)) == 6
 
 
+def test_a_folder_that_is_too_large_although_it_is_empty_is_an_error(account: DropboxFS, emulator: Emulator) -> None:
+    account.makedir("/folder")
+    emulator.control.fault("files/delete_v2", "error", error={".tag": "too_many_files"}, count=None)
+    with pytest.raises(fs.errors.OperationFailed, match="so many files at once"):
+        account.removetree("/folder")
+
+
 def test_what_is_there_already_is_replaced(account: DropboxFS, emulator: Emulator) -> None:
     emulator.control.write("/Other/file 5", b"old")
     emulator.control.write("/Other/theirs", b"stays")

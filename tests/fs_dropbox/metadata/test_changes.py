@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterator
 
@@ -70,6 +71,42 @@ def test_what_is_outdated_again_before_it_is_live_is_not_waited_for(journal: Jou
         assert journal.cursors_taken == 2
         assert trusted == [2], "what the first cursor follows is no longer ours"
     finally:
+        feed.stop()
+
+
+def test_what_is_outdated_while_it_goes_live_is_not_live(journal: Journal, cache: MetadataCache) -> None:
+    feed = ChangeFeed(journal, cache)
+    latest_cursor, trust = journal.latest_cursor, cache.trust
+    goes_live, may_go_live, begins_anew, may_begin_anew = (threading.Event() for _ in range(4))
+
+    def trust_slowly(live: bool) -> None:
+        if live:
+            goes_live.set()
+            may_go_live.wait(DEADLINE_SECONDS)
+        trust(live)
+
+    def latest_slowly(path: str) -> str:
+        if goes_live.is_set():
+            begins_anew.set()
+            may_begin_anew.wait(DEADLINE_SECONDS)
+        return latest_cursor(path)
+
+    cache.trust = trust_slowly  # type: ignore[method-assign]
+    journal.latest_cursor = latest_slowly  # type: ignore[method-assign]
+    feed.start()
+    try:
+        goes_live.wait(DEADLINE_SECONDS)
+        renewing = threading.Thread(target=feed.renew)
+        renewing.start()
+        renewing.join(0.2)  # it waits for the feed, or is over long before
+        may_go_live.set()
+        renewing.join(DEADLINE_SECONDS)
+        assert begins_anew.wait(DEADLINE_SECONDS)
+        assert not feed.is_live
+        may_begin_anew.set()
+        eventually(lambda: feed.is_live)
+    finally:
+        may_begin_anew.set()
         feed.stop()
 
 

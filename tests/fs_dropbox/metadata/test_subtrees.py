@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
 from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
-from fs_dropbox.metadata.subtrees import FIRST_FOLDERS, FOLDERS_GROW, MOST_PAGES, WINDOW_SECONDS, Subtrees
+from fs_dropbox.metadata.subtrees import (
+    FIRST_FOLDERS,
+    FOLDERS_GROW,
+    MOST_FOLDERS,
+    MOST_PAGES,
+    WINDOW_SECONDS,
+    Subtrees,
+)
 from tests.waiting import eventually
 
 
@@ -106,3 +114,13 @@ def test_trees_that_are_too_large_cost_little() -> None:
         assert pages <= max(3, number), "more calls in vain than listings"
     assert pages < 3 + 5 * (MOST_PAGES + 1)
     assert FOLDERS_GROW > 1
+
+
+def test_what_is_kept_of_a_tree_that_is_always_too_large_is_bounded() -> None:
+    subtrees = Subtrees()
+    tries = [0]
+    for number in range(10 * MOST_FOLDERS):
+        if subtrees.note(f"/large/{number}") is not None:
+            tries.append(number)
+            subtrees.listed("/large", is_whole=False)
+    assert max(later - earlier for earlier, later in pairwise(tries)) == MOST_FOLDERS
