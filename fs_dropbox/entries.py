@@ -19,6 +19,7 @@ from fs_dropbox import paths
 FOLDER_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 OWNER = "dropbox"
 OWNER_ID = 1000
+_parse_time = datetime.fromisoformat
 
 
 class Sharing(NamedTuple):
@@ -120,13 +121,13 @@ def decode(metadata: dict[str, Any]) -> Entry:
     raise ValueError(f"unknown kind of metadata: {tag!r}")
 
 
-def decode_file(metadata: dict[str, Any], parse_time: Any = datetime.fromisoformat) -> FileEntry:
+def decode_file(metadata: dict[str, Any]) -> FileEntry:
     """Return the entry of a file's metadata, with or without `.tag`."""
     get = metadata.get
     path_lower, path_display = _paths(metadata)
     server_modified = metadata["server_modified"]
     client_modified = get("client_modified") or server_modified
-    modified = parse_time(client_modified)
+    modified = _parse_time(client_modified)
     sharing, lock = get("sharing_info"), get("file_lock_info")
     symlink, export = get("symlink_info"), get("export_info")
     return FileEntry(
@@ -137,7 +138,7 @@ def decode_file(metadata: dict[str, Any], parse_time: Any = datetime.fromisoform
         metadata["rev"],
         metadata["size"],
         modified,
-        modified if server_modified == client_modified else parse_time(server_modified),
+        modified if server_modified == client_modified else _parse_time(server_modified),
         get("content_hash"),
         get("is_downloadable") is not False,
         _sharing(sharing) if sharing else None,
@@ -187,7 +188,7 @@ def _lock(lock: dict[str, Any]) -> FileLock | None:
         bool(lock.get("is_lockholder")),
         lock.get("lockholder_name"),
         lock.get("lockholder_account_id"),
-        datetime.fromisoformat(created) if created else None,
+        _parse_time(created) if created else None,
     )
 
 

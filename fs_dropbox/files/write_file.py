@@ -269,7 +269,5 @@ class WriteFile(DropboxFile):
     def _discard(self) -> None:
         if self._upload is not None:
             self._upload.abort()
-        if self._base is not None:
-            self._base[1].close()
-            self._base = None
+        self._drop_base()
         self._spool.close()

@@ -67,10 +67,23 @@ class OpenFiles:
         resume: str | None = None,
         **_: object,
     ) -> DropboxFile:
-        """Open the file at a normalised path; raises `fs.errors` errors (docs/semantics.md, Writing)."""
-        if not mode.writing:
-            return self.read(path, self._catalog.require_file(path))
-        return self._noted(self._open_writing(path, mode, expected_version, modified, seekable, resume))
+        """Open the file at a normalised path in a mode that writes (docs/semantics.md, Writing); raises `fs.errors`."""
+        base = self._base(path, mode, expected_version)
+        commit = _commit(path, mode, base, expected_version)
+        resumed = [] if resume is None else [self._resumed(path, commit, resume)]
+        file = WriteFile(
+            path,
+            mode,
+            open_upload=lambda: resumed.pop() if resumed else self._uploader.open(commit),
+            epoch=self._catalog.epoch,
+            on_commit=self._catalog.applied,
+            on_failure=self._catalog.forget,
+            on_close=self._forget,
+            base=None if base is None else (base, self._blocks(path, base)),
+            modified=modified,
+            seekable=seekable,
+        )
+        return self._noted(file)
 
     def read(self, path: str, entry: FileEntry) -> DropboxFile:
         """Open a revision for reading; `path` is what its reader calls it. A document is read as what it exports."""
@@ -109,15 +122,8 @@ class OpenFiles:
             return self._catalog.find_latest(path)  # it may be free by now
         return existing
 
-    def _open_writing(
-        self,
-        path: str,
-        mode: Mode,
-        expected_version: str | None,
-        modified: datetime | None,
-        seekable: bool,
-        resume: str | None,
-    ) -> WriteFile:
+    def _base(self, path: str, mode: Mode, expected_version: str | None) -> FileEntry | None:
+        """Return the file that is to be changed in place, None for a new content; raises where neither can be."""
         in_place = not mode.truncate and not mode.exclusive
         existing = self._existing(path, latest=in_place)
         if in_place and expected_version and isinstance(existing, FileEntry) and existing.rev != expected_version:
@@ -126,31 +132,19 @@ class OpenFiles:
         if isinstance(existing, FolderEntry):
             raise fs.errors.FileExpected(path)
         if existing is None:
-            if not mode.create and not mode.appending:
+            if not mode.create:
                 raise fs.errors.ResourceNotFound(path)
             self._catalog.require_parent(path)
-        elif mode.exclusive:
+            return None
+        if mode.exclusive:
             raise fs.errors.FileExists(path)
-        else:
-            check_writable(path, existing)
-        base = existing if in_place else None
-        if isinstance(base, FileEntry) and expected_version not in (None, "", base.rev):
+        check_writable(path, existing)
+        if not in_place:
+            return None
+        if expected_version not in (None, "", existing.rev):
             # What is changed in place is that version: upon another one, what came between would be undone.
             raise VersionConflict(path)
-        commit = _commit(path, mode, base, expected_version)
-        resumed = [] if resume is None else [self._resumed(path, commit, resume)]
-        return WriteFile(
-            path,
-            mode,
-            open_upload=lambda: resumed.pop() if resumed else self._uploader.open(commit),
-            epoch=self._catalog.epoch,
-            on_commit=self._catalog.applied,
-            on_failure=self._catalog.forget,
-            on_close=self._forget,
-            base=None if base is None else (base, self._blocks(path, base)),
-            modified=modified,
-            seekable=seekable,
-        )
+        return existing
 
     def _resumed(self, path: str, commit: Commit, checkpoint: str) -> Upload:
         """Go on with an upload; raises OperationFailed where Dropbox has forgotten it."""
@@ -178,12 +172,12 @@ class OpenFiles:
             self._files.discard(file)
 
 
-def _commit(path: str, mode: Mode, base: Present | None, expected_version: str | None) -> Commit:
+def _commit(path: str, mode: Mode, base: FileEntry | None, expected_version: str | None) -> Commit:
     """Return how a file of this mode is committed (docs/semantics.md, Writing)."""
     api_path = paths.to_api(path)
     if expected_version:
         return Commit(api_path, Update(expected_version))
-    if isinstance(base, FileEntry):
+    if base is not None:
         return Commit(api_path, Update(base.rev))
     if mode.exclusive or mode.appending:  # of two that begin one log with the same line, both would succeed
         return Commit(api_path, "add", strict_conflict=True)

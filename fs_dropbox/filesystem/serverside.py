@@ -152,16 +152,16 @@ class ServerSide:
                 folders.append(combine(folder, child.name))
         return False
 
-    def _delete_tree(self, path: str, entry: Present) -> None:
+    def _delete_tree(self, path: str, entry: Present, *, is_emptied: bool = False) -> None:
         since = self._catalog.epoch()
         with fs_errors(path):
             try:
                 with self._forgetting(path):
                     gone = self._client.delete(paths.to_api(path), entry_id=entry.id)
             except ApiError as error:
-                if "too_many_files" in error.tag:
+                if "too_many_files" in error.tag and not is_emptied:
                     self._empty(path)
-                    self._delete_tree(path, entry)
+                    self._delete_tree(path, entry, is_emptied=True)
                     return
                 if not error.is_not_found:
                     raise
@@ -263,7 +263,7 @@ class ServerSide:
             raise fs.errors.OperationFailed(target, msg="'{path}': a directory cannot be put into itself")
         if isinstance(existing, FileEntry):
             raise fs.errors.DirectoryExpected(target)
-        if existing is None and source != "/":
+        if existing is None:
             self._catalog.require_parent(target)
             try:
                 call(source, target, folder)
@@ -272,7 +272,6 @@ class ServerSide:
                     raise
             else:
                 return
-        if existing is None:
             since = self._catalog.epoch()
             with fs_errors(target):
                 self._catalog.created(self._client.create_folder(paths.to_api(target)), since)

@@ -6,7 +6,6 @@ import hmac
 import html
 import queue
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Final
@@ -61,9 +60,8 @@ class Redirect:
         Raises:
             RedirectError: nothing came in time, or the person declined.
         """
-        deadline = time.monotonic() + timeout_seconds
         try:
-            answer = self.answers.get(timeout=max(0.0, deadline - time.monotonic()))
+            answer = self.answers.get(timeout=timeout_seconds)
         except queue.Empty:
             raise RedirectError(f"no answer from the browser within {timeout_seconds:.0f} seconds") from None
         if "code" in answer:

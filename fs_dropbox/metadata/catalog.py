@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import lru_cache, partial
+from itertools import chain
 from typing import TypeVar
 
 import fs.errors
@@ -99,14 +100,7 @@ class Catalog(Finding):
 
     def children(self, path: str) -> list[Present]:
         """Return all children of a folder; raises ResourceNotFound or DirectoryExpected."""
-        listing = self.known_children(path)
-        if listing is not None:
-            return listing
-        key = paths.key(path)
-        if self._cache.get(key) is ABSENT:
-            raise fs.errors.ResourceNotFound(path)
-        with fs_errors(path):
-            return [entry for page in self._listing(path, key) for entry in page]
+        return list(chain.from_iterable(self.pages(path)))
 
     def pages(self, path: str) -> Iterator[list[Present]]:
         """Yield all children of a folder as they become known; raises as `children` does, the iterator as well."""
@@ -117,8 +111,9 @@ class Catalog(Finding):
         key = paths.key(path)
         if self._cache.get(key) is ABSENT:
             raise fs.errors.ResourceNotFound(path)
+        epoch = self._cache.epoch()
         with fs_errors(path):
-            yield from self._listing(path, key)
+            yield from self._listings.join((key, epoch), lambda: self._fetch_listing(path, key, epoch))
 
     def known_children(self, path: str) -> list[Present] | None:
         """Return all children of a folder if they are known without a call."""
@@ -225,10 +220,6 @@ class Catalog(Finding):
     def _share(self, path: str, flight: object, work: Callable[[], T]) -> T:
         with fs_errors(path):
             return self._flights.do(flight, work)
-
-    def _listing(self, path: str, key: str) -> Iterator[list[Present]]:
-        epoch = self._cache.epoch()
-        return iter(self._listings.join((key, epoch), lambda: self._fetch_listing(path, key, epoch)))
 
     def _fetch(self, path: str, key: str, epoch: int) -> Present | None:
         try:
