@@ -15,7 +15,7 @@ from typing import Final
 
 from sftp_gateway.ssh import turns
 
-_MOST_MISSES: Final = 8
+_LONGEST_REST: Final = 255
 
 _polling = threading.Lock()  # one thread of the process is busy polling; nobody waits for it
 
@@ -32,8 +32,8 @@ class Waiting:
         self.busy_poll_seconds = 0.0
         self._sock = sock
         self._poll: select.poll | None = None
-        self._misses = 0  # how often it was in vain of late to look
-        self._asleep = 0  # how many waits sleep at once
+        self._rest = 0  # how many waits slept without a look after the last that was in vain
+        self._resting = 0  # how many more do
         self._lock = threading.Lock()
         self._fds: tuple[int, int] | None = None  # guarded by _lock
         self._woken = False  # guarded by _lock
@@ -42,13 +42,11 @@ class Waiting:
         """Make `wake` work; raises OSError."""
         with self._lock:
             self._fds = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
-        self._poll = None
 
     def close(self) -> None:
         """Give the descriptors back."""
         with self._lock:
             fds, self._fds = self._fds, None
-        self._poll = None
         for fd in fds or ():
             os.close(fd)
 
@@ -78,8 +76,8 @@ class Waiting:
         return len(ready) > 1
 
     def _busy_poll(self, poll: select.poll, seconds: float) -> list[tuple[int, int]] | None:
-        if self._asleep:
-            self._asleep -= 1
+        if self._resting:
+            self._resting -= 1
             return None
         if not _polling.acquire(blocking=False):
             return None
@@ -89,11 +87,10 @@ class Waiting:
                 if turns.is_taken():
                     return None
                 if time.perf_counter() >= until:
-                    self._misses = min(self._misses + 1, _MOST_MISSES)
-                    self._asleep = 2**self._misses - 1
+                    self._resting = self._rest = min(2 * self._rest + 1, _LONGEST_REST)
                     return None
                 os.sched_yield()
-            self._misses = max(0, self._misses - 1)
+            self._rest //= 2
             return ready
         finally:
             _polling.release()

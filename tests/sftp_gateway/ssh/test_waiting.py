@@ -142,6 +142,26 @@ def test_where_it_is_of_use_again_it_is_done_again(pair: Pair) -> None:
     assert miss(pair, 2) == 1, "one miss is not held against who nearly always hits"
 
 
+def test_a_look_that_finds_something_halves_the_rest(pair: Pair) -> None:
+    pair.waiting.busy_poll_seconds = 0.00001
+    assert miss(pair, 1 + 1 + 1 + 3 + 1 + 7) == 3
+    pair.peer.send(b"x")
+    before = pair.polls.slept
+    assert pair.waiting.wait(LONG)
+    assert pair.polls.slept == before
+    pair.sock.recv(1)
+    assert miss(pair, 1 + 7) == 1
+    assert miss(pair, 1) == 1
+
+
+def test_who_looks_gives_the_core_to_whoever_wants_it(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes is often sent by a process of this very machine."""
+    pair.waiting.busy_poll_seconds = LONG
+    monkeypatch.setattr("os.sched_yield", lambda: pair.peer.send(b"x"))
+    assert pair.waiting.wait(LONG)
+    assert pair.polls.looked == 2
+
+
 def test_who_may_not_wait_misses_nothing(pair: Pair) -> None:
     pair.waiting.busy_poll_seconds = 0.00001
     for _ in range(100):
