@@ -7,9 +7,10 @@ import hmac
 import itertools
 import logging
 import socket
+import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +32,6 @@ from sftp_gateway.serving.keeper import Keeper
 from sftp_gateway.serving.reloading import loses_its_place, merged, needing_restart
 from sftp_gateway.serving.services import change_services, load_account_secret, make_services
 from sftp_gateway.serving.session import Session
-from sftp_gateway.serving.users import Users
 from sftp_gateway.ssh.hostkey import COMPATIBLE, MODERN, HostKeyError, load_host_key, load_or_create_host_key
 from sftp_gateway.ssh.transport import DISCONNECT_BY_APPLICATION, BoundedTransport, prepare_socket
 from sftp_gateway.write_back.filesystem import WriteBackLimits
@@ -63,15 +63,22 @@ class Crew:
     status: StatusShare | None = None
 
 
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Raise what keeps a gateway from starting as `GatewayError`."""
+    try:
+        yield
+    except (ClaimError, ConfigError, HostKeyError, ListenError, OSError, sqlite3.Error) as error:
+        raise GatewayError(str(error)) from error
+
+
+@_explained()
 def load_host_keys(config: GatewayConfig) -> list[paramiko.PKey]:
     """Return the configured host keys, or those in the state directory, made where they are missing."""
-    try:
-        if config.host_keys:
-            return [load_host_key(Path(path).expanduser()) for path in config.host_keys]
-        kinds = COMPATIBLE if config.compatible_algorithms else (MODERN,)
-        return [load_or_create_host_key(config.state_path / f"host_key_{kind}", kind) for kind in kinds]
-    except HostKeyError as error:
-        raise GatewayError(str(error)) from error
+    if config.host_keys:
+        return [load_host_key(Path(path).expanduser()) for path in config.host_keys]
+    kinds = COMPATIBLE if config.compatible_algorithms else (MODERN,)
+    return [load_or_create_host_key(config.state_path / f"host_key_{kind}", kind) for kind in kinds]
 
 
 def fingerprints(host_keys: Iterable[paramiko.PKey]) -> list[str]:
@@ -79,12 +86,10 @@ def fingerprints(host_keys: Iterable[paramiko.PKey]) -> list[str]:
     return [f"{key.get_name()} {key.fingerprint}" for key in host_keys]
 
 
+@_explained()
 def take_state_folder(config: GatewayConfig) -> Claim:
     """Keep other gateways out of the state folder from now on; raises `GatewayError` where one has it."""
-    try:
-        return Claim(config.state_path, config.listen)
-    except ClaimError as error:
-        raise GatewayError(str(error)) from error
+    return Claim(config.state_path, config.listen)
 
 
 class SFTPGateway:
@@ -115,40 +120,48 @@ class SFTPGateway:
 
     # Life.
 
+    @_explained()
     def start(self) -> None:
         """Listen and serve in background threads; raises `GatewayError`."""
-        config = self._config
+        config, crew = self._config, self._crew
         if self._listener is not None:
             raise GatewayError("a gateway starts once; make another")
         self._host_keys = load_host_keys(config)
-        secret = self._load_secret()
+        secret = load_account_secret(config)
         self._journals = Journals(
             config.state_path / "journal",
             limits=WriteBackLimits(quota=config.write_back_quota_bytes, delay_seconds=config.write_back_delay_seconds),
-            users_of=lambda wanted: [name for name, url in self._users().urls(write_back=True) if url == wanted],
+            users_of=lambda url: [name for name, each in self._services.users.urls(write_back=True) if each == url],
             digest=lambda text: hmac.new(secret, text.encode("utf-8", "surrogatepass"), "sha256").hexdigest(),
         )
         with contextlib.ExitStack() as undone:
-            if self._crew is None:
+            if crew is None:
                 self._claim = take_state_folder(config)
                 undone.callback(self._claim.release)
-            self._reporting = self._report()
+            self._reporting = Reporting(
+                config,
+                look=self._look,
+                process=crew.register.process if crew is not None else 0,
+                shared=crew.status if crew is not None else None,
+            )
             undone.callback(self._reporting.close)
-            self._listener = self._listen()
+            listener = crew.listener if crew is not None else listen(*config.listen_address, "--listen")
+            undone.callback(listener.close)
+            self._services = make_services(
+                config,
+                self._reporting,
+                open_filesystem=self._open_filesystem,
+                secret=secret,
+                wrap=self._journals.wrap,
+                register=crew.register if crew is not None else None,
+            )
             undone.pop_all()
-        self._address: tuple[str, int] = self._listener.getsockname()[:2]
-        self._services = make_services(
-            config,
-            self._reporting,
-            open_filesystem=self._open_filesystem,
-            secret=secret,
-            wrap=self._journals.wrap,
-            register=self._crew.register if self._crew is not None else None,
-        )
-        self._keeper = Keeper(self._services.accounts, self._journals, lambda: self._users().urls())
+        self._listener = listener
+        self._address: tuple[str, int] = listener.getsockname()[:2]
+        self._keeper = Keeper(self._services.accounts, self._journals, lambda: self._services.users.urls())
         self._keeper.start()
         self._acceptor = Acceptor(
-            self._listener,
+            listener,
             self._services.gatekeeper,
             admit=self._admit,
             refused=self._reporting.refused,
@@ -247,37 +260,6 @@ class SFTPGateway:
     def pending(self) -> Totals:
         """Return how much was acknowledged and is not delivered yet, or could not be."""
         return self._journals.totals()
-
-    # Start.
-
-    def _users(self) -> Users:
-        return self._services.users
-
-    def _load_secret(self) -> bytes:
-        try:
-            return load_account_secret(self._config)
-        except (HostKeyError, OSError) as error:
-            raise GatewayError(str(error)) from error
-
-    def _listen(self) -> socket.socket:
-        if self._crew is not None:
-            return self._crew.listener
-        try:
-            return listen(*self._config.listen_address, "--listen")
-        except ListenError as error:
-            raise GatewayError(str(error)) from error
-
-    def _report(self) -> Reporting:
-        crew = self._crew
-        try:
-            return Reporting(
-                self._config,
-                look=self._look,
-                process=crew.register.process if crew is not None else 0,
-                shared=crew.status if crew is not None else None,
-            )
-        except (ConfigError, ListenError) as error:
-            raise GatewayError(str(error)) from error
 
     # Questions.
 

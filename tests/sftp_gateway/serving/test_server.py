@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import paramiko
@@ -80,6 +81,18 @@ def test_a_gateway_that_cannot_start_leaves_the_state_folder_to_others(
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(GatewayError, match="the port is in use"):
         start_gateway(listen=f"127.0.0.1:{other.getsockname()[1]}")
     start_gateway()
+
+
+def test_a_gateway_that_cannot_count_says_so_and_leaves_its_port_to_others(
+    start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with monkeypatch.context() as patched:
+        patched.setattr(Gatekeeper, "__init__", Mock(side_effect=sqlite3.OperationalError("disk I/O error")))
+        with pytest.raises(GatewayError, match="disk I/O error"):
+            start_gateway(listen=address)
+    start_gateway(listen=address)
 
 
 def test_the_host_key_stays_the_same(start_gateway: StartGateway, connect: Connect, tmp_path: Path) -> None:
