@@ -280,7 +280,7 @@ def _explain(error: ApiError) -> tuple[type[fs.errors.FSError], str]:
         return fs.errors.ResourceLocked, error.holder
     refusal = authorization.refusal(error.tag, error.message, error.details, error.actor)
     if refusal is not None:
-        return fs.errors.PermissionDenied, refusal
+        return error_table.NoAccess, refusal
     rule = error_table.find(error.route, error.tag)
     if rule is None:
         text = error.user_message or error.message or "/".join(error.tag) or f"status {error.status}"
@@ -289,7 +289,7 @@ def _explain(error: ApiError) -> tuple[type[fs.errors.FSError], str]:
     if kind is fs.errors.ResourceLocked:
         holder = _lock_holder(error.details)
         text = f"locked by {holder}" if holder else text
-    elif kind is fs.errors.PermissionDenied:
+    elif issubclass(kind, fs.errors.PermissionDenied):
         text = authorization.named(text, error.actor, error.status, error.root)
     elif error.message and error.tag == ("bad_request",):
         text = f"{text}: {error.message}"

@@ -18,6 +18,7 @@ from fs_dropbox import paths
 from fs_dropbox.conventions import literal
 from fs_dropbox.mirroring.transfer import Place, StoppedError, moment
 
+NO_TEXT: Final = "its name is not valid UTF-8"
 _NAMESPACES: Final = ("basic", "details", "dropbox")
 
 
@@ -123,7 +124,7 @@ def _local(root: str, shown: str, inventory: Inventory) -> Iterator[Node]:
 
 def _local_node(path: str, entry: os.DirEntry[str]) -> Node:
     if not _is_text(entry.name):
-        return Node(os.fsencode(path).decode(errors="replace"), ignored="its name is not valid UTF-8")
+        return Node(os.fsencode(path).decode(errors="replace"), ignored=NO_TEXT)
     if entry.is_symlink():
         try:
             status = entry.stat()

@@ -6,17 +6,27 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
 from typing import Final, Literal, TypeVar
 
 from fs import errors
 from fs.path import isparent, normpath
 
-from fs_dropbox.conventions import literal
+from fs_dropbox.error_table import NoAccess
 from fs_dropbox.mirroring.inventory import Inventory, Node, fold, take_inventory
+from fs_dropbox.mirroring.plan import Planner
 from fs_dropbox.mirroring.steps import Action, Observer, Step, Summary
-from fs_dropbox.mirroring.transfer import Place, StoppedError, copy_file, have_equal_hashes, snapshot
+from fs_dropbox.mirroring.transfer import (
+    Place,
+    StoppedError,
+    copy_file,
+    have_equal_hashes,
+    remove,
+    remove_abandoned,
+    snapshot,
+)
+from fs_dropbox.pool import Pool
 
 DEFAULT_WORKERS: Final = 16
 # A file that waits for a round trip costs nothing but a thread, and uploads that wait together share their calls.
@@ -25,7 +35,7 @@ SMALL_UPLOADS: Final = 256
 SMALL_DOWNLOADS: Final = 48
 _T = TypeVar("_T")
 # No later file would fare better; what is equal is skipped when the command is run again.
-_FATAL = (errors.InsufficientStorage, errors.RemoteConnectionError)
+FATAL: Final = (NoAccess, errors.InsufficientStorage, errors.RemoteConnectionError, errors.OperationTimeout)
 
 
 class Mirror:
@@ -47,7 +57,8 @@ class Mirror:
         """Set up.
 
         Args:
-            delete: remove from the target what the source does not have; never after a failure to list the source.
+            delete: remove from the target what the source does not have; never after a failure to list the source, and
+                at the end only if nothing has failed before that could be tried.
             dry_run: change nothing, and tell what would be.
             replace: False leaves files alone that the target has, whatever they hold.
             compare: "content" compares size and content; "quick" trusts equal size and time to the second.
@@ -79,9 +90,7 @@ class Mirror:
             StoppedError: `stop` was set.
         """
         self._check_places()
-        with ThreadPoolExecutor(
-            max(self._workers, self._small_workers, 2), thread_name_prefix="fs-dropbox-mirror"
-        ) as pool:
+        with Pool(max(self._workers, self._small_workers, 2), "fs-dropbox-mirror") as pool:
             try:
                 self._run(pool)
             except BaseException as error:
@@ -93,24 +102,31 @@ class Mirror:
                     raise
         return self._summary
 
-    def _run(self, pool: ThreadPoolExecutor) -> None:
+    def _run(self, pool: Pool) -> None:
         inventories = [pool.submit(take_inventory, place, self.stop) for place in (self._source, self._target)]
         source = inventories[0].result()
         target = self._inventory_or_nothing(inventories[1])
-        fold_names = self._target.folds_case
-        have = {fold(node.path) if fold_names else node.path: node for node in target.nodes}
-        wanted: dict[str, Node] = {}
-        for path, error in source.failures:
-            self._failed(Step(Action.SKIP, path), error)
-        for node in source.nodes:
-            self._want(wanted, fold(node.path) if fold_names else node.path, node)
-        doomed = self._doomed(have, source)
-        self._clear_the_way(wanted, have, doomed)
-        files = [(node, have.get(key)) for key, node in wanted.items() if not node.is_folder]
-        moving = sum(n.size for n, old in files if self._may_differ(n, old))
+        plan = Planner(source, target, self._target, delete=self._delete).plan()
+        for step in plan.ignored:
+            self._done(step)
+        for step, error in plan.failures:
+            self._failed(step, error)
+        for node in [] if self._dry_run else plan.parts:
+            remove_abandoned(self._target.at(node.path))
+        moving = sum(node.size for node, old in plan.files if self._may_differ(node, old))
         with self._lock:
             self._observer.planned(moving)
-        self._make_folders(pool, [node for key, node in wanted.items() if node.is_folder and key not in have])
+        self._each(pool, plan.in_the_way, self._remove)
+        self._make_folders(pool, plan.folders)
+        self._settle_all(pool, plan.files)
+        if len(self._summary.failures) == len(plan.failures):
+            self._each(pool, plan.doomed, self._remove)
+        elif plan.doomed and not self.stop.is_set():
+            # What was renamed is there under its old name at least.
+            some = f"{len(plan.doomed)} of what only the target has is kept, since not all could be copied"
+            self._failed(Step(Action.DELETE, plan.doomed[0].path), errors.OperationFailed(msg=some))
+
+    def _settle_all(self, pool: Pool, files: list[tuple[Node, Node | None]]) -> None:
         small = [pair for pair in files if pair[0].size <= SMALL_BYTES]
         large = [pair for pair in files if pair[0].size > SMALL_BYTES]
         if self._goes_in_bulk and len(small) > 1:
@@ -118,7 +134,6 @@ class Mirror:
         else:
             self._each(pool, small, lambda pair: self._settle(*pair), at_once=self._small_workers)
         self._each(pool, large, lambda pair: self._settle(*pair))
-        self._each(pool, doomed.values(), self._remove)
 
     def _inventory_or_nothing(self, inventory: Future[Inventory]) -> Inventory:
         try:
@@ -144,69 +159,7 @@ class Mirror:
         if isparent(one, other) or isparent(other, one):
             raise errors.OperationFailed(target.path, msg="one of the folders is inside the other")
 
-    def _want(self, wanted: dict[str, Node], key: str, node: Node) -> None:
-        """Add what the target shall have, unless it cannot."""
-        if node.ignored:
-            # What the target has under this name is left alone.
-            self._done(Step(Action.SKIP, node.path, node.size, node.ignored))
-            return
-        other = wanted.get(key)
-        if other is not None:
-            reason = f"differs only in case from {other.path}, which the target cannot tell apart"
-            error = errors.ResourceError(node.path, msg=literal(reason))
-            self._failed(Step(Action.COPY, node.path, node.size), error)
-            return
-        try:
-            self._target.filesystem.validatepath(self._target.at(node.path).path)
-        except errors.FSError as error:
-            self._failed(Step(Action.COPY, node.path, node.size), error)
-            return
-        wanted[key] = node
-
-    def _doomed(self, have: dict[str, Node], source: Inventory) -> dict[str, Node]:
-        """Return what has to go, without what goes with its folder."""
-        if not self._delete or source.failures:
-            return {}
-        folding = self._target.folds_case
-        seen = {fold(node.path) if folding else node.path: node for node in source.nodes}
-        doomed: dict[str, Node] = {}
-        spared: set[str] = set()  # and what is below, for nobody looked there
-        gone: set[str] = set()
-        for key, node in sorted(have.items()):  # folders come before what they hold
-            folder = key.rpartition("/")[0]
-            if folder in spared or (key in seen and seen[key].ignored):
-                spared.add(key)
-            elif folder in gone:
-                gone.add(key)
-            elif key not in seen:
-                gone.add(key)
-                doomed[key] = node
-        return doomed
-
-    def _clear_the_way(self, wanted: dict[str, Node], have: dict[str, Node], doomed: dict[str, Node]) -> None:
-        """Where a folder is wanted in place of a file or the reverse: remove it with `delete`, else fail."""
-        blocked: list[str] = []
-        for key, node in list(wanted.items()):
-            if any(key.startswith(folder) for folder in blocked):
-                del wanted[key]
-                continue
-            old = have.get(key)
-            if old is None or old.is_folder == node.is_folder:
-                continue
-            if self._delete:
-                self._remove(old)
-                for gone in [k for k in have if k == key or k.startswith(key + "/")]:
-                    del have[gone]
-                    doomed.pop(gone, None)
-                continue
-            del wanted[key]
-            if node.is_folder:
-                blocked.append(key + "/")
-            kind = "folder" if old.is_folder else "file"
-            reason = f"the target has a {kind} of this name; --delete would remove it"
-            self._failed(Step(Action.COPY, node.path, node.size), errors.ResourceError(node.path, msg=reason))
-
-    def _make_folders(self, pool: ThreadPoolExecutor, folders: list[Node]) -> None:
+    def _make_folders(self, pool: Pool, folders: list[Node]) -> None:
         """Make folders, the upper ones first, as an inventory has them."""
         by_depth: dict[int, list[Node]] = {}
         for node in folders:
@@ -230,7 +183,7 @@ class Mirror:
         bulk = hasattr(self._target.filesystem, "upload_files")
         return bulk and not self._dry_run and self._source.filesystem is not self._target.filesystem
 
-    def _settle_in_bulk(self, pool: ThreadPoolExecutor, files: list[tuple[Node, Node | None]]) -> None:
+    def _settle_in_bulk(self, pool: Pool, files: list[tuple[Node, Node | None]]) -> None:
         """Copy small files that the target does not have, many with one call."""
         wanted: list[tuple[Node, Node | None]] = []
 
@@ -239,15 +192,21 @@ class Mirror:
                 wanted.append(pair)
 
         self._each(pool, files, compare)
+        # Not in this thread, whose Ctrl-C would wait for the calls under way before it breaks them off.
+        pool.submit(self._upload, wanted).result()
+
+    def _upload(self, wanted: list[tuple[Node, Node | None]]) -> None:
         source, target = self._source, self._target
         items = (
             (target.at((old or node).path).path, partial(snapshot, source.at(node.path)), node.size, node.modified)
             for node, old in wanted
+            if not self.stop.is_set()
         )
         with contextlib.closing(target.filesystem.upload_files(items)) as results:  # type: ignore[attr-defined]
             for index, error in results:
-                if self.stop.is_set():
-                    raise StoppedError
+                # After a failure that ends the run it is still told what became of those that were under way.
+                if self.stop.is_set() and self._summary.ended_by is None:
+                    break
                 node, old = wanted[index]
                 step = _copying(node, old)
                 if error is not None:
@@ -255,6 +214,8 @@ class Mirror:
                     continue
                 self._advanced(node.size)
                 self._done(step)
+        if self.stop.is_set():
+            raise StoppedError
 
     def _settle(self, node: Node, old: Node | None) -> None:
         """Copy a file unless the target has it."""
@@ -320,32 +281,26 @@ class Mirror:
 
     def _remove(self, old: Node) -> None:
         step = Step(Action.DELETE, old.path, old.size)
-        path = self._target.at(old.path).path
         try:
             if not self._dry_run:
                 with contextlib.suppress(errors.ResourceNotFound):
-                    if old.is_folder:
-                        self._target.filesystem.removetree(path)
-                    else:
-                        self._target.filesystem.remove(path)
+                    remove(self._target.at(old.path), is_folder=old.is_folder)
         except (errors.FSError, OSError) as error:
             self._failed(step, error)
         else:
             self._done(step)
 
-    def _each(
-        self, pool: ThreadPoolExecutor, items: Iterable[_T], work: Callable[[_T], None], *, at_once: int | None = None
-    ) -> None:
+    def _each(self, pool: Pool, items: Iterable[_T], work: Callable[[_T], None], *, at_once: int | None = None) -> None:
         """Do the work for every item in the pool, so many at once; raises what a work raises."""
         limit = at_once or self._workers
         running: set[Future[None]] = set()
         for item in items:
-            if self.stop.is_set():
-                raise StoppedError
             if len(running) >= limit:
                 finished, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
                     future.result()
+            if self.stop.is_set():
+                raise StoppedError
             running.add(pool.submit(work, item))
         for future in running:
             future.result()
@@ -373,11 +328,11 @@ class Mirror:
 
     def _failed(self, step: Step, error: Exception) -> None:
         with self._lock:
-            if self.stop.is_set() and self._summary.ended_by is None:
+            if self.stop.is_set() and (self._summary.ended_by is None or isinstance(error, FATAL)):
                 return  # a consequence of the end
             self._summary.failures.append((step, error))
             self._observer.failed(step, error)
-            if isinstance(error, _FATAL):
+            if isinstance(error, FATAL):
                 self._summary.ended_by = self._summary.ended_by or error
                 self.stop.set()
 

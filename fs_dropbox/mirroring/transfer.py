@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import io
 import os
+import re
 import secrets
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ from fs_dropbox.conventions import literal
 
 CHUNK_BYTES: Final = 1024 * 1024
 PART_SUFFIX: Final = ".fs-dropbox-part"
+_PART: Final = re.compile(r"\..{1,50}\.[0-9a-f]{8}" + re.escape(PART_SUFFIX), re.DOTALL)
 
 Advanced = Callable[[int], None]
 
@@ -71,9 +75,12 @@ def copy_file(
         if advanced is not None:
             advanced(size)
         return size
+    # Asked for before the content: of two versions, the time is that of the older one, and the next run looks again.
+    earlier = _modified(source) if source.local_path is None else None
     with source.filesystem.openbin(source.path, "r") as reader:
         before = _stamp(reader)
-        modified = _modified(source, before)
+        # With its fraction, or the copy would be older than its source, and be replaced by every run.
+        modified = earlier if before is None else moment(before[1] / 10**9)
         copied = 0
         with _open_target(target, modified) as write:
             for chunk in _chunks(reader, stop):
@@ -175,10 +182,7 @@ def moment(seconds: object) -> datetime | None:
         return None
 
 
-def _modified(source: Place, stamp: tuple[int, int] | None) -> datetime | None:
-    if stamp is not None:
-        # With its fraction, or the copy would be older than its source, and be replaced by every run.
-        return moment(stamp[1] / 10**9)
+def _modified(source: Place) -> datetime | None:
     return moment(source.filesystem.getinfo(source.path, namespaces=["details"]).get("details", "modified"))
 
 
@@ -199,10 +203,18 @@ def _open_target(target: Place, modified: datetime | None) -> Iterator[Callable[
     try:
         yield file.write
     except BaseException:
-        # Without abort() the filesystem shows what was written so far; nothing can be done about it here.
-        getattr(file, "abort", file.close)()
+        if hasattr(file, "abort"):
+            file.abort()
+        else:
+            # What was there is gone since the file was opened; better none than half of one.
+            with contextlib.suppress(errors.FSError, OSError):
+                file.close()
+                target.filesystem.remove(target.path)
         raise
     file.close()
+    if modified is not None and not atomic:
+        with contextlib.suppress(errors.FSError):  # whatever keeps no times
+            target.filesystem.setinfo(target.path, {"details": {"modified": modified.timestamp()}})
 
 
 @contextlib.contextmanager
@@ -214,6 +226,8 @@ def _open_local(name: str, shown: str, modified: datetime | None) -> Iterator[Ca
     part = os.path.join(folder, f".{base[:50]}.{secrets.token_hex(4)}{PART_SUFFIX}")
     try:
         with open(part, "xb") as file:  # buffered: an unbuffered one may take a part and say so in what it returns
+            with contextlib.suppress(OSError):  # not every disk has locks
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed: it is under way
             yield file.write
             with contextlib.suppress(OSError):
                 os.fchmod(file.fileno(), os.stat(name).st_mode & 0o7777)
@@ -226,6 +240,43 @@ def _open_local(name: str, shown: str, modified: datetime | None) -> Iterator[Ca
         if isinstance(error, OSError):
             raise _local_error(shown, error) from error
         raise
+
+
+def is_part(path: str) -> bool:
+    """Tell whether a path is the name under which a file is written until it is whole."""
+    return _PART.fullmatch(basename(path)) is not None
+
+
+def remove(place: Place, *, is_folder: bool) -> None:
+    """Remove a file, or a folder with all that is in it; links are removed and not followed.
+
+    Raises:
+        fs.errors.FSError: it, or a part of it, could not be removed.
+    """
+    local = place.local_path
+    try:
+        if local is not None and is_folder:
+            # Not the filesystem's own way, which empties what is behind links to folders as well.
+            shutil.rmtree(local)
+        elif local is not None:
+            os.unlink(local)
+        elif is_folder:
+            place.filesystem.removetree(place.path)
+        else:
+            place.filesystem.remove(place.path)
+    except OSError as error:
+        raise _local_error(place.path, error) from error
+
+
+def remove_abandoned(place: Place) -> bool:
+    """Remove a local file that a transfer has left which broke off, but of one under way; tell whether it is gone."""
+    try:
+        with open(str(place.local_path), "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(file.name)
+    except OSError:
+        return False
+    return True
 
 
 def _local_error(shown: str, error: OSError) -> errors.FSError:

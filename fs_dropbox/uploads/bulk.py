@@ -7,7 +7,7 @@ section 5: commits in one namespace are serial).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +21,7 @@ from fs_dropbox.api.client import Client, Commit
 from fs_dropbox.entries import FileEntry
 from fs_dropbox.errors import ApiError, TransportError, to_fs_error
 from fs_dropbox.metadata.catalog import Catalog
+from fs_dropbox.pool import Pool
 from fs_dropbox.uploads.group_commit import is_final
 from fs_dropbox.uploads.session_contents import THREADS, Content, SessionContents, pieces
 
@@ -65,7 +66,7 @@ class BulkUpload:
         `check` returns the normalised path, or raises an `fs.errors` error. Closing the iterator early gives up what
         has not been sent.
         """
-        pool = ThreadPoolExecutor(THREADS, thread_name_prefix="fs-dropbox-bulk")
+        pool = Pool(THREADS, "fs-dropbox-bulk")
         under_way: list[Future[_Settled]] = []
         try:
             for window, refused in self._windows(files, check):
@@ -84,9 +85,7 @@ class BulkUpload:
                 for item, _ in [] if future.cancelled() or future.exception() else future.result():
                     self._catalog.forget(item.commit.path)
 
-    def _ended(
-        self, pool: ThreadPoolExecutor, under_way: list[Future[_Settled]]
-    ) -> Iterator[tuple[int, Exception | None]]:
+    def _ended(self, pool: Pool, under_way: list[Future[_Settled]]) -> Iterator[tuple[int, Exception | None]]:
         """Yield the results of all commits under way, which are none then."""
         for future in as_completed(under_way):
             under_way.remove(future)
@@ -145,7 +144,7 @@ class BulkUpload:
                 break
         return settled + busy
 
-    def _results(self, pool: ThreadPoolExecutor, settled: _Settled) -> Iterator[tuple[int, Exception | None]]:
+    def _results(self, pool: Pool, settled: _Settled) -> Iterator[tuple[int, Exception | None]]:
         """Yield the results of what is settled, after settling what is in doubt one by one."""
         known: _Settled = []
         doubtful: _Settled = []

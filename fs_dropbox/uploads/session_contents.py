@@ -7,7 +7,6 @@ A thousand small files cost a dozen calls: one starts their sessions, each of a 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final, Generic, TypeVar
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Generic, TypeVar
 from fs_dropbox.api.client import Client
 from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.errors import ApiError, TransportError
+from fs_dropbox.pool import Pool
 
 if TYPE_CHECKING:
     from fs_dropbox.uploads.upload import Uploader
@@ -61,7 +61,7 @@ class SessionContents:
         self._client = client
         self._uploader = uploader
 
-    def send(self, pool: ThreadPoolExecutor, contents: Sequence[C]) -> Sent[C]:
+    def send(self, pool: Pool, contents: Sequence[C]) -> Sent[C]:
         """Send the small ones of up to a thousand contents, where they are enough to be worth it."""
         small = [item for item in contents if item.size <= SMALL_BYTES]
         shared = self._uploader.small_files

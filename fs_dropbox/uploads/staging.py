@@ -7,7 +7,6 @@ again where he has not heard of an answer, in another process even, settles by t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,6 +21,7 @@ from fs_dropbox.api.commits import Commit, Update
 from fs_dropbox.entries import FileEntry
 from fs_dropbox.errors import ApiError, TransportError, to_fs_error
 from fs_dropbox.metadata.catalog import Catalog
+from fs_dropbox.pool import Pool
 from fs_dropbox.uploads.bulk import BUSY_ROUNDS, COMMIT_FILES, is_busy
 from fs_dropbox.uploads.checkpoints import Staged
 from fs_dropbox.uploads.session_contents import THREADS, Content, SessionContents, pieces
@@ -60,7 +60,7 @@ class Staging:
     def stage(self, sources: Iterable[Source]) -> Iterator[tuple[int, str | Exception]]:
         """Yield the index of each content and its token, or why it has none, once; see `DropboxFS.stage_files`."""
         contents = [Content(index, open_content, size) for index, (open_content, size) in enumerate(sources)]
-        with ThreadPoolExecutor(THREADS, thread_name_prefix="fs-dropbox-stage") as pool:
+        with Pool(THREADS, "fs-dropbox-stage") as pool:
             for begin in range(0, len(contents), COMMIT_FILES):
                 sent = self._contents.send(pool, contents[begin : begin + COMMIT_FILES])
                 for item in sent.appended:
@@ -113,7 +113,7 @@ class Staging:
                 return
             last = turn + 1 == BUSY_ROUNDS
             pairs = list(zip(left, outcomes, strict=True))
-            with ThreadPoolExecutor(THREADS, thread_name_prefix="fs-dropbox-settle") as pool:
+            with Pool(THREADS, "fs-dropbox-settle") as pool:
                 known = [(*pair, since) for pair in pairs if last or not is_busy(pair[1])]
                 told = list(pool.map(lambda each: self._settle(*each), known))
             # All are taken over before the first is yielded: nobody may ask for the others.
@@ -129,7 +129,7 @@ class Staging:
         except (ApiError, TransportError) as error:
             if not error.is_not_taken:
                 raise
-        with ThreadPoolExecutor(THREADS, thread_name_prefix="fs-dropbox-finish") as pool:
+        with Pool(THREADS, "fs-dropbox-finish") as pool:
             return list(pool.map(self._finish_alone, items))
 
     def _finish_alone(self, item: _Item) -> _Outcome:

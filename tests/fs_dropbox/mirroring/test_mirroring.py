@@ -203,9 +203,7 @@ def test_names_that_differ_only_in_case(source: FS, local: Path) -> None:
     target.writebytes("A.txt", b"a" * 10)
     target.settimes("A.txt", modified=datetime.now(UTC))
     summary = run(source, target, delete=True)
-    assert [(step.path, "differs only in case from A.TXT" in str(error)) for step, error in summary.failures] == [
-        ("a.txt", True)
-    ]
+    assert [(step.path, "differs only in case" in str(error)) for step, error in summary.failures] == [("a.txt", True)]
     assert sorted(target.listdir("/")) == ["A.txt", "empty", "sub"]
     assert target.readbytes("A.txt") == b"other"
 

@@ -1,0 +1,154 @@
+"""What mirroring removes from its target, and what it must not: links, what the source has, what is not known."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fs import errors
+from fs.memoryfs import MemoryFS
+from fs.osfs import OSFS
+
+from fs_dropbox import DropboxFS
+from fs_dropbox.mirroring.steps import Action
+from tests.fs_dropbox.mirroring.mirrored import Recorder, content, run
+from tests.fs_dropbox.mirroring.test_mirroring_rules import FoldingFS
+from tests.fs_dropbox.mirroring.test_mirroring_trouble import make_unreadable
+
+PART = ".a.txt.0123abcd.fs-dropbox-part"
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    (tmp_path / "disk").mkdir()
+    return tmp_path / "disk"
+
+
+@pytest.mark.parametrize("name", ["gone", "replaced"])
+def test_what_is_behind_a_link_in_a_removed_folder_stays(disk: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside" / "precious").write_text("x")
+    (disk / name / "below").mkdir(parents=True)
+    (disk / name / "below" / "link").symlink_to(tmp_path / "beside")
+    source = MemoryFS()
+    source.writetext("replaced", "a file")
+    with OSFS(str(disk)) as target:
+        summary = run(source, target, delete=True)
+    assert (summary.deleted, summary.failures) == (1, [])
+    assert os.listdir(disk) == ["replaced"]
+    assert (tmp_path / "beside" / "precious").read_text() == "x"
+
+
+def test_nothing_gives_way_where_a_part_of_the_source_is_not_known(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (disk / "sub").mkdir()
+    (disk / "name").write_text("a file")
+    make_unreadable("sub", monkeypatch)
+    target = MemoryFS()
+    target.makedir("name")
+    target.writetext("name/kept", "x")
+    with OSFS(str(disk)) as source:
+        summary = run(source, target, delete=True)
+    assert {step.path: "not all of the source is known" in str(error) for step, error in summary.failures} == {
+        "sub": False,
+        "name": True,
+    }
+    assert target.readtext("name/kept") == "x"
+
+
+def test_of_a_file_and_a_folder_of_one_name_the_target_keeps_what_it_has() -> None:
+    source, target = MemoryFS(), FoldingFS()
+    source.writetext("Sub", "a file")
+    source.makedir("sub")
+    source.writetext("sub/kept", "x")
+    target.makedir("sub")
+    target.writetext("sub/kept", "x")
+    summary = run(source, target, delete=True)
+    assert [step.path for step, _ in summary.failures] == ["Sub"]
+    assert content(target) == {"/sub": None, "/sub/kept": b"x"}
+    empty = FoldingFS()
+    summary = run(source, empty, delete=True)
+    assert [step.path for step, _ in summary.failures] == ["sub"]
+    assert content(empty) == {"/Sub": b"a file"}
+
+
+def test_of_two_files_of_one_name_each_stays_itself() -> None:
+    source, target = MemoryFS(), FoldingFS()
+    source.writetext("NAME", "another file")
+    source.writetext("name", "changed")
+    target.writetext("name", "old")
+    assert [step.path for step, _ in run(source, target).failures] == ["NAME"]
+    assert content(target) == {"/name": b"changed"}
+
+
+@pytest.mark.parametrize("delete", [False, True])
+def test_links_and_the_like_give_way_as_what_is_of_another_kind_does(disk: Path, tmp_path: Path, delete: bool) -> None:
+    (tmp_path / "beside").mkdir()
+    (disk / "file").symlink_to(tmp_path / "beside")
+    (disk / "folder").symlink_to(tmp_path / "beside")
+    source = MemoryFS()
+    source.writetext("file", "x")
+    source.makedir("folder")
+    source.writetext("folder/below", "x")
+    with OSFS(str(disk)) as target:
+        summary = run(source, target, delete=delete)
+    assert os.listdir(tmp_path / "beside") == []
+    if delete:
+        assert (disk / "file").read_text() == (disk / "folder" / "below").read_text() == "x"
+        assert summary.failures == []
+    else:
+        text = "in the target this is a symbolic link to a folder; --delete would remove it"
+        assert [(step.path, str(error)) for step, error in summary.failures] == [("file", text), ("folder", text)]
+
+
+def test_what_has_no_name_in_text_is_not_said_to_be_removed(disk: Path) -> None:
+    (disk / "gone").mkdir()
+    for folder in (disk, disk / "gone"):
+        Path(os.fsdecode(os.fsencode(folder) + b"/\xff")).write_bytes(b"x")
+    with OSFS(str(disk)) as target:
+        summary = run(MemoryFS(), target, delete=True)
+    assert [(step.action, str(error)) for step, error in summary.failures] == [
+        (Action.DELETE, "its name is not valid UTF-8: remove it by hand")
+    ]
+    assert (summary.deleted, os.listdir(os.fsencode(disk))) == (1, [b"\xff"])
+
+
+def test_where_a_file_could_not_be_copied_its_old_name_is_kept() -> None:
+    class Unreadable(MemoryFS):
+        def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
+            if mode == "r":
+                raise errors.PermissionDenied(path)
+            return super().openbin(path, mode, buffering, **options)
+
+    source, target = Unreadable(), MemoryFS()
+    source.writetext("new name", "x")
+    target.writetext("old name", "x")
+    summary = run(source, target, delete=True)
+    assert [step.action for step, _ in summary.failures] == [Action.COPY, Action.DELETE]
+    assert "not all could be copied" in str(summary.failures[1][1])
+    assert target.listdir("/") == ["old name"]
+
+
+def test_what_a_transfer_has_left_goes_nowhere(disk: Path, dropbox_fs: DropboxFS) -> None:
+    (disk / PART).write_text("half")
+    (disk / "a.txt").write_text("whole")
+    recorder = Recorder()
+    with OSFS(str(disk)) as source:
+        summary = run(source, dropbox_fs, observer=recorder)
+    assert (summary.copied, summary.ignored, summary.failures) == (1, 1, [])
+    assert dropbox_fs.listdir("/") == ["a.txt"]
+
+
+def test_what_a_transfer_has_left_is_removed_unless_that_goes_on(disk: Path) -> None:
+    (disk / PART).write_text("half")
+    source = MemoryFS()
+    with OSFS(str(disk)) as target:
+        run(source, target, dry_run=True)
+        with (disk / PART).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            summary = run(source, target, delete=True)
+            assert (summary.deleted, os.listdir(disk)) == (0, [PART])
+        summary = run(source, target)
+    assert (summary.deleted, summary.ignored, os.listdir(disk)) == (0, 0, [])
