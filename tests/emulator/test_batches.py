@@ -108,6 +108,7 @@ def test_create_folder_batch_makes_a_path_once_and_answers_every_place(api: Api)
     assert [e[".tag"] for e in answer["entries"]] == ["success", "success", "failure"]
     assert ".tag" not in answer["entries"][0]["metadata"]
     assert answer["entries"][0] == answer["entries"][1]
+    assert answer["entries"][0]["metadata"]["name"] == "b", "the first spelling is the one that is made"
     assert bare(answer["entries"][2]["failure"]) == "path/conflict/file"
     twice = api.ok(api.rpc("files/create_folder_batch", {"paths": ["/a/b", "/a/b"], "autorename": True}))
     assert [e["metadata"]["name"] for e in twice["entries"]] == ["b (1)", "b (1)"]

@@ -230,6 +230,17 @@ def test_longpoll_answers_at_once_when_something_is_pending(api: Api) -> None:
     assert api.ok(api.rpc("files/list_folder/longpoll", {"cursor": cursor})) == {"changes": True, "backoff": 7}
 
 
+def test_longpoll_takes_no_cursor_of_a_listing_with_media_info(api: Api) -> None:
+    for route in ("files/list_folder", "files/list_folder/get_latest_cursor"):
+        cursor = api.ok(api.rpc(route, {"path": "", "include_media_info": True}))["cursor"]
+        refused = api.rpc("files/list_folder/longpoll", {"cursor": cursor})
+        assert (refused.status_code, refused.text.partition("request body: ")[2]) == (
+            400,
+            "cursor: unsupported cursor type",
+        )
+        assert api.ok(api.rpc("files/list_folder/continue", {"cursor": cursor}))["entries"] == []
+
+
 def test_longpoll_wakes_with_a_change_of_its_folder(api: Api) -> None:
     api.put("/a/x", b"1")
     cursor = latest(api, "/a", recursive=True)

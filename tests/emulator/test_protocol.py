@@ -22,6 +22,7 @@ def test_headers_of_an_answer(api: Api) -> None:
     assert response.headers["Content-Type"] == "application/json"
     assert len(response.headers["X-Dropbox-Request-Id"]) == 32
     assert response.headers["X-Server-Response-Time"].isdigit()
+    assert response.headers["X-Dropbox-Response-Origin"] == "far_remote"
     assert response.headers["Cache-Control"] == "no-cache"
 
 

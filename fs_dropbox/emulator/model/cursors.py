@@ -38,6 +38,7 @@ class Cursor:
     deleted: bool
     mounted: bool
     non_downloadable: bool
+    media_info: bool  # asked for, though none is in listings any more
     limit: int | None
     sequence: int  # changes after this one are news
     epoch: int

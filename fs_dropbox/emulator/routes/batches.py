@@ -70,7 +70,9 @@ def create_folder_batch(context: Context, arg: Arguments) -> Any:
     values = arg.array("paths", maximum=MAX_FOLDERS)
     named = [Arguments({"path": value}, f"paths: index {i}: ") for i, value in enumerate(values)]
     given = [write_path(context, one, "path", "WritePath") for one in named]
-    once = {fold(path): path for path in given}
+    once: dict[str, str] = {}
+    for path in given:
+        once.setdefault(fold(path), path)
     paths = list(once.values())
     autorename = arg.boolean("autorename")
 

@@ -42,7 +42,7 @@ def get_latest_cursor(context: Context, arg: Arguments) -> Any:
 
 def _new_cursor(context: Context, arg: Arguments, *, listing: bool = True) -> Cursor:
     path = arg.path("path", "PathROrId", root=True)
-    for name in ("include_media_info", "include_has_explicit_shared_members", "include_restorable_info"):
+    for name in ("include_has_explicit_shared_members", "include_restorable_info"):
         arg.boolean(name)
     if path.startswith("//"):
         # Malformed for other routes, but not here: rclone lists what is below its root as "//folder".
@@ -64,6 +64,7 @@ def _new_cursor(context: Context, arg: Arguments, *, listing: bool = True) -> Cu
         deleted=arg.boolean("include_deleted"),
         mounted=arg.boolean("include_mounted_folders", True),
         non_downloadable=arg.boolean("include_non_downloadable_files", True),
+        media_info=arg.boolean("include_media_info"),
         limit=arg.integer("limit", None, 1, MAX_LIMIT),
         sequence=context.service.state.sequence,
         epoch=context.service.cursors.epoch,
@@ -94,6 +95,8 @@ def list_folder_continue(context: Context, arg: Arguments) -> Any:
 def longpoll(context: Context, arg: Arguments) -> Any:
     """Wait until something changes or the time is over."""
     cursor = context.service.cursors.decode(arg.string("cursor", min_length=1))
+    if cursor.media_info:
+        raise BadArgumentError("cursor: unsupported cursor type")
     seconds = arg.integer("timeout", 30, 30, 480)
     service, state = context.service, context.service.state
     deadline = time.monotonic() + seconds + random.uniform(0, service.options.longpoll_jitter_seconds)

@@ -129,6 +129,7 @@ class _Measured:
         self._note(response.status, sent, begin)
         response.headers.setdefault("X-Dropbox-Request-Id", secrets.token_hex(16))
         response.headers.setdefault("X-Server-Response-Time", str(int((time.monotonic() - begin) * 1000)))
+        response.headers.setdefault("X-Dropbox-Response-Origin", "far_remote")
         response.headers.setdefault("Server", "dropbox-emulator")
         pace = service.limits.download_pace() if sent > MIN_PACED_BYTES else None
 
