@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -143,22 +144,34 @@ class DirectoryRows:
 
         def work(db: sqlite3.Connection) -> list[PendingDirectory]:
             taken = "UPDATE folders SET state = 'sending' WHERE key = ? AND state = 'pending'"
-            return [each for each in chosen if db.execute(taken, (each.key,)).rowcount]
+            making = [each for each in chosen if db.execute(taken, (each.key,)).rowcount]
+            for each in making:
+                _doubt(db, each.key)
+            return making
 
         return self._file.change(work)
+
+    def doubt(self, path: str) -> None:
+        """Note, before the storage is asked to make them, that the directories at and above `path` may be there."""
+        if self.above(path) is not None:
+            key = self.fold(path)
+            self._file.change(lambda db: _doubt(db, key))
 
     def made(self, path: str) -> None:
         """Note that the directory at `path` is there, and with it those above."""
         key = self.fold(path)
         self._file.change(lambda db: self.note_made(db, key))
 
-    def note_made(self, db: sqlite3.Connection, key: str) -> None:
-        """Forget the pending directories at and above a key, as there is something at it."""
-        keys = _with_those_above(key)
-        where = f"FROM folders WHERE key IN ({_places(keys)})"
-        made = db.execute(f"SELECT path {where}", keys).fetchall()
+    def note_made(self, db: sqlite3.Connection, key: str, before: float = math.inf) -> None:
+        """Forget the pending directories at and above a key, as there is something at it.
+
+        But for those that were acknowledged after `before`: what had made them may be gone again.
+        """
+        values = (*_with_those_above(key), before)
+        where = f"FROM folders WHERE key IN ({_places(values[:-1])}) AND acknowledged <= ?"
+        made = db.execute(f"SELECT path {where}", values).fetchall()
         if made:
-            db.execute(f"DELETE {where}", keys)
+            db.execute(f"DELETE {where}", values)
             self._arrivals.note(db, [path for (path,) in made])
 
     def dropped(self, key: str) -> None:
@@ -200,7 +213,12 @@ def _with_those_above(key: str) -> list[str]:
     return recursepath(key)[1:]
 
 
-def _places(values: list[str]) -> str:
+def _doubt(db: sqlite3.Connection, key: str) -> None:
+    keys = _with_those_above(key)
+    db.execute(f"UPDATE folders SET fresh = 0 WHERE key IN ({_places(keys)})", keys)
+
+
+def _places(values: Sequence[object]) -> str:
     return ", ".join("?" * len(values))
 
 

@@ -209,20 +209,32 @@ class WriteBackFS(FS):
         self._once_settled(lambda: self._inner.removedir(path))
 
     def remove(self, path: str) -> None:
-        if self._elsewhere.find(path) is None:
+        pending = self._elsewhere.find(path)
+        if pending is None:
             self._inner.remove(path)
             return
-        committed = not self.is_absent(path)
-        if self._once_settled(lambda: self.journal.discard(path, committed=committed)):
+        if self._discard(path):
             return
         self.deliver(path)
+        if self._has_failed(pending) and self._discard(path):
+            return
+        self._refuse_failed(pending)
         self._inner.remove(path)
         self.journal.hide_failed(path)
 
+    def _discard(self, path: str) -> bool:
+        """Drop what is pending, if the storage has no part in that; tell whether."""
+        committed = not self.is_absent(path)
+        return self._once_settled(lambda: self.journal.discard(path, committed=committed))
+
     def move(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
-        if self._elsewhere.find(src_path) is not None and self._rename(src_path, dst_path, overwrite=overwrite):
+        pending = self._elsewhere.find(src_path)
+        if pending is not None and self._rename(src_path, dst_path, overwrite=overwrite):
             return
         self.deliver(src_path)
+        if self._has_failed(pending) and self._rename(src_path, dst_path, overwrite=overwrite):
+            return
+        self._refuse_failed(pending)
         self.deliver(dst_path)
         self._inner.move(src_path, dst_path, overwrite=overwrite, preserve_time=preserve_time)
         self.journal.hide_failed(src_path)
@@ -249,7 +261,9 @@ class WriteBackFS(FS):
         self.journal.move_failed(src_path, dst_path)
 
     def copy(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
+        pending = self._elsewhere.find(src_path)
         self.deliver(src_path)
+        self._refuse_failed(pending)
         self.deliver(dst_path)
         self._inner.copy(src_path, dst_path, overwrite=overwrite, preserve_time=preserve_time)
         self.journal.hide_failed(dst_path)
@@ -278,6 +292,17 @@ class WriteBackFS(FS):
                 reason = f": {done}" if isinstance(done, str) else ""
                 raise RefusedError(f"what was uploaded there before cannot be delivered yet{reason}")
         self._elsewhere.find_below(path)
+
+    def _has_failed(self, pending: Pending | None) -> bool:
+        """Tell whether what was to be delivered has been refused for good since."""
+        now = self.journal.get(pending.id) if pending is not None and not pending.failed else None
+        return now is not None and now.failed
+
+    def _refuse_failed(self, pending: Pending | None) -> None:
+        """Refuse to do to what the storage has what was asked for of something else, which it did not take."""
+        if pending is not None and self._has_failed(pending):
+            now = self.journal.get(pending.id)
+            raise RefusedError(f"what was uploaded there was refused: {now.reason if now is not None else ''}")
 
     def new_bytes(self) -> LocalBytes:
         """Return a place on local disk for a file that is being written."""

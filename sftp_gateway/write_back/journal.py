@@ -345,7 +345,7 @@ class Journal:
                     else:
                         dropped += delete(db, [pending])
                         arrived.append(pending.path)
-                        self.directories.note_made(db, dirname(pending.key))
+                        self.directories.note_made(db, dirname(pending.key), pending.acknowledged)
             self.arrivals.note(db, arrived)
             return dropped
 

@@ -164,6 +164,7 @@ class PendingDirectoriesFS(FS):
         """Have the filesystem make what is pending at and above `path`."""
         above = self._rows.above(path)
         if above is not None:
+            self._rows.doubt(above.path)
             self._inner.makedirs(above.path, recreate=True)
             self._rows.made(above.path)
 

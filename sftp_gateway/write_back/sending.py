@@ -96,7 +96,9 @@ class Sender:
             try:
                 self._send(pending)
             except errors.ResourceNotFound:
-                self._filesystem.makedirs(dirname(pending.path), recreate=True)
+                parent = dirname(pending.path)
+                self._journal.directories.doubt(parent)
+                self._filesystem.makedirs(parent, recreate=True)
                 self._send(pending)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is noted and tried again, unless that is vain
             return error

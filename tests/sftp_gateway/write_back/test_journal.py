@@ -175,6 +175,24 @@ def test_a_directory_is_left_to_the_files_on_their_way_into_it(journal: Journal)
     assert due.path == "/d"
 
 
+def test_a_directory_above_one_that_is_being_made_may_be_there_too(journal: Journal) -> None:
+    for path in ("/d", "/d/e"):
+        journal.directories.add(path)
+    (inner,) = journal.directories.send(journal.directories.all()[1:])
+    assert [each.fresh for each in journal.directories.all()] == [False, False]
+    journal.directories.dropped(inner.key)
+    assert not journal.directories.discard("/d"), "it would stay in the storage"
+
+
+def test_a_directory_that_is_newer_than_what_arrived_in_one_of_its_name_is_still_made(journal: Journal) -> None:
+    """Others may have removed that one since, with all that was in it."""
+    data = journal.vault.write(memory_limit=1000)
+    number = journal.put(NewFile("/d/f", 1, "replace"), data, quota=10**6)
+    journal.directories.add("/d")
+    journal.settle([Outcome(number)])
+    assert journal.directories.find("/d") is not None
+
+
 def test_what_has_failed_overtakes_nothing_when_it_is_tried_again(journal: Journal) -> None:
     """Over what has its name by now it is delivered on demand alone, and then as the latest."""
     first = add(journal, b"1")

@@ -12,7 +12,7 @@ import pytest
 from fs import errors
 
 from tests.sftp_gateway.conftest import LogLines, ServeWriteBack
-from tests.sftp_gateway.write_back.bulk_fs import StagedFS, WriteBack, get, put
+from tests.sftp_gateway.write_back.bulk_fs import BulkFS, StagedFS, WriteBack, get, put
 from tests.waiting import eventually
 
 
@@ -178,6 +178,48 @@ def test_what_may_have_been_made_is_removed_in_the_storage_too(storage: Made, st
     storage.removedir("/d/theirs")
     second.client().rmdir("/d")
     assert not storage.listdir("/")
+
+
+def test_what_was_made_without_an_answer_is_removed_in_the_storage_too(
+    storage: Made, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving = start()
+    client, other = serving.client(), serving.client(write_back=False)
+    client.mkdir("/d")
+    makedirs = storage.makedirs
+
+    def made_unheard(path: str, *args: Any, **options: Any) -> None:
+        makedirs(path, *args, **options)
+        raise errors.RemoteConnectionError(path, msg="the answer was lost")
+
+    with monkeypatch.context() as lost:
+        lost.setattr(storage, "makedirs", made_unheard)
+        put(other, "/d/f", b"x")  # paramiko keeps the error of CLOSE to itself
+    assert storage.isdir("/d")
+    client.rmdir("/d")
+    assert storage.listdir("/") == client.listdir("/") == []
+
+
+def test_what_was_made_for_a_refused_file_is_removed_in_the_storage_too(
+    start: ServeWriteBack, serve_write_back: ServeWriteBack
+) -> None:
+    class Strict(BulkFS):
+        def commit(self, path: str, content: bytes, **options: Any) -> None:
+            if not self.isdir("/d"):
+                raise errors.ResourceNotFound("/d")
+            super().commit(path, content, **options)
+
+    storage = Strict(bulk=False)
+    serving = serve_write_back(storage, delay_seconds=1000.0)
+    client = serving.client()
+    client.mkdir("/d")
+    storage.refused["/d/bad"] = errors.InvalidPath("/d/bad", msg="not this name")
+    put(client, "/d/bad", b"x")
+    serving.journal.hurry("/d/bad")
+    eventually(lambda: serving.pending()[0].failed, "it was not refused")
+    client.remove("/d/bad")
+    client.rmdir("/d")
+    assert storage.listdir("/") == client.listdir("/") == []
 
 
 def test_it_outlives_the_process(storage: Made, start: ServeWriteBack) -> None:

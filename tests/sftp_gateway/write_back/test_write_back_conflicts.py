@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from fs import errors
 
+from sftp_gateway.sftp.status import RefusedError
 from tests.sftp_gateway.conftest import LogLines, ServeWriteBack
 from tests.sftp_gateway.write_back.bulk_fs import BulkFS, events, get, put, staged_too
 from tests.waiting import eventually
@@ -180,3 +183,54 @@ def test_a_delivery_that_dies_is_taken_up(storage: BulkFS, start: ServeWriteBack
     second.journal.hurry()
     second.settled()
     assert sorted(storage.listdir("/")) == ["f", "h"]
+
+
+@staged_too
+@pytest.mark.parametrize("act", ["rename", "posix_rename", "remove", "copy"])
+def test_what_is_done_to_an_upload_is_not_done_to_what_another_has_put_there(
+    storage: BulkFS, start: ServeWriteBack, act: str
+) -> None:
+    """The upload is refused only when it is delivered, because of that very request."""
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    storage.commit("/f", b"0123")
+    storage.commit("/there", b"there")
+    with client.open("/f", "r+") as file:
+        file.write(b"ab")
+    storage.commit("/f", b"foreign")
+    asked: Callable[[], None] = {
+        "rename": lambda: client.rename("/f", "/g"),
+        "posix_rename": lambda: client.posix_rename("/f", "/there"),
+        "remove": lambda: client.remove("/f"),
+        "copy": lambda: serving.written_back.copy("/f", "/there", overwrite=True),
+    }[act]
+    with pytest.raises((OSError, RefusedError), match="what was uploaded there was refused"):
+        asked()
+    assert (storage.readbytes("/f"), storage.readbytes("/there")) == (b"foreign", b"there")
+    assert sorted(storage.listdir("/")) == ["f", "there"]
+    assert [pending.failed for pending in serving.pending()] == [True]
+    client.remove("/f")  # now it is known whose it is
+
+
+@pytest.mark.parametrize("act", ["rename", "remove"])
+def test_an_upload_that_is_refused_while_it_is_renamed_or_removed_is_done_with(
+    storage: BulkFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    monkeypatch.setattr("sftp_gateway.write_back.refusals.MAX_BACKOFF_SECONDS", 0.05)
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    storage.reachable.clear()
+    put(client, "/bad", b"content")
+    serving.journal.hurry()
+    eventually(lambda: bool(serving.journal.trouble("/")), "it was not tried")
+    storage.refused["/bad"] = errors.InvalidPath("/bad", msg="not this name")
+    storage.reachable.set()
+    if act == "rename":
+        client.rename("/bad", "/better")
+        assert client.listdir("/") == ["better"]
+    else:
+        client.remove("/bad")
+    serving.journal.hurry()
+    serving.settled()
+    assert not serving.pending()
+    assert storage.listdir("/") == client.listdir("/") == (["better"] if act == "rename" else [])
