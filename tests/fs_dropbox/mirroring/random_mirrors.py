@@ -246,7 +246,7 @@ class OneRun:
             if value is None:
                 is_known = None in known or any(k.startswith(key + "/") for k in foreign) or self.happened
             else:
-                is_known = value in known
+                is_known = value in known or (isinstance(value, str) and self.happened)
             assert is_known, f"{path!r} holds {short(value)}, which is none of {[short(each) for each in known]}"
         if self.happened and self.amid == "change":
             return

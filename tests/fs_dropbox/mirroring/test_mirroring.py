@@ -21,7 +21,7 @@ from fs_dropbox.emulator import Emulator
 from fs_dropbox.mirroring.mirror import Mirror
 from fs_dropbox.mirroring.steps import Action
 from fs_dropbox.mirroring.transfer import Place, copy_file
-from tests.fs_dropbox.mirroring.mirrored import Recorder, content, run, write_many
+from tests.fs_dropbox.mirroring.mirrored import FoldingFS, Recorder, content, run, write_many
 
 
 class CountingFS(MemoryFS):
@@ -34,13 +34,6 @@ class CountingFS(MemoryFS):
     def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
         self.opened.append((path, mode))
         return super().openbin(path, mode, buffering, **options)
-
-
-class FoldingFS(MemoryFS):
-    """A filesystem that says it cannot tell case apart."""
-
-    def getmeta(self, namespace: str = "standard") -> dict[str, Any]:
-        return dict(super().getmeta(namespace)) | {"case_insensitive": True}
 
 
 def test_a_tree_arrives_and_the_second_run_moves_nothing(source: FS) -> None:

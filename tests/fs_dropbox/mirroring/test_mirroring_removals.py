@@ -14,9 +14,7 @@ from fs.osfs import OSFS
 
 from fs_dropbox import DropboxFS
 from fs_dropbox.mirroring.steps import Action
-from tests.fs_dropbox.mirroring.mirrored import Recorder, content, run
-from tests.fs_dropbox.mirroring.test_mirroring_rules import FoldingFS
-from tests.fs_dropbox.mirroring.test_mirroring_trouble import make_unreadable
+from tests.fs_dropbox.mirroring.mirrored import FoldingFS, Recorder, content, make_unreadable, run
 
 PART = ".a.txt.0123abcd.fs-dropbox-part"
 

@@ -21,7 +21,7 @@ from fs_dropbox.emulator import Emulator
 from fs_dropbox.mirroring.mirror import SMALL_BYTES, Mirror
 from fs_dropbox.mirroring.steps import Action, Observer
 from fs_dropbox.mirroring.transfer import Place, copy_file, holds_the_same, write_stream
-from tests.fs_dropbox.mirroring.mirrored import Recorder, content, run
+from tests.fs_dropbox.mirroring.mirrored import FoldingFS, Recorder, content, run
 
 
 class Planned(Observer):
@@ -44,13 +44,6 @@ class CountingFS(MemoryFS):
     def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
         self.opened.append(path)
         return super().openbin(path, mode, buffering, **options)
-
-
-class FoldingFS(MemoryFS):
-    """A filesystem that says it cannot tell case apart."""
-
-    def getmeta(self, namespace: str = "standard") -> dict[str, Any]:
-        return dict(super().getmeta(namespace)) | {"case_insensitive": True}
 
 
 def at(seconds: float) -> datetime:

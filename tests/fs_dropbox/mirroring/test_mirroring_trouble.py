@@ -18,19 +18,7 @@ from fs_dropbox import DropboxFS
 from fs_dropbox.mirroring.mirror import Mirror
 from fs_dropbox.mirroring.steps import Observer
 from fs_dropbox.mirroring.transfer import Place, StoppedError, copy_file
-from tests.fs_dropbox.mirroring.mirrored import run, write_many
-
-
-def make_unreadable(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the system refuse to list local folders whose paths end so: for root, permissions do not."""
-    scandir = os.scandir
-
-    def unreadable(path: str) -> Any:
-        if path.endswith(ending):
-            raise PermissionError(13, "Permission denied")
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", unreadable)
+from tests.fs_dropbox.mirroring.mirrored import make_unreadable, run, write_many
 
 
 def test_nothing_is_deleted_when_a_folder_of_the_source_cannot_be_read(source: FS, monkeypatch: Any) -> None:
