@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import random
 import threading
@@ -28,6 +29,8 @@ LONGEST_FREEZE_SECONDS: Final = 600.0
 FIRST_WRITERS: Final = 4
 MOST_WRITERS: Final = 8
 SUCCESSES_FOR_ANOTHER_WRITER: Final = 16
+# Gateways say these of servers behind them from which they have not heard.
+_UPSTREAM_LOST: Final = frozenset({502, 504})
 
 
 # Long enough for Dropbox, which takes half a second, and for a packet that is lost.
@@ -250,16 +253,22 @@ class Retry:
 
         A call that is not repeatable is never sent again blindly: where an earlier try may have been carried out,
         `settle` looks whether it was, and returns its result, or None when it was not. Calls that settle makes with the
-        same waiter share its deadline.
+        same waiter share its deadline. What nobody has answered may be carried out after the last look, too.
         """
         policy = waiter.policy or self.policy
         if waiter.deadline is None:
             waiter.deadline = self._clock.monotonic() + policy.deadline_seconds
         deadline = waiter.deadline
         failures = refusals = 0
-        doubtful = False
+        doubtful = unanswered = False
         while True:
-            self.governor.admit(traffic, waiter, route, deadline)
+            try:
+                self.governor.admit(traffic, waiter, route, deadline)
+            except (ApiError, TransportError) as error:
+                if unanswered and not repeatable:
+                    error = copy.copy(error)  # the waiter raises one and the same again and again
+                    error.is_unsettled = True
+                raise error from None
             try:
                 result = self._try(attempt, traffic, deadline, policy.pause_seconds(refusals + 1, self._chance()))
                 if failures >= WARN_AFTER_FAILURES:  # who fails in the end tells its caller instead
@@ -271,6 +280,7 @@ class Retry:
             failures += 0 if rate_limited else 1
             refusals += 1 if rate_limited else 0
             doubtful = doubtful or problem.is_ambiguous
+            unanswered = unanswered or _is_unanswered(problem)
             attempts = policy.connect_attempts if _found_nobody(problem) else policy.attempts
             pause = 0.0 if rate_limited else policy.pause_seconds(failures, self._chance())
             if not rate_limited and problem.retry_after is not None:
@@ -281,6 +291,7 @@ class Retry:
                 settled = self._settle(problem, settle, waiter, pause=0.0 if last else pause)
                 if settled is not None:
                     return settled
+                problem.is_unsettled = settle is None or (unanswered and not _is_refusal(problem))
                 last = last or settle is None
             elif not last:
                 self._pause(problem, pause, waiter)
@@ -309,7 +320,6 @@ class Retry:
                 problem = TransportError(error.kind, route=problem.route)
                 problem.is_unsettled = True
             raise problem from None  # it must not be done twice
-        problem.is_unsettled = settle is None
         return settled
 
     def _pause(self, problem: Exception, seconds: float, waiter: Waiter) -> None:
@@ -333,6 +343,18 @@ class Retry:
             raise
         finally:
             self.governor.release(traffic, success=success)
+
+
+def _is_unanswered(problem: ApiError | TransportError) -> bool:
+    """Tell whether a call may be at work yet, as far as anybody knows: Dropbox has not said that it is over."""
+    if isinstance(problem, ApiError) or not problem.was_sent:
+        return False
+    return problem.kind in ("timeout", "reset") or problem.status in _UPSTREAM_LOST
+
+
+def _is_refusal(problem: ApiError | TransportError) -> bool:
+    """Tell whether Dropbox has refused a call as things are: then it refuses the same one that comes late, too."""
+    return isinstance(problem, ApiError) and problem.status == 409 and not problem.is_transient
 
 
 def _found_nobody(problem: ApiError | TransportError) -> bool:

@@ -22,7 +22,7 @@ from fs_dropbox.api.retry import (
     Traffic,
     Waiter,
 )
-from fs_dropbox.errors import ApiError, TransportError
+from fs_dropbox.errors import ApiError, AuthError, TransportError
 from tests.waiting import DEADLINE_SECONDS, eventually
 
 
@@ -431,6 +431,54 @@ def test_an_outcome_that_is_not_known_is_marked(clock: FakeClock, stopped: bool)
         run(clock, attempt, waiter=waiter, repeatable=False, settle=settle)
     assert caught.value.is_unsettled
     assert caught.value.kind == ("closed" if stopped else "reset")
+
+
+@pytest.mark.parametrize(
+    ("last", "is_unsettled"),
+    [
+        (TransportError("timeout"), True),
+        (TransportError("reset"), True),
+        (TransportError("server", status=504), True),
+        (busy(90.0), True),
+        (AuthError("r", ("expired_access_token",)), True),
+        (TransportError("connect", was_sent=False), True),
+        (ApiError("r", ("path", "conflict", "file")), False),
+    ],
+    ids=lambda each: type(each).__name__ if isinstance(each, Exception) else "",
+)
+def test_what_nobody_has_answered_may_be_carried_out_after_the_last_look(
+    clock: FakeClock, last: ApiError | TransportError, is_unsettled: bool
+) -> None:
+    lost = TransportError("reset")
+    with pytest.raises((ApiError, TransportError)) as caught:
+        run(clock, Script(lost, *[last] * 9), repeatable=False, settle=lambda: None)
+    assert caught.value.is_unsettled == is_unsettled
+
+
+@pytest.mark.parametrize("answer", [TransportError("server", status=500), TransportError("cut")])
+def test_what_was_answered_is_settled_by_a_look(clock: FakeClock, answer: TransportError) -> None:
     with pytest.raises(TransportError) as caught:
-        run(clock, Script(*[TransportError("reset")] * 9), repeatable=False, settle=lambda: None)
+        run(clock, Script(*[answer] * 9), repeatable=False, settle=lambda: None)
     assert not caught.value.is_unsettled
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["throttled", "stopped"])
+def test_what_nobody_has_answered_and_is_not_asked_again_is_not_known(clock: FakeClock, stopped: bool) -> None:
+    governor, waiter = Governor(clock), Waiter(clock)
+
+    def settle() -> None:
+        governor.throttle(Traffic.WRITE, 3600.0, lock_contention=False)
+        if stopped:
+            waiter.interrupt(TransportError("closed"))
+
+    with pytest.raises((ApiError, TransportError)) as caught:
+        run(
+            clock,
+            Script(TransportError("timeout")),
+            governor,
+            waiter=waiter,
+            traffic=Traffic.WRITE,
+            repeatable=False,
+            settle=settle,
+        )
+    assert caught.value.is_unsettled
