@@ -328,9 +328,20 @@ class Client:
         """Move a file or folder; never overwrites. `source_id` makes exact how a lost answer is settled."""
         # Ownership: into a shared folder of someone else, too; whoever asks for the move means it.
         argument = {"from_path": source, "to_path": target, "autorename": False, "allow_ownership_transfer": True}
-        return self._relocate(
-            routes.MOVE, argument, source, lambda: commits.settle_move(self, source, target, source_id)
-        )
+        has_gone = False
+
+        def settle() -> FileEntry | FolderEntry | None:
+            nonlocal has_gone
+            moved = commits.settle_move(self, source, target, source_id)
+            has_gone = moved is None and commits.has_gone(self, source, source_id)
+            return moved
+
+        try:
+            return self._relocate(routes.MOVE, argument, source, settle)
+        except (ApiError, TransportError) as error:
+            # It is neither here nor there: others have changed what was moved, or what was to be moved.
+            error.is_unsettled = error.is_unsettled or has_gone
+            raise
 
     def copy(self, source: str, target: str) -> FileEntry | FolderEntry:
         """Copy a file or folder; never overwrites."""

@@ -154,10 +154,17 @@ def settle_create_folder(lookup: Lookup, path: str) -> FolderEntry | None:
 
 
 def settle_delete(lookup: Lookup, path: str, entry_id: str | None) -> DeletedEntry | None:
-    """Return the absence where there is nothing any more, or something else than what was to go."""
+    """Return the absence where there is nothing any more, or something else than what was to go.
+
+    What somebody has moved away is not gone: the next try finds nothing, and says so.
+    """
     entry = find(lookup, path)
     if entry is not None and (entry_id is None or entry.id == entry_id):
         return None
+    if entry is None and entry_id is not None:
+        with suppress(ApiError):  # of stand-ins that do not know of ids
+            if find(lookup, entry_id) is not None:
+                return None
     return DeletedEntry(paths.name(path), paths.key(path), path)
 
 
@@ -169,6 +176,12 @@ def settle_move(lookup: Lookup, source: str, target: str, source_id: str | None)
     if source_id is not None:
         return entry if entry.id == source_id else None
     return entry if find(lookup, source) is None else None
+
+
+def has_gone(lookup: Lookup, path: str, entry_id: str | None) -> bool:
+    """Tell whether what was at a path is there no more."""
+    entry = find(lookup, path)
+    return entry is None or (entry_id is not None and entry.id != entry_id)
 
 
 def tree(lookup: Lookup, path: str) -> dict[str, str | None]:

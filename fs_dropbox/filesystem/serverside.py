@@ -122,7 +122,8 @@ class ServerSide:
         self._delete_tree(path, folder)
 
     def remove_tree(self, path: str) -> None:
-        """Delete a folder with all that it holds in one call; of the root, what it holds."""
+        """Delete a folder with all that it holds in one call; of the root, what it holds. Never a file, so it looks."""
+        self._catalog.doubt(path)
         folder = self._catalog.require_folder(path)
         if path != "/":
             self._delete_tree(path, folder)
@@ -195,6 +196,8 @@ class ServerSide:
         self, target: str, existing: Present | None, *, overwrite: bool, call: Callable[[], object], attempt: int = 1
     ) -> None:
         """Put a file where nothing or another file is; look again where something else is there than was known."""
+        if existing is not None:
+            existing = self._catalog.find_latest(target)  # what took its place, a folder even, would be deleted
         if isinstance(existing, FolderEntry):
             raise fs.errors.FileExpected(target)
         try:

@@ -70,7 +70,7 @@ class Catalog(Finding):
 
     def find_latest(self, path: str) -> Present | None:
         """Return the entry at a path as `find` does, but never one that is believed by its age alone."""
-        self._cache.doubt(paths.key(path))
+        self.doubt(path)
         return self._find(path, may_list=False)
 
     def find_all_latest(self, wanted: Sequence[str]) -> list[Present | None]:
@@ -178,6 +178,10 @@ class Catalog(Finding):
     def hold(self, shown: Mapping[str, Present | None]) -> AbstractContextManager[None]:
         """Show this at some paths while own calls go through states that nobody is to see."""
         return self._cache.hold({paths.key(path): ABSENT if entry is None else entry for path, entry in shown.items()})
+
+    def doubt(self, path: str) -> None:
+        """Let nothing be known of a path by its age alone: before changes that must hit nothing else."""
+        self._cache.doubt(paths.key(path))
 
     def forget(self, path: str) -> None:
         """Forget what is known at and below `path`, after a call whose outcome is not known."""

@@ -260,6 +260,36 @@ def test_a_folder_that_took_the_place_of_a_file_is_not_removed_as_one(
     assert emulator.control.read("/thing/precious") == b"two"
 
 
+@pytest.mark.parametrize("how", ["move", "copy"])
+def test_a_folder_that_took_the_place_of_a_file_is_not_replaced_as_one(
+    open_dropbox: Callable[..., DropboxFS], emulator: Emulator, how: str
+) -> None:
+    """Dropbox's own calls do not overwrite: what is in the way is deleted, and a folder with all that it holds."""
+    account = open_dropbox(change_feed=False, cache_ttl_seconds=3600)
+    emulator.control.write("/source", b"source")
+    emulator.control.write("/thing", b"one")
+    assert account.isfile("thing")
+    emulator.control.delete("/thing")
+    emulator.control.write("/thing/precious", b"two")
+    with pytest.raises(fs.errors.FileExpected):
+        getattr(account, how)("source", "thing", overwrite=True)
+    assert emulator.control.read("/thing/precious") == b"two"
+    assert emulator.control.read("/source") == b"source"
+
+
+def test_a_file_that_took_the_place_of_a_folder_is_not_removed_as_one(
+    open_dropbox: Callable[..., DropboxFS], emulator: Emulator
+) -> None:
+    account = open_dropbox(change_feed=False, cache_ttl_seconds=3600)
+    emulator.control.write("/thing/inner", b"one")
+    assert account.isdir("thing")
+    emulator.control.delete("/thing")
+    emulator.control.write("/thing", b"precious")
+    with pytest.raises(fs.errors.DirectoryExpected):
+        account.removetree("thing")
+    assert emulator.control.read("/thing") == b"precious"
+
+
 def test_a_missing_file_that_someone_else_has_made_can_be_opened_once_the_feed_tells(
     account: DropboxFS, emulator: Emulator
 ) -> None:

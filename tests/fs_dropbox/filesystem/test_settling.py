@@ -197,6 +197,19 @@ def test_a_removal_that_landed_spares_the_successor(client: Client, emulator: Em
     assert emulator.control.read(path) == b"theirs"
 
 
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_was_moved_away_meanwhile_is_not_said_to_be_removed(client: Client, emulator: Emulator, kind: str) -> None:
+    path, moved = ("/thing", "/moved") if kind == "file" else ("/thing/inner", "/moved/inner")
+    emulator.control.write(path, b"precious")
+    before = client.get_metadata("/thing")
+    lose(emulator, client, "files/delete_v2", NOT_DONE, lambda: emulator.control.move("/thing", "/moved"))
+    rev = before.rev if isinstance(before, FileEntry) else None
+    with pytest.raises(ApiError) as caught:
+        client.delete("/thing", parent_rev=rev, entry_id=before.id)
+    assert caught.value.tag == ("path_lookup", "not_found")
+    assert emulator.control.read(moved) == b"precious"
+
+
 def test_a_removal_that_did_not_land_is_made(client: Client, emulator: Emulator) -> None:
     emulator.control.write("/folder/old", b"old")
     before = client.get_metadata("/folder")
@@ -228,13 +241,24 @@ def test_a_move_takes_no_credit_for_what_is_there(client: Client, emulator: Emul
     assert emulator.control.read("/target") == b"theirs"
 
 
-def test_a_move_that_landed_and_was_undone_is_not_made_again(client: Client, emulator: Emulator) -> None:
+@pytest.mark.parametrize("is_refused", [True, False], ids=["refused", "lost again"])
+def test_a_move_that_landed_and_was_undone_is_not_made_again(
+    client: Client, emulator: Emulator, is_refused: bool
+) -> None:
+    """It is neither here nor there: whoever has changed that, it may have been moved."""
     emulator.control.write("/source", b"mine")
     before = client.get_metadata("/source")
-    lose(emulator, client, "files/move_v2", LANDED, lambda: emulator.control.delete("/target"))
-    with pytest.raises(ApiError) as caught:
+
+    def meanwhile() -> None:
+        emulator.control.delete("/target")
+        if not is_refused:
+            emulator.control.fault("files/move_v2", "cut_body", None)
+
+    lose(emulator, client, "files/move_v2", {"kind": "cut_body"}, meanwhile)
+    with pytest.raises((ApiError, TransportError)) as caught:
         client.move("/source", "/target", source_id=before.id)
-    assert caught.value.tag == ("from_lookup", "not_found")
+    assert caught.value.is_unsettled
+    assert not is_refused or (isinstance(caught.value, ApiError) and caught.value.tag == ("from_lookup", "not_found"))
     assert emulator.control.tree() == {}
 
 
