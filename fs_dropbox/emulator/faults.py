@@ -25,7 +25,7 @@ KINDS = frozenset(
         "corrupt_body",  # one byte of the answer, at_byte or in the middle, is another than it was
         "slow_body",  # the answer comes in pieces=8, with seconds=0.1 before each
         "stall",  # at="request"|"answer"|"body": waits until release() or seconds=…
-        "ambiguous",  # the work is done, then status=… is answered or the connection drops
+        "ambiguous",  # the work is done, of a batch the first done=… entries, then status=… or the connection drops
         "late",  # the connection closes (hang_up=True) and the work is done after release() or seconds=… all the same
     }
 )

@@ -50,6 +50,7 @@ class Context:
     admin: Account | None = None  # the team admin of Dropbox-API-Select-Admin
     path_root: Namespace | None = None
     fault: Fault | None = None
+    entries_begun: int = 0  # of a batch
 
     @cached_property
     def view(self) -> View:
@@ -112,11 +113,17 @@ class Context:
 
     def check_declared_contention(self) -> None:
         """Fail as the declared fault says: the tag too_many_write_operations inside the route's own error."""
-        if self.fault is not None and self.fault.kind == "too_many_write_operations":
-            left = self.fault.parameters.setdefault("entries", 1)
+        fault, begun = self.fault, self.entries_begun
+        self.entries_begun += 1
+        if fault is None:
+            return
+        if fault.kind == "too_many_write_operations":
+            left = fault.parameters.setdefault("entries", 1)
             if left > 0:
-                self.fault.parameters["entries"] = left - 1
+                fault.parameters["entries"] = left - 1
                 raise ContentionError("too_many_write_operations")
+        if fault.kind == "ambiguous" and begun >= fault.get("done", begun + 1):
+            raise ContentionError("too_many_write_operations")
 
     def _namespace_id(self, path: str) -> str:
         if self.service.limits.latency.commit_seconds <= 0:
