@@ -64,10 +64,12 @@ class Caller:
         timeout_seconds: float,
         clock: Clock | None = None,
     ) -> None:
-        if root not in ("auto", "home") and not root.isdecimal():
+        if root not in ("auto", "home") and not str(root).isdecimal():
             raise ValueError(f"root is 'auto', 'home' or the id of a namespace, not {root!r}")
+        if not timeout_seconds > 0:
+            raise ValueError(f"timeout_seconds is a number above 0, not {timeout_seconds!r}")
         self._credentials = credentials
-        self._root = root
+        self._root = str(root)  # the id of a namespace is a number, and some write it as one
         self._timeout_seconds = timeout_seconds
         self._clock = clock or SystemClock()
         self._transport = Transport(api_host=api_host, ca_certs=ca_certs)

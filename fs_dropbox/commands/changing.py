@@ -9,7 +9,7 @@ from fs.path import basename, isparent, normpath
 from fs_dropbox import paths
 from fs_dropbox.commands.locations import Session, connected, needing_a_folder_for
 from fs_dropbox.commands.looking import ability
-from fs_dropbox.commands.output import human_size
+from fs_dropbox.commands.output import human_size, reason_of, shown
 from fs_dropbox.conventions import literal
 from fs_dropbox.mirroring.mirror import Mirror
 from fs_dropbox.mirroring.transfer import Place, copy_file
@@ -102,7 +102,7 @@ def cp(session: Session, locations: tuple[str, ...], recursive: bool, force: boo
                 continue
         summary = Mirror(source, target, break_off=session.close).run()
         for step, error in summary.failures:
-            click.echo(f"fs-dropbox: {step.path}: {error}", err=True)
+            click.echo(shown(f"fs-dropbox: {step.path}: {reason_of(error)}", error=True), err=True)
         failures += len(summary.failures)
     return 1 if failures else 0
 

@@ -47,11 +47,12 @@ def json_time(moment: datetime | None) -> str | None:
     return None if moment is None else moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
-def shown(name: str) -> str:
-    """Return a name without what a terminal would obey; to a pipe or a file it goes as it is."""
-    if name.isprintable() or not sys.stdout.isatty():
-        return name
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+def shown(text: str, *, error: bool = False) -> str:
+    """Return a line without what a terminal would obey, for standard output or, of an `error`, for standard error; to a
+    pipe or a file it goes as it is."""
+    if text.isprintable() or not (sys.stderr if error else sys.stdout).isatty():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def table(rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> None:
@@ -124,19 +125,19 @@ class Progress(Observer):
     def done(self, step: Step) -> None:
         """Print a step where that is wanted; what was left out for a reason is always told."""
         if step.action is Action.SKIP and step.reason:
-            self._say(f"fs-dropbox: {shown(step.path)}: left out: {step.reason}", error=True)
+            self._say(f"fs-dropbox: {step.path}: left out: {step.reason}", error=True)
         elif self._steps and step.action is not Action.SKIP:
             details = f" ({step.reason}, {human_size(step.size)})" if step.action is Action.COPY else ""
-            self._say(f"{step.action.value:7}{shown(step.path)}{details}")
+            self._say(f"{step.action.value:7}{step.path}{details}")
 
     def failed(self, step: Step, error: Exception) -> None:
         """Tell at once; the transfer goes on."""
-        self._say(f"fs-dropbox: {shown(step.path)}: {reason_of(error)}", error=True)
+        self._say(f"fs-dropbox: {step.path}: {reason_of(error)}", error=True)
 
     def _say(self, text: str, *, error: bool = False) -> None:
         if not self._bar.hidden:
             click.echo("\r\033[K", nl=False, err=True)
-        click.echo(text, err=error)
+        click.echo(shown(text, error=error), err=error)
 
     def finish(self) -> float:
         """End the bar; return the seconds that it took."""

@@ -17,7 +17,7 @@ from fs_dropbox import __version__
 from fs_dropbox.authorization import required_scope
 from fs_dropbox.commands import account, changing, looking, transfers
 from fs_dropbox.commands.locations import LOCATIONS_HELP
-from fs_dropbox.commands.output import reason_of
+from fs_dropbox.commands.output import reason_of, shown
 from fs_dropbox.errors import ApiError, AuthError, TransportError, reason
 from fs_dropbox.login.connections import ConnectionsError, UnknownConnectionError
 from fs_dropbox.login.login import LoginError
@@ -114,7 +114,7 @@ def run(arguments: list[str]) -> int:
         if os.environ.get(DEBUG_VARIABLE):
             traceback.print_exc()
         code, text = explain(error)
-        click.echo(f"fs-dropbox: {text}", err=True)
+        click.echo(shown(f"fs-dropbox: {text}", error=True), err=True)
         return code
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import json
 import os
 import threading
 from collections.abc import Iterable, Iterator
@@ -57,24 +58,23 @@ class Accounts:
     def _forget(self) -> None:
         self._opening = SingleFlight()
         self._lock = threading.Lock()
-        self._open: dict[frozenset[tuple[str, Any]], FS] = {}  # guarded by _lock
+        self._open: dict[str, FS] = {}  # guarded by _lock
 
     def get(self, options: dict[str, Any]) -> FS:
         """Return the filesystem of these options, opened when it is not."""
-        key = frozenset(options.items())
 
         def opened() -> FS:
             found = self.known(options) or _open(**options)
             with self._lock:
-                self._open[key] = found
+                self._open[_key(options)] = found
             return found
 
-        return self.known(options) or self._opening.do(key, opened)
+        return self.known(options) or self._opening.do(_key(options), opened)
 
     def known(self, options: dict[str, Any]) -> FS | None:
         """Return the filesystem of these options, None when it is not open."""
         with self._lock:
-            found = self._open.get(frozenset(options.items()))
+            found = self._open.get(_key(options))
         return None if found is None or found.isclosed() else found
 
     def close(self) -> None:
@@ -83,6 +83,11 @@ class Accounts:
             filesystems, self._open = list(self._open.values()), {}
         for filesystem in filesystems:
             filesystem.close()
+
+
+def _key(options: dict[str, Any]) -> str:
+    """Return a text that is equal for equal options, of which some are lists."""
+    return json.dumps(options, sort_keys=True, default=repr)
 
 
 def _open(connection: str | None = None, url: str | None = None, **given: Any) -> FS:

@@ -50,6 +50,29 @@ def test_out_of_reach_is_said_soon(
     assert "\n" not in text
 
 
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"timeout_seconds": 0}, "timeout_seconds is a number above 0, not 0"),
+        ({"timeout_seconds": -1.5}, "timeout_seconds is a number above 0, not -1.5"),
+        ({"timeout_seconds": float("nan")}, "timeout_seconds is a number above 0, not nan"),
+        ({"root": 1.5}, "root is 'auto', 'home' or the id of a namespace, not 1.5"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_named(
+    open_dropbox: Callable[..., DropboxFS], wrong: dict[str, object], why: str
+) -> None:
+    with pytest.raises(fs.errors.CreateFailed) as caught:
+        open_dropbox(**wrong)
+    assert str(caught.value) == why
+
+
+def test_a_root_may_be_given_as_a_number(open_dropbox: Callable[..., DropboxFS], dropbox_fs: DropboxFS) -> None:
+    home = dropbox_fs.getmeta("dropbox")["home_namespace_id"]
+    dropbox_fs.writetext("/file", "1")
+    assert open_dropbox(root=int(str(home))).listdir("/") == ["file"]
+
+
 def test_without_being_told_opening_gives_up_after_ten_seconds(open_dropbox: Callable[..., DropboxFS]) -> None:
     with silent() as host:
         began = time.monotonic()

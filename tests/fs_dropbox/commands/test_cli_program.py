@@ -211,16 +211,12 @@ def test_interrupting_a_transfer_leaves_nothing_half_written(
     assert len([size for size in emulator.control.tree("/up").values() if size == 4_000_000]) == 8
 
 
-def test_progress_is_shown_on_a_terminal_only(
-    env: dict[str, str], store: Connections, emulator: Emulator, tmp_path: Path
-) -> None:
-    emulator.control.write("/big", os.urandom(3_000_000))
-    assert run("get", "/big", str(tmp_path / "big"), env=env).stderr == ""
-    (tmp_path / "big").unlink()
+def _run_on_terminal(*arguments: str, env: dict[str, str]) -> tuple[int, bytes]:
+    """Run the command line on a terminal; return its exit code and what is seen."""
     ours, theirs = pty.openpty()
     try:
         process = subprocess.Popen(
-            (*COMMAND, "get", "/big", str(tmp_path / "big")), env=env | {"TERM": "xterm"}, stdout=theirs, stderr=theirs
+            (*COMMAND, *arguments), env=env | {"TERM": "xterm"}, stdout=theirs, stderr=theirs, stdin=theirs
         )
         os.close(theirs)
         shown = b""
@@ -230,12 +226,33 @@ def test_progress_is_shown_on_a_terminal_only(
             except OSError:  # the other side is closed
                 break
             shown += part
-        assert process.wait(30) == 0
+        return process.wait(30), shown
     finally:
         os.close(ours)
+
+
+def test_progress_is_shown_on_a_terminal_only(
+    env: dict[str, str], store: Connections, emulator: Emulator, tmp_path: Path
+) -> None:
+    emulator.control.write("/big", os.urandom(3_000_000))
+    assert run("get", "/big", str(tmp_path / "big"), env=env).stderr == ""
+    (tmp_path / "big").unlink()
+    code, shown = _run_on_terminal("get", "/big", str(tmp_path / "big"), env=env)
+    assert code == 0
     assert b"get" in shown
     assert b"100%" in shown
     assert b"1 copied (3.0 MB)" in shown
+
+
+@pytest.mark.parametrize("arguments", [("ls", "/"), ("get", "/", "{tmp}"), ("cat", "/\x1b]0;owned\x07.txt")])
+def test_no_name_reaches_a_terminal_that_would_obey_it(
+    env: dict[str, str], store: Connections, emulator: Emulator, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    emulator.control.write("/\x1b]0;owned\x07.txt", b"x")
+    emulator.control.fault("files/download", "error", error={".tag": "unsupported_file"}, count=None)
+    _, shown = _run_on_terminal(*(each.replace("{tmp}", str(tmp_path)) for each in arguments), env=env)
+    assert b"\x1b]0;owned" not in shown, shown
+    assert b"\\x1b]0;owned\\x07" in shown
 
 
 # Connections

@@ -390,6 +390,14 @@ def test_a_forked_process_has_an_account_of_its_own(emulator: Emulator, dropbox:
     assert emulator.control.calls()["files/upload"] == uploads + 2
 
 
+def test_options_may_be_lists_and_pass_through_json(emulator: Emulator) -> None:
+    opened = [DropboxFileSystem(**access_to(emulator), export=formats) for formats in (["html"], ("html",))]
+    opened.append(DropboxFileSystem.from_json(opened[1].to_json()))
+    assert [each.ls("/") for each in opened] == [[], [], []]
+    assert len({id(each.filesystem) for each in opened}) == 1
+    DropboxFileSystem.clear_instance_cache()
+
+
 def test_a_pickle_opens_the_same(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
     dropbox.pipe("/a", b"1")
     assert pickle.loads(pickle.dumps(dropbox)).cat("/a") == b"1"
