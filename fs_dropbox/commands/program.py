@@ -18,6 +18,7 @@ from fs_dropbox.authorization import required_scope
 from fs_dropbox.commands import account, changing, looking, transfers
 from fs_dropbox.commands.locations import LOCATIONS_HELP
 from fs_dropbox.commands.output import reason_of, shown
+from fs_dropbox.error_table import NoAccess
 from fs_dropbox.errors import ApiError, AuthError, TransportError, reason
 from fs_dropbox.login.connections import ConnectionsError, UnknownConnectionError
 from fs_dropbox.login.login import LoginError
@@ -128,7 +129,7 @@ def explain(error: Exception) -> tuple[int, str]:
         return USAGE, f"the path {error.path} leads above the root"
     if isinstance(error, errors.FSError):
         text = " ".join(_told(error).split())
-        if any(_is_unauthorised(cause) for cause in _causes(error)):
+        if isinstance(error, NoAccess) or any(_is_unauthorised(cause) for cause in _causes(error)):
             return AUTHENTICATION, text
         if isinstance(error, errors.CreateFailed | LoginError):
             return AUTHENTICATION, text
@@ -145,6 +146,8 @@ def explain(error: Exception) -> tuple[int, str]:
         return UNREACHABLE, reason(error)
     if isinstance(error, RedirectError | OSError):
         return FAILED, reason_of(error)
+    if isinstance(error, RuntimeError) and "new thread" in str(error):
+        return FAILED, "this machine lets no further threads be started (see ulimit -u, or the container's limit)"
     return FAILED, f"internal error: {type(error).__name__}: {reason_of(error)} ({DEBUG_VARIABLE}=1 shows where)"
 
 

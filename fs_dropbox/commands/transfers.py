@@ -13,7 +13,9 @@ from fs.path import basename
 from fs_dropbox.commands.locations import Session, connected, is_remote, local_place, needing_a_folder_for
 from fs_dropbox.commands.looking import as_json
 from fs_dropbox.commands.output import Progress, human_size, print_json, summary_json, summary_text
-from fs_dropbox.mirroring.mirror import DEFAULT_WORKERS, Mirror
+from fs_dropbox.conventions import literal
+from fs_dropbox.mirroring.inventory import fold
+from fs_dropbox.mirroring.mirror import DEFAULT_WORKERS, FATAL, Mirror
 from fs_dropbox.mirroring.steps import Action, Step, Summary
 from fs_dropbox.mirroring.transfer import Place, copy_file, holds_the_same, write_stream
 
@@ -111,27 +113,40 @@ def _transfer(
 ) -> int:
     progress = Progress(label, quiet=quiet or json_)
     total = Summary()
+    taken: dict[str, str] = {}
     for source, target in pairs:
-        info = source.filesystem.getinfo(source.path, ["details"])
-        if no_clobber and not info.is_dir and target.filesystem.exists(target.path):
-            total.skipped += 1
-            continue
-        if info.is_dir:
-            mirror = Mirror(
-                source, target, workers=workers, observer=progress, replace=not no_clobber, break_off=session.close
-            )
-            _add(total, mirror.run())
-            continue
-        progress.planned(info.size)
         try:
-            _copy_unless_equal(source, target, info.size, total, progress)
+            _refuse_what_is_taken(taken, source, target)
+            info = source.filesystem.getinfo(source.path, ["details"])
+            if info.is_dir:
+                mirror = Mirror(
+                    source, target, workers=workers, observer=progress, replace=not no_clobber, break_off=session.close
+                )
+                _add(total, mirror.run())
+            elif no_clobber and target.filesystem.exists(target.path):
+                total.skipped += 1
+            else:
+                progress.planned(info.size)
+                _copy_unless_equal(source, target, info.size, total, progress)
         except (errors.FSError, OSError) as error:
             if len(pairs) == 1:
                 raise
-            step = Step(Action.COPY, source.path, info.size)
+            step = Step(Action.COPY, source.path)
             progress.failed(step, error)
             total.failures.append((step, error))
+            if isinstance(error, FATAL):
+                total.ended_by = error
+        if total.ended_by is not None:
+            break
     return report(total, progress, quiet=quiet, json_=json_)
+
+
+def _refuse_what_is_taken(taken: dict[str, str], source: Place, target: Place) -> None:
+    """Raise where something else of the same command has gone to the same target."""
+    key = fold(target.path) if target.folds_case else target.path
+    other = taken.setdefault(key, source.path)
+    if other != source.path:
+        raise errors.ResourceError(source.path, msg=literal(f"{other} has gone to {target.path} already"))
 
 
 def _copy_unless_equal(source: Place, target: Place, size: int, total: Summary, progress: Progress) -> None:
@@ -180,7 +195,7 @@ def mirror(
     TARGET comes to hold what SOURCE holds; only what differs moves. Here a plain path means this machine: write
     :/folder for the default connection, or name:/folder.
     Broken off, the same command goes on where it stopped: what is equal by content hash is not moved again.
-    Nothing is deleted without --delete, nor when a part of SOURCE cannot be listed.
+    Nothing is deleted without --delete, nor when a part of SOURCE cannot be listed or copied.
     """
     if not (is_remote(source) or is_remote(target)):
         raise click.UsageError("both are paths of this machine: write :/folder for one in Dropbox")

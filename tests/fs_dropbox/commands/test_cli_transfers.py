@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from fs_dropbox.commands.program import explain
 from fs_dropbox.emulator import Emulator
 from tests.fs_dropbox.commands.command_line import Cli
+from tests.fs_dropbox.scarce_threads import allow_threads
 
 # Moving content
 
@@ -169,3 +171,48 @@ def test_a_full_account_ends_the_mirror_with_the_reason(emulator: Emulator, cli:
     assert done.code == 1
     assert "not enough space" in done.err.lower() or "full" in done.err.lower() or "storage" in done.err.lower()
     assert len(done.err.splitlines()) < 20, "the others were not tried"
+
+
+# Several sources
+
+
+def test_of_several_sources_each_is_tried(seeded: Emulator, cli: Cli) -> None:
+    Path("a").write_text("x")
+    done = cli("put", "missing", "a", "/Docs")
+    assert done.code == 1
+    assert "missing" in done.err
+    assert seeded.control.read("/Docs/a") == b"x"
+
+
+def test_of_two_sources_of_one_name_the_second_replaces_nothing(seeded: Emulator, cli: Cli) -> None:
+    for folder, name in (("one", "name"), ("other", "NAME")):
+        Path(folder).mkdir()
+        Path(folder, name).write_text(folder)
+    done = cli("put", "one/name", "other/NAME", "/Docs")
+    assert (done.code, done.out.split(",")[0]) == (1, "1 copied (3 B)")
+    assert "one/name has gone to /Docs/NAME already" in done.err
+    assert seeded.control.read("/Docs/name") == b"one"
+
+
+def test_without_access_one_error_ends_it(seeded: Emulator, cli: Cli) -> None:
+    for number in range(5):
+        Path(str(number)).write_text("x")
+    seeded.control.fault("files/upload", "invalid_token", None)
+    done = cli("put", "0", "1", "2", "3", "4", "/Docs")
+    assert done.code == 3
+    assert len(done.err.splitlines()) == 2, "the failure of the file, and what ended the command"
+
+
+def test_no_thread_is_needed(seeded: Emulator, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    allow_threads(monkeypatch, "fs-dropbox", 0)
+    assert cli("mirror", ":/Docs", "local").code == 0
+    Path("local/large").write_bytes(bytes(30_000_000))
+    assert cli("put", "local", "/Copy").code == 0
+    assert cli("get", "/Copy/large").code == 0
+    assert seeded.control.read("/Copy/Sub/B.bin") == bytes(2000)
+    assert Path("large").stat().st_size == len(seeded.control.read("/Copy/large")) == 30_000_000
+
+
+def test_where_a_thread_is_needed_after_all_it_is_said() -> None:
+    code, text = explain(RuntimeError("can't start new thread"))
+    assert (code, "lets no further threads be started" in text) == (1, True)
