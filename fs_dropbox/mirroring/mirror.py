@@ -61,7 +61,8 @@ class Mirror:
                 at the end only if nothing has failed before that could be tried.
             dry_run: change nothing, and tell what would be.
             replace: False leaves files alone that the target has, whatever they hold.
-            compare: "content" compares size and content; "quick" trusts equal size and time to the second.
+            compare: "content" compares size and content; "quick" trusts equal size and time to the second,
+                and compares contents where only the times differ: Dropbox takes no new time for what it has.
             workers: files at once; by default 16, and more of small ones.
             break_off: ends what the filesystems are doing, such as by closing them; called when run() is interrupted,
                 which otherwise waits for the calls under way.
@@ -274,7 +275,7 @@ class Mirror:
 
     def _is_same_content(self, node: Node, old: Node) -> bool:
         """Compare by reading the side that tells no hash."""
-        if node.size != old.size or self._quick:
+        if node.size != old.size:
             return False
         source, target = self._source.at(node.path), self._target.at(old.path)
         return have_equal_hashes(source, node.content_hash, target, old.content_hash, stop=self.stop)

@@ -86,16 +86,24 @@ def test_a_time_that_no_calendar_has_proves_nothing_equal(compare: Any) -> None:
     assert target.readbytes("f") == b"new"
 
 
-def test_quick_comparing_reads_nothing_to_find_out(dropbox_fs: DropboxFS) -> None:
-    source, recorder = CountingFS(), Recorder()
+def test_quick_comparing_reads_nothing_of_what_has_its_time(dropbox_fs: DropboxFS) -> None:
+    source = CountingFS()
     for name in "ab":
         source.writebytes(name, b"equal")
     run(source, dropbox_fs)
-    for name in "ab":
-        source.settimes(name, modified=at(1_600_000_000))
     source.opened.clear()
+    assert (run(source, dropbox_fs, compare="quick").skipped, source.opened) == (2, [])
+
+
+def test_what_has_another_time_alone_is_not_sent_with_each_quick_run(emulator: Emulator, dropbox_fs: DropboxFS) -> None:
+    source, recorder = CountingFS(), Recorder()
+    source.writebytes("f", b"equal")
+    run(source, dropbox_fs)
+    source.settimes("f", modified=at(1_600_000_000))
+    before = emulator.control.calls()
     summary = run(source, dropbox_fs, compare="quick", observer=recorder)
-    assert (summary.copied, sorted(source.opened)) == (2, ["/a", "/b"]), "each once, to be copied"
+    assert (summary.copied, summary.skipped, recorder.bytes) == (0, 1, recorder.plan)
+    assert not {"files/upload", "files/upload_session/start_batch"} & set(emulator.control.calls() - before)
 
 
 def test_what_a_local_folder_got_is_equal_by_its_time(source: FS, local: Path, tmp_path: Path) -> None:
