@@ -230,6 +230,7 @@ class WriteHandle(Handle):
         self._session = session
         self._append = append
         self._moved = 0
+        self._has_changed = True  # anything, so that its end without a commit would be a loss
 
     def open(self, fs_path: str, flags: int, *, is_new: bool = False) -> None:
         """Find or make the draft that this handle writes; `is_new`: it is known that nothing is there.
@@ -239,6 +240,7 @@ class WriteHandle(Handle):
         self.draft = self._store.open_for_writing(
             fs_path, flags, self._session, self, is_new=is_new, allowance=self._allowance
         )
+        self._has_changed = self.draft.dirty
 
     def open_new(self, fs_path: str) -> None:
         """Begin a file that replaces nothing. Raises `fs.errors`, `RefusedError`."""
@@ -251,6 +253,7 @@ class WriteHandle(Handle):
     def write(self, offset: int, data: bytes | memoryview) -> bool:
         """Store `data`; tell whether the storage keeps up. Never waits. Raises `RefusedError`, `fs.errors`, OSError."""
         self._check()
+        self._has_changed = True
         if offset > MAX_OFFSET:
             raise RefusedError("the offset is too large")
         position = None if self._append else offset
@@ -286,6 +289,7 @@ class WriteHandle(Handle):
     def truncate(self, size: int) -> None:
         """Set the size."""
         self._check()
+        self._has_changed = True
         if size > MAX_OFFSET:
             raise RefusedError("the size is too large")
         self.draft.truncate(size)
@@ -307,6 +311,8 @@ class WriteHandle(Handle):
 
     def close(self) -> Transfer | None:
         """Commit. Raises what the storage refused."""
+        if not self._has_changed and self not in self.draft.handles:
+            return None  # another session goes on with the file, and has all that is to be had
         self._check()
         self._store.commit(self.draft, self, self._allowance)
         return self._transfer("upload", self._moved, "ok")

@@ -16,7 +16,7 @@ from sftp_gateway.files.spool import Spool
 from sftp_gateway.files.tree import TreeLimits
 from sftp_gateway.sftp.packets import Status
 from tests.sftp_gateway.atomic_fs import AtomicFS
-from tests.sftp_gateway.raw_client import A, C, T, W, a
+from tests.sftp_gateway.raw_client import A, C, R, T, W, a
 from tests.sftp_gateway.without_doors import Serving, spool_files
 from tests.waiting import eventually
 
@@ -187,6 +187,21 @@ def test_another_session_takes_an_upload_over(serving: Serving, filesystem: Atom
     assert old.wait(old.close(stale)).code == Status.FAILURE
     assert new.wait(new.close(handle)).ok
     assert filesystem.readbytes("/f") == b"0123456789"
+
+
+def test_who_has_changed_nothing_loses_nothing_to_another_session(serving: Serving, filesystem: AtomicFS) -> None:
+    """As of nbdkit, which opens an image for reading and writing once more for each connection."""
+    filesystem.writebytes("/f", b"01234")
+    one, other = serving.raw(), serving.raw()
+    idle = one.opened("/f", R | W)
+    handle = other.opened("/f", R | W)
+    assert one.wait(one.close(idle)).ok
+    assert other.wait(other.write(handle, 5, b"56789")).ok
+    late = one.opened("/f", R | W)
+    assert one.wait(one.write(late, 0, b"X")).ok
+    assert other.wait(other.close(handle)).code == Status.FAILURE
+    assert one.wait(one.close(late)).ok
+    assert filesystem.readbytes("/f") == b"X123456789"
 
 
 def test_a_partial_outlives_the_process(filesystem: AtomicFS, tmp_path: Path) -> None:
