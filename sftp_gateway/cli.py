@@ -21,7 +21,6 @@ from sftp_gateway.config import (
     TABLES,
     ConfigError,
     GatewayConfig,
-    default,
     description,
     settings_table,
 )
@@ -66,7 +65,7 @@ def _settings(command: _Command) -> _Command:
         if key in TABLES:
             continue
         flag = f"--{key.replace('_', '-')}"
-        value = default(field)
+        value = field.default
         shown = (
             ", ".join(value) if isinstance(value, tuple) else str(value).lower() if value in (True, False) else value
         )

@@ -227,11 +227,6 @@ def description(field: msgspec.structs.FieldInfo) -> str:
     raise LookupError(field.name)
 
 
-def default(field: msgspec.structs.FieldInfo) -> Any:
-    """The default of a setting; `msgspec.NODEFAULT` where it must be given."""
-    return field.default
-
-
 def parse_address(text: str) -> tuple[str, int]:
     """Split "host:port", "[v6]:port" or ":port"; raises ValueError."""
     match = re.fullmatch(r"(?:\[([^\]]+)\]|([^:\[\]]*)):(\d{1,5})", text)
@@ -251,7 +246,7 @@ def settings_table() -> str:
     lines = ["| setting | default | what it does |", "|---|---|---|"]
     for prefix, fields in (("", GATEWAY_FIELDS), *((f"{table}.", fields) for table, fields in TABLES.items())):
         for key, field in fields.items():
-            value = default(field)
+            value = field.default
             shown = "" if value is msgspec.NODEFAULT else f"`{_toml(value)}`"
             if prefix + key not in TABLES:
                 lines.append(f"| `{prefix}{key}` | {shown} | {description(field)} |")

@@ -26,7 +26,6 @@ from sftp_gateway.config import (
     GatewayConfig,
     HookConfig,
     UserConfig,
-    default,
     description,
     parse_address,
 )
@@ -202,12 +201,12 @@ class _Examination:
                 text = f"{name}: {key}: {_mistake(value, fields[key])}"
                 problems.append(Problem(where, text, f"{table}.{key}", name))
         for key, field in fields.items():
-            if default(field) is msgspec.NODEFAULT and key not in given:
+            if field.default is msgspec.NODEFAULT and key not in given:
                 where = self._source.place("", table, index)
                 text = f"{name}: {key} is missing ({_meaning(field)})"
                 problems.append(Problem(where, text, f"{table}.{key}", name))
         self._mistakes[table] += problems
-        if any(default(field) is msgspec.NODEFAULT and key not in values for key, field in fields.items()):
+        if any(field.default is msgspec.NODEFAULT and key not in values for key, field in fields.items()):
             return None
         made = UserConfig(**values) if table == "users" else HookConfig(**values)
         if not problems:  # what else is wrong with a broken one is a consequence
@@ -327,7 +326,7 @@ def _list(value: Any) -> Sequence[Any]:
 
 def _split(key: str, text: str) -> Any:
     """A value from the environment: lists are separated by commas."""
-    if isinstance(default(GATEWAY_FIELDS[key]), tuple):
+    if isinstance(GATEWAY_FIELDS[key].default, tuple):
         return [part.strip() for part in text.split(",") if part.strip()]
     return text
 

@@ -123,40 +123,11 @@ class SFTPGateway:
     @_explained()
     def start(self) -> None:
         """Listen and serve in background threads; raises `GatewayError`."""
-        config, crew = self._config, self._crew
         if self._listener is not None:
             raise GatewayError("a gateway starts once; make another")
+        config = self._config
         self._host_keys = load_host_keys(config)
-        secret = load_account_secret(config)
-        self._journals = Journals(
-            config.state_path / "journal",
-            limits=WriteBackLimits(quota=config.write_back_quota_bytes, delay_seconds=config.write_back_delay_seconds),
-            users_of=lambda url: [name for name, each in self._services.users.urls(write_back=True) if each == url],
-            digest=lambda text: hmac.new(secret, text.encode("utf-8", "surrogatepass"), "sha256").hexdigest(),
-        )
-        with contextlib.ExitStack() as undone:
-            if crew is None:
-                self._claim = take_state_folder(config)
-                undone.callback(self._claim.release)
-            self._reporting = Reporting(
-                config,
-                look=self._look,
-                process=crew.register.process if crew is not None else 0,
-                shared=crew.status if crew is not None else None,
-            )
-            undone.callback(self._reporting.close)
-            listener = crew.listener if crew is not None else listen(*config.listen_address, "--listen")
-            undone.callback(listener.close)
-            self._services = make_services(
-                config,
-                self._reporting,
-                open_filesystem=self._open_filesystem,
-                secret=secret,
-                wrap=self._journals.wrap,
-                register=crew.register if crew is not None else None,
-            )
-            undone.pop_all()
-        self._listener = listener
+        self._listener = listener = self._prepare()
         self._address: tuple[str, int] = listener.getsockname()[:2]
         self._keeper = Keeper(self._services.accounts, self._journals, lambda: self._services.users.urls())
         self._keeper.start()
@@ -260,6 +231,42 @@ class SFTPGateway:
     def pending(self) -> Totals:
         """Return how much was acknowledged and is not delivered yet, or could not be."""
         return self._journals.totals()
+
+    # Start.
+
+    def _prepare(self) -> socket.socket:
+        """Make what is shared by all sessions, and return the socket that listens; nothing is left of what fails."""
+        config, crew = self._config, self._crew
+        secret = load_account_secret(config)
+        self._journals = Journals(
+            config.state_path / "journal",
+            limits=WriteBackLimits(quota=config.write_back_quota_bytes, delay_seconds=config.write_back_delay_seconds),
+            users_of=lambda url: [name for name, each in self._services.users.urls(write_back=True) if each == url],
+            digest=lambda text: hmac.new(secret, text.encode("utf-8", "surrogatepass"), "sha256").hexdigest(),
+        )
+        with contextlib.ExitStack() as undone:
+            if crew is None:
+                self._claim = take_state_folder(config)
+                undone.callback(self._claim.release)
+            self._reporting = Reporting(
+                config,
+                look=self._look,
+                process=crew.register.process if crew is not None else 0,
+                shared=crew.status if crew is not None else None,
+            )
+            undone.callback(self._reporting.close)
+            listener = crew.listener if crew is not None else listen(*config.listen_address, "--listen")
+            undone.callback(listener.close)
+            self._services = make_services(
+                config,
+                self._reporting,
+                open_filesystem=self._open_filesystem,
+                secret=secret,
+                wrap=self._journals.wrap,
+                register=crew.register if crew is not None else None,
+            )
+            undone.pop_all()
+        return listener
 
     # Questions.
 

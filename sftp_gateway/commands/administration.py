@@ -16,7 +16,7 @@ import click
 import msgspec
 
 from sftp_gateway.commands.risks import risks
-from sftp_gateway.config import GATEWAY_FIELDS, TABLES, ConfigError, GatewayConfig, HookConfig, UserConfig, default
+from sftp_gateway.config import GATEWAY_FIELDS, TABLES, ConfigError, GatewayConfig, HookConfig, UserConfig
 from sftp_gateway.loading import ENVIRONMENT_PREFIX, Problem, examine, load_config, unknown_variables
 from sftp_gateway.logs import printable, printable_json
 from sftp_gateway.reports.control import ask_all
@@ -112,7 +112,7 @@ def _effective(config: GatewayConfig) -> Iterator[tuple[str, Any, bool]]:
     for key, field in GATEWAY_FIELDS.items():
         if key not in TABLES:
             value = getattr(config, key)
-            yield key, value, value == default(field)
+            yield key, value, value == field.default
 
 
 def _ways_in(user: UserConfig) -> list[str]:

@@ -133,10 +133,7 @@ class _Line:
         self.hook = hook
         self._count = count
         self._backoff = backoff
-        self._tell: Callable[[Mapping[str, Any]], None] = (
-            _Command(hook).run if hook.command else _Post(hook, secret).send
-        )
-        self._break_off = self._tell.__self__.break_off  # type: ignore[attr-defined]
+        self._teller = _Command(hook) if hook.command else _Post(hook, secret)
         self._condition = threading.Condition()
         self._queue: deque[Mapping[str, Any]] = deque()
         self._thread: threading.Thread | None = None
@@ -184,7 +181,7 @@ class _Line:
         if left:
             self._complain("hook_failed", f"{left} events could not be told before the end")
         while thread.is_alive() and time.monotonic() < deadline + 2.0:
-            self._break_off()
+            self._teller.break_off()
             thread.join(0.1)
         return not thread.is_alive()
 
@@ -207,7 +204,7 @@ class _Line:
         attempts = self.hook.attempts or (_COMMAND_ATTEMPTS if self.hook.command else _URL_ATTEMPTS)
         for attempt in range(1, attempts + 1):
             try:
-                self._tell(told)
+                self._teller.tell(told)
             except _FailedError as error:
                 last = error.permanent or attempt == attempts or self._hurried
                 if last:
@@ -232,7 +229,7 @@ class _Command:
         self._hook = hook
         self._process: subprocess.Popen[bytes] | None = None
 
-    def run(self, told: Mapping[str, Any]) -> None:
+    def tell(self, told: Mapping[str, Any]) -> None:
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         environment |= {f"SFTP_{key.upper()}": str(value).replace("\0", "\ufffd") for key, value in told.items()}
         try:
@@ -276,7 +273,7 @@ class _Post:
         self._found: Future[list[Any]] | None = None
         self._sock: socket.socket | None = None
 
-    def send(self, told: Mapping[str, Any]) -> None:
+    def tell(self, told: Mapping[str, Any]) -> None:
         body = _body(told)
         timestamp = str(int(time.time()))
         headers = {

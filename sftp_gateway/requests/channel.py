@@ -234,7 +234,7 @@ class SFTPChannel:
         """Answer a WRITE at once if it is an ordinary one; tell whether it was."""
         if end - start < 24:
             return False
-        since = self._now()
+        since = time.monotonic()
         request_id, handle_length, handle_id, offset, size = _READ.unpack_from(packet, start)
         handle = self._handles.get(handle_id)
         if handle_length != 4 or start + 24 + size > end or not isinstance(handle, WriteHandle):
@@ -258,7 +258,7 @@ class SFTPChannel:
 
     def _read_fast(self, packet: Bytes, start: int) -> bool:
         """Answer a READ at once if its bytes are at hand; tell whether they were."""
-        since = self._now()
+        since = time.monotonic()
         request_id, handle_length, handle_id, offset, size = _READ.unpack_from(packet, start)
         if handle_length != 4 or (self._tasks.unanswered and not self._tasks.is_free_handle(handle_id)):
             return False
@@ -275,17 +275,13 @@ class SFTPChannel:
         self._measure(_READ_KIND, since, len(reply) + len(content))
         return True
 
-    def _now(self) -> float:
-        """The time, if anybody measures."""
-        return 0.0 if self._meter is None else time.monotonic()
-
     def _measure(self, kind: int, since: float, size: int) -> None:
         if self._meter is not None:
             self._meter.answered(kind, time.monotonic() - since, size)
 
     def _take(self, packet: bytes) -> None:
         """Take in one request: answer it at once, or leave it to the workers."""
-        since = self._now()
+        since = time.monotonic()
         try:
             request = parse(packet)
         except PacketError as error:

@@ -126,10 +126,7 @@ class Operations:
 
     def content_now(self, handle_id: bytes, offset: int, size: int) -> bytes | None:
         """Return what a READ asks for if the bytes are at hand; raises as the handle's `read`."""
-        handle = self._find(handle_id)
-        if not isinstance(handle, (ReadHandle, WriteHandle)):
-            raise RefusedError("not a handle of a file")
-        return handle.read_now(offset, size)
+        return self._readable(handle_id).read_now(offset, size)
 
     def look_ahead(self) -> None:
         """Prepare, while the client is busy with its last answer, what it will ask for next."""
@@ -188,13 +185,10 @@ class Operations:
         return packets.ok(request.id)
 
     def _read(self, request: Request) -> bytes:
-        handle = self._find(request.handle)
-        if not isinstance(handle, (ReadHandle, WriteHandle)):
-            raise RefusedError("not a handle of a file")
-        return packets.data(request.id, handle.read(request.offset, request.size))
+        return packets.data(request.id, self._readable(request.handle).read(request.offset, request.size))
 
     def _write(self, request: Request) -> bytes:
-        handle = self.writable(request.handle)
+        handle = self._writable(request.handle)
         handle.write(request.offset, request.data)
         return packets.ok(request.id)
 
@@ -266,7 +260,14 @@ class Operations:
 
     # -- within
 
-    def writable(self, handle_id: bytes) -> WriteHandle:
+    def _readable(self, handle_id: bytes) -> ReadHandle | WriteHandle:
+        """Return the handle of a file."""
+        handle = self._find(handle_id)
+        if not isinstance(handle, (ReadHandle, WriteHandle)):
+            raise RefusedError("not a handle of a file")
+        return handle
+
+    def _writable(self, handle_id: bytes) -> WriteHandle:
         """Return the handle of a file that is open for writing."""
         handle = self._find(handle_id)
         if not isinstance(handle, WriteHandle):

@@ -98,7 +98,7 @@ class ChannelStream:
         # of the transport's thread
         self.unconsumed = 0  # bytes received that were not taken in yet
         self._grant = 0  # how many bytes more the client may send, which it has not been told yet
-        self._exit_status: int | None = None
+        self._is_finishing = False
 
     def start(self) -> None:
         """Take the channel over. In the transport's thread."""
@@ -141,9 +141,9 @@ class ChannelStream:
         self.unconsumed -= count
         self._grant += self.channel._check_add_window(count)
 
-    def finish(self, exit_status: int = 0) -> None:
+    def finish(self) -> None:
         """Close the channel when everything is sent, or soon if the client does not take it."""
-        self._exit_status = exit_status
+        self._is_finishing = True
         self.transport.call_later(FINISH_SECONDS, self._close)
         self.transport.wake()
 
@@ -199,21 +199,21 @@ class ChannelStream:
         except Exception:
             logger.exception("an SFTP channel failed")
             self.close()
-        if self._exit_status is not None and not self._out:
+        if self._is_finishing and not self._out:
             self._close()
         return is_clients_turn
 
     def _close(self) -> None:
-        if self._exit_status is None:
+        if not self._is_finishing:
             return
         if not self.channel.closed:
             if not self.transport.clear_to_send.is_set():  # keys are being exchanged
                 self.transport.call_later(REKEY_PAUSE_SECONDS, self._close)
                 return
             with contextlib.suppress(OSError, EOFError, SSHException):
-                self.channel.send_exit_status(self._exit_status)
+                self.channel.send_exit_status(0)
                 self.channel.close()
-        self._exit_status = None
+        self._is_finishing = False
         self._over.set()
         self.transport.detach(self)
 
