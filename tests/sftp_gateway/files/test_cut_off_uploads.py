@@ -189,6 +189,19 @@ def test_another_session_takes_an_upload_over(serving: Serving, filesystem: Atom
     assert filesystem.readbytes("/f") == b"0123456789"
 
 
+def test_who_overwrites_what_another_session_writes_has_a_version_of_its_own(
+    serving: Serving, filesystem: AtomicFS
+) -> None:
+    one, other = serving.raw(), serving.raw()
+    first, second = one.opened("/f", W | C | T), other.opened("/f", W | C | T)
+    assert one.wait(one.write(first, 0, b"the longer one")).ok
+    assert other.wait(other.write(second, 0, b"another")).ok
+    assert other.wait(other.close(second)).ok
+    assert filesystem.readbytes("/f") == b"another"
+    assert one.wait(one.close(first)).ok
+    assert filesystem.readbytes("/f") == b"the longer one"
+
+
 def test_who_has_changed_nothing_loses_nothing_to_another_session(serving: Serving, filesystem: AtomicFS) -> None:
     """As of nbdkit, which opens an image for reading and writing once more for each connection."""
     filesystem.writebytes("/f", b"01234")
