@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from fs_dropbox.content_hash import BLOCK_SIZE, ContentHash
 from fs_dropbox.errors import ApiError, TransportError
+from fs_dropbox.pool import Pool
 from fs_dropbox.uploads.checkpoints import Checkpoint, Staged
 from fs_dropbox.uploads.group_commit import SHARED_BYTES, GroupClient, GroupCommit
 from fs_dropbox.uploads.memory import Allowance, Buffer
@@ -64,8 +65,7 @@ class Uploader:
         self.sending = Allowance(appends * block_bytes)
         self.committing = Allowance(COMMITTED_BYTES)
         self.small_files = GroupCommit(client)
-        self._executor = ThreadPoolExecutor(appends, thread_name_prefix="fs-dropbox-append")
-        self._closed = False
+        self._pool = Pool(appends, "fs-dropbox-append")
 
     def open(self, commit: Commit, resumed: Checkpoint | None = None) -> Upload:
         """Begin an upload; nothing is sent before there is more than one block, or a commit.
@@ -127,46 +127,14 @@ class Uploader:
             self.committing.give(size)
 
     def _run(self, work: Callable[[], T]) -> Future[T]:
-        task = _Task(work)
         try:
-            queued = self._executor.submit(task)
+            return self._pool.submit(work)
         except RuntimeError as error:
-            if self._closed and task.future.cancel():
-                raise TransportError("closed", was_sent=False) from error
-            task()  # no thread could be started: a thread that still writes does it alone
-        else:
-            queued.add_done_callback(lambda queued: queued.cancelled() and task.future.cancel())
-        return task.future
+            raise TransportError("closed", was_sent=False) from error
 
     def close(self) -> None:
         """End the threads; requests under way end when the client is closed. Idempotent."""
-        self._closed = True
-        self._executor.shutdown(wait=True, cancel_futures=True)
-
-
-class _Task(Generic[T]):
-    """Work that is done once, by whoever calls it first.
-
-    An executor that can start no thread raises, and has queued what it was given all the same.
-    """
-
-    def __init__(self, work: Callable[[], T]) -> None:
-        self.future: Future[T] = Future()
-        self._works = [work]  # popped in a single step; what is left in a queue holds no data
-
-    def __call__(self) -> None:
-        try:
-            work = self._works.pop()
-        except IndexError:
-            return
-        if not self.future.set_running_or_notify_cancel():
-            return
-        try:
-            self.future.set_result(work())
-        except BaseException as error:  # told by the future, as the executor does
-            self.future.set_exception(error)
-            if not isinstance(error, Exception):
-                raise
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 class Upload:
