@@ -179,6 +179,7 @@ class DropboxFS(Beyond):
 
     def getmeta(self, namespace: str = "standard") -> Mapping[str, object]:
         """Return what is known of the filesystem: "standard"; "dropbox", whose account it is and how it is shown;
+        "account", {"id": what is the same for every token of the account};
         "state", whether Dropbox holds writers up ("throttled") and foreign changes are heard of ("followed");
         "usage" asks Dropbox for {"used": bytes, "total": bytes}."""
         return self._about.meta(namespace)

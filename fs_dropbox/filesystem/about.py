@@ -49,6 +49,8 @@ class About:
             return dict(self._get_usage())
         if namespace == "dropbox":
             return asdict(self._account) | dict(self._options)
+        if namespace == "account":
+            return {"id": self._account.account_id}
         if namespace == "state":
             throttled = self._client.governor.throttled_until is not None
             return {"throttled": throttled, "followed": self._feed is None or self._feed.is_live}

@@ -54,12 +54,12 @@ def list_files(file: Path | None, failed: bool, as_json: bool) -> None:
     for place in _directories(directory):
         try:
             with _opened(place) as journal:
-                users = journal.noted("users")
+                users, held = journal.noted("users"), journal.noted("held")
                 for each in journal.all():
                     if each.failed or not failed:
-                        found.append(_shown(_name(place, each.id), users, each, each.path, each.size))
+                        found.append(_shown(_name(place, each.id), users, each, each.path, each.size, held))
                 for made in () if failed else journal.directories.all():  # there is nothing to do but to wait
-                    found.append(_shown("-", users, made, made.path + "/", 0))
+                    found.append(_shown("-", users, made, made.path + "/", 0, held))
         except JournalError as error:
             unreadable.append(str(error))
     if as_json:
@@ -173,7 +173,7 @@ def _numbers(journal: Journal, name: str) -> list[int]:
     return [int(name)]
 
 
-def _shown(name: str, users: str, each: Pending | PendingDirectory, path: str, size: int) -> dict[str, Any]:
+def _shown(name: str, users: str, each: Pending | PendingDirectory, path: str, size: int, held: str) -> dict[str, Any]:
     return {
         "name": name,
         "state": each.state,
@@ -181,7 +181,7 @@ def _shown(name: str, users: str, each: Pending | PendingDirectory, path: str, s
         "bytes": size,
         "users": users,
         "path": path,
-        "reason": each.reason,
+        "reason": held or each.reason,
         "attempts": each.attempts,
     }
 

@@ -53,12 +53,13 @@ class Keeper:
 
     def _look(self) -> None:
         urls = [(name, self._accounts.key(url), url) for name, url in self._urls()]
-        self._journals.adopt({key: url for _, key, url in urls})
+        wanted = self._journals.adopt({key: url for _, key, url in urls})
         for name, key, url in urls:
             pause, due = self._delays.get(key, (KEEP_SECONDS, 0.0))
             if self._stopping.is_set() or time.monotonic() < due:
                 continue
-            if not self._journals.waits(key) or self._journals.is_attended(key):
+            is_waiting = self._journals.waits(key) and not self._journals.is_attended(key)
+            if not is_waiting and key not in wanted:
                 self._delays.pop(key, None)
                 continue
             try:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fs.base import FS
+from fs.errors import FSError
 from fs.opener.parse import parse_fs_url
 
 from sftp_gateway.files.folding import fold_path
@@ -23,6 +24,10 @@ from sftp_gateway.write_back.journal import Journal, Totals
 from sftp_gateway.write_back.journal_file import FILE_NAME, JournalError
 
 _Stamp = tuple[tuple[int, int], ...]
+_HELD = (
+    "they were acknowledged for another account than the one that the URL opens now: configure the credentials of that"
+    " one again, or export them (`sftp-gateway pending export`)"
+)
 
 
 class Journals:
@@ -45,6 +50,7 @@ class Journals:
         self._users_of = users_of
         self._digest = digest
         self._left_alone: set[str] = set()  # journals that no URL has, as far as was looked
+        self._held: set[tuple[str, str]] = set()  # journals with files of another account than the URL of a key opens
         self._known: dict[str, tuple[_Stamp, Totals]] = {}  # what was in journals, by key; changes in single steps
 
     def wrap(self, key: str, url: str, filesystem: FS) -> FS:
@@ -54,10 +60,12 @@ class Journals:
         """
         users = self._users_of(url)
         directory = self._directory / key
+        self._held.discard((key, key))  # which may have been so of the account that was opened before
         if not users and not self.waits(key):
             return filesystem
+        account = self._account(filesystem)
         if users:
-            self._take_over(key, url, users)
+            self._take_over(key, url, users, account)
         label = ", ".join(users) or "?"
         if not filesystem.getmeta().get("atomic_writes"):
             reason = "this kind of storage has no atomic writes"
@@ -72,6 +80,13 @@ class Journals:
             return filesystem
         with contextlib.ExitStack() as opened:
             opened.callback(journal.close)
+            if _is_anothers(journal, account):
+                self._hold(journal, key, key)
+                log_event("write_through", level=logging.ERROR, user=label, journal=key, reason=_HELD)
+                return filesystem
+            journal.note("held", "")
+            if account:
+                journal.note("account", account)
             if users:
                 journal.note("users", label)
                 journal.note("kind", self._kind(url, users))
@@ -80,9 +95,9 @@ class Journals:
         return wrapped
 
     def waits(self, key: str) -> bool:
-        """Tell whether files wait in a journal for their delivery."""
+        """Tell whether files wait in a journal for their delivery, which is possible as far as is known."""
         totals = self._look(self._directory / key)
-        return totals is not None and totals.is_anything_waiting
+        return totals is not None and totals.is_anything_waiting and (key, key) not in self._held
 
     def is_attended(self, key: str) -> bool:
         """Tell whether some process delivers what is in a journal."""
@@ -98,32 +113,73 @@ class Journals:
             os.close(descriptor)
         return False
 
-    def adopt(self, urls: dict[str, str]) -> None:
-        """Give journals whose URL no user has any more to those with a new token for the same; `urls` by key."""
+    def adopt(self, urls: dict[str, str]) -> set[str]:
+        """Return which URLs have to be opened to take over the journal of another token; `urls` by key, as the result.
+
+        What waits in the journals that no URL has is told.
+        """
         orphans = {directory.name for directory in self._directories()} - urls.keys()
         if orphans <= self._left_alone:
-            return
-        for key, url in urls.items():
-            users = self._users_of(url)
-            if users:
-                self._take_over(key, url, users)
+            return set()
+        heirs = {
+            self._kind(url, users): key
+            for key, url in urls.items()
+            if (users := self._users_of(url)) and not (self._directory / key).exists()
+        }
+        wanted: dict[str, str] = {}
         for key in orphans - self._left_alone:
             totals = self._look(self._directory / key)
-            if totals is not None and totals.is_anything_waiting:
+            if totals is None or not totals.is_anything_waiting:
+                continue
+            heir = heirs.get(_noted(self._directory / key, "kind"), "")
+            if heir and not self.is_attended(key) and (key, heir) not in self._held:
+                wanted[key] = heir
+            elif (key, heir) not in self._held:
                 reason = "no user has the URL any more under which they were acknowledged"
                 log_event("delayed", level=logging.WARNING, journal=key, files=totals.waiting, reason=reason)
-        self._left_alone = orphans
+        self._left_alone = orphans - wanted.keys()
+        return set(wanted.values())
 
-    def _take_over(self, key: str, url: str, users: list[str]) -> None:
-        """Use the journal of the same users and the same URL but for its token, where this URL has none yet."""
+    def _take_over(self, key: str, url: str, users: list[str], account: str) -> None:
+        """Use the journal of the same users, account and URL but for its token, where this URL has none yet."""
         if (self._directory / key).exists():
             return
         kind = self._kind(url, users)
-        for directory in self._directories():
-            if not self.is_attended(directory.name) and _noted(directory, "kind") == kind:
-                with contextlib.suppress(OSError):  # another process was quicker
-                    directory.rename(self._directory / key)
-                return
+        for directory in sorted(self._directories(), key=lambda each: not self.waits(each.name)):
+            if self.is_attended(directory.name) or _noted(directory, "kind") != kind:
+                continue
+            if self._is_held(directory, key, account):
+                continue
+            with contextlib.suppress(OSError):  # another process was quicker
+                directory.rename(self._directory / key)
+            return
+
+    def _is_held(self, directory: Path, heir: str, account: str) -> bool:
+        """Tell whether what is in a journal without a URL is of another account, which is noted and told then."""
+        try:
+            journal = Journal(directory, create=False)
+        except JournalError:
+            return True
+        with contextlib.closing(journal):
+            if not _is_anothers(journal, account):
+                return False
+            self._hold(journal, directory.name, heir)
+            files, users = journal.totals().waiting, journal.noted("users")
+        log_event("delayed", level=logging.ERROR, user=users, journal=directory.name, files=files, reason=_HELD)
+        return True
+
+    def _hold(self, journal: Journal, key: str, heir: str) -> None:
+        """Deliver nothing of a journal until its account is back; `sftp-gateway pending` tells why."""
+        self._held.add((key, heir))
+        journal.note("held", _HELD)
+
+    def _account(self, filesystem: FS) -> str:
+        """Return what tells a filesystem's account from others, whatever its credentials; "" where it does not say."""
+        try:
+            told = filesystem.getmeta("account").get("id")
+        except FSError:
+            return ""
+        return self._digest(f"account {told}") if told else ""
 
     def _kind(self, url: str, users: list[str]) -> str:
         """Return what stays the same when a URL gets another token."""
@@ -162,6 +218,15 @@ class Journals:
     def _directories(self) -> Iterator[Path]:
         for file in self._directory.glob(f"*/{FILE_NAME}"):
             yield file.parent
+
+
+def _is_anothers(journal: Journal, account: str) -> bool:
+    """Tell whether a journal holds something of another account, as far as both are known."""
+    noted = journal.noted("account")
+    if not account or not noted or noted == account:
+        return False
+    totals = journal.totals()
+    return totals.is_anything_waiting or bool(totals.failed)
 
 
 def look_into(directory: Path) -> Totals | None:

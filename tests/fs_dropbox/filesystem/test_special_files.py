@@ -165,6 +165,8 @@ def test_getmeta_tells_whose_account_it_is_and_how_it_is_shown(
     standard = {"case_insensitive", "invalid_path_chars", "max_path_length", "max_sys_path_length", "network"}
     standard |= {"read_only", "supports_mtime", "supports_rename", "thread_safe", "unicode_paths", "virtual"}
     assert standard <= set(dropbox_fs.getmeta())
+    assert dropbox_fs.getmeta("account") == {"id": meta["account_id"]}
+    assert dropbox_fs.opendir("/").getmeta("account") == {"id": meta["account_id"]}
     assert dropbox_fs.getmeta("nonsense") == {}
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from fs_dropbox.emulator import Emulator
 from sftp_gateway import SFTPGateway, UserConfig
+from sftp_gateway.cli import cli
 from sftp_gateway.write_back.journal import Totals
 from tests.sftp_gateway.conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
 from tests.sftp_gateway.write_back.bulk_fs import BulkFS, Unclosed, put
@@ -153,3 +157,58 @@ def test_a_new_token_takes_over_what_waits(start_gateway: StartGateway, connect:
     filesystem.reachable.set()
     gateway("token-2", write_back=False)  # delivered although nobody has write-back any more
     eventually(lambda: filesystem.exists("/g"), "not delivered")
+
+
+class OfAccount(BulkFS):
+    """A filesystem that tells whose account it is, as the token says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.account = "ann's"
+
+    def getmeta(self, namespace: str = "standard") -> Any:
+        return {"id": self.account} if namespace == "account" else super().getmeta(namespace)
+
+
+@pytest.mark.parametrize("token", ["token-1", "token-2"])
+def test_what_waits_for_one_account_is_not_delivered_to_another(
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines, tmp_path: Path, token: str
+) -> None:
+    """A new token of the same user may be of another account; so may the same URL, where it names a connection."""
+    anns, bobs = OfAccount(), OfAccount()
+    bobs.account = "bob's"
+    anns.reachable.clear()
+
+    def gateway(token: str, filesystem: BulkFS) -> SFTPGateway:
+        url = f"dropbox://key~secret:{token}@/"
+        return start_gateway(users=(user(url),), open_filesystem=lambda _: Unclosed(filesystem))
+
+    first = gateway("token-1", anns)
+    with connect(first, "ann", PASSWORD).open_sftp_client() as client:
+        client.mkdir("/d")
+        put(client, "/d/f", b"content")
+    first.stop()
+    second = gateway(token, bobs)
+    event = "write_through" if token == "token-1" else "delayed"
+    eventually(lambda: any("another account" in line["reason"] for line in log_lines(event)), "it was not told")
+    with connect(second, "ann", PASSWORD).open_sftp_client() as client:
+        assert client.listdir("/") == []
+        put(client, "/g", b"bob's")
+        eventually(lambda: bobs.exists("/g"))
+    assert second.pending().waiting == 1
+    second.stop()
+    assert bobs.listdir("/") == ["g"]
+    listed = pending_list(tmp_path)
+    assert [(row["path"], "another account" in row["reason"]) for row in listed] == [("/d/f", True), ("/d/", True)]
+    anns.reachable.set()
+    third = gateway("token-3" if token == "token-2" else "token-1", anns)
+    eventually(lambda: anns.exists("/d/f"), "it is not delivered now")
+    delivered(third)
+    assert pending_list(tmp_path) == []
+    assert [commit[:2] for commit in anns.commits] == [("/d/f", 7)]
+
+
+def pending_list(folder: Path) -> list[dict[str, Any]]:
+    (folder / "gateway.toml").write_text('state_folder = "state"\n')
+    command = ["pending", "list", "--json", "--config", str(folder / "gateway.toml")]
+    return json.loads(CliRunner().invoke(cli, command).stdout)["files"]  # type: ignore[no-any-return]
