@@ -40,13 +40,17 @@ class Sharing:
         except ApiError as error:
             if error.tag[:1] != ("shared_link_already_exists",):
                 raise
-            exists = error
-        links = self._call(
-            routes.LIST_SHARED_LINKS, {"path": path, "direct_only": True}, lambda result: list(result["links"]), path
+            links = self.shared_links(path)
+            if not links:
+                raise
+            return links[0]
+
+    def shared_links(self, path: str) -> list[str]:
+        """Return the shared links that a file or folder has itself."""
+        argument = {"path": path, "direct_only": True}
+        return self._call(
+            routes.LIST_SHARED_LINKS, argument, lambda result: [str(link["url"]) for link in result["links"]], path
         )
-        if not links:
-            raise exists
-        return str(links[0]["url"])
 
     def mountable_folders(self) -> list[SharedFolder]:
         """Return the shared folders of which the account is a member, and which it has not mounted."""

@@ -24,6 +24,7 @@ def missing_scopes(client: Client) -> list[str]:
         "files.metadata.read": lambda: client.get_metadata(nothing),
         "files.content.read": lambda: client.download(nothing, 0, 1),
         "files.content.write": lambda: client.restore(nothing, "0123456789abc"),
+        "sharing.read": lambda: client.sharing.shared_links(nothing),
         "sharing.write": lambda: client.sharing.shared_link(nothing),
     }
     return [scope for scope, probe in probes.items() if not _is_granted(scope, probe)]

@@ -333,14 +333,15 @@ def test_check_names_missing_permissions(
     scopes = ["account_info.read", "files.metadata.read", "files.content.read"]
     emulator.control.set_scopes(scopes, grants=True)
     if grants:
-        emulator.control.set_scopes([*scopes, "files.content.write", "sharing.write"])
+        emulator.control.set_scopes([*scopes, "files.content.write", "sharing.read", "sharing.write"])
     done = run("check", env=env)
     assert done.returncode == 3, done.stdout
     assert "files.content.write (to upload, move, copy and remove)" in done.stderr
     assert "Permissions tab" in done.stderr
     assert "connection works" not in done.stdout
     result = json.loads(run("check", "--json", env=env).stdout)
-    assert (result["works"], result["missing_scopes"]) == (False, ["files.content.write", "sharing.write"])
+    assert not result["works"]
+    assert result["missing_scopes"] == ["files.content.write", "sharing.read", "sharing.write"]
 
 
 def test_a_missing_permission_has_the_exit_code_of_credentials(
