@@ -185,7 +185,7 @@ class SFTPChannel:
         return (
             self._tasks.unanswered + self._replies.held >= self._limits.in_flight
             or self._tasks.unanswered_bytes > self._limits.input_bytes
-            or self._stream.pending > self._limits.output_bytes
+            or self._stream.pending + self._replies.held_bytes > self._limits.output_bytes
         )
 
     def _parse_buffer(self, *, bounded: bool = True) -> None:

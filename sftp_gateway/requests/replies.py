@@ -21,7 +21,9 @@ class Replies:
     def __init__(self, stream: ChannelStream) -> None:
         self._stream = stream
         self._lock = threading.Lock()
-        self.held = 0  # how many replies are held back; changed under _lock
+        # changed under _lock
+        self.held = 0  # how many replies are held back
+        self.held_bytes = 0
 
     def send(self, handle: Handle | None, *reply: bytes) -> None:
         """Send a reply, perhaps in pieces, that concerns a handle, if any."""
@@ -35,6 +37,7 @@ class Replies:
         with self._lock:
             handle.held.append(reply)
             self.held += 1
+            self.held_bytes += len(reply)
             first = len(handle.held) == 1
         if first:
             release = partial(self.release, handle)
@@ -49,6 +52,6 @@ class Replies:
         with self._lock:
             while handle.held:
                 self._stream.send(handle.held[0])
-                handle.held.popleft()  # only now may others send for this handle by themselves
+                self.held_bytes -= len(handle.held.popleft())  # only now may others send for this handle by themselves
                 self.held -= 1
         self._stream.wake()

@@ -66,6 +66,7 @@ DISCONNECT_TOO_MANY_CONNECTIONS: Final = 12
 
 _UNASKED = ("SSH-2.0-OpenSSH", "SSH-2.0-paramiko")  # which prefer ciphers that cost Python dearly, but have others
 _MAX_HELD_BACK = 10_000
+_CHANNELS_REMEMBERED = 1000  # so that what a client still sends for one that has ended is no error
 _USER_NAME = re.compile(r"(?<=username=).*", re.DOTALL)  # which can hold an app's secret
 _PARAMIKOS_PREFIX = re.compile(r"Exception \(server\): (?:Error reading SSH protocol banner)?")
 
@@ -306,6 +307,8 @@ class BoundedTransport(GatewayTransport):
     def _queue_incoming_channel(self, channel: Channel) -> None:
         """Keep the channels that are open: nobody accepts them from the queue, and paramiko would keep all for ever."""
         self.server_accepts = [known for known in self.server_accepts if not known.closed] + [channel]
+        if len(self.channels_seen) > _CHANNELS_REMEMBERED:
+            del self.channels_seen[next(iter(self.channels_seen))]
 
     def _handle_channel_data(self, channel: Channel, m: Message) -> None:
         channel._feed(m)  # type: ignore[attr-defined]

@@ -223,6 +223,25 @@ def test_a_client_that_waits_for_no_answer_is_slowed_down_too(
     assert client.wait(client.close(handle)).ok
 
 
+def test_little_is_kept_of_what_is_read_behind_answers_that_are_held_back(
+    serving: Serving, filesystem: AtomicFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarding, "LAG_BYTES", 5 * MIB)
+    monkeypatch.setattr(replies, "HOLD_SECONDS", 3600.0)
+    client = serving.raw()
+    handle = client.opened("/f", R | W | C | T)
+    with filesystem.stalled("write", "/f"):
+        for offset in range(0, 6 * MIB, MIB // 4):
+            client.write(handle, offset, bytes(MIB // 4))
+        reads = [client.read(handle, 0, MIB // 4) for _ in range(100)]
+        (channel,) = serving.sessions[0].channels
+        eventually(lambda: channel._stalled, "everything is taken in")
+        assert channel._replies.held_bytes <= ChannelLimits().output_bytes + MIB
+    assert all(reply.data == bytes(MIB // 4) for reply in client.all(reads))
+    assert channel._replies.held_bytes == 0
+    assert client.wait(client.close(handle)).ok
+
+
 def test_a_client_that_is_faster_than_the_storage_is_slowed_down(
     client: RawClient, filesystem: AtomicFS, monkeypatch: pytest.MonkeyPatch
 ) -> None:

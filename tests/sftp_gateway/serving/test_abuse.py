@@ -265,8 +265,9 @@ def test_odd_windows(start_gateway: StartGateway, connect: Connect, window: int,
 
 
 def test_channels_are_bounded_and_not_remembered(
-    start_gateway: StartGateway, connect: Connect, caplog: pytest.LogCaptureFixture
+    start_gateway: StartGateway, connect: Connect, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("sftp_gateway.ssh.transport._CHANNELS_REMEMBERED", 100)
     gateway = start_gateway()
     transport = connect(gateway, "ann", PASSWORD)
     transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -281,6 +282,7 @@ def test_channels_are_bounded_and_not_remembered(
     ((session, served),) = gateway._connections.items()
     eventually(lambda: served.open_channels == 0, "channels stay open")
     assert len(served.server_accepts) <= MAX_CHANNELS + 1
+    assert len(served.channels_seen) <= 101
     for number in range(4):
         channel = transport.open_session(timeout=30)
         channel.invoke_subsystem("sftp")
