@@ -7,6 +7,7 @@ import enum
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from fs.base import FS
 from fs.errors import FSError
@@ -198,14 +199,21 @@ class Draft:
 
     # -- what the store does
 
-    def join(self, session: object, handle: object) -> bool:
-        """Let a handle write this file, and only its session; tell whether that is still possible."""
+    def join(self, session: object, handle: object, noted: Callable[[Path], tuple[str, int] | None]) -> bool:
+        """Let a handle write this file, and only its session; tell whether that is still possible.
+
+        `noted` reads the checkpoint of a partial with which other processes may have gone on meanwhile.
+        """
         with self._lock:
             if self.state is State.ENDED or self._closing:
                 return False
             if self.state is State.PARTIAL:
+                was_shared = self.spool.is_shared
                 if not self.spool.reclaim():
                     return False
+                if was_shared and self.spool.path is not None:
+                    self.forwarding.resume = noted(self.spool.path)
+                    self.forwarding.cut(self.size)
                 self.state = State.OPEN
                 self.goes_on_at = self.size
                 self.dirty = True

@@ -106,7 +106,7 @@ class Drafts:
 
     def join(self, draft: Draft, session: object, handle: object, *, write_back: bool) -> bool:
         """Let `handle` go on with a draft; tell whether it is not too late for that."""
-        joined = draft.join(session, handle)
+        joined = draft.join(session, handle, self.partials.checkpoint)
         if joined:
             draft.write_back = write_back
         elif draft.state is State.PARTIAL:  # another process has just taken it

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sftp_gateway.files.writing_steps import play
+from tests.sftp_gateway.files.writing_steps import Writing, play
 
 SEEDS = 60
 SOAK_SEEDS = 2000
@@ -32,4 +32,4 @@ def several(seeds: range, folder: Path, monkeypatch: pytest.MonkeyPatch, *, step
     logging.getLogger("sftp_gateway").setLevel(logging.ERROR)
     for seed in seeds:
         (folder / str(seed)).mkdir()
-        play(folder / str(seed), seed, steps, monkeypatch)
+        play(Writing(folder / str(seed), seed), seed, steps, monkeypatch)

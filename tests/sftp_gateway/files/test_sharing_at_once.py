@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,10 @@ from sftp_gateway.files.spool import Spool
 from sftp_gateway.files.store import Store
 from sftp_gateway.files.tree import TreeLimits
 from tests.sftp_gateway.atomic_fs import AtomicFS
+from tests.sftp_gateway.files.lagging_fs import LaggingFS, Traits
+from tests.sftp_gateway.files.writing_model import make_small
 from tests.sftp_gateway.raw_client import C, T, W
+from tests.waiting import eventually
 
 CONTENT = bytes(range(256)) * 400
 
@@ -275,7 +279,7 @@ def test_nobody_goes_on_with_what_is_just_being_dropped(store: Store, monkeypatc
     end, joined = draft.end, []
 
     def end_late(reason: str, **options: bool) -> None:
-        joined.append(draft.join(object(), object()))
+        joined.append(draft.join(object(), object(), store.drafts.partials.checkpoint))
         end(reason, **options)
 
     monkeypatch.setattr(draft, "end", end_late)
@@ -296,7 +300,7 @@ def test_nobody_goes_on_with_what_is_another_processes_by_now(store: Store, othe
         taken = other.open_for_writing("/file", W, object(), handle)
         taken.write(1000, CONTENT[1000:3001])
         other.abandon(taken, handle)
-    assert not draft.join(object(), handle)
+    assert not draft.join(object(), handle, store.drafts.partials.checkpoint)
     assert draft.size == 1000
 
 
@@ -327,3 +331,28 @@ def test_after_a_kill_nothing_beyond_a_gap_is_vouched_for(tmp_path: Path, monkey
     later = Store(AtomicFS(), spool_directory=tmp_path / "left", limits=TreeLimits())
     assert [found.size for found in later.overlay.all()] == [3000]
     later.close()
+
+
+def test_what_another_process_has_rewritten_is_sent_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although it has left as much as was there before."""
+    make_small(monkeypatch)
+    storage = LaggingFS(Traits(), random.Random(1))
+    first, second = (Store(storage, spool_directory=tmp_path, limits=TreeLimits(shared=True)) for _ in range(2))
+
+    def write(store: Store, flags: int, *pieces: tuple[int, bytes]) -> tuple[Draft, object]:
+        handle = object()
+        draft = store.open_for_writing("/file", flags, handle, handle)
+        for offset, data in pieces:
+            draft.write(offset, data)
+        return draft, handle
+
+    draft, handle = write(first, W | C | T, (0, b"a" * 50))
+    eventually(lambda: draft.checkpoint is not None, "nothing was stored ahead")
+    first.abandon(draft, handle)
+    assert second.looking.stat("/file").size == 49
+    first.abandon(*write(first, W, (0, b"b" * 10), (49, b"b")))
+    assert second.looking.stat("/file").size == 49
+    second.commit(*write(second, W, (49, b"c")))
+    assert storage.readbytes("/file") == b"b" * 10 + b"a" * 39 + b"c"
+    for store in (first, second):
+        store.close()

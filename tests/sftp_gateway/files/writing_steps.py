@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -55,10 +54,13 @@ CALM = ("open", "write", "burst", "resize", "read", "close", "lag", "let_go")
 class Writing(Closing):
     """Random steps. Each tells whether it was done, not refused."""
 
+    more_steps: ClassVar[dict[str, int]] = {}
+
     def run(self, steps: int) -> None:
         few = CALM if self.is_calm else ("open", "write", "close")
         kinds = [kind for kind in STEPS if kind in few or (not self.is_calm and self.chance.random() < 0.6)]
-        weights = [STEPS[kind] for kind in kinds]
+        kinds = list({**dict.fromkeys(kinds), **self.more_steps})
+        weights = [{**STEPS, **self.more_steps}[kind] for kind in kinds]
         for number in range(steps):
             kind = self.chance.choices(kinds, weights)[0]
             self.say(f"{number} {kind}")
@@ -301,9 +303,8 @@ class Writing(Closing):
         return True
 
 
-def play(folder: Path, seed: int, steps: int, monkeypatch: pytest.MonkeyPatch) -> Writing:
+def play(world: Writing, seed: int, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Do random steps; fail with all of them."""
-    world = Writing(folder, seed)
     with monkeypatch.context() as patched:
         make_small(patched)
         patched.setattr(MOMENTS, "act", world.moment)
@@ -321,7 +322,6 @@ def play(folder: Path, seed: int, steps: int, monkeypatch: pytest.MonkeyPatch) -
             raise AssertionError(
                 f"{log}\n{world.traits} {world.limits}\nseed {seed}: {type(error).__name__}: {error}"
             ) from error
-    return world
 
 
 def flag_names(flags: int) -> str:

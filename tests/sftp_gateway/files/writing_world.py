@@ -47,6 +47,9 @@ class Session:
 class World:
     """Trees, sessions and a storage, with their models."""
 
+    processes = 2  # where there are several
+    always_shared = False
+
     def __init__(self, folder: Path, seed: int) -> None:
         self.chance = chance = random.Random(seed)
         self.log: list[str] = []
@@ -62,7 +65,7 @@ class World:
         self.fault_rate = chance.choice([0, 0, 0.01, 0.05]) if self.traits.atomic and not self.is_calm else 0
         self.disk_fault_rate = chance.choice([0, 0, 0, 0 if self.is_calm else 0.01])
         self.can_punch = chance.random() < 0.8
-        self.shared = chance.random() < 0.3
+        self.shared = chance.random() < 0.3 or self.always_shared
         self.limits = TreeLimits(
             spool_quota=10**6 if self.is_calm else chance.choice([120, 250, 600, 5000]),
             spool_memory=chance.choice([1, 24, 60, 1000]),
@@ -86,7 +89,7 @@ class World:
         self.count_down = -1
 
     def start(self) -> None:
-        self.trees = [self.tree() for _ in range(2 if self.shared else 1)]
+        self.trees = [self.tree() for _ in range(self.processes if self.shared else 1)]
         self.sessions = [self.session(self.chance.choice(self.trees)) for _ in range(2)]
 
     def tree(self) -> Tree:
