@@ -6,6 +6,7 @@ import logging
 import struct
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import paramiko
@@ -39,7 +40,7 @@ Bytes = bytes | bytearray | memoryview
 class ChannelLimits:
     """Bounds of one channel."""
 
-    handles: int = 1024  # open at once
+    handles: int = 1024  # open at once, in all channels of a connection together
     in_flight: int = 256  # requests that are not answered yet; parsing stops above
     input_bytes: int = 4 * 2**20  # of those that were not answered at once; parsing stops above
     running: int = 32  # of them in worker threads at once
@@ -62,7 +63,9 @@ class SFTPChannel:
         workers: Workers,
         limits: ChannelLimits = ChannelLimits(),
         meter: Meter | None = None,
+        count_handles: Callable[[], int] | None = None,
     ) -> None:
+        """`count_handles` is for `Operations`."""
         self.channel = channel
         self._heard_at = time.monotonic()
         self._limits = limits
@@ -75,6 +78,7 @@ class SFTPChannel:
             view,
             events,
             max_handles=limits.handles,
+            count_handles=count_handles,
             tell=self._stream.aside,
             reads_texts=channel.get_transport().remote_version.startswith("SSH-2.0-ssh2js"),  # node-ssh is above it
         )
@@ -123,6 +127,11 @@ class SFTPChannel:
     def is_busy(self) -> bool:
         """Whether the client waits for anything: an answer, or what has been answered and not sent yet."""
         return bool(self.unanswered or self._replies.held or self._stream.pending)
+
+    @property
+    def open_handles(self) -> int:
+        """How many files and directories the client has open."""
+        return len(self._handles)
 
     @property
     def handles(self) -> list[Handle]:

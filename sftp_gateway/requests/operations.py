@@ -41,39 +41,23 @@ class Operations:
         events: Events,
         *,
         max_handles: int,
+        count_handles: Callable[[], int] | None = None,
         tell: Callable[[str], None] = lambda _: None,
         reads_texts: bool = False,
     ) -> None:
-        """`tell` and `reads_texts` are for `Failures`."""
+        """`count_handles` tells of those of all channels that have `max_handles` together; none for this one alone.
+
+        `tell` and `reads_texts` are for `Failures`.
+        """
         self._failures = Failures(events, tell=tell, reads_texts=reads_texts)
         self._view = view
         self._events = events
         self._max_handles = max_handles
+        self._count_handles = count_handles or (lambda: len(self.handles))
         self._numbers = itertools.count(1)
         self.handles: dict[bytes, Handle] = {}
         self._extensions = Extensions(view, self._find, max_handles=max_handles)
-        self._methods: dict[int, Callable[[Request], bytes]] = {
-            Kind.INIT: self._init,
-            Kind.OPEN: self._open,
-            Kind.CLOSE: self._close,
-            Kind.READ: self._read,
-            Kind.WRITE: self._write,
-            Kind.STAT: self._stat,
-            Kind.LSTAT: self._stat,
-            Kind.FSTAT: self._fstat,
-            Kind.SETSTAT: self._setstat,
-            Kind.FSETSTAT: self._fsetstat,
-            Kind.OPENDIR: self._opendir,
-            Kind.READDIR: self._readdir,
-            Kind.REMOVE: self._remove,
-            Kind.MKDIR: self._mkdir,
-            Kind.RMDIR: self._rmdir,
-            Kind.REALPATH: self._realpath,
-            Kind.RENAME: self._rename,
-            Kind.READLINK: self._readlink,
-            Kind.SYMLINK: self._symlink,
-            Kind.EXTENDED: self._extended,
-        }
+        self._methods = self._table()
         self._at_once = self._table_at_once()
         self._listed: Handle | None = None  # what was listed last, by nobody but the thread that takes requests in
 
@@ -151,6 +135,30 @@ class Operations:
                     logger.exception("a handle could not be let go")
 
     # -- one method for each request
+
+    def _table(self) -> dict[int, Callable[[Request], bytes]]:
+        return {
+            Kind.INIT: self._init,
+            Kind.OPEN: self._open,
+            Kind.CLOSE: self._close,
+            Kind.READ: self._read,
+            Kind.WRITE: self._write,
+            Kind.STAT: self._stat,
+            Kind.LSTAT: self._stat,
+            Kind.FSTAT: self._fstat,
+            Kind.SETSTAT: self._setstat,
+            Kind.FSETSTAT: self._fsetstat,
+            Kind.OPENDIR: self._opendir,
+            Kind.READDIR: self._readdir,
+            Kind.REMOVE: self._remove,
+            Kind.MKDIR: self._mkdir,
+            Kind.RMDIR: self._rmdir,
+            Kind.REALPATH: self._realpath,
+            Kind.RENAME: self._rename,
+            Kind.READLINK: self._readlink,
+            Kind.SYMLINK: self._symlink,
+            Kind.EXTENDED: self._extended,
+        }
 
     def _init(self, _request: Request) -> bytes:
         return self._extensions.version()
@@ -300,7 +308,7 @@ class Operations:
                 yield handle, moved(handle.path, source, target)
 
     def _check_room(self) -> None:
-        if len(self.handles) >= self._max_handles:
+        if self._count_handles() >= self._max_handles:
             raise RefusedError(f"more than {self._max_handles} handles are open")
 
     def _log(self, transfer: Transfer | None) -> None:

@@ -22,7 +22,7 @@ def gauges(sessions: Iterable[Session], services: Services, *, draining: bool) -
     return {
         "connections": len(known),
         "sessions": sum(session.signed_in_at is not None for session in known),
-        "handles": sum(len(channel.handles) for channel in channels),
+        "handles": sum(channel.open_handles for channel in channels),
         "spool_bytes": sum(account.spool_bytes for account in accounts),
         "worker_threads": threads,
         "worker_threads_busy": busy,

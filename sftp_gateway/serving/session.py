@@ -290,7 +290,14 @@ class Session(paramiko.ServerInterface):
         view = self._lease.tree.view(
             login.root, rights=Rights(login.rights), write_back=login.write_back, quota=login.quota
         )
-        sftp = SFTPChannel(channel, view, events=self.log, workers=self._services.workers, meter=self._services.meter)
+        sftp = SFTPChannel(
+            channel,
+            view,
+            events=self.log,
+            workers=self._services.workers,
+            meter=self._services.meter,
+            count_handles=lambda: sum(known.open_handles for known in self.channels),
+        )
         with self._lock:
             self._channels = [*(known for known in self._channels if not known.wait(0)), sftp]
         sftp.start()

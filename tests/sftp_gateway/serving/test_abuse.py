@@ -163,6 +163,23 @@ def test_more_handles_than_anybody_needs(serving: Serving) -> None:
     assert not session.channels[0]._handles
 
 
+def test_channels_share_the_handles_of_a_connection(start_gateway: StartGateway, connect: Connect) -> None:
+    """Sixteen times as many files would be open else, of which each may take a descriptor of all that there are."""
+    transport = connect(start_gateway(), "ann", PASSWORD)
+    clients = []
+    for _ in range(3):
+        channel = transport.open_session(timeout=30)
+        channel.invoke_subsystem("sftp")
+        clients.append(RawClient(channel).init())
+    for client, count in zip(clients, (500, 500, 24), strict=True):
+        replies = client.all([client.path(Kind.OPENDIR, "/") for _ in range(count)])
+        assert all(reply.kind == Kind.HANDLE for reply in replies)
+    for client in clients:
+        assert client.wait(client.path(Kind.OPENDIR, "/")).code == 4
+    assert clients[2].wait(clients[2].close(replies[0].handle)).ok
+    assert clients[0].wait(clients[0].path(Kind.OPENDIR, "/")).kind == Kind.HANDLE
+
+
 def test_a_flood_of_requests_without_a_pause(serving: Serving) -> None:
     deaf = Deaf(serving)
     thread = deaf.ask([request(Kind.STAT, number, s("/nothing")) for number in range(100, 10_100)])
