@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import IO, Any, BinaryIO, Final, Self, TypeVar, overload
+from typing import IO, Any, BinaryIO, Self, TypeVar, overload
 
 import fs.errors
 from fs.enums import ResourceType
@@ -17,18 +17,18 @@ from fs.subfs import SubFS
 
 from fs_dropbox import paths
 from fs_dropbox.api.auth import Credentials
+from fs_dropbox.api.retry import OPEN_SECONDS
 from fs_dropbox.conventions import NoLock, as_given, errors_at, path_error
 from fs_dropbox.entries import FileEntry, FolderEntry
 from fs_dropbox.errors import opening
+from fs_dropbox.files.read_file import COPY_BYTES
 from fs_dropbox.files.text_files import text_file
 from fs_dropbox.filesystem.about import ABILITIES, About
-from fs_dropbox.filesystem.assembly import OPEN_SECONDS, assemble
+from fs_dropbox.filesystem.assembly import assemble
 from fs_dropbox.filesystem.beyond import Beyond
 from fs_dropbox.filesystem.subfolder import DropboxSubFS
 from fs_dropbox.filesystem.walker import DropboxWalker
 from fs_dropbox.views.documents import Show
-
-COPY_BYTES: Final = 4 * 2**20
 
 F = TypeVar("F", bound=SubFS[Any])
 
@@ -194,7 +194,9 @@ class DropboxFS(Beyond):
 
     def hasurl(self, path: str, purpose: str = "download") -> bool:
         """Tell whether there can be a link; makes none."""
-        return self.isfile(path) if purpose == "download" else purpose == "share" and self.exists(path)
+        if purpose == "download":
+            return self.isfile(path)
+        return purpose == "share" and not self.is_viewed(path) and self.exists(path)
 
     @as_given
     def hash(self, path: str, name: str) -> str:

@@ -10,7 +10,7 @@ from fs_dropbox.api.calls import Caller
 from fs_dropbox.api.transport import Answer
 from fs_dropbox.errors import TransportError
 
-_CHUNK_BYTES: Final = 256 * 1024
+_PIECE_BYTES: Final = 256 * 1024
 
 
 def range_header(start: int, end: int) -> Mapping[str, str]:
@@ -54,7 +54,7 @@ def _begin_range(caller: Caller, answer: Answer, start: int, end: int) -> None:
     assert answer.response is not None
     if not _is_part(answer):
         while start > 0:
-            start -= len(_read_fully(caller, answer, min(start, _CHUNK_BYTES)))
+            start -= len(_read_fully(caller, answer, min(start, _PIECE_BYTES)))
         return
     sent = answer.response.headers.get("content-range", "")
     if sent.partition("/")[0] != f"bytes {start}-{end - 1}":

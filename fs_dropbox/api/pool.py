@@ -26,8 +26,6 @@ from fs_dropbox.errors import TransportError
 CONNECT_SECONDS: Final = 15.0
 HTTPS_PORT: Final = 443
 CA_VARIABLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-
-
 # Dropbox has answered with the second now and then; what is in front of it adds a charset.
 JSON_TYPES: Final = ("application/json", "text/javascript")
 

@@ -31,9 +31,7 @@ MOST_WRITERS: Final = 8
 SUCCESSES_FOR_ANOTHER_WRITER: Final = 16
 # Gateways say these of servers behind them from which they have not heard.
 _UPSTREAM_LOST: Final = frozenset({502, 504})
-
-
-# Long enough for Dropbox, which takes half a second, and for a packet that is lost.
+# How long a first answer is waited for: Dropbox takes half a second, and a packet may be lost.
 OPEN_SECONDS: Final = 10.0
 
 

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from fs_dropbox.api import retry
 from fs_dropbox.api.auth import Credentials
 from fs_dropbox.api.client import Account, Client
+from fs_dropbox.api.retry import opening_policy
 from fs_dropbox.files.blocks import BlockBudget
 from fs_dropbox.filesystem.folders import Folders
 from fs_dropbox.filesystem.open_files import OpenFiles
@@ -30,7 +30,6 @@ from fs_dropbox.views.shown import Shown
 
 READ_AHEAD_THREADS: Final = 12
 SMALL_FILE_THREADS: Final = 16
-OPEN_SECONDS: Final = retry.OPEN_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +105,12 @@ def assemble(
     api_host: str | None,
     ca_certs: str | None,
     timeout_seconds: float,
-    open_seconds: float = OPEN_SECONDS,
+    open_seconds: float,
     cache_ttl_seconds: float | None,
     change_feed: bool,
-    documents: Show = "export",
-    export: Sequence[str] = (),
-    views: bool = False,
+    documents: Show,
+    export: Sequence[str],
+    views: bool,
 ) -> Parts:
     """Sign in with one call and return the parts; no `cache_ttl_seconds` means no cache.
 
@@ -120,7 +119,7 @@ def assemble(
     check_show(documents)
     client = Client(credentials, api_host=api_host, ca_certs=ca_certs, root=root, timeout_seconds=timeout_seconds)
     try:
-        account = client.account(retry.opening_policy(open_seconds))
+        account = client.account(opening_policy(open_seconds))
     except BaseException:
         client.close()
         raise

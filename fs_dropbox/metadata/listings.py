@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Final, Generic, TypeVar
 from weakref import WeakValueDictionary
 
+from fs_dropbox.errors import TransportError
+
 T = TypeVar("T")
 
 JOIN_SECONDS: Final = 10.0  # who comes later gets a listing of its own: the first page of this one is old
@@ -66,7 +68,7 @@ class Listing(Generic[T]):
         except StopIteration as error:
             end = error
         except BaseException as error:
-            end = error if isinstance(error, Exception) else RuntimeError("the listing was broken off")
+            end = error if isinstance(error, Exception) else TransportError("interrupted")
             raise
         finally:
             with self._changed:

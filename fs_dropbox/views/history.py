@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import Executor
 from typing import Final
 
@@ -108,13 +107,12 @@ class History:
             self._last.update({(each.path_lower, epoch): each for each in found})
         return found + self._looked_up([combine(path, each.name) for each in here if each.path_lower not in folders])
 
-    def deleted_below(self, path: str) -> Iterator[FileEntry]:
-        """Yield every deleted file at any depth below a folder, from one listing and a call for each of them."""
+    def deleted_below(self, path: str) -> list[FileEntry]:
+        """Return every deleted file at any depth below a folder, from one listing and a call for each of them."""
         below = self._deleted_below(path)
         folders = {paths.parent(each.path_lower) for each in below}
-        for entry in self._looked_up([each.path_display for each in below if each.path_lower not in folders]):
-            if isinstance(entry, FileEntry):
-                yield entry
+        found = self._looked_up([each.path_display for each in below if each.path_lower not in folders])
+        return [entry for entry in found if isinstance(entry, FileEntry)]
 
     def _looked_up(self, deleted: list[str]) -> list[Present]:
         return [entry for entry in self._executor.map(self.last, deleted) if entry is not None]

@@ -14,6 +14,7 @@ from fs_dropbox import DropboxFS
 from fs_dropbox.api.results import Page
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.entries import FileEntry
+from fs_dropbox.errors import TransportError
 from fs_dropbox.metadata.listings import JOIN_SECONDS, Listings
 from fs_dropbox.metadata.lookups import CALM_SECONDS, FIRST_LOOKUPS, LARGE_SECONDS, WINDOW_SECONDS, Lookups
 
@@ -90,7 +91,7 @@ def test_an_interruption_is_no_end() -> None:
     listing = Listings[int]().join("key", begin)
     with pytest.raises(KeyboardInterrupt):
         list(listing)
-    with pytest.raises(RuntimeError, match="broken off"):
+    with pytest.raises(TransportError, match="the operation was cancelled"):
         list(listing)
 
 

@@ -107,6 +107,10 @@ def test_versions_as_files(history: Emulator, viewed: DropboxFS) -> None:
     assert viewed.isdir("/.versions/a/report.txt")
     assert viewed.isfile(f"/.versions/a/report.txt/{names[0]}")
     assert viewed.geturl(f"/.versions/a/report.txt/{names[0]}").startswith("https://")
+    assert [viewed.hasurl(f"/.versions/a/report.txt/{names[0]}", purpose) for purpose in ("download", "share")] == [
+        True,
+        False,
+    ]
 
 
 def test_versions_of_deleted_files_are_there_by_name(history: Emulator, viewed: DropboxFS) -> None:
