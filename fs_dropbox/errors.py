@@ -90,7 +90,6 @@ class ApiError(Exception):
         message: str = "",
         user_message: str = "",
         retry_after: float | None = None,
-        path: str = "",
         details: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(route, tag)
@@ -101,7 +100,7 @@ class ApiError(Exception):
         self.message = scrub(message)
         self.user_message = scrub(user_message)
         self.retry_after = retry_after
-        self.path = path
+        self.path = ""  # the API path that it is about, where that is one
         self.details = details or {}
         self.lost_update = False  # set where the conflict is with the version that the call was to replace
         self.actor = ""  # on whose behalf the call was made: an e-mail address or id, where that is known

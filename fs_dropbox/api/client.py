@@ -144,12 +144,12 @@ class Client:
         argument = {"path": path, "recursive": True, "include_deleted": False}
         return self._call(routes.LATEST_CURSOR, argument, lambda result: str(result["cursor"]), path)
 
-    def longpoll(self, cursor: str, timeout_seconds: int, stop: longpolls.Flag) -> Longpoll:
+    def longpoll(self, cursor: str, timeout_seconds: int, is_over: Callable[[], bool]) -> Longpoll:
         """Wait until something happens after the cursor, or for the time given (30 to 480 s) and up to 90 s more.
 
-        To end it, set `stop` and `interrupt` the thread: it then says that there are no changes.
+        To end it, have `is_over` say so and `interrupt` the thread: it then says that there are no changes.
         """
-        return longpolls.longpoll(self._caller, cursor, timeout_seconds, stop)
+        return longpolls.longpoll(self._caller, cursor, timeout_seconds, is_over)
 
     def list_revisions(self, path: str, *, limit: int = REVISIONS_PER_PAGE) -> list[FileEntry]:
         """Return the latest revisions of a file, present or deleted, newest first."""

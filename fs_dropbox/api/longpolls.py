@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final
 
 from fs_dropbox.api import results, routes
 from fs_dropbox.api.calls import Caller
@@ -13,17 +14,11 @@ from fs_dropbox.errors import TransportError
 SLACK_SECONDS: Final = 100.0
 
 
-class Flag(Protocol):
-    """What tells, as a threading.Event does, whether something is so."""
-
-    def is_set(self) -> bool: ...
-
-
-def longpoll(caller: Caller, cursor: str, timeout_seconds: int, stop: Flag) -> Longpoll:
-    """Wait until something happens after the cursor, `stop` is set and the thread interrupted, or the time is over."""
+def longpoll(caller: Caller, cursor: str, timeout_seconds: int, is_over: Callable[[], bool]) -> Longpoll:
+    """Wait until something happens after the cursor, `is_over` and the thread is interrupted, or the time has come."""
     try:
         with caller.waiter():
-            if stop.is_set():  # looked at only now: from here on an interruption is not lost
+            if is_over():  # looked at only now: from here on an interruption is not lost
                 return Longpoll(False, 0.0)
             return caller.request(
                 routes.LONGPOLL,
@@ -32,6 +27,6 @@ def longpoll(caller: Caller, cursor: str, timeout_seconds: int, stop: Flag) -> L
                 seconds=timeout_seconds + SLACK_SECONDS,
             )
     except TransportError as error:
-        if error.kind == "interrupted" and stop.is_set():
+        if error.kind == "interrupted" and is_over():
             return Longpoll(False, 0.0)
         raise

@@ -14,7 +14,6 @@ from fs_dropbox.metadata.cache import ABSENT, MetadataCache
 
 if TYPE_CHECKING:
     from fs_dropbox.api.client import Longpoll, Page
-    from fs_dropbox.api.longpolls import Flag
 
 LONGPOLL_SECONDS: Final = 30  # the least that Dropbox takes; it adds up to 90 s of its own
 PAUSES_SECONDS: Final = (1.0, 2.0, 5.0, 15.0, 60.0)  # after failures in a row
@@ -35,7 +34,7 @@ class FeedClient(Protocol):
 
     def list_folder_continue(self, cursor: str) -> Page: ...
 
-    def longpoll(self, cursor: str, timeout_seconds: int, stop: Flag) -> Longpoll: ...
+    def longpoll(self, cursor: str, timeout_seconds: int, is_over: Callable[[], bool]) -> Longpoll: ...
 
     def interrupt(self, thread_id: int | None) -> None: ...
 
@@ -176,7 +175,7 @@ class ChangeFeed:
             self._drain()
             self._set_live(True)
         asked_at = time.monotonic()
-        poll = self._client.longpoll(self._cursor, LONGPOLL_SECONDS, _Either(self._stop, self._is_outdated))
+        poll = self._client.longpoll(self._cursor, LONGPOLL_SECONDS, self._is_over)
         # Dropbox says that there is nothing new once the time is over; a stand-in that does so before has not waited.
         is_hasty = time.monotonic() < asked_at + LONGPOLL_SECONDS - HASTE_SECONDS and not self._is_outdated.is_set()
         rest = self._looked_at + self._rests * REST_SECONDS - time.monotonic()
@@ -186,9 +185,13 @@ class ChangeFeed:
         if poll.backoff_seconds:
             self._stop.wait(poll.backoff_seconds)
 
+    def _is_over(self) -> bool:
+        """Tell whether nobody waits any more for what is new after the cursor."""
+        return self._stop.is_set() or self._is_outdated.is_set()
+
     def _set_live(self, live: bool) -> None:
         with self._lock:  # whoever stops or outdates the feed has the last word
-            if live and not self._stop.is_set() and not self._is_outdated.is_set():
+            if live and not self._is_over():
                 self._cache.trust(True)
                 self._live.set()
                 _logger.log(logging.INFO if self._problem else logging.DEBUG, "the change feed is live")
@@ -231,16 +234,6 @@ class ChangeFeed:
                 subscriber(entries)
             except (Exception, SystemExit):  # the latter would end this thread without a word
                 _logger.exception("a subscriber of the change feed failed")
-
-
-class _Either:
-    """Set when one of two events is."""
-
-    def __init__(self, one: threading.Event, other: threading.Event) -> None:
-        self._events = one, other
-
-    def is_set(self) -> bool:
-        return any(event.is_set() for event in self._events)
 
 
 def _keeps_cursor(error: Exception) -> bool:

@@ -154,7 +154,7 @@ import sys
 from fs_dropbox.api.auth import Credentials
 from fs_dropbox.api.client import Client
 client = Client(Credentials(*sys.argv[1:4]))
-print(client.account().email, client.longpoll(client.latest_cursor(""), 30, __import__("threading").Event()).changes)
+print(client.account().email, client.longpoll(client.latest_cursor(""), 30, lambda: False).changes)
 client.close()
 """
 

@@ -124,7 +124,7 @@ def test_close_ends_what_is_under_way(emulator: Emulator, make_client: Callable[
         calls = [
             pool.submit(kind, lambda: client.get_metadata(f"{folder}/file.txt")),
             pool.submit(kind, lambda: client.upload(Commit(f"{folder}/x", "add"), b"x")),
-            pool.submit(kind, lambda: client.longpoll(cursor, 30, threading.Event())),
+            pool.submit(kind, lambda: client.longpoll(cursor, 30, lambda: False)),
         ]
         eventually(lambda: emulator.control.faults_struck >= struck + 2)
         began = time.monotonic()
@@ -146,9 +146,9 @@ def test_a_longpoll_can_be_stopped(emulator: Emulator, client: Client, folder: s
         stop.set()
         eventually(lambda: (client.interrupt(ident), poll.done())[1])
         assert not poll.result().changes
-        assert client.longpoll(cursor, 30, stop).changes is False
+        assert client.longpoll(cursor, 30, stop.is_set).changes is False
     emulator.control.write(f"{folder}/wake", b"")
-    assert client.longpoll(cursor, 30, threading.Event()).changes
+    assert client.longpoll(cursor, 30, lambda: False).changes
 
 
 def test_the_governor_lets_few_writers_in_at_once(emulator: Emulator, client: Client, folder: str) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from fs_dropbox.api.client import Longpoll, Page
-from fs_dropbox.api.longpolls import Flag
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
 from fs_dropbox.errors import ApiError, AuthError, TransportError
 from fs_dropbox.metadata import changes
@@ -458,7 +457,7 @@ def test_a_page_that_was_asked_for_before_an_own_change_does_not_undo_it(
 def test_a_stand_in_that_does_not_wait_is_asked_seldom(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(changes, "REST_SECONDS", 0.2)
 
-    def longpoll(cursor: str, timeout_seconds: int, stop: Flag) -> Longpoll:
+    def longpoll(cursor: str, timeout_seconds: int, is_over: Callable[[], bool]) -> Longpoll:
         journal.polls.append(time.monotonic())
         return Longpoll(False, 0.0)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from fs_dropbox.api.client import Longpoll, Page
-from fs_dropbox.api.longpolls import Flag
 from fs_dropbox.entries import Entry
 
 
@@ -47,10 +47,10 @@ class Journal:
             self.entries[start : start + 2], str(min(start + 2, len(self.entries))), start + 2 < len(self.entries)
         )
 
-    def longpoll(self, cursor: str, timeout_seconds: int, stop: Flag) -> Longpoll:
+    def longpoll(self, cursor: str, timeout_seconds: int, is_over: Callable[[], bool]) -> Longpoll:
         self.polls.append(time.monotonic())
         with self.changed:
-            while len(self.entries) <= int(cursor) and not self.errors["longpoll"] and not stop.is_set():
+            while len(self.entries) <= int(cursor) and not self.errors["longpoll"] and not is_over():
                 self.changed.wait(0.01)
         self._raise("longpoll")
         return Longpoll(len(self.entries) > int(cursor), self.backoff_seconds)
