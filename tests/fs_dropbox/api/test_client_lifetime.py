@@ -142,7 +142,7 @@ def test_a_longpoll_can_be_stopped(emulator: Emulator, client: Client, folder: s
     cursor, stop = client.latest_cursor(""), threading.Event()
     with ThreadPoolExecutor(1) as pool:
         ident = pool.submit(threading.get_ident).result()
-        poll = pool.submit(client.longpoll, cursor, 30, stop)
+        poll = pool.submit(client.longpoll, cursor, 30, stop.is_set)
         stop.set()
         eventually(lambda: (client.interrupt(ident), poll.done())[1])
         assert not poll.result().changes
