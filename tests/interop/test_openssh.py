@@ -246,4 +246,4 @@ def test_reasons_do_not_get_into_the_way_of_other_clients(stack: Stack) -> None:
 
 def test_names_cannot_write_to_the_terminal(stack: Stack) -> None:
     done = stack.try_sftp('mkdir "a\x1b[31m\\\\b"')
-    assert "sftp-gateway: /a?[31m\\b: Dropbox does not allow a backslash in names\n" in done.err
+    assert "sftp-gateway: /a\\x1b[31m\\b: Dropbox does not allow a backslash in names\n" in done.err
