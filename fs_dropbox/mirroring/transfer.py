@@ -76,11 +76,11 @@ def copy_file(
             advanced(size)
         return size
     # Asked for before the content: of two versions, the time is that of the older one, and the next run looks again.
-    earlier = _modified(source) if source.local_path is None else None
+    earlier = _modified(source) if _reads_one_version(source) else None
     with source.filesystem.openbin(source.path, "r") as reader:
-        before = _stamp(reader)
+        before = _stamp(source, reader)
         # With its fraction, or the copy would be older than its source, and be replaced by every run.
-        modified = earlier if before is None else moment(before[1] / 10**9)
+        modified = earlier if before is None else moment(before[1])
         copied = 0
         with _open_target(target, modified) as write:
             for chunk in _chunks(reader, stop):
@@ -91,20 +91,26 @@ def copy_file(
                 # At once, or a file that grows as fast as it is read would never end.
                 if before is not None and copied > before[0]:
                     break
-            if before is not None and (copied, before) != (before[0], _stamp(reader)):
+            if before is not None and (copied, before) != (before[0], _stamp(source, reader)):
                 raise _changed(source)
     return copied
 
 
 def snapshot(source: Place) -> BinaryIO:
     """Return the whole content of a small file, as it was at one moment; raises OperationFailed where it changes."""
+    read: list[bytes] = []
+    size = 0
     with source.filesystem.openbin(source.path, "r") as reader:
-        before = _stamp(reader)
-        # A byte more than there is: or a file that grows as fast as it is read would never end.
-        data = b"".join(_chunks(reader, None)) if before is None else reader.read(before[0] + 1)
-        if before is not None and (len(data), before) != (before[0], _stamp(reader)):
+        before = _stamp(source, reader)
+        for chunk in _chunks(reader, None):
+            read.append(chunk)
+            size += len(chunk)
+            # At once, or a file that grows as fast as it is read would never end.
+            if before is not None and size > before[0]:
+                break
+        if before is not None and (size, before) != (before[0], _stamp(source, reader)):
             raise _changed(source)
-    return io.BytesIO(data)
+    return io.BytesIO(b"".join(read))
 
 
 def hash_file(place: Place, *, stop: threading.Event | None = None) -> str:
@@ -163,13 +169,25 @@ def _chunks(reader: IO[bytes], stop: threading.Event | None) -> Iterator[bytes]:
         yield chunk
 
 
-def _stamp(reader: IO[bytes]) -> tuple[int, int] | None:
-    """Return size and time of an open local file, None for another one: those read one version anyhow."""
+def _reads_one_version(source: Place) -> bool:
+    """Tell whether a file that is read stays what it was when it was opened, whoever writes."""
+    return bool(source.filesystem.getmeta().get("atomic_writes", False))
+
+
+def _stamp(source: Place, reader: IO[bytes]) -> tuple[int, float | None, int] | None:
+    """Return what changes with the content of an open file, None where that cannot change.
+
+    Its size, the time of its content, and that time in nanoseconds where there are such.
+    """
+    if _reads_one_version(source):
+        return None
     try:
         status = os.fstat(reader.fileno())
     except (OSError, AttributeError, ValueError):
-        return None
-    return status.st_size, status.st_mtime_ns
+        details: Any = source.filesystem.getinfo(source.path, ["details"]).raw.get("details", {})
+        size, seconds = details.get("size"), details.get("modified")
+        return None if size is None else (int(size), seconds, 0)
+    return status.st_size, status.st_mtime_ns / 10**9, status.st_mtime_ns
 
 
 def moment(seconds: object) -> datetime | None:
@@ -191,7 +209,7 @@ def _open_target(target: Place, modified: datetime | None) -> Iterator[Callable[
     """Yield a write function; what it was given becomes the file when the block ends, and is discarded if it raises."""
     folder = Place(target.filesystem, dirname(target.path)).local_path
     if folder is not None:
-        with _open_local(os.path.join(folder, basename(target.path)), target.path, modified) as write:
+        with local_file(os.path.join(folder, basename(target.path)), target.path, modified) as write:
             yield write
         return
     atomic = bool(target.filesystem.getmeta().get("atomic_writes", False))
@@ -218,13 +236,21 @@ def _open_target(target: Place, modified: datetime | None) -> Iterator[Callable[
 
 
 @contextlib.contextmanager
-def _open_local(name: str, shown: str, modified: datetime | None) -> Iterator[Callable[[bytes], Any]]:
+def local_file(name: str, shown: str, modified: datetime | None) -> Iterator[Callable[[bytes], Any]]:
+    """Yield a write function for a file on disk, which is replaced when the block ends; `shown` is its path in errors.
+
+    What is no file, such as /dev/null or a pipe, is written into as it is.
+    """
     if os.path.isdir(name):
         raise errors.FileExpected(shown)
     folder, base = os.path.split(name)
     # A character has up to four bytes, a name 255 of them.
     part = os.path.join(folder, f".{base[:50]}.{secrets.token_hex(4)}{PART_SUFFIX}")
     try:
+        if os.path.exists(name) and not os.path.isfile(name):
+            with open(name, "wb") as file:
+                yield file.write
+            return
         with open(part, "xb") as file:  # buffered: an unbuffered one may take a part and say so in what it returns
             with contextlib.suppress(OSError):  # not every disk has locks
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed: it is under way

@@ -15,7 +15,7 @@ from fs_dropbox.emulator.model.errors import CallError
 from fs_dropbox.errors import UNSETTLED
 from fs_dropbox.mirroring.mirror import Mirror
 from fs_dropbox.mirroring.steps import Action, Observer, Step, Summary
-from fs_dropbox.mirroring.transfer import StoppedError
+from fs_dropbox.mirroring.transfer import PART_SUFFIX, StoppedError
 from tests.fs_dropbox.files import random_faults
 from tests.fs_dropbox.files.small_blocks import UNIT
 from tests.fs_dropbox.mirroring.random_sides import UNREADABLE, OnDisk, Side
@@ -101,7 +101,7 @@ class Machine:
     # Others
 
     def some_path(self, side: Side) -> str:
-        there = sorted(side.tree())
+        there = sorted(path for path in side.tree() if not path.endswith(PART_SUFFIX))
         roll = self.chance.random()
         if there and roll < 0.4:
             return self.chance.choice(there)

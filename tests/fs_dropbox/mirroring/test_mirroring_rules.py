@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -359,3 +360,19 @@ def test_within_one_account_what_is_there_is_replaced(dropbox_fs: DropboxFS) -> 
     summary = Mirror(Place(dropbox_fs, "/src"), Place(dropbox_fs, "/dst"), observer=recorder).run()
     assert (summary.copied, summary.failures, recorder.bytes) == (2, [], recorder.plan)
     assert dropbox_fs.readtext("/dst/f") == "new"
+
+
+def test_what_is_no_file_is_written_into(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "null").symlink_to("/dev/null")
+    source = MemoryFS()
+    source.writetext("f", "through the pipe")
+    with OSFS(str(tmp_path)) as target:
+        reading = threading.Thread(target=lambda: came.append((tmp_path / "pipe").read_text()))
+        came: list[str] = []
+        reading.start()
+        copy_file(Place(source, "/f"), Place(target, "/pipe"))
+        reading.join()
+        copy_file(Place(source, "/f"), Place(target, "/null"))
+    assert came == ["through the pipe"]
+    assert (tmp_path / "null").is_symlink()

@@ -239,3 +239,30 @@ def test_a_file_that_changes_or_goes_while_many_are_copied_fails_alone(dropbox_f
     assert sorted(failed) == ["0003.txt", "0007.txt"]
     assert "changed while it was read" in str(failed["0007.txt"])
     assert len(dropbox_fs.listdir("/many")) == 18
+
+
+@pytest.mark.parametrize("size", [10, 3_000_000])
+def test_a_file_in_memory_that_changes_while_it_is_read_is_not_copied(dropbox_fs: DropboxFS, size: int) -> None:
+    class Unsteady(MemoryFS):
+        def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
+            file: Any = super().openbin(path, mode, buffering, **options)
+            whole = file.read
+
+            def read(count: int = -1) -> Any:
+                data = whole(count)
+                self.writebytes(path, b"")
+                return data
+
+            if mode == "r" and path != "/steady":
+                file.read = read
+            return file
+
+    source = Unsteady()
+    for name in ("a", "b", "steady"):
+        source.writebytes(name, b"x" * size)
+    summary = run(source, dropbox_fs)
+    assert sorted((step.path, "changed while it was read" in str(error)) for step, error in summary.failures) == [
+        ("a", True),
+        ("b", True),
+    ]
+    assert dropbox_fs.listdir("/") == ["steady"]
