@@ -34,7 +34,7 @@ class Beyond(FS):
         """Return what `getinfo` would, None where Dropbox would have to be asked; never waits."""
         return self._shown.known_info(self._checked(path), namespaces or ())
 
-    def cached_listing(self, path: str, namespaces: Collection[str] | None = None) -> list[Info] | None:
+    def cached_listing(self, path: str, namespaces: Collection[str] | None = None) -> Iterator[Info] | None:
         """Return all that `scandir` would, None where Dropbox would have to be asked; never waits."""
         return self._shown.known_infos(self._checked(path), namespaces or ())
 

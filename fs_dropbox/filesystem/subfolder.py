@@ -31,9 +31,9 @@ class DropboxSubFS(SubFS[Any]):
         found: Info | None = self._delegated("cached_info", path, namespaces)
         return found
 
-    def cached_listing(self, path: str, namespaces: Collection[str] | None = None) -> list[Info] | None:
+    def cached_listing(self, path: str, namespaces: Collection[str] | None = None) -> Iterator[Info] | None:
         """Return what `scandir` would, None where Dropbox would have to be asked; see `DropboxFS.cached_listing`."""
-        found: list[Info] | None = self._delegated("cached_listing", path, namespaces)
+        found: Iterator[Info] | None = self._delegated("cached_listing", path, namespaces)
         return found
 
     def upload_files(self, files: Iterable[File]) -> Iterator[tuple[int, Exception | None]]:

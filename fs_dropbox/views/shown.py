@@ -144,18 +144,19 @@ class Shown(Finding):
             entry = self._documents.known_size(entry)
         return None if entry is None else to_info(entry, namespaces)
 
-    def known_infos(self, path: str, namespaces: Collection[str]) -> list[Info] | None:
-        """Return what `infos` of `children` does if that needs no call, else None."""
+    def known_infos(self, path: str, namespaces: Collection[str]) -> Iterator[Info] | None:
+        """Yield what `infos` of `children` returns if that needs no call, else return None.
+
+        Each is made when it is asked for: whoever has many directories open has next to no memory for that.
+        """
         entries = None if self._place(path) is not None else self._catalog.known_children(path)
         if entries is None:
             return None
-        infos = []
-        for entry in self._documents.listed(entries):
-            known = self._documents.known_size(entry) if "details" in namespaces else entry
-            if known is None:
-                return None
-            infos.append(to_info(known, namespaces))
-        return infos
+        listed = self._documents.listed(entries)
+        known = [self._documents.known_size(entry) for entry in listed] if "details" in namespaces else listed
+        if any(entry is None for entry in known):
+            return None
+        return (to_info(entry, namespaces) for entry in known if entry is not None)
 
     def infos(self, path: str, entries: Iterable[Present], namespaces: Collection[str]) -> list[Info]:
         """Return what is asked for of entries at or in a path."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 
 import fs.copy
 import fs.errors
 import fs.mirror
 import pytest
+from fs.info import Info
 
 from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
+from fs_dropbox.entries import FileEntry, to_info
 from tests.fs_dropbox.counting import DEADLINE_SECONDS, calls
 
 
@@ -270,3 +272,23 @@ def test_a_cached_listing_never_asks(account: DropboxFS, emulator: Emulator) -> 
         assert [info.is_dir for info in account.cached_listing("/") or ()] == [True]
         assert account.cached_listing("missing") is None
     assert not counted
+
+
+def test_a_cached_listing_is_made_as_it_is_read(
+    account: DropboxFS, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each SFTP client may have a thousand directories open, of a hundred thousand files each."""
+    for number in range(3):
+        emulator.control.seed(f"/folder/{number}", b"1")
+    assert len(account.listdir("folder")) == 3
+    made: list[str] = []
+
+    def noted(entry: FileEntry, namespaces: Collection[str]) -> Info:
+        made.append(entry.name)
+        return to_info(entry, namespaces)
+
+    monkeypatch.setattr("fs_dropbox.views.shown.to_info", noted)
+    listing = account.cached_listing("folder", ["details"])
+    assert listing is not None
+    assert made == []
+    assert [info.name for info in listing] == made == ["0", "1", "2"]

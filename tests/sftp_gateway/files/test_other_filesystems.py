@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import shutil
 import struct
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fs.base import FS
+from fs.info import Info
 from fs.memoryfs import MemoryFS
 from fs.mountfs import MountFS
 from fs.multifs import MultiFS
@@ -18,6 +21,7 @@ from fs.osfs import OSFS
 from fs.wrap import read_only
 from fs.wrapfs import WrapFS
 
+from sftp_gateway.files.tree import Tree
 from sftp_gateway.sftp.packets import Status
 from tests.sftp_gateway.raw_client import R, RawClient, W, s
 from tests.sftp_gateway.without_doors import Serving
@@ -161,3 +165,32 @@ def test_a_folder_on_a_disk_tells_how_full_that_is(tmp_path: Path, wrap: Callabl
         assert abs(size * blocks - disk.total) <= size
         assert 0 < free < blocks
         serving.close()
+
+
+class Remembering(MemoryFS):
+    """Knows which of the infos that it gave are still kept by anybody."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: weakref.WeakSet[Info] = weakref.WeakSet()
+
+    def getinfo(self, path: str, namespaces: Any = None) -> Info:
+        class Kept(Info):
+            """Can be referred to weakly."""
+
+        info = Kept(super().getinfo(path, namespaces).raw)
+        self.kept.add(info)
+        return info
+
+
+def test_a_directory_that_is_open_needs_little_memory(tmp_path: Path) -> None:
+    """A client may have a thousand of them open."""
+    with Remembering() as storage:
+        for number in range(100):
+            storage.touch(f"/{number}")
+        tree = Tree(storage, spool_directory=tmp_path)
+        handle = tree.view().open_directory("/")
+        gc.collect()
+        assert len(storage.kept) < 10
+        assert len(handle.next_batch()) == 102
+        tree.close()
