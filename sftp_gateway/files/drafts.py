@@ -116,7 +116,8 @@ class Drafts:
     def cut_off(self, draft: Draft) -> None:
         """Keep what can be continued of a draft that nobody writes any more; let go of it where that is nothing."""
         if not self._keep(draft):
-            self._remember_cut_off(draft.path)
+            if draft.size:  # else nobody has seen anything of it
+                self._remember_cut_off(draft.path)
             self.let_go(draft, "the upload was cut off")
             return
         for other in self._overlay.at(draft.path):

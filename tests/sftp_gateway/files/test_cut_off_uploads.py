@@ -102,6 +102,18 @@ def test_who_has_seen_more_than_could_be_kept_does_not_go_on(
     assert not old or filesystem.readbytes("/f") == old
 
 
+def test_after_an_upload_that_was_cut_off_before_its_first_byte_a_file_may_begin_with_a_gap(
+    serving: Serving, filesystem: AtomicFS
+) -> None:
+    session = serving.session()
+    session.raw().opened("/f", W | C | T)
+    session.cut()
+    client = serving.raw()
+    handle = client.opened("/f", W | C)
+    assert all(reply.ok for reply in client.all([client.write(handle, 5, b"abc"), client.close(handle)]))
+    assert filesystem.readbytes("/f") == b"\0\0\0\0\0abc"
+
+
 def test_who_goes_on_in_another_order_or_sets_the_size_goes_on(serving: Serving, filesystem: AtomicFS) -> None:
     for path, order in (("/f", (12, 9)), ("/g", ())):
         session = serving.session()
