@@ -167,30 +167,32 @@ def test_a_folder_on_a_disk_tells_how_full_that_is(tmp_path: Path, wrap: Callabl
         serving.close()
 
 
-class Remembering(MemoryFS):
+class Remembering(Essential):
     """Knows which of the infos that it gave are still kept by anybody."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.kept: weakref.WeakSet[Info] = weakref.WeakSet()
+        self.given: list[weakref.ref[Info]] = []
 
     def getinfo(self, path: str, namespaces: Any = None) -> Info:
         class Kept(Info):
             """Can be referred to weakly."""
 
         info = Kept(super().getinfo(path, namespaces).raw)
-        self.kept.add(info)
+        self.given.append(weakref.ref(info))
         return info
 
 
 def test_a_directory_that_is_open_needs_little_memory(tmp_path: Path) -> None:
     """A client may have a thousand of them open."""
-    with Remembering() as storage:
+    storage = Remembering()
+    with storage:
         for number in range(100):
-            storage.touch(f"/{number}")
+            storage.writebytes(f"/{number}", b"")
         tree = Tree(storage, spool_directory=tmp_path)
         handle = tree.view().open_directory("/")
         gc.collect()
-        assert len(storage.kept) < 10
+        assert len(storage.given) >= 100
+        assert not any(info() for info in storage.given)
         assert len(handle.next_batch()) == 102
         tree.close()
