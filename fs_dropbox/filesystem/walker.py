@@ -10,6 +10,7 @@ from fs.path import abspath, normpath
 from fs.walk import BoundWalker, Walker
 from fs.wrapfs import WrapFS
 
+from fs_dropbox.conventions import errors_at
 from fs_dropbox.entries import FileEntry, FolderEntry
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ class _Listed:
     def scandir(self, path: str, namespaces: Collection[str] | None = None) -> Iterator[Info]:
         """Yield what is in a directory."""
         folder = abspath(normpath(_delegated(self._fs, path)[1]))
-        return iter(self._infos(folder, self._tree.children(folder), namespaces or ()))
+        with errors_at(path):
+            return iter(self._infos(folder, self._tree.children(folder), namespaces or ()))
 
 
 def _delegated(fs: FS, path: str) -> tuple[FS, str]:

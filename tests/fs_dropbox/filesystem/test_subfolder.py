@@ -107,3 +107,10 @@ def test_a_mirror_into_a_folder_goes_in_bulk(emulator: Emulator, folder: Dropbox
     assert summary.copied == 60
     assert sum(_calls(emulator).values()) <= 9
     assert len(emulator.control.tree("/base/mirrored")) == 60
+
+
+@pytest.mark.parametrize("path", ["/none", "/tree/sub/1"])
+def test_what_cannot_be_walked_is_named_as_the_folder_has_it(folder: DropboxSubFS, path: str) -> None:
+    with pytest.raises((fs.errors.ResourceNotFound, fs.errors.DirectoryExpected)) as failed:
+        list(folder.walk.files(path))
+    assert failed.value.path == path
