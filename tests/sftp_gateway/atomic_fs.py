@@ -143,6 +143,16 @@ class AtomicFS(MemoryFS):
             self.setinfo(path, {"details": {"modified": modified.timestamp()}})
 
 
+class KnownFS(AtomicFS):
+    """Everything in it is known without waiting."""
+
+    def cached_info(self, path: str, namespaces: Any = None) -> Any:
+        return MemoryFS.getinfo(self, path, namespaces)
+
+    def cached_listing(self, path: str, namespaces: Any = None) -> Any:
+        return [self.cached_info(f"{path.rstrip('/')}/{name}", namespaces) for name in self.listdir(path)]
+
+
 def super_read(filesystem: AtomicFS, path: str) -> bytes:
     with MemoryFS.openbin(filesystem, path, "rb") as file:
         return bytes(file.read())

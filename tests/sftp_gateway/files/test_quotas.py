@@ -12,8 +12,9 @@ import pytest
 from fs.memoryfs import MemoryFS
 
 from sftp_gateway.files.allowance import DOUBT_SECONDS, REMEASURE_SECONDS, Allowance
+from sftp_gateway.sftp.packets import Kind
 from sftp_gateway.sftp.status import RefusedError
-from tests.sftp_gateway.atomic_fs import AtomicFS
+from tests.sftp_gateway.atomic_fs import AtomicFS, KnownFS
 from tests.sftp_gateway.raw_client import C, RawClient, T, W, s
 from tests.sftp_gateway.without_doors import Serving
 from tests.waiting import eventually
@@ -190,6 +191,19 @@ def limited(tmp_path: Path) -> Iterator[tuple[AtomicFS, RawClient, Allowance]]:
         serving.close()
 
 
+def test_a_session_goes_on_while_its_folder_is_measured(tmp_path: Path) -> None:
+    with KnownFS() as storage:
+        serving = Serving(storage, tmp_path)
+        session = serving.session()
+        session.view = serving.tree.view("/", quota=(100, 0))
+        client = session.raw()
+        with storage.stalled("scandir", "/"):
+            asked = client.open("/new", W | C)
+            assert client.is_answered(client.path(Kind.REALPATH, "/"), within=10)
+        assert client.wait(asked).kind == Kind.HANDLE
+        serving.close()
+
+
 def test_what_is_replaced_counts_until_it_is(limited: tuple[AtomicFS, RawClient, Allowance]) -> None:
     storage, client, allowance = limited
     client.put("/f", b"x" * 60)
@@ -291,7 +305,7 @@ def test_free_space_is_what_the_quota_leaves(
         serving.close()
 
 
-@pytest.mark.parametrize("make", [MemoryFS, AtomicFS], ids=["local", "network"])
+@pytest.mark.parametrize("make", [MemoryFS, AtomicFS, KnownFS], ids=["local", "network", "known"])
 def test_a_quota_is_enforced_before_during_and_after_an_upload(tmp_path: Path, make: type[MemoryFS]) -> None:
     storage = make()
     storage.makedir("/home")

@@ -304,6 +304,30 @@ def test_nobody_goes_on_with_what_is_another_processes_by_now(store: Store, othe
     assert draft.size == 1000
 
 
+def test_what_another_process_has_left_later_is_shown(store: Store, other: Store) -> None:
+    handle = object()
+    store.abandon(written(store, "/file", object(), handle), handle)
+    assert other.looking.stat("/file").size == 1000
+    draft = store.open_for_writing("/file", W, object(), handle)
+    draft.write(1000, CONTENT[1000:3001])
+    store.abandon(draft, handle)
+    assert other.looking.stat("/file").size == 3000
+    assert len(other.overlay.all()) == 1
+
+
+def test_what_is_not_taken_over_after_all_is_neither_counted_nor_locked(
+    store: Store, other: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = object()
+    store.abandon(written(store, "/file", object(), handle), handle)
+    with monkeypatch.context() as patched:
+        before_it_takes_over(patched, lambda: patched.setattr(other.drafts.partials, "noted", lambda _: None))
+        other.drafts.follow(at_once=True)
+    assert not other.overlay.all()
+    assert other.quota.used == 0
+    assert store.open_for_writing("/file", W, object(), handle).size == 1000
+
+
 def test_a_rename_leaves_the_note_of_what_another_process_goes_on_with(store: Store, other: Store) -> None:
     handle = object()
     draft = written(store, "/file", object(), handle)

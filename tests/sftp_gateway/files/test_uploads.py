@@ -223,6 +223,21 @@ def test_a_client_that_waits_for_no_answer_is_slowed_down_too(
     assert client.wait(client.close(handle)).ok
 
 
+def test_whoever_says_no_more_still_gets_the_answers_that_are_held_back(
+    serving: Serving, filesystem: AtomicFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarding, "LAG_BYTES", 5 * MIB)
+    monkeypatch.setattr(replies, "HOLD_SECONDS", 3600.0)
+    client = serving.raw()
+    handle = client.opened("/f", W | C | T)
+    with filesystem.stalled("write", "/f"):
+        writes = [client.write(handle, offset, bytes(MIB // 4)) for offset in range(0, 6 * MIB, MIB // 4)]
+        (channel,) = serving.sessions[0].channels
+        eventually(lambda: channel._replies.held, "nothing is held back")
+        client.channel.shutdown_write()
+        assert all(reply.ok for reply in client.all(writes))
+
+
 def test_little_is_kept_of_what_is_read_behind_answers_that_are_held_back(
     serving: Serving, filesystem: AtomicFS, monkeypatch: pytest.MonkeyPatch
 ) -> None:

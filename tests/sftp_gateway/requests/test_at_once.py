@@ -13,7 +13,7 @@ from fs.memoryfs import MemoryFS
 from sftp_gateway.requests.channel import ChannelLimits
 from sftp_gateway.requests.operations import SMALL_COMMIT_BYTES
 from sftp_gateway.sftp.packets import Kind, Status
-from tests.sftp_gateway.atomic_fs import AtomicFS
+from tests.sftp_gateway.atomic_fs import AtomicFS, KnownFS
 from tests.sftp_gateway.raw_client import C, R, RawClient, T, W, s
 from tests.sftp_gateway.without_doors import Serving
 from tests.waiting import DEADLINE_SECONDS, eventually
@@ -165,7 +165,7 @@ def test_a_session_goes_on_while_a_directory_is_listed(tmp_path: Path) -> None:
         serving.close()
 
 
-@pytest.mark.parametrize("make", [AtomicFS, LocalFS])
+@pytest.mark.parametrize("make", [AtomicFS, LocalFS, KnownFS])
 @pytest.mark.parametrize("kind", ["file", "directory"])
 def test_so_many_handles_are_open_at_once(tmp_path: Path, make: Callable[[], AtomicFS], kind: str) -> None:
     with make() as filesystem:
