@@ -14,6 +14,7 @@ from fs.path import dirname
 
 from fs_dropbox import paths
 from fs_dropbox.api.client import Client, Commit, Update
+from fs_dropbox.conventions import path_error
 from fs_dropbox.entries import FileEntry, FolderEntry
 from fs_dropbox.errors import VersionConflict, fs_errors
 from fs_dropbox.files.blocks import BLOCK_BYTES, BlockBudget, BlockReader
@@ -152,7 +153,7 @@ class OpenFiles:
             try:
                 return self._uploader.open(commit, Checkpoint.parse(checkpoint))
             except ValueError as error:
-                raise fs.errors.OperationFailed(path, msg=str(error)) from None
+                raise path_error(fs.errors.OperationFailed, path, str(error)) from None
 
     def _blocks(self, path: str, entry: FileEntry) -> BlockReader:
         """Return a reader of this revision, whatever the path holds later."""

@@ -27,10 +27,10 @@ class Checkpoint:
     @classmethod
     def parse(cls, text: str) -> Checkpoint:
         """Read what `str` wrote; raises ValueError."""
-        sent, content_hash, session_id = text.split(":", 2)
-        if not session_id or len(content_hash) != HASH_LETTERS or int(sent) % BLOCK_SIZE or int(sent) <= 0:
-            raise ValueError(f"not a checkpoint: {text!r}")
-        return cls(session_id, int(sent), content_hash)
+        session_id, sent, content_hash = _parts(text)
+        if not sent or sent % BLOCK_SIZE:
+            raise ValueError(f"not the checkpoint of an upload: {text!r}")
+        return cls(session_id, sent, content_hash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,5 +47,12 @@ class Staged:
     @classmethod
     def parse(cls, text: str) -> Staged:
         """Read what `str` wrote; raises ValueError."""
-        size, content_hash, session_id = text.split(":", 2)
-        return cls(session_id, int(size), content_hash)
+        return cls(*_parts(text))
+
+
+def _parts(text: str) -> tuple[str, int, str]:
+    size, _, others = text.partition(":")
+    content_hash, _, session_id = others.partition(":")
+    if not (size.isdecimal() and len(content_hash) == HASH_LETTERS and session_id):
+        raise ValueError(f"not the checkpoint of an upload: {text!r}")
+    return session_id, int(size), content_hash

@@ -266,5 +266,5 @@ def test_whoever_appends_to_nothing_overwrites_nobody(emulator: Emulator, dropbo
 
 
 def test_what_nobody_can_go_on_with_is_told(dropbox_fs: DropboxFS) -> None:
-    with pytest.raises(fs.errors.OperationFailed):
-        dropbox_fs.openbin("file", "w", seekable=False, resume="no checkpoint")
+    with pytest.raises(fs.errors.OperationFailed, match=r"'file': not the checkpoint of an upload: '\{none\}'"):
+        dropbox_fs.openbin("file", "w", seekable=False, resume="{none}")
