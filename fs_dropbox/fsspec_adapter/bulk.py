@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,10 +12,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import fs.errors
-from fs.path import dirname, recursepath
+from fs.path import dirname, isbase, recursepath
 from fsspec.callbacks import Callback
+from fsspec.spec import AbstractFileSystem
 
 from fs_dropbox.fsspec_adapter.os_errors import os_error, os_errors
+from fs_dropbox.mirroring.transfer import CHUNK_BYTES, local_file
+from fs_dropbox.paths import key
 from fs_dropbox.uploads.bulk import COMMIT_FILES
 
 
@@ -28,6 +32,47 @@ class Pairs(Callback):  # type: ignore[misc]
     def wrap(self, iterable: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
         self.found = list(iterable)
         return iter(())
+
+
+class _Copies:
+    """Stands for a filesystem in fsspec's own `copy`: takes the pairs of paths that it finds, and copies none."""
+
+    def __init__(self, filesystem: Any) -> None:
+        self.isdir = filesystem.isdir
+        self.expand_path = filesystem.expand_path
+        self.found: list[tuple[str, str]] = []
+
+    def cp_file(self, source: str, target: str, **_: Any) -> None:
+        self.found.append((source, target))
+
+
+def moves(
+    filesystem: Any, sources: Any, targets: Any, *, recursive: bool, maxdepth: int | None
+) -> list[tuple[str, str, bool]]:
+    """Return what becomes what, and whether it is a folder, where fsspec's `copy` would make copies of these.
+
+    With `maxdepth` folders are made, and stay.
+    """
+    for one in [] if recursive else filesystem.expand_path(sources):
+        if filesystem.isdir(one):
+            raise IsADirectoryError(f"{one} is a folder: give recursive=True")
+    copies = _Copies(filesystem)
+    AbstractFileSystem.copy(copies, sources, targets, recursive=recursive, maxdepth=maxdepth, on_error="raise")
+    found: list[tuple[str, str, bool]] = []
+    folders: list[str] = []
+    taken: dict[str, str] = {}
+    for pair in copies.found:
+        source, target = map(filesystem._strip_protocol, pair)
+        is_folder = filesystem.isdir(source)
+        if is_folder and maxdepth is not None:
+            filesystem.makedirs(target, exist_ok=True)
+        elif not any(isbase(folder, source) for folder in folders):
+            found.append((source, target, is_folder))
+            folders += [source] if is_folder else []
+            other = taken.setdefault(key(target), source)
+            if other != source:
+                raise FileExistsError(errno.EEXIST, f"{other} and {source} would both become this", target)
+    return found
 
 
 def put(filesystem: Any, pairs: Iterable[tuple[str, str]], callback: Callback) -> None:
@@ -55,6 +100,19 @@ def put(filesystem: Any, pairs: Iterable[tuple[str, str]], callback: Callback) -
     sizes = [os.path.getsize(local) for local, _ in files]
     contents = [_Content(remote, _reader(local), size) for (local, remote), size in zip(files, sizes, strict=True)]
     _upload(filesystem, contents, stored)
+
+
+def get(filesystem: Any, remote: str, local: str, callback: Callback) -> None:
+    """Download a file, with the local folders above it: whole or not at all."""
+    os.makedirs(os.path.dirname(os.path.abspath(local)), exist_ok=True)
+    try:
+        with filesystem.openbin(remote) as file, local_file(local, local, None) as write:
+            callback.set_size(file.size)
+            while chunk := file.read(CHUNK_BYTES):
+                write(chunk)
+                callback.relative_update(len(chunk))
+    except fs.errors.FSError as error:
+        raise os_error(error, getattr(error, "path", None) or remote) from error
 
 
 def pipe(filesystem: Any, contents: Mapping[str, bytes]) -> None:

@@ -7,17 +7,13 @@ fsspec.open("dropbox://APP_KEY~APP_SECRET:REFRESH_TOKEN@/Reports/2026.csv")
 
 from __future__ import annotations
 
-import atexit
 import errno
-import json
 import os
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import fs as pyfilesystem
 import fs.errors
 from fs.base import FS
 from fs.info import Info
@@ -26,80 +22,20 @@ from fs.opener.parse import parse_fs_url
 from fs.path import abspath, basename, dirname, join, normpath
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 from fsspec.compression import compr
-from fsspec.core import get_compression
+from fsspec.core import get_compression, has_magic
 from fsspec.spec import AbstractFileSystem
+from fsspec.utils import isfilelike
 
-from fs_dropbox.dropboxfs import DropboxFS
 from fs_dropbox.files.text_files import text_file
 from fs_dropbox.fsspec_adapter import bulk
+from fs_dropbox.fsspec_adapter.accounts import Accounts
 from fs_dropbox.fsspec_adapter.files import CompressedFile, DropboxFile
 from fs_dropbox.fsspec_adapter.os_errors import os_errors
-from fs_dropbox.login.connections import Connections, ConnectionsError
-from fs_dropbox.metadata.single_flight import SingleFlight
 from fs_dropbox.opener import arguments, folder_of
 
 _NAMESPACES: Final = ("basic", "details", "dropbox")
 _SECRETS: Final = ("app_secret", "refresh_token", "access_token", "url")
 _SCHEME: Final = "dropbox://"
-
-
-class Accounts:
-    """The open filesystems of this process, one for each set of options, whichever thread asks.
-
-    One leaf lock over the table; accounts are opened unlocked, once for all that ask. After a fork the child starts
-    with none: connections and threads are the parent's.
-    """
-
-    def __init__(self) -> None:
-        self._forget()
-        atexit.register(self.close)
-        os.register_at_fork(after_in_child=self._forget)
-
-    def _forget(self) -> None:
-        self._opening = SingleFlight()
-        self._lock = threading.Lock()
-        self._open: dict[str, FS] = {}  # guarded by _lock
-
-    def get(self, options: dict[str, Any]) -> FS:
-        """Return the filesystem of these options, opened when it is not."""
-
-        def opened() -> FS:
-            found = self.known(options) or _open(**options)
-            with self._lock:
-                self._open[_key(options)] = found
-            return found
-
-        return self.known(options) or self._opening.do(_key(options), opened)
-
-    def known(self, options: dict[str, Any]) -> FS | None:
-        """Return the filesystem of these options, None when it is not open."""
-        with self._lock:
-            found = self._open.get(_key(options))
-        return None if found is None or found.isclosed() else found
-
-    def close(self) -> None:
-        """Close all; the next use opens anew."""
-        with self._lock:
-            filesystems, self._open = list(self._open.values()), {}
-        for filesystem in filesystems:
-            filesystem.close()
-
-
-def _key(options: dict[str, Any]) -> str:
-    """Return a text that is equal for equal options, of which some are lists."""
-    return json.dumps(options, sort_keys=True, default=repr)
-
-
-def _open(connection: str | None = None, url: str | None = None, **given: Any) -> FS:
-    if url is None and not given:
-        try:
-            found = Connections().default() if connection is None else Connections().find(connection)
-        except ConnectionsError as error:
-            raise fs.errors.CreateFailed(str(error)) from error
-        if found is None:
-            raise fs.errors.CreateFailed("no Dropbox to open: run fs-dropbox login, or give credentials")
-        url = found.url
-    return DropboxFS(**given) if url is None else pyfilesystem.open_fs(url)
 
 
 class DropboxFileSystem(AbstractFileSystem):  # type: ignore[misc]
@@ -195,11 +131,32 @@ class DropboxFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     def exists(self, path: str, **_: Any) -> bool:
         """Tell whether there is something; raises OSError where that cannot be told."""
+        return self._type(path) != ""
+
+    def isdir(self, path: str) -> bool:
+        return self._type(path) == "directory"
+
+    def isfile(self, path: str) -> bool:
+        return self._type(path) == "file"
+
+    def _type(self, path: str) -> str:
+        """Return what there is, "" for nothing; raises OSError where that cannot be told."""
         try:
-            self.info(path)
-        except FileNotFoundError:
-            return False
-        return True
+            return str(self.info(path)["type"])
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+
+    def walk(
+        self, path: str, *arguments: Any, on_error: Any = "omit", **options: Any
+    ) -> Iterator[tuple[str, Any, Any]]:
+        """Walk as `os.walk()` does: what is gone meanwhile is left out, what cannot be listed is an error."""
+
+        def unless_absent(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError):
+                raise error
+
+        on_error = unless_absent if on_error == "omit" else on_error
+        yield from super().walk(path, *arguments, on_error=on_error, **options)
 
     def find(
         self, path: str, maxdepth: int | None = None, withdirs: bool = False, detail: bool = False, **_: Any
@@ -279,6 +236,25 @@ class DropboxFileSystem(AbstractFileSystem):  # type: ignore[misc]
         if codec is not None:
             file = CompressedFile(compr[codec](file, mode=mode[0]), file)
         return file if "b" in mode else text_file(file, Mode(mode), **text)  # type: ignore[arg-type]
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
+        """Return the content, or a slice of it as Python has slices."""
+        with self.open(path, "rb", **options) as file:
+            begin, stop, _ = slice(start, end).indices(file.size)
+            file.seek(begin)
+            return bytes(file.read(max(stop - begin, 0)))
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **options: Any) -> None:
+        """Store a content, with the mode "create" where nothing is."""
+        with self.open(path, "xb" if mode == "create" else "wb", **options) as file:
+            file.write(value)
+
+    def get_file(self, rpath: str, lpath: Any, callback: Callback = DEFAULT_CALLBACK, **options: Any) -> None:
+        """Download a file, whole or not at all, or make a folder like one."""
+        if isfilelike(lpath) or options or self.isdir(rpath):
+            super().get_file(rpath, lpath, callback=callback, **options)
+            return
+        bulk.get(self.filesystem, self._strip_protocol(rpath), os.fspath(lpath), callback)
 
     def touch(self, path: str, truncate: bool = True, **_: Any) -> None:
         """Create an empty file; an existing one is emptied, or with truncate=False left alone, its time as well."""
@@ -372,10 +348,15 @@ class DropboxFileSystem(AbstractFileSystem):  # type: ignore[misc]
             self.filesystem.makedirs(dirname(path2), recreate=True)
             self.filesystem.copy(path1, path2, overwrite=True)
 
-    def mv(self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **options: Any) -> None:
-        """Move a file or a folder in one call; lists and patterns one after the other."""
-        if not isinstance(path1, str) or maxdepth is not None or any(character in path1 for character in "*?["):
-            super().mv(path1, path2, recursive=recursive, maxdepth=maxdepth, **options)
+    def mv(self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **_: Any) -> None:
+        """Move a file or a folder in one call; of lists and patterns one after the other.
+
+        With `maxdepth` only files that are no deeper; the others stay, and so do the folders.
+        """
+        if not isinstance(path1, str) or maxdepth is not None or has_magic(path1):
+            # What is found now, and nothing that comes meanwhile: fsspec copies, and removes what is found then.
+            for pair in bulk.moves(self, path1, path2, recursive=recursive, maxdepth=maxdepth):
+                self._mv_one(*pair)
             return
         source, target = self._strip_protocol(path1), self._strip_protocol(path2)
         is_folder = self.isdir(source)
@@ -383,6 +364,9 @@ class DropboxFileSystem(AbstractFileSystem):  # type: ignore[misc]
             raise IsADirectoryError(f"{source} is a folder: give recursive=True")
         if self.isdir(target) or str(path2).endswith("/"):
             target = join(target, basename(source))
+        self._mv_one(source, target, is_folder)
+
+    def _mv_one(self, source: str, target: str, is_folder: bool) -> None:
         with os_errors(source):
             self.filesystem.makedirs(dirname(target), recreate=True)
             if is_folder:
@@ -392,7 +376,9 @@ class DropboxFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
 
 def _has_credentials(path: str) -> bool:
-    return path.startswith(_SCHEME) and "@" in path.removeprefix(_SCHEME).partition("/")[0]
+    """Tell an FS URL from the path of a folder with an "@" in its name."""
+    user, at, _ = path.removeprefix(_SCHEME).partition("/")[0].rpartition("@")
+    return path.startswith(_SCHEME) and bool(at) and ":" in user
 
 
 def _details(path: str, info: Info) -> dict[str, Any]:

@@ -1,0 +1,112 @@
+"""Where fsspec's own ways lose or mix up something: moves, slices, exclusive creation, downloads, failures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fs_dropbox.emulator import Emulator
+from fs_dropbox.fsspec_adapter.filesystem import DropboxFileSystem
+from tests.fs_dropbox.accounts import access_to
+
+
+@pytest.fixture
+def dropbox(emulator: Emulator) -> Iterator[DropboxFileSystem]:
+    yield DropboxFileSystem(**access_to(emulator))
+    DropboxFileSystem.clear_instance_cache()
+
+
+def test_what_lies_deeper_than_a_move_goes_stays(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
+    dropbox.pipe({"/from/a": b"a", "/from/sub/b": b"b", "/from/sub/deep/c": b"c"})
+    dropbox.mv("/from", "/to", recursive=True, maxdepth=2)
+    assert {path for path, size in emulator.control.tree().items() if size} == {
+        "/to/a",
+        "/to/sub/b",
+        "/from/sub/deep/c",
+    }
+
+
+def test_what_comes_while_files_are_moved_is_not_removed(
+    emulator: Emulator, dropbox: DropboxFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropbox.pipe({"/from/a": b"a", "/from/b": b"b", "/to/x": b""})
+    glob = dropbox.glob
+    monkeypatch.setattr(dropbox, "glob", lambda *args, **options: [glob(*args, **options), come()][0])
+
+    def come() -> None:
+        emulator.control.write("/from/z", b"late")
+        dropbox.invalidate_cache()
+
+    dropbox.mv("/from/?", "/to/")
+    files = sorted(path for path, size in emulator.control.tree().items() if size)
+    assert files in (["/from/z", "/to/a", "/to/b"], ["/to/a", "/to/b", "/to/z"])
+
+
+def test_lists_patterns_and_their_folders_are_moved(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
+    dropbox.pipe({"/from/a": b"a", "/from/sub/b": b"b", "/c": b"c", "/d": b"d"})
+    with pytest.raises(IsADirectoryError):
+        dropbox.mv("/from/*", "/to/")
+    dropbox.mv("/from/*", "/to/", recursive=True)
+    dropbox.mv(["/c", "/d"], ["/to/c", "/to/e"])
+    assert sorted(path for path, size in emulator.control.tree().items() if size) == [
+        "/to/a", "/to/c", "/to/e", "/to/sub/b"
+    ]  # fmt: skip
+    with pytest.raises(FileNotFoundError):
+        dropbox.mv("/nothing*", "/to/")
+
+
+def test_two_files_do_not_become_one(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
+    dropbox.pipe({"/one/f": b"1", "/other/F": b"2", "/to/x": b""})
+    with pytest.raises(FileExistsError):
+        dropbox.mv(["/one/f", "/other/F"], "/to/")
+    assert (emulator.control.read("/one/f"), emulator.control.read("/other/F")) == (b"1", b"2")
+
+
+def test_a_slice_is_that_of_python(dropbox: DropboxFileSystem) -> None:
+    dropbox.pipe_file("/digits", b"0123456789")
+    for start in (None, 0, 3, 10, 20, -3, -20):
+        for end in (None, 0, 2, 10, 20, -8, -20):
+            assert dropbox.cat_file("/digits", start, end) == b"0123456789"[start:end], (start, end)
+
+
+def test_creation_replaces_nothing_that_has_just_come(
+    emulator: Emulator, dropbox: DropboxFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dropbox, "exists", lambda *_, **__: False)
+    emulator.control.write("/f", b"there")
+    with pytest.raises(FileExistsError):
+        dropbox.pipe_file("/f", b"mine", mode="create")
+    dropbox.pipe_file("/g", b"mine", mode="create")
+    assert (emulator.control.read("/f"), emulator.control.read("/g")) == (b"there", b"mine")
+
+
+def test_a_download_that_breaks_off_leaves_the_old_file(
+    emulator: Emulator, dropbox: DropboxFileSystem, tmp_path: Path
+) -> None:
+    emulator.control.write("/f", bytes(30_000_000))
+    (tmp_path / "f").write_bytes(b"old")
+    emulator.control.fault("files/download", "error", None, after=1, status=409, error={".tag": "path"})
+    with pytest.raises(OSError):
+        dropbox.get("/f", str(tmp_path / "f"))
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("f", b"old")]
+    emulator.control.clear_faults()
+    dropbox.get("/f", str(tmp_path / "new" / "f"))
+    assert (tmp_path / "new" / "f").stat().st_size == 30_000_000
+
+
+@pytest.mark.parametrize("ask", [lambda fs: fs.isdir("/x"), lambda fs: fs.isfile("/x"), lambda fs: list(fs.walk("/"))])
+def test_a_failure_is_not_taken_for_absence(emulator: Emulator, dropbox: DropboxFileSystem, ask: Any) -> None:
+    emulator.control.write("/x/y", b"")
+    dropbox.invalidate_cache()
+    for route in ("files/get_metadata", "files/list_folder"):
+        emulator.control.fault(route, "error", None, status=403, error={".tag": "other"})
+    with pytest.raises(OSError):
+        ask(dropbox)
+
+
+def test_a_folder_may_have_an_at_sign_in_its_name(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
+    emulator.control.write("/ann@example.com/f", b"x")
+    assert dropbox.cat("dropbox://ann@example.com/f") == b"x"
