@@ -57,7 +57,7 @@ class Documents:
         self._export = export
         self._executor = executor
         self._show = show
-        self._formats = tuple(formats)
+        self._formats = tuple(each.strip().lower() for each in formats)
         self._flights = SingleFlight()
         self._lock = threading.Lock()
         # guarded by _lock; rev and format -> what the export is, and how long (0: there is none)

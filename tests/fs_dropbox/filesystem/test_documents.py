@@ -103,8 +103,11 @@ def test_the_own_name_works_too(documents: Emulator, dropbox_fs: DropboxFS) -> N
     assert dropbox_fs.getsize("/d/Notes.paper") == len(TEXT.encode())
 
 
-def test_the_format_can_be_chosen(documents: Emulator, open_dropbox: Callable[..., DropboxFS]) -> None:
-    chosen = open_dropbox(export=("html", "nonsense"))
+@pytest.mark.parametrize("formats", [("html", "nonsense"), "nonsense, HTML"])
+def test_the_format_can_be_chosen(
+    documents: Emulator, open_dropbox: Callable[..., DropboxFS], formats: str | tuple[str, ...]
+) -> None:
+    chosen = open_dropbox(export=formats)
     assert sorted(chosen.listdir("/d")) == ["Letter.gdoc.docx", "Notes.paper.html", "Plan.papert.html", "a.txt"]
     assert chosen.readtext("/d/Notes.paper.html").startswith("<html>")
     assert chosen.readtext("/d/Notes.paper.html") != TEXT
