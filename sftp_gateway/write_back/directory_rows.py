@@ -165,8 +165,9 @@ class DirectoryRows:
     def note_made(self, db: sqlite3.Connection, key: str, before: float = math.inf) -> None:
         """Forget the pending directories at and above a key, as there is something at it.
 
-        But for those that were acknowledged after `before`: what had made them may be gone again.
+        Those that were acknowledged after `before` stay: what had made them may be gone again, or not.
         """
+        _doubt(db, key)
         values = (*_with_those_above(key), before)
         where = f"FROM folders WHERE key IN ({_places(values[:-1])}) AND acknowledged <= ?"
         made = db.execute(f"SELECT path {where}", values).fetchall()

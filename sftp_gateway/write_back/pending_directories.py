@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -22,8 +23,8 @@ class PendingDirectoriesFS(FS):
     """Every call sees the pending directories; the filesystem itself gets them as soon as it needs them.
 
     `makedir_later` only records a directory: what is delivered into it makes it, and else the delivery does. A call
-    that puts something else into one has it made first. Below a pending directory nothing is asked of the filesystem:
-    there is nothing. Owned by a `WriteBackFS`. Thread-safe: has no state but the rows.
+    that puts something else into one has it made first. Below a fresh pending directory nothing is asked of the
+    filesystem: there is nothing. Owned by a `WriteBackFS`. Thread-safe: has no state but the rows.
     """
 
     def __init__(self, filesystem: FS, rows: DirectoryRows) -> None:
@@ -67,26 +68,46 @@ class PendingDirectoriesFS(FS):
         self, path: str, namespaces: Collection[str] | None = None, page: tuple[int, int] | None = None
     ) -> Iterator[Info]:
         directories = self._rows.children(path)
-        infos = iter(()) if self._look(path) is not None else self._inner.scandir(path, namespaces=namespaces)
-        found = self._with_directories(infos, directories)
+        found = self._with_directories(self._stored_in(path, namespaces), directories)
         return iter(list(found)[page[0] : page[1]]) if page is not None else found
 
     def cached_listing(self, path: str, namespaces: Collection[str] | None = None) -> Iterator[Info] | None:
         """Return what `scandir` would if that is possible without waiting."""
         directories = self._rows.children(path)
+        pending = self._find(path)
         infos: Iterable[Info] | None = ()
-        if self._look(path) is None:
-            infos = None if self._cached_listing is None else self._cached_listing(path, namespaces)
+        if pending is None or not pending.fresh:
+            try:
+                infos = None if self._cached_listing is None else self._cached_listing(path, namespaces)
+            except errors.ResourceNotFound:
+                if pending is None:
+                    raise
         return None if infos is None else self._with_directories(infos, directories)
 
-    def _look(self, path: str) -> Info | None:
-        """Return the Info of a pending directory, None of what is not in one; raises ResourceNotFound below one."""
+    def _stored_in(self, path: str, namespaces: Collection[str] | None) -> Iterator[Info]:
+        """Return what the filesystem has in a directory, which may be still to be made."""
+        pending = self._find(path)
+        if pending is None:
+            return iter(self._inner.scandir(path, namespaces=namespaces))
+        return iter(()) if pending.fresh else self._perhaps_in(path, namespaces)
+
+    def _perhaps_in(self, path: str, namespaces: Collection[str] | None) -> Iterator[Info]:
+        with contextlib.suppress(errors.ResourceNotFound):
+            yield from self._inner.scandir(path, namespaces=namespaces)
+
+    def _find(self, path: str) -> PendingDirectory | None:
+        """Return the pending directory at a path; raises ResourceNotFound below one that the storage has not."""
         above = self._rows.above(path)
-        if above is None:
-            return None
-        if above.key == self._rows.fold(path):
-            return _info(above)
-        raise errors.ResourceNotFound(path)
+        if above is not None and above.key == self._rows.fold(path):
+            return above
+        if above is not None and above.fresh:
+            raise errors.ResourceNotFound(path)
+        return None
+
+    def _look(self, path: str) -> Info | None:
+        """Return the Info of a pending directory; raises ResourceNotFound below one that the storage has not."""
+        pending = self._find(path)
+        return None if pending is None else _info(pending)
 
     def _with_directories(self, infos: Iterable[Info], directories: dict[str, PendingDirectory]) -> Iterator[Info]:
         for info in infos:

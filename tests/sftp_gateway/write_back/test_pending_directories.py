@@ -222,6 +222,23 @@ def test_what_was_made_for_a_refused_file_is_removed_in_the_storage_too(
     assert storage.listdir("/") == client.listdir("/") == []
 
 
+def test_what_is_in_a_directory_that_may_have_been_made_is_seen(storage: Made, start: ServeWriteBack) -> None:
+    serving = start()
+    client = serving.client()
+    client.mkdir("/d")
+    serving.journal.directories.doubt("/d")
+    assert client.listdir("/d") == []
+    with pytest.raises(FileNotFoundError):
+        client.stat("/d/f")
+    storage.makedir("/d")
+    storage.writebytes("/d/f", b"delivered")
+    assert client.listdir("/") == ["d"]
+    assert client.listdir("/d") == ["f"]
+    assert client.stat("/d/f").st_size == 9
+    client.remove("/d/f")
+    assert storage.listdir("/d") == []
+
+
 def test_it_outlives_the_process(storage: Made, start: ServeWriteBack) -> None:
     first = start()
     first.client().mkdir("/d")
