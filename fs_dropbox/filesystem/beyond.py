@@ -48,7 +48,11 @@ class Beyond(FS):
 
     @as_given
     def versions(self, path: str) -> list[Info]:
-        """Return the revisions of a file, present or deleted, newest first, with the namespaces details and dropbox."""
+        """Return the latest revisions of a file, present or deleted, newest first, 100 at most.
+
+        They have the namespaces details and dropbox: `info.get("dropbox", "rev")` is what `restore` takes, and
+        `openbin(path, version=rev)`.
+        """
         found = self._parts.history.versions(self._changeable(path))
         return [to_info(entry, HISTORY_NAMESPACES) for entry in found]
 
@@ -67,7 +71,12 @@ class Beyond(FS):
         return len(self._parts.history.restore(self._changeable(path), rev))
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Call `subscriber` with each batch of changes, see `ChangeFeed.subscribe`; return what ends that."""
+        """Call `subscriber` with each batch of changes, in order, in a thread of the filesystem; return what ends that.
+
+        A batch has a FileEntry, FolderEntry or DeletedEntry (`fs_dropbox.entries`) for each change, own ones as well; a
+        rename is a deletion and an addition. An empty batch says that anything may have changed: Dropbox has lost
+        track. What a subscriber raises is logged. Raises Unsupported where the change feed is off.
+        """
         self.check()
         if self._feed is None:
             raise fs.errors.Unsupported(msg="the change feed is off")
