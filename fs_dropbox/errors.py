@@ -289,6 +289,8 @@ def _explain(error: ApiError) -> tuple[type[fs.errors.FSError], str]:
         holder = _lock_holder(error.details)
         text = f"locked by {holder}" if holder else text
     elif issubclass(kind, fs.errors.PermissionDenied):
+        if error.status == 403 and error.user_message:
+            text = error.user_message  # the tag is the same for a feature that is missing and a quota that is used up
         text = authorization.named(text, error.actor, error.status, error.root)
     elif error.message and error.tag == ("bad_request",):
         text = f"{text}: {error.message}"

@@ -200,6 +200,17 @@ def test_reasons_name_names() -> None:
     assert "fs-dropbox login" in errors.reason(AuthError("x", ("invalid_access_token",)))
 
 
+def test_what_an_account_may_not_do_is_told_in_the_words_of_dropbox() -> None:
+    """The calls of a team's data transport limit, when they are used up, have the tag of a feature that is missing."""
+    used_up = ApiError("files/upload", ("invalid_account_type", "feature"), status=403, user_message="No calls left.")
+    silent = ApiError("files/upload", ("invalid_account_type", "feature"), status=403)
+    assert errors.reason(used_up) == "No calls left."
+    assert "that feature" in errors.reason(silent)
+    used_up.actor = "ann@example.com"
+    assert errors.reason(used_up) == "ann@example.com is not authorized: No calls left."
+    assert isinstance(to_fs_error(used_up, "/a"), fs.errors.PermissionDenied)
+
+
 @pytest.mark.parametrize("kind", errors.TRANSPORT_REASONS)
 def test_no_answer(kind: errors.TransportKind) -> None:
     converted = to_fs_error(TransportError(kind), "/a")

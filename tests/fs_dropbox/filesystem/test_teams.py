@@ -194,5 +194,5 @@ def test_a_feature_that_the_account_lacks_is_said_with_its_name(
 ) -> None:
     member = open_team(member=BOB)
     space.control.deny("data_transport", account=BOB)
-    with pytest.raises(fs.errors.PermissionDenied, match=f"{BOB} is not authorized: this kind of account"):
+    with pytest.raises(fs.errors.PermissionDenied, match=f"{BOB} is not authorized: Your team has reached"):
         member.writetext("/Bob/new.txt", "new")
