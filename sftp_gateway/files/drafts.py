@@ -29,6 +29,7 @@ class TreeLimits:
     spool_quota: int = 10 * 2**30  # of all files being written and of kept partial uploads
     spool_memory: int = 2**20  # a file is kept in memory up to this size
     partial_seconds: float = 86400.0  # how long an upload that was cut off can be continued
+    partials: int = 1000  # uploads that were cut off and can be continued; each takes a file descriptor
     commit_wait_seconds: float = 120.0  # how long one request waits for another that changes the same path
     shared: bool = False  # other processes of this gateway use the same spool directory
     streams: int = 32  # uploads that are sent on while they arrive; others are sent on at CLOSE
@@ -64,6 +65,7 @@ class Drafts:
         self._cut_off_at: dict[str, float] = {}  # when nothing could be kept of what was cut off, by folded path
         for partial in self.partials.load():
             self._revive(partial)
+        self._keep_few()
 
     def close(self) -> None:
         """Give up what is still being written; partials stay for a later process. Idempotent."""
@@ -126,6 +128,7 @@ class Drafts:
         draft.note_down()
         if self._limits.shared:
             draft.share()
+        self._keep_few()
 
     def let_go(self, draft: Draft, reason: str) -> None:
         """End a draft: nothing of it is left. `reason` is for whoever still wants to write or read it."""
@@ -145,13 +148,13 @@ class Drafts:
             return True
         oldest = self._overlay.partials()[:1]
         for draft in oldest:
-            self._drop(draft, "its space was needed", at_once=True)  # else the next would go, too, before it is free
+            self._forgo(draft, "its space was needed", at_once=True)  # else the next would go, too, before it is free
         return bool(oldest)
 
     def sweep(self) -> None:
         """Drop the partials that have waited for too long."""
         for draft in self._overlay.partials(self._limits.partial_seconds):
-            self._drop(draft, "it was too old")
+            self._forgo(draft, "it was too old")
 
     def note_again(self, draft: Draft) -> None:
         """Note the new path of a draft that has a note, unless another process has taken it over."""
@@ -175,6 +178,16 @@ class Drafts:
                 self._revive(partial)
 
     # -- within
+
+    def _keep_few(self) -> None:
+        """Keep the latest partials alone, where there are too many."""
+        for draft in self._overlay.partials()[: -self._limits.partials]:
+            self._forgo(draft, "later ones took its place")
+
+    def _forgo(self, draft: Draft, reason: str, *, at_once: bool = False) -> None:
+        """Let go of a partial whose client may have seen it, and is not to go on behind a gap."""
+        self._remember_cut_off(draft.path)
+        self._drop(draft, reason, at_once=at_once)
 
     def _drop(self, draft: Draft, reason: str, *, at_once: bool = False) -> None:
         """Let go of a partial, unless somebody has gone on with it meanwhile."""

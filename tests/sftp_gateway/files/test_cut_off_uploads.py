@@ -177,6 +177,37 @@ def test_a_partial_goes_away(filesystem: AtomicFS, tmp_path: Path, end: str) -> 
     serving.close()
 
 
+@pytest.mark.parametrize("why", ["number", "quota", "age"])
+def test_nobody_goes_on_with_what_was_not_kept_for_long(filesystem: AtomicFS, tmp_path: Path, why: str) -> None:
+    """Of as many as a client likes each would take a descriptor; of one that went, the beginning would be zeros."""
+    seconds = 0.0 if why == "age" else 1000.0
+    serving = Serving(filesystem, tmp_path, limits=TreeLimits(spool_quota=1000, partials=3, partial_seconds=seconds))
+    for path in ("/f", "/g", "/h")[: 1 if why == "age" else 3]:
+        session = serving.session()
+        client = session.raw()
+        client.wait(client.write(client.opened(path, W | C | T), 0, b"0123456789"))
+        session.cut()
+    client = serving.raw()
+    assert client.wait(client.stat("/f")).attributes.size == 9
+    if why == "quota":
+        client.put("/large", bytes(980))
+    elif why == "age":
+        client.opened("/other", W | C)
+    else:
+        session = serving.session()
+        other = session.raw()
+        other.wait(other.write(other.opened("/i", W | C | T), 0, b"0123456789"))
+        session.cut()
+    assert client.wait(client.stat("/f")).code == Status.NO_SUCH_FILE
+    if why != "age":
+        assert client.wait(client.stat("/h")).attributes.size == 9
+    handle = client.opened("/f", W | C)
+    assert client.wait(client.write(handle, 9, b"9abc")).ok
+    assert "begin it anew" in client.wait(client.close(handle)).text
+    assert not filesystem.exists("/f")
+    serving.close()
+
+
 def test_holes_are_not_kept(serving: Serving) -> None:
     session = serving.session()
     client = session.raw()
