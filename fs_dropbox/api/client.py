@@ -350,8 +350,18 @@ class Client:
 
     def restore(self, path: str, rev: str) -> FileEntry:
         """Make a revision of a file, present or deleted, its present content."""
-        argument = {"path": path, "rev": rev}
-        return self._fresh.note(results.placed(self._call(routes.RESTORE, argument, decode_file, path), path))
+
+        def settle() -> FileEntry | None:
+            return commits.settle_restore(self, path, rev)
+
+        restored = self._call(routes.RESTORE, {"path": path, "rev": rev}, decode_file, path, settle=settle)
+        return self._fresh.note(results.placed(restored, path))
+
+    def bring_back(self, path: str, rev: str) -> FileEntry | FolderEntry:
+        """Restore a file where there is nothing. Where the answer was lost, what is there by then stays."""
+        decode: Callable[[Any], FileEntry | FolderEntry] = decode_file
+        back = self._call(routes.RESTORE, {"path": path, "rev": rev}, decode, path, settle=lambda: self.find(path))
+        return self._fresh.note(results.placed(back, path))
 
     # Helpers
 

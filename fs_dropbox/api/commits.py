@@ -178,6 +178,19 @@ def settle_move(lookup: Lookup, source: str, target: str, source_id: str | None)
     return entry if find(lookup, source) is None else None
 
 
+def settle_restore(lookup: Lookup, path: str, rev: str) -> FileEntry | None:
+    """Return the file where it holds what the revision holds."""
+    entry = find(lookup, path)
+    if not isinstance(entry, FileEntry):
+        return None
+    original = lookup.get_metadata(f"rev:{rev}")
+    same = isinstance(original, FileEntry) and (original.size, original.content_hash) == (
+        entry.size,
+        entry.content_hash,
+    )
+    return entry if same else None
+
+
 def has_gone(lookup: Lookup, path: str, entry_id: str | None) -> bool:
     """Tell whether what was at a path is there no more."""
     entry = find(lookup, path)

@@ -248,7 +248,8 @@ class ServerSide:
         try:
             since = self._catalog.epoch()
             if self._client.find(path) is None:
-                self._catalog.applied(self._client.restore(path, existing.rev), since)
+                with self._forgetting(target):
+                    self._catalog.copied(self._client.bring_back(path, existing.rev), since)
         except (ApiError, TransportError) as error:
             _logger.error("%s may be gone, and could not be brought back: %s", target, error)
             what = str(problem) or "broken off"  # by Ctrl-C, for one

@@ -139,10 +139,15 @@ class History:
 
     def _restore(self, path: str, rev: str) -> FileEntry:
         since = self._catalog.epoch()
-        with fs_errors(path):
-            entry = self._client.restore(paths.to_api(path), rev)
+        try:
+            with fs_errors(path):
+                entry = self._client.restore(paths.to_api(path), rev)
+        except BaseException:
+            self._catalog.forget(path)  # it may have come back all the same
+            raise
+        finally:
+            self._forget()
         self._catalog.applied(entry, since)
-        self._forget()
         return entry
 
     def _forget(self) -> None:

@@ -296,9 +296,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
         if len(body) < length:
-            raise ConnectionResetError(
-                "the client has left"
-            )  # as it may when its filesystem is closed
+            raise ConnectionResetError("the client has left")  # as it may when its filesystem is closed
         return body
 
     def strike(self, odd: OddServer, route: str, number: int) -> bool:

@@ -311,7 +311,63 @@ def test_what_nobody_can_tell_is_said_to_be_unknown(client: Client, emulator: Em
     assert not caught.value.is_unsettled
 
 
+def test_a_restoration_that_landed_is_made_once(client: Client, emulator: Emulator) -> None:
+    for data in (b"old", b"new"):
+        emulator.control.write("/file", data)
+    rev = client.list_revisions("/file")[-1].rev
+    lose(emulator, client, "files/restore", LANDED, lambda: None)
+    assert client.restore("/file", rev).rev == rev_of(emulator, "/file")
+    assert contents_ever(client, emulator, "/file") == [b"old", b"new", b"old"]
+
+
+@pytest.mark.parametrize("fault", [LANDED, NOT_DONE], ids=["landed", "not done"])
+def test_what_comes_back_takes_the_place_of_nobody(client: Client, emulator: Emulator, fault: dict[str, Any]) -> None:
+    emulator.control.write("/file", b"old")
+    rev = rev_of(emulator, "/file")
+    emulator.control.delete("/file")
+    lose(emulator, client, "files/restore", fault, lambda: emulator.control.write("/file", b"theirs"))
+    client.bring_back("/file", rev)
+    assert emulator.control.read("/file") == b"theirs"
+
+
 # Whole operations
+
+
+def test_what_may_have_come_back_is_seen(open_dropbox: Callable[..., DropboxFS], emulator: Emulator) -> None:
+    account = open_dropbox(cache_ttl_seconds=1000, change_feed=False)
+    emulator.control.write("/file", b"old")
+    rev = rev_of(emulator, "/file")
+    emulator.control.delete("/file")
+    assert account.listdir("/") == []
+    emulator.control.fault("files/restore", "ambiguous")
+    emulator.control.fault("files/get_metadata", "server_error", 3)
+    with pytest.raises(fs.errors.RemoteConnectionError, match="not known"):
+        account.restore("file", rev)
+    assert account.readbytes("file") == b"old"
+
+
+def test_what_is_told_late_of_what_may_have_come_back_is_not_believed(
+    open_dropbox: Callable[..., DropboxFS], emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = open_dropbox(cache_ttl_seconds=1000, change_feed=False)
+    emulator.control.write("/source", b"new")
+    emulator.control.write("/target", b"old")
+    cache, client = account._parts.cache, account._client
+    told: list[tuple[Any, int]] = []
+
+    def lose_twice(path: str, _: str) -> Any:
+        for data in (b"back", b"back again"):
+            emulator.control.write(path, data)
+            told.append((client.get_metadata(path), cache.epoch()))
+        raise TransportError("cut")
+
+    monkeypatch.setattr(client, "bring_back", lose_twice)
+    emulator.control.fault("files/move_v2", "server_error", 3)
+    with pytest.raises(fs.errors.OperationFailed, match="restore its rev"):
+        account.move("source", "target", overwrite=True)
+    first, asked = told[0]
+    cache.hear([first], asked)
+    assert account.getinfo("target", ["dropbox"]).get("dropbox", "rev") == rev_of(emulator, "/target")
 
 
 @pytest.mark.parametrize("size", [2, 9_000_000], ids=["small", "large"])
