@@ -309,8 +309,9 @@ class Session(paramiko.ServerInterface):
         """Give back everything; called once on the transport's thread when the connection is over."""
         for channel in self.channels:
             channel.stop()
+        until = time.monotonic() + _ABORT_SECONDS
         for channel in self.channels:
-            channel.wait(_ABORT_SECONDS)
+            channel.wait(max(0.0, until - time.monotonic()))
         if self._lease is not None:
             self._lease.release()
         if self.signed_in_at is not None and self._login is not None:

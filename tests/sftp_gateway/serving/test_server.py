@@ -15,7 +15,7 @@ import msgspec
 import paramiko
 import pytest
 from fs.memoryfs import MemoryFS
-from paramiko.sftp import CMD_CLOSE
+from paramiko.sftp import CMD_CLOSE, CMD_STAT
 
 from sftp_gateway import GatewayConfig, GatewayError, SFTPGateway, UserConfig
 from sftp_gateway.serving.accounts import Accounts
@@ -302,6 +302,24 @@ def test_a_connection_that_breaks_off_ends_its_session(
     assert log_lines("upload", 1)[0]["result"] == "aborted"
     assert len(log_lines("logout", 1)) == 1
     assert sftp(connect(gateway, "ann", PASSWORD)).listdir("/") in ([], ["half"])
+
+
+def test_a_storage_that_hangs_keeps_a_session_once_however_many_channels_wait_for_it(
+    start_gateway: StartGateway, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sftp_gateway.serving.session._ABORT_SECONDS", 1.0)
+    filesystem = AtomicFS()
+    gateway = start_gateway(open_filesystem=lambda _url: filesystem)
+    transport = connect(gateway, "ann", PASSWORD)
+    clients = [sftp(transport) for _ in range(8)]
+    with filesystem.stalled("getinfo", "/f"):
+        for client in clients:
+            client._async_request(type(None), CMD_STAT, "/f")
+        eventually(lambda: filesystem.calls.count(("getinfo", "/f")) == 8)
+        begun = time.monotonic()
+        transport.sock.shutdown(socket.SHUT_RDWR)
+        wait_for_no_connection(gateway)
+        assert time.monotonic() - begun < 6.0
 
 
 def test_a_filesystem_stays_open_until_what_was_sent_is_stored(
