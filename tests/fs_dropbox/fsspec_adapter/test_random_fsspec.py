@@ -60,5 +60,5 @@ def test_it_is_as_a_local_folder_or_fails(runs: Runs) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_it_is_long_as_a_local_folder_or_fails(runs: Runs) -> None:
-    runs.one_by_one(range(100, 700))
+    runs.one_by_one(range(100, 500))
     runs.at_once(range(20))

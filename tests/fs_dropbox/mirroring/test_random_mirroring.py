@@ -67,4 +67,4 @@ def test_a_mirror_does_what_it_says(runs: Runs) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_many_mirrors_do_what_they_say(runs: Runs) -> None:
-    runs.go(range(100, 1200))
+    runs.go(range(100, 1000))
