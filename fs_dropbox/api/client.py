@@ -124,15 +124,10 @@ class Client:
         return commits.find(self, path)
 
     def list_folder(
-        self, path: str, *, recursive: bool = False, limit: int | None = None, include_deleted: bool = False
+        self, path: str, *, recursive: bool = False, limit: int = PAGE_ENTRIES, include_deleted: bool = False
     ) -> Page:
         """Return the first page of a listing; `limit` is approximate. A recursive one may include the folder itself."""
-        argument = {
-            "path": path,
-            "recursive": recursive,
-            "include_deleted": include_deleted,
-            "limit": limit or PAGE_ENTRIES,
-        }
+        argument = {"path": path, "recursive": recursive, "include_deleted": include_deleted, "limit": limit}
         return self._call(routes.LIST_FOLDER, argument, results.decode_page, path)
 
     def list_folder_continue(self, cursor: str) -> Page:
@@ -362,8 +357,6 @@ class Client:
         decode: Callable[[Any], FileEntry | FolderEntry] = decode_file
         back = self._call(routes.RESTORE, {"path": path, "rev": rev}, decode, path, settle=lambda: self.find(path))
         return self._fresh.note(results.placed(back, path))
-
-    # Helpers
 
     def _call(
         self,

@@ -221,6 +221,25 @@ class Governor:
             self._queue[0].wake()
 
 
+@dataclass(slots=True)
+class _Tries:
+    """What has become of a call so far."""
+
+    failures: int = 0
+    refusals: int = 0  # for coming too early
+    is_doubtful: bool = False  # a try may have been carried out
+    is_unanswered: bool = False  # nobody has said what became of a try, which may be carried out even now
+
+    def note(self, problem: ApiError | TransportError) -> None:
+        """Count a try that has failed."""
+        if _is_rate_limit(problem):
+            self.refusals += 1
+        else:
+            self.failures += 1
+        self.is_doubtful = self.is_doubtful or problem.is_ambiguous
+        self.is_unanswered = self.is_unanswered or _is_unanswered(problem)
+
+
 class Retry:
     """Carries out calls until they succeed or it makes no sense to go on. Thread-safe; holds no lock."""
 
@@ -256,47 +275,50 @@ class Retry:
         policy = waiter.policy or self.policy
         if waiter.deadline is None:
             waiter.deadline = self._clock.monotonic() + policy.deadline_seconds
-        deadline = waiter.deadline
-        failures = refusals = 0
-        doubtful = unanswered = False
+        deadline, tries = waiter.deadline, _Tries()
         while True:
+            self._admit(traffic, waiter, route, deadline, is_unsettled=tries.is_unanswered and not repeatable)
             try:
-                self.governor.admit(traffic, waiter, route, deadline)
-            except (ApiError, TransportError) as error:
-                if unanswered and not repeatable:
-                    error = copy.copy(error)  # the waiter raises one and the same again and again
-                    error.is_unsettled = True
-                raise error from None
-            try:
-                result = self._try(attempt, traffic, deadline, policy.pause_seconds(refusals + 1, self._chance()))
-                if failures >= WARN_AFTER_FAILURES:  # who fails in the end tells its caller instead
-                    _logger.warning("%s: went well after %d failures", route, failures)
+                result = self._try(attempt, traffic, deadline, policy.pause_seconds(tries.refusals + 1, self._chance()))
+                if tries.failures >= WARN_AFTER_FAILURES:  # who fails in the end tells its caller instead
+                    _logger.warning("%s: went well after %d failures", route, tries.failures)
                 return result
             except (ApiError, TransportError) as error:
                 problem = error
-            rate_limited = isinstance(problem, ApiError) and problem.is_rate_limit
-            failures += 0 if rate_limited else 1
-            refusals += 1 if rate_limited else 0
-            doubtful = doubtful or problem.is_ambiguous
-            unanswered = unanswered or _is_unanswered(problem)
-            attempts = policy.connect_attempts if _found_nobody(problem) else policy.attempts
-            pause = 0.0 if rate_limited else policy.pause_seconds(failures, self._chance())
-            if not rate_limited and problem.retry_after is not None:
-                pause = max(pause, problem.retry_after)
-            left = deadline - self._clock.monotonic()
-            last = not problem.is_transient or failures >= attempts or pause >= left
-            if doubtful and not repeatable:
-                settled = self._settle(problem, settle, waiter, pause=0.0 if last else pause)
+            tries.note(problem)
+            pause, is_last = self._plan(problem, tries.failures, policy, deadline)
+            if tries.is_doubtful and not repeatable:
+                settled = self._settle(problem, settle, waiter, pause=0.0 if is_last else pause)
                 if settled is not None:
                     return settled
-                problem.is_unsettled = settle is None or (unanswered and not _is_refusal(problem))
-                last = last or settle is None
-            elif not last:
+                problem.is_unsettled = settle is None or (tries.is_unanswered and not _is_refusal(problem))
+                is_last = is_last or settle is None
+            elif not is_last:
                 self._pause(problem, pause, waiter)
-            if last:
+            if is_last:
                 if isinstance(problem, ApiError):
-                    problem.was_repeated = doubtful
+                    problem.was_repeated = tries.is_doubtful
                 raise problem
+
+    def _admit(self, traffic: Traffic, waiter: Waiter, route: str, deadline: float, *, is_unsettled: bool) -> None:
+        try:
+            self.governor.admit(traffic, waiter, route, deadline)
+        except (ApiError, TransportError) as error:
+            if is_unsettled:
+                error = copy.copy(error)  # the waiter raises one and the same again and again
+                error.is_unsettled = True
+            raise error from None
+
+    def _plan(
+        self, problem: ApiError | TransportError, failures: int, policy: RetryPolicy, deadline: float
+    ) -> tuple[float, bool]:
+        """Return the pause before the next try, without the governor's after a 429, and whether there is to be none."""
+        pause = 0.0
+        if not _is_rate_limit(problem):
+            pause = max(policy.pause_seconds(failures, self._chance()), problem.retry_after or 0.0)
+        attempts = policy.connect_attempts if _found_nobody(problem) else policy.attempts
+        left = deadline - self._clock.monotonic()
+        return pause, not problem.is_transient or failures >= attempts or pause >= left
 
     def _settle(
         self,
@@ -333,10 +355,10 @@ class Retry:
             success = True
             return result
         except (ApiError, TransportError) as error:
-            if isinstance(error, ApiError) and error.is_rate_limit:
+            if _is_rate_limit(error):
                 asked = DEFAULT_RETRY_AFTER_SECONDS if error.retry_after is None else error.retry_after
                 seconds = min(asked or pause, LONGEST_FREEZE_SECONDS)
-                contention = error.tag[-1:] == ("too_many_write_operations",)
+                contention = isinstance(error, ApiError) and error.tag[-1:] == ("too_many_write_operations",)
                 self.governor.throttle(traffic, seconds, lock_contention=contention)
             raise
         finally:
@@ -353,6 +375,10 @@ def _is_unanswered(problem: ApiError | TransportError) -> bool:
 def _is_refusal(problem: ApiError | TransportError) -> bool:
     """Tell whether Dropbox has refused a call as things are: then it refuses the same one that comes late, too."""
     return isinstance(problem, ApiError) and problem.status == 409 and not problem.is_transient
+
+
+def _is_rate_limit(problem: ApiError | TransportError) -> bool:
+    return isinstance(problem, ApiError) and problem.is_rate_limit
 
 
 def _found_nobody(problem: ApiError | TransportError) -> bool:

@@ -110,8 +110,8 @@ class Beyond(FS):
         `files` yields (path, function that opens the content for reading, size in bytes, aware time to store or None).
         Yields (position in `files`, None or the error) for each once, as they become known: an `fs.errors` error, or
         what reading the content raised. Equal content over the same path makes no second revision, so that whatever
-        failed may be tried again. Two files of one path are stored in their order. Closing the iterator early gives up
-        what has not been sent.
+        failed may be tried again. Two files of one path are stored in their order. Nothing is sent before the first
+        result is asked for; closing the iterator early gives up what has not been sent.
         """
         return self._parts.bulk.run(files, lambda path: self._shown.replaceable(self._checked(path)))
 
