@@ -147,8 +147,8 @@ class DropboxFileSystem(AbstractFileSystem):  # type: ignore[misc]
             return ""
 
     def walk(
-        self, path: str, *arguments: Any, on_error: Any = "omit", **options: Any
-    ) -> Iterator[tuple[str, Any, Any]]:
+        self, path: str, maxdepth: int | None = None, topdown: bool = True, on_error: Any = "omit", **options: Any
+    ) -> Iterator[Any]:
         """Walk as `os.walk()` does: what is gone meanwhile is left out, what cannot be listed is an error."""
 
         def unless_absent(error: OSError) -> None:
@@ -156,7 +156,7 @@ class DropboxFileSystem(AbstractFileSystem):  # type: ignore[misc]
                 raise error
 
         on_error = unless_absent if on_error == "omit" else on_error
-        yield from super().walk(path, *arguments, on_error=on_error, **options)
+        yield from super().walk(path, maxdepth=maxdepth, topdown=topdown, on_error=on_error, **options)
 
     def find(
         self, path: str, maxdepth: int | None = None, withdirs: bool = False, detail: bool = False, **_: Any
@@ -249,9 +249,9 @@ class DropboxFileSystem(AbstractFileSystem):  # type: ignore[misc]
         with self.open(path, "xb" if mode == "create" else "wb", **options) as file:
             file.write(value)
 
-    def get_file(self, rpath: str, lpath: Any, callback: Callback = DEFAULT_CALLBACK, **options: Any) -> None:
+    def get_file(self, rpath: str, lpath: Any = None, callback: Callback = DEFAULT_CALLBACK, **options: Any) -> None:
         """Download a file, whole or not at all, or make a folder like one."""
-        if isfilelike(lpath) or options or self.isdir(rpath):
+        if lpath is None or isfilelike(lpath) or options or self.isdir(rpath):
             super().get_file(rpath, lpath, callback=callback, **options)
             return
         bulk.get(self.filesystem, self._strip_protocol(rpath), os.fspath(lpath), callback)
