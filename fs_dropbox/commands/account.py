@@ -20,7 +20,7 @@ from fs_dropbox.api.retry import OPEN_SECONDS, opening_policy
 from fs_dropbox.commands.locations import Session, connected, split_url
 from fs_dropbox.commands.looking import as_json
 from fs_dropbox.commands.output import human_size, print_json, table
-from fs_dropbox.errors import ApiError, opening
+from fs_dropbox.errors import ApiError, TransportError, opening
 from fs_dropbox.login import login as logins
 from fs_dropbox.login import probing
 from fs_dropbox.login.connections import Connection, Connections, ConnectionsError, check_name
@@ -290,8 +290,9 @@ def _examine(client: Client) -> tuple[dict[str, Any], list[str]]:
         result["team"] = account.is_team
         try:
             space = client.space_usage()
-        except ApiError:  # not told to team admins, nor to some plans
-            pass
+        except (ApiError, TransportError) as error:  # not told to team admins, nor to some plans, nor by all stand-ins
+            if isinstance(error, TransportError) and not error.is_not_taken:
+                raise
         else:
             result |= {"used": space.used, "allocated": space.allocated}
     begun = time.monotonic()

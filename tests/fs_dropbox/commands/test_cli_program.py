@@ -326,6 +326,17 @@ def test_check(env: dict[str, str], store: Connections, emulator: Emulator) -> N
     assert (result["works"], result["missing_scopes"], result["email"]) == (True, [], "ann@example.com")
 
 
+def test_check_does_without_what_a_stand_in_does_not_have(
+    env: dict[str, str], store: Connections, emulator: Emulator
+) -> None:
+    for route in ("users/get_space_usage", "sharing/list_shared_links"):
+        emulator.control.fault(route, "server_error", None, status=404)
+    done = run("check", env=env)
+    assert done.returncode == 0, done.stderr
+    assert "connection works" in done.stdout
+    assert "used" not in done.stdout
+
+
 @pytest.mark.parametrize("grants", [True, False], ids=["never granted", "not of the app"])
 def test_check_names_missing_permissions(
     env: dict[str, str], store: Connections, emulator: Emulator, grants: bool

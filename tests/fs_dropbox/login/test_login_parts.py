@@ -12,7 +12,7 @@ from fs_dropbox.api.auth import Credentials
 from fs_dropbox.api.client import Client
 from fs_dropbox.api.transport import Transport
 from fs_dropbox.emulator import Emulator
-from fs_dropbox.errors import ApiError
+from fs_dropbox.errors import ApiError, TransportError
 from fs_dropbox.login import login as logins
 from fs_dropbox.login import probing
 from fs_dropbox.login.login import Login, LoginError
@@ -233,6 +233,15 @@ def test_what_says_nothing_of_permissions_is_an_error(emulator: Emulator, client
     emulator.control.fault("files/restore", "error", None, status=400, error={".tag": "other"})
     with pytest.raises(ApiError):
         probing.missing_scopes(client)
+
+
+def test_a_stand_in_without_a_route_tells_nothing_of_permissions(emulator: Emulator, client: Client) -> None:
+    emulator.control.fault("users/get_current_account", "server_error", status=404)
+    with pytest.raises(TransportError):
+        probing.missing_scopes(client)
+    for route in ("files/restore", "sharing/list_shared_links", "sharing/create_shared_link_with_settings"):
+        emulator.control.fault(route, "server_error", None, status=404)
+    assert probing.missing_scopes(client) == []
 
 
 @pytest.mark.parametrize("missing", [*logins.NEEDED_SCOPES, *logins.OPTIONAL_SCOPES])
