@@ -126,7 +126,7 @@ class Draft:
             self.note.after_write(end)
             if self.spool.is_scarce:
                 self.thin()
-            return not self.forwarding.is_behind
+            return not self.is_behind
 
     def truncate(self, size: int) -> None:
         """Make the file `size` bytes long, filling up with zeros."""
@@ -192,7 +192,7 @@ class Draft:
     def when_caught_up(self, callback: Callable[[], None]) -> None:
         """Call `callback` once, from any thread, when the storage has caught up or the stream is over."""
         with self._lock:
-            if self.forwarding.is_behind:
+            if self.is_behind:
                 self._caught_up.append(callback)
                 return
         callback()
@@ -329,6 +329,11 @@ class Draft:
             return True
 
     @property
+    def is_behind(self) -> bool:
+        """Whether the client is to be held back: it is far ahead of the storage, or that is to make room first."""
+        return self.forwarding.is_behind or (self.spool.is_short and self.forwarding.makes_room)
+
+    @property
     def is_open(self) -> bool:
         """Whether somebody writes it."""
         return self.state is State.OPEN
@@ -415,7 +420,9 @@ class Draft:
         with self._lock:
             if self.state is State.OPEN:
                 self.note.look_again()
-            if self.forwarding.is_behind:
+                if self.spool.is_short:
+                    self.thin(at_least=1)
+            if self.is_behind:
                 return
             callbacks, self._caught_up = self._caught_up, []
         for callback in callbacks:

@@ -62,6 +62,14 @@ class Forwarding:
         """How many bytes are not needed here as long as the stream that is under way comes to its end."""
         return self._stream.stored if self._stream is not None else 0
 
+    @property
+    def makes_room(self) -> bool:
+        """Whether the storage is yet to say that it has more of what is in the spool, which may go from there then."""
+        stream, spool = self._stream, self._spool
+        if stream is None or not stream.tells_what_is_stored:
+            return False
+        return spool.prefix > stream.stored and spool.may_drop(spool.prefix)
+
     def check(self) -> None:
         """Raise what the storage refused, but for what went wrong only because an earlier upload was gone on with."""
         if self._stream is not None and self._stream.error is not None:

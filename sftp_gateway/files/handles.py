@@ -263,9 +263,11 @@ class WriteHandle(Handle):
                 break
             except (SpoolFullError, OSError) as error:
                 is_short = isinstance(error, SpoolFullError) or is_disk_full(error)
-                if not is_short or not (self.draft.thin(at_least=1) or self._store.drafts.make_room()):
+                if not is_short or not self._make_room():
                     raise
         self._moved += len(data)
+        while not keeps_up and self.draft.spool.is_short and self._make_room():
+            keeps_up = not self.draft.is_behind
         return keeps_up
 
     def read(self, offset: int, size: int) -> bytes:
@@ -329,6 +331,9 @@ class WriteHandle(Handle):
     def _check(self) -> None:
         if self not in self.draft.handles or self.draft.state is State.ENDED:
             raise RefusedError(self.draft.end_reason or "another session has opened the file and goes on with it")
+
+    def _make_room(self) -> bool:
+        return self.draft.thin(at_least=1) or self._store.drafts.make_room()
 
     def _check_readable(self) -> None:
         if not self.readable:

@@ -17,6 +17,7 @@ from sftp_gateway.sftp.status import RefusedError
 MEMORY_BYTES = 64 * 2**20
 """What all spools of a tree together have in memory at most; their clients can have thousands of files open."""
 _LARGE_BYTES = 64 * 2**20  # the system takes a tenth of a second and more to free a file of this size
+_RESERVE_BYTES = 32 * 2**20  # what clients send before they notice that they are held back
 _LOCK_TRIES = 20
 _LOCK_PAUSE_SECONDS = 0.005
 
@@ -59,6 +60,11 @@ class Quota:
     def is_scarce(self) -> bool:
         """Whether more than half is in use."""
         return 2 * self._used > self.limit
+
+    @property
+    def is_short(self) -> bool:
+        """Whether there is so little left that clients are held back where that makes room."""
+        return self._used > self.limit - min(self.limit // 4, _RESERVE_BYTES)
 
     def take(self, count: int) -> None:
         """Reserve `count` bytes; raises `SpoolFullError` where they are not there."""
@@ -113,6 +119,11 @@ class Spool:
     def is_scarce(self) -> bool:
         """Whether they hold more than half of that."""
         return self._quota.is_scarce
+
+    @property
+    def is_short(self) -> bool:
+        """Whether there is so little left for them that clients are held back where that makes room."""
+        return self._quota.is_short
 
     @property
     def used(self) -> int:

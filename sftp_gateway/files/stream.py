@@ -70,6 +70,11 @@ class Stream:
         return known
 
     @property
+    def tells_what_is_stored(self) -> bool:
+        """Whether `stored` will say more by and by."""
+        return self.error is None and hasattr(self._file, "checkpoint")
+
+    @property
     def stored(self) -> int:
         """How many bytes the filesystem has for certain that nobody reads from the spool again."""
         known = self.checkpoint()

@@ -9,7 +9,7 @@ from sftp_gateway.files.handles import Handle, WriteHandle
 from sftp_gateway.ssh.channel_stream import ChannelStream
 
 HOLD_SECONDS = 5.0
-"""How long the answer to a WRITE waits at most for the storage: clients give up after 15 seconds of silence."""
+"""How long a client hears nothing at most while it waits for the storage: some give up after 15 seconds."""
 
 
 class Replies:
@@ -33,7 +33,7 @@ class Replies:
             self._stream.send(*reply)
 
     def hold(self, handle: Handle, reply: bytes) -> None:
-        """Keep a reply back until the storage has caught up, but not for long."""
+        """Keep a reply back until the storage has caught up; of those of a handle one is sent now and then."""
         with self._lock:
             handle.held.append(reply)
             self.held += 1
@@ -41,7 +41,7 @@ class Replies:
             first = len(handle.held) == 1
         if first:
             release = partial(self.release, handle)
-            self._stream.transport.call_later(HOLD_SECONDS, release)
+            self._stream.transport.call_later(HOLD_SECONDS, partial(self._release_one, handle))
             if isinstance(handle, WriteHandle):
                 handle.draft.when_caught_up(release)
 
@@ -51,7 +51,19 @@ class Replies:
             return
         with self._lock:
             while handle.held:
-                self._stream.send(handle.held[0])
-                self.held_bytes -= len(handle.held.popleft())  # only now may others send for this handle by themselves
-                self.held -= 1
+                self._send_first(handle)
         self._stream.wake()
+
+    def _release_one(self, handle: Handle) -> None:
+        """Let a client go on a little, which hears from us that way."""
+        with self._lock:
+            if handle.held:
+                self._send_first(handle)
+            if handle.held:
+                self._stream.transport.call_later(HOLD_SECONDS, partial(self._release_one, handle))
+        self._stream.wake()
+
+    def _send_first(self, handle: Handle) -> None:
+        self._stream.send(handle.held[0])
+        self.held_bytes -= len(handle.held.popleft())  # only now may others send for this handle by themselves
+        self.held -= 1

@@ -8,6 +8,7 @@ import json
 import random
 import threading
 import types
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ import pytest
 from fs import errors
 
 from fs_dropbox.emulator import Emulator
-from sftp_gateway.files import draft, partials, spool
+from sftp_gateway.files import draft, partials, spool, stream
 from sftp_gateway.files.draft import Draft
 from sftp_gateway.files.holes import punch
 from sftp_gateway.files.tree import TreeLimits
+from sftp_gateway.requests import replies
 from sftp_gateway.sftp.packets import Kind
 from tests.sftp_gateway.atomic_fs import AtomicFS, PendingFile
 from tests.sftp_gateway.conftest import ServeDropbox
@@ -383,13 +385,45 @@ def test_who_has_sent_enough_for_now_makes_room_for_others(serving: Serving, sto
     send(serving, client, first, CONTENT[: QUOTA // 2])
     second = client.opened("/second", W | C | T)
     with storage.stalled("write", "/second"):
-        for offset in range(0, QUOTA, PIECE):
+        for offset in range(0, QUOTA * 3 // 4, PIECE):
             assert client.wait(client.write(second, offset, CONTENT[offset : offset + PIECE])).ok
         assert ONLY_FORWARD in client.wait(client.read(first, 0, 100)).text
     for handle in (first, second):
         assert client.wait(client.close(handle)).ok
     assert storage.readbytes("/first") == CONTENT[: QUOTA // 2]
-    assert storage.readbytes("/second") == CONTENT[:QUOTA]
+    assert storage.readbytes("/second") == CONTENT[: QUOTA * 3 // 4]
+
+
+def test_who_is_faster_than_the_storage_is_held_back_before_there_is_no_room(
+    serving: Serving, storage: TellingFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(replies, "HOLD_SECONDS", 0.5)
+    storage.most_stored = MIB  # all is handed on, and on its way
+    client = serving.raw()
+    handle = client.opened("/f", W | C | T)
+    unanswered: deque[int] = deque()
+    (channel,) = serving.sessions[0].channels
+    for offset in range(0, len(CONTENT), PIECE):
+        unanswered.append(client.write(handle, offset, CONTENT[offset : offset + PIECE]))
+        if len(unanswered) == 8:  # as many as clients send ahead
+            if channel._replies.held:
+                storage.most_stored += 2 * MIB
+            assert client.wait(unanswered.popleft()).ok
+            assert serving.tree.store.quota.used <= QUOTA
+    assert storage.most_stored > MIB, "nothing was held back"
+    assert all(reply.ok for reply in client.all(list(unanswered)))
+    assert client.wait(client.close(handle)).ok
+    assert storage.readbytes("/f") == CONTENT
+
+
+def test_nobody_is_held_back_for_what_makes_no_room(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file whose beginning is missing is not sent on, and stays here until it is closed."""
+    monkeypatch.setattr(replies, "HOLD_SECONDS", 3600.0)
+    client = serving.raw()
+    handle = client.opened("/f", W | C | T)
+    for offset in range(1, QUOTA - PIECE, PIECE):
+        assert client.wait(client.write(handle, offset, CONTENT[offset : offset + PIECE])).ok
 
 
 def test_what_makes_room_has_made_it(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,6 +223,26 @@ def test_a_client_that_waits_for_no_answer_is_slowed_down_too(
     assert client.wait(client.close(handle)).ok
 
 
+def test_a_client_that_is_held_back_is_answered_now_and_then(
+    serving: Serving, filesystem: AtomicFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One WRITE after the other: all at once, it would send as many more, and the gateway keep them."""
+    monkeypatch.setattr(forwarding, "LAG_BYTES", 5 * MIB)
+    monkeypatch.setattr(replies, "HOLD_SECONDS", 0.1)
+    client = serving.raw()
+    handle = client.opened("/f", W | C | T)
+    with filesystem.stalled("write", "/f"):
+        for offset in range(0, 6 * MIB, MIB // 4):
+            client.write(handle, offset, bytes(MIB // 4))
+        writes = [client.write(handle, 6 * MIB + number, b"x") for number in range(200)]
+        (channel,) = serving.sessions[0].channels
+        for write in writes[:2]:
+            assert client.wait(write).ok
+            assert channel._replies.held > 100
+    assert all(reply.ok for reply in client.all(writes[2:]))
+    assert client.wait(client.close(handle)).ok
+
+
 def test_whoever_says_no_more_still_gets_the_answers_that_are_held_back(
     serving: Serving, filesystem: AtomicFS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
