@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+import fs.errors
 from fs.path import combine
 
 from fs_dropbox import paths
@@ -107,7 +109,7 @@ class Batches:
         refused: Children = []
         left, doubtful = children, False
         for turn in range(ROUNDS):
-            with self._failing(work.paths):
+            with self._failing(work.paths, doubtful=doubtful):
                 if turn:
                     self._client.pause_after(turn)
                 again, lost = self._try(work, left, refused, doubtful=doubtful)
@@ -144,7 +146,7 @@ class Batches:
 
     def _undone(self, work: _Work, children: Children) -> Children:
         """Look which are still to be done; once more while somebody, perhaps a lost job, is seen to do them."""
-        with self._failing(work.paths):
+        with self._failing(work.paths, doubtful=True):
             while True:
                 left = work.undone(children)
                 if not left or len(left) == len(children):
@@ -172,11 +174,20 @@ class Batches:
         return True
 
     @contextmanager
-    def _failing(self, changed: tuple[str, ...]) -> Iterator[None]:
-        """Where Dropbox cannot be asked any further, forget what was known of the folders, and say why."""
+    def _failing(self, changed: tuple[str, ...], *, doubtful: bool) -> Iterator[None]:
+        """Where Dropbox cannot be asked any further, forget what was known of the folders, and say why; and that what
+        was asked for may have been done, or may still be, where an earlier batch is in doubt."""
         try:
             with fs_errors(changed[0], target=changed[-1]):
-                yield
+                try:
+                    yield
+                except (ApiError, TransportError, fs.errors.FSError) as error:
+                    problem = error.__cause__ if isinstance(error, fs.errors.FSError) else error
+                    if not doubtful or not isinstance(problem, (ApiError, TransportError)):
+                        raise
+                    problem = copy.copy(problem)  # others may have the same one
+                    problem.is_unsettled = True
+                    raise problem from None
         except BaseException:
             for folder in changed:
                 self._catalog.forget(folder)

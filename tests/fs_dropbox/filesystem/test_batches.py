@@ -16,6 +16,7 @@ from fs_dropbox.emulator import Emulator
 from fs_dropbox.errors import ApiError, TransportError
 from fs_dropbox.filesystem import batches
 from fs_dropbox.filesystem.batches import Batches
+from tests.fs_dropbox.files.small_blocks import impatient
 from tests.waiting import eventually
 
 FILES = 12
@@ -256,6 +257,21 @@ def test_a_lost_batch_that_is_carried_out_before_the_next_one_is_what_that_is_re
     check(account, emulator, change)
     assert lost[1] == lost[0]
     assert emulator.control.calls()[f"files/{change}_v2"] <= 2  # of the folder itself; of no file on its own
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("then", ["no look", "no other batch"])
+def test_a_lost_batch_of_which_no_more_is_known_may_be_carried_out(
+    account: DropboxFS, emulator: Emulator, change: str, then: str
+) -> None:
+    impatient(account).listdir("/Flat")
+    emulator.control.fault(ROUTES[change][0], "late")
+    if then == "no look":
+        emulator.control.fault("files/list_folder", "server_error", None, after=0 if change == "copy" else 1)
+    else:
+        emulator.control.fault(ROUTES[change][0], "rate_limit", None, retry_after=90)
+    with pytest.raises(fs.errors.OperationFailed, match="not known"):
+        carry_out(account, change)
 
 
 @pytest.mark.parametrize("change", CHANGES)

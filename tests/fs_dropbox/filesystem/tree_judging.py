@@ -62,6 +62,8 @@ def judge(
         check_kept(op, before, after, changes)
     elif is_unknown(error):
         gone = [{key: tree[key] for key in tree if key != op.touched[-1]} for tree in none + done if GONE in str(error)]
+        with suppress(RefusedError):  # where others have taken its place, what was to be replaced does not come back
+            gone += [_after({key: before[key] for key in before if key != op.touched[-1]}, changes)] if changes else []
         assert after in [*none, *done, *gone], f"neither done nor not done: {differences(before, after)}"
     else:
         assert after in none, f"it is done: {differences(before, after)}"

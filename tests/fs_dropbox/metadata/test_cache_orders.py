@@ -341,6 +341,7 @@ def test_no_order_of_things_denies_an_own_change(is_followed: bool) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("is_followed", [True, False])
 def test_no_order_of_things_denies_an_own_change_for_long(is_followed: bool) -> None:
     for seed in range(1000, 20_000):
