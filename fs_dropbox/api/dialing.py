@@ -70,7 +70,7 @@ class Dial:
         self._resolver = resolver
         self._deadline = time.monotonic() + seconds
         self._wake = threading.Event()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # finalizers of forgotten files break off uploads, in any thread
         # guarded by _lock; a handle of its own: TLS takes the socket's away while it shakes hands
         self._handle: socket.socket | None = None
         self._is_broken = False

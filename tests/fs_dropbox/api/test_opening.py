@@ -6,6 +6,7 @@ import contextlib
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -91,6 +92,19 @@ def test_a_resolver_that_hangs_holds_nobody_up(
             open_dropbox(api_host=host, open_seconds=0.5)
         assert time.monotonic() - began < SOON_SECONDS
     assert asked == ["dropbox.invalid"]
+
+
+def test_a_forgotten_file_may_be_collected_in_the_thread_that_dials_for_it() -> None:
+    dial = dialing.Dial(dialing.Resolver(), 1.0)
+
+    def collect() -> None:
+        with dial._lock:
+            dial.break_off()
+
+    dialling = threading.Thread(target=collect, daemon=True)
+    dialling.start()
+    dialling.join(10)
+    assert not dialling.is_alive()
 
 
 def test_a_dead_address_does_not_hide_a_live_one(
