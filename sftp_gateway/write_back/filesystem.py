@@ -207,6 +207,7 @@ class WriteBackFS(FS):
         if self.journal.is_shown_below(path):
             raise errors.DirectoryNotEmpty(path)
         self._once_settled(lambda: self._inner.removedir(path))
+        self.journal.hide_failed(path)
 
     def remove(self, path: str) -> None:
         pending = self._elsewhere.find(path)
@@ -258,6 +259,8 @@ class WriteBackFS(FS):
         self.deliver(src_path)
         self.deliver(dst_path)
         self._inner.movedir(src_path, dst_path, create=create, preserve_time=preserve_time)
+        self.journal.hide_failed(src_path)
+        self.journal.hide_failed(dst_path)
         self.journal.move_failed(src_path, dst_path)
 
     def copy(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:

@@ -225,7 +225,7 @@ class Journal:
             db.execute("UPDATE files SET hidden = 1 WHERE key = ? AND key != ? AND state = 'failed'", (new, old))
             path = spelled if old == new else first_path(select(db, "key = ? ORDER BY turn", new), spelled)
             for pending in moved:
-                mode = "replace" if pending.failed or replace else pending.mode
+                mode = "replace" if pending.failed or (replace and old != new) else pending.mode
                 fresh = pending is moved[0] and not there and not pending.failed
                 db.execute(
                     "UPDATE files SET path = ?, key = ?, turn = ?, fresh = ?, mode = ?, expected = NULL,"

@@ -49,6 +49,7 @@ class Model:
         self.world = world
         self.pending: dict[str, list[Version]] = {}
         self.failed: list[Version] = []
+        self.known_failed: set[int] = set()  # rows
         self.directories: set[str] = set()
         self.arrived: set[tuple[bytes, str]] = set()  # contents, and at which key
 
@@ -102,7 +103,10 @@ class Model:
         """Take over what the journal says has failed, if there was a reason."""
         for key, rows in self.world.rows().items():
             for row in rows:
-                if row.failed:
+                if not row.failed:
+                    self.known_failed.discard(row.id)
+                elif row.id not in self.known_failed:
+                    self.known_failed.add(row.id)
                     content = self.world.content(row)
                     at = self.find(content, key)
                     if at is not None:

@@ -175,6 +175,13 @@ def test_a_directory_is_left_to_the_files_on_their_way_into_it(journal: Journal)
     assert due.path == "/d"
 
 
+def test_an_exclusive_creation_stays_one_with_its_name_in_another_case(tmp_path: Path) -> None:
+    with contextlib.closing(Journal(tmp_path, fold=str.lower)) as journal:
+        add(journal, b"content", "create")
+        assert journal.rename("/f", "/F", replace=True, occupied=False, committed=False)
+        assert [(pending.path, pending.mode) for pending in journal.all()] == [("/F", "create")]
+
+
 def test_a_directory_above_one_that_is_being_made_may_be_there_too(journal: Journal) -> None:
     for path in ("/d", "/d/e"):
         journal.directories.add(path)

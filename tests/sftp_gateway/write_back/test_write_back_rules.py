@@ -279,6 +279,22 @@ def test_what_failed_does_not_come_back_after_a_commit_that_waited_for_nothing(
     assert direct.listdir("/") == []
 
 
+@pytest.mark.parametrize("act", ["rename", "rmdir"])
+def test_what_failed_does_not_come_back_where_a_directory_is_gone(
+    storage: BulkFS, begin: ServeWriteBack, act: str
+) -> None:
+    serving = begin()
+    failed(serving, storage, "/f")
+    storage.makedir("/f")
+    client = serving.client()
+    if act == "rename":
+        client.rename("/f", "/g")
+    else:
+        client.rmdir("/f")
+    assert client.listdir("/") == (["g"] if act == "rename" else [])
+    assert len(serving.pending()) == 1, "it is reported all the same"
+
+
 # -- what is left on local disk
 
 
