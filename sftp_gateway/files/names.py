@@ -72,6 +72,10 @@ class Names:
             if same and source == target and replace:
                 self._store.looking.stat(source)
                 return
+            if any(each.is_open and each.spool.dropped for each in self._drafts(source)):
+                raise RefusedError(
+                    "it is just being uploaded, larger than the gateway's room: not before its end"
+                )
             if not same or source == target:
                 self._refuse_target(source, target, replace=replace)
             is_new = draft is not None and draft.state is State.OPEN and not self._store.filesystem.exists(source)
@@ -157,10 +161,14 @@ class Names:
     def _bases(self, source: str) -> dict[Draft, tuple[int, object]]:
         """Return which drafts at or below `source` are written over what is still committed, and what tells that."""
         found = {}
-        for draft in self._store.overlay.at(source) + self._store.overlay.below(source):
+        for draft in self._drafts(source):
             if draft.base.version is not None and self._version(draft.path) == draft.base.version:
                 found[draft] = fingerprint(self._store.filesystem, draft.path)
         return found
+
+    def _drafts(self, path: str) -> list[Draft]:
+        """Return the drafts at or below `path`."""
+        return self._store.overlay.at(path) + self._store.overlay.below(path)
 
     def _rebase(self, bases: dict[Draft, tuple[int, object]]) -> None:
         """Have drafts replace what they were written over although a rename made that a new version."""

@@ -94,9 +94,9 @@ def send(serving: Serving, client: RawClient, handle: bytes, content: bytes = CO
         eventually(lambda: not any(draft.forwarding.lag for draft in serving.tree.store.overlay.all()))
 
 
-def thinned(client: RawClient, serving: Serving) -> bytes:
+def thinned(client: RawClient, serving: Serving, path: str = "/f") -> bytes:
     """Send more than there is room for; return the handle."""
-    handle = client.opened("/f", W | R | C | T)
+    handle = client.opened(path, W | R | C | T)
     send(serving, client, handle)
     assert on_disk(serving) <= QUOTA < len(CONTENT)
     return handle
@@ -224,14 +224,17 @@ def test_what_is_not_here_any_more_is_not_taken_for_zeros(serving: Serving, stor
         assert storage.readbytes("/f") == CONTENT
 
 
-def test_another_name_in_the_middle_ends_it(serving: Serving, storage: TellingFS) -> None:
+def test_it_gets_no_other_name_in_the_middle(serving: Serving, storage: TellingFS) -> None:
+    """What the storage has goes to the name that it began with, and is not here to be sent anew."""
     client = serving.raw()
-    handle = thinned(client, serving)
-    assert client.wait(client.rename("/f", "/g")).ok
-    assert ONLY_FORWARD in client.wait(client.close(handle)).text
-    assert not storage.exists("/f")
-    assert not storage.exists("/g")
-    assert serving.tree.store.quota.used == 0
+    storage.makedir("/d")
+    handle = thinned(client, serving, "/d/f")
+    for source, target in (("/d/f", "/g"), ("/d", "/e")):
+        for ask in (client.rename, client.posix_rename):
+            assert "just being uploaded" in client.wait(ask(source, target)).text
+    assert client.wait(client.close(handle)).ok
+    assert client.wait(client.rename("/d", "/e")).ok
+    assert storage.readbytes("/e/f") == CONTENT
 
 
 def test_what_the_storage_does_not_have_is_kept(serving: Serving, storage: TellingFS) -> None:
