@@ -216,7 +216,7 @@ class DropboxFS(Beyond):
         _path = abspath(normpath(path))
         reason = paths.check_path(_path)
         if reason is not None:
-            invalid = any(character in _path for character in "\0\\\x7f")
+            invalid = any(character in _path for character in paths.REFUSED_CHARACTERS)
             raise path_error(fs.errors.InvalidCharsInPath if invalid else fs.errors.InvalidPath, path, reason)
         return str(_path)
 

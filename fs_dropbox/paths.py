@@ -10,7 +10,7 @@ MAX_NAME_UTF16_UNITS = 255
 
 # Names that Dropbox keeps for its desktop clients, in any case.
 DISALLOWED_NAMES = frozenset({"desktop.ini", "thumbs.db", ".ds_store", "icon\r", ".dropbox", ".dropbox.attr"})
-REFUSED_CHARACTERS = {"/": "a slash", "\\": "a backslash", "\0": "a null character", "\x7f": "a delete character"}
+REFUSED_CHARACTERS = {"\0": "a null character", "\\": "a backslash", "\x7f": "a delete character"}
 _OLD_UNICODE = unicodedata.ucd_3_2_0
 
 
@@ -82,12 +82,19 @@ def is_under(path: str, folder: str) -> bool:
     return not folder or path == folder or path.startswith(f"{folder}/")
 
 
-def check_name(name: str) -> str | None:
-    """Return why Dropbox refuses a name, in words for people; None when it accepts it."""
-    if not name:
-        return "a name cannot be empty"
-    if name in (".", ".."):
-        return f"{name!r} cannot be the name of a file or folder"
+@lru_cache(maxsize=1024)  # the same path is checked for each question about it
+def check_path(path: str) -> str | None:
+    """Return why Dropbox refuses a normalised absolute path, in words for people; None when it accepts it."""
+    if path in ("", "/"):
+        return None
+    for component in path.lstrip("/").split("/"):
+        reason = _check_name(component)
+        if reason is not None:
+            return reason
+    return None
+
+
+def _check_name(name: str) -> str | None:
     for character, meaning in REFUSED_CHARACTERS.items():
         if character in name:
             return f"Dropbox does not allow {meaning} in names"
@@ -99,16 +106,4 @@ def check_name(name: str) -> str | None:
         return f"Dropbox does not allow names longer than {MAX_NAME_UTF16_UNITS} characters"
     if name.lower() in DISALLOWED_NAMES:
         return f"Dropbox reserves the name {name!r}"
-    return None
-
-
-@lru_cache(maxsize=1024)  # the same path is checked for each question about it
-def check_path(path: str) -> str | None:
-    """Return why Dropbox refuses a normalised absolute path; None when it accepts it."""
-    if path in ("", "/"):
-        return None
-    for component in path.lstrip("/").split("/"):
-        reason = check_name(component)
-        if reason is not None:
-            return reason
     return None

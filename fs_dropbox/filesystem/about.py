@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Final
 
+from fs_dropbox import paths
 from fs_dropbox.api.client import Account, Client
 from fs_dropbox.errors import fs_errors
 from fs_dropbox.metadata.changes import ChangeFeed
@@ -16,7 +17,7 @@ ABILITIES: Final[Mapping[str, str | int | None]] = {
     "atomic_writes": True,
     "bulk_uploads": True,
     "case_insensitive": True,
-    "invalid_path_chars": "\0\\\x7f",
+    "invalid_path_chars": "".join(paths.REFUSED_CHARACTERS),
     "max_path_length": None,
     "max_sys_path_length": None,
     "network": True,

@@ -42,10 +42,6 @@ def test_family() -> None:
 @pytest.mark.parametrize(
     ("name", "word"),
     [
-        ("", "empty"),
-        (".", "'.'"),
-        ("..", "'..'"),
-        ("a/b", "slash"),
         ("a\\b", "backslash"),
         ("a\0b", "null"),
         ("a\x7f", "delete"),
@@ -60,18 +56,15 @@ def test_family() -> None:
     ],
 )
 def test_refused_names(name: str, word: str) -> None:
-    reason = paths.check_name(name)
+    reason = paths.check_path(f"/fine/{name}/fine")
     assert reason is not None
     assert word in reason
-    if "/" not in name and name:
-        assert paths.check_path(f"/fine/{name}/fine") == reason
 
 
 @pytest.mark.parametrize(
     "name", ["a", " a", "a.", ".a", "...", "x" * 255, "\u263a" * 255, "\U0001f600" * 127, 'a<>:"|?*', "a\nb", "con"]
 )
 def test_accepted_names(name: str) -> None:
-    assert paths.check_name(name) is None
     assert paths.check_path(f"/{name}") is None
 
 
