@@ -124,7 +124,7 @@ class Client:
         return commits.find(self, path)
 
     def list_folder(
-        self, path: str, *, recursive: bool = False, limit: int = PAGE_ENTRIES, include_deleted: bool = False
+        self, path: str, *, recursive: bool = False, limit: int | None = None, include_deleted: bool = False
     ) -> Page:
         """Return the first page of a listing; `limit` is approximate. A recursive one may include the folder itself."""
         argument = {"path": path, "recursive": recursive, "include_deleted": include_deleted, "limit": limit}
