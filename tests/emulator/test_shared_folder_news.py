@@ -39,6 +39,7 @@ def test_sharing_shows_as_delete_and_add(api: Api) -> None:
     cursor = api.ok(api.rpc("files/list_folder/get_latest_cursor", {"path": "", "recursive": True}))["cursor"]
     share(api, "/Shared")
     news, _ = api.news(cursor)
+    assert [(entry[".tag"], entry["path_lower"]) for entry in news[:1]] == [("deleted", "/shared")]
     state: dict[str, str] = {"/shared": "folder", "/shared/a.txt": "file"}
     for entry in news:  # as a client applies them
         if entry[".tag"] == "deleted":

@@ -146,6 +146,10 @@ class State:
         self._store_entry(entry)
         self._journal(entry.namespace, entry.key_path())
 
+    def report_deleted(self, entry: Entry) -> None:
+        """Report an entry that stays as deleted; whatever it becomes is reported afterwards."""
+        self._journal(entry.namespace, entry.key_path(), entry.display_path())
+
     def set_name(self, entry: Entry, name: str) -> None:
         """Change the case of a name in its place; what lies below has another path as displayed, and is reported."""
         entry.rename(name)

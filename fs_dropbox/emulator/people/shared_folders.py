@@ -54,6 +54,7 @@ def share(service: Service, view: View, account: Account, path: str) -> Namespac
     state = view.state
     namespace = state.add_namespace("shared_folder", folder.name, account.account_id)
     note_invitation(service, namespace, account)
+    state.report_deleted(folder)  # as the service does: what follows is another namespace's
     empty_into(state, folder, namespace.root)
     folder.mount = namespace
     namespace.mounts.append(folder)
