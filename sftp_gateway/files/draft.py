@@ -12,8 +12,8 @@ from pathlib import Path
 from fs.base import FS
 from fs.errors import FSError
 
-from sftp_gateway.files.allowance import Room
 from sftp_gateway.files.base import Base
+from sftp_gateway.files.bounds import Bounds
 from sftp_gateway.files.content import Content
 from sftp_gateway.files.forwarding import Forwarding
 from sftp_gateway.files.notes import Note
@@ -73,9 +73,7 @@ class Draft:
         self.note = Note(self, save_note)
         self.end_reason = ""
         self.is_stored = False  # it ended as its last handle was closed, and the filesystem has what it held
-        self.room: Room | None = None  # what its user's quota leaves for it, as far as is known
-        self.goes_on_at: int | None = None  # what an upload that was cut off has left: its client may have seen more
-        self._unstored: tuple[int, int, Exception] | None = None  # start, end, reason of WRITEs that failed
+        self.bounds = Bounds(self)
         self._closing = False
         self._is_thin = False
         self.base = Base(base)
@@ -107,17 +105,15 @@ class Draft:
             try:
                 self._check()
                 if end > self.size:
-                    self._check_growth(end, zeros_to=offset)
+                    self.bounds.check_growth(end, zeros_to=offset)
                 if offset < self.size or self.forwarding.resume is not None:  # of the rest, nothing was sent yet
                     self._rewrite(offset)
                 self.note.before_write(offset)
                 self.spool.write(offset, data)
             except Exception as error:
-                first, last, _ = self._unstored or (offset, end, error)
-                self._unstored = min(first, offset), max(last, end), error
+                self.bounds.refused(offset, end, error)
                 raise
-            if self._unstored is not None and offset <= self._unstored[0] and self._unstored[1] <= end:
-                self._unstored = None  # the client has sent it again
+            self.bounds.taken(offset, end)
             if end > self.size:
                 self.size = end
             self.dirty = True
@@ -134,12 +130,12 @@ class Draft:
             self._check()
             if size == self.size:
                 return
-            self._check_growth(size, zeros_to=size)
+            self.bounds.check_growth(size, zeros_to=size)
             if size < self.size:
                 self._rewrite(size)
                 self.spool.truncate(size)
                 self.base.cut(size)
-            self.goes_on_at = None  # the client knows what it has
+            self.bounds.goes_on_at = None  # the client knows what it has
             self.size = size
             self._least = min(self._least, size)
             self.dirty = True
@@ -215,7 +211,7 @@ class Draft:
                     self.forwarding.resume = noted(self.spool.path)
                     self.forwarding.cut(self.size)
                 self.state = State.OPEN
-                self.goes_on_at = self.size
+                self.bounds.goes_on_at = self.size
                 self.dirty = True
                 self.forwarding.allow()
             if self.owner is not session:  # a session that lost its connection is overtaken by its successor
@@ -235,7 +231,7 @@ class Draft:
         """Give the file another path to be committed to."""
         with self._lock:
             self.path = path
-            self.room = None  # whatever is to be replaced there: CLOSE tells
+            self.bounds.room = None  # whatever is to be replaced there: CLOSE tells
             self.exclusive = self.exclusive if exclusive is None else exclusive
             self.fresh = self.fresh if fresh is None else fresh
             self.forwarding.retarget()
@@ -257,11 +253,10 @@ class Draft:
         """
         with self._lock:
             self._check()
-            if self._unstored is not None:  # clients close what they could not write, too
-                raise self._unstored[2]
+            self.bounds.check_unstored()
             if not self.dirty:
                 return
-            self._check_going_on()
+            self.bounds.check_going_on()
             self.dirty, self._least = False, self.size
             stream = self.forwarding.take()
         try:
@@ -368,7 +363,7 @@ class Draft:
             self.spool.truncate(size)
             self.spool.to_disk()
             self.size = size
-            self._unstored = None
+            self.bounds.forget_refused()
             self.state = State.PARTIAL
             self.owner = None
             self.handles.clear()
@@ -386,22 +381,6 @@ class Draft:
         """Note ahead of a change at `offset` that nothing may go on with what was sent of it; also on disk."""
         if self.forwarding.rewrite(offset):
             self.note.after_rewrite()
-
-    def _check_growth(self, size: int, *, zeros_to: int) -> None:
-        """Refuse sizes that nobody could have sent: the zeros in between would be stored for days."""
-        room = self.room.size if self.room is not None else size
-        if size > max(room, self.size):
-            raise RefusedError(f"your quota is used up: no more than {room:,} bytes are left for this file")
-        if zeros_to - self.base.size - self.spool.used > self.spool.limit:
-            if self._unstored is not None:  # what is missing in between was refused, for this reason
-                raise self._unstored[2]
-            raise RefusedError("the gateway's space for unfinished uploads would be used up")
-
-    def _check_going_on(self) -> None:
-        """Refuse zeros for what a client takes for sent: its upload was cut off after it had asked for the size."""
-        at = self.goes_on_at
-        if at is not None and self.base.size <= at < self.size and self.spool.missing(at, at + 1):
-            raise RefusedError("its upload was cut off, and not all that had been sent could be kept: begin it anew")
 
     def _start_over(self) -> None:
         """Write on over what was just committed, for the handles that are still open."""

@@ -100,7 +100,7 @@ class Drafts:
         draft.write_back = write_back
         draft.handles.add(handle)
         if not anew and time.monotonic() - self._cut_off_at.get(self._overlay.fold(path), -inf) < GOING_ON_SECONDS:
-            draft.goes_on_at = draft.size
+            draft.bounds.goes_on_at = draft.size
         if base is None:
             self.drop_partials(path)
         self._overlay.add(draft)

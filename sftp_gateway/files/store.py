@@ -107,7 +107,7 @@ class Store:
                 self.drafts.follow(at_once=True)
                 draft = self._open_for_writing(path, flags, session, handle)
                 if draft is not None:
-                    draft.room = room
+                    draft.bounds.room = room
                     return draft
 
     def _open_for_writing(self, path: str, flags: int, session: object, handle: object) -> Draft | None:
@@ -141,7 +141,7 @@ class Store:
             self._refuse_existing(path, None)
             room = allowance.room(path) if allowance is not None else None
             draft = self._new(path, session, handle, exclusive=True, fresh=True)
-            draft.room = room
+            draft.bounds.room = room
             return draft
 
     def commit(self, draft: Draft, handle: object, allowance: Allowance | None = None) -> None:
@@ -155,7 +155,7 @@ class Store:
                     is_changed, size = draft.dirty, draft.size
                     with counting(allowance if is_changed else None, path, size=size):
                         for other in self.overlay.at(path) if is_changed else ():
-                            other.room = None  # which goes on over what counts from now on: its own CLOSE tells
+                            other.bounds.room = None  # which goes on over what counts from now on: its own CLOSE tells
                         draft.commit(size)
                     if not is_changed and (modified := draft.modified) is not None:
                         draft.base.note_time(self.filesystem, path, partial(self._set_committed_time, path, modified))

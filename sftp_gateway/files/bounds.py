@@ -1,0 +1,59 @@
+"""`Bounds`: which sizes and gaps of a file that is being written are refused, and what of it was refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sftp_gateway.files.allowance import Room
+from sftp_gateway.sftp.status import RefusedError
+
+if TYPE_CHECKING:
+    from sftp_gateway.files.draft import Draft
+
+
+class Bounds:
+    """What a draft may not become, by its user's quota and the room for spools, or for what its client may believe.
+
+    Owned by the draft, under its lock.
+    """
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+        self.room: Room | None = None  # what its user's quota leaves for it, as far as is known
+        self.goes_on_at: int | None = None  # what an upload that was cut off has left: its client may have seen more
+        self._unstored: tuple[int, int, Exception] | None = None  # start, end, reason of WRITEs that failed
+
+    def check_growth(self, size: int, *, zeros_to: int) -> None:
+        """Refuse sizes that nobody could have sent: the zeros in between would be stored for days."""
+        draft = self._draft
+        room = self.room.size if self.room is not None else size
+        if size > max(room, draft.size):
+            raise RefusedError(f"your quota is used up: no more than {room:,} bytes are left for this file")
+        if zeros_to - draft.base.size - draft.spool.used > draft.spool.limit:
+            self.check_unstored()  # what is missing in between was refused, for this reason
+            raise RefusedError("the gateway's space for unfinished uploads would be used up")
+
+    def check_unstored(self) -> None:
+        """Raise what a WRITE failed with, of what was not sent again: clients close what they could not write, too."""
+        if self._unstored is not None:
+            raise self._unstored[2]
+
+    def check_going_on(self) -> None:
+        """Refuse zeros for what a client takes for sent: its upload was cut off after it had asked for the size."""
+        draft, at = self._draft, self.goes_on_at
+        if at is not None and draft.base.size <= at < draft.size and draft.spool.missing(at, at + 1):
+            raise RefusedError("its upload was cut off, and not all that had been sent could be kept: begin it anew")
+
+    def refused(self, start: int, end: int, error: Exception) -> None:
+        """Know that what a client has sent was not taken."""
+        first, last, _ = self._unstored or (start, end, error)
+        self._unstored = min(first, start), max(last, end), error
+
+    def taken(self, start: int, end: int) -> None:
+        """Know that what a client has sent was taken, perhaps once more."""
+        if self._unstored is not None and start <= self._unstored[0] and self._unstored[1] <= end:
+            self._unstored = None
+
+    def forget_refused(self) -> None:
+        """Know that the client of what was refused is gone."""
+        self._unstored = None
