@@ -127,6 +127,7 @@ class Client:
         self, path: str, *, recursive: bool = False, limit: int | None = None, include_deleted: bool = False
     ) -> Page:
         """Return the first page of a listing; `limit` is approximate. A recursive one may include the folder itself."""
+        limit = limit or PAGE_ENTRIES
         argument = {"path": path, "recursive": recursive, "include_deleted": include_deleted, "limit": limit}
         return self._call(routes.LIST_FOLDER, argument, results.decode_page, path)
 
