@@ -31,6 +31,7 @@ from fs_dropbox.fsspec_adapter import bulk
 from fs_dropbox.fsspec_adapter.accounts import Accounts
 from fs_dropbox.fsspec_adapter.files import CompressedFile, DropboxFile
 from fs_dropbox.fsspec_adapter.os_errors import os_errors
+from fs_dropbox.fsspec_adapter.transactions import OwnTransactions
 from fs_dropbox.opener import arguments, folder_of
 
 _NAMESPACES: Final = ("basic", "details", "dropbox")
@@ -38,7 +39,7 @@ _SECRETS: Final = ("app_secret", "refresh_token", "access_token", "url")
 _SCHEME: Final = "dropbox://"
 
 
-class DropboxFileSystem(AbstractFileSystem):  # type: ignore[misc]
+class DropboxFileSystem(OwnTransactions, AbstractFileSystem):  # type: ignore[misc]
     """A Dropbox account in fsspec's terms. Thread-safe; equal options share one account and its cache.
 
     Arguments:

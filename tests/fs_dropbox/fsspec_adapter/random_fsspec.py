@@ -39,6 +39,7 @@ class Machine:
         self.root.mkdir(parents=True)
         self.local_files.mkdir()
         control.seed(self.folder)
+        dropbox.invalidate_cache()
         self.sides = [
             DirFileSystem(self.folder, dropbox),
             DirFileSystem(str(self.root), LocalFileSystem(auto_mkdir=True, skip_instance_cache=True)),
@@ -163,11 +164,11 @@ class Machine:
         path, data = self.some_path(kind="file"), self.some_bytes()
         roll = self.chance.random()
         if roll < 0.3:
-            self.both(f"pipe_file {path} {len(data)}", lambda fs: fs.pipe_file(path, data), changes=True)
+            self.both(f"pipe_file {path} {len(data)} {data[:9]!r}", lambda fs: fs.pipe_file(path, data), changes=True)
         elif roll < 0.5:
             many = {self.some_path(kind="file"): self.some_bytes() for _ in range(self.chance.choice((2, 5, 8)))}
             if self.is_sound(many):
-                told = {each: len(value) for each, value in many.items()}
+                told = {each: (len(value), value[:9]) for each, value in many.items()}
                 self.both(f"pipe {told}", lambda fs: fs.pipe(many), changes=True)
         elif roll < 0.6:
             truncate = self.chance.random() < 0.5

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +112,12 @@ def test_a_failure_is_not_taken_for_absence(emulator: Emulator, dropbox: Dropbox
 def test_a_folder_may_have_an_at_sign_in_its_name(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
     emulator.control.write("/ann@example.com/f", b"x")
     assert dropbox.cat("dropbox://ann@example.com/f") == b"x"
+
+
+def test_what_other_threads_write_is_no_part_of_a_transaction(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
+    with ThreadPoolExecutor(1) as pool, suppress(KeyError), dropbox.transaction:
+        dropbox.pipe_file("/mine", b"1")
+        pool.submit(dropbox.pipe_file, "/other", b"2").result()
+        assert emulator.control.read("/other") == b"2"
+        raise KeyError
+    assert [*emulator.control.tree()] == ["/other"]

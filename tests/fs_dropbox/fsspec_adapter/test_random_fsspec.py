@@ -54,7 +54,8 @@ def runs(monkeypatch: pytest.MonkeyPatch, emulator: Emulator, tmp_path: Path) ->
 
 
 def test_it_is_as_a_local_folder_or_fails(runs: Runs) -> None:
-    runs.one_by_one(range(6))
+    runs.one_by_one(range(5))
+    runs.at_once(range(1))
 
 
 @pytest.mark.soak

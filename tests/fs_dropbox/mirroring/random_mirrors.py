@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from fs import errors
 
+from fs_dropbox import paths
 from fs_dropbox.emulator.control.control import Control
 from fs_dropbox.emulator.model.errors import CallError
 from fs_dropbox.errors import UNSETTLED
@@ -129,7 +130,7 @@ class Machine:
                     data = old[:-1] + b"+" if old else b""
                 self.note(f"{which}: {path!r} becomes {len(data)} {data[:12]!r} at {seconds}")
                 with self.lock:
-                    self.foreign.setdefault(side.key(path), []).append(data)
+                    self.foreign.setdefault(paths.key(path), []).append(data)
                 side.write(path, data, seconds)
             elif roll < 0.7:
                 self.note(f"{which}: {path!r} becomes a folder")
@@ -237,18 +238,20 @@ class OneRun:
 
     def check_always(self) -> None:
         """Whole files only; nothing is gone that should not be."""
-        wanted, foreign = self.wanted(), {self.key(path): data for path, data in self.machine.foreign.items()}
+        wanted, foreign = self.wanted(), self.machine.foreign  # where one side folds case, so do its changes
         before = {self.key(path): value for path, value in self.before.items()}
         for path, value in self.after.items():
             key = self.key(path)
-            known: list[Any] = [value for _, value in wanted.get(key, [])] + list(foreign.get(key, []))
+            known: list[Any] = [value for _, value in wanted.get(key, [])] + list(foreign.get(paths.key(path), []))
             known += [before[key]] if key in before else []
             if value is None:
-                is_known = None in known or any(k.startswith(key + "/") for k in foreign) or self.happened
+                is_known = (
+                    None in known or any(name.startswith(paths.key(path) + "/") for name in foreign) or self.happened
+                )
             else:
                 is_known = value in known or (isinstance(value, str) and self.happened)
                 # Two who write one file at once mix it up, where files are not whole.
-                is_known |= not self.target.is_atomic and key in foreign
+                is_known |= not self.target.is_atomic and paths.key(path) in foreign
             assert is_known, f"{path!r} holds {short(value)}, which is none of {[short(each) for each in known]}"
         if self.happened and self.amid == "change":
             return
