@@ -22,6 +22,7 @@ from fs.path import abspath, dirname, join, normpath, relpath
 from fs_dropbox.conventions import literal
 from fs_dropbox.login.connections import Connections
 from fs_dropbox.mirroring.transfer import Place
+from fs_dropbox.views.places import place_of
 
 # A name, a colon, then a path from the root or nothing.
 _NAMED = re.compile(r"(?P<name>[^/:]*):(?P<path>(/.*)?)", re.DOTALL)
@@ -58,23 +59,34 @@ class Location:
 class Session:
     """The filesystems that one command has opened. Not thread-safe; close() ends them."""
 
-    def __init__(self, connection: str | None = None, url_env: str | None = None, *, follow: bool = False) -> None:
+    def __init__(
+        self,
+        connection: str | None = None,
+        url_env: str | None = None,
+        *,
+        follow: bool = False,
+        views_everywhere: bool = True,
+    ) -> None:
         """Set up; nothing is opened yet.
 
         Args:
             connection: the name of the default connection, instead of the one stored last.
             url_env: the environment variable with the FS URL to use by default.
             follow: keep what is cached right over a long time, by following the changes of the account.
+            views_everywhere: False opens views only where a location leads into one: whole trees may hold folders
+                that are really called as views are.
         """
         self._connection = connection
         self._url_env = url_env
         self._follow = follow
-        self._open: dict[str, FS] = {}
+        self._views_everywhere = views_everywhere
+        self._open: dict[tuple[str, bool], FS] = {}
 
     def place(self, text: str) -> Place:
         """Return the place of a location in a filesystem opened for it."""
         location = self.locate(text)
-        return Place(self._filesystem(location.url), location.path)
+        views = self._views_everywhere or place_of(location.path) is not None
+        return Place(self._filesystem(location.url, views=views), location.path)
 
     def locate(self, text: str) -> Location:
         """Take a location apart, without opening anything."""
@@ -104,10 +116,10 @@ class Session:
             raise click.UsageError(f"which connection? Name one of {names}, or run: fs-dropbox connections use NAME")
         raise click.UsageError("there is no connection yet: run fs-dropbox login, or give an FS URL with --url-env")
 
-    def _filesystem(self, url: str) -> FS:
-        if url not in self._open:
-            self._open[url] = open_url(url, follow=self._follow)
-        return self._open[url]
+    def _filesystem(self, url: str, *, views: bool) -> FS:
+        if (url, views) not in self._open:
+            self._open[url, views] = open_url(url, follow=self._follow, views=views)
+        return self._open[url, views]
 
     def close(self) -> None:
         """Close what was opened."""
@@ -129,11 +141,12 @@ def split_url(url: str) -> Location:
     return Location(f"{match['head']}/{match['query'] or ''}", whole)
 
 
-def open_url(url: str, *, follow: bool) -> FS:
+def open_url(url: str, *, follow: bool, views: bool) -> FS:
     """Open an FS URL; errors show no part of it that could be secret."""
     if url.startswith("dropbox://"):
-        # One command is over before foreign changes matter: no thread, no calls for them. Views are in nobody's way.
-        defaults = {"views": "on"} if follow else {"views": "on", "change_feed": "off"}
+        # One command is over before foreign changes matter: no thread, no calls for them.
+        defaults = {"views": "on"} if views else {}
+        defaults |= {} if follow else {"change_feed": "off"}
         for name, value in defaults.items():
             if f"{name}=" not in url:
                 url += f"{'&' if '?' in url else '?'}{name}={value}"
@@ -167,7 +180,7 @@ def needing_a_folder_for(target: Place, remedy: str = "") -> Iterator[None]:
         raise errors.ResourceNotFound(target.path, msg=above) from error
 
 
-def connected(*, follow: bool = False) -> Callable[[Command], Command]:
+def connected(*, follow: bool = False, views_everywhere: bool = True) -> Callable[[Command], Command]:
     """Give a command the options that choose the default connection, and a `session` as its first argument."""
 
     def decorate(command: Command) -> Command:
@@ -175,7 +188,7 @@ def connected(*, follow: bool = False) -> Callable[[Command], Command]:
         @click.option("--url-env", metavar="VARIABLE", help="Take the FS URL for such paths from this variable.")
         @wraps(command)
         def wrapper(*args: Any, connection: str | None, url_env: str | None, **options: Any) -> Any:
-            session = Session(connection, url_env, follow=follow)
+            session = Session(connection, url_env, follow=follow, views_everywhere=views_everywhere)
             try:
                 return command(session, *args, **options)
             finally:

@@ -40,7 +40,7 @@ def in_parallel(command: _F) -> _F:
 @in_parallel
 @quietly
 @as_json
-@connected()
+@connected(views_everywhere=False)
 def get(
     session: Session, locations: tuple[str, ...], no_clobber: bool, workers: int | None, quiet: bool, json_: bool
 ) -> int:
@@ -61,7 +61,7 @@ def get(
 @in_parallel
 @quietly
 @as_json
-@connected()
+@connected(views_everywhere=False)
 def put(
     session: Session, locations: tuple[str, ...], no_clobber: bool, workers: int | None, quiet: bool, json_: bool
 ) -> int:
@@ -177,7 +177,7 @@ def _add(total: Summary, part: Summary) -> None:
 @in_parallel
 @quietly
 @as_json
-@connected(follow=True)
+@connected(follow=True, views_everywhere=False)
 def mirror(
     session: Session,
     source: str,

@@ -216,3 +216,15 @@ def test_no_thread_is_needed(seeded: Emulator, cli: Cli, monkeypatch: pytest.Mon
 def test_where_a_thread_is_needed_after_all_it_is_said() -> None:
     code, text = explain(RuntimeError("can't start new thread"))
     assert (code, "lets no further threads be started" in text) == (1, True)
+
+
+def test_folders_that_are_called_as_views_are_mirrored_as_any(seeded: Emulator, cli: Cli) -> None:
+    seeded.control.write("/Docs/.deleted/real", b"x")
+    assert cli("get", "/Docs", "got").code == 0
+    assert cli("mirror", "--delete", ":/Docs", "local").code == 0
+    assert Path("got/.deleted/real").read_bytes() == Path("local/.deleted/real").read_bytes() == b"x"
+    assert cli("mirror", "local", ":/Copy").code == 0
+    assert seeded.control.read("/Copy/.deleted/real") == b"x"
+    seeded.control.delete("/Docs/a.txt")
+    assert cli("get", "/Docs/.deleted/a.txt").code == 0
+    assert Path("a.txt").read_bytes() == b"alpha"
