@@ -49,6 +49,7 @@ class Model:
         self.world = world
         self.pending: dict[str, list[Version]] = {}
         self.failed: list[Version] = []
+        self.before: dict[bytes, list[Version]] = {}  # what waited when a content was closed that may go through
         self.known_failed: set[int] = set()  # rows
         self.directories: set[str] = set()
         self.arrived: set[tuple[bytes, str]] = set()  # contents, and at which key
@@ -64,7 +65,8 @@ class Model:
     def through(self, key: str, content: bytes, there: Node | None, by: str) -> None:
         """A session's own commit, which waits for nothing: so nothing may wait there."""
         self.sync_failed()
-        assert not self.pending.get(key), f"{content!r} overtakes what waits at {key}"
+        waits = [version for version in self.pending.get(key, ()) if version in self.before.get(content, (version,))]
+        assert not waits, f"{content!r} overtakes what waits at {key}"
         self.check_over(key, content, self.world.overs.get(content) if by == "plain" else None, there)
         self.arrived.add((content, key))
 
@@ -108,11 +110,13 @@ class Model:
                 elif row.id not in self.known_failed:
                     self.known_failed.add(row.id)
                     content = self.world.content(row)
-                    at = self.find(content, key)
-                    if at is not None:
-                        version = self.pending[key].pop(at)
-                        self.world.say(f"  {content!r} has failed at {key}: {row.reason}")
-                        self.failed.append(version)
+                    waited_at = [key, *self.pending]  # it may have gone along with its directory
+                    for each in waited_at:
+                        at = self.find(content, each)
+                        if at is not None:
+                            self.world.say(f"  {content!r} has failed at {each}: {row.reason}")
+                            self.failed.append(self.pending[each].pop(at))
+                            break
 
     def check(self) -> None:
         """Compare with the journal: what waits is there, in order, and nothing else is."""

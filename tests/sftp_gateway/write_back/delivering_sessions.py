@@ -65,7 +65,8 @@ class Sessions(Looking):
         return process, self.chance.choice(process.views)
 
     def some_path(self, paths: tuple[str, ...] = FILES) -> str:
-        path = self.chance.choice(paths)
+        there = [path for path in paths if path in self.shown()] if self.chance.random() < 0.5 else []
+        path = self.chance.choice(there or paths)
         if self.chance.random() < 0.1:
             path = join(dirname(path), basename(path).upper())
         return path
@@ -220,6 +221,7 @@ class Sessions(Looking):
 
         def work() -> None:
             self.overs[version.content] = version.over
+            self.model.before[version.content] = [*self.model.pending.get(key, ())]
             try:
                 handle.close()
             except BaseException:
@@ -258,7 +260,8 @@ class Sessions(Looking):
             view.set_attributes(path, Attributes(mtime=time))
 
         self.act(process, f"touches {path} {time}", work, lambda: None, lambda: False, path)
-        for version in self.model.pending.get(key, ()):
+        written = [each.version for each in self.uploads if each.handle and fold_path(each.handle.draft.path) == key]
+        for version in (*self.model.pending.get(key, ()), *written):
             version.times = {time, *version.times} if version.times else set()
 
     # -- names
@@ -293,7 +296,7 @@ class Sessions(Looking):
 
     def rename_directory(self) -> None:
         process, view = self.somebody()
-        source, target = self.chance.choice(FOLDERS), self.chance.choice((*FOLDERS, "/D", "/E", "/d/S"))
+        source, target = self.some_path(FOLDERS), self.chance.choice((*FOLDERS, "/D", "/E", "/d/S"))
         self.rename_to(process, view, source, target, replace=self.chance.random() < 0.5)
 
     def rename_to(self, process: Process, view: TreeView, source: str, target: str, *, replace: bool) -> None:
@@ -340,7 +343,7 @@ class Sessions(Looking):
             left = {key: value for key, value in after.items() if is_at_or_below(key, old)}
             left = {key: value for key, value in left.items() if value not in (None, *self.others_contents)}
             assert not left, f"still there: {left}"
-            assert found == expected, f"{found} instead of {expected}"
+            assert found == expected, f"{found} instead of {expected}, with {self.rows()}"
 
     def was_failed(self, old: str, new: str) -> None:
         """What had failed is tried again under another name."""

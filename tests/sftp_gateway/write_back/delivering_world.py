@@ -56,6 +56,9 @@ class World:
         )
         self.cloud = Cloud()
         self.cloud.on_commit = self.on_commit
+        for path in ("/d/s", "/e"):
+            if chance.random() < 0.6:
+                self.cloud.makedirs(path)
         self.eye = Journal(self.folder, fold=fold_path)  # looks on, and does nothing
         self.model = Model(self)
         self.cloud.on_make = self.model.directories.discard
