@@ -246,27 +246,6 @@ def test_a_state_folder_is_one_gateways_at_a_time(tmp_path: Path, processes: int
         serving.sign_in()
 
 
-def test_what_is_left_of_a_gateway_that_was_killed_is_not_in_the_way_of_its_successor(tmp_path: Path) -> None:
-    """Its processes let transfers under way finish, which may take them a while."""
-    with crew(tmp_path) as serving:
-        for number in range(2):
-            serving.sign_in_at(number)
-        pids = serving.pids().values()
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        try:
-            serving.process.kill()
-            serving.process.wait(DEADLINE_SECONDS)
-            process, _ = begin(tmp_path / "gateway.toml")
-            with process:
-                process.terminate()
-                assert process.wait(DEADLINE_SECONDS) == 0
-            assert all(map(is_alive, pids))
-        finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
-
-
 # The supervisor alone, over processes that do as the test says.
 
 SCRIPT = """
@@ -401,3 +380,24 @@ def test_ctrl_c_of_a_terminal_reaches_the_processes_through_their_supervisor_alo
         assert process.stderr is not None
         lines = [process.stderr.readline() for _ in range(4)]
         assert lines.count("True\n") == 2
+
+
+def test_what_is_left_of_a_gateway_that_was_killed_is_not_in_the_way_of_its_successor(tmp_path: Path) -> None:
+    """Its processes let transfers under way finish, which may take them a while."""
+    (tmp_path / "gateway.toml").write_text('listen = "127.0.0.1:0"\nstate_folder = "."\n')
+    body = "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}); os.write(2, b'up\\n'); time.sleep(600)"
+    with supervised(tmp_path, body) as process:
+        assert process.stderr is not None
+        lines = [process.stderr.readline() for _ in range(4)]
+        pids = [int(pid) for pid in re.findall(r" pid=(\d+)", "".join(lines))]
+        process.kill()
+        process.wait(DEADLINE_SECONDS)
+        try:
+            successor, _ = begin(tmp_path / "gateway.toml")
+            with successor:
+                successor.terminate()
+                assert successor.wait(DEADLINE_SECONDS) == 0
+            assert list(map(is_alive, pids)) == [True, True]
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
