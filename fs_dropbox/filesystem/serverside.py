@@ -18,7 +18,7 @@ from fs_dropbox import paths
 from fs_dropbox.api.client import Client
 from fs_dropbox.conventions import path_error
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
-from fs_dropbox.errors import ApiError, TransportError, VersionConflict, fs_errors
+from fs_dropbox.errors import ApiError, TransportError, VersionConflict, fs_errors, reason
 from fs_dropbox.filesystem.batches import LEAST_CHILDREN, Batches, Children, groups
 from fs_dropbox.metadata.cache import Present
 from fs_dropbox.metadata.catalog import Catalog
@@ -253,8 +253,8 @@ class ServerSide:
         except (ApiError, TransportError) as error:
             _logger.error("%s may be gone, and could not be brought back: %s", target, error)
             what = str(problem) or "broken off"  # by Ctrl-C, for one
-            reason = f"{what}; if the file that was there is gone, restore its rev {existing.rev}"
-            raise path_error(fs.errors.OperationFailed, target, reason, cause=error) from problem
+            told = f"{what}; if the file that was there is gone, restore its rev {existing.rev}"
+            raise path_error(fs.errors.OperationFailed, target, told, cause=error) from problem
 
     def _transfer_folder(self, source: str, target: str, *, create: bool, call: Call) -> None:
         existing = self._catalog.find(target)
@@ -320,20 +320,27 @@ class ServerSide:
                     entry = self._client.move(paths.to_api(between), paths.to_api(target), source_id=moved.id)
                 except BaseException as error:
                     if is_between or _may_be_done(error):
-                        self._move_back(between, source, moved)
+                        self._move_back(between, source, moved, error)
                     raise
             self._catalog.moved(source, entry, since)
             self._catalog.removed(between, since)
         if entry.name != paths.name(target):
             raise fs.errors.OperationFailed(target, msg="'{path}': Dropbox keeps another spelling")
 
-    def _move_back(self, between: str, source: str, moved: Present) -> None:
-        """Undo the first half of a rename, unless the second took place after all, or the first did not."""
+    def _move_back(self, between: str, source: str, moved: Present, problem: BaseException) -> None:
+        """Undo the first half of a rename, unless the second took place after all, or the first did not.
+
+        Raises OperationFailed, which tells where to look, where that cannot be done: others may have taken its place.
+        """
         try:
             self._client.move(paths.to_api(between), paths.to_api(source), source_id=moved.id)
         except (ApiError, TransportError) as error:
-            if not isinstance(error, ApiError) or error.tag != ("from_lookup", "not_found"):
-                _logger.error("%s may be at %s now, and could not be moved back (%s)", source, between, error)
+            if isinstance(error, ApiError) and error.tag == ("from_lookup", "not_found"):
+                return
+            _logger.error("%s may be at %s now, and could not be moved back: %s", source, between, error)
+            what = reason(problem) if isinstance(problem, (ApiError, TransportError)) else "broken off"
+            told = f"{what}; it may be at {between} now"
+            raise path_error(fs.errors.OperationFailed, source, told, cause=error) from problem
 
     @contextmanager
     def _forgetting(self, *changed: str) -> Iterator[None]:

@@ -444,6 +444,30 @@ def test_a_rename_of_case_that_landed_is_not_undone(open_dropbox: Callable[..., 
     assert list(emulator.control.tree()) == ["/NAME"]
 
 
+@pytest.mark.parametrize("what", ["others", "network"])
+def test_a_rename_of_case_that_cannot_be_undone_says_where_the_file_is(
+    open_dropbox: Callable[..., DropboxFS], emulator: Emulator, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    account = open_dropbox()
+    emulator.control.write("/name", b"mine")
+    move = account._client.move
+
+    def move_and_more(source: str, target: str, **others: Any) -> Any:
+        entry = move(source, target, **others)
+        if what == "others":
+            emulator.control.write("/name", b"theirs")
+        else:
+            emulator.control.fault("files/move_v2", "cut_request", None)
+        return entry
+
+    monkeypatch.setattr(account._client, "move", move_and_more)
+    with pytest.raises(fs.errors.OperationFailed, match="it may be at /") as caught:
+        account.move("name", "NAME", overwrite=True)
+    (place,) = (word for word in str(caught.value).split() if word.endswith(".renaming"))
+    assert emulator.control.read(place) == b"mine"
+    assert sorted(account.listdir("/")) == sorted(path[1:] for path in emulator.control.tree())
+
+
 @pytest.mark.parametrize("how", ["group", "bulk"])
 def test_what_is_carried_out_late_undoes_nothing_that_was_done_since(
     open_dropbox: Callable[..., DropboxFS], emulator: Emulator, how: str
