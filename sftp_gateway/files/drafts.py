@@ -32,7 +32,7 @@ class TreeLimits:
     partials: int = 1000  # uploads that were cut off and can be continued; each takes a file descriptor
     commit_wait_seconds: float = 120.0  # how long one request waits for another that changes the same path
     shared: bool = False  # other processes of this gateway use the same spool directory
-    streams: int = 32  # uploads that are sent on while they arrive; others are sent on at CLOSE
+    streams: int = 32  # uploads that are sent on while they arrive; others when one of them has ended, or at CLOSE
 
 
 class Drafts:

@@ -86,11 +86,9 @@ class Forwarding:
     def extend(self, offset: int, data: bytes | memoryview) -> None:
         """Send on what the spool has without a gap; the last that came is `data` at `offset`."""
         if self._stream is None:
-            if not self._may_begin or self._spool.prefix < STREAM_FROM_BYTES:
+            if not self._may_begin or self._spool.prefix < STREAM_FROM_BYTES or not self._may_stream():
                 return
             self._may_begin = False
-            if not self._may_stream():
-                return
             try:
                 self._stream = Stream(self._spool, self._open, on_progress=self._on_progress)
             except RuntimeError:  # no more threads: all of it is sent at CLOSE

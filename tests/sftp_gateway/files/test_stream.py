@@ -379,6 +379,20 @@ def test_without_another_thread_everything_is_sent_at_close(
     eventually(lambda: filesystem.bytes_written == (1 + len(drafts)) * 5 * MIB, "one of them is not sent on")
 
 
+def test_whoever_comes_when_enough_are_sent_on_is_sent_on_after_them(store: Store, filesystem: EagerFS) -> None:
+    handles = [object() for _ in range(store.limits.streams + 1)]
+    drafts = [store.open_for_writing(f"/{number}", NEW, "session", each) for number, each in enumerate(handles)]
+    for draft in drafts:
+        draft.write(0, bytes(5 * MIB))
+    late = drafts[-1]
+    assert late.forwarding.lag == 0
+    store.commit(drafts[0], handles[0])
+    late.write(5 * MIB, bytes(MIB))
+    eventually(lambda: filesystem.bytes_written == len(drafts) * 5 * MIB + MIB, "it is not sent on")
+    store.commit(late, handles[-1])
+    assert filesystem.getsize(late.path) == 6 * MIB
+
+
 def test_what_the_storage_has_by_and_by_is_looked_at_while_nothing_comes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
