@@ -11,7 +11,9 @@ from typing import Any
 import fs as pyfilesystem
 import fs.errors
 from fs.base import FS
+from fs.opener.errors import OpenerError
 
+from fs_dropbox.conventions import literal
 from fs_dropbox.dropboxfs import DropboxFS
 from fs_dropbox.login.connections import Connections, ConnectionsError
 from fs_dropbox.metadata.single_flight import SingleFlight
@@ -73,4 +75,11 @@ def _open(connection: str | None = None, url: str | None = None, **given: Any) -
         if found is None:
             raise fs.errors.CreateFailed("no Dropbox to open: run fs-dropbox login, or give credentials")
         url = found.url
-    return DropboxFS(**given) if url is None else pyfilesystem.open_fs(url)
+    if url is None:
+        return DropboxFS(**given)
+    if not url.startswith("dropbox://"):  # it could be a path of this machine to PyFilesystem
+        raise fs.errors.CreateFailed("the url is none of a Dropbox: it has to begin with dropbox://")
+    try:
+        return pyfilesystem.open_fs(url)
+    except OpenerError as error:
+        raise fs.errors.CreateFailed(literal(str(error))) from error

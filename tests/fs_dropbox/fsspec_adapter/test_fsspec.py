@@ -139,6 +139,13 @@ def test_errors_are_built_in_ones(dropbox: DropboxFileSystem) -> None:
         dropbox.rm("/folder")
 
 
+@pytest.mark.parametrize("url", ["/", "dropbox:/k~secret:token@/", "dropbox://k~secret:token@/?nope=1", "mem://"])
+def test_what_is_no_url_of_a_dropbox_is_refused(url: str) -> None:
+    with pytest.raises(PermissionError, match="Dropbox") as refused:
+        DropboxFileSystem(url=url).ls("/")
+    assert "token" not in str(refused.value)
+
+
 def test_opening_for_writing_makes_the_folders_above(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
     for mode in ("wb", "xb", "ab"):
         with dropbox.open(f"/new/{mode}/deep/file", mode) as file:
