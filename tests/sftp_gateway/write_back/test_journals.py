@@ -6,13 +6,15 @@ import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sftp_gateway.write_back import journals
-from sftp_gateway.write_back.filesystem import WriteBackLimits
+from sftp_gateway.write_back.filesystem import WriteBackFS, WriteBackLimits
 from sftp_gateway.write_back.journal import Journal, NewFile, Totals
 from sftp_gateway.write_back.journals import Journals
+from tests.sftp_gateway.write_back.bulk_fs import BulkFS
 from tests.waiting import eventually
 
 
@@ -81,3 +83,39 @@ def test_what_changes_within_one_tick_of_the_clock_is_seen(
     assert not every.waits("key")
     add(journal, "/one")
     assert every.waits("key")
+
+
+class OfAccount(BulkFS):
+    def getmeta(self, namespace: str = "standard") -> Any:
+        return {"id": "dbid:one"} if namespace == "account" else super().getmeta(namespace)
+
+
+@pytest.mark.parametrize("noted", ["", "digest of account dbid:one", "digest of account dbid:another"])
+def test_a_journal_is_used_unless_it_is_known_to_be_of_another_account(
+    tmp_path: Path, journal: Journal, noted: str
+) -> None:
+    """A journal of an earlier version does not say whose it is."""
+    add(journal, "/waits")
+    if noted:
+        journal.note("account", noted)
+    journals = Journals(
+        tmp_path, limits=WriteBackLimits(), users_of=lambda _: ["ann"], digest=lambda text: f"digest of {text}"
+    )
+    wrapped = journals.wrap("key", "mem://", OfAccount())
+    is_anothers = "another" in noted
+    assert isinstance(wrapped, WriteBackFS) != is_anothers
+    if is_anothers:
+        assert not journals.waits("key")
+        assert journals.totals().waiting == 1
+    assert journal.noted("account") == (noted or "digest of account dbid:one")
+    assert bool(journal.noted("held")) == is_anothers
+    wrapped.close()
+
+
+def test_an_empty_journal_is_anybodys(tmp_path: Path, journal: Journal) -> None:
+    journal.note("account", "another")
+    journals = Journals(tmp_path, limits=WriteBackLimits(), users_of=lambda _: ["ann"], digest=str)
+    wrapped = journals.wrap("key", "mem://", OfAccount())
+    assert isinstance(wrapped, WriteBackFS)
+    assert journal.noted("account") == "account dbid:one"
+    wrapped.close()
