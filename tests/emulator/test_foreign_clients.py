@@ -249,7 +249,8 @@ const download = async (path) => {
   console.log((await download('/old/\u00fc')).equals(big));
   const listed = await client.filesListFolder({ path: '/old', include_media_info: true });
   console.log(listed.entries.map((entry) => entry.name).sort().join());
-  const polled = client.filesListFolderLongpoll({ cursor: listed.cursor, timeout: 30 });
+  const { cursor } = await client.filesListFolderGetLatestCursor({ path: '/old' });
+  const polled = client.filesListFolderLongpoll({ cursor, timeout: 30 });
   await client.filesCreateFolder({ path: '/old/made' });
   console.log((await polled).changes);
   await client.filesMove({ from_path: '/old/made', to_path: '/old/moved' });
