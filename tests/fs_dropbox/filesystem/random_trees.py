@@ -22,7 +22,7 @@ from tests.waiting import eventually
 
 EMAIL: Final = "ann@example.com"
 HOME: Final = "/Ann"
-MARK_SECONDS: Final = 0.3
+MARK_SECONDS: Final = 0.15
 MARKS: Final = 200
 THREADS: Final = 4
 ERRORS: Final = (fs.errors.FSError, OSError)

@@ -20,7 +20,7 @@ from tests.fs_dropbox.filesystem.tree_faults import Watch
 from tests.waiting import eventually
 
 STEPS: Final = 40
-FEW_STEPS: Final = 25
+FEW_STEPS: Final = 20
 THREADS: Final = 4
 CONSTANTS: Final[tuple[tuple[Any, str, Any], ...]] = (
     (changes, "REST_SECONDS", 0.0),

@@ -95,13 +95,11 @@ def _after(tree: Tree, order: Iterable[Apply]) -> Tree:
 def judge_items(op: Operation, results: dict[int, Any], before: Tree, after: Tree, changes: Sequence[Apply]) -> None:
     """Raise AssertionError unless each of many has become what its result says; those of one path in their order."""
     assert len(results) == len(op.items), "there is not one result for each"
-    possible = _with(changes, [dict(before)])
-    if changes:
-        possible += [_after(tree, [_revive(op, before)]) for tree in possible]
+    possible = [dict(before)]
     for index, apply in enumerate(op.items):
         outcome = results[index]
         grown: list[Tree] = []
-        for tree in possible:
+        for tree in _with(op, changes, possible, before):
             if outcome is not None:
                 grown.append(tree)
             if outcome is None or is_unknown(outcome):
@@ -109,22 +107,21 @@ def judge_items(op: Operation, results: dict[int, Any], before: Tree, after: Tre
                     grown.append(_after(tree, [apply]))
                 except RefusedError:
                     assert outcome is not None or changes, f"number {index} cannot be"
-                    grown.append(tree)
         possible = [tree for at, tree in enumerate(grown) if tree not in grown[:at]]
     if not changes:
         assert after in possible, [differences(tree, after) for tree in possible]
         return
-    possible = _with(changes, possible)
+    possible = _with(op, changes, possible, before)
     for key in before.keys() | after.keys():
         assert after.get(key, b"?") in [tree.get(key, b"?") for tree in possible], f"{key} is none of what it may be"
 
 
-def _with(changes: Sequence[Apply], trees: list[Tree]) -> list[Tree]:
+def _with(op: Operation, changes: Sequence[Apply], trees: list[Tree], before: Tree) -> list[Tree]:
     """Return trees as they are, and as they are after what others have done, where that can be."""
     changed = []
     for tree in trees if changes else []:
         with suppress(RefusedError):
-            changed.append(_after(tree, changes))
+            changed += [_after(tree, changes), _after(tree, [*changes, _revive(op, before)])]
     return trees + changed
 
 
