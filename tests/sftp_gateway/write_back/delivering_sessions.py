@@ -147,9 +147,10 @@ class Sessions(Looking):
     def put(self) -> None:
         process, view = self.somebody()
         path, content = self.some_path(), self.some_bytes()
-        if self.chance.random() < 0.1:
+        if self.chance.random() < 0.1 and self.traits["staging"]:  # else nobody tells it from what is sent again
             same = self.shown().get(fold_path(path)) or content
-            content = content if any(same == version.content for version in self.model.failed) else same
+            waits = any(self.content(row) == same for rows in self.rows().values() for row in rows)
+            content = content if waits else same
         flags = self.chance.choice([W | C | T, W | C | T, W | C | X if self.traits["staging"] else W | C | T])
         self.write(process, view, path, flags, lambda _: content)
 
@@ -347,11 +348,11 @@ class Sessions(Looking):
 
     def was_failed(self, old: str, new: str) -> None:
         """What had failed is tried again under another name."""
-        for row in self.rows().get(new, ()):
-            for version in list(self.model.failed):
-                if not row.failed and self.content(row) == version.content:
-                    self.model.failed.remove(version)
-                    self.model.pending.setdefault(old, []).append(Version(version.content, None, version.times))
+        for row in [row for row in self.rows().get(new, ()) if not row.failed]:
+            content = self.content(row)
+            for version in [version for version in self.model.failed if version.content == content][:1]:
+                self.model.failed.remove(version)
+                self.model.pending.setdefault(old, []).append(Version(content, None, version.times))
 
     def mkdir(self) -> None:
         process, view = self.somebody()
