@@ -170,8 +170,13 @@ class Drafts:
             found = {partial.file: partial for partial in self.partials.load()}
             for draft in self._overlay.partials():
                 file = draft.spool.path or Path()
-                if file in found and (found[file].path, found[file].size) == (draft.path, draft.size):
-                    del found[file]
+                noted = found.get(file)
+                if (
+                    noted is not None
+                    and (noted.path, noted.size) == (draft.path, draft.size)
+                    and draft.spool.is_as_known
+                ):
+                    del found[file]  # else who went on with it was killed before that was noted
                 elif draft.yield_up():
                     self._overlay.remove(draft)
             for partial in found.values():

@@ -248,6 +248,15 @@ class Spool:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
                 self._shared = True
 
+    @property
+    def is_as_known(self) -> bool:
+        """Whether the file is still there, and no other process has made it longer or shorter."""
+        with self._lock:
+            if self._fd < 0:
+                return False
+            found = os.fstat(self._fd)
+            return found.st_nlink > 0 and found.st_size == self.end
+
     def reclaim(self) -> bool:
         """Have a shared file for ourselves again; tell whether it is still there as we know it, and nobody uses it."""
         with self._lock:
@@ -255,8 +264,7 @@ class Spool:
                 return not self._closed
             if self._closed or not _lock_patiently(self._fd):
                 return False
-            found = os.fstat(self._fd)
-            if found.st_nlink == 0 or found.st_size != self.end:
+            if not self.is_as_known:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
                 return False
             self._shared = False

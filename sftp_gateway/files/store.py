@@ -24,6 +24,8 @@ from sftp_gateway.sftp.status import EXISTS, RefusedError
 
 __all__ = ["Store", "TreeLimits"]
 
+_TRIES = 100  # to open what ends just then, or is gone on with elsewhere
+
 
 class Store:
     """What all sessions of an account share. Owned by a `Tree`. Thread-safe; no lock is held over the filesystem.
@@ -103,12 +105,13 @@ class Store:
             return self._new(path, session, handle, exclusive=bool(flags & OpenFlag.EXCL), fresh=True, anew=anew)
         with self.overlay.opening(path):
             room = allowance.room(path) if allowance is not None else None
-            while True:
+            for _ in range(_TRIES):
                 self.drafts.follow(at_once=True)
                 draft = self._open_for_writing(path, flags, session, handle)
                 if draft is not None:
                     draft.bounds.room = room
                     return draft
+            raise RefusedError("others go on with its upload again and again")
 
     def _open_for_writing(self, path: str, flags: int, session: object, handle: object) -> Draft | None:
         """Do it, or return None if a draft ended just then."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import random
 import shutil
@@ -313,6 +314,32 @@ def test_what_another_process_has_left_later_is_shown(store: Store, other: Store
     store.abandon(draft, handle)
     assert other.looking.stat("/file").size == 3000
     assert len(other.overlay.all()) == 1
+
+
+@pytest.mark.parametrize("size", [1100, 500])
+def test_what_a_killed_process_went_on_with_before_it_noted_that(
+    store: Store, other: Store, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Others still know what was there before, of which the directory does not tell that it has changed."""
+    monkeypatch.setattr(partials, "TICK_NANOSECONDS", 0)
+    handle = object()
+    store.abandon(written(store, "/file", object(), handle), handle)
+    eventually(lambda: other.looking.stat("/file").size == 1000 and not other.drafts.partials.may_differ(at_once=True))
+    draft = store.open_for_writing("/file", W, object(), handle)
+    draft.write(1000, CONTENT[1000:1100])
+    kill(draft)
+    assert draft.spool.path is not None
+    os.truncate(draft.spool.path, size)  # of a shorter one, the end was just being cut off
+    goes_on = other.open_for_writing("/file", W | C, object(), handle)
+    assert goes_on.size == (1000 if size > 1000 else 0)
+    goes_on.write(goes_on.size, CONTENT[goes_on.size :])
+    other.commit(goes_on, handle)
+    assert other.filesystem.readbytes("/file") == CONTENT
+
+
+def kill(draft: Draft) -> None:
+    """Let go of its file as the end of a process does."""
+    fcntl.flock(draft.spool._fd, fcntl.LOCK_UN)
 
 
 def test_what_is_not_taken_over_after_all_is_neither_counted_nor_locked(
