@@ -88,7 +88,13 @@ class Lookup(Protocol):
 
 def timestamp(moment: datetime) -> str:
     """Return a moment as the API writes it: UTC, whole seconds."""
-    return moment.astimezone(UTC).replace(tzinfo=None, microsecond=0).isoformat() + "Z"
+    return _utc(moment).replace(tzinfo=None).isoformat() + "Z"
+
+
+def _utc(moment: datetime) -> datetime:
+    with suppress(OverflowError):  # the first hours of year 1, east of Greenwich, and the last ones of 9999, west of it
+        moment = moment.astimezone(UTC)
+    return moment.replace(tzinfo=UTC, microsecond=0)
 
 
 def find(lookup: Lookup, path: str) -> FileEntry | FolderEntry | None:
@@ -133,7 +139,7 @@ def _is_made_by(commit: Commit, entry: FileEntry, size: int, content_hash: str) 
         return False  # equal content, but it was there before
     if not commit.is_exact or commit.client_modified is None:
         return True
-    return entry.client_modified == commit.client_modified.astimezone(UTC).replace(microsecond=0)
+    return entry.client_modified == _utc(commit.client_modified)
 
 
 def unchanged(lookup: Lookup, commit: Commit, size: int, content_hash: str) -> FileEntry | None:

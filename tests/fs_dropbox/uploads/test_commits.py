@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -173,3 +173,15 @@ def test_what_is_removed_while_a_tree_is_listed_is_not_in_it() -> None:
     assert commits.tree(Account(folder, *inside), "/a") == tree
     assert commits.tree(Busy(folder, *inside, removed=["/b/c", "/d"]), "/a") == {"/b": None, "/b2": HASH}
     assert commits.tree(Busy(folder, *inside, removed=["/b"]), "/a") == {"/b2": HASH}
+
+
+@pytest.mark.parametrize(
+    ("moment", "hours", "told"),
+    [
+        (datetime(2026, 1, 2, 3, 4, 5, 999), 2, "2026-01-02T01:04:05Z"),
+        (datetime(1, 1, 1, 1), 2, "0001-01-01T01:00:00Z"),
+        (datetime(9999, 12, 31, 23), -2, "9999-12-31T23:00:00Z"),
+    ],
+)
+def test_every_time_that_python_knows_can_be_told(moment: datetime, hours: int, told: str) -> None:
+    assert commits.timestamp(moment.replace(tzinfo=timezone(timedelta(hours=hours)))) == told
