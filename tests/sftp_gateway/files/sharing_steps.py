@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ import pytest
 from sftp_gateway.files import drafts, partials, spool
 from sftp_gateway.files.draft import Draft, State
 from sftp_gateway.files.tree import Tree
+from sftp_gateway.sftp.packets import OpenFlag
 from tests.sftp_gateway.files.writing_model import Model, around
 from tests.sftp_gateway.files.writing_steps import Writing, play
 
@@ -36,6 +38,8 @@ class Sharing(Writing):
         "kill_one_within": 4,
         "intrude": 25,
         "follow": 4,
+        "rest": 1,
+        "die_going_on": 3,
     }
 
     def __init__(self, folder: Path, seed: int) -> None:
@@ -53,6 +57,29 @@ class Sharing(Writing):
         tree = self.sessions[0].tree
         tree.store.drafts.follow(at_once=True)
         return True
+
+    def rest(self) -> bool:
+        """Let so much time pass that what is known counts until the directory itself has changed."""
+        time.sleep(1.2e-9 * partials.TICK_NANOSECONDS)
+        for tree in self.trees:
+            tree.store.drafts.follow()
+        return True
+
+    def die_going_on(self) -> bool:
+        """Kill a process whose client has just gone on with what was cut off; go on with it elsewhere."""
+        self.rest()
+        session, other = self.chance.sample(self.sessions, 2)
+        paths = [draft.path for draft in session.tree.store.overlay.partials()]
+        if not paths or session.tree is other.tree:
+            return False
+        path = self.chance.choice(paths)
+        if self.open_at(session, path, OpenFlag.WRITE):
+            self.write_to(session.opened[-1], in_order=True)
+        self.note_names()
+        self.end_process(session.tree)
+        done = self.open_at(other, path, OpenFlag.WRITE)
+        self.begin_process(session.tree)
+        return done
 
     def kill_one(self) -> bool:
         self.settle()
@@ -157,6 +184,10 @@ class Sharing(Writing):
         """Leave everything on disk as it is, and unlocked."""
         if note:
             self.note_names()
+        self.end_process(tree)
+        self.begin_process(tree)
+
+    def end_process(self, tree: Tree) -> None:
         for draft in tree.store.overlay.all():
             with draft._lock:
                 draft.state, draft.end_reason = State.ENDED, "its process was killed"
@@ -165,6 +196,8 @@ class Sharing(Writing):
                 fd, one._fd, one.path, one._closed = one._fd, -1, None, True
                 if fd >= 0:
                     os.close(fd)
+
+    def begin_process(self, tree: Tree) -> None:
         at = self.trees.index(tree)
         self.trees[at] = self.tree()
         for number, session in enumerate(self.sessions):

@@ -14,7 +14,7 @@ from sftp_gateway.sftp.packets import Attributes, OpenFlag
 from sftp_gateway.sftp.status import EndOfDataError
 from tests.sftp_gateway.files.writing_closing import Closing
 from tests.sftp_gateway.files.writing_model import MOMENTS, MOST_BYTES, Model, make_small
-from tests.sftp_gateway.files.writing_world import PATHS, REFUSALS, Opened
+from tests.sftp_gateway.files.writing_world import PATHS, REFUSALS, Opened, Session
 
 W, R, A, C, T, X = (
     OpenFlag.WRITE,
@@ -72,9 +72,9 @@ class Writing(Closing):
 
     def open(self) -> bool:
         session, path = self.chance.choice(self.sessions), self.chance.choice(PATHS)
-        if len(session.opened) > 4:
-            return False
-        flags = self.chance.choice(FLAGS)
+        return len(session.opened) <= 4 and self.open_at(session, path, self.chance.choice(FLAGS))
+
+    def open_at(self, session: Session, path: str, flags: int) -> bool:
         self.say(f"  {self.sessions.index(session)} {path} {flag_names(flags)}")
         try:
             handle = session.view.open(path, flags, Attributes())

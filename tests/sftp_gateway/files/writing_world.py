@@ -141,6 +141,7 @@ class World:
 
     def refused(self, error: BaseException) -> bool:
         self.say(f"  refused: {type(error).__name__} {error}")
+        assert "again and again" not in str(error)
         return False
 
     def some(self) -> tuple[Session, Opened] | None:
