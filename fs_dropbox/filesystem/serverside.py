@@ -12,7 +12,7 @@ from itertools import chain
 from typing import TypeAlias
 
 import fs.errors
-from fs.path import combine, dirname, isparent
+from fs.path import combine, dirname, isparent, iteratepath, join
 
 from fs_dropbox import paths
 from fs_dropbox.api.client import Client
@@ -58,6 +58,11 @@ class ServerSide:
             if source != target:
                 self._change_case(source, target, renamed)
             return
+        if isparent(paths.key(target) or "/", paths.key(source)):
+            way = iteratepath(source)[len(iteratepath(target)) :]
+            if isinstance(self._catalog.find_latest(join(source, *way)), FolderEntry):
+                # It would be merged into what it is moved out of, and that once more into the target.
+                raise fs.errors.OperationFailed(target, msg="'{path}': a directory in it would take its own place")
         self._transfer_folder(source, target, create=create, call=self._move)
         for _ in range(_ATTEMPTS):
             folder = self._catalog.find(source)

@@ -45,3 +45,23 @@ def test_a_move_over_a_file_that_fails_brings_back_what_was_really_there(
         account.move("/source", "/target", overwrite=True)
     assert emulator.control.read("/target") == b"newer than known"
     assert emulator.control.read("/source") == b"source"
+
+
+@pytest.mark.parametrize("source", ["/b/c", "/b/x/c"])
+def test_a_directory_with_one_in_it_that_would_take_its_own_place_stays(
+    open_dropbox: Callable[..., DropboxFS], emulator: Emulator, source: str
+) -> None:
+    """Merged into what it is moved out of, it would be moved once more, over what is beside it."""
+    account = open_dropbox(change_feed=False)
+    below = source.removeprefix("/b")
+    emulator.control.write(f"{source}{below}/f", b"deep")
+    emulator.control.write("/b/f", b"precious")
+    before = emulator.control.tree()
+    with pytest.raises(fs.errors.OperationFailed, match="its own place"):
+        account.movedir(source, "/b")
+    assert emulator.control.tree() == before
+    account.removetree(f"{source}{below}")
+    account.writebytes(f"{source}/new", b"new")
+    account.movedir(source, "/b")
+    assert emulator.control.read("/b/new") == b"new"
+    assert emulator.control.read("/b/f") == b"precious"
