@@ -256,10 +256,12 @@ class Journal:
         return done
 
     def hide_failed(self, path: str) -> None:
-        """Show what failed at `path` no more in the tree; it is reported all the same."""
-        found = self.find(path)
-        if found is not None and found.failed:
-            self._execute("UPDATE files SET hidden = 1 WHERE key = ? AND state = 'failed'", self.fold(path))
+        """Show what failed at `path` no more, as the storage had its say there; it is reported all the same.
+
+        What another process has recorded there meanwhile may be over something now.
+        """
+        if self.find(path) is not None:
+            self._execute("UPDATE files SET hidden = (state = 'failed'), fresh = 0 WHERE key = ?", self.fold(path))
 
     def move_failed(self, source: str, target: str) -> None:
         """Give what failed below the directory `source` paths below `target`, where the directory now is."""

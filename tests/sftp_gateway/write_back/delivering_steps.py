@@ -137,6 +137,8 @@ class Delivering(Sessions):
                 target = self.chance.choice(FILES)
                 self.cloud.move(path, target, overwrite=False)
                 self.others_files.add(target)
+                moved = (target, *self.cloud.below(target))
+                self.others_contents.update(self.cloud.nodes[each].content or b"" for each in moved)
                 self.others_change(path)
                 self.others_change(target)
         except errors.FSError:

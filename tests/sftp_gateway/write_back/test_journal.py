@@ -175,6 +175,14 @@ def test_a_directory_is_left_to_the_files_on_their_way_into_it(journal: Journal)
     assert due.path == "/d"
 
 
+def test_what_waits_where_something_was_stored_meanwhile_is_not_dropped_in_the_journal_alone(journal: Journal) -> None:
+    """Another process has recorded it while a file that waits for nothing was being stored there."""
+    add(journal, b"content")
+    journal.hide_failed("/f")
+    assert [(pending.hidden, pending.fresh) for pending in journal.all()] == [(False, False)]
+    assert not journal.discard("/f", committed=False), "what was stored would be there still"
+
+
 def test_an_exclusive_creation_stays_one_with_its_name_in_another_case(tmp_path: Path) -> None:
     with contextlib.closing(Journal(tmp_path, fold=str.lower)) as journal:
         add(journal, b"content", "create")
