@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from fsspec.implementations.dirfs import DirFileSystem
-from fsspec.implementations.local import LocalFileSystem
 
 from fs_dropbox.emulator.control.control import Control
 from fs_dropbox.fsspec_adapter.filesystem import DropboxFileSystem
 from tests.fs_dropbox.files import random_faults
 from tests.fs_dropbox.files.small_blocks import UNIT
+from tests.fs_dropbox.fsspec_adapter.compared_sides import Sides, short
 
 NAMES: Final = ("a.txt", "b", "sub", "deep", "c.csv", "\u00e9 1", "#{x}")
 PATTERNS: Final = ("*", "*.txt", "sub/*", "**", "**/a.txt", "?", "[ab]*", "sub/**", "*/*")
@@ -25,25 +25,13 @@ CACHES: Final = ("readahead", "bytes", "none", "all", "first", "background", "bl
 ERRORS: Final = (OSError, ValueError)
 
 
-class Machine:
-    """Owns a folder of the account and a local one. For one thread."""
+class Machine(Sides):
+    """Does things at random on both sides. For one thread."""
 
     def __init__(self, name: str, control: Control, dropbox: DropboxFileSystem, scratch: Path, *, faults: bool) -> None:
-        self.name = name
-        self.control = control
-        self.dropbox = dropbox
+        super().__init__(name, control, dropbox, scratch)
         self.faults = faults
         self.chance = random.Random(name)
-        self.folder = f"/{name}"
-        self.root, self.local_files = scratch / "root", scratch / "local"
-        self.root.mkdir(parents=True)
-        self.local_files.mkdir()
-        control.seed(self.folder)
-        dropbox.invalidate_cache()
-        self.sides = [
-            DirFileSystem(self.folder, dropbox),
-            DirFileSystem(str(self.root), LocalFileSystem(auto_mkdir=True, skip_instance_cache=True)),
-        ]
         self.log: list[str] = []
         self.is_corrupting = False  # what is read in part is not checked
 
@@ -61,35 +49,6 @@ class Machine:
             raise AssertionError(f"{self.name}: {type(error).__name__}: {error}\nafter\n{done}") from error
         finally:
             self.control.clear_faults()
-
-    # The two as they are
-
-    def tree(self) -> dict[str, bytes | None]:
-        found = self.control.tree(self.folder)
-        return {
-            path[len(self.folder) + 1 :]: None if size is None else self.control.read(path)
-            for path, size in found.items()
-        }
-
-    def local_tree(self) -> dict[str, bytes | None]:
-        files = (path for path in self.root.rglob("*"))
-        return {str(path.relative_to(self.root)): None if path.is_dir() else path.read_bytes() for path in files}
-
-    def check_trees(self) -> None:
-        ours, theirs = self.tree(), self.local_tree()
-        differing = {path for path in {*ours, *theirs} if ours.get(path, "-") != theirs.get(path, "-")}
-        told = {path: (short(ours.get(path, "-")), short(theirs.get(path, "-"))) for path in differing}
-        assert not told, f"here and there: {told}"
-
-    def follow(self) -> None:
-        """Make the local folder what the account is, after a failure."""
-        shutil.rmtree(self.root)
-        self.root.mkdir()
-        for path, data in self.tree().items():
-            local = self.root / path
-            (local if data is None else local.parent).mkdir(parents=True, exist_ok=True)
-            if data is not None:
-                local.write_bytes(data)
 
     # Choices
 
@@ -420,11 +379,6 @@ class Machine:
         """Go on with what a pickle makes of it."""
         self.log.append("pickled")
         self.sides[0] = DirFileSystem(self.folder, pickle.loads(pickle.dumps(self.dropbox)))
-
-
-def short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) < 300 else f"{len(value)}: {text[:300]}"
 
 
 def described(info: dict[str, Any]) -> tuple[Any, ...]:
