@@ -122,6 +122,8 @@ class LikeMemory(RuleBasedStateMachine):
         """Tell whether folders cannot be merged: how far that goes before it fails depends on the order."""
         if not self.memory.isdir(source):
             return False
+        if paths.is_under(source, other) and self.memory.isdir(source + source[len(other) :]):
+            return True  # what would take its own place, and is lost there
         held = [path for path, _ in self.memory.opendir(source).walk.info("/")]
         pairs = [(source + path, other + path) for path in held if self.memory.exists(other + path)]
         return any(self.memory.isdir(one) != self.memory.isdir(two) for one, two in pairs)
