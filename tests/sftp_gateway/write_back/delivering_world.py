@@ -69,7 +69,6 @@ class World:
         self.touched: set[str] = set()  # keys that others have changed while an operation was under way
         self.others_files: set[str] = set()  # keys where others have ever put files
         self.others_contents: set[bytes] = set()
-        self.unsure = False  # whether an answer was lost or a call refused since that was last asked
         self._count = 0
         self.processes = [self.process() for _ in range(chance.choice([1, 2]))]
 
@@ -99,7 +98,7 @@ class World:
                 raise sqlite3.OperationalError("database or disk is full")
         elif self.may(self.fault_rate):
             kind = self.chance.choice([errors.RemoteConnectionError, errors.OperationTimeout, errors.OperationFailed])
-            self.unsure = True
+            self.everybody_hears()  # of what was made above a directory that is not
             self.say(f"  {operation} {path} fails")
             raise kind(path or "/", msg="failed")
 
@@ -108,7 +107,6 @@ class World:
             self.say(f"  {operation} {path} is done")
         self._anything(process)
         if operation != "journal" and self.may(self.lost_rate):
-            self.unsure = True
             self.say("  its answer is lost")
             raise errors.RemoteConnectionError(path or "/", msg="the answer was lost")
 
