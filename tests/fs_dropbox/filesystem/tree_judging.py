@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import fs.errors
 
 from fs_dropbox import VersionConflict
 from fs_dropbox.errors import UNSETTLED
-from tests.fs_dropbox.filesystem.tree_model import ClashError, RefusedError, Tree, ancestors, is_folder
+from tests.fs_dropbox.filesystem.tree_model import ClashError, RefusedError, Tree, ancestors, delete, is_folder
 from tests.fs_dropbox.filesystem.tree_operations import Apply, Operation
 
 # Errors that say how things are, and not that something went wrong.
@@ -54,7 +55,11 @@ def judge(
         if is_clash or (op.is_partial and changes):
             check_kept(op, before, after, changes)
         elif changes and ("remove" in op.text or ("make" in op.text and is_struck)):
-            # A folder counts as made when it is there, whoever made it, and anything as removed when it is not.
+            # A folder counts as made when it is there, whoever made it, and anything as removed when it is not; what
+            # others put into a folder after it was seen to be empty goes as well.
+            with suppress(RefusedError):
+                if "removedir" in op.text:
+                    done.append(_after(before, [*changes, partial(delete, key=op.touched[-1])]))
             assert after in done + none, "it is neither done nor was it done by others"
         else:
             assert after in done, f"it is not done: {differences(done[0] if done else before, after)}"
