@@ -10,6 +10,7 @@ from sftp_gateway.files.folding import is_at_or_below, moved
 
 if TYPE_CHECKING:
     from tests.sftp_gateway.write_back.delivering_cloud import Node
+    from tests.sftp_gateway.write_back.delivering_process import Process
     from tests.sftp_gateway.write_back.delivering_world import World
 
 
@@ -27,6 +28,7 @@ class Operation:
     """What a session has asked for and has no answer of yet; it counts from when `apply` is done."""
 
     name: str
+    process: Process
     keys: set[str]
     apply: Callable[[], None]
     happened: Callable[[], bool]

@@ -92,10 +92,10 @@ class Sessions(Looking):
         self.say(f"  {process.name} {what}")
         self.count_what_happened()
         keys = {fold_path(path) for path in paths}
-        if any(self.are_at_odds(keys, what, other) for other in self.in_progress):
+        if any(self.are_at_odds(keys, process, what, other) for other in self.in_progress):
             self.say("  not at the same time")
             return False
-        operation = Operation(what, keys, apply, happened)
+        operation = Operation(what, process, keys, apply, happened)
         outer_touched, self.touched = self.touched, set()
         self.in_progress.append(operation)
         result = "killed"
@@ -125,9 +125,9 @@ class Sessions(Looking):
         for operation in self.in_progress:
             operation.count_if_it_happened()
 
-    def are_at_odds(self, keys: set[str], what: str, other: Operation) -> bool:
+    def are_at_odds(self, keys: set[str], process: Process, what: str, other: Operation) -> bool:
         """Tell whether two sessions change names that have to do with each other, so that nobody knows who is first."""
-        is_of_names = not (what.startswith("closes") and other.name.startswith("closes"))
+        is_of_names = not (what.startswith("closes") and other.name.startswith("closes") and process is other.process)
         return is_of_names and any(
             is_at_or_below(key, each) or is_at_or_below(each, key) for key in keys for each in other.keys
         )
@@ -232,6 +232,7 @@ class Sessions(Looking):
             found = mine()
             if not found:
                 return  # it went through, and was told then
+            self.model.sync_failed()
             queue = self.model.pending.setdefault(key, [])
             if upload.base is not None and queue:
                 assert queue[-1].content == upload.base, f"{queue[-1].content!r} is overwritten by a change in place"

@@ -95,6 +95,7 @@ class Delivering(Sessions):
                 self.say(f"  late: {call()}")
             except errors.FSError as error:
                 self.say(f"  late: {error}")
+            self.everybody_hears()
 
     def forget_staged(self) -> None:
         for staged in self.cloud.staged.values():
