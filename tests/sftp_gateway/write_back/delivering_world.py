@@ -107,6 +107,7 @@ class World:
             self.say(f"  {operation} {path} is done")
         self._anything(process)
         if operation != "journal" and self.may(self.lost_rate):
+            self.everybody_hears()
             self.say("  its answer is lost")
             raise errors.RemoteConnectionError(path or "/", msg="the answer was lost")
 
@@ -130,6 +131,7 @@ class World:
     def _anything(self, process: Process) -> None:
         if self.may(self.kill_rate):
             process.kill()
+            self.everybody_hears()  # of what it had just changed
             raise Killed(process)
         if len(self.actors) < 3 and self.may(self.nested_rate):
             self.meanwhile()
