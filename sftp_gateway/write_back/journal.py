@@ -70,12 +70,14 @@ class Journal:
     what a method has changed is on the disk when it returns. Raises sqlite3.Error where the disk or the file fails.
     """
 
-    def __init__(self, directory: Path, *, fold: Callable[[str], str] = lambda path: path, create: bool = True) -> None:
-        """Open the journal in `directory`, or begin it; raises `JournalError`."""
+    def __init__(
+        self, directory: Path, *, fold: Callable[[str], str] = str, create: bool = True, check: bool = True
+    ) -> None:
+        """Open the journal in `directory`, or begin it; with `check` see that it is whole. Raises `JournalError`."""
         self.vault = Vault(directory)
         self.fold = fold
         self.bell = Bell(directory)  # rings for whoever delivers
-        self._file = JournalFile(directory, create=create)
+        self._file = JournalFile(directory, create=create, check=check)
         self.wait = self._file.wait
         self.pause = self._file.pause
         self.note = self._file.note

@@ -99,8 +99,8 @@ class JournalFile:
     writes, held over syncs of the local disk, and one around the connection that reads, which waits for no commit.
     """
 
-    def __init__(self, directory: Path, *, create: bool) -> None:
-        """Open the file in `directory`, or begin it; raises `JournalError`."""
+    def __init__(self, directory: Path, *, create: bool, check: bool) -> None:
+        """Open the file in `directory`, or begin it; with `check` all of it is read. Raises `JournalError`."""
         self.path = directory / FILE_NAME
         self._writing = threading.Lock()
         self._queued = threading.Lock()
@@ -114,7 +114,7 @@ class JournalFile:
                 os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             with contextlib.ExitStack() as opened:
                 self._writer = opened.enter_context(contextlib.closing(self._connect()))
-                self._prepare(self._writer)
+                self._prepare(self._writer, check=check)
                 self._reader = opened.enter_context(contextlib.closing(self._connect()))
                 if create:
                     self._reserve(self._writer)
@@ -216,7 +216,7 @@ class JournalFile:
             raise
         return db
 
-    def _prepare(self, db: sqlite3.Connection) -> None:
+    def _prepare(self, db: sqlite3.Connection, *, check: bool) -> None:
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version > VERSION:
             raise sqlite3.DatabaseError(f"it was written by a later version of this program (format {version})")
@@ -230,7 +230,8 @@ class JournalFile:
                     db.execute(statement)
         db.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
         db.execute("SELECT count(*) FROM files").fetchone()
-        if self.path.stat().st_size <= _CHECKED_BYTES and db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+        is_checked = check and self.path.stat().st_size <= _CHECKED_BYTES
+        if is_checked and db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("it is damaged")
 
     def _reserve(self, db: sqlite3.Connection) -> None:

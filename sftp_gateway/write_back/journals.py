@@ -232,7 +232,7 @@ def _is_anothers(journal: Journal, account: str) -> bool:
 def look_into(directory: Path) -> Totals | None:
     """Return how much is in the journal of a directory; None where that cannot be told."""
     try:
-        journal = Journal(directory, create=False)
+        journal = Journal(directory, create=False, check=False)  # asked for whenever it changes
     except JournalError:
         return None
     with contextlib.closing(journal), contextlib.suppress(sqlite3.Error):
@@ -242,7 +242,7 @@ def look_into(directory: Path) -> Totals | None:
 
 def _noted(directory: Path, name: str) -> str:
     try:
-        journal = Journal(directory, create=False)
+        journal = Journal(directory, create=False, check=False)
     except JournalError:
         return ""
     with contextlib.closing(journal):

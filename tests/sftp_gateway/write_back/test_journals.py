@@ -13,6 +13,7 @@ import pytest
 from sftp_gateway.write_back import journals
 from sftp_gateway.write_back.filesystem import WriteBackFS, WriteBackLimits
 from sftp_gateway.write_back.journal import Journal, NewFile, Totals
+from sftp_gateway.write_back.journal_file import FILE_NAME, JournalError
 from sftp_gateway.write_back.journals import Journals
 from tests.sftp_gateway.write_back.bulk_fs import BulkFS
 from tests.waiting import eventually
@@ -119,3 +120,21 @@ def test_an_empty_journal_is_anybodys(tmp_path: Path, journal: Journal) -> None:
     assert isinstance(wrapped, WriteBackFS)
     assert journal.noted("account") == "account dbid:one"
     wrapped.close()
+
+
+def test_a_damaged_journal_is_not_used_and_what_waits_in_it_is_counted(tmp_path: Path) -> None:
+    """To read all of a journal takes long; how much waits is asked for at each of its changes."""
+    with contextlib.closing(Journal(tmp_path / "key")) as journal:
+        data = journal.vault.write(memory_limit=100_000)
+        data.write(b"Z" * 50_000)
+        journal.put(NewFile("/file", 0, "replace", fresh=True), data, quota=10**6)
+    file = tmp_path / "key" / FILE_NAME
+    content = bytearray(file.read_bytes())
+    page = content.index(b"Z" * 4000) // 4096 * 4096 + 4096
+    content[page : page + 4096] = b"\xff" * 4096
+    file.write_bytes(content)
+    with pytest.raises(JournalError, match="is damaged"):
+        Journal(tmp_path / "key")
+    totals = journals.look_into(tmp_path / "key")
+    assert totals is not None
+    assert totals.waiting == 1
