@@ -75,16 +75,21 @@ class WriteBackFS(FS):
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is still to be delivered, by this process."""
-        return self._delivery.is_mine and self.journal.is_live("/")
+        """Whether something is still to be delivered, by this process; also where its disk does not tell."""
+        try:
+            return self._delivery.is_mine and self.journal.is_live("/")
+        except sqlite3.Error:
+            return True
 
     def drain(self, seconds: float) -> bool:
         """Deliver what can be delivered within `seconds`; tell whether that was all."""
-        if not self.journal.is_live("/"):
-            return True
-        self.journal.hurry("/")
-        self.journal.wait(lambda: not self.journal.is_live("/"), seconds)
-        return not self.journal.is_live("/")
+        try:
+            if self.journal.is_live("/"):
+                self.journal.hurry("/")
+                self.journal.wait(lambda: not self.journal.is_live("/"), seconds)
+            return not self.journal.is_live("/")
+        except sqlite3.Error:  # its disk is full or broken: what waits there waits for the next start
+            return False
 
     # -- looking
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable
+from unittest.mock import Mock
 
 import pytest
 from fs import errors
@@ -119,6 +120,21 @@ def test_a_failed_record_of_a_delivery_loses_nothing(
     put(serving.client(), "/f", b"content")
     serving.settled()
     assert not failures
+    assert storage.readbytes("/f") == b"content"
+
+
+def test_a_full_disk_does_not_keep_a_gateway_from_ending(
+    storage: BulkFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving = start(delay_seconds=60.0)
+    put(serving.client(), "/f", b"content")
+    full = sqlite3.OperationalError("database or disk is full")
+    with monkeypatch.context() as patched:
+        patched.setattr(serving.journal, "hurry", Mock(side_effect=full))
+        assert not serving.written_back.drain(1.0)
+        patched.setattr(serving.journal, "is_live", Mock(side_effect=full))
+        assert serving.written_back.is_busy
+    assert serving.written_back.drain(20.0)
     assert storage.readbytes("/f") == b"content"
 
 
