@@ -46,6 +46,11 @@ class Register:
             self.remove()
             self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            try:
+                with contextlib.closing(sqlite3.connect(self.file)) as table:
+                    _begin(table)  # here, as processes that did it at once would not wait for each other
+            except sqlite3.Error as error:
+                raise OSError(f"{self.file}: {error}") from error
 
     def remove(self) -> None:
         """Remove the file."""
@@ -92,9 +97,8 @@ class Gatekeeper:
         self._table = sqlite3.connect(
             self._register.file or ":memory:", timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
-        self._table.execute("PRAGMA journal_mode = WAL")
         self._table.execute("PRAGMA synchronous = OFF")  # it has to outlive processes, not the machine
-        self._table.executescript(_SCHEMA)
+        _begin(self._table)
         if self._register.file is not None:
             self._reserve()
         with self._change() as table:
@@ -285,6 +289,12 @@ class Gatekeeper:
                 with contextlib.suppress(sqlite3.Error):  # some failures have rolled back already
                     self._table.execute("ROLLBACK")
                 raise
+
+
+def _begin(table: sqlite3.Connection) -> None:
+    """Have all tables there; where they are, nothing is locked."""
+    table.execute("PRAGMA journal_mode = WAL")
+    table.executescript(_SCHEMA)
 
 
 def _place(address: str) -> str:

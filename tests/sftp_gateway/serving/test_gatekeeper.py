@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import resource
 import sqlite3
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -381,3 +383,19 @@ def test_who_leaves_while_nothing_can_be_written_is_not_counted_for_ever(clock: 
     assert gate.connect("10.0.0.1") == "too many connections from one address"
     assert gate.sign_in("ann", "10.0.0.1")
     assert not gate.sign_in("ann", "10.0.0.1")
+
+
+def test_processes_that_begin_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    """SQLite does not wait where a file gets its log; a process that could not count ended its gateway."""
+    limits = GateLimits(10, 3, 2, 3, 60.0)
+    with ThreadPoolExecutor(8) as threads:
+        for number in range(20):
+            register = Register(tmp_path / f"gate-{number}", processes=8)
+            register.prepare()
+            start = threading.Barrier(8)
+
+            def begin(process: int, register: Register = register, start: threading.Barrier = start) -> None:
+                start.wait(20)
+                Gatekeeper(limits, register=replace(register, process=process)).close()
+
+            list(threads.map(begin, range(8)))
