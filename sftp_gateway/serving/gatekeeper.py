@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import hmac
 import ipaddress
@@ -50,7 +51,7 @@ class Register:
                 with contextlib.closing(sqlite3.connect(self.file)) as table:
                     _begin(table)  # here, as processes that did it at once would not wait for each other
             except sqlite3.Error as error:
-                raise OSError(f"{self.file}: {error}") from error
+                raise OSError(errno.EIO, str(error), str(self.file)) from error
 
     def remove(self) -> None:
         """Remove the file."""
