@@ -28,6 +28,8 @@ PART_SUFFIX: Final = ".fs-dropbox-part"
 _PART: Final = re.compile(r"\..{1,50}\.[0-9a-f]{8}" + re.escape(PART_SUFFIX), re.DOTALL)
 
 Advanced = Callable[[int], None]
+_Stamp = tuple[int, float | None, int]
+"""Of a file: its size, the time of its content, and that time in nanoseconds where there are such."""
 
 
 class StoppedError(Exception):
@@ -83,34 +85,18 @@ def copy_file(
         modified = earlier if before is None else moment(before[1])
         copied = 0
         with _open_target(target, modified) as write:
-            for chunk in _chunks(reader, stop):
+            for chunk in _unchanged_chunks(source, reader, before, stop):
                 write(chunk)
                 copied += len(chunk)
                 if advanced is not None:
                     advanced(len(chunk))
-                # At once, or a file that grows as fast as it is read would never end.
-                if before is not None and copied > before[0]:
-                    break
-            if before is not None and (copied, before) != (before[0], _stamp(source, reader)):
-                raise _changed(source)
     return copied
 
 
 def snapshot(source: Place) -> BinaryIO:
     """Return the whole content of a small file, as it was at one moment; raises OperationFailed where it changes."""
-    read: list[bytes] = []
-    size = 0
     with source.filesystem.openbin(source.path, "r") as reader:
-        before = _stamp(source, reader)
-        for chunk in _chunks(reader, None):
-            read.append(chunk)
-            size += len(chunk)
-            # At once, or a file that grows as fast as it is read would never end.
-            if before is not None and size > before[0]:
-                break
-        if before is not None and (size, before) != (before[0], _stamp(source, reader)):
-            raise _changed(source)
-    return io.BytesIO(b"".join(read))
+        return io.BytesIO(b"".join(_unchanged_chunks(source, reader, _stamp(source, reader), None)))
 
 
 def hash_file(place: Place, *, stop: threading.Event | None = None) -> str:
@@ -155,10 +141,6 @@ def write_stream(stream: IO[bytes], target: Place, *, advanced: Advanced | None 
     return written
 
 
-def _changed(source: Place) -> errors.OperationFailed:
-    return errors.OperationFailed(source.path, msg="the file changed while it was read; it was not copied")
-
-
 def _chunks(reader: IO[bytes], stop: threading.Event | None) -> Iterator[bytes]:
     while True:
         if stop is not None and stop.is_set():
@@ -169,16 +151,28 @@ def _chunks(reader: IO[bytes], stop: threading.Event | None) -> Iterator[bytes]:
         yield chunk
 
 
+def _unchanged_chunks(
+    source: Place, reader: IO[bytes], before: _Stamp | None, stop: threading.Event | None
+) -> Iterator[bytes]:
+    """Yield the content of an open file; raises OperationFailed at the end where it is not what it was `before`."""
+    size = 0
+    for chunk in _chunks(reader, stop):
+        size += len(chunk)
+        yield chunk
+        # At once, or a file that grows as fast as it is read would never end.
+        if before is not None and size > before[0]:
+            break
+    if before is not None and (size, before) != (before[0], _stamp(source, reader)):
+        raise errors.OperationFailed(source.path, msg="the file changed while it was read; it was not copied")
+
+
 def _reads_one_version(source: Place) -> bool:
     """Tell whether a file that is read stays what it was when it was opened, whoever writes."""
     return bool(source.filesystem.getmeta().get("atomic_writes", False))
 
 
-def _stamp(source: Place, reader: IO[bytes]) -> tuple[int, float | None, int] | None:
-    """Return what changes with the content of an open file, None where that cannot change.
-
-    Its size, the time of its content, and that time in nanoseconds where there are such.
-    """
+def _stamp(source: Place, reader: IO[bytes]) -> _Stamp | None:
+    """Return what changes with the content of an open file, None where that cannot change."""
     if _reads_one_version(source):
         return None
     try:
