@@ -190,11 +190,11 @@ def settle_restore(lookup: Lookup, path: str, rev: str) -> FileEntry | None:
     if not isinstance(entry, FileEntry):
         return None
     original = lookup.get_metadata(f"rev:{rev}")
-    same = isinstance(original, FileEntry) and (original.size, original.content_hash) == (
-        entry.size,
-        entry.content_hash,
-    )
-    return entry if same else None
+    return entry if isinstance(original, FileEntry) and _hold_the_same(original, entry) else None
+
+
+def _hold_the_same(one: FileEntry, other: FileEntry) -> bool:
+    return (one.size, one.content_hash) == (other.size, other.content_hash)
 
 
 def has_gone(lookup: Lookup, path: str, entry_id: str | None) -> bool:
@@ -227,7 +227,7 @@ def settle_copy(lookup: Lookup, source: str, target: str) -> FileEntry | FolderE
         return None
     original = find(lookup, source)
     if isinstance(original, FileEntry) and isinstance(entry, FileEntry):
-        is_same = (original.size, original.content_hash) == (entry.size, entry.content_hash)
+        is_same = _hold_the_same(original, entry)
     elif isinstance(original, FolderEntry) and isinstance(entry, FolderEntry):
         is_same = tree(lookup, source) == tree(lookup, target)
     else:

@@ -76,7 +76,7 @@ class Catalog(Finding):
     def find_all_latest(self, wanted: Sequence[str]) -> list[Present | None]:
         """Return what is at each of many paths as `find_latest` does, in few calls where many are in one folder."""
         for path in wanted:
-            self._cache.doubt(paths.key(path))
+            self.doubt(path)
         return [self.find(path) for path in wanted]
 
     def known(self, path: str) -> Present | None:

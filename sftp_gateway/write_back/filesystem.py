@@ -222,7 +222,7 @@ class WriteBackFS(FS):
         if self._discard(path):
             return
         self.deliver(path)
-        if self._has_failed(pending) and self._discard(path):
+        if self._failed(pending) and self._discard(path):
             return
         self._refuse_failed(pending)
         self._inner.remove(path)
@@ -238,7 +238,7 @@ class WriteBackFS(FS):
         if pending is not None and self._rename(src_path, dst_path, overwrite=overwrite):
             return
         self.deliver(src_path)
-        if self._has_failed(pending) and self._rename(src_path, dst_path, overwrite=overwrite):
+        if self._failed(pending) and self._rename(src_path, dst_path, overwrite=overwrite):
             return
         self._refuse_failed(pending)
         self.deliver(dst_path)
@@ -301,16 +301,16 @@ class WriteBackFS(FS):
                 raise RefusedError(f"what was uploaded there before cannot be delivered yet{reason}")
         self._elsewhere.find_below(path)
 
-    def _has_failed(self, pending: Pending | None) -> bool:
-        """Tell whether what was to be delivered has been refused for good since."""
+    def _failed(self, pending: Pending | None) -> Pending | None:
+        """Return what was to be delivered where it has been refused for good since."""
         now = self.journal.get(pending.id) if pending is not None and not pending.failed else None
-        return now is not None and now.failed
+        return now if now is not None and now.failed else None
 
     def _refuse_failed(self, pending: Pending | None) -> None:
         """Refuse to do to what the storage has what was asked for of something else, which it did not take."""
-        if pending is not None and self._has_failed(pending):
-            now = self.journal.get(pending.id)
-            raise RefusedError(f"what was uploaded there was refused: {now.reason if now is not None else ''}")
+        failed = self._failed(pending)
+        if failed is not None:
+            raise RefusedError(f"what was uploaded there was refused: {failed.reason}")
 
     def new_bytes(self) -> LocalBytes:
         """Return a place on local disk for a file that is being written."""
