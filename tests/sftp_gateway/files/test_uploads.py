@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import NamedTuple, TypeAlias
 
 import pytest
 from fs import errors
@@ -10,7 +13,7 @@ from fs.memoryfs import MemoryFS
 
 from sftp_gateway.files import forwarding
 from sftp_gateway.requests import replies
-from sftp_gateway.requests.channel import ChannelLimits
+from sftp_gateway.requests.channel import ChannelLimits, SFTPChannel
 from sftp_gateway.sftp.packets import Kind, Status
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import C, R, RawClient, T, W, X
@@ -204,38 +207,48 @@ def test_an_error_while_sending_on_is_told_early(client: RawClient, filesystem: 
     assert not MemoryFS.exists(filesystem, "/f")
 
 
-def test_a_client_that_waits_for_no_answer_is_slowed_down_too(
-    serving: Serving, filesystem: AtomicFS, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What it sends after so many WRITEs whose answers are held back is not taken in, and so not kept either."""
-    monkeypatch.setattr(forwarding, "LAG_BYTES", 5 * MIB)
-    monkeypatch.setattr(replies, "HOLD_SECONDS", 3600.0)
-    client = serving.raw()
-    handle = client.opened("/f", W | C | T)
-    with filesystem.stalled("write", "/f"):
-        for offset in range(0, 6 * MIB, MIB // 4):
-            client.write(handle, offset, bytes(MIB // 4))
-        writes = [client.write(handle, 6 * MIB + number, b"x") for number in range(1000)]
+class Ahead(NamedTuple):
+    """A client that is further ahead of a stalled storage than it may be: answers to it are held back."""
+
+    client: RawClient
+    handle: bytes
+    channel: SFTPChannel
+    writes: list[int]  # of 6 MiB, to the first of which the answers are not held back
+
+
+BeginAhead: TypeAlias = Callable[..., AbstractContextManager[Ahead]]
+
+
+@pytest.fixture
+def begin_ahead(serving: Serving, filesystem: AtomicFS, monkeypatch: pytest.MonkeyPatch) -> BeginAhead:
+    @contextmanager
+    def begin(flags: int = W | C | T, *, hold_seconds: float = 3600.0) -> Iterator[Ahead]:
+        monkeypatch.setattr(forwarding, "LAG_BYTES", 5 * MIB)
+        monkeypatch.setattr(replies, "HOLD_SECONDS", hold_seconds)
+        client = serving.raw()
+        handle = client.opened("/f", flags)
         (channel,) = serving.sessions[0].channels
+        with filesystem.stalled("write", "/f"):
+            writes = [client.write(handle, offset, bytes(MIB // 4)) for offset in range(0, 6 * MIB, MIB // 4)]
+            yield Ahead(client, handle, channel, writes)
+
+    return begin
+
+
+def test_a_client_that_waits_for_no_answer_is_slowed_down_too(begin_ahead: BeginAhead) -> None:
+    """What it sends after so many WRITEs whose answers are held back is not taken in, and so not kept either."""
+    with begin_ahead() as (client, handle, channel, _):
+        writes = [client.write(handle, 6 * MIB + number, b"x") for number in range(1000)]
         eventually(lambda: channel._stream.unconsumed > 1000, "everything is taken in")
         assert channel._replies.held <= ChannelLimits().in_flight
     assert all(reply.ok for reply in client.all(writes))
     assert client.wait(client.close(handle)).ok
 
 
-def test_a_client_that_is_held_back_is_answered_now_and_then(
-    serving: Serving, filesystem: AtomicFS, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_client_that_is_held_back_is_answered_now_and_then(begin_ahead: BeginAhead) -> None:
     """One WRITE after the other: all at once, it would send as many more, and the gateway keep them."""
-    monkeypatch.setattr(forwarding, "LAG_BYTES", 5 * MIB)
-    monkeypatch.setattr(replies, "HOLD_SECONDS", 0.1)
-    client = serving.raw()
-    handle = client.opened("/f", W | C | T)
-    with filesystem.stalled("write", "/f"):
-        for offset in range(0, 6 * MIB, MIB // 4):
-            client.write(handle, offset, bytes(MIB // 4))
+    with begin_ahead(hold_seconds=0.1) as (client, handle, channel, _):
         writes = [client.write(handle, 6 * MIB + number, b"x") for number in range(200)]
-        (channel,) = serving.sessions[0].channels
         for write in writes[:2]:
             assert client.wait(write).ok
             assert channel._replies.held > 100
@@ -243,33 +256,16 @@ def test_a_client_that_is_held_back_is_answered_now_and_then(
     assert client.wait(client.close(handle)).ok
 
 
-def test_whoever_says_no_more_still_gets_the_answers_that_are_held_back(
-    serving: Serving, filesystem: AtomicFS, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(forwarding, "LAG_BYTES", 5 * MIB)
-    monkeypatch.setattr(replies, "HOLD_SECONDS", 3600.0)
-    client = serving.raw()
-    handle = client.opened("/f", W | C | T)
-    with filesystem.stalled("write", "/f"):
-        writes = [client.write(handle, offset, bytes(MIB // 4)) for offset in range(0, 6 * MIB, MIB // 4)]
-        (channel,) = serving.sessions[0].channels
+def test_whoever_says_no_more_still_gets_the_answers_that_are_held_back(begin_ahead: BeginAhead) -> None:
+    with begin_ahead() as (client, _, channel, writes):
         eventually(lambda: channel._replies.held, "nothing is held back")
         client.channel.shutdown_write()
         assert all(reply.ok for reply in client.all(writes))
 
 
-def test_little_is_kept_of_what_is_read_behind_answers_that_are_held_back(
-    serving: Serving, filesystem: AtomicFS, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(forwarding, "LAG_BYTES", 5 * MIB)
-    monkeypatch.setattr(replies, "HOLD_SECONDS", 3600.0)
-    client = serving.raw()
-    handle = client.opened("/f", R | W | C | T)
-    with filesystem.stalled("write", "/f"):
-        for offset in range(0, 6 * MIB, MIB // 4):
-            client.write(handle, offset, bytes(MIB // 4))
+def test_little_is_kept_of_what_is_read_behind_answers_that_are_held_back(begin_ahead: BeginAhead) -> None:
+    with begin_ahead(R | W | C | T) as (client, handle, channel, _):
         reads = [client.read(handle, 0, MIB // 4) for _ in range(100)]
-        (channel,) = serving.sessions[0].channels
         eventually(lambda: channel._stalled, "everything is taken in")
         assert channel._replies.held_bytes <= ChannelLimits().output_bytes + MIB
     assert all(reply.data == bytes(MIB // 4) for reply in client.all(reads))
