@@ -35,7 +35,7 @@ from sftp_gateway.serving.session import Session
 from sftp_gateway.ssh.hostkey import COMPATIBLE, MODERN, HostKeyError, load_host_key, load_or_create_host_key
 from sftp_gateway.ssh.transport import DISCONNECT_BY_APPLICATION, BoundedTransport, prepare_socket
 from sftp_gateway.write_back.filesystem import WriteBackLimits
-from sftp_gateway.write_back.journal import Totals
+from sftp_gateway.write_back.journal_rows import Totals
 from sftp_gateway.write_back.journals import Journals
 
 if TYPE_CHECKING:

@@ -19,8 +19,9 @@ from sftp_gateway.commands.administration import config_file, config_file_behind
 from sftp_gateway.loading import load_config
 from sftp_gateway.logs import printable
 from sftp_gateway.write_back.directory_rows import PendingDirectory
-from sftp_gateway.write_back.journal import Journal, Pending
+from sftp_gateway.write_back.journal import Journal
 from sftp_gateway.write_back.journal_file import FILE_NAME, JournalError
+from sftp_gateway.write_back.journal_rows import Pending
 
 _SHORT = 8  # characters of a journal's name in what names a file
 
@@ -89,7 +90,7 @@ def retry(file: Path | None, names: tuple[str, ...], every: bool, replace: bool)
         with _opened(place) as journal:
             for number in _numbers(journal, name):
                 if journal.retry(number, replace=replace):
-                    click.echo(f"{_name(place, number)}: is tried again")
+                    click.echo(f"{_name(place, number)}: is tried again{_unless_held(journal)}")
                 elif not every:
                     raise click.ClickException(
                         f"{_name(place, number)}: has not failed, or a later version has taken its place: "
@@ -124,7 +125,8 @@ def drop(file: Path | None, names: tuple[str, ...]) -> None:
         with _opened(place) as journal:
             for number in _numbers(journal, name):
                 if not journal.drop(number):
-                    raise click.ClickException(f"{_name(place, number)}: has not failed; it will be delivered")
+                    reason = f"has not failed; it will be delivered{_unless_held(journal)}"
+                    raise click.ClickException(f"{_name(place, number)}: {reason}")
                 click.echo(f"{_name(place, number)}: dropped")
 
 
@@ -171,6 +173,11 @@ def _numbers(journal: Journal, name: str) -> list[int]:
     if journal.get(int(name)) is None:
         raise click.ClickException(f"{name}: there is no such file any more")
     return [int(name)]
+
+
+def _unless_held(journal: Journal) -> str:
+    held = journal.noted("held")
+    return f", but not before this is settled: {held}" if held else ""
 
 
 def _shown(name: str, users: str, each: Pending | PendingDirectory, path: str, size: int, held: str) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from sftp_gateway.logs import log_event
 from sftp_gateway.sftp.status import status_of
 from sftp_gateway.write_back.directory_delivery import DirectoryMaker
 from sftp_gateway.write_back.directory_rows import PendingDirectory
-from sftp_gateway.write_back.journal import Journal, Outcome, Outlook, Pending
+from sftp_gateway.write_back.journal import Journal
+from sftp_gateway.write_back.journal_rows import Outcome, Outlook, Pending
 from sftp_gateway.write_back.refusals import MAX_BACKOFF_SECONDS, is_for_good, pause, tells_of_the_file
 from sftp_gateway.write_back.sending import Sender
 

@@ -74,10 +74,6 @@ class DirectoryRows:
         """Return every pending directory."""
         return self._select("1 ORDER BY key")
 
-    def count(self) -> int:
-        """Return how many directories are pending."""
-        return int(self._file.select("SELECT count(*) FROM folders")[0][0])
-
     def are_at_or_below(self, path: str) -> bool:
         """Tell whether a directory at or below `path` is pending."""
         return bool(self._select(f"key = ? OR {_BELOW} LIMIT 1", self.fold(path), *self._span(path)))

@@ -9,7 +9,8 @@ from typing import Any
 from fs.path import recursepath
 
 from sftp_gateway.write_back.arrivals import KEPT
-from sftp_gateway.write_back.journal import Journal, Pending
+from sftp_gateway.write_back.journal import Journal
+from sftp_gateway.write_back.journal_rows import Pending
 
 
 class Elsewhere:

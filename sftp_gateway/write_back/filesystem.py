@@ -19,7 +19,8 @@ from fs.subfs import SubFS
 from sftp_gateway.sftp.status import RefusedError
 from sftp_gateway.write_back.delivery import Delivery, same_content
 from sftp_gateway.write_back.elsewhere import Elsewhere
-from sftp_gateway.write_back.journal import BeingSentError, ConflictError, Journal, NewFile, Pending
+from sftp_gateway.write_back.journal import Journal
+from sftp_gateway.write_back.journal_rows import BeingSentError, ConflictError, NewFile, Pending
 from sftp_gateway.write_back.pending_directories import PendingDirectoriesFS
 from sftp_gateway.write_back.pending_files import Outgoing, PendingReader, info_of
 from sftp_gateway.write_back.vault import LocalBytes
@@ -60,6 +61,7 @@ class WriteBackFS(FS):
         self.is_viewed: Callable[[str], bool] | None = getattr(filesystem, "is_viewed", None)
         self._inner = PendingDirectoriesFS(filesystem, journal.directories)
         self._readers: weakref.WeakSet[PendingReader] = weakref.WeakSet()
+        self._outgoing: weakref.WeakSet[Outgoing] = weakref.WeakSet()
         self._delivery = Delivery(filesystem, journal, label=label, delay_seconds=self.limits.delay_seconds)
         self._delivery.start()
 
@@ -165,7 +167,9 @@ class WriteBackFS(FS):
         if set(mode) <= {"r", "b"}:
             return self._open_for_reading(path, mode)
         if set(mode) <= {"w", "x", "b"}:
-            return Outgoing(self, path, options, exclusive="x" in mode, local=write_back)  # type: ignore[return-value]
+            outgoing = Outgoing(self, path, options, exclusive="x" in mode, local=write_back)
+            self._outgoing.add(outgoing)
+            return outgoing  # type: ignore[return-value]
         self.deliver(path)
         file: BinaryIO = self._inner.openbin(path, mode, buffering, **options)
         return file
@@ -204,6 +208,9 @@ class WriteBackFS(FS):
         if self._elsewhere.find(path) is not None:
             raise errors.DirectoryExists(path)
         self._refuse_file(dirname(path))
+        if not self.has_room(0):
+            self._inner.makedir(path)
+            return
         self._inner.makedir_later(path)
         self.journal.bell.ring()
 
@@ -321,7 +328,7 @@ class WriteBackFS(FS):
         try:
             if new.mode != "replace":
                 self._refuse_outdated(new)
-            self._once_settled(lambda: self.journal.put(new, content, quota=self.limits.quota))
+            self._once_settled(lambda: self.journal.put(new, content, quota=self._quota_left()))
         except ConflictError:
             if new.mode == "create":
                 raise errors.FileExists(new.path) from None
@@ -382,7 +389,11 @@ class WriteBackFS(FS):
 
     def has_room(self, size: int) -> bool:
         """Tell whether `size` more bytes may wait for their delivery."""
-        return self.journal.used + size <= self.limits.quota
+        return self.journal.used + size <= self._quota_left()
+
+    def _quota_left(self) -> int:
+        """Return what the journal may hold beside the files that are being written."""
+        return self.limits.quota - sum(file.local_size for file in list(self._outgoing))
 
     def _once_settled(self, attempt: Callable[[], _T]) -> _T:
         """Do what cannot be done while the file is on its way to the storage."""

@@ -21,10 +21,8 @@ from sftp_gateway.write_back.journal_rows import (
     COLUMNS,
     LIVE,
     MAY_CHANGE,
-    BeingSentError,
+    USED,
     ConflictError,
-    DeliveredError,
-    Mode,
     NewFile,
     NoRoomError,
     Outcome,
@@ -41,24 +39,10 @@ from sftp_gateway.write_back.journal_rows import (
     replaceable,
     select,
     span,
-    take_turn,
 )
 from sftp_gateway.write_back.vault import LocalBytes, Vault
 
-__all__ = [
-    "BeingSentError",
-    "ConflictError",
-    "DeliveredError",
-    "Journal",
-    "Mode",
-    "NewFile",
-    "NoRoomError",
-    "Outcome",
-    "Outlook",
-    "Pending",
-    "Totals",
-]
-
+FREE_BYTES = 16 * 2**20  # of the journal's own file, which keeps what arrived last as well
 # Parameters: now, passed over up to how many bytes, whatever the mode.
 _DUE = "state = 'pending' AND not_before <= ? AND NOT (size <= ? AND (? OR mode = 'replace'))"
 
@@ -135,14 +119,14 @@ class Journal:
     def totals(self) -> Totals:
         """Return how much there is."""
         counted = f"SELECT coalesce(sum({LIVE}), 0), coalesce(sum(state = 'failed'), 0)"
-        counted += f", min(CASE WHEN {LIVE} THEN acknowledged END) FROM files"
-        waiting, failed, oldest = self._file.select(counted)[0]
-        return Totals(waiting, failed, self.used, oldest, self.directories.count())
+        counted += ", (SELECT value FROM facts WHERE name = 'bytes')"
+        counted += f", min(CASE WHEN {LIVE} THEN acknowledged END), (SELECT count(*) FROM folders) FROM files"
+        return Totals(*self._file.select(counted)[0])
 
     @property
     def used(self) -> int:
-        """The size of everything together, in bytes."""
-        return int(self._file.select("SELECT value FROM facts WHERE name = 'bytes'")[0][0])
+        """What counts towards the quota, in bytes."""
+        return int(self._file.select(USED, FREE_BYTES)[0][0])
 
     def content(self, pending: Pending) -> BinaryIO | bytes:
         """Return the content, as bytes or as an open file; raises FileNotFoundError where it is not there any more."""
@@ -194,14 +178,13 @@ class Journal:
                     mode, expected, fresh = old.mode, old.expected, old.fresh
             elif live and mode != "replace":
                 raise ConflictError
-            turn, used = take_turn(db)
-            if used + content.size > quota:
+            if db.execute(USED, (FREE_BYTES,)).fetchone()[0] + content.size > quota:
                 raise NoRoomError
             if len(live) < len(known):
                 db.execute("UPDATE files SET hidden = 1 WHERE key = ? AND state = 'failed'", (key,))
             path = first_path(known, spelled)
             placed = replace(new, path=path, mode=mode, expected=expected, fresh=fresh and not live)
-            return insert(db, placed, key, turn, content), dropped
+            return insert(db, placed, key, next_turn(db), content), dropped
 
         number, dropped = self._file.change(work)
         self.bell.ring()

@@ -129,6 +129,11 @@ MAY_CHANGE = "state = 'pending' AND staged IS NULL"  # as `Pending.may_change`
 _NAMES = tuple(field.name for field in fields(Pending))
 COLUMNS = ", ".join(_NAMES)
 AT_OR_BELOW = "(key = ? OR (key > ? AND key < ?))"
+# What counts towards the quota: the contents, or what the file holds beyond so many bytes, where that is more: names.
+USED = (
+    "SELECT max(value, (page_count - freelist_count) * page_size - ?)"
+    " FROM facts, pragma_page_count, pragma_freelist_count, pragma_page_size WHERE name = 'bytes'"
+)
 
 
 def span(key: str) -> tuple[str, str]:
@@ -163,16 +168,10 @@ def insert(db: sqlite3.Connection, new: NewFile, key: str, turn: int, content: L
     return int(cursor.lastrowid or 0)
 
 
-def take_turn(db: sqlite3.Connection) -> tuple[int, int]:
-    """Return a place in the order of delivery, behind all others; and the size of everything together."""
-    db.execute("UPDATE facts SET value = value + 1 WHERE name = 'turn'")
-    (_, used), (_, turn) = db.execute("SELECT name, value FROM facts WHERE name IN ('bytes', 'turn') ORDER BY name")
-    return int(turn), int(used)
-
-
 def next_turn(db: sqlite3.Connection) -> int:
     """Return a place in the order of delivery, behind all others."""
-    return take_turn(db)[0]
+    db.execute("UPDATE facts SET value = value + 1 WHERE name = 'turn'")
+    return int(db.execute("SELECT value FROM facts WHERE name = 'turn'").fetchone()[0])
 
 
 def replaceable(db: sqlite3.Connection, number: int, key: str) -> Pending:

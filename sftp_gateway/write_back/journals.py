@@ -20,8 +20,9 @@ from sftp_gateway.files.partials import TICK_NANOSECONDS
 from sftp_gateway.logs import log_event
 from sftp_gateway.write_back.delivery import LOCK_NAME
 from sftp_gateway.write_back.filesystem import WriteBackFS, WriteBackLimits
-from sftp_gateway.write_back.journal import Journal, Totals
+from sftp_gateway.write_back.journal import Journal
 from sftp_gateway.write_back.journal_file import FILE_NAME, JournalError
+from sftp_gateway.write_back.journal_rows import Totals
 
 _Stamp = tuple[tuple[int, int], ...]
 _HELD = (

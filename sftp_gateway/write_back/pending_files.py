@@ -15,7 +15,7 @@ from fs.info import Info
 
 from sftp_gateway.files.folding import shown_name
 from sftp_gateway.files.stream import PIECE_BYTES, abort
-from sftp_gateway.write_back.journal import DeliveredError, Mode, NewFile, NoRoomError, Pending
+from sftp_gateway.write_back.journal_rows import DeliveredError, Mode, NewFile, NoRoomError, Pending
 from sftp_gateway.write_back.vault import LocalBytes
 
 VERSION_PREFIX = "pending:"
@@ -153,6 +153,11 @@ class Outgoing(io.RawIOBase):
         if hasattr(self, "_local"):
             self.abort()
 
+    @property
+    def local_size(self) -> int:
+        """How many bytes are on local disk, or in memory, without being in the journal."""
+        return 0 if self._over or self._through is not None else self._local.size
+
     def writable(self) -> bool:
         return True
 
@@ -207,11 +212,10 @@ class Outgoing(io.RawIOBase):
 
     def _has_room(self, size: int) -> bool:
         """Tell whether `size` more bytes may wait on local disk."""
-        size += self._local.size
-        if size > self._looked_at:
+        if self._local.size + size > self._looked_at:
             if not self._owner.has_room(size):
                 return False
-            self._looked_at = size + PIECE_BYTES
+            self._looked_at = self._local.size + size + PIECE_BYTES
         return True
 
     def _record(self) -> None:

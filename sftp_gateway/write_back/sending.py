@@ -13,7 +13,8 @@ from fs.base import FS
 from fs.path import dirname
 
 from sftp_gateway.files.stream import PIECE_BYTES, abort
-from sftp_gateway.write_back.journal import Journal, Pending
+from sftp_gateway.write_back.journal import Journal
+from sftp_gateway.write_back.journal_rows import Pending
 
 
 class Sender:

@@ -12,8 +12,9 @@ from click.testing import CliRunner
 
 from sftp_gateway import SFTPGateway, UserConfig
 from sftp_gateway.cli import cli
-from sftp_gateway.write_back.journal import Journal, NewFile, Outcome
+from sftp_gateway.write_back.journal import Journal
 from sftp_gateway.write_back.journal_file import FILE_NAME
+from sftp_gateway.write_back.journal_rows import NewFile, Outcome
 from tests.sftp_gateway.conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
 from tests.sftp_gateway.write_back.bulk_fs import BulkFS, get, put
 from tests.waiting import eventually
@@ -106,6 +107,14 @@ def test_retrying(folder: Path) -> None:
     code, _, error = pending(folder, "retry", "01234567-1")
     assert code == 1
     assert "has not failed" in error
+
+
+def test_what_is_held_is_not_said_to_be_on_its_way(folder: Path) -> None:
+    with contextlib.closing(Journal(folder, create=False)) as journal:
+        journal.note("held", "of another account")
+    reason = ", but not before this is settled: of another account\n"
+    assert pending(folder, "retry", "01234567-2")[1] == f"01234567-2: is tried again{reason}"
+    assert pending(folder, "drop", "01234567-1")[2].endswith(f"it will be delivered{reason}")
 
 
 def test_exporting_and_dropping(folder: Path, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from sftp_gateway.files.spool import Quota, Spool
 from sftp_gateway.ssh.hostkey import create_private_file
-from sftp_gateway.write_back.journal import Journal, NewFile
+from sftp_gateway.write_back.journal import Journal
+from sftp_gateway.write_back.journal_rows import NewFile
 
 FULL = 2  # of SQLite's `synchronous`: a transaction is on the disk before it counts as committed
 

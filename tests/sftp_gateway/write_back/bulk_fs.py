@@ -16,7 +16,8 @@ from fs.path import dirname
 from sftp_gateway.files.folding import fold_path
 from sftp_gateway.files.tree import Rights
 from sftp_gateway.write_back.filesystem import WriteBackFS, WriteBackLimits
-from sftp_gateway.write_back.journal import Journal, Pending
+from sftp_gateway.write_back.journal import Journal
+from sftp_gateway.write_back.journal_rows import Pending
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.without_doors import Serving, Session
 from tests.waiting import eventually

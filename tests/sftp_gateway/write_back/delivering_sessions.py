@@ -16,7 +16,7 @@ from sftp_gateway.files.handles import WriteHandle
 from sftp_gateway.files.tree import TreeView
 from sftp_gateway.sftp.packets import Attributes, OpenFlag
 from sftp_gateway.sftp.status import RefusedError
-from sftp_gateway.write_back.journal import Pending
+from sftp_gateway.write_back.journal_rows import Pending
 from tests.sftp_gateway.write_back.delivering_looking import FILES, FOLDERS, Looking
 from tests.sftp_gateway.write_back.delivering_model import Operation, Version
 from tests.sftp_gateway.write_back.delivering_process import Process

@@ -17,7 +17,8 @@ from fs import errors
 
 from sftp_gateway.files.folding import fold_path
 from sftp_gateway.write_back.filesystem import WriteBackLimits
-from sftp_gateway.write_back.journal import Journal, Pending
+from sftp_gateway.write_back.journal import Journal
+from sftp_gateway.write_back.journal_rows import Pending
 from tests.sftp_gateway.write_back.delivering_cloud import Cloud, Node
 from tests.sftp_gateway.write_back.delivering_model import Model, Operation
 from tests.sftp_gateway.write_back.delivering_process import CLOCK, Killed, Process, Wrong

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sftp_gateway.write_back.journal import BeingSentError, ConflictError, Journal, Mode, NewFile, Outcome
+from sftp_gateway.write_back.journal import Journal
 from sftp_gateway.write_back.journal_file import FILE_NAME, VERSION
+from sftp_gateway.write_back.journal_rows import BeingSentError, ConflictError, Mode, NewFile, Outcome
 from tests.sftp_gateway.write_back.bulk_fs import BulkFS, WriteBack
 
 # What the first version wrote; its columns are those of `files` before `staged`.

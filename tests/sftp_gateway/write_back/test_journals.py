@@ -12,8 +12,9 @@ import pytest
 
 from sftp_gateway.write_back import journals
 from sftp_gateway.write_back.filesystem import WriteBackFS, WriteBackLimits
-from sftp_gateway.write_back.journal import Journal, NewFile, Totals
+from sftp_gateway.write_back.journal import Journal
 from sftp_gateway.write_back.journal_file import FILE_NAME, JournalError
+from sftp_gateway.write_back.journal_rows import NewFile, Totals
 from sftp_gateway.write_back.journals import Journals
 from tests.sftp_gateway.write_back.bulk_fs import BulkFS
 from tests.waiting import eventually

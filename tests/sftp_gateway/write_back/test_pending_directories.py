@@ -68,6 +68,17 @@ def test_a_tree_is_there_at_once_and_made_by_what_is_delivered(storage: Made, st
     assert is_folder(client, "/Tree/Deep")
 
 
+def test_beyond_the_quota_they_are_made_at_once(
+    storage: Made, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sftp_gateway.write_back.journal.FREE_BYTES", 200_000)
+    files = start(quota=1000).written_back
+    for number in range(150):
+        files.makedir_later(f"/{number}{'x' * 1000}")
+    assert 10 < len(storage.listdir("/")) < 140
+    assert len(files.listdir("/")) == 150
+
+
 def test_empty_directories_are_made_after_a_moment(
     storage: Made, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
 ) -> None:

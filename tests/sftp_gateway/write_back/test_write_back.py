@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from fs import errors
 
+from sftp_gateway.write_back.journal_rows import NewFile
 from tests.sftp_gateway.atomic_fs import PendingFile
 from tests.sftp_gateway.conftest import ServeWriteBack
 from tests.sftp_gateway.write_back.bulk_fs import BulkFS, WriteBack, get, put
@@ -138,11 +139,41 @@ def test_beyond_the_quota_files_go_through(storage: BulkFS, start: ServeWriteBac
     assert [size for path, size, _ in storage.commits if path == "/first"] == [900, 500], "in order, though"
 
 
+def test_names_without_content_take_no_more_than_the_quota(
+    storage: BulkFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many: the disk is as full of them."""
+    monkeypatch.setattr("sftp_gateway.write_back.journal.FREE_BYTES", 200_000)
+    serving = start(quota=1000, delay_seconds=60.0)
+    for number in range(150):
+        serving.written_back.openbin(f"/{number}{'x' * 1000}", "w", write_back=True).close()
+    assert 0 <= serving.journal.used - 1000 < 10_000
+    assert 10 < len(serving.pending()) == 150 - len(storage.commits)
+    assert serving.journal.totals().bytes == 0
+
+
+def test_what_is_being_written_takes_no_more_than_the_quota(start: ServeWriteBack) -> None:
+    """All of it together, and with what waits."""
+    serving = start(quota=4 * 2**20, delay_seconds=60.0)
+    put(serving.client(), "/waits", bytes(2**20))
+    files = [serving.written_back.openbin(f"/{number}", "w", write_back=True, seekable=False) for number in range(8)]
+    for file in files:
+        for _ in range(8):
+            file.write(bytes(2**18))
+    folder = serving.journal.vault.directory
+    assert 3 * 2**20 <= sum(path.stat().st_size for path in folder.glob("*.content")) <= 5 * 2**20
+    for file in files:
+        file.close()
+    assert serving.journal.used == 3 * 2**20
+
+
 def test_what_goes_through_at_its_close_and_fails_is_discarded(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(quota=1000, delay_seconds=60.0)
     file = serving.written_back.openbin("/f", "w", write_back=True, seekable=False)
     file.write(bytes(900))
-    put(serving.client(), "/other", bytes(200))  # there was room, and is no more
+    other = serving.journal.vault.write(memory_limit=1000)
+    other.write(bytes(200))
+    serving.journal.put(NewFile("/other", 0, "replace"), other, quota=1000)  # as another process does
     storage.faults["write"] = errors.InsufficientStorage("/f")
     with pytest.raises(errors.InsufficientStorage):
         file.close()

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from fs_dropbox.emulator import Emulator
 from sftp_gateway import SFTPGateway, UserConfig
 from sftp_gateway.cli import cli
-from sftp_gateway.write_back.journal import Totals
+from sftp_gateway.write_back.journal_rows import Totals
 from tests.sftp_gateway.conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
 from tests.sftp_gateway.write_back.bulk_fs import BulkFS, Unclosed, put
 from tests.waiting import eventually

@@ -12,7 +12,7 @@ from fs import errors
 
 from sftp_gateway.write_back.bell import Bell
 from sftp_gateway.write_back.delivery import LOOK_SECONDS
-from sftp_gateway.write_back.journal import Outcome
+from sftp_gateway.write_back.journal_rows import Outcome
 from tests.sftp_gateway.conftest import LogLines, ServeWriteBack
 from tests.sftp_gateway.write_back.bulk_fs import BulkFS, get, put, staged_too
 from tests.waiting import eventually

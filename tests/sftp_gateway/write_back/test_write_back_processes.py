@@ -13,7 +13,7 @@ import fs
 import pytest
 
 from fs_dropbox.emulator import Emulator
-from sftp_gateway.write_back.journal import Pending
+from sftp_gateway.write_back.journal_rows import Pending
 from tests.sftp_gateway.write_back.bulk_fs import WriteBack, get, put
 from tests.waiting import eventually
 

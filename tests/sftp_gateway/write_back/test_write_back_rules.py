@@ -12,8 +12,9 @@ import pytest
 from fs import errors
 
 from sftp_gateway.files.folding import fold_path
-from sftp_gateway.write_back.journal import ConflictError, Journal, NewFile, Pending
+from sftp_gateway.write_back.journal import Journal
 from sftp_gateway.write_back.journal_file import _Change
+from sftp_gateway.write_back.journal_rows import ConflictError, NewFile, Pending
 from tests.sftp_gateway.conftest import ServeWriteBack
 from tests.sftp_gateway.raw_client import W
 from tests.sftp_gateway.write_back.bulk_fs import BulkFS, StagedFS, WriteBack, get, put
