@@ -130,15 +130,16 @@ class DropboxFS(Beyond):
         return self
 
     def close(self) -> None:
-        """Discard open writes, end every thread and close every connection. Idempotent.
-
-        In a process that was forked since, all of that is the parent's and goes on.
-        """
+        """Discard open writes, end every thread and close every connection. Idempotent."""
         if self.isclosed():
             return
         super().close()
-        if hasattr(self, "_parts") and os.getpid() == self._process:  # without, the constructor has failed
+        if hasattr(self, "_parts"):  # without, the constructor has failed
             self._parts.close()
+
+    def isclosed(self) -> bool:
+        """Tell whether it is closed: in a process that was forked since it is, as all it has is the parent's."""
+        return super().isclosed() or os.getpid() != self._process
 
     # Looking
 

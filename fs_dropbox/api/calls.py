@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from fs_dropbox.api import auth, routes
 from fs_dropbox.api.auth import Credentials, TokenSource
-from fs_dropbox.api.retry import Clock, Governor, Retry, RetryPolicy, SystemClock, Waiter
+from fs_dropbox.api.retry import Governor, Retry, RetryPolicy, SystemClock, Waiter
 from fs_dropbox.api.routes import Route
 from fs_dropbox.api.transport import Answer, Transport
 from fs_dropbox.errors import ApiError, AuthError, TransportError
@@ -62,7 +63,6 @@ class Caller:
         root: str,
         policy: RetryPolicy,
         timeout_seconds: float,
-        clock: Clock | None = None,
     ) -> None:
         if root not in ("auto", "home") and not str(root).isdecimal():
             raise ValueError(f"root is 'auto', 'home' or the id of a namespace, not {root!r}")
@@ -71,11 +71,11 @@ class Caller:
         self._credentials = credentials
         self._root = str(root)  # the id of a namespace is a number, and some write it as one
         self._timeout_seconds = timeout_seconds
-        self._clock = clock or SystemClock()
+        self._clock = SystemClock()
         self._transport = Transport(api_host=api_host, ca_certs=ca_certs)
-        self._tokens = TokenSource(credentials, self._post_form, now=self._clock.monotonic)
+        self._tokens = TokenSource(credentials, self._post_form)
         self.governor = _governor(f"{self._transport.api_host} {credentials.fingerprint()}")
-        self._retry = Retry(policy, self.governor, clock=self._clock)
+        self._retry = Retry(policy, self.governor)
         self.on_root_change: Callable[[], None] = lambda: None  # called by the thread that learns of it
         self._current = threading.local()
         self._setup = threading.RLock()
@@ -87,6 +87,7 @@ class Caller:
         # guarded by _lock
         self._waiters: dict[Waiter, int] = {}
         self._closed = threading.Event()
+        self._process = os.getpid()
 
     def rooted(self, namespace_id: str) -> Caller:
         """Return a caller whose paths start in a namespace: it shares everything with this one but that."""
@@ -168,7 +169,7 @@ class Caller:
             return
         waiter = Waiter(self._clock)
         with self._lock:
-            if self._closed.is_set():
+            if self._closed.is_set() or os.getpid() != self._process:  # connections are of the process that made them
                 raise TransportError("closed", was_sent=False)
             self._waiters[waiter] = threading.get_ident()
         self._current.waiter = waiter
@@ -312,6 +313,17 @@ def _governor(name: str) -> Governor:
         if governor is None:
             governor = _governors[name] = Governor()
         return governor
+
+
+def _forget_governors() -> None:
+    """Begin a forked process without brakes: whoever has slots there is a thread of its parent, and returns none."""
+    _governors.clear()
+    _governors_lock.release()
+
+
+os.register_at_fork(
+    before=_governors_lock.acquire, after_in_parent=_governors_lock.release, after_in_child=_forget_governors
+)
 
 
 def _root_header(namespace_id: str) -> Mapping[str, str]:

@@ -187,17 +187,63 @@ def test_a_forked_process_that_closes_it_breaks_nothing_off(account: DropboxFS, 
     with ThreadPoolExecutor(1) as pool:
         working = pool.submit(committing, account, emulator)
         eventually(lambda: emulator.control.faults_struck > struck)
-        forked = multiprocessing.get_context("fork").Process(target=account.close)
-        forked.start()
-        forked.join(CLOSE_SECONDS)
-        forked.kill()  # if it hangs: on a lock of a thread that only the parent has
-        forked.join()
-        assert forked.exitcode == 0
+        forked(account.close)
         emulator.control.release()
         working.result(DEADLINE_SECONDS)
     assert emulator.control.read("/new") == b"small"
     assert emulator.control.calls()["files/upload"] == uploads + 1
     assert account.readbytes("new") == b"small"
+
+
+def forked(work: Callable[[], object]) -> None:
+    """Do something in a forked process; it ends well, and in time."""
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    child.join(DEADLINE_SECONDS)
+    child.kill()  # if it hangs: on what only its parent can let go of
+    child.join()
+    assert child.exitcode == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_forked_process_that_opens_its_own_waits_for_no_writer_of_its_parent(
+    account: DropboxFS, emulator: Emulator, open_dropbox: Callable[..., DropboxFS]
+) -> None:
+    def work() -> None:
+        with open_dropbox() as own:
+            own.writebytes("new", b"of the child")
+
+    writers = account._client.governor.writers
+    for number in range(writers):
+        account.writebytes(f"{number}", b"")
+    struck = emulator.control.faults_struck
+    emulator.control.fault("files/delete_v2", "stall", writers)
+    with ThreadPoolExecutor(writers) as pool:
+        removals = [pool.submit(account.remove, f"{number}") for number in range(writers)]
+        eventually(lambda: emulator.control.faults_struck == struck + writers)
+        try:
+            forked(work)
+        finally:
+            emulator.control.release()
+        for removal in removals:
+            removal.result(DEADLINE_SECONDS)
+    assert emulator.control.read("/new") == b"of the child"
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_what_was_opened_before_a_fork_is_closed_in_the_child(account: DropboxFS) -> None:
+    """No thread of it is there, so that it would tell for ever what was true then; and its connections are in use."""
+
+    def work() -> None:
+        with pytest.raises(fs.errors.FilesystemClosed):
+            account.exists("small")
+        with pytest.raises(fs.errors.FSError):
+            file.read()
+
+    assert account.exists("small")
+    with account.openbin("large") as file:
+        forked(work)
+        assert file.read() == LARGE
 
 
 def test_a_thread_that_outlives_the_main_thread_still_writes_and_reads_large_files(emulator: Emulator) -> None:
