@@ -50,8 +50,7 @@ class Fault:
 class Faults:
     """The faults that are still to strike. Thread-safe; `_lock` is a leaf."""
 
-    def __init__(self, stopping: threading.Event) -> None:
-        self._stopping = stopping
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         # guarded by _lock
         self._faults: list[Fault] = []
@@ -115,11 +114,6 @@ class Faults:
         with self._lock:
             self._faults.clear()
         self.release()
-
-    def pending(self) -> list[Fault]:
-        """Return the declarations that have not been used up."""
-        with self._lock:
-            return list(self._faults)
 
 
 class _Spoilt:

@@ -149,11 +149,11 @@ class Limits:
                 calls.popleft()
             calls.append(now)
             if len(calls) > rate:
-                raise RateLimitError("too_many_requests", self._options.rate_limit_retry_after_seconds, self._as_text)
+                raise self._refusal("too_many_requests")
 
-    @property
-    def _as_text(self) -> bool:
-        return self._options.rate_limit_form == "text"
+    def _refusal(self, reason: str) -> RateLimitError:
+        options = self._options
+        return RateLimitError(reason, options.rate_limit_retry_after_seconds, options.rate_limit_form == "text")
 
     def stop(self) -> None:
         """Let everybody go on who waits for a write lock."""
@@ -170,7 +170,7 @@ class Limits:
             return
         with self._lock:
             if call in self._alone:
-                raise RateLimitError("too_many_requests", self._options.rate_limit_retry_after_seconds, self._as_text)
+                raise self._refusal("too_many_requests")
             self._alone.add(call)
         try:
             yield
@@ -193,7 +193,7 @@ class Limits:
                 turn.set()
         try:
             if not turn.wait(latency.patience_seconds):
-                raise self.too_many_writes()
+                raise self._refusal("too_many_write_operations")
             self._stopping.wait(latency.commit_seconds + latency.commit_entry_seconds * (entries - 1))
             yield
         finally:
@@ -201,7 +201,3 @@ class Limits:
                 queue.remove(turn)
                 if queue:
                     queue[0].set()
-
-    def too_many_writes(self) -> RateLimitError:
-        """Return the 429 of a contended namespace."""
-        return RateLimitError("too_many_write_operations", self._options.rate_limit_retry_after_seconds, self._as_text)

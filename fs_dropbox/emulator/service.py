@@ -14,7 +14,7 @@ from fs_dropbox.emulator.model.accounts import Account, Accounts, App
 from fs_dropbox.emulator.model.cursors import Cursors
 from fs_dropbox.emulator.model.jobs import Jobs
 from fs_dropbox.emulator.model.load import load
-from fs_dropbox.emulator.model.mutations import make_parents, numbered_name
+from fs_dropbox.emulator.model.mutations import make_parents, name_for
 from fs_dropbox.emulator.model.options import Options
 from fs_dropbox.emulator.model.sessions import Sessions
 from fs_dropbox.emulator.model.state import State
@@ -37,7 +37,7 @@ class Service:
         self.accounts = Accounts(self.state)
         self.sessions = Sessions(self.state)
         self.state.contents.sweep(self.sessions.spool_names())
-        self.faults = Faults(self.stopping)
+        self.faults = Faults()
         self.jobs = Jobs(options)
         self.meter = Meter()
         self.limits = Limits(self.stopping, options)
@@ -90,8 +90,7 @@ class Service:
     def _mount_app_folder(self, account: Account, namespace: Namespace) -> None:
         view = self.view(account)
         target = view.target(f"/Apps/{namespace.name}")
-        name = target.name if target.existing is None else numbered_name(target.folder, target.name)
-        self.state.mount(namespace, make_parents(view, target), name)
+        self.state.mount(namespace, make_parents(view, target), name_for(target, autorename=True))
 
     def stop(self) -> None:
         """End every wait."""

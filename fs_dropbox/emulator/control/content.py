@@ -39,7 +39,7 @@ class ContentControl(ControlPart):
         view = self._view(email)
         try:
             entry = view.find(path)
-            if isinstance(entry, Folder) and entry.mount is not None and entry.mount.kind in shared_folders.KINDS:
+            if isinstance(entry, Folder) and entry.mount is not None and entry.mount.is_shared:
                 return entry.mount
         except PathLookupError:
             pass

@@ -96,11 +96,7 @@ class Control(AccountControl, ContentControl):
         """Return the content of a file."""
         with self._service.state.lock:
             _, revision = self._view(account).find_file(path)
-            reader = self._service.state.contents.read(revision.content_hash)
-        try:
-            return b"".join(reader)
-        finally:
-            reader.close()
+            return self._service.state.contents.bytes_of(revision.content_hash)
 
     def exists(self, path: str, *, account: str | None = None) -> bool:
         """Tell whether there is something at a path."""

@@ -25,22 +25,11 @@ class Spool:
     """
 
     def __init__(self, path: Path, *, durable: bool) -> None:
-        self._path = path
-        self._durable = durable
+        self.path = path  # where the bytes are once they are in a file
         self._lock = threading.Lock()
         self._memory: bytearray | None = None if durable else bytearray()
         if durable:
             path.touch()
-
-    @classmethod
-    def reopen(cls, path: Path) -> Spool:
-        """Take up a durable spool after a restart."""
-        return cls(path, durable=True)
-
-    @property
-    def path(self) -> Path:
-        """Where the bytes are once they are in a file."""
-        return self._path
 
     def writer(self, offset: int) -> SpoolWriter:
         """Return a writer that begins at this offset; close it."""
@@ -51,7 +40,7 @@ class Spool:
         if self._memory is not None:
             yield bytes(self._memory[:size])
             return
-        with self._path.open("rb") as file:
+        with self.path.open("rb") as file:
             while size > 0 and (block := file.read(min(BLOCK_BYTES, size))):
                 size -= len(block)
                 yield block
@@ -60,12 +49,12 @@ class Spool:
         """Return the bytes when they are in memory, else None with the file cut to `size`."""
         if self._memory is not None:
             return bytes(self._memory[:size])
-        os.truncate(self._path, size)
+        os.truncate(self.path, size)
         return None
 
     def discard(self) -> None:
         """Forget the bytes."""
-        self._path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
         self._memory = bytearray()
 
     def _memory_write(self, offset: int, block: bytes | memoryview) -> bool:
@@ -74,7 +63,7 @@ class Spool:
                 return False
             end = offset + len(block)
             if end > MEMORY_BYTES:
-                self._path.write_bytes(self._memory)
+                self.path.write_bytes(self._memory)
                 self._memory = None
                 return False
             if len(self._memory) < offset:
@@ -234,6 +223,14 @@ class Contents:
         with self._lock:
             content = self._table[content_hash]
             return ContentReader(content, start, content.size if end is None else min(end, content.size))
+
+    def bytes_of(self, content_hash: str, size: int | None = None) -> bytes:
+        """Return a content, or its first bytes."""
+        reader = self.read(content_hash, 0, size)
+        try:
+            return b"".join(reader)
+        finally:
+            reader.close()
 
     def sweep(self, keep: set[str]) -> None:
         """Remove what a kill left behind: contents without a revision, spools not in `keep`."""

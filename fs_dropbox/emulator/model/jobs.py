@@ -30,11 +30,14 @@ class Jobs:
         self._jobs: dict[str, _Job] = {}
 
     def answer(
-        self, kind: str, account_id: str | None, status: dict[str, Any], *, recorded_as_job: bool, force: bool = False
+        self, kind: str, account_id: str | None, status: dict[str, Any], *, as_job: bool, force: bool
     ) -> dict[str, Any]:
-        """Return what launching a job answers: its status at once, or the id of a job that will tell it."""
+        """Return what launching a job answers: its status at once, or the id of a job that will tell it.
+
+        `as_job` is how the service was recorded to answer, from which the options may differ unless `force`.
+        """
         how = self._options.batch_answer
-        if not force and (how == "complete" or (how == "as_recorded" and not recorded_as_job)):
+        if not force and (how == "complete" or (how == "as_recorded" and not as_job)):
             return status
         job_id = "dbjid:" + secrets.token_urlsafe(64)
         with self._lock:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fs_dropbox.emulator.model.state import State, walk_paths
+from fs_dropbox.emulator.model.state import State
 from fs_dropbox.emulator.model.tree import Entry, File, Folder, Namespace, Revision, Tombstone
 
 
@@ -32,8 +32,7 @@ def load(state: State) -> None:
         state.namespaces[namespace_id].journal.append(change)
         state.sequence = max(state.sequence, change.sequence)
     for namespace in state.namespaces.values():
-        files = (entry for entry, _, _ in walk_paths(namespace.root, "", "") if isinstance(entry, File))
-        namespace.used_bytes = sum(file.revision.size for file in files)
+        namespace.used_bytes = namespace.root.total_bytes()
 
 
 def _load_entries(state: State, roots: dict[str, Namespace]) -> None:

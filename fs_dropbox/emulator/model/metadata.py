@@ -45,14 +45,11 @@ def of_revision(
         content_hash=revision.content_hash,
     )
     namespace = view.state.namespaces[revision.namespace_id]
-    if namespace.kind in ("shared_folder", "team_folder"):
-        metadata["sharing_info"] = {
-            "read_only": not view.can_write(namespace),
-            "parent_shared_folder_id": namespace.id,
-        }
-        if "modified_by" in (file.extra if file is not None else {}):
-            assert file is not None
-            metadata["sharing_info"]["modified_by"] = file.extra["modified_by"]
+    if namespace.is_shared:
+        sharing: Metadata = {"read_only": not view.can_write(namespace), "parent_shared_folder_id": namespace.id}
+        if file is not None and "modified_by" in file.extra:
+            sharing["modified_by"] = file.extra["modified_by"]
+        metadata["sharing_info"] = sharing
     if file is not None:
         # Whatever a further module says about this file: is_downloadable, export_info, symlink_info…
         metadata.update(file.extra.get("metadata", {}))
@@ -92,20 +89,13 @@ def _old_path(view: View, revision: Revision) -> tuple[str, str] | None:
 
 
 def _folder_sharing(view: View, folder: Folder) -> Metadata | None:
-    shared = folder.mount
-    if shared is not None and shared.kind in ("shared_folder", "team_folder"):
-        return {
-            "read_only": not view.can_write(shared),
-            "shared_folder_id": shared.id,
-            "traverse_only": False,
-            "no_access": False,
-        }
-    namespace = folder.namespace
-    if namespace.kind in ("shared_folder", "team_folder"):
-        return {
-            "read_only": not view.can_write(namespace),
-            "parent_shared_folder_id": namespace.id,
-            "traverse_only": False,
-            "no_access": False,
-        }
-    return None
+    is_root = folder.mount is not None and folder.mount.is_shared
+    namespace = folder.inner.namespace if is_root else folder.namespace
+    if not namespace.is_shared:
+        return None
+    return {
+        "read_only": not view.can_write(namespace),
+        "shared_folder_id" if is_root else "parent_shared_folder_id": namespace.id,
+        "traverse_only": False,
+        "no_access": False,
+    }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from typing import Literal, Protocol
 
 from fs_dropbox.emulator.model.contents import Content, Contents
@@ -125,15 +125,19 @@ def _may_replace(info: CommitInfo, revision: Revision, content_hash: str) -> boo
 
 def _note_author(view: View, file: File) -> None:
     """Remember who changed a file in a shared folder last."""
-    if view.account is not None and file.namespace.kind in ("shared_folder", "team_folder"):
+    if view.account is not None and file.namespace.is_shared:
         file.extra["modified_by"] = view.account.account_id
 
 
-def check_lock(view: View, file: File) -> None:
+class SourceError(WriteError):
+    """The source of a move may not be changed: from_write."""
+
+
+def check_lock(view: View, file: File, refusal: type[WriteError] = WriteError) -> None:
     """Refuse a change of a file that somebody else has locked."""
     lock = file.extra.get("lock")
     if lock is not None and view.account is not None and lock.get("account_id") != view.account.account_id:
-        raise WriteError(view.state.options.locked_write)
+        raise refusal(view.state.options.locked_write)
 
 
 def check_quota(view: View, namespace: Namespace, growth: int) -> None:
@@ -153,15 +157,24 @@ def make_parents(view: View, target: Target) -> Folder:
     return folder
 
 
+def name_for(target: Target, *, autorename: bool) -> str:
+    """Return the name for something new, or raise the conflict with what is there; autorename avoids it."""
+    if target.existing is None:
+        return target.name
+    if not autorename:
+        raise conflict(_kind(target.existing))
+    return numbered_name(target.folder, target.name)
+
+
+def _kind(entry: Entry) -> str:
+    return "folder" if isinstance(entry, Folder) else "file"
+
+
 def create_folder(view: View, path: str, *, autorename: bool = False) -> Folder:
     """Create a folder and its missing parents."""
     target = view.target(path)
     view.check_write(target.namespace)
-    name = target.name
-    if target.existing is not None:
-        if not autorename:
-            raise conflict("folder" if isinstance(target.existing, Folder) else "file")
-        name = numbered_name(target.folder, name)
+    name = name_for(target, autorename=autorename)
     return view.state.add_folder(make_parents(view, target), name)
 
 
@@ -175,28 +188,22 @@ def delete(view: View, path: str, *, parent_rev: str | None = None) -> Entry:
         check_lock(view, entry)
         if parent_rev is not None and entry.revision.rev != parent_rev:
             raise conflict("file")
-    elif isinstance(entry, Folder):
-        if entry.mount is not None and entry.mount.kind in ("team_folder", "home"):
-            raise WriteError("team_folder")
-        check_subtree(view, entry)
+    elif _is_teams(entry):
+        raise WriteError("team_folder")
+    check_subtree(view, entry)
     return entry
+
+
+def _is_teams(entry: Entry) -> bool:
+    """Tell whether an entry is a folder that only a team's admin moves about."""
+    return isinstance(entry, Folder) and entry.mount is not None and entry.mount.kind in ("team_folder", "home")
 
 
 def check_subtree(view: View, entry: Entry) -> None:
     """Raise too_many_files for more entries than one call may touch."""
     limit = view.state.options.max_subtree_entries
-    if isinstance(entry, Folder) and count_entries(entry, limit) > limit:
+    if next(islice(entry.nodes(), limit, None), None) is not None:
         raise RouteError("too_many_files")
-
-
-def count_entries(folder: Folder, limit: int) -> int:
-    """Return the number of entries in the subtree with the folder itself, or anything above `limit`."""
-    number = 1
-    for _ in folder.walk():
-        number += 1
-        if number > limit:
-            break
-    return number
 
 
 def relocate(
@@ -220,11 +227,7 @@ def relocate(
         return _move_onto_itself(view, source, target.name, move=move, autorename=autorename)
     if isinstance(source, Folder):
         _check_nesting(view, source, target, move=move)
-    name = target.name
-    if target.existing is not None:
-        if not autorename:
-            raise conflict("folder" if isinstance(target.existing, Folder) else "file")
-        name = numbered_name(target.folder, name)
+    name = name_for(target, autorename=autorename)
     check_subtree(view, source)
     owners = {source.namespace.owner, target.namespace.owner} - {None}  # nobody owns what is the team's
     if move and len(owners) > 1 and not may_change_owner:
@@ -238,20 +241,13 @@ def relocate(
     return view.state.duplicate(source, folder, name)
 
 
-class SourceError(WriteError):
-    """The source of a move may not be changed: from_write."""
-
-
 def _check_source(view: View, source: Entry) -> None:
     if not view.can_write(source.namespace):
         raise SourceError("no_write_permission")
-    if isinstance(source, Folder) and source.mount is not None and source.mount.kind in ("team_folder", "home"):
+    if _is_teams(source):
         raise SourceError("team_folder")
     if isinstance(source, File):
-        try:
-            check_lock(view, source)
-        except WriteError as error:
-            raise SourceError(error.union[".tag"]) from error
+        check_lock(view, source, SourceError)
 
 
 def _check_nesting(view: View, source: Folder, target: Target, *, move: bool) -> None:
@@ -260,27 +256,24 @@ def _check_nesting(view: View, source: Folder, target: Target, *, move: bool) ->
         if node is source:
             raise RouteError("cant_move_folder_into_itself" if move else view.state.options.copy_into_itself)
         node = node.parent
-    shared = [f for f in [source, *source.walk()] if isinstance(f, Folder) and f.mount is not None]
+    shared = any(isinstance(node, Folder) and node.mount is not None for node in source.nodes())
     if shared and not move:
         raise RouteError("cant_copy_shared_folder")
-    if shared and target.namespace.kind in ("shared_folder", "team_folder"):
+    if shared and target.namespace.is_shared:
         raise RouteError("cant_nest_shared_folder")
 
 
 def _check_space(view: View, source: Entry, target: Target) -> None:
-    nodes = [source, *(source.walk() if isinstance(source, Folder) else ())]
-    size = sum(node.revision.size for node in nodes if isinstance(node, File))
     try:
-        check_quota(view, target.namespace, size)
+        check_quota(view, target.namespace, source.total_bytes())
     except WriteError as error:
         raise RouteError("insufficient_quota") from error
 
 
 def _move_onto_itself(view: View, source: Entry, name: str, *, move: bool, autorename: bool) -> Entry:
-    kind = "folder" if isinstance(source, Folder) else "file"
     if not move:
         if not autorename:
-            raise conflict(kind)
+            raise conflict(_kind(source))
         assert source.parent is not None
         free = numbered_name(source.parent, name)
         return view.state.duplicate(source, source.parent, free)
@@ -288,7 +281,7 @@ def _move_onto_itself(view: View, source: Entry, name: str, *, move: bool, autor
         raise RouteError("duplicated_or_nested_paths")
     how = "rename" if autorename else view.state.options.case_only_move
     if how == "conflict":
-        raise conflict(kind)
+        raise conflict(_kind(source))
     if how == "rename":
         view.state.set_name(source, name)
     return source
@@ -321,8 +314,7 @@ def restore(view: View, path: str, rev: str) -> File:
     """Bring back a revision at its path: a new rev, the same id, the old client time."""
     target = view.target(path)
     revision = view.state.kept_revision(rev)
-    key_path = _key_path(target)
-    if revision is None or not _belongs(view, revision, target.namespace, key_path):
+    if revision is None or not _belongs(view, revision, target.namespace, target.key_path):
         raise RouteError("invalid_revision")
     view.check_write(target.namespace)
     existing = target.existing
@@ -341,10 +333,6 @@ def restore(view: View, path: str, rev: str) -> File:
     file = view.state.add_file(make_parents(view, target), target.name, content, size, modified, entry_id)
     _note_author(view, file)
     return file
-
-
-def _key_path(target: Target) -> str:
-    return target.folder.inner.key_path() + "".join("/" + fold(name) for name in (*target.missing, target.name))
 
 
 def _belongs(view: View, revision: Revision, namespace: Namespace, key_path: str) -> bool:
@@ -368,11 +356,10 @@ def permanently_delete(view: View, path: str, *, parent_rev: str | None = None) 
 
 def _forget_deleted(view: View, path: str) -> None:
     target = view.target(path)
-    key_path = _key_path(target)
-    if target.namespace.tombstone(key_path) is None:
+    if target.namespace.tombstone(target.key_path) is None:
         raise PathLookupError("not_found")
     view.check_write(target.namespace)
-    forget_below(view, target.namespace, key_path)
+    forget_below(view, target.namespace, target.key_path)
 
 
 def forget_below(view: View, namespace: Namespace, key_path: str) -> None:

@@ -241,7 +241,7 @@ class Sessions:
             with self._state.mutation():
                 del self._stored[session_id]
             return
-        spool = Spool.reopen(path)
+        spool = Spool(path, durable=True)
         session = UploadSession(session_id, document["kind"], document["account_id"], document["created_at"], spool)
         session.restore(document)
         self._sessions[session_id] = session
@@ -310,7 +310,3 @@ class Sessions:
     def finished(self, session_id: str) -> Any:
         """Return what a finished session became, or None."""
         return self._finished.get(session_id)
-
-    def discard(self, session: UploadSession) -> None:
-        """Drop the bytes of a session that was never registered."""
-        session.spool.discard()

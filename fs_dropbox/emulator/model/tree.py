@@ -79,6 +79,14 @@ class Entry:
             yield node
             node = node.parent
 
+    def nodes(self) -> Iterator[Entry]:
+        """Yield the entry and all below it in its namespace, parents first; does not enter mounted namespaces."""
+        yield self
+
+    def total_bytes(self) -> int:
+        """Return the size of the files among nodes()."""
+        return sum(node.revision.size for node in self.nodes() if isinstance(node, File))
+
     def rename(self, name: str) -> None:
         """Change name and key; the owner keeps the parent's table of children right."""
         self.name = name
@@ -161,12 +169,11 @@ class Folder(Entry):
                 if isinstance(child, Folder):
                     child._join(namespace)
 
-    def walk(self) -> Iterator[Entry]:
-        """Yield everything below in this namespace, parents first; does not enter mounted namespaces."""
+    def nodes(self) -> Iterator[Entry]:
+        """Yield the folder and all below it."""
+        yield self
         for child in self.children.values():
-            yield child
-            if isinstance(child, Folder):
-                yield from child.walk()
+            yield from child.nodes()
 
     def document(self) -> dict[str, Any]:
         """Return what is stored."""
@@ -190,6 +197,11 @@ class Namespace:
     forgotten_sequence: int = 0  # journal records up to here are gone: older cursors must reset
     tombstones: dict[str, dict[str, Tombstone]] = field(default_factory=dict)  # parent's key path -> key -> tombstone
     used_bytes: int = 0
+
+    @property
+    def is_shared(self) -> bool:
+        """Tell whether it is a folder of several people: a shared folder or a team folder."""
+        return self.kind in ("shared_folder", "team_folder")
 
     def document(self) -> dict[str, Any]:
         """Return what is stored; tree, journal and tombstones are stored on their own."""

@@ -28,6 +28,11 @@ class Target:
         """The namespace that the write changes."""
         return self.folder.inner.namespace
 
+    @property
+    def key_path(self) -> str:
+        """The lookup path of the target within that namespace."""
+        return self.folder.inner.key_path() + "".join("/" + fold(name) for name in (*self.missing, self.name))
+
 
 class View:
     """Paths as a client sees them: relative to `root` (home, app folder, team root, a namespace). Needs State.lock."""
@@ -65,10 +70,6 @@ class View:
         """Raise no_write_permission unless the account may change the namespace."""
         if not self.can_write(namespace):
             raise WriteError("no_write_permission")
-
-    def children(self, folder: Folder) -> dict[str, Entry]:
-        """Return the children by key; those that are hidden from the account are still in it: ask shows()."""
-        return folder.inner.children
 
     def shows(self, entry: Entry) -> bool:
         """Tell whether an entry is shown: the homes of other members in a team's root are not."""
@@ -120,7 +121,7 @@ class View:
     def _descend(self, start: Entry, components: list[str]) -> Entry:
         node = start
         for component in components:
-            child = self.children(node).get(fold(component)) if isinstance(node, Folder) else None
+            child = node.inner.children.get(fold(component)) if isinstance(node, Folder) else None
             if child is None or not self.shows(child):
                 raise PathLookupError("not_found")
             node = child
@@ -142,7 +143,7 @@ class View:
         for depth, component in enumerate(components):
             if not isinstance(node, Folder):
                 raise conflict("file_ancestor")
-            child = self.children(node).get(fold(component))
+            child = node.inner.children.get(fold(component))
             if child is None:
                 return Target(node, tuple(components[depth:-1]), components[-1], None)
             if depth < len(components) - 1:
@@ -150,7 +151,7 @@ class View:
                     raise WriteError("no_write_permission")
                 node = child
         assert isinstance(node, Folder)
-        return Target(node, (), components[-1], self.children(node)[fold(components[-1])])
+        return Target(node, (), components[-1], node.inner.children[fold(components[-1])])
 
     # Entries to paths ---------------------------------------------------------
 

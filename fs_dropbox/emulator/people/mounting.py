@@ -6,7 +6,7 @@ from fs_dropbox.emulator.model.accounts import Account
 from fs_dropbox.emulator.model.mutations import numbered_name
 from fs_dropbox.emulator.model.names import fold
 from fs_dropbox.emulator.model.state import State
-from fs_dropbox.emulator.model.tree import File, Folder, Namespace
+from fs_dropbox.emulator.model.tree import Folder, Namespace
 from fs_dropbox.emulator.service import Service
 
 DISSOLVED = "dissolved"  # the kind of a namespace that is no more; its revisions still name it
@@ -57,13 +57,3 @@ def empty_into(state: State, source: Folder, target: Folder) -> None:
     """Move everything from one folder into an empty one."""
     for child in list(source.inner.children.values()):
         state.relocate(child, target.inner, child.name)
-
-
-def has_mounts_below(folder: Folder) -> bool:
-    """Tell whether something is mounted anywhere below a folder."""
-    return any(isinstance(entry, Folder) and entry.mount is not None for entry in folder.walk())
-
-
-def used_bytes(folder: Folder) -> int:
-    """Return the bytes of the files below a folder, mounted ones not counted."""
-    return sum(entry.revision.size for entry in folder.inner.walk() if isinstance(entry, File))

@@ -16,15 +16,12 @@ from fs_dropbox.emulator.people.mounting import (
     DISSOLVED,
     empty_into,
     free_name,
-    has_mounts_below,
     home_of,
     mount_at_home,
     mount_of,
     set_access,
 )
 from fs_dropbox.emulator.service import Service
-
-KINDS = ("shared_folder", "team_folder")
 
 
 def access_error(tag: str) -> RouteError:
@@ -35,7 +32,7 @@ def access_error(tag: str) -> RouteError:
 def get(service: Service, account: Account, shared_folder_id: str) -> Namespace:
     """Return the shared folder of which the account is a member, or raise access_error."""
     namespace = service.state.namespaces.get(shared_folder_id)
-    if namespace is None or namespace.kind not in KINDS:
+    if namespace is None or not namespace.is_shared:
         raise access_error("invalid_id")
     if account.account_id not in namespace.members:
         raise access_error("not_a_member")
@@ -45,7 +42,7 @@ def get(service: Service, account: Account, shared_folder_id: str) -> Namespace:
 def folders_of(service: Service, account: Account) -> list[Namespace]:
     """Return the shared folders and team folders of which the account is a member, mounted or not."""
     namespaces = service.state.namespaces.values()
-    return [n for n in namespaces if n.kind in KINDS and account.account_id in n.members]
+    return [n for n in namespaces if n.is_shared and account.account_id in n.members]
 
 
 def share(service: Service, view: View, account: Account, path: str) -> Namespace:
@@ -82,15 +79,15 @@ def _folder_to_share(view: View, path: str) -> Folder:
     if isinstance(entry, File):
         raise _bad_path("is_file")
     assert isinstance(entry, Folder)
-    if entry.mount is not None and entry.mount.kind in KINDS:
+    if entry.mount is not None and entry.mount.is_shared:
         raise AlreadySharedError(entry.mount)
     if entry.parent is None or (entry.mount is not None and entry.mount.kind == "home"):
         raise _bad_path("invalid_path")
     if entry.mount is not None:
         raise _bad_path("is_app_folder")
     _check_place(view, entry.parent)
-    if has_mounts_below(entry):
-        kinds = {node.mount.kind for node in entry.walk() if isinstance(node, Folder) and node.mount is not None}
+    kinds = {node.mount.kind for node in entry.nodes() if isinstance(node, Folder) and node.mount is not None}
+    if kinds:
         raise _bad_path("contains_app_folder" if kinds == {"app_folder"} else "contains_shared_folder")
     check_subtree(view, entry)
     return entry
@@ -106,7 +103,7 @@ def _folder_created(view: View, path: str) -> Folder:
 
 def _check_place(view: View, parent: Folder) -> None:
     namespace = parent.inner.namespace
-    if namespace.kind in KINDS:
+    if namespace.is_shared:
         raise _bad_path("inside_shared_folder")
     if namespace.kind == "app_folder":
         raise _bad_path("inside_app_folder")

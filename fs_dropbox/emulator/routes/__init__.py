@@ -9,6 +9,7 @@ from fs_dropbox.emulator.routes import (
     file_requests,
     files,
     folder_members,
+    jobs,
     links,
     listing,
     locks,
@@ -34,6 +35,7 @@ def tables() -> list[Table]:
     modules = (
         files,
         batches,
+        jobs,
         listing,
         search,
         upload,

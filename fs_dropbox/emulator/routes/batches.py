@@ -1,4 +1,4 @@
-"""Changes of many entries in one call, and the jobs behind them."""
+"""Changes of many entries in one call."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def delete_batch(context: Context, arg: Arguments) -> Any:
             return _failure(error)
 
     status = union("complete", entries=run_batch(context, [[path] for path in paths], work))
-    return context.service.jobs.answer("delete_batch", context.account_id, status, recorded_as_job=True)
+    return context.launch("delete_batch", status, as_job=True)
 
 
 @table.route("files/create_folder_batch")
@@ -88,9 +88,8 @@ def create_folder_batch(context: Context, arg: Arguments) -> Any:
     contended = union("failure", failure=union("path", path=union("too_many_write_operations")))
     made = dict(zip(once, run_batch(context, [[path] for path in paths], work, contended), strict=True))
     status = union("complete", entries=[made[fold(path)] for path in given])
-    force = arg.boolean("force_async")
-    jobs, as_job = context.service.jobs, len(given) >= MANY_FOLDERS
-    return jobs.answer("create_folder_batch", context.account_id, status, recorded_as_job=as_job, force=force)
+    as_job, force = len(given) >= MANY_FOLDERS, arg.boolean("force_async")
+    return context.launch("create_folder_batch", status, as_job=as_job, force=force)
 
 
 @table.route("files/move_batch_v2", "files/copy_batch_v2")
@@ -122,26 +121,10 @@ def relocation_batch(context: Context, arg: Arguments) -> Any:
     # A move changes the namespace that it takes from, too.
     changed = list(zip(sources, targets, strict=True)) if kind == "move_batch" else [[path] for path in targets]
     status = union("complete", entries=run_batch(context, changed, work))
-    return context.service.jobs.answer(kind, context.account_id, status, recorded_as_job=True)
+    return context.launch(kind, status, as_job=True)
 
 
 def _relocation_failure(error: dict[str, Any]) -> dict[str, Any]:
     if error[".tag"] in ("too_many_write_operations", "internal_error"):
         return error
     return union("relocation_error", relocation_error=error)
-
-
-_JOB_KINDS = {
-    "files/delete_batch/check": "delete_batch",
-    "files/create_folder_batch/check": "create_folder_batch",
-    "files/move_batch/check_v2": "move_batch",
-    "files/copy_batch/check_v2": "copy_batch",
-    "files/upload_session/finish_batch/check": "finish_batch",
-}
-
-
-@table.route(*_JOB_KINDS)
-def check_job(context: Context, arg: Arguments) -> Any:
-    """Answer how far a job is."""
-    job_id = arg.string("async_job_id", min_length=1)
-    return context.service.jobs.check(_JOB_KINDS[context.route], context.account_id, job_id)

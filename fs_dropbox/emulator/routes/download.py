@@ -6,9 +6,11 @@ import re
 from typing import Any
 
 from fs_dropbox.emulator.arguments import Arguments
+from fs_dropbox.emulator.http import Request
 from fs_dropbox.emulator.model import metadata
 from fs_dropbox.emulator.model.errors import PathLookupError, PlainError, RouteError, nested, union
-from fs_dropbox.emulator.model.tree import File
+from fs_dropbox.emulator.model.tree import File, Revision
+from fs_dropbox.emulator.service import Service
 from fs_dropbox.emulator.web.context import Context, Download
 from fs_dropbox.emulator.web.registry import Table
 
@@ -17,7 +19,15 @@ table = Table()
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
-def parse_range(header: str | None, size: int, past_end: str) -> tuple[int, int] | None:
+def sent(service: Service, request: Request, revision: Revision, past_end: str, result: Any = None) -> Download:
+    """Return a content, or the range of it that the request asks for. Needs State.lock."""
+    wanted = _parse_range(request.headers.get("range"), revision.size, past_end)
+    start, end = wanted or (0, revision.size)
+    reader = service.state.contents.read(revision.content_hash, start, end)
+    return Download(result, reader, revision.size, start, end, wanted is not None, f'W/"{revision.rev}"')
+
+
+def _parse_range(header: str | None, size: int, past_end: str) -> tuple[int, int] | None:
     """Return the bytes [start, end) that a Range header asks for, or None for all of them."""
     match = _RANGE.fullmatch(header.strip()) if header else None
     if match is None or match.groups() == ("", ""):
@@ -45,12 +55,7 @@ def download(context: Context, arg: Arguments) -> Any:
         file, revision = context.view.find_file(f"rev:{rev}" if rev is not None else path)
         check_downloadable(file)
         result = metadata.of_revision(context.view, revision, file=file)
-        wanted = parse_range(
-            context.request.headers.get("range"), revision.size, context.service.options.range_past_end
-        )
-        start, end = wanted or (0, revision.size)
-        reader = context.service.state.contents.read(revision.content_hash, start, end)
-    return Download(result, reader, revision.size, start, end, wanted is not None, f'W/"{revision.rev}"')
+        return sent(context.service, context.request, revision, context.service.options.range_past_end, result)
 
 
 def check_downloadable(file: File | None) -> None:

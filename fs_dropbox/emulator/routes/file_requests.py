@@ -13,7 +13,7 @@ from fs_dropbox.emulator.model.times import format_time
 from fs_dropbox.emulator.model.tree import File, Folder
 from fs_dropbox.emulator.routes.shared_links import web_url
 from fs_dropbox.emulator.web.context import Context
-from fs_dropbox.emulator.web.paging import Place, cut, place_of
+from fs_dropbox.emulator.web.paging import asked_for
 from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
@@ -154,21 +154,11 @@ def update(context: Context, arg: Arguments) -> Any:
         return _encode(context, request_id, document)
 
 
-@table.route("file_requests/list_v2")
+@table.route("file_requests/list_v2", "file_requests/list/continue")
 def list_requests(context: Context, arg: Arguments) -> Any:
     """List the caller's requests in pages."""
-    return _page(context, Place(0, arg.integer("limit", 1000, 1, 1000)))
-
-
-@table.route("file_requests/list/continue")
-def list_requests_continue(context: Context, arg: Arguments) -> Any:
-    """List further requests."""
-    return _page(context, place_of(context, "file_requests", arg.string("cursor")))
-
-
-def _page(context: Context, place: Place) -> Any:
     with context.service.state.lock:
-        page, cursor, has_more = cut(context, "file_requests", list(_mine(context).items()), place)
+        page, cursor, has_more = asked_for(context, arg, "file_requests", list(_mine(context).items()))
         shown = [_encode(context, *one) for one in page]
     return {"file_requests": shown, "cursor": cursor, "has_more": has_more}
 

@@ -60,10 +60,8 @@ def _deleted(view: View, path: str) -> metadata.Metadata | None:
         target = view.target(path)
     except WriteError:
         return None
-    folder = target.folder.inner
-    names = (*target.missing, target.name)
-    grave = folder.namespace.tombstone(folder.key_path() + "".join("/" + fold(name) for name in names))
-    prefix = view.prefix_of(folder.namespace)
+    grave = target.namespace.tombstone(target.key_path)
+    prefix = view.prefix_of(target.namespace)
     if grave is None or prefix is None:
         return None
     return metadata.of_tombstone(grave, (prefix[0] + fold(grave.display_path), prefix[1] + grave.display_path))
@@ -184,12 +182,10 @@ def _deleted_history(view: View, path: str) -> tuple[None, list[Revision], int]:
         target = view.target(path)
     except WriteError as error:
         raise PathLookupError("malformed_path" if error.union[".tag"] == "malformed_path" else "not_found") from error
-    folder = target.folder.inner
-    key_path = folder.key_path() + "".join("/" + fold(name) for name in (*target.missing, target.name))
-    grave = folder.namespace.tombstone(key_path)
+    grave = target.namespace.tombstone(target.key_path)
     if grave is None:
         raise PathLookupError("not_found")
-    history = view.state.path_history.get((folder.namespace.id, key_path))
+    history = view.state.path_history.get((target.namespace.id, target.key_path))
     if grave.rev is None or history is None:
         raise PathLookupError("not_file")
     return None, history, grave.deleted_at

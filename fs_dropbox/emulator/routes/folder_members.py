@@ -129,14 +129,7 @@ def remove_member(context: Context, arg: Arguments) -> Any:
         if account.account_id == namespace.owner:
             raise RouteError("folder_owner")
         shared_folders.remove_member(context.service, namespace, account, leave_a_copy=leave_a_copy)
-    answer = context.service.jobs.answer
-    return answer("remove_member", context.account_id, union("complete"), recorded_as_job=True, force=True)
-
-
-@table.route("sharing/check_remove_member_job_status")
-def check_remove_member(context: Context, arg: Arguments) -> Any:
-    """Answer how far a removal is."""
-    return context.service.jobs.check("remove_member", context.account_id, arg.string("async_job_id", min_length=1))
+    return context.launch("remove_member", union("complete"), as_job=True, force=True)
 
 
 def _member(context: Context, namespace: Namespace, arg: Arguments) -> Account:
@@ -158,4 +151,4 @@ def relinquish(context: Context, arg: Arguments) -> Any:
         if namespace.owner == context.account_id:
             raise RouteError("folder_owner")
         shared_folders.remove_member(context.service, namespace, context.user, leave_a_copy=leave_a_copy)
-    return context.service.jobs.answer("sharing", context.account_id, union("complete"), recorded_as_job=False)
+    return context.launch("sharing", union("complete"), as_job=False)

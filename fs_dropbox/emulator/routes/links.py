@@ -12,10 +12,10 @@ from fs_dropbox.emulator.model import metadata, mutations
 from fs_dropbox.emulator.model.errors import PlainError, RouteError, WriteError, nested
 from fs_dropbox.emulator.model.sessions import SessionError
 from fs_dropbox.emulator.model.tree import Revision
-from fs_dropbox.emulator.routes.download import check_downloadable, parse_range
+from fs_dropbox.emulator.routes.download import check_downloadable, sent
 from fs_dropbox.emulator.routes.upload import COMMIT_INFO, commit_info, receive
 from fs_dropbox.emulator.service import Service
-from fs_dropbox.emulator.web.answers import json_response, text_response
+from fs_dropbox.emulator.web.answers import download_response, json_response, text_response
 from fs_dropbox.emulator.web.context import Context
 from fs_dropbox.emulator.web.registry import Table, load_attributes
 
@@ -67,13 +67,7 @@ def read_temporary_link(service: Service, request: Request) -> Response:
         revision = service.state.revisions.get(link["rev"])
         if revision is None or link["expires"] < service.state.clock():
             return text_response(410, "This link has expired")
-        wanted = parse_range(request.headers.get("range"), revision.size, "416")
-        start, end = wanted or (0, revision.size)
-        reader = service.state.contents.read(revision.content_hash, start, end)
-    headers = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes", "ETag": f'"{revision.rev}"'}
-    if wanted is not None:
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{revision.size}"
-    return Response(200 if wanted is None else 206, headers, reader, length=end - start)
+        return download_response(sent(service, request, revision, "416"))
 
 
 @table.route(UPLOAD_ROUTE)

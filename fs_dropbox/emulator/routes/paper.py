@@ -29,20 +29,12 @@ def export(context: Context, arg: Arguments) -> Any:
         if file is None or (path.startswith("rev:") and not context.service.options.export_by_rev):
             raise PathLookupError("not_found")
         check_readable(file)
-        made = paper.export(file, _source(context, file), wanted)
+        made = paper.export(file, context.service.state.contents.bytes_of(file.revision.content_hash), wanted)
         shown = {"name": made.name, "size": len(made.data), "export_hash": ContentHash(made.data).hexdigest()}
         if made.paper_revision is not None:
             shown["paper_revision"] = made.paper_revision
         result = {"export_metadata": shown, "file_metadata": metadata.of_entry(context.view, file, tagged=False)}
     return Download(result, made.data, len(made.data))
-
-
-def _source(context: Context, file: File) -> bytes:
-    reader = context.service.state.contents.read(file.revision.content_hash)
-    try:
-        return b"".join(reader)
-    finally:
-        reader.close()
 
 
 def _body(context: Context) -> bytes:
@@ -107,7 +99,7 @@ def update(context: Context, arg: Arguments) -> Any:
         if policy == "update" and at_revision != doc["revision"]:
             raise RouteError("revision_mismatch")
         if policy in ("prepend", "append"):
-            old = _source(context, file).decode()
+            old = context.service.state.contents.bytes_of(file.revision.content_hash).decode()
             new = paper.convert(body.decode(), source_format, doc["format"])
             body = (f"{new}\n\n{old}" if policy == "prepend" else f"{old}\n\n{new}").encode()
             source_format = doc["format"]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fs_dropbox.emulator.arguments import Arguments
-from fs_dropbox.emulator.model.accounts import Account
 from fs_dropbox.emulator.model.errors import RouteError, union
 from fs_dropbox.emulator.model.times import format_time
-from fs_dropbox.emulator.model.tree import Namespace
+from fs_dropbox.emulator.model.tree import Entry, Namespace
 from fs_dropbox.emulator.people import shared_folders
 from fs_dropbox.emulator.people.mounting import mount_of
 from fs_dropbox.emulator.people.shared_folders import AlreadySharedError
 from fs_dropbox.emulator.routes.shared_links import web_url
 from fs_dropbox.emulator.web.context import Context
-from fs_dropbox.emulator.web.paging import Place, cut, place_of
+from fs_dropbox.emulator.web.paging import asked_for
 from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
@@ -73,8 +73,7 @@ def share_folder(context: Context, arg: Arguments) -> Any:
             known = _encode(context, refusal.namespace)
             raise RouteError(union("bad_path", bad_path=union("already_shared", **known))) from refusal
         status = union("complete", **_encode(context, namespace))
-    jobs = context.service.jobs
-    return jobs.answer("share_folder", context.account_id, status, recorded_as_job=False, force=force)
+    return context.launch("share_folder", status, as_job=False, force=force)
 
 
 @table.route("sharing/unshare_folder")
@@ -84,17 +83,7 @@ def unshare_folder(context: Context, arg: Arguments) -> Any:
     with context.mutation():
         namespace = _get(context, arg)
         shared_folders.unshare(context.service, context.user, namespace, leave_a_copy=leave_a_copy)
-    return context.service.jobs.answer("sharing", context.account_id, union("complete"), recorded_as_job=True)
-
-
-_JOB_KINDS = {"sharing/check_share_job_status": "share_folder", "sharing/check_job_status": "sharing"}
-
-
-@table.route(*_JOB_KINDS)
-def check_job(context: Context, arg: Arguments) -> Any:
-    """Answer how far a job is."""
-    job_id = arg.string("async_job_id", min_length=1)
-    return context.service.jobs.check(_JOB_KINDS[context.route], context.account_id, job_id)
+    return context.launch("sharing", union("complete"), as_job=True)
 
 
 def _get(context: Context, arg: Arguments) -> Namespace:
@@ -128,66 +117,55 @@ def unmount_folder(context: Context, arg: Arguments) -> Any:
         shared_folders.unmount(context.service, context.user, _get(context, arg))
 
 
-@table.route("sharing/list_folders", "sharing/list_mountable_folders")
+@table.route("sharing/list_folders", "sharing/list_folders/continue")
 def list_folders(context: Context, arg: Arguments) -> Any:
-    """List the shared folders of the caller, or those that it has not mounted."""
-    arg.array("actions", [])
-    return _list(context, Place(0, arg.integer("limit", 1000, 1, 1000)))
+    """List the shared folders of the caller."""
+    with context.service.state.lock:
+        return _listed(context, arg, "folders", shared_folders.folders_of(context.service, context.user), _encode)
 
 
-@table.route("sharing/list_folders/continue", "sharing/list_mountable_folders/continue")
-def list_folders_continue(context: Context, arg: Arguments) -> Any:
-    """List further shared folders."""
-    return _list(context, place_of(context, _list_kind(context), arg.string("cursor")))
+@table.route("sharing/list_mountable_folders", "sharing/list_mountable_folders/continue")
+def list_mountable_folders(context: Context, arg: Arguments) -> Any:
+    """List the shared folders that the caller has not mounted."""
+    with context.service.state.lock:
+        folders = shared_folders.folders_of(context.service, context.user)
+        mountable = [n for n in folders if n.kind == "shared_folder" and mount_of(n, context.user) is None]
+        return _listed(context, arg, "mountable", mountable, _encode)
 
 
-def _list_kind(context: Context) -> str:
-    return "mountable" if "mountable" in context.route else "folders"
-
-
-def _list(context: Context, place: Place) -> Any:
-    service, kind = context.service, _list_kind(context)
-    with service.state.lock:
-        folders = shared_folders.folders_of(service, context.user)
-        if kind == "mountable":
-            folders = [n for n in folders if n.kind == "shared_folder" and mount_of(n, context.user) is None]
-        page, cursor, has_more = cut(context, kind, folders, place)
-        answer: dict[str, Any] = {"entries": [_encode(context, namespace) for namespace in page]}
-    return {**answer, "cursor": cursor} if has_more else answer
-
-
-@table.route("sharing/list_received_files")
+@table.route("sharing/list_received_files", "sharing/list_received_files/continue")
 def list_received_files(context: Context, arg: Arguments) -> Any:
     """List the single files that others have shared with the caller."""
+    with context.service.state.lock:
+        files = shared_folders.received_files(context.service, context.user)
+        return _listed(context, arg, "received", files, _encode_received, limit=100, most=300)
+
+
+def _encode_received(context: Context, received: tuple[dict[str, Any], Entry]) -> dict[str, Any]:
+    """Return sharing.SharedFileMetadata."""
+    document, file = received
+    return {
+        "access_type": union("viewer"),
+        "id": file.id,
+        "name": file.name,
+        "owner_display_names": [context.service.accounts.accounts[document["from"]].display_name],
+        "permissions": [],
+        "policy": POLICY,
+        "preview_url": web_url(context) + document["url"],
+        "time_invited": format_time(document["invited"]),
+    }
+
+
+def _listed(
+    context: Context,
+    arg: Arguments,
+    kind: str,
+    items: Sequence[Any],
+    encode: Callable[[Context, Any], dict[str, Any]],
+    **limits: int,
+) -> Any:
+    """Answer a page: here the end of a list is told by the missing cursor."""
     arg.array("actions", [])
-    return _received(context, Place(0, arg.integer("limit", 100, 1, 300)))
-
-
-@table.route("sharing/list_received_files/continue")
-def list_received_files_continue(context: Context, arg: Arguments) -> Any:
-    """List further files."""
-    return _received(context, place_of(context, "received", arg.string("cursor")))
-
-
-def _received(context: Context, place: Place) -> Any:
-    service = context.service
-    with service.state.lock:
-        files = shared_folders.received_files(service, context.user)
-        page, cursor, has_more = cut(context, "received", files, place)
-        entries = []
-        for document, file in page:
-            owner: Account = service.accounts.accounts[document["from"]]
-            entries.append(
-                {
-                    "access_type": union("viewer"),
-                    "id": file.id,
-                    "name": file.name,
-                    "owner_display_names": [owner.display_name],
-                    "permissions": [],
-                    "policy": POLICY,
-                    "preview_url": web_url(context) + document["url"],
-                    "time_invited": format_time(document["invited"]),
-                }
-            )
-    answer: dict[str, Any] = {"entries": entries}
+    page, cursor, has_more = asked_for(context, arg, kind, items, **limits)
+    answer: dict[str, Any] = {"entries": [encode(context, item) for item in page]}
     return {**answer, "cursor": cursor} if has_more else answer

@@ -15,11 +15,11 @@ from fs_dropbox.emulator.model.errors import BadArgumentError, CallError, PathLo
 from fs_dropbox.emulator.model.tree import Entry, File, Folder
 from fs_dropbox.emulator.people import shared_links
 from fs_dropbox.emulator.people.shared_links import Link
-from fs_dropbox.emulator.routes.download import check_downloadable, parse_range
+from fs_dropbox.emulator.routes.download import check_downloadable, sent
 from fs_dropbox.emulator.routes.zips import zip_body
 from fs_dropbox.emulator.service import Service
-from fs_dropbox.emulator.web.answers import text_response
-from fs_dropbox.emulator.web.context import Context, Download
+from fs_dropbox.emulator.web.answers import download_response, text_response
+from fs_dropbox.emulator.web.context import Context
 from fs_dropbox.emulator.web.paging import Place, cut, place_of
 from fs_dropbox.emulator.web.registry import Table
 
@@ -150,13 +150,8 @@ def get_file(context: Context, arg: Arguments) -> Any:
             check_downloadable(shown)
         except CallError as error:
             raise RouteError("unsupported_link_type") from error
-        revision = shown.revision
-        options = context.service.options
-        wanted = parse_range(context.request.headers.get("range"), revision.size, options.range_past_end)
-        start, end = wanted or (0, revision.size)
-        reader = context.service.state.contents.read(revision.content_hash, start, end)
-        result = _encode(context, link, entry, shown)
-    return Download(result, reader, revision.size, start, end, wanted is not None, f'W/"{revision.rev}"')
+        service, result = context.service, _encode(context, link, entry, shown)
+        return sent(service, context.request, shown.revision, service.options.range_past_end, result)
 
 
 @table.route("sharing/modify_shared_link_settings")
@@ -262,7 +257,10 @@ def open_link(service: Service, request: Request) -> Response:
             check_downloadable(entry)
         except CallError:
             return text_response(403, "This file cannot be downloaded.")
-        return _send_file(service, request, entry)
+        response = download_response(sent(service, request, entry.revision, "416"))
+        disposition = _attachment(entry.name) if request.query.get("dl") == "1" else "inline"
+        response.headers["Content-Disposition"] = disposition
+        return response
 
 
 def _full_url(request: Request) -> str:
@@ -271,18 +269,6 @@ def _full_url(request: Request) -> str:
 
 def _attachment(name: str) -> str:
     return f"attachment; filename*=UTF-8''{quote(name, safe='')}"
-
-
-def _send_file(service: Service, request: Request, file: File) -> Response:
-    revision = file.revision
-    wanted = parse_range(request.headers.get("range"), revision.size, "416")
-    start, end = wanted or (0, revision.size)
-    headers = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes", "ETag": f'"{revision.rev}"'}
-    headers["Content-Disposition"] = _attachment(file.name) if request.query.get("dl") == "1" else "inline"
-    if wanted is not None:
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{revision.size}"
-    reader = service.state.contents.read(revision.content_hash, start, end)
-    return Response(206 if wanted is not None else 200, headers, reader, length=end - start)
 
 
 def _preview(service: Service, link: Link, entry: Entry) -> Response:

@@ -12,7 +12,7 @@ from fs_dropbox.emulator.model.tree import Namespace
 from fs_dropbox.emulator.people import teams
 from fs_dropbox.emulator.routes.users import name_of, team_of
 from fs_dropbox.emulator.web.context import Context
-from fs_dropbox.emulator.web.paging import Place, cut, place_of
+from fs_dropbox.emulator.web.paging import asked_for
 from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
@@ -52,23 +52,13 @@ def _encoder(context: Context) -> Callable[[Context, Account], dict[str, Any]]:
     return _member_v2 if context.route.endswith("_v2") else _member_v1
 
 
-@table.route("team/members/list_v2", "team/members/list")
+@table.route("team/members/list_v2", "team/members/list", "team/members/list/continue_v2", "team/members/list/continue")
 def list_members(context: Context, arg: Arguments) -> Any:
     """List the members."""
     arg.boolean("include_removed")
-    return _members(context, Place(0, arg.integer("limit", 1000, 1, 1000)))
-
-
-@table.route("team/members/list/continue_v2", "team/members/list/continue")
-def list_members_continue(context: Context, arg: Arguments) -> Any:
-    """List further members."""
-    return _members(context, place_of(context, "members", arg.string("cursor")))
-
-
-def _members(context: Context, place: Place) -> Any:
     with context.service.state.lock:
         members = context.service.accounts.members(_team(context).team_id)
-        page, cursor, has_more = cut(context, "members", members, place)
+        page, cursor, has_more = asked_for(context, arg, "members", members)
         encode = _encoder(context)
         return {"members": [encode(context, member) for member in page], "cursor": cursor, "has_more": has_more}
 
@@ -162,25 +152,15 @@ def get_feature_values(context: Context, arg: Arguments) -> Any:
     return {"values": values}
 
 
-@table.route("team/namespaces/list")
+@table.route("team/namespaces/list", "team/namespaces/list/continue")
 def list_namespaces(context: Context, arg: Arguments) -> Any:
     """List every namespace of the team and its members."""
-    return _namespaces(context, Place(0, arg.integer("limit", 1000, 1, 1000)))
-
-
-@table.route("team/namespaces/list/continue")
-def list_namespaces_continue(context: Context, arg: Arguments) -> Any:
-    """List further namespaces."""
-    return _namespaces(context, place_of(context, "namespaces", arg.string("cursor")))
-
-
-def _namespaces(context: Context, place: Place) -> Any:
     service, team = context.service, _team(context)
     with service.state.lock:
         members = {account.account_id: account for account in service.accounts.members(team.team_id)}
         own = teams.owned_namespaces(service, team)
         known = [n for n in service.state.namespaces.values() if n in own or n.owner in members]
-        page, cursor, has_more = cut(context, "namespaces", known, place)
+        page, cursor, has_more = asked_for(context, arg, "namespaces", known)
         shown = [_namespace(namespace, members.get(namespace.owner or "")) for namespace in page]
     return {"namespaces": shown, "cursor": cursor, "has_more": has_more}
 
@@ -193,22 +173,12 @@ def _namespace(namespace: Namespace, member: Account | None) -> dict[str, Any]:
     return shown
 
 
-@table.route("team/team_folder/list")
+@table.route("team/team_folder/list", "team/team_folder/list/continue")
 def list_team_folders(context: Context, arg: Arguments) -> Any:
     """List the team folders; the root of a team space counts as one."""
-    return _team_folders(context, Place(0, arg.integer("limit", 1000, 1, 1000)))
-
-
-@table.route("team/team_folder/list/continue")
-def list_team_folders_continue(context: Context, arg: Arguments) -> Any:
-    """List further team folders."""
-    return _team_folders(context, place_of(context, "team_folders", arg.string("cursor")))
-
-
-def _team_folders(context: Context, place: Place) -> Any:
     with context.service.state.lock:
         folders = teams.owned_namespaces(context.service, _team(context))
-        page, cursor, has_more = cut(context, "team_folders", folders, place)
+        page, cursor, has_more = asked_for(context, arg, "team_folders", folders)
         return {"team_folders": [_team_folder(folder) for folder in page], "cursor": cursor, "has_more": has_more}
 
 

@@ -32,12 +32,10 @@ def _picture(context: Context, arg: Arguments, file: File | None, revision: Revi
         check_readable(file)
     if revision.name.rpartition(".")[2].lower() not in images.EXTENSIONS:
         raise RouteError("unsupported_extension")
-    reader = context.service.state.contents.read(revision.content_hash, 0, 16)
-    try:
-        head = b"".join(reader)
-    finally:
-        reader.close()
-    if not images.is_image(head) or revision.size > MAX_SOURCE_BYTES:
+    if (
+        not images.is_image(context.service.state.contents.bytes_of(revision.content_hash, 16))
+        or revision.size > MAX_SOURCE_BYTES
+    ):
         raise RouteError("unsupported_image")
     picture_format = arg.union("format", "jpeg", tags=("jpeg", "png", "webp")).tag
     size = SIZE.fullmatch(arg.union("size", "w64h64").tag)

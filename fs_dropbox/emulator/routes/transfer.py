@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from fs_dropbox.emulator.arguments import Arguments
 from fs_dropbox.emulator.model import metadata, mutations
-from fs_dropbox.emulator.model.errors import CallError, RouteError, conflict, nested, union
+from fs_dropbox.emulator.model.errors import CallError, RouteError, nested, union
 from fs_dropbox.emulator.model.mutations import CommitInfo, Given
 from fs_dropbox.emulator.model.times import format_time
 from fs_dropbox.emulator.model.tree import File, Folder, Revision
@@ -61,13 +61,11 @@ def save_copy_reference(context: Context, arg: Arguments) -> Any:
         view = context.view
         target = view.target(path)
         view.check_write(target.namespace)
-        if target.existing is not None:
-            raise conflict("folder" if isinstance(target.existing, Folder) else "file")
-        mutations.check_subtree(view, source)
-        nodes = [source, *(source.inner.walk() if isinstance(source, Folder) else ())]
-        size = sum(node.revision.size for node in nodes if isinstance(node, File))
-        mutations.check_quota(view, target.namespace, size)
-        copy = service.state.duplicate(source, mutations.make_parents(view, target), target.name)
+        name = mutations.name_for(target, autorename=False)
+        content = source.inner if isinstance(source, Folder) else source
+        mutations.check_subtree(view, content)
+        mutations.check_quota(view, target.namespace, content.total_bytes())
+        copy = service.state.duplicate(source, mutations.make_parents(view, target), name)
         return {"metadata": metadata.of_entry(view, copy)}
 
 
@@ -83,13 +81,12 @@ def save_url(context: Context, arg: Arguments) -> Any:
     with nested(), context.write(path):
         revision = _behind(context, url)
         if revision is None:
-            failed = union("failed", failed=union("download_failed"))
-            return context.service.jobs.answer("save_url", context.account_id, failed, recorded_as_job=True, force=True)
+            return context.launch("save_url", union("failed", failed=union("download_failed")), as_job=True, force=True)
         info = CommitInfo(path, autorename=True)
         known = Given(context.service.state.contents, revision.content_hash, revision.size)
         file = mutations.commit(context.view, info, known)
         done = union("complete", **metadata.of_entry(context.view, file, tagged=False))
-    return context.service.jobs.answer("save_url", context.account_id, done, recorded_as_job=True)
+    return context.launch("save_url", done, as_job=True)
 
 
 def _behind(context: Context, url: str) -> Revision | None:
@@ -107,9 +104,3 @@ def _behind(context: Context, url: str) -> Revision | None:
     except CallError:
         return None
     return entry.revision if isinstance(entry, File) and shared.allow_download else None
-
-
-@table.route("files/save_url/check_job_status")
-def check_save_url(context: Context, arg: Arguments) -> Any:
-    """Answer how far the download is."""
-    return context.service.jobs.check("save_url", context.account_id, arg.string("async_job_id", min_length=1))

@@ -104,7 +104,7 @@ def upload(context: Context, arg: Arguments) -> Any:
         sessions.register(session)
         raise RouteError({".tag": "path", "reason": error.union, "upload_session_id": session.id}) from error
     except BaseException:
-        sessions.discard(session)
+        session.spool.discard()
         raise
 
 
@@ -134,7 +134,7 @@ def session_start(context: Context, arg: Arguments) -> Any:
             else:
                 receive(context, session, 0, close=close, content_hash=content_hash)
     except BaseException:
-        context.service.sessions.discard(session)
+        session.spool.discard()
         raise
     context.service.sessions.register(session)
     return {"session_id": session.id}

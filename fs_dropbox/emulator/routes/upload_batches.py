@@ -143,8 +143,7 @@ def finish_batch(context: Context, arg: Arguments) -> Any:
     results = run_batch(context, [[info.path] for info in infos], work)
     if context.route == "files/upload_session/finish_batch_v2":
         return {"entries": results}
-    status = union("complete", entries=results)
-    return context.service.jobs.answer("finish_batch", context.account_id, status, recorded_as_job=True)
+    return context.launch("finish_batch", union("complete", entries=results), as_job=True)
 
 
 def _finish(context: Context, session_id: str, offset: int, info: mutations.CommitInfo) -> metadata.Metadata:

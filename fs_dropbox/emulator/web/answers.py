@@ -56,12 +56,10 @@ def failure_response(failure: CallError, route: str, place: str = "request body"
 
 
 def download_response(download: Download) -> Response:
-    """Return the answer of a download-style call: its result in a header, the content in the body."""
-    headers = {
-        "Content-Type": download.content_type,
-        "Dropbox-API-Result": json.dumps(download.result).replace("\x7f", "\\u007f"),
-        "Cache-Control": "no-cache",
-    }
+    """Return the answer of a download: the result of a call in a header, the content in the body."""
+    headers = {"Content-Type": download.content_type, "Cache-Control": "no-cache"}
+    if download.result is not None:
+        headers["Dropbox-API-Result"] = json.dumps(download.result).replace("\x7f", "\\u007f")
     if download.size is None:
         return Response(200, headers, download.reader)
     end = download.size if download.end is None else download.end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,7 +22,7 @@ from fs_dropbox.emulator.web.registry import Attributes
 
 @dataclass(slots=True)
 class Download:
-    """The result of a download-style route: JSON for the header and the bytes of the body."""
+    """The result of a download-style route, JSON for the header, and the bytes of the body; a link has no result."""
 
     result: Any
     reader: ContentReader | ClosableBlocks | bytes
@@ -105,11 +105,13 @@ class Context:
             stack.enter_context(self.service.state.mutation())
             yield
 
-    @contextmanager
-    def mutation(self) -> Iterator[None]:
+    def mutation(self) -> AbstractContextManager[None]:
         """Make a change that takes no namespace's write lock."""
-        with self.service.state.mutation():
-            yield
+        return self.service.state.mutation()
+
+    def launch(self, kind: str, status: dict[str, Any], *, as_job: bool, force: bool = False) -> dict[str, Any]:
+        """Return the answer to the launch of a job whose status is this; routes/jobs.py tells how far it is."""
+        return self.service.jobs.answer(kind, self.account_id, status, as_job=as_job, force=force)
 
     def check_declared_contention(self) -> None:
         """Fail as the declared fault says: the tag too_many_write_operations inside the route's own error."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fs_dropbox.emulator.arguments import Arguments
 from fs_dropbox.emulator.model.errors import BadArgumentError, RouteError
 from fs_dropbox.emulator.web.context import Context
 
@@ -16,6 +17,15 @@ class Place:
 
     start: int
     limit: int
+
+
+def asked_for(
+    context: Context, arg: Arguments, kind: str, items: Sequence[Any], *, limit: int = 1000, most: int = 1000
+) -> tuple[list[Any], str, bool]:
+    """Return the page that a call asks for: the first one by its limit or, of a route with continue, by its cursor."""
+    if "/continue" in context.route:
+        return cut(context, kind, items, place_of(context, kind, arg.string("cursor")))
+    return cut(context, kind, items, Place(0, arg.integer("limit", limit, 1, most)))
 
 
 def cut(context: Context, kind: str, items: Sequence[Any], place: Place) -> tuple[list[Any], str, bool]:
