@@ -74,7 +74,7 @@ class BulkUpload:
                 sent = self._contents.send(pool, window)
                 # One commit at a time, and those of a path in their order.
                 yield from self._ended(pool, under_way)
-                yield from self._results(pool, list(sent.failed))
+                yield from [(item.index, self._result(item, error)) for item, error in sent.failed]
                 under_way = [pool.submit(self._upload, item) for item in sent.alone]
                 if sent.appended:
                     under_way.append(pool.submit(self._commit, sent.appended))
@@ -86,10 +86,20 @@ class BulkUpload:
                     self._catalog.forget(item.commit.path)
 
     def _ended(self, pool: Pool, under_way: list[Future[_Settled]]) -> Iterator[tuple[int, Exception | None]]:
-        """Yield the results of all commits under way, which are none then."""
-        for future in as_completed(under_way):
-            under_way.remove(future)
-            yield from self._results(pool, future.result())
+        """Yield the results of all that is under way, which is nothing then: what is in doubt is settled one by one."""
+        unreachable: list[TransportError] = []
+        while under_way:
+            for future in as_completed(list(under_way)):
+                under_way.remove(future)
+                known: _Settled = []
+                doubtful: _Settled = []
+                for item, outcome in future.result():
+                    (doubtful if item.is_appended and _is_doubtful(outcome) else known).append((item, outcome))
+                for item, problem in doubtful:
+                    self._catalog.forget(item.commit.path)  # nobody may ask for them to be settled
+                    under_way.append(pool.submit(self._settle, item, problem, unreachable))
+                # All are taken over before the first is yielded: nobody may ask for the others.
+                yield from [(item.index, self._result(item, outcome)) for item, outcome in known]
 
     def _windows(
         self, files: Iterable[File], check: Callable[[str], str]
@@ -144,39 +154,22 @@ class BulkUpload:
                 break
         return settled + busy
 
-    def _results(self, pool: Pool, settled: _Settled) -> Iterator[tuple[int, Exception | None]]:
-        """Yield the results of what is settled, after settling what is in doubt one by one."""
-        known: _Settled = []
-        doubtful: _Settled = []
-        for item, outcome in settled:
-            (doubtful if item.is_appended and _is_doubtful(outcome) else known).append((item, outcome))
-        for item, _ in doubtful:  # nobody may ask for them to be settled
-            self._catalog.forget(item.commit.path)
-        unreachable: list[TransportError] = []
-
-        def settle(pair: tuple[_Item, Outcome]) -> Outcome:
-            if unreachable:
-                return unreachable[0]  # one long wait is enough for all
-            outcome = self._settle(*pair)
-            if isinstance(outcome, TransportError) and outcome is not pair[1]:
-                unreachable.append(outcome)
-            return outcome
-
-        again = pool.map(settle, doubtful)
-        # All are taken over before the first is yielded: nobody may ask for the others.
-        yield from [(item.index, self._result(item, outcome)) for item, outcome in known]
-        for (item, _), outcome in zip(doubtful, again, strict=True):
-            yield item.index, self._result(item, outcome)
-
-    def _settle(self, item: _Item, problem: Outcome) -> Outcome:
-        """Return the file if Dropbox has it; otherwise upload it on its own, unless its commit may still take place."""
+    def _settle(self, item: _Item, problem: Outcome, unreachable: list[TransportError]) -> _Settled:
+        """Find the file in Dropbox, or upload it on its own, unless its commit may still take place."""
+        item.is_appended = False  # what is known after this is all that will be
+        if unreachable:
+            return [(item, unreachable[0])]  # one long wait is enough for all
         try:
             found = commits.settle_commit(self._client, item.commit, item.size, item.content_hash)
         except (ApiError, TransportError) as error:
-            return error
-        if found is not None:
-            return found
-        return problem if _is_unsettled(problem) else self._upload(item)[0][1]
+            settled: _Settled = [(item, error)]
+        else:
+            is_over = found is not None or _is_unsettled(problem)
+            settled = [(item, found or problem)] if is_over else self._upload(item)
+        outcome = settled[0][1]
+        if isinstance(outcome, TransportError) and outcome is not problem:
+            unreachable.append(outcome)
+        return settled
 
     def _upload(self, item: _Item) -> _Settled:
         """Upload one file by itself."""

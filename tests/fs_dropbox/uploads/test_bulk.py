@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, BinaryIO
@@ -13,7 +13,11 @@ import fs.errors
 import pytest
 
 from fs_dropbox import DropboxFS
+from fs_dropbox.api.commits import Commit
 from fs_dropbox.emulator import Emulator
+from fs_dropbox.entries import FileEntry
+from fs_dropbox.errors import ApiError
+from tests.waiting import DEADLINE_SECONDS
 
 WHEN = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
 FINISH = "files/upload_session/finish_batch_v2"
@@ -233,6 +237,33 @@ def test_what_was_in_doubt_when_an_iterator_is_closed_is_looked_up_anew(
     assert next(results)[1] is None
     results.close()
     assert {f"/in/{name}" for name in dropbox_fs.listdir("/in")} == set(contents)
+
+
+def test_what_is_uploaded_anew_while_an_iterator_is_closed_is_seen(
+    emulator: Emulator, dropbox_fs: DropboxFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has looked meanwhile believes that it is not there."""
+    client, looked = dropbox_fs._client, threading.Event()
+    upload = client.upload
+
+    def upload_later(commit: Commit, data: bytes) -> FileEntry:
+        assert commit.path == "/in/0" or looked.wait(DEADLINE_SECONDS)
+        return upload(commit, data)
+
+    def forgotten(finished: Sequence[object]) -> list[ApiError]:
+        dropbox_fs._parts.uploader.small_files.shrink(1)  # each goes on its own from here on
+        return [ApiError(FINISH, ("lookup_failed", "not_found")) for _ in finished]
+
+    monkeypatch.setattr(client, "session_finish_batch", forgotten)
+    monkeypatch.setattr(client, "upload", upload_later)
+    results: Any = dropbox_fs.upload_files(_files({f"/in/{number}": b"x" for number in range(8)}))
+    assert next(results) == (0, None)
+    assert not any(dropbox_fs.exists(f"/in/{number}") for number in range(1, 8))
+    looked.set()
+    results.close()
+    stored = [path for path, size in emulator.control.tree("/in").items() if size is not None]
+    assert len(stored) > 1
+    assert all(dropbox_fs.exists(path) for path in stored)
 
 
 def test_what_has_not_begun_is_not_uploaded_for_an_iterator_that_is_closed(dropbox_fs: DropboxFS) -> None:
