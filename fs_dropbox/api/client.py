@@ -18,7 +18,7 @@ from fs_dropbox.api.commits import Commit, Update
 from fs_dropbox.api.downloads import range_header, read_range
 from fs_dropbox.api.fresh import Fresh
 from fs_dropbox.api.results import Longpoll, Page, SpaceUsage
-from fs_dropbox.api.retry import Clock, Governor, RetryPolicy, Traffic
+from fs_dropbox.api.retry import Governor, RetryPolicy, Traffic
 from fs_dropbox.api.routes import Route
 from fs_dropbox.api.sharing import Sharing
 from fs_dropbox.content_hash import ContentHash
@@ -54,7 +54,6 @@ class Client:
         root: str = "auto",
         policy: RetryPolicy | None = None,
         timeout_seconds: float = 60.0,
-        clock: Clock | None = None,
     ) -> None:
         self._caller = Caller(
             credentials,
@@ -63,7 +62,6 @@ class Client:
             root=root,
             policy=policy or RetryPolicy(),
             timeout_seconds=timeout_seconds,
-            clock=clock,
         )
         self.sharing = Sharing(self._caller)
         self._fresh = Fresh()

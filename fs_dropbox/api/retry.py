@@ -101,6 +101,12 @@ class Waiter:
         self.deadline: float | None = None  # of the outermost call, on the clock's time
         self.on_interrupt: Callable[[], None] | None = None
 
+    def begin(self, seconds: float) -> float:
+        """Return the deadline of a call that may take so long: that of the call within which it is made, if any."""
+        if self.deadline is None:
+            self.deadline = self._clock.monotonic() + seconds
+        return self.deadline
+
     def wait(self, seconds: float) -> None:
         """Wait, or less when woken; raises TransportError when interrupted."""
         self.check()
@@ -272,10 +278,8 @@ class Retry:
         `settle` looks whether it was, and returns its result, or None when it was not. Calls that settle makes with the
         same waiter share its deadline. What nobody has answered may be carried out after the last look, too.
         """
-        policy = waiter.policy or self.policy
-        if waiter.deadline is None:
-            waiter.deadline = self._clock.monotonic() + policy.deadline_seconds
-        deadline, tries = waiter.deadline, _Tries()
+        policy, tries = waiter.policy or self.policy, _Tries()
+        deadline = waiter.begin(policy.deadline_seconds)
         while True:
             self._admit(traffic, waiter, route, deadline, is_unsettled=tries.is_unanswered and not repeatable)
             try:

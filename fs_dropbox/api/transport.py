@@ -128,17 +128,18 @@ class Transport:
             raise self._failure(route, waiter, error) from _quotable(error)
         except _SDK_ERRORS:
             raise self._refusal(route) from None  # the SDK's error tells no more, and may quote the token
+        return self._answer(route, style, outcome.obj_result)
+
+    def _answer(self, route: str, style: Style, result: str) -> Answer:
         response = self._activity.take()
         assert response is not None
         _logger.debug("%s: %d in %.3f s", route, response.status_code, response.elapsed.total_seconds())
         try:
-            result = json.loads(outcome.obj_result)
+            return Answer(json.loads(result), response if style == "download" else None)
         except ValueError as error:
             response.close()
-            raise TransportError(
-                "protocol" if outcome.obj_result.strip() else "cut", route=route, status=response.status_code
-            ) from error
-        return Answer(result, response if style == "download" else None)
+            kind: TransportKind = "protocol" if result.strip() else "cut"
+            raise TransportError(kind, route=route, status=response.status_code) from error
 
     def post_form(
         self, path: str, form: Mapping[str, str], waiter: Waiter, seconds: float

@@ -1,4 +1,4 @@
-"""`TextFile`: text over the binary files of `files.py`. Knows nothing of Dropbox."""
+"""`TextFile`: text over the binary files of this package. Knows nothing of Dropbox."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class _BufferedRandom(io.BufferedRandom):
 
 
 def text_file(binary: Any, mode: Mode, *, encoding: str, errors: str | None, newline: str) -> TextFile:
-    """Return a binary file of this module as text."""
+    """Return a binary file of this package as text."""
     buffered: Any
     if mode.reading and mode.writing:
         buffered = _BufferedRandom(binary)

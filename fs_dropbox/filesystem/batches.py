@@ -35,7 +35,8 @@ class _Work:
     call: Callable[[Children], Sequence[Outcome]]
     succeeded: Callable[[Present, Present, int], object]
     undone: Callable[[Children], Children]
-    is_over: Callable[[Present, ApiError, int], bool]  # whether a refusal says that it has been done before
+    # whether a refusal says that it has been done before
+    is_over: Callable[[Present, ApiError, int], bool] = lambda *_: False
 
 
 class Batches:
@@ -63,7 +64,6 @@ class Batches:
                 call=lambda left: self._client.batches.copy(_pairs(source, target, left)),
                 succeeded=lambda _, entry, since: self._catalog.copied(entry, since),
                 undone=undone,
-                is_over=lambda *_: False,
             ),
             children,
         )
@@ -82,7 +82,6 @@ class Batches:
                 call=lambda left: self._client.batches.move(_pairs(source, target, left)),
                 succeeded=lambda child, entry, since: self._catalog.moved(combine(source, child.name), entry, since),
                 undone=undone,
-                is_over=lambda *_: False,
             ),
             children,
         )

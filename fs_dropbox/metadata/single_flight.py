@@ -6,16 +6,17 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import TypeVar
+from typing import Final, TypeVar
 
 T = TypeVar("T")
+
+WAIT_SECONDS: Final = 300.0  # above every deadline of a call: a bound, not a policy
 
 
 class SingleFlight:
     """Equal calls that are under way at the same time share one. Thread-safe; one lock over the table, a leaf."""
 
-    def __init__(self, *, wait_seconds: float = 300.0) -> None:
-        self._wait_seconds = wait_seconds
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._calls: dict[object, Future[object]] = {}  # guarded by _lock
 
@@ -37,11 +38,11 @@ class SingleFlight:
                 future = self._calls[key] = Future()
         if not leads:
             try:
-                return future.result(self._wait_seconds)  # type: ignore[return-value]
+                return future.result(WAIT_SECONDS)  # type: ignore[return-value]
             except FutureTimeoutError:
                 if future.done():
                     raise
-                raise TimeoutError(f"no answer within {self._wait_seconds:g} s") from None
+                raise TimeoutError(f"no answer within {WAIT_SECONDS:g} s") from None
             except CancelledError:
                 if not future.cancelled():
                     raise
