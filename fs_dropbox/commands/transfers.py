@@ -113,7 +113,7 @@ def _transfer(
 ) -> int:
     progress = Progress(label, quiet=quiet or json_)
     total = Summary()
-    taken: dict[str, str] = {}
+    taken: dict[str, list[tuple[str, str]]] = {}
     for source, target in pairs:
         try:
             _refuse_what_is_taken(taken, source, target)
@@ -141,12 +141,14 @@ def _transfer(
     return report(total, progress, quiet=quiet, json_=json_)
 
 
-def _refuse_what_is_taken(taken: dict[str, str], source: Place, target: Place) -> None:
+def _refuse_what_is_taken(taken: dict[str, list[tuple[str, str]]], source: Place, target: Place) -> None:
     """Raise where something else of the same command has gone to the same target."""
-    key = fold(target.path) if target.folds_case else target.path
-    other = taken.setdefault(key, source.path)
-    if other != source.path:
-        raise errors.ResourceError(source.path, msg=literal(f"{other} has gone to {target.path} already"))
+    others = taken.setdefault(fold(target.path), [])
+    for other, its_target in others:
+        same = its_target == target.path or target.folds_case or target.is_spelled_otherwise
+        if same and other != source.path:
+            raise errors.ResourceError(source.path, msg=literal(f"{other} has gone to {target.path} already"))
+    others.append((source.path, target.path))
 
 
 def _copy_unless_equal(source: Place, target: Place, size: int, total: Summary, progress: Progress) -> None:

@@ -8,16 +8,17 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
+from string import ascii_letters
 from typing import Final
 
-from fs import errors
 from fs.info import Info
-from fs.path import abspath, frombase, isbase, normpath
+from fs.path import abspath, frombase, isbase, join, normpath, split
 
 from fs_dropbox import paths
-from fs_dropbox.conventions import literal
-from fs_dropbox.mirroring.transfer import Place, StoppedError, moment
+from fs_dropbox.mirroring.transfer import Place, StoppedError, local_error, moment
 
+_SWAPPED: Final = str.maketrans(ascii_letters, ascii_letters.swapcase())
 NO_TEXT: Final = "its name is not valid UTF-8"
 _NAMESPACES: Final = ("basic", "details", "dropbox")
 
@@ -42,6 +43,14 @@ class Inventory:
 
     nodes: list[Node] = field(default_factory=list)
     failures: list[tuple[str, Exception]] = field(default_factory=list)
+    top: str = ""
+    """What Dropbox knows the folder itself by, whichever connection leads there; empty of a root, and elsewhere."""
+    folders: set[str] = field(default_factory=set)
+    """The same of all folders, the topmost included."""
+
+    def overlaps(self, other: Inventory) -> bool:
+        """Tell whether one of two folders is the other, or inside it, where Dropbox tells."""
+        return self.top in other.folders or other.top in self.folders
 
 
 def fold(path: str) -> str:
@@ -57,9 +66,8 @@ def take_inventory(place: Place, stop: threading.Event) -> Inventory:
         StoppedError: `stop` was set.
     """
     local = place.local_path
-    nodes = _walk(place) if local is None else None
     inventory = Inventory()
-    for node in nodes if nodes is not None else _local(str(local), place.path, inventory):
+    for node in _walk(place, inventory) if local is None else _local(local, place.path, inventory):
         if stop.is_set():
             raise StoppedError
         inventory.nodes.append(node)
@@ -84,12 +92,29 @@ def node_of(path: str, info: Info, *, exports: bool = False) -> Node:
     )
 
 
-def _walk(place: Place) -> Iterator[Node]:
+def folds_case(place: Place, inventory: Inventory) -> bool:
+    """Tell whether names that differ only in case mean the same; of a disk, by one that is there."""
+    if place.local_path is None:
+        return place.folds_case
+    names = (split(node.path) for node in inventory.nodes if not node.ignored)
+    swapped = ((folder, name.translate(_SWAPPED)) for folder, name in names if name != name.translate(_SWAPPED))
+    return any(place.at(join(*path)).is_spelled_otherwise for path in islice(swapped, 1))
+
+
+def _walk(place: Place, inventory: Inventory) -> Iterator[Node]:
     base = abspath(normpath(place.path))
     exports = place.filesystem.getmeta("dropbox").get("documents") == "export"
     for path, info in place.filesystem.walk.info(base, namespaces=_NAMESPACES):
         relative = frombase(base, path) if isbase(base, path) else path
+        if info.is_dir:
+            inventory.folders.add(_id(info))
         yield node_of(relative.lstrip("/"), info, exports=exports)
+    inventory.top = _id(place.filesystem.getinfo(base, _NAMESPACES))
+    inventory.folders = (inventory.folders | {inventory.top}) - {""}
+
+
+def _id(info: Info) -> str:
+    return str(info.get("dropbox", "id") or "")
 
 
 def _local(root: str, shown: str, inventory: Inventory) -> Iterator[Node]:
@@ -101,7 +126,7 @@ def _local(root: str, shown: str, inventory: Inventory) -> Iterator[Node]:
             with os.scandir(os.path.join(root, folder)) as entries:
                 found = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            failure = _listing_error(folder or shown, error)
+            failure = local_error(folder or shown, error)
             if not folder:
                 raise failure from error
             inventory.failures.append((folder, failure))
@@ -114,7 +139,7 @@ def _local(root: str, shown: str, inventory: Inventory) -> Iterator[Node]:
             except FileNotFoundError:
                 continue  # gone since the folder was read
             except OSError as error:
-                inventory.failures.append((path, _listing_error(path, error)))
+                inventory.failures.append((path, local_error(path, error)))
                 continue
             if node.is_folder:
                 below.append(path)
@@ -146,13 +171,3 @@ def _is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _listing_error(path: str, error: OSError) -> errors.FSError:
-    if isinstance(error, FileNotFoundError):
-        return errors.ResourceNotFound(path, exc=error)
-    if isinstance(error, NotADirectoryError):
-        return errors.DirectoryExpected(path, exc=error)
-    if isinstance(error, PermissionError):
-        return errors.PermissionDenied(path, exc=error)
-    return errors.OperationFailed(path, exc=error, msg=literal(f"{path}: {error.strerror}"))

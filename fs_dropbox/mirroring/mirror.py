@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Final, Literal, TypeVar
 
@@ -34,54 +35,46 @@ SMALL_BYTES: Final = 128 * 1024
 SMALL_UPLOADS: Final = 256
 SMALL_DOWNLOADS: Final = 48
 _T = TypeVar("_T")
+OVERLAP: Final = "one of the folders is inside the other"
 # No later file would fare better; what is equal is skipped when the command is run again.
 FATAL: Final = (NoAccess, errors.InsufficientStorage, errors.RemoteConnectionError, errors.OperationTimeout)
 
 
+@dataclass(eq=False, repr=False)
 class Mirror:
     """One run. Owns its threads for the time of run(); `stop` ends it from any thread or signal handler."""
 
-    def __init__(
-        self,
-        source: Place,
-        target: Place,
-        *,
-        delete: bool = False,
-        dry_run: bool = False,
-        compare: Literal["content", "quick"] = "content",
-        replace: bool = True,
-        workers: int | None = None,
-        observer: Observer | None = None,
-        break_off: Callable[[], None] | None = None,
-    ) -> None:
-        """Set up.
+    source: Place
+    target: Place
+    _: KW_ONLY
+    delete: bool = False
+    """Remove from the target what the source does not have; never after a failure to list the source, and at the end
+    only if nothing has failed before that could be tried."""
+    dry_run: bool = False
+    """Change nothing, and tell what would be."""
+    compare: Literal["content", "quick"] = "content"
+    """"content" compares size and content; "quick" trusts equal size and time to the second, and compares contents
+    where only the times differ: Dropbox takes no new time for what it has."""
+    replace: bool = True
+    """False leaves files alone that the target has, whatever they hold."""
+    workers: int | None = None
+    """Files at once; by default 16, and more of small ones."""
+    observer: Observer = field(default_factory=Observer)
+    break_off: Callable[[], None] | None = None
+    """Ends what the filesystems are doing, such as by closing them; called when run() is interrupted, which otherwise
+    waits for the calls under way."""
+    stop: threading.Event = field(default_factory=threading.Event, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    # guarded by _lock
+    _summary: Summary = field(default_factory=Summary, init=False)
 
-        Args:
-            delete: remove from the target what the source does not have; never after a failure to list the source, and
-                at the end only if nothing has failed before that could be tried.
-            dry_run: change nothing, and tell what would be.
-            replace: False leaves files alone that the target has, whatever they hold.
-            compare: "content" compares size and content; "quick" trusts equal size and time to the second,
-                and compares contents where only the times differ: Dropbox takes no new time for what it has.
-            workers: files at once; by default 16, and more of small ones.
-            break_off: ends what the filesystems are doing, such as by closing them; called when run() is interrupted,
-                which otherwise waits for the calls under way.
-        """
-        self._source = source
-        self._target = target
-        self._delete = delete
-        self._dry_run = dry_run
-        self._quick = compare == "quick"
-        self._replace = replace
-        self._workers = workers or DEFAULT_WORKERS
-        small = SMALL_UPLOADS if target.local_path is None else SMALL_DOWNLOADS
-        self._small_workers = workers or small
-        self._observer = observer or Observer()
-        self._break_off = break_off
-        self.stop = threading.Event()
-        self._lock = threading.Lock()
-        # guarded by _lock
-        self._summary = Summary()
+    @property
+    def _at_once(self) -> int:
+        return self.workers or DEFAULT_WORKERS
+
+    @property
+    def _small_at_once(self) -> int:
+        return self.workers or (SMALL_UPLOADS if self.target.local_path is None else SMALL_DOWNLOADS)
 
     def run(self) -> Summary:
         """Mirror, and return what was done, failures included.
@@ -91,32 +84,34 @@ class Mirror:
             StoppedError: `stop` was set.
         """
         self._check_places()
-        with Pool(max(self._workers, self._small_workers, 2), "fs-dropbox-mirror") as pool:
+        with Pool(max(self._at_once, self._small_at_once, 2), "fs-dropbox-mirror") as pool:
             try:
                 self._run(pool)
             except BaseException as error:
                 self.stop.set()
-                if isinstance(error, KeyboardInterrupt) and self._break_off is not None:
-                    self._break_off()
+                if isinstance(error, KeyboardInterrupt) and self.break_off is not None:
+                    self.break_off()
                 pool.shutdown(wait=True, cancel_futures=True)
                 if not isinstance(error, StoppedError) or self._summary.ended_by is None:
                     raise
         return self._summary
 
     def _run(self, pool: Pool) -> None:
-        inventories = [pool.submit(take_inventory, place, self.stop) for place in (self._source, self._target)]
+        inventories = [pool.submit(take_inventory, place, self.stop) for place in (self.source, self.target)]
         source = inventories[0].result()
         target = self._inventory_or_nothing(inventories[1])
-        plan = Planner(source, target, self._target, delete=self._delete).plan()
+        if source.overlaps(target):  # through another connection
+            raise errors.OperationFailed(self.target.path, msg=OVERLAP)
+        plan = Planner(source, target, self.target, delete=self.delete).plan()
         for step in plan.ignored:
             self._done(step)
         for step, error in plan.failures:
             self._failed(step, error)
-        for node in [] if self._dry_run else plan.parts:
-            remove_abandoned(self._target.at(node.path))
+        for node in [] if self.dry_run else plan.parts:
+            remove_abandoned(self.target.at(node.path))
         moving = sum(node.size for node, old in plan.files if self._may_differ(node, old))
         with self._lock:
-            self._observer.planned(moving)
+            self.observer.planned(moving)
         self._each(pool, plan.in_the_way, self._remove)
         self._make_folders(pool, plan.folders)
         self._settle_all(pool, plan.files)
@@ -133,22 +128,22 @@ class Mirror:
         if self._goes_in_bulk and len(small) > 1:
             self._settle_in_bulk(pool, small)
         else:
-            self._each(pool, small, lambda pair: self._settle(*pair), at_once=self._small_workers)
+            self._each(pool, small, lambda pair: self._settle(*pair), at_once=self._small_at_once)
         self._each(pool, large, lambda pair: self._settle(*pair))
 
     def _inventory_or_nothing(self, inventory: Future[Inventory]) -> Inventory:
         try:
             found = inventory.result()
         except errors.ResourceNotFound:
-            if not self._dry_run:
-                self._target.filesystem.makedirs(self._target.path, recreate=True)
+            if not self.dry_run:
+                self.target.filesystem.makedirs(self.target.path, recreate=True)
             return Inventory()
         for _, error in found.failures:
             raise error  # without knowing what the target has, nothing is safe
         return found
 
     def _check_places(self) -> None:
-        source, target = self._source, self._target
+        source, target = self.source, self.target
         if source.local_path is not None and target.local_path is not None:
             one, other = os.path.realpath(source.local_path), os.path.realpath(target.local_path)
         elif source.filesystem is target.filesystem:
@@ -158,7 +153,7 @@ class Mirror:
         else:
             return
         if isparent(one, other) or isparent(other, one):
-            raise errors.OperationFailed(target.path, msg="one of the folders is inside the other")
+            raise errors.OperationFailed(target.path, msg=OVERLAP)
 
     def _make_folders(self, pool: Pool, folders: list[Node]) -> None:
         """Make folders, the upper ones first, as an inventory has them."""
@@ -171,8 +166,8 @@ class Mirror:
     def _make_folder(self, node: Node) -> None:
         step = Step(Action.FOLDER, node.path)
         try:
-            if not self._dry_run:
-                self._target.filesystem.makedir(self._target.at(node.path).path, recreate=True)
+            if not self.dry_run:
+                self.target.filesystem.makedir(self.target.at(node.path).path, recreate=True)
         except (errors.FSError, OSError) as error:
             self._failed(step, error)
         else:
@@ -181,8 +176,8 @@ class Mirror:
     @property
     def _goes_in_bulk(self) -> bool:
         """Whether the target takes many files at once; what it can copy from itself needs no bytes at all."""
-        bulk = hasattr(self._target.filesystem, "upload_files")
-        return bulk and not self._dry_run and self._source.filesystem is not self._target.filesystem
+        bulk = hasattr(self.target.filesystem, "upload_files")
+        return bulk and not self.dry_run and self.source.filesystem is not self.target.filesystem
 
     def _settle_in_bulk(self, pool: Pool, files: list[tuple[Node, Node | None]]) -> None:
         """Copy small files that the target does not have, many with one call."""
@@ -197,7 +192,7 @@ class Mirror:
         pool.submit(self._upload, wanted).result()
 
     def _upload(self, wanted: list[tuple[Node, Node | None]]) -> None:
-        source, target = self._source, self._target
+        source, target = self.source, self.target
         items = (
             (target.at((old or node).path).path, partial(snapshot, source.at(node.path)), node.size, node.modified)
             for node, old in wanted
@@ -224,12 +219,12 @@ class Mirror:
             return
         step = _copying(node, old)
         try:
-            if self._dry_run:
+            if self.dry_run:
                 self._advanced(node.size)
             else:
                 copied = copy_file(
-                    self._source.at(node.path),
-                    self._target.at((old or node).path),
+                    self.source.at(node.path),
+                    self.target.at((old or node).path),
                     advanced=self._advanced,
                     stop=self.stop,
                 )
@@ -258,7 +253,7 @@ class Mirror:
 
     def _may_differ(self, node: Node, old: Node | None) -> bool:
         """Return False when what the listings say suffices to know that the target has this file."""
-        if old is not None and not self._replace:
+        if old is not None and not self.replace:
             return False
         if old is None or node.size != old.size:
             return True
@@ -266,7 +261,7 @@ class Mirror:
             return node.content_hash != old.content_hash
         if node.modified is None or old.modified is None:
             return True
-        if self._quick:
+        if self.compare == "quick":
             return abs((node.modified - old.modified).total_seconds()) >= 1
         if not node.content_hash and not old.content_hash:
             # Neither side tells a hash: as fs.mirror, trust the times.
@@ -277,15 +272,15 @@ class Mirror:
         """Compare by reading the side that tells no hash."""
         if node.size != old.size:
             return False
-        source, target = self._source.at(node.path), self._target.at(old.path)
+        source, target = self.source.at(node.path), self.target.at(old.path)
         return have_equal_hashes(source, node.content_hash, target, old.content_hash, stop=self.stop)
 
     def _remove(self, old: Node) -> None:
         step = Step(Action.DELETE, old.path, old.size)
         try:
-            if not self._dry_run:
+            if not self.dry_run:
                 with contextlib.suppress(errors.ResourceNotFound):
-                    remove(self._target.at(old.path), is_folder=old.is_folder)
+                    remove(self.target.at(old.path), is_folder=old.is_folder)
         except (errors.FSError, OSError) as error:
             self._failed(step, error)
         else:
@@ -293,7 +288,7 @@ class Mirror:
 
     def _each(self, pool: Pool, items: Iterable[_T], work: Callable[[_T], None], *, at_once: int | None = None) -> None:
         """Do the work for every item in the pool, so many at once; raises what a work raises."""
-        limit = at_once or self._workers
+        limit = at_once or self._at_once
         running: set[Future[None]] = set()
         for item in items:
             if len(running) >= limit:
@@ -308,7 +303,7 @@ class Mirror:
 
     def _advanced(self, size: int) -> None:
         with self._lock:
-            self._observer.advanced(size)
+            self.observer.advanced(size)
 
     def _done(self, step: Step) -> None:
         with self._lock:
@@ -325,14 +320,14 @@ class Mirror:
             else:
                 summary.skipped += 1
                 summary.skipped_bytes += step.size
-            self._observer.done(step)
+            self.observer.done(step)
 
     def _failed(self, step: Step, error: Exception) -> None:
         with self._lock:
             if self.stop.is_set() and (self._summary.ended_by is None or isinstance(error, FATAL)):
                 return  # a consequence of the end
             self._summary.failures.append((step, error))
-            self._observer.failed(step, error)
+            self.observer.failed(step, error)
             if isinstance(error, FATAL):
                 self._summary.ended_by = self._summary.ended_by or error
                 self.stop.set()

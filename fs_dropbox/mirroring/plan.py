@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fs import errors
 
 from fs_dropbox.conventions import literal
-from fs_dropbox.mirroring.inventory import NO_TEXT, Inventory, Node, fold
+from fs_dropbox.mirroring.inventory import NO_TEXT, Inventory, Node, fold, folds_case
 from fs_dropbox.mirroring.steps import Action, Step
 from fs_dropbox.mirroring.transfer import Place, is_part
 
@@ -36,7 +36,7 @@ class Planner:
     def __init__(self, source: Inventory, target: Inventory, place: Place, *, delete: bool) -> None:
         """`place` is the target; `delete`: what only it has is to go, unless a part of the source is not known."""
         self._place = place
-        self._folds = place.folds_case
+        self._folds = folds_case(place, target)
         self._source = source
         self._delete = delete and not source.failures
         self._is_held_back = delete and not self._delete

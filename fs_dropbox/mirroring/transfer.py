@@ -55,8 +55,18 @@ class Place:
 
     @property
     def folds_case(self) -> bool:
-        """Whether names that differ only in case mean the same."""
+        """Whether the filesystem says that names that differ only in case mean the same; disks do not say."""
         return bool(self.filesystem.getmeta().get("case_insensitive", False))
+
+    @property
+    def is_spelled_otherwise(self) -> bool:
+        """Whether there is something at this path of a disk that is listed under another name, as of another case."""
+        local = self.local_path
+        if local is None or not os.path.lexists(local):
+            return False
+        with contextlib.suppress(OSError):
+            return os.path.basename(local) not in os.listdir(os.path.dirname(local))
+        return False
 
 
 def copy_file(
@@ -258,7 +268,7 @@ def local_file(name: str, shown: str, modified: datetime | None) -> Iterator[Cal
         with contextlib.suppress(OSError):
             os.unlink(part)
         if isinstance(error, OSError):
-            raise _local_error(shown, error) from error
+            raise local_error(shown, error) from error
         raise
 
 
@@ -285,7 +295,7 @@ def remove(place: Place, *, is_folder: bool) -> None:
         else:
             place.filesystem.remove(place.path)
     except OSError as error:
-        raise _local_error(place.path, error) from error
+        raise local_error(place.path, error) from error
 
 
 def remove_abandoned(place: Place) -> bool:
@@ -299,9 +309,12 @@ def remove_abandoned(place: Place) -> bool:
     return True
 
 
-def _local_error(shown: str, error: OSError) -> errors.FSError:
+def local_error(shown: str, error: OSError) -> errors.FSError:
+    """Return an error of this machine's disks as PyFilesystem has it; `shown` is the path that it names."""
     if isinstance(error, FileNotFoundError):
         return errors.ResourceNotFound(shown, exc=error)
+    if isinstance(error, NotADirectoryError):
+        return errors.DirectoryExpected(shown, exc=error)
     if isinstance(error, PermissionError):
         return errors.PermissionDenied(shown, exc=error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -194,6 +194,22 @@ def test_of_two_sources_of_one_name_the_second_replaces_nothing(seeded: Emulator
     assert seeded.control.read("/Docs/name") == b"one"
 
 
+@pytest.mark.parametrize("folds", [True, False])
+def test_of_two_sources_that_differ_in_case_a_disk_has_what_it_can(
+    seeded: Emulator, cli: Cli, monkeypatch: pytest.MonkeyPatch, folds: bool
+) -> None:
+    for path in ("/one/name", "/other/NAME"):
+        seeded.control.write(path, path.encode())
+    if folds:  # as far as can be seen without writing to it
+        monkeypatch.setattr(
+            os.path, "lexists", lambda path: os.path.basename(path).lower() in map(str.lower, os.listdir())
+        )
+    done = cli("get", "/one/name", "/other/NAME", ".")
+    assert (done.code, "/one/name has gone to" in done.err) == (int(folds), folds)
+    assert Path("name").read_text() == "/one/name"
+    assert Path("NAME").exists() == (not folds)
+
+
 def test_without_access_one_error_ends_it(seeded: Emulator, cli: Cli) -> None:
     for number in range(5):
         Path(str(number)).write_text("x")

@@ -150,3 +150,35 @@ def test_what_a_transfer_has_left_is_removed_unless_that_goes_on(disk: Path) -> 
             assert (summary.deleted, os.listdir(disk)) == (0, [PART])
         summary = run(source, target)
     assert (summary.deleted, summary.ignored, os.listdir(disk)) == (0, 0, [])
+
+
+@pytest.fixture
+def folding_disk(disk: Path, monkeypatch: pytest.MonkeyPatch) -> OSFS:
+    """A disk that takes names that differ in case for one, where somebody looks without writing."""
+
+    def is_there(path: str) -> bool:
+        return any(str(each).lower() == path.lower() for each in disk.rglob("*"))
+
+    monkeypatch.setattr(os.path, "lexists", is_there)
+    return OSFS(str(disk))
+
+
+def test_a_disk_that_cannot_tell_case_apart_keeps_what_has_other_letters_now(folding_disk: OSFS) -> None:
+    folding_disk.writetext("2026.TXT", "older")
+    folding_disk.makedir("SUB").writetext("X", "old")
+    source = MemoryFS()
+    source.writetext("2026.txt", "new")
+    source.makedir("sub").writetext("x", "new")
+    summary = run(source, folding_disk, delete=True)
+    assert (summary.copied, summary.folders, summary.deleted, summary.failures) == (2, 0, 0, [])
+    assert content(folding_disk) == {"/2026.TXT": b"new", "/SUB": None, "/SUB/X": b"new"}
+
+
+def test_a_disk_that_tells_case_apart_has_both(disk: Path) -> None:
+    source = MemoryFS()
+    for name in ("a", "A"):
+        (disk / name).write_text("old")
+        source.writetext(name, "new")
+    with OSFS(str(disk)) as target:
+        assert run(source, target, delete=True).copied == 2
+        assert content(target) == {"/a": b"new", "/A": b"new"}

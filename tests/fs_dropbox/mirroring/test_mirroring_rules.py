@@ -331,6 +331,19 @@ def test_a_folder_is_known_to_be_inside_another_by_whatever_name(source: FS, loc
         Mirror(Place(folding, "/Docs"), Place(folding, "/docs/Sub")).run()
 
 
+@pytest.mark.parametrize(("inner", "outer"), [("/backup", "/"), ("/backup/sub", "/backup"), ("/backup", "/backup")])
+def test_a_folder_is_known_to_be_inside_another_through_another_connection(
+    emulator: Emulator, open_dropbox: Callable[..., DropboxFS], inner: str, outer: str
+) -> None:
+    emulator.control.seed("/backup/sub")
+    emulator.control.write("/kept", b"x")
+    one, two = open_dropbox(), open_dropbox()
+    for source, target in ((Place(one, inner), Place(two, outer)), (Place(one, outer), Place(two, inner))):
+        with pytest.raises(errors.OperationFailed, match="inside"):
+            Mirror(source, target, delete=True).run()
+    assert set(emulator.control.tree()) == {"/backup", "/backup/sub", "/kept"}
+
+
 def test_a_file_of_the_account_is_no_folder_to_mirror(dropbox_fs: DropboxFS, emulator: Emulator) -> None:
     emulator.control.write("/file", b"x")
     target = MemoryFS()
