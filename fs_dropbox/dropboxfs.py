@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import sys
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import IO, Any, BinaryIO, Self, TypeVar, overload
 
@@ -136,6 +139,12 @@ class DropboxFS(Beyond):
         super().close()
         if hasattr(self, "_parts"):  # without, the constructor has failed
             self._parts.close()
+
+    def __del__(self) -> None:
+        """Close it in a thread of its own: the garbage collector comes in any, whatever that has locked just now."""
+        if hasattr(self, "_parts") and not self.isclosed() and not sys.is_finalizing():
+            with contextlib.suppress(RuntimeError):  # no thread is left, or the program ends
+                threading.Thread(target=self._parts.close, name="fs-dropbox-close", daemon=True).start()
 
     def isclosed(self) -> bool:
         """Tell whether it is closed: in a process that was forked since it is, as all it has is the parent's."""
