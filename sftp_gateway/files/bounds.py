@@ -20,7 +20,7 @@ class Bounds:
     def __init__(self, draft: Draft) -> None:
         self._draft = draft
         self.room: Room | None = None  # what its user's quota leaves for it, as far as is known
-        self.goes_on_at: int | None = None  # what an upload that was cut off has left: its client may have seen more
+        self._goes_on: tuple[int, int] | None = None  # from where to where nothing may be missing
         self._unstored: tuple[int, int, Exception] | None = None  # start, end, reason of WRITEs that failed
 
     def check_growth(self, size: int, *, zeros_to: int) -> None:
@@ -38,10 +38,19 @@ class Bounds:
         if self._unstored is not None:
             raise self._unstored[2]
 
+    def goes_on(self, *, since: int) -> None:
+        """Know that the client may take more for sent than there is, and what is there from `since` on for its own."""
+        self._goes_on = since, self._draft.size
+
+    def may_end_anywhere(self) -> None:
+        """Know that the client knows what there is."""
+        self._goes_on = None
+
     def check_going_on(self) -> None:
-        """Refuse zeros for what a client takes for sent: its upload was cut off after it had asked for the size."""
-        draft, at = self._draft, self.goes_on_at
-        if at is not None and draft.base.size <= at < draft.size and draft.spool.missing(at, at + 1):
+        """Refuse zeros, and what is to be replaced, for what a client takes for sent by an upload without an end."""
+        draft = self._draft
+        since, at = self._goes_on or (0, draft.size)
+        if draft.base.size <= at < draft.size and draft.spool.missing(since, at + 1):
             raise RefusedError("its upload was cut off, and not all that had been sent could be kept: begin it anew")
 
     def refused(self, start: int, end: int, error: Exception) -> None:

@@ -10,7 +10,9 @@ import threading
 from typing import Any
 
 from fs.base import FS
+from fs.info import Info
 
+Fingerprint = tuple[int, object]
 _COPY_MEMORY_BYTES = 2**20
 
 
@@ -105,7 +107,12 @@ def _seekable(file: Any) -> Any:
     return copy
 
 
-def fingerprint(filesystem: FS, path: str) -> tuple[int, object]:
+def fingerprint(filesystem: FS, path: str) -> Fingerprint:
     """Return what tells versions of a file apart where the filesystem itself does not. Raises `fs.errors`."""
-    details: Any = filesystem.getinfo(path, ["details"]).raw.get("details") or {}
+    return fingerprint_of(filesystem.getinfo(path, ["details"]))
+
+
+def fingerprint_of(info: Info) -> Fingerprint:
+    """Return it as far as `info` has details."""
+    details: Any = info.raw.get("details") or {}
     return int(details.get("size") or 0), details.get("modified")

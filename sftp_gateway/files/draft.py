@@ -14,7 +14,7 @@ from fs.errors import FSError
 
 from sftp_gateway.files.base import Base
 from sftp_gateway.files.bounds import Bounds
-from sftp_gateway.files.content import Content
+from sftp_gateway.files.content import Content, Fingerprint
 from sftp_gateway.files.forwarding import Forwarding
 from sftp_gateway.files.notes import Note
 from sftp_gateway.files.spool import Spool
@@ -70,6 +70,7 @@ class Draft:
         self.touched = time.time()
         self.dirty = base is None
         self.fresh = fresh  # no committed file has its name
+        self.replaces: Fingerprint | None = None  # the version that is there, if nothing of that counts
         self.note = Note(self, save_note)
         self.end_reason = ""
         self.is_stored = False  # it ended as its last handle was closed, and the filesystem has what it held
@@ -135,7 +136,7 @@ class Draft:
                 self._rewrite(size)
                 self.spool.truncate(size)
                 self.base.cut(size)
-            self.bounds.goes_on_at = None  # the client knows what it has
+            self.bounds.may_end_anywhere()
             self.size = size
             self._least = min(self._least, size)
             self.dirty = True
@@ -211,7 +212,7 @@ class Draft:
                     self.forwarding.resume = noted(self.spool.path)
                     self.forwarding.cut(self.size)
                 self.state = State.OPEN
-                self.bounds.goes_on_at = self.size
+                self.bounds.goes_on(since=0)
                 self.dirty = True
                 self.forwarding.allow()
             if self.owner is not session:  # a session that lost its connection is overtaken by its successor

@@ -6,20 +6,21 @@ import contextlib
 import threading
 import time
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
+from typing import NamedTuple
 
 from fs.base import FS
+from fs.errors import FSError
 
-from sftp_gateway.files.content import Content
+from sftp_gateway.files.content import Content, Fingerprint, fingerprint
 from sftp_gateway.files.draft import Draft, State
+from sftp_gateway.files.leavings import Leavings
 from sftp_gateway.files.overlay import Overlay
 from sftp_gateway.files.partials import Partial, Partials
 from sftp_gateway.files.spool import DamagedError, Quota, Spool, SpoolFullError
 from sftp_gateway.sftp.status import RefusedError
 
-GOING_ON_SECONDS = 600.0  # between a client's look at what it has sent and its going on, at most
-CUT_OFF_REMEMBERED = 1000
+GOING_ON_SECONDS = 86400.0  # between the end of an upload and its client's going on, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,13 @@ class TreeLimits:
     commit_wait_seconds: float = 120.0  # how long one request waits for another that changes the same path
     shared: bool = False  # other processes of this gateway use the same spool directory
     streams: int = 32  # uploads that are sent on while they arrive; others when one of them has ended, or at CLOSE
+
+
+class _Unfinished(NamedTuple):
+    """An upload that has ended without a commit, and of which nothing is left, or not enough."""
+
+    at: float
+    replaces: Fingerprint | None  # the version that it was to replace as a whole
 
 
 class Drafts:
@@ -62,7 +70,7 @@ class Drafts:
         self._limits = limits
         self._streams = threading.BoundedSemaphore(limits.streams)
         self._following = threading.Lock()  # one thread at a time compares the partials with the directory
-        self._cut_off_at: dict[str, float] = {}  # when nothing could be kept of what was cut off, by folded path
+        self._unfinished: Leavings[_Unfinished] = Leavings()  # by folded path
         for partial in self.partials.load():
             self._revive(partial)
         self._keep_few()
@@ -99,8 +107,9 @@ class Drafts:
         draft.owner = session
         draft.write_back = write_back
         draft.handles.add(handle)
-        if not anew and time.monotonic() - self._cut_off_at.get(self._overlay.fold(path), -inf) < GOING_ON_SECONDS:
-            draft.bounds.goes_on_at = draft.size
+        unfinished = None if anew else self._unfinished.last(self._overlay.fold(path))
+        if unfinished is not None and time.monotonic() - unfinished.at < GOING_ON_SECONDS:
+            draft.bounds.goes_on(since=0 if self._was_to_go(path, unfinished) else draft.size)
         if base is None:
             self.drop_partials(path)
         self._overlay.add(draft)
@@ -118,17 +127,19 @@ class Drafts:
     def cut_off(self, draft: Draft) -> None:
         """Keep what can be continued of a draft that nobody writes any more; let go of it where that is nothing."""
         if not self._keep(draft):
-            if draft.size:  # else nobody has seen anything of it
-                self._remember_cut_off(draft.path)
-            self.let_go(draft, "the upload was cut off")
+            self.fail(draft, "the upload was cut off")
             return
-        for other in self._overlay.at(draft.path):
-            if other is not draft:
-                self._drop(other, "replaced by a later upload")
         draft.note_down()
         if self._limits.shared:
             draft.share()
+        self._keep_latest(draft.path)
         self._keep_few()
+
+    def fail(self, draft: Draft, reason: str) -> None:
+        """Let go of a draft that is not stored; its client may mean to go on with it all the same."""
+        if draft.size or draft.replaces is not None:  # else nobody has seen anything of it
+            self._remember(draft)
+        self.let_go(draft, reason)
 
     def let_go(self, draft: Draft, reason: str) -> None:
         """End a draft: nothing of it is left. `reason` is for whoever still wants to write or read it."""
@@ -184,6 +195,12 @@ class Drafts:
 
     # -- within
 
+    def _keep_latest(self, path: str) -> None:
+        """Keep of several partials of one file the latest alone: who goes on with it is not to mix two uploads."""
+        partials = [draft for draft in self._overlay.at(path) if draft.state is State.PARTIAL]
+        for draft in sorted(partials, key=lambda draft: draft.touched)[:-1]:
+            self._drop(draft, "replaced by a later upload")
+
     def _keep_few(self) -> None:
         """Keep the latest partials alone, where there are too many."""
         for draft in self._overlay.partials()[: -self._limits.partials]:
@@ -191,7 +208,7 @@ class Drafts:
 
     def _forgo(self, draft: Draft, reason: str, *, at_once: bool = False) -> None:
         """Let go of a partial whose client may have seen it, and is not to go on behind a gap."""
-        self._remember_cut_off(draft.path)
+        self._remember(draft)
         self._drop(draft, reason, at_once=at_once)
 
     def _drop(self, draft: Draft, reason: str, *, at_once: bool = False) -> None:
@@ -206,14 +223,19 @@ class Drafts:
         finally:
             self._overlay.remove(draft)
 
-    def _remember_cut_off(self, path: str) -> None:
-        """Know for a while that something was cut off here of which nothing is left. The oldest is forgotten first."""
-        with self._following:
-            key = self._overlay.fold(path)
-            self._cut_off_at.pop(key, None)
-            self._cut_off_at[key] = time.monotonic()
-            if len(self._cut_off_at) > CUT_OFF_REMEMBERED:
-                del self._cut_off_at[next(iter(self._cut_off_at))]
+    def _remember(self, draft: Draft) -> None:
+        """Know for a while what is not to be taken for a part of this draft, nor the old content in its place."""
+        key = self._overlay.fold(draft.path)
+        earlier = self._unfinished.last(key)
+        replaces = draft.replaces if draft.replaces is not None or earlier is None else earlier.replaces
+        self._unfinished.note(key, _Unfinished(time.monotonic(), replaces))
+
+    def _was_to_go(self, path: str, unfinished: _Unfinished) -> bool:
+        """Tell whether what is at `path` was to be replaced as a whole by an upload that is unfinished."""
+        try:
+            return unfinished.replaces == fingerprint(self._filesystem, path)
+        except FSError:  # nobody can tell: better safe than sorry
+            return unfinished.replaces is not None
 
     def _keep(self, draft: Draft) -> bool:
         """Make a draft a partial; tell whether that could be."""
@@ -237,6 +259,7 @@ class Drafts:
         if self._limits.shared:
             draft.share()
         self._overlay.add(draft)
+        self._keep_latest(path)
 
     def _take_over(self, spool: Spool, partial: Partial) -> bool:
         """Have what was cut off as a spool; tell whether that could be. What is of no use to anybody is removed."""

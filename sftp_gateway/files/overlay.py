@@ -114,7 +114,7 @@ class Overlay:
                 self._drafts.setdefault(self.fold(path), []).append(draft)
 
     def top(self, path: str) -> Draft | None:
-        """Return the draft that counts at `path`: the latest that is being written, else a partial."""
+        """Return the draft that counts at `path`: a partial that was written last of all, else the latest."""
         if not self._drafts:
             return None
         with self._condition:
@@ -216,7 +216,7 @@ class Overlay:
 
 
 def _top(drafts: list[Draft]) -> Draft:
-    for draft in reversed(drafts):
-        if draft.state is not State.PARTIAL:
-            return draft
-    return drafts[-1]
+    latest = max(drafts, key=lambda draft: draft.touched)
+    if latest.state is State.PARTIAL:  # whoever else is there may not know yet that its client is gone
+        return latest
+    return next((draft for draft in reversed(drafts) if draft.state is not State.PARTIAL), latest)

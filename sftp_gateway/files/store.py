@@ -11,7 +11,7 @@ from fs.base import FS
 from fs.path import dirname
 
 from sftp_gateway.files.allowance import Allowance, Allowances, counting
-from sftp_gateway.files.content import Content
+from sftp_gateway.files.content import Content, Fingerprint, fingerprint_of
 from sftp_gateway.files.draft import Draft, State
 from sftp_gateway.files.drafts import Drafts, TreeLimits
 from sftp_gateway.files.folding import fold_path
@@ -120,8 +120,10 @@ class Store:
             self._refuse_existing(path, draft)
             return self._new(path, session, handle, exclusive=True, fresh=True)
         if flags & OpenFlag.TRUNC:
-            fresh = self._is_absent(path, draft, create=bool(flags & OpenFlag.CREAT))
-            return self._new(path, session, handle, fresh=fresh)
+            there = self._find(path, draft, create=bool(flags & OpenFlag.CREAT))
+            new = self._new(path, session, handle, fresh=there is None)
+            new.replaces = there
+            return new
         if draft is not None and draft.state is State.OPEN:
             return draft if self._join(draft, session, handle) else None
         try:
@@ -170,7 +172,7 @@ class Store:
                     return
         except BaseException:
             if draft.leave(handle):
-                self.drafts.let_go(draft, "the file could not be stored")
+                self.drafts.fail(draft, "the file could not be stored")
             raise
 
     def abandon(self, draft: Draft, handle: object) -> None:
@@ -254,22 +256,22 @@ class Store:
         return self.has_journal and bool(getattr(session, "write_back", False))
 
     def _refuse_existing(self, path: str, draft: Draft | None) -> None:
-        if draft is not None or not self._is_absent(path, None, create=True, refuse=True):
+        if draft is not None or self._find(path, None, create=True, refuse=True) is not None:
             raise RefusedError(EXISTS)
 
-    def _is_absent(self, path: str, draft: Draft | None, *, create: bool, refuse: bool = False) -> bool:
-        """Tell whether no committed file is at `path`; refuse directories, and new files without a parent."""
+    def _find(self, path: str, draft: Draft | None, *, create: bool, refuse: bool = False) -> Fingerprint | None:
+        """Return what tells the committed file at `path`; refuse directories, and new files without a parent."""
         try:
-            info = self.filesystem.getinfo(path)
+            info = self.filesystem.getinfo(path, ["details"])
         except errors.ResourceNotFound:
             if draft is None:
                 if not create:
                     raise
                 self.check_parent(path)
-            return True
+            return None
         if attributes.is_directory(info) and not refuse:
             raise errors.FileExpected(path)
-        return False
+        return fingerprint_of(info)
 
     def check_parent(self, path: str) -> None:
         parent = dirname(path)

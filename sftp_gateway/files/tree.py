@@ -46,7 +46,7 @@ class Tree:
 
     def __init__(self, filesystem: FS, *, spool_directory: Path, limits: TreeLimits | None = None) -> None:
         self.store = Store(filesystem, spool_directory=spool_directory, limits=limits or TreeLimits())
-        self._leavings = Leavings()
+        self._leavings: Leavings[object] = Leavings()
 
     def view(
         self,
@@ -77,7 +77,7 @@ class TreeView:
     def __init__(
         self,
         store: Store,
-        leavings: Leavings,
+        leavings: Leavings[object],
         root: str,
         rights: Rights,
         *,
@@ -319,7 +319,7 @@ class TreeView:
         return draft is not None and draft.owner is self
 
     def _has_left(self, path: str) -> bool:
-        return self.key(path) in self._own and not self._leavings.is_anothers(self._folded(path), self._mark)
+        return self.key(path) in self._own and self._leavings.last(self._folded(path)) in (None, self._mark)
 
     def _note_own(self, path: str) -> None:
         self._own.append(self.key(path))

@@ -9,6 +9,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from fs import errors
 from fs.memoryfs import MemoryFS
 
 from sftp_gateway.files import notes
@@ -100,6 +101,37 @@ def test_who_has_seen_more_than_could_be_kept_does_not_go_on(
     assert "begin it anew" in client.wait(client.close(handle)).text
     assert filesystem.exists("/f") == bool(old)
     assert not old or filesystem.readbytes("/f") == old
+
+
+@pytest.mark.parametrize("end", ["cut off at once", "cut off", "refused"])
+def test_old_content_is_not_taken_for_the_beginning_of_what_was_to_replace_it(
+    serving: Serving, filesystem: AtomicFS, end: str
+) -> None:
+    """Clients (FileZilla, `reput`) go on behind what is there, and what is there is the old version."""
+    filesystem.writebytes("/f", b"old")
+    session = serving.session()
+    client = session.raw()
+    handle = client.opened("/f", W | C | T)
+    if end != "cut off at once":
+        assert client.wait(client.write(handle, 0, b"0123456789")).ok
+    if end == "refused":
+        filesystem.faults["commit"] = errors.InsufficientStorage("/f")
+        assert not client.wait(client.close(handle)).ok
+        filesystem.faults.clear()
+    session.cut()
+    eventually(lambda: not serving.tree.store.overlay.all(), "never: the gateway notices")
+    client = serving.raw()
+    for flags in (W, W | C | A):
+        handle = client.opened("/f", flags)
+        assert client.wait(client.write(handle, 3, b"3456789")).ok
+        assert "begin it anew" in client.wait(client.close(handle)).text
+        assert filesystem.readbytes("/f") == b"old"
+    handle = client.opened("/f", W)
+    assert all(reply.ok for reply in client.all([client.write(handle, 1, b"L"), client.close(handle)])), "in its place"
+    client.put("/f", b"0123")
+    handle = client.opened("/f", W | A)
+    assert all(reply.ok for reply in client.all([client.write(handle, 0, b"4"), client.close(handle)]))
+    assert filesystem.readbytes("/f") == b"01234"
 
 
 def test_after_an_upload_that_was_cut_off_before_its_first_byte_a_file_may_begin_with_a_gap(

@@ -84,9 +84,8 @@ def test_an_upload_that_was_cut_off_after_a_write_failed_can_be_continued(servin
     assert emulator.control.read("/f") == b"x" * 59_999 + b"y" * 10_002
 
 
-def test_what_is_being_written_counts_more_than_a_later_upload_that_was_cut_off(
-    serving: Serving, emulator: Emulator
-) -> None:
+def test_what_was_written_last_counts_be_it_cut_off_or_not(serving: Serving, emulator: Emulator) -> None:
+    """Of the earlier upload nobody may have noticed yet that its client is gone."""
     client, session = serving.raw(), serving.session()
     handle = client.opened("/f", W | C | T)
     assert client.wait(client.write(handle, 0, b"x" * 1000)).ok
@@ -94,12 +93,29 @@ def test_what_is_being_written_counts_more_than_a_later_upload_that_was_cut_off(
     assert other.wait(other.write(other.opened("/f", W | C | T), 0, b"y" * 500)).ok
     session.cut()
     eventually(lambda: serving.tree.store.quota.used == 1499, "never: the later upload is kept")
-    assert client.wait(client.stat("/f")).attributes.size == 1000
-    assert client.list("/")["f"].size == 1000
+    assert client.wait(client.stat("/f")).attributes.size == 499
+    assert client.wait(client.write(handle, 1000, b"x")).ok
+    assert client.wait(client.stat("/f")).attributes.size == 1001
+    assert client.list("/")["f"].size == 1001
     appending = client.opened("/f", W)
-    assert client.wait(client.write(appending, 1000, b"x")).ok
+    assert client.wait(client.write(appending, 1001, b"x")).ok
     assert all(reply.ok for reply in client.all([client.close(appending), client.close(handle)]))
-    assert emulator.control.read("/f") == b"x" * 1001
+    assert emulator.control.read("/f") == b"x" * 1002
+
+
+def test_nobody_goes_on_with_the_beginning_of_another_upload(serving: Serving, emulator: Emulator) -> None:
+    """The file was changed and sent once more, of which the gateway hears before it misses the first client."""
+    sessions = serving.session(), serving.session()
+    for session, content in zip(sessions, (b"x" * 1000, b"y" * 500), strict=True):
+        client = session.raw()
+        assert client.wait(client.write(client.opened("/f", W | C | T), 0, content)).ok
+    client = serving.raw()
+    for session in reversed(sessions):
+        session.cut()
+        eventually(lambda: client.wait(client.stat("/f")).attributes.size == 499, "never: the later one is shown")
+    handle = client.opened("/f", W)
+    assert all(reply.ok for reply in client.all([client.write(handle, 499, b"y" * 501), client.close(handle)]))
+    assert emulator.control.read("/f") == b"y" * 1000
 
 
 def test_of_two_uploads_of_one_file_that_were_cut_off_the_later_is_kept(serving: Serving) -> None:

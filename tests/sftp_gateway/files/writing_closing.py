@@ -84,6 +84,7 @@ class Closing(World):
             if changed:
                 assert now is not None
                 self.expected[model.path] = now
+                self.replacing.pop(model.path, None)
                 model.dirty = True
                 self.others_change(model)
                 model.based = True
@@ -92,13 +93,18 @@ class Closing(World):
                 assert now == before, (
                     f"{model.path}: {now and len(now)} bytes {now!r}, not {len(before)} bytes {before!r}"
                 )
+                old = range(len(self.expected.get(model.path, b"")))
+                assert not (model.refuses_ends and len(before) > len(old) and set(old) - model.sent), "it is a mix"
+                self.replacing.pop(model.path, None)
                 self.expected[model.path] = before
-                model.dirty = False
+                model.dirty = model.refuses_ends = False
                 model.doubtful = set()
                 model.based = True
                 self.others_change(model)
         else:
             self.refused(error)
+            if draft.state is State.ENDED and not model.based and model.path in self.expected:
+                self.replacing[model.path] = session.tree
             if not self.traits.atomic and now is not None:
                 self.expected[model.path] = now
         if ended:

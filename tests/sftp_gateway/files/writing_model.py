@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,7 @@ class Moments:
 
 
 MOMENTS = Moments()
+NOW = itertools.count()
 
 
 def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,6 +65,8 @@ class Model:
     is_partial: bool = False
     vague: bool = False  # what it was written over has changed, on a storage that does not keep versions
     based: bool = False
+    refuses_ends: bool = False  # who only adds to the old content takes that for what was cut off
+    touched: int = field(default_factory=NOW.__next__)  # grows with whatever is written anywhere
 
     def write(self, offset: int, data: bytes) -> None:
         if not data:
@@ -72,22 +76,26 @@ class Model:
         self.content[offset:end] = data
         self.sent.update(range(offset, end))
         self.doubtful.difference_update(range(offset, end))
-        self.dirty = True
+        self._touch()
 
     def resize(self, size: int) -> None:
         if size == len(self.content):
             return
+        self.refuses_ends = False
         del self.content[size:]
         self.content.extend(bytes(size - len(self.content)))
         self.sent = {position for position in self.sent if position < size}
         self.doubtful = {position for position in self.doubtful if position < size}
-        self.dirty = True
+        self._touch()
+
+    def _touch(self) -> None:
+        self.dirty, self.touched = True, next(NOW)
 
     def holds(self, found: bytes) -> bool:
         return all(at in self.doubtful or self.content[at] == byte for at, byte in enumerate(found))
 
     def copy(self) -> Model:
-        return Model(self.path, bytearray(self.content), set(self.sent), set(self.doubtful))
+        return Model(self.path, bytearray(self.content), set(self.sent), set(self.doubtful), touched=self.touched)
 
 
 def torn(old: Model, new: Model) -> Model:

@@ -33,6 +33,7 @@ STEPS = {
     "read": 3,
     "close": 4,
     "cut": 2,
+    "begin_anew": 2,
     "lag": 3,
     "let_go": 12,
     "rename": 2,
@@ -76,6 +77,7 @@ class Writing(Closing):
 
     def open_at(self, session: Session, path: str, flags: int) -> bool:
         self.say(f"  {self.sessions.index(session)} {path} {flag_names(flags)}")
+        left = self.left_at(path)
         try:
             handle = session.view.open(path, flags, Attributes())
         except REFUSALS as error:
@@ -94,9 +96,11 @@ class Writing(Closing):
             else:
                 assert draft.base.is_there, "it was begun anew"
                 model = Model(path, bytearray(self.expected[path]), dirty=False, based=True)
+                model.refuses_ends = self.replacing.get(path) is session.tree
             self.models[draft] = model
         else:
             assert not flags & (T | X), "it was gone on with"
+            assert all(other.touched <= model.touched for other in left), f"others were written later: {left}"
             self.say(f"  joined, {len(model.content)} bytes, {draft.forwarding.resume}")
             model.dirty = model.dirty or model.is_partial
             model.is_partial = False
@@ -164,12 +168,35 @@ class Writing(Closing):
         return True
 
     def cut(self) -> bool:
-        session = self.chance.choice(self.sessions)
-        self.say(f"  {self.sessions.index(session)}")
+        return self.cut_one(self.chance.choice(self.sessions))
+
+    def cut_one(self, session: Session) -> bool:
+        self.say(f"  {self.sessions.index(session)} is cut off")
         for opened in session.opened:
+            draft = opened.handle.draft
+            replaces = draft.is_open and not opened.model.based and draft.path in self.expected
             opened.handle.abort()
+            if replaces and draft.state is State.ENDED and "cut off" in draft.end_reason:
+                self.replacing[draft.path] = session.tree
         self.sessions[self.sessions.index(session)] = self.session(self.chance.choice(self.trees))
         return True
+
+    def begin_anew(self) -> bool:
+        """Upload once more what another session still uploads; cut off one or both; go on."""
+        found = self.some()
+        if found is None:
+            return self.open()
+        session, opened = found
+        other, path = self.chance.choice(self.sessions), opened.handle.draft.path
+        if other is session or not self.open_at(other, path, W | C | T):
+            return False
+        for _ in range(self.chance.randrange(3)):
+            self.write_to(other.opened[-1], in_order=True)
+        for each in self.chance.sample([other, session], self.chance.randrange(1, 3)):
+            self.check()
+            self.cut_one(each)
+        self.check()
+        return self.open_at(self.chance.choice(self.sessions), path, W)
 
     def lag(self) -> bool:
         self.storage.lag(self.chance.random() < 0.7)
@@ -235,6 +262,7 @@ class Writing(Closing):
         elif not size or path in self.expected:  # else it is another process's, and has that size
             old = self.expected[path] if size else self.expected.get(path, b"")
             self.expected[path] = old[:size] + bytes(max(0, size - len(old)))
+            self.replacing.pop(path, None)
             if len(old) != size:
                 self.others_change()
         return True

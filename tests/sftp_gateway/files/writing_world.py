@@ -83,6 +83,7 @@ class World:
         self.trees: list[Tree] = []
         self.sessions: list[Session] = []
         self.oks = Counter[str]()
+        self.replacing: dict[str, Tree] = {}  # where an upload was cut off that was to replace what is still there
         self.start()
         self.storage.fault_rate = self.fault_rate
         self.snapshot: Path | None = None
@@ -197,6 +198,11 @@ class World:
                 f"{model.path}: byte {at} is {byte}, not {model.content[at]}"
             )
 
+    def left_at(self, path: str) -> list[Model]:
+        """Return what is left of uploads of a file that were cut off."""
+        drafts = [draft for tree in self.trees for draft in tree.store.overlay.at(path) if not self.is_elsewhere(draft)]
+        return [self.models[draft] for draft in drafts if draft.state is State.PARTIAL]
+
     def others_change(self, but: Model | None = None) -> None:
         if not self.traits.atomic:
             for model in self.models.values():
@@ -205,6 +211,7 @@ class World:
 
     def others_rename(self, tree: Tree, source: str, target: str) -> None:
         there = tree.store.overlay.all()
+        self.replacing = {}
         for path in list(self.expected):
             if path == source or path.startswith(source + "/"):
                 self.expected[target + path[len(source) :]] = self.expected.pop(path)
