@@ -16,6 +16,7 @@ from sftp_gateway.files.tree import TreeView
 from sftp_gateway.requests.operations import Operations
 from sftp_gateway.requests.ordering import Claims
 from sftp_gateway.requests.replies import Replies
+from sftp_gateway.requests.room import Room
 from sftp_gateway.requests.tasks import ONLY_ASKING, Tasks
 from sftp_gateway.requests.workers import Workers
 from sftp_gateway.sftp import packets
@@ -33,18 +34,22 @@ _WRITE_KIND = int(Kind.WRITE)
 _READ_KIND = int(Kind.READ)
 _CLOSE_KIND = int(Kind.CLOSE)
 
+LEAST_WINDOW_BYTES = 2**19
+"""A packet has to fit in, and with less than 256 KiB uploads crawl."""
+
 Bytes = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelLimits:
-    """Bounds of one channel."""
+    """Bounds of one channel; its share of a `Room` may be less than those in bytes."""
 
     handles: int = 1024  # open at once, in all channels of a connection together
     in_flight: int = 256  # requests that are not answered yet; parsing stops above
     input_bytes: int = 4 * 2**20  # of those that were not answered at once; parsing stops above
     running: int = 32  # of them in worker threads at once
     output_bytes: int = 4 * 2**20  # replies that the client has not taken yet; parsing stops above
+    window_bytes: int = 2 * 2**20  # that come in before they are taken in; above nothing is gained
 
 
 class SFTPChannel:
@@ -62,13 +67,15 @@ class SFTPChannel:
         events: Events,
         workers: Workers,
         limits: ChannelLimits = ChannelLimits(),
+        room: Room | None = None,
         meter: Meter | None = None,
         count_handles: Callable[[], int] | None = None,
     ) -> None:
-        """`count_handles` is for `Operations`."""
+        """`count_handles` is for `Operations`; without a `room` the channel has one for itself."""
         self.channel = channel
         self._heard_at = time.monotonic()
         self._limits = limits
+        self._room = room or Room()
         self._workers = workers
         self._events = events
         self._meter = meter
@@ -88,7 +95,7 @@ class SFTPChannel:
             self._stream,
             workers,
             most_running=limits.running,
-            most_output=limits.output_bytes,
+            most_output=lambda: min(limits.output_bytes, self._room.share),
             measure=self._measure,
             on_done=self._clean_up,
         )
@@ -107,7 +114,8 @@ class SFTPChannel:
 
         Call it inside `check_channel_subsystem_request`, before it returns True.
         """
-        self._stream.start()
+        self._room.enter()
+        self._stream.start(max(LEAST_WINDOW_BYTES, min(self._limits.window_bytes, self._room.share)))
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the channel has ended and everything of it is cleaned up; tell whether it has."""
@@ -191,10 +199,11 @@ class SFTPChannel:
     # -- requests
 
     def _is_full(self) -> bool:
+        limits, share = self._limits, self._room.share
         return (
-            self._tasks.unanswered + self._replies.held >= self._limits.in_flight
-            or self._tasks.unanswered_bytes > self._limits.input_bytes
-            or self._stream.pending + self._replies.held_bytes > self._limits.output_bytes
+            self._tasks.unanswered + self._replies.held >= limits.in_flight
+            or self._tasks.unanswered_bytes > min(limits.input_bytes, share)
+            or self._stream.pending + self._replies.held_bytes > min(limits.output_bytes, share)
         )
 
     def _parse_buffer(self, *, bounded: bool = True) -> None:
@@ -344,4 +353,5 @@ class SFTPChannel:
             self._replies.release(handle)
         self._operations.abort_all()
         self._stream.finish()
+        self._room.leave()
         self._ended.set()

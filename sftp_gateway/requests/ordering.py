@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import itertools
 from dataclasses import dataclass, field
 
 from sftp_gateway.sftp.parsing import Request
@@ -47,6 +48,8 @@ class Ordering:
     Requests of one handle run in the order of their arrival, reads of it a few at once, but for those that follow on
     each other where the file reads ahead by itself: threads that overtake each other would only disturb that. Requests
     that change a path come before or after all others of that path, as they arrived. Everything else is independent.
+    Replies to reads keep their order: one that is done is taken out when those before it are, and holds others up until
+    then, so that of each handle only a few replies wait.
     """
 
     def __init__(self) -> None:
@@ -66,25 +69,37 @@ class Ordering:
     def add(self, task: Task) -> bool:
         """Take a request in; tell whether it may run now."""
         claims = task.claims
+        blockers: set[Task] = set()
         for handle in claims.handles:
             before = self._by_handle.setdefault(handle, [])
-            if claims.shared:
-                blockers = [other for other in before if not other.claims.shared]
-                if claims.in_turn and before and _follows(task.request, before[-1].request):
-                    blockers.append(before[-1])
-                elif len(before) >= READS_AT_ONCE:
-                    blockers.append(before[-READS_AT_ONCE])
+            if not claims.shared:
+                blockers.update(before)
             else:
-                blockers = before
-            self._wait(task, blockers)
+                blockers.update(other for other in before if not other.claims.shared)
+                if claims.in_turn and before and _follows(task.request, before[-1].request):
+                    blockers.add(before[-1])
+                elif len(before) >= READS_AT_ONCE:
+                    blockers.add(before[-READS_AT_ONCE])
             before.append(task)
         if claims.paths:
-            self._wait(task, [other for other in self._with_paths if _conflict(claims, other.claims)])
+            blockers.update(other for other in self._with_paths if _conflict(claims, other.claims))
             self._with_paths.append(task)
-        return task.waits_for == 0
+        for blocker in blockers:
+            blocker.followers.append(task)
+        task.waits_for = len(blockers)
+        return not blockers
 
-    def done(self, task: Task) -> list[Task]:
-        """Take a request out; return those that may run now."""
+    def done(self, task: Task, reply: bytes) -> tuple[list[Task], list[Task]]:
+        """Note the reply to a request; return those that are answered with it, in order, and those that may run now."""
+        task.reply = reply
+        answered = [task]
+        if task.claims.shared:
+            (handle,) = task.claims.handles
+            answered = list(itertools.takewhile(lambda one: one.reply is not None, self._by_handle[handle]))
+        return answered, [follower for each in answered for follower in self._take_out(each)]
+
+    def _take_out(self, task: Task) -> list[Task]:
+        """Return those that waited for this one alone."""
         for handle in task.claims.handles:
             tasks = self._by_handle[handle]
             tasks.remove(task)
@@ -92,19 +107,9 @@ class Ordering:
                 del self._by_handle[handle]
         if task.claims.paths:
             self._with_paths.remove(task)
-        ready = []
         for follower in task.followers:
             follower.waits_for -= 1
-            if follower.waits_for == 0:
-                ready.append(follower)
-        task.followers.clear()
-        return ready
-
-    @staticmethod
-    def _wait(task: Task, blockers: list[Task]) -> None:
-        for blocker in blockers:
-            blocker.followers.append(task)
-            task.waits_for += 1
+        return [follower for follower in task.followers if follower.waits_for == 0]
 
 
 def _follows(request: Request, last: Request) -> bool:

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
+from sftp_gateway.files.directory_handle import BATCH_BYTES
+from sftp_gateway.files.handles import MAX_READ
 from sftp_gateway.requests.operations import Operations
 from sftp_gateway.requests.ordering import Claims, Ordering, Task
 from sftp_gateway.requests.replies import Replies
@@ -37,11 +39,11 @@ class Tasks:
         workers: Workers,
         *,
         most_running: int,
-        most_output: int,
+        most_output: Callable[[], int],
         measure: Callable[[int, float, int], None],
         on_done: Callable[[], None],
     ) -> None:
-        """Run `most_running` at once, and begin none while the client leaves `most_output` bytes of replies untaken.
+        """Run `most_running` at once, and begin none while `most_output()` bytes of replies are on their way.
 
         `measure` hears of each answer: its kind, since when, its size. `on_done` is called once, in any thread, when
         all are answered after `close`.
@@ -63,7 +65,7 @@ class Tasks:
         self.answered_at = 0.0  # when the last one was
         self._ordering = Ordering()
         self._ready: deque[Task] = deque()
-        self._reads: dict[bytes, deque[Task]] = {}  # unanswered, by handle, in order
+        self._expected = 0  # bytes of replies at most, to what runs or has its reply and waits for its turn
         self._closed = False
         self._is_done = False
 
@@ -83,8 +85,6 @@ class Tasks:
         with self._lock:
             self.unanswered += 1
             self.unanswered_bytes += size
-            if claims.shared:
-                self._reads.setdefault(request.handle, deque()).append(task)
             if self._ordering.add(task):
                 self._ready.append(task)
         self.go_on()
@@ -93,11 +93,10 @@ class Tasks:
         """Begin what may begin; to be called when the client has taken replies."""
         while self._ready:
             with self._lock:
-                if not self._may_run():
-                    return
-                task = self._ready.popleft()
                 first = not self.running  # so a session whose calls hang takes nothing from another
-                self.running += 1
+                task = self._begin()
+            if task is None:
+                return
             self._workers.submit(partial(self._run, task), urgent=first)
 
     def abandon(self) -> None:
@@ -113,9 +112,21 @@ class Tasks:
 
     # -- within
 
-    def _may_run(self) -> bool:
-        """Tell whether a request that is ready may begin; none does while the client does not take its replies."""
-        return bool(self._ready and self.running < self._most_running and self._stream.pending <= self._most_output)
+    def _begin(self) -> Task | None:
+        """Take out a request that may begin now, if any: none does while the client does not take its replies.
+
+        Long replies have their room from the beginning of their requests; where nothing else runs, one needs none.
+        """
+        room = self._most_output() - self._stream.pending
+        if room < 0 or self.running >= self._most_running:
+            return None
+        has_room = self._expected <= room or not self.running
+        task = next((task for task in self._ready if has_room or not _most_of_reply(task.request)), None)
+        if task is not None:
+            self._ready.remove(task)
+            self.running += 1
+            self._expected += _most_of_reply(task.request)
+        return task
 
     def _run(self, task: Task) -> None:
         """Carry out a request, and then others that are ready."""
@@ -130,30 +141,20 @@ class Tasks:
         self._end_if_done()
 
     def _finish(self, task: Task, reply: bytes) -> Task | None:
-        """Send a reply when it is its turn; return a request to go on with."""
-        handle_id = task.request.handle
-        handle = self._operations.handles.get(handle_id)
+        """Send a reply, and those that waited for it, when it is their turn; return a request to go on with."""
+        handle = self._operations.handles.get(task.request.handle)
         with self._lock:
-            task.reply = reply
-            if task.claims.shared:
-                waiting = self._reads[handle_id]
-                while waiting and waiting[0].reply is not None:
-                    self._replies.send(handle, waiting.popleft().reply or b"")
-                if not waiting:
-                    del self._reads[handle_id]
-            else:
-                self._replies.send(handle, reply)
-            self._ready.extend(self._ordering.done(task))
-            self.unanswered -= 1
-            self.unanswered_bytes -= task.size
-            self.answered_at = time.monotonic()
             self.running -= 1
-            following = self._ready.popleft() if self._may_run() else None
-            if following is not None:
-                self.running += 1
-            more = self._may_run()
-        if more:
-            self.go_on()
+            answered, ready = self._ordering.done(task, reply)
+            for each in answered:
+                self._replies.send(handle, each.reply or b"")
+                self.unanswered -= 1
+                self.unanswered_bytes -= each.size
+                self._expected -= _most_of_reply(each.request)
+            self.answered_at = time.monotonic()
+            self._ready.extend(ready)
+            following = self._begin()
+        self.go_on()
         return following
 
     def _end_if_done(self) -> None:
@@ -162,6 +163,13 @@ class Tasks:
                 return
             self._is_done = True
         self._on_done()
+
+
+def _most_of_reply(request: Request) -> int:
+    """Return how long the reply to a request gets at most, of those whose replies are long."""
+    if request.kind == Kind.READ:
+        return min(request.size, MAX_READ)
+    return BATCH_BYTES if request.kind == Kind.READDIR else 0
 
 
 def _refusal(request: Request) -> bytes:

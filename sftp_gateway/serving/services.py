@@ -12,6 +12,7 @@ from fs.base import FS
 from sftp_gateway.config import GatewayConfig
 from sftp_gateway.files.tree import TreeLimits
 from sftp_gateway.reports.reporting import Reporting
+from sftp_gateway.requests.room import Room
 from sftp_gateway.requests.workers import Workers
 from sftp_gateway.serving.accounts import Accounts
 from sftp_gateway.serving.gatekeeper import Gatekeeper, GateLimits, Register
@@ -45,6 +46,7 @@ def make_services(
             **_times(config),
         ),
         workers=Workers(config.workers),
+        room=Room(),
         gatekeeper=Gatekeeper(_limits(config), register=register),
         listeners=reporting.listeners,
         meter=reporting.meter,

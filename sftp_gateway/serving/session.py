@@ -24,6 +24,7 @@ from paramiko.server import InteractiveQuery
 from sftp_gateway.files.tree import Rights
 from sftp_gateway.logs import SessionLog
 from sftp_gateway.requests.channel import SFTPChannel
+from sftp_gateway.requests.room import Room
 from sftp_gateway.requests.workers import Workers
 from sftp_gateway.serving.accounts import (
     AccountRefusedError,
@@ -57,6 +58,7 @@ class Services:
     users: Users
     accounts: Accounts
     workers: Workers
+    room: Room
     gatekeeper: Gatekeeper
     listeners: tuple[Listener, ...] = ()
     meter: Meter | None = None
@@ -295,6 +297,7 @@ class Session(paramiko.ServerInterface):
             view,
             events=self.log,
             workers=self._services.workers,
+            room=self._services.room,
             meter=self._services.meter,
             count_handles=lambda: sum(known.open_handles for known in self.channels),
         )

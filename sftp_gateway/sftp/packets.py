@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 VERSION = 3
-MAX_PACKET = 2**20  # what is accepted; what is advertised is less
+MAX_PACKET = 260 * 1024  # what is accepted; OpenSSH takes 256 KiB, which is advertised, and some count content alone
 MAX_NAME = 4096 * 4  # longest path in bytes
 
 

@@ -100,8 +100,10 @@ class ChannelStream:
         self._grant = 0  # how many bytes more the client may send, which it has not been told yet
         self._is_finishing = False
 
-    def start(self) -> None:
-        """Take the channel over. In the transport's thread."""
+    def start(self, window: int) -> None:
+        """Take the channel over, and widen the window in which the client may send. In the transport's thread."""
+        self._grant = max(0, window - self.channel.in_window_size)
+        self.channel._set_window(self.channel.in_window_size + self._grant, self.channel.in_max_packet_size)
         before = self.channel.in_buffer
         self.channel.in_buffer = _Inlet(self)
         self.transport.attach(self)

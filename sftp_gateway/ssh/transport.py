@@ -45,8 +45,8 @@ from sftp_gateway.ssh.postponing import FIRST_SERVICE_MESSAGE, PostponingPacketi
 from sftp_gateway.ssh.sealing import Piece
 from sftp_gateway.ssh.wire import GatewayTransport
 
-WINDOW_BYTES: Final = 2 * 1024 * 1024
-"""Receive window of a channel: below 256 KiB uploads crawl, above 2 MiB nothing is gained."""
+FIRST_WINDOW_BYTES: Final = 64 * 1024
+"""Receive window of a channel of which nobody knows yet what it is for."""
 
 MAX_PACKET_BYTES: Final = 256 * 1024
 """The longest SSH packet read; our channels announce 32 KiB, RFC 4253 asks for 35,000 at least."""
@@ -173,7 +173,7 @@ class BoundedTransport(GatewayTransport):
         keepalive_seconds: float = 0,
         busy_poll_seconds: float = 0,
     ) -> None:
-        super().__init__(sock, default_window_size=WINDOW_BYTES, packetizer_class=BoundedPacketizer)
+        super().__init__(sock, default_window_size=FIRST_WINDOW_BYTES, packetizer_class=BoundedPacketizer)
         self.last_problem: str | None = None
         self.leaving_since: float | None = None
         self._on_login = on_login

@@ -11,9 +11,10 @@ from fs.base import FS
 
 from sftp_gateway.files.tree import Rights, Tree, TreeLimits
 from sftp_gateway.requests.channel import ChannelLimits, SFTPChannel
+from sftp_gateway.requests.room import Room
 from sftp_gateway.requests.workers import Workers
 from sftp_gateway.sftp.events import Transfer
-from sftp_gateway.ssh.transport import WINDOW_BYTES
+from sftp_gateway.ssh.transport import FIRST_WINDOW_BYTES
 from sftp_gateway.ssh.wire import GatewayTransport
 from tests.sftp_gateway.raw_client import RawClient
 
@@ -77,18 +78,23 @@ class Session:
         else:
             ours, theirs = peer, None
         self.socket = theirs
-        self.server = GatewayTransport(ours, default_window_size=WINDOW_BYTES)
+        self.server = GatewayTransport(ours, default_window_size=FIRST_WINDOW_BYTES)
         self.server.add_server_key(HOST_KEY)
         self.server.start_server(event=threading.Event(), server=_Everyone(self))
         self.client: paramiko.Transport | None = None
         if theirs is not None:
-            self.client = paramiko.Transport(theirs, default_window_size=WINDOW_BYTES)
+            self.client = paramiko.Transport(theirs)
             self.client.start_client(timeout=30)
             self.client.auth_password("someone", "secret")
 
     def begin(self, channel: paramiko.Channel) -> None:
         sftp = SFTPChannel(
-            channel, self.view, events=self.events, workers=self.serving.workers, limits=self.serving.channel_limits
+            channel,
+            self.view,
+            events=self.events,
+            workers=self.serving.workers,
+            limits=self.serving.channel_limits,
+            room=self.serving.room,
         )
         self.channels.append(sftp)
         sftp.start()
@@ -137,9 +143,11 @@ class Serving:
         *,
         limits: TreeLimits | None = None,
         channel_limits: ChannelLimits | None = None,
+        room: Room | None = None,
     ) -> None:
         self.filesystem = filesystem
         self.channel_limits = channel_limits or ChannelLimits()
+        self.room = room or Room()
         self.workers = Workers(64, idle_seconds=1.0)
         self.tree = Tree(filesystem, spool_directory=spool_directory, limits=limits or TreeLimits())
         self.sessions: list[Session] = []

@@ -16,6 +16,11 @@ def task(claims: Claims) -> Task:
     return Task(Request(0, 0), claims)
 
 
+def done(ordering: Ordering, task: Task) -> list[Task]:
+    """End a request; return those that may run then."""
+    return ordering.done(task, b"")[1]
+
+
 def path(key: str, level: Level) -> Claims:
     return Claims(paths=((key, level),))
 
@@ -49,8 +54,8 @@ def test_who_waits_for_whom(earlier: Claims, later: Claims, waits: bool) -> None
     assert ordering.add(first)
     assert ordering.is_free(later) is not (waits or later.shared)  # replies to reads keep their order
     assert ordering.add(second) is not waits
-    assert ordering.done(first) == ([second] if waits else [])
-    assert ordering.done(second) == []
+    assert done(ordering, first) == ([second] if waits else [])
+    assert done(ordering, second) == []
     assert ordering.is_free(earlier)
 
 
@@ -58,10 +63,10 @@ def test_a_chain_runs_in_order() -> None:
     ordering = Ordering()
     tasks = [task(path("/a", level)) for level in (WRITE, LOOK, LOOK, NAME, LOOK)]
     assert [ordering.add(one) for one in tasks] == [True, False, False, False, False]
-    assert ordering.done(tasks[0]) == tasks[1:3]
-    assert ordering.done(tasks[2]) == []
-    assert ordering.done(tasks[1]) == [tasks[3]]
-    assert ordering.done(tasks[3]) == [tasks[4]]
+    assert done(ordering, tasks[0]) == tasks[1:3]
+    assert done(ordering, tasks[2]) == []
+    assert done(ordering, tasks[1]) == [tasks[3]]
+    assert done(ordering, tasks[3]) == [tasks[4]]
 
 
 def test_only_a_few_reads_of_one_handle_run_at_once() -> None:
@@ -76,9 +81,20 @@ def test_only_a_few_reads_of_one_handle_run_at_once() -> None:
         assert len(ready) <= READS_AT_ONCE
         one = ready.pop()
         assert one is not close or finished == len(reads)
-        ready += ordering.done(one)
+        ready += done(ordering, one)
         finished += 1
     assert finished == len(reads) + 1
+
+
+def test_what_is_read_behind_a_slow_read_is_a_few_replies() -> None:
+    ordering = Ordering()
+    reads = [task(Claims(handles=(b"1",), shared=True)) for _ in range(20)]
+    slow, *quick = [read for read in reads if ordering.add(read)]
+    for read in reversed(quick):
+        assert ordering.done(read, b"") == ([], [])
+    answered, ready = ordering.done(slow, b"")
+    assert answered == [slow, *quick]
+    assert set(ready) == set(reads[READS_AT_ONCE : 2 * READS_AT_ONCE])
 
 
 def test_reads_that_follow_on_each_other_run_in_turn_where_the_file_reads_ahead() -> None:
@@ -86,6 +102,6 @@ def test_reads_that_follow_on_each_other_run_in_turn_where_the_file_reads_ahead(
     ordering = Ordering()
     reads = [Task(Request(0, 0, offset=place, size=10), claims) for place in (0, 10, 20, 500)]
     assert [ordering.add(read) for read in reads] == [True, False, False, True]
-    assert ordering.done(reads[3]) == []
+    assert done(ordering, reads[3]) == []
     for before, after in itertools.pairwise(reads[:3]):
-        assert ordering.done(before) == [after]
+        assert done(ordering, before) == [after]
