@@ -81,6 +81,10 @@ class Extensions:
     def _statvfs(self, request: Request) -> bytes:
         if not self._view.store.looking.has_usage():
             raise RefusedError("the filesystem does not tell how full it is", Status.OP_UNSUPPORTED)
+        if request.extension == FSTATVFS:
+            self._find(request.handle)
+        else:
+            self._view.stat(request.path)
         total, used = self._view.usage()
         free = max(0, total - used) // BLOCK_BYTES
         flag = _READ_ONLY_FLAG if self._view.rights is Rights.READ_ONLY else 0

@@ -12,7 +12,7 @@ from sftp_gateway.files.directory_handle import DirectoryHandle
 from sftp_gateway.files.folding import moved, related
 from sftp_gateway.files.handles import Handle, ReadHandle, WriteHandle
 from sftp_gateway.files.tree import TreeView, normal
-from sftp_gateway.requests.extensions import COPY_DATA, POSIX_RENAME, Extensions
+from sftp_gateway.requests.extensions import COPY_DATA, POSIX_RENAME, STATVFS, Extensions
 from sftp_gateway.requests.failures import Failures
 from sftp_gateway.requests.ordering import Claims, Level
 from sftp_gateway.sftp import packets
@@ -64,7 +64,7 @@ class Operations:
     def claims(self, request: Request) -> Claims:
         """Return what a request needs to have to itself."""
         kind, key = request.kind, self._view.key
-        if kind in _LOOKING:
+        if kind in _LOOKING or request.extension == STATVFS:
             return Claims(paths=((key(request.path), Level.LOOK),))
         if kind == Kind.OPEN:
             writes = request.flags & ~OpenFlag.READ

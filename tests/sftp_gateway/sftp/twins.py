@@ -168,7 +168,7 @@ class Twins:
                 if opened.ours and opened.file >= 0 and not opened.is_removed:
                     self._handles(extension, opened, lambda raw, handle: raw.extended(extension, s(handle)))
         else:
-            self._with_paths(extension, ("/",), lambda raw, given: raw.extended(extension, s(given[0])))
+            self._with_paths(extension, (path,), lambda raw, given: raw.extended(extension, s(given[0])))
 
     def of_no_handle(self, handle: bytes) -> None:
         """Whatever is asked of a handle that is not there fails."""
@@ -179,6 +179,7 @@ class Twins:
             lambda: self.ours.fsetstat(handle, size=1),
             lambda: self.ours.send(Kind.READDIR, s(handle)),
             lambda: self.ours.extended("fsync@openssh.com", s(handle)),
+            lambda: self.ours.extended("fstatvfs@openssh.com", s(handle)),
             lambda: self.ours.close(handle),
         ):
             self._ours(f"something of {handle!r}", send, _refused)
