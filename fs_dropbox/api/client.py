@@ -7,7 +7,8 @@ after the retries of `retry.py`, and with the outcome settled where the answer t
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Final, TypeVar
 
 from fs_dropbox.api import commits, exports, longpolls, results, routes
@@ -20,6 +21,7 @@ from fs_dropbox.api.fresh import Fresh
 from fs_dropbox.api.results import Longpoll, Page, SpaceUsage
 from fs_dropbox.api.retry import Governor, RetryPolicy, Traffic
 from fs_dropbox.api.routes import Route
+from fs_dropbox.api.session_calls import SessionCalls
 from fs_dropbox.api.sharing import Sharing
 from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.entries import Entry, FileEntry, FolderEntry, decode_file, decode_folder
@@ -31,10 +33,10 @@ T = TypeVar("T")
 
 PAGE_ENTRIES: Final = 2000
 RANGE_PIECE_BYTES: Final = 2**20
-REVISIONS_PER_PAGE: Final = 100
+REVISIONS_PER_CALL: Final = 100
 
 
-class Client:
+class Client(SessionCalls):
     """One account's API. Thread-safe, lock-free; owned by DropboxFS; owns the HTTP pool.
 
     No network before the first call. `api_host` ("127.0.0.1:8443") takes the place of all of Dropbox's hosts,
@@ -55,7 +57,7 @@ class Client:
         policy: RetryPolicy | None = None,
         timeout_seconds: float = 60.0,
     ) -> None:
-        self._caller = Caller(
+        caller = Caller(
             credentials,
             api_host=api_host,
             ca_certs=ca_certs,
@@ -63,6 +65,7 @@ class Client:
             policy=policy or RetryPolicy(),
             timeout_seconds=timeout_seconds,
         )
+        super().__init__(caller)
         self.sharing = Sharing(self._caller)
         self._fresh = Fresh()
         self.batches = BatchCalls(self._caller, self._fresh)
@@ -121,6 +124,16 @@ class Client:
         """Return what is at a path, None where nothing is."""
         return commits.find(self, path)
 
+    def pages(
+        self, path: str, *, recursive: bool = False, limit: int | None = None, include_deleted: bool = False
+    ) -> Iterator[Page]:
+        """Yield the pages of a listing as `list_folder` does; each is asked for when it is wanted."""
+        page = self.list_folder(path, recursive=recursive, limit=limit, include_deleted=include_deleted)
+        yield page
+        while page.has_more:
+            page = self.list_folder_continue(page.cursor)
+            yield page
+
     def list_folder(
         self, path: str, *, recursive: bool = False, limit: int | None = None, include_deleted: bool = False
     ) -> Page:
@@ -145,18 +158,19 @@ class Client:
         """
         return longpolls.longpoll(self._caller, cursor, timeout_seconds, is_over)
 
-    def list_revisions(self, path: str, *, limit: int = REVISIONS_PER_PAGE) -> list[FileEntry]:
-        """Return the latest revisions of a file, present or deleted, newest first."""
-        revisions: list[FileEntry] = []
-        while len(revisions) < limit:
-            argument: dict[str, Any] = {"path": path, "limit": min(limit - len(revisions), REVISIONS_PER_PAGE)}
-            if revisions:
-                argument["before_rev"] = revisions[-1].rev
+    def list_revisions(self, path: str, *, limit: int = REVISIONS_PER_CALL) -> list[FileEntry]:
+        """Return the latest revisions of a file, present or deleted, newest first: so many as one call tells."""
+        return list(islice(self.revisions(path, limit), limit))
+
+    def revisions(self, path: str, per_call: int = REVISIONS_PER_CALL) -> Iterator[FileEntry]:
+        """Yield all revisions of a file, present or deleted, newest first; they are asked for when they are wanted."""
+        argument: dict[str, Any] = {"path": path, "limit": per_call}
+        has_more = True
+        while has_more:
             entries, has_more = self._call(routes.LIST_REVISIONS, argument, results.decode_revisions, path)
-            revisions += entries
-            if not entries or not has_more:
-                break
-        return revisions
+            yield from entries
+            has_more = has_more and bool(entries)
+            argument |= {"before_rev": entries[-1].rev} if entries else {}
 
     # Content
 
@@ -188,71 +202,11 @@ class Client:
             routes.UPLOAD, {**commit.argument(), "content_hash": content_hash}, commit, data, len(data), content_hash
         )
 
-    def session_start(self) -> str:
-        """Start an upload session that takes appends in any order, where there are such."""
-        try:
-            return self._start({"close": False, "session_type": {".tag": "concurrent"}})
-        except ApiError as error:
-            if not error.is_not_taken:
-                raise
-        return self._start({"close": False})  # to a stand-in that knows sequential ones alone
-
-    def session_upload(self, data: bytes) -> str:
-        """Bring a whole content into a session of its own, closed (at most 150 MiB)."""
-        return self._start({"close": True, "content_hash": ContentHash(data).hexdigest()}, data)
-
-    def _start(self, argument: dict[str, Any], data: bytes = b"") -> str:
-        return self._caller.call(routes.SESSION_START, argument, data=data, decode=results.decode_session)
-
-    def session_append(self, session_id: str, offset: int, data: bytes, close: bool) -> None:
-        """Add bytes to a session; in a concurrent one at multiples of 4 MiB, and as many, but for the one that closes.
-
-        An append whose answer was lost is sent again; where the session tells that it has the bytes, all is well.
-        """
-        begin, end = offset, offset + len(data)
-        while True:
-            part = data[begin - offset :]
-            cursor = {"session_id": session_id, "offset": begin}
-            argument = {"cursor": cursor, "close": close, "content_hash": ContentHash(part).hexdigest()}
-            try:
-                self._caller.call(routes.SESSION_APPEND, argument, data=part, decode=lambda _: None)
-                return
-            except ApiError as error:
-                correct = error.details.get("correct_offset")
-                if error.was_repeated and ((close and error.tag == ("closed",)) or correct == end):
-                    return
-                if not error.was_repeated or not isinstance(correct, int) or not begin < correct < end:
-                    raise
-                begin = correct
-
     def session_finish(self, session_id: str, offset: int, commit: Commit, content_hash: str) -> FileEntry:
         """Commit a closed session of `offset` bytes; `content_hash` is the whole file's, to settle a lost answer by."""
         commit = commit.marked()
         argument = {"cursor": {"session_id": session_id, "offset": offset}, "commit": commit.argument()}
         return self._commit(routes.SESSION_FINISH, argument, commit, b"", offset, content_hash)
-
-    def session_start_batch(self, count: int) -> list[str]:
-        """Start sequential sessions, up to 1000."""
-        argument = {"num_sessions": count, "session_type": {".tag": "sequential"}}
-        return self._caller.call(
-            routes.SESSION_START_BATCH, argument, decode=lambda result: [str(each) for each in result["session_ids"]]
-        )
-
-    def session_append_batch(self, parts: Sequence[tuple[str, bytes]]) -> list[ApiError | None]:
-        """Give new sessions their whole content and close them; returns None or the error of each."""
-        entries = [
-            {"cursor": {"session_id": session_id, "offset": 0}, "length": len(data), "close": True}
-            for session_id, data in parts
-        ]
-        body = b"".join(data for _, data in parts)
-        argument = {"entries": entries, "content_hash": ContentHash(body).hexdigest()}
-        route = routes.SESSION_APPEND_BATCH
-        return self._caller.call(
-            route,
-            argument,
-            data=body,
-            decode=lambda result: [results.failure(route.name, entry) for entry in result["entries"]],
-        )
 
     def session_finish_batch(self, finished: Sequence[tuple[str, int, Commit]]) -> list[FileEntry | ApiError]:
         """Commit closed sessions in one call; returns the file or the error of each.
@@ -322,25 +276,21 @@ class Client:
         """Move a file or folder; never overwrites. `source_id` makes exact how a lost answer is settled."""
         # Ownership: into a shared folder of someone else, too; whoever asks for the move means it.
         argument = {"from_path": source, "to_path": target, "autorename": False, "allow_ownership_transfer": True}
-        has_gone = False
-
-        def settle() -> FileEntry | FolderEntry | None:
-            nonlocal has_gone
-            moved = commits.settle_move(self, source, target, source_id)
-            has_gone = moved is None and commits.has_gone(self, source, source_id)
-            return moved
-
-        try:
-            return self._relocate(routes.MOVE, argument, source, settle)
-        except (ApiError, TransportError) as error:
-            # It is neither here nor there: others have changed what was moved, or what was to be moved.
-            error.is_unsettled = error.is_unsettled or has_gone
-            raise
+        return self._relocate(
+            routes.MOVE,
+            argument,
+            settle=lambda: commits.settle_move(self, source, target, source_id),
+            is_disturbed=lambda: commits.has_gone(self, source, source_id),
+        )
 
     def copy(self, source: str, target: str) -> FileEntry | FolderEntry:
         """Copy a file or folder; never overwrites."""
-        argument = {"from_path": source, "to_path": target, "autorename": False}
-        return self._relocate(routes.COPY, argument, source, lambda: commits.settle_copy(self, source, target))
+        return self._relocate(
+            routes.COPY,
+            {"from_path": source, "to_path": target, "autorename": False},
+            settle=lambda: commits.settle_copy(self, source, target),
+            is_disturbed=lambda: self.find(target) is not None,
+        )
 
     def restore(self, path: str, rev: str) -> FileEntry:
         """Make a revision of a file, present or deleted, its present content."""
@@ -399,10 +349,28 @@ class Client:
         return self._fresh.note(results.placed(entry, commit.path))
 
     def _relocate(
-        self, route: Route, argument: Any, source: str, settle: Callable[[], FileEntry | FolderEntry | None]
+        self,
+        route: Route,
+        argument: dict[str, Any],
+        *,
+        settle: Callable[[], FileEntry | FolderEntry | None],
+        is_disturbed: Callable[[], bool],
     ) -> FileEntry | FolderEntry:
-        def call() -> FileEntry | FolderEntry:
-            done = self._call(route, argument, results.decode_result, source, settle=settle)
-            return results.placed(done, argument["to_path"])
+        """Move or copy; `is_disturbed` tells whether what `settle` did not find may be due to changes of others."""
+        source, target = argument["from_path"], argument["to_path"]
+        in_doubt = False
 
-        return self._fresh.relocate(source, call, self._caller.pause)
+        def look() -> FileEntry | FolderEntry | None:
+            nonlocal in_doubt
+            done = settle()
+            in_doubt = done is None and is_disturbed()
+            return done
+
+        def call() -> FileEntry | FolderEntry:
+            return results.placed(self._call(route, argument, results.decode_result, source, settle=look), target)
+
+        try:
+            return self._fresh.relocate(source, call, self._caller.pause)
+        except (ApiError, TransportError) as error:
+            error.is_unsettled = error.is_unsettled or in_doubt
+            raise

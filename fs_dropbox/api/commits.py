@@ -5,6 +5,7 @@ Source of the rules: API facts, section 5, "Ambiguous commit".
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -81,9 +82,7 @@ class Lookup(Protocol):
 
     def list_revisions(self, path: str, *, limit: int = ...) -> list[FileEntry]: ...
 
-    def list_folder(self, path: str, *, recursive: bool = ...) -> Page: ...
-
-    def list_folder_continue(self, cursor: str) -> Page: ...
+    def pages(self, path: str, *, recursive: bool = ...) -> Iterator[Page]: ...
 
 
 def timestamp(moment: datetime) -> str:
@@ -207,17 +206,14 @@ def tree(lookup: Lookup, path: str) -> dict[str, str | None]:
     """Return all that is below a folder: keys relative to it, content hashes of files, None for folders."""
     key = paths.key(path)
     found: dict[str, str | None] = {}
-    page = lookup.list_folder(path, recursive=True)
-    while True:
+    for page in lookup.pages(path, recursive=True):
         for entry in page.entries:
             name = entry.path_lower[len(key) :]
             if isinstance(entry, DeletedEntry):  # a listing goes on with what happens meanwhile
                 found = {other: known for other, known in found.items() if not paths.is_under(other, name)}
             elif name:
                 found[name] = entry.content_hash if isinstance(entry, FileEntry) else None
-        if not page.has_more:
-            return found
-        page = lookup.list_folder_continue(page.cursor)
+    return found
 
 
 def settle_copy(lookup: Lookup, source: str, target: str) -> FileEntry | FolderEntry | None:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import lru_cache, partial
-from itertools import chain
+from itertools import chain, islice
 from typing import TypeVar
 
 import fs.errors
@@ -123,10 +123,7 @@ class Catalog(Finding):
     def is_empty(self, path: str) -> bool:
         """Tell whether a folder has no children; asks Dropbox: deletion is recursive, so the cache is no proof."""
         with fs_errors(path):
-            page = self._client.list_folder(paths.to_api(path), limit=1)
-            while not page.entries and page.has_more:
-                page = self._client.list_folder_continue(page.cursor)
-        return not page.entries
+            return not any(page.entries for page in self._client.pages(paths.to_api(path), limit=1))
 
     def tree(self, path: str) -> Tree:
         """Return what is below a folder, from one recursive listing unless the cache has it all.
@@ -260,11 +257,7 @@ class Catalog(Finding):
     def _fetch_beginning(self, path: str, key: str, most: int, epoch: int) -> tuple[Mapping[str, Present], bool]:
         """Return the children of a folder that so many pages tell of, and whether these are all."""
         children: dict[str, Present] = {}
-        page = self._client.list_folder(paths.to_api(path))
-        _apply(children, all_placed(page.entries, path))
-        while page.has_more and most > 1:
-            most -= 1
-            page = self._client.list_folder_continue(page.cursor)
+        for page in islice(self._client.pages(paths.to_api(path)), most):
             _apply(children, all_placed(page.entries, path))
         children.pop(key, None)
         self._lookups.listed(key, is_whole=not page.has_more)
@@ -325,11 +318,8 @@ class Catalog(Finding):
     def _pages(self, path: str, *, recursive: bool) -> Iterator[list[Entry]]:
         """Yield what each page of a listing tells; begin anew, and tell things twice, where Dropbox gives up."""
         for attempt in range(_ATTEMPTS):
-            page = self._client.list_folder(paths.to_api(path), recursive=recursive)
             try:
-                yield all_placed(page.entries, path, recursive=recursive)
-                while page.has_more:
-                    page = self._client.list_folder_continue(page.cursor)
+                for page in self._client.pages(paths.to_api(path), recursive=recursive):
                     yield all_placed(page.entries, path, recursive=recursive)
             except ApiError as error:
                 if error.tag[:1] != ("reset",) or attempt + 1 == _ATTEMPTS:

@@ -44,15 +44,16 @@ class History:
         self._versions: TTLCache[tuple[str, str | int], list[FileEntry]] = TTLCache(_KEPT, KEPT_SECONDS)
 
     def versions(self, path: str) -> list[FileEntry]:
-        """Return the revisions of a file, present or deleted, newest first; raises ResourceNotFound, FileExpected."""
+        """Return the latest revisions of a file, present or deleted, newest first; ResourceNotFound, FileExpected."""
         with fs_errors(path):
             return self._client.list_revisions(paths.to_api(path))
 
     def version(self, path: str, rev: str) -> FileEntry:
         """Return a revision of a file; raises ResourceNotFound where the file has none of this name."""
-        for entry in self.versions(path):
-            if entry.rev == rev:
-                return entry
+        with fs_errors(path):
+            for entry in self._client.revisions(paths.to_api(path)):
+                if entry.rev == rev:
+                    return entry
         raise path_error(fs.errors.ResourceNotFound, path, f"the file has no revision {rev}")
 
     def known_versions(self, path: str, rev: str) -> list[FileEntry]:
@@ -189,16 +190,13 @@ class History:
     def _listing(self, path: str, *, recursive: bool) -> list[DeletedEntry]:
         deleted: dict[str, DeletedEntry] = {}
         with fs_errors(path):
-            page = self._client.list_folder(paths.to_api(path), recursive=recursive, include_deleted=True)
-            while True:
+            for page in self._client.pages(paths.to_api(path), recursive=recursive, include_deleted=True):
                 for entry in page.entries:
                     if isinstance(entry, DeletedEntry):
                         deleted[entry.path_lower] = entry
                     else:
                         deleted.pop(entry.path_lower, None)
-                if not page.has_more:
-                    return list(deleted.values())
-                page = self._client.list_folder_continue(page.cursor)
+        return list(deleted.values())
 
 
 def _weight(found: list[DeletedEntry]) -> int:

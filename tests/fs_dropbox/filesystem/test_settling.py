@@ -262,14 +262,24 @@ def test_a_move_that_landed_and_was_undone_is_not_made_again(
     assert emulator.control.tree() == {}
 
 
+@pytest.mark.parametrize("is_refused", [True, False], ids=["refused", "lost again"])
 @pytest.mark.parametrize("changed", ["/target", "/source"])
-def test_a_copy_that_landed_leaves_what_others_change(client: Client, emulator: Emulator, changed: str) -> None:
+def test_a_copy_that_landed_leaves_what_others_change(
+    client: Client, emulator: Emulator, changed: str, is_refused: bool
+) -> None:
+    """What is there is not what the source holds by now, and may be what it held."""
     emulator.control.write("/source", b"mine")
-    lose(emulator, client, "files/copy_v2", LANDED, lambda: emulator.control.write(changed, b"theirs"))
-    with pytest.raises(ApiError) as caught:
+
+    def meanwhile() -> None:
+        emulator.control.write(changed, b"theirs")
+        if not is_refused:
+            emulator.control.fault("files/copy_v2", "cut_body", None)
+
+    lose(emulator, client, "files/copy_v2", {"kind": "cut_body"}, meanwhile)
+    with pytest.raises((ApiError, TransportError)) as caught:
         client.copy("/source", "/target")
-    assert caught.value.tag[:2] == ("to", "conflict")
-    assert caught.value.was_repeated
+    assert caught.value.is_unsettled
+    assert not is_refused or (isinstance(caught.value, ApiError) and caught.value.tag[:2] == ("to", "conflict"))
     assert emulator.control.read(changed) == b"theirs"
 
 

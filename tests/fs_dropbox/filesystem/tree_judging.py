@@ -74,7 +74,9 @@ def judge(
     else:
         assert after in none, f"it is done: {differences(before, after)}"
     if isinstance(error, STATE):
-        is_contested = bool(changes) and isinstance(error, (VersionConflict, fs.errors.FileExists))
+        is_contested = bool(changes) and (
+            is_unknown(error) or isinstance(error, (VersionConflict, fs.errors.FileExists))
+        )
         assert is_refused or is_contested or (changes and op.merged), "what it says is not true"
     else:
         assert is_struck or is_refused, "an error without a fault"

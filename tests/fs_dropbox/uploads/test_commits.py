@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -50,12 +51,9 @@ class Account:
             raise self.error
         return self.revisions
 
-    def list_folder(self, path: str, *, recursive: bool = False) -> Page:
+    def pages(self, path: str, *, recursive: bool = False) -> Iterator[Page]:
         below = [entry for key, entry in self.entries.items() if key.startswith(path)]
-        return Page(list(below), "cursor", False)
-
-    def list_folder_continue(self, cursor: str) -> Page:
-        raise AssertionError("there is one page only")
+        yield Page(list(below), "cursor", False)
 
 
 OVERWRITE = Commit("/a", "overwrite")
@@ -159,11 +157,9 @@ class Busy(Account):
         super().__init__(*entries)
         self.removed = removed
 
-    def list_folder(self, path: str, *, recursive: bool = False) -> Page:
-        return replace(super().list_folder(path, recursive=recursive), cursor=path, has_more=True)
-
-    def list_folder_continue(self, cursor: str) -> Page:
-        return Page([DeletedEntry("", cursor + name, cursor + name) for name in self.removed], "", False)
+    def pages(self, path: str, *, recursive: bool = False) -> Iterator[Page]:
+        yield from super().pages(path, recursive=recursive)
+        yield Page([DeletedEntry("", path + name, path + name) for name in self.removed], "", False)
 
 
 def test_what_is_removed_while_a_tree_is_listed_is_not_in_it() -> None:

@@ -54,6 +54,22 @@ def test_versions_are_listed_and_restored(history: Emulator, dropbox_fs: Dropbox
         dropbox_fs.versions("/a/never.txt")
 
 
+def test_any_version_is_read_by_its_rev(emulator: Emulator, dropbox_fs: DropboxFS) -> None:
+    """Those too that are older than the hundred that are listed; the latest costs one call."""
+    for number in range(102):
+        emulator.control.write("/log", str(number).encode())
+    latest = dropbox_fs.versions("/log")
+    emulator.control.reset_counts()
+    assert len(latest) == 100
+    assert dropbox_fs.openbin("/log", version=latest[0].get("dropbox", "rev")).read() == b"101"
+    assert emulator.control.calls()["files/list_revisions"] == 1
+    first = [entry.rev for entry in dropbox_fs._client.revisions("/log")][-1]
+    assert dropbox_fs.openbin("/log", version=first).read() == b"0"
+    emulator.control.write("/other", b"other")
+    with pytest.raises(fs.errors.ResourceNotFound, match="no revision"):
+        dropbox_fs.openbin("/log", version=dropbox_fs.getinfo("/other", ["dropbox"]).get("dropbox", "rev"))
+
+
 def test_deleted_files_are_listed_and_restored(history: Emulator, dropbox_fs: DropboxFS) -> None:
     assert not dropbox_fs.exists("/a/gone.txt")
     (gone,) = dropbox_fs.deleted("/a")
