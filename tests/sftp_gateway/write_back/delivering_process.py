@@ -181,6 +181,8 @@ class Process:
         """Have the system let go of what a killed process had open."""
         for local in self.locals:
             local.release()
+        for reader in list(self.fs._readers):
+            reader.close()
         self.journal.close()
         if self.delivery.is_mine:
             self.delivery._lock_descriptor = (delivery.os.close(self.delivery._lock_descriptor), -1)[1]
