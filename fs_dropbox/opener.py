@@ -123,17 +123,22 @@ class DropboxOpener(Opener):
                 raise OpenerError(f"the parameter ca_certs of the Dropbox URL: {error.detail}") from None
 
     def open_fs(self, fs_url: str, parse_result: ParseResult, writeable: bool, create: bool, cwd: str) -> FS:
-        dropbox_fs = DropboxFS(**arguments(parse_result))
-        folder = folder_of(parse_result)
-        if not folder:
-            return dropbox_fs
-        try:
-            if create:
-                dropbox_fs.makedirs(folder, recreate=True)
-            return dropbox_fs.opendir(folder, factory=ClosingDropboxSubFS)  # closes the account with it
-        except BaseException:
-            dropbox_fs.close()
-            raise
+        return opened(parse_result, create=create)
+
+
+def opened(parsed: ParseResult, *, create: bool = False, **others: Any) -> FS:
+    """Open what a URL names; `others` are arguments of DropboxFS that come before the URL's own."""
+    dropbox_fs = DropboxFS(**(arguments(parsed) | others))
+    folder = folder_of(parsed)
+    if not folder:
+        return dropbox_fs
+    try:
+        if create:
+            dropbox_fs.makedirs(folder, recreate=True)
+        return dropbox_fs.opendir(folder, factory=ClosingDropboxSubFS)  # closes the account with it
+    except BaseException:
+        dropbox_fs.close()
+        raise
 
 
 def folder_of(parsed: ParseResult) -> str:

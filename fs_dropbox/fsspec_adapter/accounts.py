@@ -6,17 +6,20 @@ import atexit
 import json
 import os
 import threading
-from typing import Any
+from typing import Any, Final
 
-import fs as pyfilesystem
 import fs.errors
 from fs.base import FS
-from fs.opener.errors import OpenerError
+from fs.opener.errors import OpenerError, ParseError
+from fs.opener.parse import parse_fs_url
 
+from fs_dropbox import opener
 from fs_dropbox.conventions import literal
 from fs_dropbox.dropboxfs import DropboxFS
 from fs_dropbox.login.connections import Connections, ConnectionsError
 from fs_dropbox.metadata.single_flight import SingleFlight
+
+_CREDENTIALS: Final = {"app_key", "app_secret", "refresh_token", "access_token"}
 
 
 class Accounts:
@@ -38,19 +41,23 @@ class Accounts:
 
     def get(self, options: dict[str, Any]) -> FS:
         """Return the filesystem of these options, opened when it is not."""
+        key = _key(options)
 
         def opened() -> FS:
-            found = self.known(options) or _open(**options)
+            found = self._known(key) or _open(**options)
             with self._lock:
-                self._open[_key(options)] = found
+                self._open[key] = found
             return found
 
-        return self.known(options) or self._opening.do(_key(options), opened)
+        return self._known(key) or self._opening.do(key, opened)
 
     def known(self, options: dict[str, Any]) -> FS | None:
         """Return the filesystem of these options, None when it is not open."""
+        return self._known(_key(options))
+
+    def _known(self, key: str) -> FS | None:
         with self._lock:
-            found = self._open.get(_key(options))
+            found = self._open.get(key)
         return None if found is None or found.isclosed() else found
 
     def close(self) -> None:
@@ -67,7 +74,11 @@ def _key(options: dict[str, Any]) -> str:
 
 
 def _open(connection: str | None = None, url: str | None = None, **given: Any) -> FS:
-    if url is None and not given:
+    """Open what the options name; those of DropboxFS come before what a connection or URL says itself."""
+    has_credentials = bool(given.keys() & _CREDENTIALS)
+    if (connection is not None) + (url is not None) + has_credentials > 1:
+        raise fs.errors.CreateFailed("whose Dropbox? Give a connection, a url or credentials, one of these")
+    if url is None and not has_credentials:
         try:
             found = Connections().default() if connection is None else Connections().find(connection)
         except ConnectionsError as error:
@@ -77,9 +88,11 @@ def _open(connection: str | None = None, url: str | None = None, **given: Any) -
         url = found.url
     if url is None:
         return DropboxFS(**given)
-    if not url.startswith("dropbox://"):  # it could be a path of this machine to PyFilesystem
+    if not url.startswith("dropbox://"):
         raise fs.errors.CreateFailed("the url is none of a Dropbox: it has to begin with dropbox://")
     try:
-        return pyfilesystem.open_fs(url)
+        return opener.opened(parse_fs_url(url), **given)
+    except ParseError:
+        raise fs.errors.CreateFailed(f"the url is malformed; it is {opener.FORM}, percent-encoded") from None
     except OpenerError as error:
         raise fs.errors.CreateFailed(literal(str(error))) from error

@@ -109,8 +109,12 @@ def test_a_stored_connection_needs_no_credentials(
             with fsspec.open("dropbox://hello.txt", "wb", **options) as file:
                 file.write(b"hello")
         assert emulator.control.read("/hello.txt") == b"hello"
+        for options in ({}, {"connection": "work"}, {"url": Connections().find("work").url}):
+            assert DropboxFileSystem(**options, documents="hide").filesystem.getmeta("dropbox")["documents"] == "hide"
         with pytest.raises(OSError, match="there is no connection 'other'"):
             DropboxFileSystem("other").ls("/")
+        with pytest.raises(OSError, match="Give a connection, a url or credentials"):
+            DropboxFileSystem("work", refresh_token="another").ls("/")
     finally:
         DropboxFileSystem.clear_instance_cache()
 
@@ -139,7 +143,10 @@ def test_errors_are_built_in_ones(dropbox: DropboxFileSystem) -> None:
         dropbox.rm("/folder")
 
 
-@pytest.mark.parametrize("url", ["/", "dropbox:/k~secret:token@/", "dropbox://k~secret:token@/?nope=1", "mem://"])
+@pytest.mark.parametrize(
+    "url",
+    ["/", "dropbox:/k~secret:token@/", "dropbox://k~secret:token@/?nope=1", "dropbox://k~secret:tok@en@/", "mem://"],
+)
 def test_what_is_no_url_of_a_dropbox_is_refused(url: str) -> None:
     with pytest.raises(PermissionError, match="Dropbox") as refused:
         DropboxFileSystem(url=url).ls("/")
