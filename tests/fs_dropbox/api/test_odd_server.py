@@ -10,7 +10,8 @@ import pytest
 
 from fs_dropbox import DropboxFS
 from fs_dropbox.errors import VersionConflict
-from tests.fs_dropbox.api.odd_server import OddServer, serving
+from tests.fs_dropbox.api.odd_account import OddServer
+from tests.fs_dropbox.api.odd_server import serving
 from tests.waiting import eventually
 
 QUIRKS = [
