@@ -212,7 +212,8 @@ class Delivery:
         if outlook.count >= BULK_FILES or outlook.size >= BULK_BYTES:
             return 0.0
         quiet = outlook.latest + self._quiet_seconds
-        return min(quiet, outlook.oldest + self._delay_seconds) - now
+        seconds = min(quiet, outlook.oldest + self._delay_seconds) - now
+        return seconds if seconds <= self._delay_seconds else 0.0  # the clock was ahead when they were acknowledged
 
     def _deliver(self, sending: list[Pending]) -> None:
         started = time.monotonic()

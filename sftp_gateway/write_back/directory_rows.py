@@ -15,6 +15,7 @@ from fs.path import dirname, iteratepath, join, recursepath
 from sftp_gateway.write_back.arrivals import Arrivals
 from sftp_gateway.write_back.journal_file import JournalFile
 from sftp_gateway.write_back.journal_rows import BeingSentError, span
+from sftp_gateway.write_back.refusals import MAX_BACKOFF_SECONDS
 
 _COLUMNS: Final = "path, key, fresh, state, attempts, reason, acknowledged"
 _BELOW: Final = "(key > ? AND key < ?)"
@@ -132,8 +133,9 @@ class DirectoryRows:
             " AND inner.key < folders.key || '0') ORDER BY moment LIMIT ?",
             *(quiet_seconds, limit),
         )
-        due = [_from_row(row[:-1]) for row in leaves if row[-1] <= now]
-        return due, min((row[-1] for row in leaves if row[-1] > now), default=None)
+        longest = max(quiet_seconds, MAX_BACKOFF_SECONDS)  # beyond, it was a clock that was ahead
+        waiting = [row[-1] for row in leaves if 0 < row[-1] - now <= longest]
+        return [_from_row(row[:-1]) for row in leaves if row[-1] not in waiting], min(waiting, default=None)
 
     def send(self, chosen: Iterable[PendingDirectory]) -> list[PendingDirectory]:
         """Note that these are being made; return those that are still there."""

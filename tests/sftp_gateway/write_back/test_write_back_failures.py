@@ -60,6 +60,26 @@ def test_one_refused_version_holds_up_no_later_one(storage: BulkFS, start: Serve
     assert storage.readbytes("/f") == b"first"
 
 
+@pytest.mark.parametrize("is_down", [False, True])
+def test_a_clock_that_is_set_right_holds_nothing_up(
+    storage: BulkFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch, is_down: bool
+) -> None:
+    """One that was ahead is often set back when the network comes, for which the files were waiting, too."""
+    if is_down:
+        storage.reachable.clear()
+    now = time.time
+    with monkeypatch.context() as ahead:
+        ahead.setattr(time, "time", lambda: now() + 86400.0)
+        files = start(delay_seconds=0.3 if is_down else 5.0).written_back
+        files.makedir_later("/made")
+        with files.openbin("/f", "w", write_back=True) as file:
+            file.write(b"content")
+        if is_down:
+            eventually(lambda: files.journal.trouble("/f"))
+    storage.reachable.set()
+    eventually(lambda: storage.isfile("/f") and storage.isdir("/made"))
+
+
 @staged_too
 def test_an_outage_is_waited_out(
     storage: BulkFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch, log_lines: LogLines
