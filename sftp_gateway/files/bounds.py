@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sftp_gateway.files.allowance import Room
+from sftp_gateway.files.intervals import Intervals
 from sftp_gateway.sftp.status import RefusedError
 
 if TYPE_CHECKING:
     from sftp_gateway.files.draft import Draft
+
+_MOST_RANGES = 1000  # a client can have every second byte refused
 
 
 class Bounds:
@@ -21,7 +24,8 @@ class Bounds:
         self._draft = draft
         self.room: Room | None = None  # what its user's quota leaves for it, as far as is known
         self._goes_on: tuple[int, int] | None = None  # from where to where nothing may be missing
-        self._unstored: tuple[int, int, Exception] | None = None  # start, end, reason of WRITEs that failed
+        self._unstored = Intervals()  # of WRITEs that failed
+        self._reason: Exception = RefusedError("")  # of the last one
 
     def check_growth(self, size: int, *, zeros_to: int) -> None:
         """Refuse sizes that nobody could have sent: the zeros in between would be stored for days."""
@@ -29,14 +33,14 @@ class Bounds:
         room = self.room.size if self.room is not None else size
         if size > max(room, draft.size):
             raise RefusedError(f"your quota is used up: no more than {room:,} bytes are left for this file")
-        if zeros_to - draft.base.size - draft.spool.used > draft.spool.limit:
+        if zeros_to - draft.base.size - draft.spool.used > draft.spool.quota.limit:
             self.check_unstored()  # what is missing in between was refused, for this reason
             raise RefusedError("the gateway's space for unfinished uploads would be used up")
 
     def check_unstored(self) -> None:
         """Raise what a WRITE failed with, of what was not sent again: clients close what they could not write, too."""
-        if self._unstored is not None:
-            raise self._unstored[2]
+        if self._unstored:
+            raise self._reason
 
     def goes_on(self, *, since: int) -> None:
         """Know that the client may take more for sent than there is, and what is there from `since` on for its own."""
@@ -55,14 +59,15 @@ class Bounds:
 
     def refused(self, start: int, end: int, error: Exception) -> None:
         """Know that what a client has sent was not taken."""
-        first, last, _ = self._unstored or (start, end, error)
-        self._unstored = min(first, start), max(last, end), error
+        self._reason = error
+        self._unstored.add(start, end)
+        if len(self._unstored) > _MOST_RANGES:
+            self._unstored.add(0, self._unstored.end)
 
     def taken(self, start: int, end: int) -> None:
         """Know that what a client has sent was taken, perhaps once more."""
-        if self._unstored is not None and start <= self._unstored[0] and self._unstored[1] <= end:
-            self._unstored = None
+        self._unstored.remove(start, end)
 
     def forget_refused(self) -> None:
         """Know that the client of what was refused is gone."""
-        self._unstored = None
+        self._unstored = Intervals()

@@ -46,13 +46,12 @@ class Draft:
         path: str,
         spool: Spool,
         *,
-        base: Content | None = None,
-        exclusive: bool = False,
-        fresh: bool = False,
-        atomic: bool = False,
-        may_stream: Callable[[], bool] = lambda: False,
-        stream_ended: Callable[[], None] = lambda: None,
-        save_note: Callable[[Draft, bool], None] = lambda _draft, _grows: None,
+        base: Content | None,
+        exclusive: bool,
+        fresh: bool,
+        atomic: bool,
+        streams: threading.BoundedSemaphore,
+        save_note: Callable[[Draft, bool], None],
     ) -> None:
         self._filesystem = filesystem
         self._lock = threading.RLock()
@@ -81,12 +80,7 @@ class Draft:
         self.exclusive = exclusive  # its commit is to replace nothing
         self._caught_up: list[Callable[[], None]] = []
         self.forwarding = Forwarding(
-            spool,
-            self._storing.open_file,
-            atomic=atomic,
-            may_stream=may_stream,
-            stream_ended=stream_ended,
-            on_progress=self._progress,
+            spool, self._storing.open_file, atomic=atomic, streams=streams, on_progress=self._progress
         )
 
     # -- what the client does
@@ -107,7 +101,7 @@ class Draft:
                 self._check()
                 if end > self.size:
                     self.bounds.check_growth(end, zeros_to=offset)
-                if offset < self.size or self.forwarding.resume is not None:  # of the rest, nothing was sent yet
+                if offset < self.size:  # of the rest, nothing was sent yet
                     self._rewrite(offset)
                 self.note.before_write(offset)
                 self.spool.write(offset, data)
@@ -121,7 +115,7 @@ class Draft:
             self.touched = time.time()
             self.forwarding.extend(offset, data)
             self.note.after_write(end)
-            if self.spool.is_scarce:
+            if self.spool.quota.is_scarce:
                 self.thin()
             return not self.is_behind
 
@@ -327,18 +321,12 @@ class Draft:
     @property
     def is_behind(self) -> bool:
         """Whether the client is to be held back: it is far ahead of the storage, or that is to make room first."""
-        return self.forwarding.is_behind or (self.spool.is_short and self.forwarding.makes_room)
+        return self.forwarding.is_behind or (self.spool.quota.is_short and self.forwarding.makes_room)
 
     @property
     def is_open(self) -> bool:
         """Whether somebody writes it."""
         return self.state is State.OPEN
-
-    @property
-    def checkpoint(self) -> tuple[str, int] | None:
-        """What the filesystem has for certain of a file that is not committed yet: a text to go on with, and bytes."""
-        with self._lock:
-            return self.forwarding.checkpoint
 
     @property
     def lasting(self) -> int:
@@ -400,7 +388,7 @@ class Draft:
         with self._lock:
             if self.state is State.OPEN:
                 self.note.look_again()
-                if self.spool.is_short:
+                if self.spool.quota.is_short:
                     self.thin(at_least=1)
             if self.is_behind:
                 return

@@ -56,16 +56,17 @@ class Drafts:
         overlay: Overlay,
         quota: Quota,
         *,
-        atomic: bool,
         spool_directory: Path,
         limits: TreeLimits,
     ) -> None:
         """Take up what an earlier process has left in `spool_directory`."""
+        meta = filesystem.getmeta()
+        self.has_journal = bool(meta.get("write_back"))
+        self._atomic = bool(meta.get("atomic_writes"))
         self.partials = Partials(spool_directory)
         self._filesystem = filesystem
         self._overlay = overlay
         self._quota = quota
-        self._atomic = atomic
         self._spool_directory = spool_directory
         self._limits = limits
         self._streams = threading.BoundedSemaphore(limits.streams)
@@ -92,7 +93,6 @@ class Drafts:
         session: object,
         handle: object,
         *,
-        write_back: bool,
         base: Content | None = None,
         exclusive: bool = False,
         fresh: bool = False,
@@ -103,9 +103,10 @@ class Drafts:
         `exclusive`: its commit is to replace nothing; `fresh`: nothing is committed there now; `anew`: its client does
         not mean to go on with anything.
         """
+        self.sweep()  # not before somebody has gone on with what he was shown, however old
         draft = self._made(path, self._spool(), base=base, exclusive=exclusive, fresh=fresh)
         draft.owner = session
-        draft.write_back = write_back
+        draft.write_back = self._writes_back(session)
         draft.handles.add(handle)
         unfinished = None if anew else self._unfinished.last(self._overlay.fold(path))
         if unfinished is not None and time.monotonic() - unfinished.at < GOING_ON_SECONDS:
@@ -115,11 +116,11 @@ class Drafts:
         self._overlay.add(draft)
         return draft
 
-    def join(self, draft: Draft, session: object, handle: object, *, write_back: bool) -> bool:
+    def join(self, draft: Draft, session: object, handle: object) -> bool:
         """Let `handle` go on with a draft; tell whether it is not too late for that."""
         joined = draft.join(session, handle, self.partials.checkpoint)
         if joined:
-            draft.write_back = write_back
+            draft.write_back = self._writes_back(session)
         elif draft.state is State.PARTIAL:  # another process has just taken it
             self.partials.doubt()
         return joined
@@ -276,6 +277,10 @@ class Drafts:
                     self.partials.clear(file)  # else another process may have the room for it
         return False
 
+    def _writes_back(self, session: object) -> bool:
+        """Tell whether CLOSE is to be answered when the file is on local disk."""
+        return self.has_journal and bool(getattr(session, "write_back", False))
+
     def _spool(self) -> Spool:
         return Spool(self._spool_directory, self._quota, memory_limit=self._limits.spool_memory)
 
@@ -290,7 +295,6 @@ class Drafts:
             exclusive=exclusive,
             fresh=fresh,
             atomic=self._atomic,
-            may_stream=lambda: self._streams.acquire(blocking=False),
-            stream_ended=self._streams.release,
+            streams=self._streams,
             save_note=lambda draft, grows: self.partials.save(draft, grows),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ class Forwarding:
     """The stream of a draft, if it has one, and the checkpoint of an earlier one. Owned by a draft, under its lock.
 
     `open_file` opens the file in the filesystem, going on with a checkpoint's text where it is given one; it is called
-    in the stream's thread. There are as many streams as `may_stream` allows, until `stream_ended` is called for each.
+    in the stream's thread. There are as many streams at once as `streams` allows.
     """
 
     def __init__(
@@ -27,15 +28,13 @@ class Forwarding:
         open_file: Callable[[str | None], Any],
         *,
         atomic: bool,
-        may_stream: Callable[[], bool],
-        stream_ended: Callable[[], None],
+        streams: threading.BoundedSemaphore,
         on_progress: Callable[[], None],
     ) -> None:
         self._spool = spool
         self._open_file = open_file
         self._atomic = atomic
-        self._may_stream = may_stream
-        self._stream_ended = stream_ended
+        self._streams = streams
         self._on_progress = on_progress
         self._stream: Stream | None = None
         self._may_begin = atomic
@@ -86,13 +85,17 @@ class Forwarding:
     def extend(self, offset: int, data: bytes | memoryview) -> None:
         """Send on what the spool has without a gap; the last that came is `data` at `offset`."""
         if self._stream is None:
-            if not self._may_begin or self._spool.prefix < STREAM_FROM_BYTES or not self._may_stream():
+            if (
+                not self._may_begin
+                or self._spool.prefix < STREAM_FROM_BYTES
+                or not self._streams.acquire(blocking=False)
+            ):
                 return
             self._may_begin = False
             try:
                 self._stream = Stream(self._spool, self._open, on_progress=self._on_progress)
             except RuntimeError:  # no more threads: all of it is sent at CLOSE
-                self._stream_ended()
+                self._streams.release()
                 return
         self._stream.extend(self._spool.prefix, offset, data)
 
@@ -134,7 +137,7 @@ class Forwarding:
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.cancel()
-            self._stream_ended()
+            self._streams.release()
         self._on_progress()
 
     def take(self) -> Stream | None:
@@ -146,7 +149,7 @@ class Forwarding:
         """Note that the file is committed, or could not be."""
         self.resume = None
         if stream is not None:
-            self._stream_ended()
+            self._streams.release()
 
     def finish(self, stream: Stream | None) -> tuple[Any, int]:
         """Return the open file and how many bytes it has taken; raises what the filesystem raised, or TimeoutError."""

@@ -266,7 +266,7 @@ class WriteHandle(Handle):
                 if not is_short or not self._make_room():
                     raise
         self._moved += len(data)
-        while not keeps_up and self.draft.spool.is_short and self._make_room():
+        while not keeps_up and self.draft.spool.quota.is_short and self._make_room():
             keeps_up = not self.draft.is_behind
         return keeps_up
 

@@ -66,23 +66,25 @@ class Intervals:
             gaps.append((start, end))
         return gaps
 
-    def drop_before(self, end: int) -> None:
-        """Drop the positions before `end`."""
-        while self._starts and self._ends[0] <= end:
-            self.total -= self._ends.pop(0) - self._starts.pop(0)
-        if self._starts and self._starts[0] < end:
-            self.total -= end - self._starts[0]
-            self._starts[0] = end
-
-    def truncate(self, size: int) -> int:
-        """Drop the positions from `size` on; return how many were dropped."""
+    def remove(self, start: int, end: int) -> int:
+        """Drop the positions [start, end); return how many were there."""
+        first = bisect_right(self._ends, start)  # the first range that reaches beyond
+        last = bisect_left(self._starts, end)
+        if first >= last:
+            return 0
         before = self.total
-        while self._starts and self._starts[-1] >= size:
-            self.total -= self._ends.pop() - self._starts.pop()
-        if self._ends and self._ends[-1] > size:
-            self.total -= self._ends[-1] - size
-            self._ends[-1] = size
+        kept = [(self._starts[first], start), (end, self._ends[last - 1])]
+        kept = [(left, right) for left, right in kept if left < right]
+        self.total -= sum(self._ends[i] - self._starts[i] for i in range(first, last))
+        self.total += sum(right - left for left, right in kept)
+        self._starts[first:last] = [left for left, _ in kept]
+        self._ends[first:last] = [right for _, right in kept]
         return before - self.total
+
+    @property
+    def end(self) -> int:
+        """One past the last position."""
+        return self._ends[-1] if self._ends else 0
 
     @property
     def prefix(self) -> int:

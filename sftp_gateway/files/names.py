@@ -33,7 +33,7 @@ class Names:
                 raise RefusedError(EXISTS)
             self._check_parent(path)
             try:
-                if write_back and self._store.has_journal:
+                if write_back and self._store.drafts.has_journal:
                     self._store.filesystem.makedir_later(path)
                 else:
                     self._store.filesystem.makedir(path)

@@ -74,7 +74,7 @@ class Note:
 
     def look_again(self) -> None:
         """Note what the filesystem has for certain, where that is more than was noted."""
-        if self.size and self._draft.checkpoint not in (None, self._checkpoint):
+        if self.size and self._draft.forwarding.checkpoint not in (None, self._checkpoint):
             self._save(self._draft, self.grows)
 
     def _is_due(self) -> bool:

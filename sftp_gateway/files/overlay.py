@@ -2,50 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from sftp_gateway.files.draft import Draft, State
 from sftp_gateway.files.folding import is_at_or_below, related
 from sftp_gateway.sftp.status import RefusedError
-
-
-class Turn:
-    """Somebody's right to change paths, as a context."""
-
-    __slots__ = ("_keys", "_names", "_overlay")
-
-    def __init__(self, overlay: Overlay, keys: tuple[str, ...], *, names: bool) -> None:
-        self._overlay = overlay
-        self._keys = keys
-        self._names = names
-
-    def __enter__(self) -> None:
-        self._overlay.begin(self._keys, names=self._names)
-
-    def __exit__(self, *_: object) -> None:
-        self._overlay.end(self._keys)
-
-
-class Opening:
-    """Somebody who begins something at a path, as a context; whose value tells whether that may be done at once."""
-
-    __slots__ = ("_began", "_key", "_overlay", "_wait")
-
-    def __init__(self, overlay: Overlay, key: str, *, wait: bool) -> None:
-        self._overlay = overlay
-        self._key = key
-        self._wait = wait
-        self._began = False
-
-    def __enter__(self) -> bool:
-        self._began = self._overlay.begin_opening(self._key, wait=self._wait)
-        return self._began
-
-    def __exit__(self, *_: object) -> None:
-        if self._began:
-            self._overlay.end_opening(self._key)
 
 
 class Overlay:
@@ -60,20 +24,54 @@ class Overlay:
         self._turns: list[tuple[str, ...]] = []
         self._openings: list[str] = []
 
-    def turn(self, *paths: str, names: bool = False) -> Turn:
-        """Return a context that holds the right to change these paths and everything below them.
+    @contextlib.contextmanager
+    def turn(self, *paths: str, names: bool = False) -> Iterator[None]:
+        """Hold the right to change these paths and everything below them.
 
-        With `names`, it also waits for what begins there, as that is to know its name. Entering it raises
-        `RefusedError` after a long wait.
+        With `names`, it also waits for what begins there, as that is to know its name. Raises `RefusedError` after a
+        long wait.
         """
-        return Turn(self, tuple(self.fold(path) for path in paths), names=names)
+        keys = tuple(self.fold(path) for path in paths)
 
-    def opening(self, path: str, *, wait: bool = True) -> Opening:
-        """Return a context in which no name at or above `path` changes: what begins in it is seen by whoever is next.
+        def is_free() -> bool:
+            is_open = names and any(is_at_or_below(opening, key) for opening in self._openings for key in keys)
+            return not is_open and not self._is_taken(keys)
 
-        Entering it waits until nothing there is being changed, and raises `RefusedError` after a long wait.
+        with self._condition:
+            self._wait_for(is_free, "another operation on the same path is still running")
+            self._turns.append(keys)
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._turns.remove(keys)
+                self._condition.notify_all()
+
+    @contextlib.contextmanager
+    def opening(self, path: str, *, wait: bool = True) -> Iterator[bool]:
+        """Have no name at or above `path` change: what begins there is seen by whoever is next.
+
+        Waits until nothing there is being changed, and raises `RefusedError` after a long wait; without `wait` it tells
+        whether that is so.
         """
-        return Opening(self, self.fold(path), wait=wait)
+        key = self.fold(path)
+
+        def is_free() -> bool:
+            return not any(is_at_or_below(key, other) for turn in self._turns for other in turn)
+
+        with self._condition:
+            if wait:
+                self._wait_for(is_free, "the file is still being stored")
+            began = is_free()
+            if began:
+                self._openings.append(key)
+        try:
+            yield began
+        finally:
+            if began:
+                with self._condition:
+                    self._openings.remove(key)
+                    self._condition.notify_all()
 
     def wait_settled(self, path: str) -> None:
         """Wait until nothing at or above `path` is being changed; raises `RefusedError` after a long wait."""
@@ -81,8 +79,7 @@ class Overlay:
             return
         keys = (self.fold(path),)
         with self._condition:
-            if not self._condition.wait_for(lambda: not self._is_taken(keys), self._wait_seconds):
-                raise RefusedError("the file is still being stored")
+            self._wait_for(lambda: not self._is_taken(keys), "the file is still being stored")
 
     @property
     def is_quiet(self) -> bool:
@@ -162,44 +159,9 @@ class Overlay:
             (draft for draft in found if limit is None or draft.touched < limit), key=lambda draft: draft.touched
         )
 
-    def begin(self, keys: tuple[str, ...], *, names: bool) -> None:
-        """Take the turn for these folded paths; raises `RefusedError` after a long wait."""
-
-        def is_free() -> bool:
-            is_open = names and any(is_at_or_below(opening, key) for opening in self._openings for key in keys)
-            return not is_open and not self._is_taken(keys)
-
-        with self._condition:
-            if (self._turns or self._openings) and not self._condition.wait_for(is_free, self._wait_seconds):
-                raise RefusedError("another operation on the same path is still running")
-            self._turns.append(keys)
-
-    def end(self, keys: tuple[str, ...]) -> None:
-        """Give the turn back."""
-        with self._condition:
-            self._turns.remove(keys)
-            self._condition.notify_all()
-
-    def begin_opening(self, key: str, *, wait: bool) -> bool:
-        """Begin something at a folded path; tell whether that is possible, which it always is for who waits."""
-
-        def is_free() -> bool:
-            return not any(is_at_or_below(key, other) for turn in self._turns for other in turn)
-
-        with self._condition:
-            if not is_free():
-                if not wait:
-                    return False
-                if not self._condition.wait_for(is_free, self._wait_seconds):
-                    raise RefusedError("the file is still being stored")
-            self._openings.append(key)
-            return True
-
-    def end_opening(self, key: str) -> None:
-        """End what `begin_opening` has begun."""
-        with self._condition:
-            self._openings.remove(key)
-            self._condition.notify_all()
+    def _wait_for(self, is_free: Callable[[], bool], refusal: str) -> None:
+        if not self._condition.wait_for(is_free, self._wait_seconds):
+            raise RefusedError(refusal)
 
     def _remove(self, draft: Draft) -> bool:
         key = self.fold(draft.path)

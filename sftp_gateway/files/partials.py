@@ -60,7 +60,7 @@ class Partials:
         if draft.spool.path is None or size <= 0:
             self.forget(draft)
             return
-        checkpoint = draft.checkpoint
+        checkpoint = draft.forwarding.checkpoint
         draft.note.written(size, checkpoint, grows=grows)
         note = {"path": draft.path, "size": size, "grows": grows, "touched": draft.touched, "upload": checkpoint}
         target = draft.spool.path.with_suffix(NOTE_SUFFIX)

@@ -97,7 +97,7 @@ class Spool:
 
     def __init__(self, directory: Path, quota: Quota, *, memory_limit: int) -> None:
         self._directory = directory
-        self._quota = quota
+        self.quota = quota  # of this and all spools beside it
         self._memory_limit = memory_limit
         self._lock = threading.RLock()
         # guarded by _lock
@@ -109,21 +109,6 @@ class Spool:
         self._can_drop = True  # as far as is known
         self.dropped = 0  # how much of the beginning is not here any more
         self.path: Path | None = None  # of the file, once there is one
-
-    @property
-    def limit(self) -> int:
-        """The most that this and all spools beside it may hold."""
-        return self._quota.limit
-
-    @property
-    def is_scarce(self) -> bool:
-        """Whether they hold more than half of that."""
-        return self._quota.is_scarce
-
-    @property
-    def is_short(self) -> bool:
-        """Whether there is so little left for them that clients are held back where that makes room."""
-        return self._quota.is_short
 
     @property
     def used(self) -> int:
@@ -145,13 +130,6 @@ class Spool:
         """Whether another process may take the file over."""
         return self._shared
 
-    @property
-    def end(self) -> int:
-        """One past the last position that was written."""
-        with self._lock:
-            ranges = list(self._written)
-            return ranges[-1][1] if ranges else 0
-
     def write(self, offset: int, data: bytes | memoryview) -> None:
         """Store `data`; raises `SpoolFullError`, or OSError when the disk is full: then nothing has changed."""
         end = offset + len(data)
@@ -159,13 +137,13 @@ class Spool:
             self.check_here(offset)
             new = self._written.count_missing(offset, end)
             if new:
-                self._quota.take(new)
+                self.quota.take(new)
             try:
                 self._store(offset, end, data)
             except BaseException:
-                self._quota.give(new)
+                self.quota.give(new)
                 with contextlib.suppress(OSError):
-                    self._cut_back()
+                    self._cut_back(self._written.end)
                 raise
             self._written.add(offset, end)
 
@@ -182,13 +160,12 @@ class Spool:
 
     def _fits(self, size: int, end: int) -> bool:
         """Take the room in memory for what is written up to `end`; tell whether there is some."""
-        return end <= self._memory_limit and self._quota.move_memory(size, max(size, end))
+        return end <= self._memory_limit and self.quota.move_memory(size, max(size, end))
 
-    def _cut_back(self) -> None:
+    def _cut_back(self, end: int) -> None:
         """Have the file end where what was written ends, as notes take its size for that."""
-        end = self.end
         if self._memory is not None:
-            self._quota.move_memory(len(self._memory), min(len(self._memory), end))
+            self.quota.move_memory(len(self._memory), min(len(self._memory), end))
             del self._memory[end:]
         elif os.fstat(self._fd).st_size > end:
             os.ftruncate(self._fd, end)
@@ -217,7 +194,7 @@ class Spool:
 
     def _drop_memory(self) -> None:
         memory, self._memory = self._memory, None
-        self._quota.move_memory(len(memory or b""), 0)
+        self.quota.move_memory(len(memory or b""), 0)
 
     def adopt(self, path: Path, ranges: list[tuple[int, int]]) -> None:
         """Take over a spool file that an earlier process left, with what it says is written.
@@ -232,7 +209,7 @@ class Spool:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.fstat(fd).st_size < max((end for _, end in ranges), default=0):
                     raise DamagedError(f"{path}: shorter than noted")
-                self._quota.take(total)
+                self.quota.take(total)
             except BaseException:
                 os.close(fd)
                 raise
@@ -255,7 +232,7 @@ class Spool:
             if self._fd < 0:
                 return False
             found = os.fstat(self._fd)
-            return found.st_nlink > 0 and found.st_size == self.end
+            return found.st_nlink > 0 and found.st_size == self._written.end
 
     def reclaim(self) -> bool:
         """Have a shared file for ourselves again; tell whether it is still there as we know it, and nobody uses it."""
@@ -304,8 +281,9 @@ class Spool:
         """Forget everything from `size` on."""
         with self._lock:
             self.check_here(size)
-            self._quota.give(self._written.truncate(size))
-            self._cut_back()
+            gaps = self._written.missing(0, size)
+            self._cut_back(gaps[-1][0] if gaps and gaps[-1][1] == size else size)  # first, as it may fail
+            self.quota.give(self._written.remove(size, self._written.end))
 
     def may_drop(self, end: int) -> bool:
         """Tell whether the space before `end` can be given back, as far as is known."""
@@ -318,14 +296,14 @@ class Spool:
                 return False
             self._can_drop = punch(self._fd, self.dropped, end)
             if self._can_drop:
-                self._quota.give(end - self.dropped)
+                self.quota.give(end - self.dropped)
                 self.dropped = end
             return self._can_drop
 
     def forget_dropped(self) -> None:
         """Take what was dropped for never written."""
         with self._lock:
-            self._written.drop_before(self.dropped)
+            self._written.remove(0, self.dropped)
             self.dropped = 0
 
     def close(self, *, at_once: bool = False) -> None:
@@ -335,7 +313,7 @@ class Spool:
                 return
             self._closed = True
             size = self._written.total - self.dropped
-            self._quota.give(size)
+            self.quota.give(size)
             self._drop_memory()
             fd, self._fd = self._fd, -1
             if self.path is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from sftp_gateway.sftp.status import EXISTS, RefusedError
 
 __all__ = ["Store", "TreeLimits"]
 
-_TRIES = 100  # to open what ends just then, or is gone on with elsewhere
+_TRIES, _PAUSE_SECONDS = 100, 0.01  # to open what ends just then, or is gone on with elsewhere
 
 
 class Store:
@@ -40,15 +41,12 @@ class Store:
         self.atomic = bool(meta.get("atomic_writes"))
         self.local = meta.get("network") is False  # its calls may be made where nothing may wait
         self.case_insensitive = bool(meta.get("case_insensitive"))
-        self.has_journal = bool(meta.get("write_back"))
         self.resumable = bool(meta.get("resumable_uploads"))
         self._check_writable = getattr(filesystem, "check_writable", None)
         self.quota = Quota(limits.spool_quota)
         self.allowances = Allowances(filesystem)
         self.overlay = Overlay(self.fold, wait_seconds=limits.commit_wait_seconds)
-        self.drafts = Drafts(
-            filesystem, self.overlay, self.quota, atomic=self.atomic, spool_directory=spool_directory, limits=limits
-        )
+        self.drafts = Drafts(filesystem, self.overlay, self.quota, spool_directory=spool_directory, limits=limits)
         self.looking = Looking(
             filesystem,
             self.overlay,
@@ -102,7 +100,7 @@ class Store:
             self._check_writable(path)
         if is_new:
             anew = bool(flags & (OpenFlag.EXCL | OpenFlag.TRUNC))
-            return self._new(path, session, handle, exclusive=bool(flags & OpenFlag.EXCL), fresh=True, anew=anew)
+            return self.drafts.new(path, session, handle, exclusive=bool(flags & OpenFlag.EXCL), fresh=True, anew=anew)
         with self.overlay.opening(path):
             room = allowance.room(path) if allowance is not None else None
             for _ in range(_TRIES):
@@ -111,6 +109,7 @@ class Store:
                 if draft is not None:
                     draft.bounds.room = room
                     return draft
+                time.sleep(_PAUSE_SECONDS)
             raise RefusedError("others go on with its upload again and again")
 
     def _open_for_writing(self, path: str, flags: int, session: object, handle: object) -> Draft | None:
@@ -118,25 +117,25 @@ class Store:
         draft = self.looking.current(path)
         if flags & OpenFlag.CREAT and flags & OpenFlag.EXCL:
             self._refuse_existing(path, draft)
-            return self._new(path, session, handle, exclusive=True, fresh=True)
+            return self.drafts.new(path, session, handle, exclusive=True, fresh=True)
         if flags & OpenFlag.TRUNC:
             there = self._find(path, draft, create=bool(flags & OpenFlag.CREAT))
-            new = self._new(path, session, handle, fresh=there is None)
+            new = self.drafts.new(path, session, handle, fresh=there is None)
             new.replaces = there
             return new
         if draft is not None and draft.state is State.OPEN:
-            return draft if self._join(draft, session, handle) else None
+            return draft if self.drafts.join(draft, session, handle) else None
         try:
             base = self.open_committed(path)
         except errors.ResourceNotFound:
             if draft is not None and draft.state is State.PARTIAL:
-                return draft if self._join(draft, session, handle) else None
+                return draft if self.drafts.join(draft, session, handle) else None
             if not flags & OpenFlag.CREAT:
                 raise
             self.check_parent(path)
-            return self._new(path, session, handle, fresh=True, anew=False)
+            return self.drafts.new(path, session, handle, fresh=True, anew=False)
         self.drafts.drop_partials(path)
-        return self._new(path, session, handle, base=base, anew=False)
+        return self.drafts.new(path, session, handle, base=base, anew=False)
 
     def open_new(self, path: str, session: object, handle: object, allowance: Allowance | None = None) -> Draft:
         """Return the draft of a new file, which replaces nothing that is committed, now or when it is closed."""
@@ -145,7 +144,7 @@ class Store:
             self.drafts.follow(at_once=True)
             self._refuse_existing(path, None)
             room = allowance.room(path) if allowance is not None else None
-            draft = self._new(path, session, handle, exclusive=True, fresh=True)
+            draft = self.drafts.new(path, session, handle, exclusive=True, fresh=True)
             draft.bounds.room = room
             return draft
 
@@ -230,30 +229,6 @@ class Store:
     def fold(self, path: str) -> str:
         """Return what is equal for all spellings of a path."""
         return fold_path(path) if self.case_insensitive else path
-
-    def _new(
-        self,
-        path: str,
-        session: object,
-        handle: object,
-        *,
-        base: Content | None = None,
-        exclusive: bool = False,
-        fresh: bool = False,
-        anew: bool = True,
-    ) -> Draft:
-        self.drafts.sweep()  # not before somebody has gone on with what he was shown, however old
-        write_back = self._writes_back(session)
-        return self.drafts.new(
-            path, session, handle, write_back=write_back, base=base, exclusive=exclusive, fresh=fresh, anew=anew
-        )
-
-    def _join(self, draft: Draft, session: object, handle: object) -> bool:
-        return self.drafts.join(draft, session, handle, write_back=self._writes_back(session))
-
-    def _writes_back(self, session: object) -> bool:
-        """Tell whether CLOSE is to be answered when the file is on local disk."""
-        return self.has_journal and bool(getattr(session, "write_back", False))
 
     def _refuse_existing(self, path: str, draft: Draft | None) -> None:
         if draft is not None or self._find(path, None, create=True, refuse=True) is not None:

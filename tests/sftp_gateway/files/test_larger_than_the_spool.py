@@ -89,7 +89,7 @@ def cut_in_the_middle(serving: Serving, storage: TellingFS) -> int:
     session.cut()
     serving.tree.store.quota.limit = QUOTA + 2 * MIB
     (draft,) = serving.tree.store.overlay.all()
-    assert draft.checkpoint == (str(10 * MIB), 10 * MIB)
+    assert draft.forwarding.checkpoint == (str(10 * MIB), 10 * MIB)
     return draft.size
 
 

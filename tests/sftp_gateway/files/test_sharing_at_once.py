@@ -7,6 +7,8 @@ import fcntl
 import os
 import random
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -288,6 +290,27 @@ def test_nobody_goes_on_with_what_is_just_being_dropped(store: Store, monkeypatc
     assert joined == [False]
 
 
+def test_who_goes_on_just_as_the_end_of_a_connection_is_noticed_is_not_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = object()
+    draft = written(store, "/file", object(), handle)
+    leaving, cut_off = threading.Event(), store.drafts.cut_off
+
+    def cut_off_late(draft: Draft) -> None:
+        leaving.set()
+        time.sleep(0.1)
+        cut_off(draft)
+
+    monkeypatch.setattr(store.drafts, "cut_off", cut_off_late)
+    thread = threading.Thread(target=store.abandon, args=(draft, handle))
+    thread.start()
+    assert leaving.wait(20)
+    assert store.open_for_writing("/file", W, object(), object()) is draft
+    assert draft.size == 1000
+    thread.join(20)
+
+
 @pytest.mark.parametrize("what", ["dropped", "gone on with"])
 def test_nobody_goes_on_with_what_is_another_processes_by_now(store: Store, other: Store, what: str) -> None:
     """Whatever was last seen of it."""
@@ -398,7 +421,7 @@ def test_what_another_process_has_rewritten_is_sent_anew(tmp_path: Path, monkeyp
         return draft, handle
 
     draft, handle = write(first, W | C | T, (0, b"a" * 50))
-    eventually(lambda: draft.checkpoint is not None, "nothing was stored ahead")
+    eventually(lambda: draft.forwarding.checkpoint is not None, "nothing was stored ahead")
     first.abandon(draft, handle)
     assert second.looking.stat("/file").size == 49
     first.abandon(*write(first, W, (0, b"b" * 10), (49, b"b")))

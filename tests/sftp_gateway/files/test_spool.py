@@ -10,6 +10,7 @@ import os
 import stat
 import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -24,7 +25,7 @@ from tests.waiting import eventually
 SPACE = 200
 
 ranges = st.tuples(st.integers(0, SPACE), st.integers(0, SPACE)).map(sorted)
-steps = st.lists(st.tuples(st.sampled_from(["add", "truncate", "missing"]), ranges), max_size=60)
+steps = st.lists(st.tuples(st.sampled_from(["add", "remove", "truncate", "missing"]), ranges), max_size=60)
 
 
 @given(steps)
@@ -35,10 +36,11 @@ def test_intervals_agree_with_a_model(moves: list[tuple[str, list[int]]]) -> Non
             new = model[start:end].count(0)
             assert intervals.add(start, end) == new
             model[start:end] = b"\1" * (end - start)
-        elif move == "truncate":
-            dropped = model[start:].count(1)
-            assert intervals.truncate(start) == dropped
-            model[start:] = bytes(SPACE - start)
+        elif move in ("remove", "truncate"):
+            end = SPACE if move == "truncate" else end
+            dropped = model[start:end].count(1)
+            assert intervals.remove(start, end) == dropped
+            model[start:end] = bytes(end - start)
         else:
             gaps = intervals.missing(start, end)
             expected = bytearray(b"\1" * SPACE)
@@ -47,6 +49,7 @@ def test_intervals_agree_with_a_model(moves: list[tuple[str, list[int]]]) -> Non
             assert expected[start:end] == model[start:end]
             assert all(a[1] < b[0] for a, b in itertools.pairwise(gaps))
         assert intervals.total == model.count(1)
+        assert intervals.end == len(bytes(model).rstrip(b"\0"))
         assert intervals.prefix == (bytes(model) + b"\0").index(0)
         shown = list(intervals)
         assert all(first < last for first, last in shown)
@@ -86,6 +89,18 @@ def test_spool_agrees_with_a_model(tmp_path: Path, moves: list, memory_limit: in
     spool.close()
     assert quota.used == quota._in_memory == 0
     assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_cut_off_is_still_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else zeros would take the place of what a client believes to be there as before."""
+    spool = Spool(tmp_path, Quota(1000), memory_limit=0)
+    spool.write(0, b"0123456789")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "ftruncate", Mock(side_effect=OSError(errno.EIO, "input/output error")))
+        with pytest.raises(OSError, match="input/output"):
+            spool.truncate(4)
+    assert (spool.used, spool.quota.used, spool.missing(0, 10)) == (10, 10, [])
+    spool.close()
 
 
 def test_all_spools_together_have_little_in_memory(tmp_path: Path) -> None:

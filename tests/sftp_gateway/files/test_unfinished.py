@@ -61,11 +61,12 @@ def test_a_write_that_failed_can_be_sent_again(serving: Serving, emulator: Emula
     other = client.opened("/other", W | C | T)
     assert client.wait(client.write(other, 0, b"o" * 60_000)).ok
     handle = client.opened("/f", W | C | T)
-    assert not client.wait(client.write(handle, 0, b"x" * 60_000)).ok
+    assert not any(client.wait(client.write(handle, offset, b"x" * 60_000)).ok for offset in (0, 30_000))
     assert client.wait(client.close(other)).ok
-    assert client.wait(client.write(handle, 0, b"x" * 60_000)).ok
+    for offset, data in ((0, b"x" * 20_000), (60_000, b"x" * 30_000), (20_000, b"x" * 40_000)):  # in other pieces
+        assert client.wait(client.write(handle, offset, data)).ok
     assert client.wait(client.close(handle)).ok
-    assert emulator.control.read("/f") == b"x" * 60_000
+    assert emulator.control.read("/f") == b"x" * 90_000
 
 
 def test_an_upload_that_was_cut_off_after_a_write_failed_can_be_continued(serving: Serving, emulator: Emulator) -> None:

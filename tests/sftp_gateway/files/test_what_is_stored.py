@@ -145,7 +145,7 @@ def test_what_the_storage_has_beyond_what_is_gone_on_with_is_not_stored(
     handle = object()
     draft = store.open_for_writing("/f", NEW, "session", handle)
     draft.write(0, content)
-    eventually(lambda: draft.checkpoint == (content.hex(), 50), "never: the storage has it all")
+    eventually(lambda: draft.forwarding.checkpoint == (content.hex(), 50), "never: the storage has it all")
     if restarts:
         file = draft.spool.to_disk()
         store.drafts.partials.save(draft, grows=True)

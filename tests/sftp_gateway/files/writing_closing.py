@@ -7,6 +7,7 @@ import time
 
 from sftp_gateway.files.draft import State
 from sftp_gateway.files.handles import WriteHandle
+from sftp_gateway.files.spool import SpoolFullError
 from sftp_gateway.files.tree import Tree
 from sftp_gateway.sftp.packets import OpenFlag
 from tests.sftp_gateway.files.writing_model import MOST_BYTES
@@ -35,6 +36,7 @@ class Closing(World):
         except REFUSALS as error:
             if opened.handle in opened.handle.draft.handles:
                 model.doubtful.update(range(at, at + len(data)))
+                model.refused.update(range(at, at + len(data)))
             return self.refused(error)
         model.write(at, data)
         if not keeps_up:
@@ -103,6 +105,8 @@ class Closing(World):
                 self.others_change(model)
         else:
             self.refused(error)
+            is_of_write = self.traits.atomic and isinstance(error, SpoolFullError | OSError)
+            assert model.refused or not is_of_write, "all that was refused has come since"
             if draft.state is State.ENDED and not model.based and model.path in self.expected:
                 self.replacing[model.path] = session.tree
             if not self.traits.atomic and now is not None:

@@ -61,6 +61,7 @@ class Model:
     content: bytearray
     sent: set[int] = field(default_factory=set)  # positions
     doubtful: set[int] = field(default_factory=set)  # positions of WRITEs that were refused
+    refused: set[int] = field(default_factory=set)  # the same, also where the file was cut since
     dirty: bool = True
     is_partial: bool = False
     vague: bool = False  # what it was written over has changed, on a storage that does not keep versions
@@ -76,6 +77,7 @@ class Model:
         self.content[offset:end] = data
         self.sent.update(range(offset, end))
         self.doubtful.difference_update(range(offset, end))
+        self.refused.difference_update(range(offset, end))
         self._touch()
 
     def resize(self, size: int) -> None:

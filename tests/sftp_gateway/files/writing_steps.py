@@ -77,7 +77,7 @@ class Writing(Closing):
 
     def open_at(self, session: Session, path: str, flags: int) -> bool:
         self.say(f"  {self.sessions.index(session)} {path} {flag_names(flags)}")
-        left = self.left_at(path)
+        left = self.left_at(path, session.tree)
         try:
             handle = session.view.open(path, flags, Attributes())
         except REFUSALS as error:

@@ -198,9 +198,9 @@ class World:
                 f"{model.path}: byte {at} is {byte}, not {model.content[at]}"
             )
 
-    def left_at(self, path: str) -> list[Model]:
-        """Return what is left of uploads of a file that were cut off."""
-        drafts = [draft for tree in self.trees for draft in tree.store.overlay.at(path) if not self.is_elsewhere(draft)]
+    def left_at(self, path: str, tree: Tree) -> list[Model]:
+        """Return what a process knows to be left of uploads of a file that were cut off."""
+        drafts = [draft for draft in tree.store.overlay.at(path) if not self.is_elsewhere(draft)]
         return [self.models[draft] for draft in drafts if draft.state is State.PARTIAL]
 
     def others_change(self, but: Model | None = None) -> None:
@@ -305,7 +305,7 @@ class World:
         self.storage.lag(False)
         self.settle()
         for draft, event in self.waiting:
-            if draft.state is State.OPEN and not draft.spool.is_short:  # else others have to make room, too
+            if draft.state is State.OPEN and not draft.spool.quota.is_short:  # else others have to make room, too
                 assert event.wait(5), "nobody said that the storage has caught up"
         for session in self.sessions:
             for opened in session.opened:
