@@ -55,8 +55,9 @@ _ADVICE: Final[dict[TransportKind, str]] = {
     "trust": "check ca_certs, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE and SSL_CERT_FILE",
     "proxy": "check HTTPS_PROXY: its address, and the user name and password in it",
 }
-# Answers of a server that does not take such a call at all, however often it is asked: nothing was done.
-_NOT_TAKEN: Final = frozenset({404, 405, 410, 413, 414, 431, 501})
+# An answer 4xx without a tag says that such a call is not taken, however often it is asked, and that nothing was done:
+# by a server that does not have it, by a proxy that lets nobody through. But for these, which may be so for now alone.
+_NOT_FOR_GOOD: Final = frozenset({408, 409, 425, 429, 499})
 # Tags that ask for the same call again, later; internal_error may have done the work already.
 _TRANSIENT_TAGS: Final = frozenset(
     {"too_many_requests", "too_many_write_operations", "internal_error", "retry_error", "in_progress"}
@@ -186,7 +187,8 @@ class TransportError(Exception):
     @property
     def is_not_taken(self) -> bool:
         """Whether such a call is never taken, where another one for the same purpose may be."""
-        return self.status in _NOT_TAKEN
+        status = self.status or 0
+        return status == 501 or (400 <= status < 500 and status not in _NOT_FOR_GOOD)
 
     def __str__(self) -> str:
         return (f"{self.route}: " if self.route else "") + reason(self)

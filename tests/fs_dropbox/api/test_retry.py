@@ -95,13 +95,26 @@ def test_pauses_are_bounded_and_random() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [ApiError("r", ("path", "not_found")), TransportError("tls"), TransportError("closed")], ids=str
+    "error",
+    [
+        ApiError("r", ("path", "not_found")),
+        TransportError("tls"),
+        TransportError("closed"),
+        *[TransportError("protocol", f"status {status}", status=status) for status in (403, 404, 413, 418, 451, 501)],
+    ],
+    ids=str,
 )
 def test_permanent_failures_are_not_repeated(clock: FakeClock, error: Exception) -> None:
     attempt = Script(error)
     with pytest.raises(type(error)):
         run(clock, attempt)
     assert attempt.tries == 1
+
+
+@pytest.mark.parametrize("status", [408, 409, 425, 499, 502])
+def test_answers_that_may_be_otherwise_next_time_are_asked_for_again(clock: FakeClock, status: int) -> None:
+    attempt = Script(TransportError("protocol", f"status {status}", status=status), "done")
+    assert run(clock, attempt) == "done"
 
 
 def test_the_deadline_ends_it(clock: FakeClock) -> None:
