@@ -7,8 +7,8 @@ import itertools
 import os
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import IO, Any, BinaryIO, Self, TypeVar, overload
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import IO, Any, BinaryIO, Self
 
 import fs.errors
 from fs.enums import ResourceType
@@ -16,7 +16,6 @@ from fs.info import Info
 from fs.mode import Mode
 from fs.path import abspath, normpath
 from fs.permissions import Permissions
-from fs.subfs import SubFS
 
 from fs_dropbox import paths
 from fs_dropbox.api.auth import Credentials
@@ -26,17 +25,16 @@ from fs_dropbox.entries import FileEntry, FolderEntry
 from fs_dropbox.errors import opening
 from fs_dropbox.files.read_file import COPY_BYTES
 from fs_dropbox.files.text_files import text_file
-from fs_dropbox.filesystem.about import ABILITIES, About
+from fs_dropbox.filesystem.about import ABILITIES
 from fs_dropbox.filesystem.assembly import assemble
 from fs_dropbox.filesystem.beyond import Beyond
-from fs_dropbox.filesystem.subfolder import DropboxSubFS
+from fs_dropbox.filesystem.options import Options
+from fs_dropbox.filesystem.subfolder import DropboxSubFS, OpensFolders
 from fs_dropbox.filesystem.walker import DropboxWalker
 from fs_dropbox.views.documents import Show
 
-F = TypeVar("F", bound=SubFS[Any])
 
-
-class DropboxFS(Beyond):
+class DropboxFS(OpensFolders, Beyond):
     """A Dropbox account, or what an app may see of it.
 
     Thread-safe, and no lock is held over a request. Close it: it owns threads and connections.
@@ -95,33 +93,22 @@ class DropboxFS(Beyond):
         self._lock = NoLock()  # type: ignore[assignment]
         self._process = os.getpid()
         with opening():
-            self._parts = parts = assemble(
-                Credentials(
-                    app_key=app_key,
-                    app_secret=app_secret,
-                    refresh_token=refresh_token,
-                    access_token=access_token,
-                    member=member,
-                    email=email,
-                    admin=admin,
+            self._parts = assemble(
+                Credentials(app_key, app_secret, refresh_token, access_token, member, email, admin),
+                Options(
+                    root=root,
+                    api_host=api_host,
+                    ca_certs=ca_certs,
+                    timeout_seconds=timeout_seconds,
+                    open_seconds=open_seconds,
+                    ttl_seconds=cache_ttl_seconds if cache else -1.0,
+                    change_feed=change_feed and cache,
+                    documents=documents,
+                    export=export.split(",") if isinstance(export, str) else export,
+                    views=views,
                 ),
-                root=root,
-                api_host=api_host,
-                ca_certs=ca_certs,
-                timeout_seconds=timeout_seconds,
-                open_seconds=open_seconds,
-                cache_ttl_seconds=cache_ttl_seconds if cache else None,
-                change_feed=change_feed,
-                documents=documents,
-                export=export.split(",") if isinstance(export, str) else export,
-                views=views,
             )
-        self._client = parts.client
-        self._feed = parts.feed
-        self._server_side = parts.server_side
-        self._shown = parts.shown
-        options = {"member": member, "admin": admin, "root": root, "documents": documents, "views": views}
-        self._about = About(parts.client, parts.account, parts.feed, options)
+        self._shown = self._parts.shown
 
     def __repr__(self) -> str:
         return f"<DropboxFS {self._parts.account.email!r}{' closed' if self.isclosed() else ''}>"
@@ -154,16 +141,16 @@ class DropboxFS(Beyond):
 
     @as_given
     def getinfo(self, path: str, namespaces: Collection[str] | None = None) -> Info:
-        return self._shown.info(self._checked(path), namespaces or ())
+        return self._shown.info(self.validatepath(path), namespaces or ())
 
     def exists(self, path: str) -> bool:
-        return self._shown.find(self._checked(path)) is not None
+        return self._shown.find(self.validatepath(path)) is not None
 
     def isdir(self, path: str) -> bool:
-        return isinstance(self._shown.find(self._checked(path)), FolderEntry)
+        return isinstance(self._shown.find(self.validatepath(path)), FolderEntry)
 
     def isfile(self, path: str) -> bool:
-        return isinstance(self._shown.find(self._checked(path)), FileEntry)
+        return isinstance(self._shown.find(self.validatepath(path)), FileEntry)
 
     def islink(self, path: str) -> bool:
         return bool(self.getinfo(path, ("link",)).is_link)
@@ -173,13 +160,13 @@ class DropboxFS(Beyond):
 
     @as_given
     def listdir(self, path: str) -> list[str]:
-        return [entry.name for entry in self._shown.children(self._checked(path))]
+        return [entry.name for entry in self._shown.children(self.validatepath(path))]
 
     @as_given
     def scandir(
         self, path: str, namespaces: Collection[str] | None = None, page: tuple[int, int] | None = None
     ) -> Iterator[Info]:
-        _path = self._checked(path)
+        _path = self.validatepath(path)
         if page:
             return iter(self._shown.infos(_path, self._shown.children(_path)[slice(*page)], namespaces or ()))
         pages = self._shown.pages(_path)
@@ -192,12 +179,12 @@ class DropboxFS(Beyond):
         "account", {"id": what is the same for every token of the account};
         "state", whether Dropbox holds writers up ("throttled") and foreign changes are heard of ("followed");
         "usage" asks Dropbox for {"used": bytes, "total": bytes}."""
-        return self._about.meta(namespace)
+        return self._parts.about.meta(namespace)
 
     @as_given
     def geturl(self, path: str, purpose: str = "download") -> str:
         """Return a link: purpose "download" lasts four hours, "share" is Dropbox's shared link."""
-        _path = self._checked(path)
+        _path = self.validatepath(path)
         if purpose not in ("download", "share"):
             raise fs.errors.NoURL(path, purpose)
         return self._parts.links.download(_path) if purpose == "download" else self._parts.links.share(_path)
@@ -212,7 +199,7 @@ class DropboxFS(Beyond):
     def hash(self, path: str, name: str) -> str:
         """Return a hash of a file; "dropbox" (or "content_hash") is known without reading it."""
         if name in ("dropbox", "content_hash"):
-            known = self._shown.require_file(self._checked(path))
+            known = self._shown.require_file(self.validatepath(path))
             if known.content_hash is not None and known.is_downloadable:
                 return known.content_hash
             raise fs.errors.UnsupportedHash("Dropbox has no content hash of this file")
@@ -232,15 +219,6 @@ class DropboxFS(Beyond):
 
     # Opening
 
-    @overload  # type: ignore[override]  # for an argument that may be either, the base class's word is enough
-    def opendir(self, path: str, factory: None = None) -> DropboxSubFS: ...
-
-    @overload
-    def opendir(self, path: str, factory: Callable[[Any, str], F]) -> F: ...
-
-    def opendir(self, path: str, factory: Callable[[Any, str], Any] | None = None) -> Any:
-        return super().opendir(path, factory=factory or DropboxSubFS)
-
     @as_given
     def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> BinaryIO:
         """Open a binary file.
@@ -252,7 +230,7 @@ class DropboxFS(Beyond):
         """
         _mode = Mode(mode)
         _mode.validate_bin()
-        _path = self._checked(path)
+        _path = self.validatepath(path)
         if _path == "/":
             raise fs.errors.FileExpected(path)
         if not _mode.writing:
@@ -295,39 +273,39 @@ class DropboxFS(Beyond):
 
     @as_given
     def remove(self, path: str) -> None:
-        self._server_side.remove_file(self._changeable(path))
+        self._parts.server_side.remove_file(self._changeable(path))
 
     @as_given
     def removedir(self, path: str) -> None:
         _path = self._changeable(path)
         if _path == "/":
             raise fs.errors.RemoveRootError(path)
-        self._server_side.remove_folder(_path)
+        self._parts.server_side.remove_folder(_path)
 
     @as_given
     def removetree(self, dir_path: str) -> None:
-        self._server_side.remove_tree(self._changeable(dir_path))
+        self._parts.server_side.remove_tree(self._changeable(dir_path))
 
     @as_given
     def copy(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
-        _src, _dst = self._checked(src_path), self._checked(dst_path)
+        _src, _dst = self.validatepath(src_path), self.validatepath(dst_path)
         if self._shown.is_viewed(_src) and not self._shown.is_viewed(_dst):
             super().copy(src_path, dst_path, overwrite=overwrite)  # a version, or from an account of someone else
         else:
-            self._server_side.copy_file(*self._shown.pair(_src, _dst), overwrite=overwrite)
+            self._parts.server_side.copy_file(*self._shown.pair(_src, _dst), overwrite=overwrite)
 
     @as_given
     def move(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
-        _src, _dst = self._shown.pair(self._checked(src_path), self._checked(dst_path))
-        self._server_side.move_file(_src, _dst, overwrite=overwrite)
+        _src, _dst = self._shown.pair(self.validatepath(src_path), self.validatepath(dst_path))
+        self._parts.server_side.move_file(_src, _dst, overwrite=overwrite)
 
     @as_given
     def copydir(self, src_path: str, dst_path: str, create: bool = False, preserve_time: bool = False) -> None:
-        self._server_side.copy_folder(self._changeable(src_path), self._changeable(dst_path), create=create)
+        self._parts.server_side.copy_folder(self._changeable(src_path), self._changeable(dst_path), create=create)
 
     @as_given
     def movedir(self, src_path: str, dst_path: str, create: bool = False, preserve_time: bool = False) -> None:
-        self._server_side.move_folder(self._changeable(src_path), self._changeable(dst_path), create=create)
+        self._parts.server_side.move_folder(self._changeable(src_path), self._changeable(dst_path), create=create)
 
     @as_given
     def setinfo(self, path: str, info: Mapping[str, Mapping[str, object]]) -> None:

@@ -8,8 +8,10 @@ from dataclasses import asdict
 from typing import Final
 
 from fs_dropbox import paths
+from fs_dropbox.api.auth import Credentials
 from fs_dropbox.api.client import Account, Client
 from fs_dropbox.errors import fs_errors
+from fs_dropbox.filesystem.options import Options
 from fs_dropbox.metadata.changes import ChangeFeed
 
 USAGE_SECONDS: Final = 60.0
@@ -36,11 +38,12 @@ class About:
     """The namespaces of `getmeta`. Owned by DropboxFS. Thread-safe: what it keeps is replaced, never changed."""
 
     def __init__(
-        self, client: Client, account: Account, feed: ChangeFeed | None, options: Mapping[str, object]
+        self, client: Client, account: Account, feed: ChangeFeed | None, credentials: Credentials, options: Options
     ) -> None:
         self._client = client
         self._account = account
         self._feed = feed
+        self._credentials = credentials
         self._options = options
         self._usage: tuple[float, dict[str, int]] | None = None
 
@@ -49,7 +52,8 @@ class About:
         if namespace == "usage":
             return dict(self._get_usage())
         if namespace == "dropbox":
-            return asdict(self._account) | dict(self._options)
+            acting = {"member": self._credentials.member, "admin": self._credentials.admin, "root": self._options.root}
+            return asdict(self._account) | acting | {"documents": self._options.documents, "views": self._options.views}
         if namespace == "account":
             return {"id": self._account.account_id}
         if namespace == "state":

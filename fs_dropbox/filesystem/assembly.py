@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
@@ -11,8 +10,10 @@ from fs_dropbox.api.auth import Credentials
 from fs_dropbox.api.client import Account, Client
 from fs_dropbox.api.retry import opening_policy
 from fs_dropbox.files.blocks import BlockBudget
+from fs_dropbox.filesystem.about import About
 from fs_dropbox.filesystem.folders import Folders
 from fs_dropbox.filesystem.open_files import OpenFiles
+from fs_dropbox.filesystem.options import Options
 from fs_dropbox.filesystem.serverside import ServerSide
 from fs_dropbox.metadata.cache import MetadataCache
 from fs_dropbox.metadata.catalog import Catalog
@@ -20,7 +21,7 @@ from fs_dropbox.metadata.changes import ChangeFeed
 from fs_dropbox.uploads.bulk import BulkUpload
 from fs_dropbox.uploads.staging import Staging
 from fs_dropbox.uploads.upload import Uploader
-from fs_dropbox.views.documents import Documents, Show, check_show
+from fs_dropbox.views.documents import Documents, check_show
 from fs_dropbox.views.history import History
 from fs_dropbox.views.links import Links
 from fs_dropbox.views.past import Deleted, Versions
@@ -51,6 +52,7 @@ class Parts:
     shown: Shown
     links: Links
     folders: Folders
+    about: About
 
     def close(self) -> None:
         """End every thread and request, then the connections. Idempotent."""
@@ -72,13 +74,11 @@ class _Roots:
     read_ahead: ThreadPoolExecutor
     small: ThreadPoolExecutor
     budget: BlockBudget
-    documents: Show
-    export: Sequence[str]
-    ttl_seconds: float
+    options: Options
 
     def layers(self, client: Client, catalog: Catalog) -> tuple[Documents, OpenFiles]:
         """Return how documents are shown and files opened below a root."""
-        shown_as = Documents(client.export, self.small, show=self.documents, formats=self.export)
+        shown_as = Documents(client.export, self.small, show=self.options.documents, formats=self.options.export)
         files = OpenFiles(
             client,
             catalog,
@@ -93,53 +93,36 @@ class _Roots:
     def open(self, namespace_id: str) -> Shown:
         """Return what is shown below the root of a namespace."""
         rooted = self.client.rooted(namespace_id)
-        catalog = Catalog(rooted, MetadataCache(ttl_seconds=self.ttl_seconds), submit=self.small.submit)
+        catalog = Catalog(rooted, MetadataCache(ttl_seconds=self.options.ttl_seconds), submit=self.small.submit)
         shown_as, files = self.layers(rooted, catalog)
         return Shown(catalog, shown_as, files.read, views={}, shared=None)
 
 
-def assemble(
-    credentials: Credentials,
-    *,
-    root: str,
-    api_host: str | None,
-    ca_certs: str | None,
-    timeout_seconds: float,
-    open_seconds: float,
-    cache_ttl_seconds: float | None,
-    change_feed: bool,
-    documents: Show,
-    export: Sequence[str],
-    views: bool,
-) -> Parts:
-    """Sign in with one call and return the parts; no `cache_ttl_seconds` means no cache.
+def assemble(credentials: Credentials, options: Options) -> Parts:
+    """Sign in with one call and return the parts.
 
     Raises ValueError, ApiError or TransportError; then nothing is left open.
     """
-    check_show(documents)
-    client = Client(credentials, api_host=api_host, ca_certs=ca_certs, root=root, timeout_seconds=timeout_seconds)
-    try:
-        account = client.account(opening_policy(open_seconds))
-    except BaseException:
-        client.close()
-        raise
-    ttl_seconds = -1.0 if cache_ttl_seconds is None else cache_ttl_seconds
-    cache = MetadataCache(ttl_seconds=ttl_seconds)
-    feed = ChangeFeed(client, cache) if change_feed and cache_ttl_seconds is not None else None
+    check_show(options.documents)
+    client, account = _sign_in(credentials, options)
+    cache = MetadataCache(ttl_seconds=options.ttl_seconds)
+    feed = ChangeFeed(client, cache) if options.change_feed else None
     client.on_root_change(feed.renew if feed is not None else cache.clear)
     uploader = Uploader(client)
     read_ahead = ThreadPoolExecutor(READ_AHEAD_THREADS, thread_name_prefix="fs-dropbox-read")
     small = ThreadPoolExecutor(SMALL_FILE_THREADS, thread_name_prefix="fs-dropbox-small")
     catalog = Catalog(client, cache, on_use=feed.start if feed is not None else lambda: None, submit=small.submit)
-    roots = _Roots(client, uploader, read_ahead, small, BlockBudget(), documents, export, ttl_seconds)
+    roots = _Roots(client, uploader, read_ahead, small, BlockBudget(), options)
     shown_as, files = roots.layers(client, catalog)
     history = History(client, catalog, small)
-    viewed: dict[str, View] = {
+    views: dict[str, View] = {
         VERSIONS: Versions(catalog, history, shown_as),
         DELETED: Deleted(catalog, history, shown_as),
     }
     shared = SharedFolders(client.sharing.mountable_folders, roots.open)
-    shown = Shown(catalog, shown_as, files.read, views=viewed if views else {}, shared=shared if views else None)
+    shown = Shown(
+        catalog, shown_as, files.read, views=views if options.views else {}, shared=shared if options.views else None
+    )
     return Parts(
         client=client,
         account=account,
@@ -156,4 +139,20 @@ def assemble(
         shown=shown,
         links=Links(client.sharing, shown),
         folders=Folders(client, catalog),
+        about=About(client, account, feed, credentials, options),
     )
+
+
+def _sign_in(credentials: Credentials, options: Options) -> tuple[Client, Account]:
+    client = Client(
+        credentials,
+        api_host=options.api_host,
+        ca_certs=options.ca_certs,
+        root=options.root,
+        timeout_seconds=options.timeout_seconds,
+    )
+    try:
+        return client, client.account(opening_policy(options.open_seconds))
+    except BaseException:
+        client.close()
+        raise

@@ -13,7 +13,7 @@ from fs.info import Info
 from fs_dropbox.conventions import as_given, errors_at
 from fs_dropbox.entries import FileEntry, FolderEntry, to_info
 from fs_dropbox.filesystem.assembly import Parts
-from fs_dropbox.metadata.changes import ChangeFeed, Subscriber
+from fs_dropbox.metadata.changes import Subscriber
 from fs_dropbox.uploads import bulk, staging
 from fs_dropbox.views.shown import Below, Shown
 
@@ -27,20 +27,19 @@ class Beyond(FS):
     """
 
     _parts: Parts
-    _feed: ChangeFeed | None
     _shown: Shown
 
     def cached_info(self, path: str, namespaces: Collection[str] | None = None) -> Info | None:
         """Return what `getinfo` would, None where Dropbox would have to be asked; never waits."""
-        return self._shown.known_info(self._checked(path), namespaces or ())
+        return self._shown.known_info(self.validatepath(path), namespaces or ())
 
     def cached_listing(self, path: str, namespaces: Collection[str] | None = None) -> Iterator[Info] | None:
         """Return all that `scandir` would, None where Dropbox would have to be asked; never waits."""
-        return self._shown.known_infos(self._checked(path), namespaces or ())
+        return self._shown.known_infos(self.validatepath(path), namespaces or ())
 
     def tree_below(self, path: str) -> Below:
         """Return what is below a directory, asked for with one recursive listing; raises nothing but for bad paths."""
-        return self._shown.below(self._checked(path))
+        return self._shown.below(self.validatepath(path))
 
     def infos(self, path: str, entries: Iterable[FileEntry | FolderEntry], namespaces: Collection[str]) -> list[Info]:
         """Return what is asked for of entries that `tree_below` gave for a directory."""
@@ -78,20 +77,21 @@ class Beyond(FS):
         track. What a subscriber raises is logged. Raises Unsupported where the change feed is off.
         """
         self.check()
-        if self._feed is None:
+        feed = self._parts.feed
+        if feed is None:
             raise fs.errors.Unsupported(msg="the change feed is off")
-        self._feed.start()
-        return self._feed.subscribe(subscriber)
+        feed.start()
+        return feed.subscribe(subscriber)
 
     @property
     def feed_is_live(self) -> bool:
         """Whether foreign changes are being followed right now."""
-        return self._feed is not None and self._feed.is_live
+        return self._parts.feed is not None and self._parts.feed.is_live
 
     @property
     def feed_problem(self) -> str | None:
         """Why foreign changes are not being followed although they should be: then metadata expires by age."""
-        return self._feed.problem if self._feed is not None else None
+        return self._parts.feed.problem if self._parts.feed is not None else None
 
     @as_given
     def check_writable(self, path: str) -> None:
@@ -102,7 +102,7 @@ class Beyond(FS):
 
     def is_viewed(self, path: str) -> bool:
         """Tell whether a path leads into a view (`views=on`), which is in no listing; asks nobody."""
-        return self._shown.is_viewed(self._checked(path))
+        return self._shown.is_viewed(self.validatepath(path))
 
     def upload_files(self, files: Iterable[bulk.File]) -> Iterator[tuple[int, Exception | None]]:
         """Upload many files in few calls; each replaces what is there, as `openbin(path, "wb")` and `close()` would.
@@ -113,7 +113,7 @@ class Beyond(FS):
         failed may be tried again. Two files of one path are stored in their order. Nothing is sent before the first
         result is asked for; closing the iterator early gives up what has not been sent.
         """
-        return self._parts.bulk.run(files, lambda path: self._shown.replaceable(self._checked(path)))
+        return self._parts.bulk.run(files, lambda path: self._shown.replaceable(self.validatepath(path)))
 
     def stage_files(self, sources: Iterable[staging.Source]) -> Iterator[tuple[int, str | Exception]]:
         """Send the content of files to Dropbox, where nothing of it is visible before `commit_files`.
@@ -132,7 +132,7 @@ class Beyond(FS):
         nothing of the token ever will be; or an `fs.errors` error. After an error the token may become visible yet,
         until asking again gives True or False.
         """
-        return self._parts.staging.commit(files, lambda path: self._shown.replaceable(self._checked(path)))
+        return self._parts.staging.commit(files, lambda path: self._shown.replaceable(self.validatepath(path)))
 
     def remove_files(self, wanted: Iterable[str]) -> None:
         """Remove files, many of one directory in few calls.
@@ -147,9 +147,6 @@ class Beyond(FS):
         """Drop what is cached at and below a path, because another process has changed it. Waits for nothing."""
         for each in self._shown.meant(self.validatepath(path)):
             self._parts.catalog.forget(each)
-
-    def _checked(self, path: str) -> str:
-        return str(self.validatepath(path))
 
     def _changeable(self, path: str) -> str:
         """Return the path in Dropbox of what is shown at a path; raises for what is in a view."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 import fs.errors
+from fs.base import FS
 from fs.error_tools import unwrap_errors
 from fs.info import Info
 from fs.subfs import SubFS
@@ -17,7 +18,20 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=SubFS[Any])
 
 
-class DropboxSubFS(SubFS[Any]):
+class OpensFolders(FS):
+    """What opens a folder as a filesystem of its own that can do what the whole one can."""
+
+    @overload  # type: ignore[override]  # for an argument that may be either, the base class's word is enough
+    def opendir(self, path: str, factory: None = None) -> DropboxSubFS: ...
+
+    @overload
+    def opendir(self, path: str, factory: Callable[[Any, str], F]) -> F: ...
+
+    def opendir(self, path: str, factory: Callable[[Any, str], Any] | None = None) -> Any:
+        return super().opendir(path, factory=factory or DropboxSubFS)
+
+
+class DropboxSubFS(OpensFolders, SubFS[Any]):  # type: ignore[misc]  # as above
     """What `opendir` gives. PyFilesystem's own SubFS copies folders file by file, and hides what it does not know.
 
     Owns nothing; as thread-safe as the filesystem that it is a folder of.
@@ -79,15 +93,6 @@ class DropboxSubFS(SubFS[Any]):
 
     def copydir(self, src_path: str, dst_path: str, create: bool = False, preserve_time: bool = False) -> None:
         self._transfer("copydir", src_path, dst_path, create=create, preserve_time=preserve_time)
-
-    @overload  # type: ignore[override]  # for an argument that may be either, the base class's word is enough
-    def opendir(self, path: str, factory: None = None) -> DropboxSubFS: ...
-
-    @overload
-    def opendir(self, path: str, factory: Callable[[Any, str], F]) -> F: ...
-
-    def opendir(self, path: str, factory: Callable[[Any, str], Any] | None = None) -> Any:
-        return super().opendir(path, factory=factory or DropboxSubFS)
 
     def check_writable(self, path: str) -> None:
         """Raise what whoever writes there would meet; see `DropboxFS.check_writable`."""

@@ -55,5 +55,5 @@ def make_blocks_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def impatient(account: DropboxFS) -> DropboxFS:
     """Have an account's calls give up soon."""
-    account._client._caller._retry.policy = POLICY
+    account._parts.client._caller._retry.policy = POLICY
     return account

@@ -242,7 +242,7 @@ class Machine(Operations):
         self.control.write(mark, b"")
         if self.moves_house:  # a call learns of another root; what is cached costs none
             with suppress(ApiError), self.watch.quiet():
-                account._client.get_metadata(mark)
+                account._parts.client.get_metadata(mark)
         with suppress(AssertionError):
             eventually(lambda: mark in seen, seconds=MARK_SECONDS)
         self.control.delete(mark)

@@ -165,7 +165,7 @@ def test_a_429_freezes_writers_of_the_account_and_no_readers(
     emulator.control.fault("files/upload", "rate_limit", retry_after=6)
     with ThreadPoolExecutor(6) as pool:
         throttled = pool.submit(first.writebytes, "0", b"0")
-        frozen_until = eventually(lambda: first._client.governor.throttled_until)
+        frozen_until = eventually(lambda: first._parts.client.governor.throttled_until)
         emulator.control.reset_counts()
         writing = [
             pool.submit(account.writebytes, f"{number}", b"1")
@@ -178,7 +178,7 @@ def test_a_429_freezes_writers_of_the_account_and_no_readers(
         for each in (throttled, *writing):
             each.result(DEADLINE_SECONDS)
     assert len(emulator.control.tree()) == 6
-    assert first._client.governor.throttled_until is None
+    assert first._parts.client.governor.throttled_until is None
 
 
 def test_a_revoked_token_says_what_to_do(emulator: Emulator, open_dropbox: Callable[..., DropboxFS]) -> None:
@@ -224,7 +224,7 @@ def test_a_long_life_leaves_nothing_behind(
     caplog.set_level(logging.ERROR)
     account = open_dropbox(cache_ttl_seconds=0.001, timeout_seconds=5)
     emulator.control.write("/file", b"content")
-    caller, parts = account._client._caller, account._parts
+    caller, parts = account._parts.client._caller, account._parts
 
     def round_of_work(number: int) -> None:
         assert account.readbytes("file") == b"content"

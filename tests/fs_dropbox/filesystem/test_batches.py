@@ -204,7 +204,7 @@ def test_a_lost_job_that_is_still_at_work_is_waited_for(
     account: DropboxFS, emulator: Emulator, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is told of the job, and its changes appear one after another."""
-    client: Client = account._client
+    client: Client = account._parts.client
     lost = iter([True])
     done_before: list[int] = []
 
@@ -236,7 +236,7 @@ def test_a_lost_job_that_is_still_at_work_is_waited_for(
 def test_a_lost_batch_that_is_carried_out_before_the_next_one_is_what_that_is_refused_for(
     account: DropboxFS, emulator: Emulator, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client: Client = account._client
+    client: Client = account._parts.client
     lost: list[list[Any]] = []
 
     def call(self: object, argument: list[Any]) -> list[Any]:
@@ -356,7 +356,7 @@ def test_a_batch_removes_no_version_but_the_one_that_was_looked_at(
     for number in range(5):
         emulator.control.seed(f"/In/{number}", b"x")
     account = open_dropbox(change_feed=False)
-    delete = account._client.batches.delete
+    delete = account._parts.client.batches.delete
 
     def late(wanted: Any) -> Any:
         emulator.control.write("/In/3", b"newer")
@@ -364,7 +364,7 @@ def test_a_batch_removes_no_version_but_the_one_that_was_looked_at(
         assert emulator.control.tree("/In") == {"/In/3": 5}
         return outcomes
 
-    monkeypatch.setattr(account._client.batches, "delete", late)
+    monkeypatch.setattr(account._parts.client.batches, "delete", late)
     account.remove_files([f"/In/{number}" for number in range(5)])
     assert not emulator.control.tree("/In")
 

@@ -163,7 +163,7 @@ def test_close_while_connecting(
             monkeypatch.setenv("HTTPS_PROXY", f"http://{host}")
             monkeypatch.setenv("NO_PROXY", "")
             host = "api.dropboxapi.com"
-        transport = account._client._caller._transport
+        transport = account._parts.client._caller._transport
         transport._sdk._host_map = dict.fromkeys(transport._sdk._host_map, host)
         transport.api_host = host
         dials: list[dialing.Dial] = []
@@ -213,7 +213,7 @@ def test_a_forked_process_that_opens_its_own_waits_for_no_writer_of_its_parent(
         with open_dropbox() as own:
             own.writebytes("new", b"of the child")
 
-    writers = account._client.governor.writers
+    writers = account._parts.client.governor.writers
     for number in range(writers):
         account.writebytes(f"{number}", b"")
     struck = emulator.control.faults_struck

@@ -125,7 +125,7 @@ def write_together(account: DropboxFS, base: str) -> None:
 
 
 def usage(account: DropboxFS, base: str) -> None:
-    account._about._usage = None  # it is remembered for a minute
+    account._parts.about._usage = None  # it is remembered for a minute
     check(account.getmeta("usage")["total"])
 
 
@@ -321,7 +321,7 @@ def check_what_is_shown(account: DropboxFS, emulator: Emulator, base: str) -> No
 def attempt(account: DropboxFS, operation: Operation, base: str, stalls: bool) -> fs.errors.FSError | None:
     """Carry out an operation in time; returns its error."""
     impatient = STALL_SECONDS if LARGE not in operation.added.values() else 1.0
-    account._client._caller._timeout_seconds = impatient if stalls else PATIENT_SECONDS
+    account._parts.client._caller._timeout_seconds = impatient if stalls else PATIENT_SECONDS
     began = time.monotonic()
     try:
         operation.run(account, base)
@@ -383,7 +383,7 @@ def test_a_fault_that_lasts_is_one_clear_error(account: DropboxFS, emulator: Emu
 
 def thaw(account: DropboxFS) -> None:
     """Let time pass for the account's brake."""
-    governor = account._client.governor
+    governor = account._parts.client.governor
     with governor._lock:
         governor._frozen_until = dict.fromkeys(governor._frozen_until, 0.0)
 

@@ -138,7 +138,7 @@ def test_a_stalled_read_times_out(open_dropbox: Callable[..., DropboxFS], emulat
     emulator.control.write("/file", LARGE)
     emulator.control.fault("files/download", "stall", None)
     with account.openbin("file") as file, ThreadPoolExecutor(1) as pool:
-        account._client._caller._timeout_seconds = 0.3
+        account._parts.client._caller._timeout_seconds = 0.3
         reading = pool.submit(file.read, 10)
         with pytest.raises(fs.errors.OperationTimeout):
             reading.result(60)

@@ -219,7 +219,7 @@ def test_a_file_that_someone_else_replaces_while_it_is_removed_goes_as_well(
 ) -> None:
     emulator.control.write("/file", b"one")
     eventually(lambda: account.isfile("file"))
-    delete, newer = account._client.delete, iter([b"two", b"three"])
+    delete, newer = account._parts.client.delete, iter([b"two", b"three"])
 
     def late(path: str, **others: Any) -> Entry:
         for content in newer:
@@ -227,7 +227,7 @@ def test_a_file_that_someone_else_replaces_while_it_is_removed_goes_as_well(
             break
         return delete(path, **others)
 
-    monkeypatch.setattr(account._client, "delete", late)
+    monkeypatch.setattr(account._parts.client, "delete", late)
     account.remove("file")
     assert not emulator.control.exists("/file")
     assert not account.exists("file")

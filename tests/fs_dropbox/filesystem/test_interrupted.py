@@ -182,7 +182,7 @@ def test_after_a_commit_that_was_broken_off_dropbox_is_asked(
     assert account.getsize("file") == 3
     file: Any = account.openbin("file", "w")
     file.write(b"newer")
-    raise_once(monkeypatch, account._client, "upload", is_done=is_done)
+    raise_once(monkeypatch, account._parts.client, "upload", is_done=is_done)
     with pytest.raises(KeyboardInterrupt):
         file.close()
     assert account.getsize("file") == (5 if is_done else 3)
@@ -195,7 +195,7 @@ def test_a_rename_of_case_leaves_a_file_where_people_look_for_it(
 ) -> None:
     """Two moves make it; between them it has a name that nobody would look for."""
     emulator.control.write("/name", b"data")
-    raise_once(monkeypatch, dropbox_fs._client, "move", call=call, is_done=is_done)
+    raise_once(monkeypatch, dropbox_fs._parts.client, "move", call=call, is_done=is_done)
     with pytest.raises(KeyboardInterrupt):
         dropbox_fs.move("name", "NAME", overwrite=True)
     name = "NAME" if call == 2 and is_done else "name"
@@ -209,7 +209,7 @@ def test_what_was_to_be_replaced_comes_back(
 ) -> None:
     for name in ("source", "target"):
         emulator.control.write(f"/{name}", name.encode())
-    raise_once(monkeypatch, dropbox_fs._client, method, is_done=method == "delete")
+    raise_once(monkeypatch, dropbox_fs._parts.client, method, is_done=method == "delete")
     with pytest.raises(KeyboardInterrupt):
         dropbox_fs.move("source", "target", overwrite=True)
     assert [emulator.control.read(f"/{name}") for name in ("source", "target")] == [b"source", b"target"]

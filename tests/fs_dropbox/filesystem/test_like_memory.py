@@ -280,7 +280,7 @@ def run(machine: type[LikeMemory], examples: int, *, random: bool = False) -> No
         )
         with account:
             account.listdir("/")
-            eventually(lambda: account._feed is None or account._feed.is_live)
+            eventually(lambda: account._parts.feed is None or account._parts.feed.is_live)
             machine.emulator, machine.account, machine.runs = emulator, account, itertools.count()
             run_state_machine_as_test(
                 machine,

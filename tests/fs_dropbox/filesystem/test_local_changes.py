@@ -67,9 +67,9 @@ def test_a_rename_to_another_case_that_dropbox_does_not_make_is_told(
     account: DropboxFS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account.writetext("report.txt", "one")
-    move = account._client.move
+    move = account._parts.client.move
     monkeypatch.setattr(
-        account._client, "move", lambda source, target, **others: move(source, target.lower(), **others)
+        account._parts.client, "move", lambda source, target, **others: move(source, target.lower(), **others)
     )
     with pytest.raises(fs.errors.OperationFailed, match="another spelling"):
         account.move("report.txt", "Report.TXT")

@@ -98,7 +98,7 @@ def test_a_change_of_case_leaves_no_trace(open_dropbox: Callable[..., DropboxFS]
     account.makedir("d")
     account.writebytes("d/name", b"1")
     account.forget("/d")
-    client = account._client
+    client = account._parts.client
     move = client.move
     late: list[tuple[int, list[Any]]] = []
 
@@ -123,7 +123,7 @@ def test_what_was_removed_to_make_way_comes_back_where_nobody_knew_that_it_was(
     account = open_dropbox(change_feed=False)
     for name in ("source", "target"):
         emulator.control.write(f"/{name}", name.encode())
-    client = account._client
+    client = account._parts.client
     delete = client.delete
 
     def lost(*arguments: Any, **options: Any) -> Any:

@@ -218,14 +218,14 @@ def test_what_others_put_into_a_folder_while_it_is_moved_goes_along(
     account.makedirs("/from/empty")
     account.makedir("/to")
     account.writetext("/from/file", "ours")
-    move = account._client.move
+    move = account._parts.client.move
 
     def move_amid_others(*arguments: Any, **options: Any) -> Any:
         emulator.control.write("/from/late", b"theirs")
         monkeypatch.undo()
         return move(*arguments, **options)
 
-    monkeypatch.setattr(account._client, "move", move_amid_others)
+    monkeypatch.setattr(account._parts.client, "move", move_amid_others)
     account.movedir("/from", "/to")
     assert emulator.control.read("/to/late") == b"theirs"
     assert emulator.control.read("/to/file") == b"ours"

@@ -297,7 +297,11 @@ def test_a_folder_counts_as_made_when_it_is_there_whoever_made_it(
     account = open_dropbox(change_feed=False)
     assert not account.exists("folder")
     lose(
-        emulator, account._client, "files/create_folder_v2", fault, lambda: emulator.control.write("/folder/file", b"1")
+        emulator,
+        account._parts.client,
+        "files/create_folder_v2",
+        fault,
+        lambda: emulator.control.write("/folder/file", b"1"),
     )
     account.makedir("folder")
     assert account.listdir("folder") == ["file"]  # that it is empty is believed only where it was an answer
@@ -362,7 +366,7 @@ def test_what_is_told_late_of_what_may_have_come_back_is_not_believed(
     account = open_dropbox(cache_ttl_seconds=1000, change_feed=False)
     emulator.control.write("/source", b"new")
     emulator.control.write("/target", b"old")
-    cache, client = account._parts.cache, account._client
+    cache, client = account._parts.cache, account._parts.client
     told: list[tuple[Any, int]] = []
 
     def lose_twice(path: str, _: str) -> Any:
@@ -387,7 +391,7 @@ def test_an_append_that_was_replaced_leaves_the_cache_right(
     account = open_dropbox(cache_ttl_seconds=1000, change_feed=False)
     emulator.control.write("/log", b"1")
     route = "files/upload" if size == 2 else "files/upload_session/finish"
-    lose(emulator, account._client, route, LANDED, lambda: emulator.control.write("/log", b"theirs"))
+    lose(emulator, account._parts.client, route, LANDED, lambda: emulator.control.write("/log", b"theirs"))
     account.appendbytes("log", b"+" * size)
     assert account.readbytes("log") == b"theirs"
     assert [info.get("details", "size") for info in account.versions("log")] == [6, size + 1, 1]
@@ -398,10 +402,16 @@ def test_a_removed_file_that_is_back_is_seen(open_dropbox: Callable[..., Dropbox
     for path in ("/file", "/folder/file"):
         emulator.control.write(path, b"old")
     assert sorted(account.listdir("/")) == ["file", "folder"]
-    lose(emulator, account._client, "files/delete_v2", LANDED, lambda: emulator.control.write("/file", b"theirs"))
+    lose(emulator, account._parts.client, "files/delete_v2", LANDED, lambda: emulator.control.write("/file", b"theirs"))
     account.remove("file")
     assert account.readbytes("file") == b"theirs"
-    lose(emulator, account._client, "files/delete_v2", LANDED, lambda: emulator.control.write("/folder/new", b"theirs"))
+    lose(
+        emulator,
+        account._parts.client,
+        "files/delete_v2",
+        LANDED,
+        lambda: emulator.control.write("/folder/new", b"theirs"),
+    )
     account.removetree("folder")
     assert account.listdir("folder") == ["new"]
 
@@ -412,7 +422,7 @@ def test_a_replacing_move_that_landed_is_not_undone(open_dropbox: Callable[..., 
     emulator.control.write("/source", b"new")
     emulator.control.write("/target", b"old")
     silence = lambda: emulator.control.fault("files/get_metadata", "server_error", 3)  # noqa: E731
-    lose(emulator, account._client, "files/move_v2", LANDED, silence)
+    lose(emulator, account._parts.client, "files/move_v2", LANDED, silence)
     with pytest.raises(fs.errors.RemoteConnectionError, match="not known"):
         account.move("source", "target", overwrite=True)
     assert emulator.control.tree() == {"/target": 3}
@@ -431,14 +441,14 @@ def test_what_could_not_be_replaced_comes_back_but_over_nobody(
         account.move("source", "target", overwrite=True)
     assert emulator.control.read("/target") == b"old"
     emulator.control.fault("files/move_v2", "error", error=refusal)
-    delete = account._client.delete
+    delete = account._parts.client.delete
 
     def delete_and_more(path: str, **others: Any) -> Any:
         entry = delete(path, **others)
         emulator.control.write("/target", b"theirs")
         return entry
 
-    monkeypatch.setattr(account._client, "delete", delete_and_more)
+    monkeypatch.setattr(account._parts.client, "delete", delete_and_more)
     with pytest.raises(fs.errors.PermissionDenied):
         account.move("source", "target", overwrite=True)
     assert emulator.control.read("/target") == b"theirs"
@@ -460,7 +470,7 @@ def test_a_rename_of_case_that_cannot_be_undone_says_where_the_file_is(
 ) -> None:
     account = open_dropbox()
     emulator.control.write("/name", b"mine")
-    move = account._client.move
+    move = account._parts.client.move
 
     def move_and_more(source: str, target: str, **others: Any) -> Any:
         entry = move(source, target, **others)
@@ -470,7 +480,7 @@ def test_a_rename_of_case_that_cannot_be_undone_says_where_the_file_is(
             emulator.control.fault("files/move_v2", "cut_request", None)
         return entry
 
-    monkeypatch.setattr(account._client, "move", move_and_more)
+    monkeypatch.setattr(account._parts.client, "move", move_and_more)
     with pytest.raises(fs.errors.OperationFailed, match="it may be at /") as caught:
         account.move("name", "NAME", overwrite=True)
     (place,) = (word for word in str(caught.value).split() if word.endswith(".renaming"))

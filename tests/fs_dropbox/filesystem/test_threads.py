@@ -241,7 +241,7 @@ def test_a_file_may_be_forgotten_in_the_middle_of_anything(dropbox_fs: DropboxFS
             "reader": reader._blocks._lock,
             "memory": open_files._uploader.collected._lock,
             "upload": writer._upload._lock,
-            "calls": dropbox_fs._client._caller._lock,
+            "calls": dropbox_fs._parts.client._caller._lock,
         }
         with locks[lock]:
             del reader, writer

@@ -152,14 +152,14 @@ def test_what_is_deleted_while_a_tree_is_listed_is_not_in_it(
         for number in range(20):
             emulator.control.seed(f"/tree/{folder}/{number:02}", b"1")
     account = open_dropbox(change_feed=False)
-    first_page = account._client.list_folder
+    first_page = account._parts.client.list_folder
 
     def list_folder(*arguments: object, **options: object) -> object:
         page = first_page(*arguments, **options)  # type: ignore[arg-type]
         emulator.control.delete("/tree/a")
         return page
 
-    monkeypatch.setattr(account._client, "list_folder", list_folder)
+    monkeypatch.setattr(account._parts.client, "list_folder", list_folder)
     assert {path[:7] for path in account.walk.files("/tree")} == {"/tree/b"}
     assert account.listdir("/tree") == ["b"]
     assert not any(account.exists(f"/tree/a/{number:02}") for number in range(20))
@@ -191,7 +191,7 @@ def test_names_that_dropbox_keeps_apart_and_we_do_not_are_told_of_once(
     for name in ("One", "other"):
         emulator.control.seed(f"/folder/{name} {recursive}", b"1")
     account = open_dropbox(cache=False)
-    list_folder = account._client.list_folder
+    list_folder = account._parts.client.list_folder
 
     def listed(path: str, **options: Any) -> Page:
         page = list_folder(path, **options)
@@ -200,7 +200,7 @@ def test_names_that_dropbox_keeps_apart_and_we_do_not_are_told_of_once(
         beside = one._replace(name=one.name.upper(), path_display=one.path_display.upper(), id="id:beside")
         return replace(page, entries=[*page.entries, beside])
 
-    monkeypatch.setattr(account._client, "list_folder", listed)
+    monkeypatch.setattr(account._parts.client, "list_folder", listed)
     for _ in range(3):
         names = sorted(account.walk.files("/folder") if recursive else account.listdir("folder"))
         assert [name.rpartition("/")[2] for name in names] == [f"ONE {recursive}".upper(), f"other {recursive}"]

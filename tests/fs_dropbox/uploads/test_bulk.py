@@ -197,7 +197,7 @@ def test_busy_namespaces_are_waited_for(
     emulator: Emulator, dropbox_fs: DropboxFS, contents: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[int] = []
-    monkeypatch.setattr(dropbox_fs._client, "pause_after", pauses.append)
+    monkeypatch.setattr(dropbox_fs._parts.client, "pause_after", pauses.append)
     emulator.control.fault(FINISH, "too_many_write_operations", count=2)
     assert _upload(dropbox_fs, contents) == [None] * len(contents)
     assert pauses == [1]
@@ -243,7 +243,7 @@ def test_what_is_uploaded_anew_while_an_iterator_is_closed_is_seen(
     emulator: Emulator, dropbox_fs: DropboxFS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever has looked meanwhile believes that it is not there."""
-    client, looked = dropbox_fs._client, threading.Event()
+    client, looked = dropbox_fs._parts.client, threading.Event()
     upload = client.upload
 
     def upload_later(commit: Commit, data: bytes) -> FileEntry:

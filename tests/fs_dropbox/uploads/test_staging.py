@@ -138,12 +138,12 @@ def test_what_may_have_become_visible_is_looked_up(emulator: Emulator, open_drop
 
 def test_what_dropbox_has_is_compared(account: DropboxFS, monkeypatch: pytest.MonkeyPatch) -> None:
     (token,) = staged(account, b"content")
-    finish = account._client.session_finish_batch
+    finish = account._parts.client.session_finish_batch
 
     def damaged(*arguments: Any) -> Any:
         return [entry._replace(content_hash="0" * 64) for entry in finish(*arguments)]  # type: ignore[union-attr]
 
-    monkeypatch.setattr(account._client, "session_finish_batch", damaged)
+    monkeypatch.setattr(account._parts.client, "session_finish_batch", damaged)
     outcome = commit(account, "/f", token)
     assert isinstance(outcome, fs.errors.OperationFailed)
     assert "not what was sent" in str(outcome)
@@ -208,8 +208,8 @@ def test_what_dropbox_does_not_know_of_a_commit_is_no_answer(
     (token,) = staged(account, b"content")
     with monkeypatch.context() as patched:
         unknown = ApiError(FINISH, ("internal_error",))
-        patched.setattr(account._client, "session_finish_batch", lambda finished: [unknown])
-        patched.setattr(account._client, "pause_after", lambda failures: None)
+        patched.setattr(account._parts.client, "session_finish_batch", lambda finished: [unknown])
+        patched.setattr(account._parts.client, "pause_after", lambda failures: None)
         assert isinstance(commit(account, "/f", token), fs.errors.FSError)
     assert commit(account, "/f", token) is True
 
@@ -218,7 +218,7 @@ def test_busy_namespaces_are_waited_for(
     emulator: Emulator, account: DropboxFS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[int] = []
-    monkeypatch.setattr(account._client, "pause_after", pauses.append)
+    monkeypatch.setattr(account._parts.client, "pause_after", pauses.append)
     (token,) = staged(account, b"1")
     emulator.control.fault(FINISH, "too_many_write_operations", count=2)
     assert commit(account, "/f", token) is True
@@ -262,7 +262,7 @@ def test_what_may_have_become_visible_is_not_denied(
     account.makedir("folder")
     assert account.listdir("folder") == []
     with monkeypatch.context() as patched:
-        finish = account._client.session_finish_batch
+        finish = account._parts.client.session_finish_batch
 
         def lost(*arguments: Any) -> Any:
             finish(*arguments)
@@ -276,8 +276,8 @@ def test_what_may_have_become_visible_is_not_denied(
         def unreachable(*_: Any, **__: Any) -> Any:
             raise unsettled()
 
-        patched.setattr(account._client, "session_finish_batch", lost)
-        patched.setattr(account._client, "get_metadata", unreachable)
+        patched.setattr(account._parts.client, "session_finish_batch", lost)
+        patched.setattr(account._parts.client, "get_metadata", unreachable)
         if method == "commit_files":
             files = [(name, token, WHEN, None) for name, token in zip(names, tokens, strict=True)]
         else:

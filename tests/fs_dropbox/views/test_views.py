@@ -63,7 +63,7 @@ def test_any_version_is_read_by_its_rev(emulator: Emulator, dropbox_fs: DropboxF
     assert len(latest) == 100
     assert dropbox_fs.openbin("/log", version=latest[0].get("dropbox", "rev")).read() == b"101"
     assert emulator.control.calls()["files/list_revisions"] == 1
-    first = [entry.rev for entry in dropbox_fs._client.revisions("/log")][-1]
+    first = [entry.rev for entry in dropbox_fs._parts.client.revisions("/log")][-1]
     assert dropbox_fs.openbin("/log", version=first).read() == b"0"
     emulator.control.write("/other", b"other")
     with pytest.raises(fs.errors.ResourceNotFound, match="no revision"):
