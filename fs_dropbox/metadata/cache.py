@@ -7,6 +7,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from math import inf
 from typing import Final
 
 from cachetools import LRUCache
@@ -17,7 +19,11 @@ from fs_dropbox.metadata.known import ABSENT, Absence, Listing, Present, Slot, s
 from fs_dropbox.paths import ancestors, other_keys, parent
 
 UNFOLLOWED_SECONDS: Final = 5.0  # is believed what was asked for before the feed followed, once it does
+TRUSTED_SECONDS: Final = 130.0  # is a feed that says no more: longer than any longpoll takes
 _HEARD_AT_ONCE: Final = 100  # others want to look, too
+# Where the system has a clock that goes on while the machine sleeps, as people's do: Linux, macOS, else as it is.
+_CLOCKS: Final = [getattr(time, name) for name in ("CLOCK_BOOTTIME", "CLOCK_MONOTONIC") if hasattr(time, name)]
+_elapsed: Final = partial(time.clock_gettime, _CLOCKS[0]) if _CLOCKS else time.monotonic
 
 __all__ = ["ABSENT", "Absence", "MetadataCache", "Present"]
 
@@ -25,10 +31,10 @@ __all__ = ["ABSENT", "Absence", "MetadataCache", "Present"]
 class MetadataCache:
     """What is known of the account, by folded path. Thread-safe; owned by DropboxFS.
 
-    One lock over everything, a leaf. What was asked for since `follow()` needs no expiry while `trust(True)` holds: the
-    change feed reports every change of it. Anything else is believed for `ttl_seconds`, negative: not at all; and while
-    the feed can be trusted, for `UNFOLLOWED_SECONDS` at most, as changes are to be seen within seconds then. Bounded:
-    the least recently used is dropped above `max_entries`.
+    One lock over everything, a leaf. What was asked for since `follow()` needs no expiry while `trust(True)` holds, for
+    `TRUSTED_SECONDS`: the change feed reports every change of it. Anything else is believed for `ttl_seconds`, negative:
+    not at all; and while the feed can be trusted, for `UNFOLLOWED_SECONDS` at most, as changes are to be seen within
+    seconds then. Bounded: the least recently used is dropped above `max_entries`.
 
     The epoch rule: take `epoch()` before a request, give it back with the answer. What may be older than a change that
     is known by now changes nothing that is known: an answer is not stored; and of two changes in no known order, an own
@@ -40,7 +46,7 @@ class MetadataCache:
         *,
         ttl_seconds: float = 30.0,
         max_entries: int = 300_000,
-        now: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = _elapsed,
     ) -> None:
         self._ttl_seconds = ttl_seconds
         self._max_entries = max_entries
@@ -49,7 +55,7 @@ class MetadataCache:
         # guarded by _lock
         self._epochs = Epochs()
         self._followed_from = 0  # what was asked for from this epoch on is followed by the feed
-        self._trusted = False
+        self._trusted_until = -inf
         self._cuts = Cuts(2 * max_entries)
         self._held: Counter[str] = Counter()
         self._shown: dict[str, Present | Absence] = {}  # what is to be seen at held keys, unless nobody knows
@@ -69,7 +75,12 @@ class MetadataCache:
     def trust(self, live: bool) -> None:
         """Say whether the change feed has reported every change up to now."""
         with self._lock:
-            self._trusted = live
+            self._trusted_until = self._now() + TRUSTED_SECONDS if live else -inf
+
+    @property
+    def is_trusting(self) -> bool:
+        """Whether the change feed is trusted."""
+        return self._now() < self._trusted_until
 
     def get(self, key: str) -> Present | Absence | None:
         """Return the entry, ABSENT where it is known that there is none, or None where nothing is known."""
@@ -102,7 +113,7 @@ class MetadataCache:
     def remembers(self) -> bool:
         """Whether what is stored now will be believed for any time."""
         with self._lock:
-            return self._trusted or self._ttl_seconds > 0
+            return self.is_trusting or self._ttl_seconds > 0
 
     def put_listing(self, key: str, entries: Iterable[Present], epoch: int, *, age_seconds: float = 0.0) -> None:
         """Store the complete children of the folder `key`, the first of which Dropbox told so many seconds ago.
@@ -254,10 +265,10 @@ class MetadataCache:
         return None
 
     def _is_followed_locked(self, known: Slot | Listing) -> bool:
-        return self._trusted and known.asked >= self._followed_from
+        return known.asked >= self._followed_from and self.is_trusting
 
     def _is_fresh_locked(self, known: Slot | Listing) -> bool:
-        most = min(self._ttl_seconds, UNFOLLOWED_SECONDS) if self._trusted else self._ttl_seconds
+        most = min(self._ttl_seconds, UNFOLLOWED_SECONDS) if self.is_trusting else self._ttl_seconds
         return self._is_followed_locked(known) or self._now() - known.stored <= most
 
     def _is_outdated_locked(self, key: str, epoch: int) -> bool:

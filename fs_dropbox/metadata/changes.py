@@ -50,7 +50,6 @@ class ChangeFeed:
         self._client = client
         self._cache = cache
         self._stop = threading.Event()
-        self._live = threading.Event()
         self._is_outdated = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()  # also around going live or not, which takes the cache's
@@ -65,7 +64,7 @@ class ChangeFeed:
     @property
     def is_live(self) -> bool:
         """Whether every foreign change up to a longpoll cycle ago has been applied."""
-        return self._live.is_set()
+        return self._cache.is_trusting
 
     @property
     def problem(self) -> str | None:
@@ -182,6 +181,7 @@ class ChangeFeed:
         if (poll.changes or is_hasty) and not self._stop.wait(max(0.0, rest)):
             self._looked_at = time.monotonic()
             self._rests = 1 if self._drain() else OWN_RESTS
+        self._set_live(True)  # once more, for as long as the next longpoll may take
         if poll.backoff_seconds:
             self._stop.wait(poll.backoff_seconds)
 
@@ -191,14 +191,11 @@ class ChangeFeed:
 
     def _set_live(self, live: bool) -> None:
         with self._lock:  # whoever stops or outdates the feed has the last word
-            if live and not self._is_over():
-                self._cache.trust(True)
-                self._live.set()
+            live = live and not self._is_over()
+            if live and not self.is_live:
                 _logger.log(logging.INFO if self._problem else logging.DEBUG, "the change feed is live")
                 self._problem = None
-            else:
-                self._cache.trust(False)
-                self._live.clear()
+            self._cache.trust(live)
 
     def _drain(self) -> bool:
         """Apply all that happened since the cursor; tell whether anything of it was news.

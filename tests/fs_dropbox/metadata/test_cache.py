@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from fs_dropbox.entries import Entry
-from fs_dropbox.metadata.cache import ABSENT, UNFOLLOWED_SECONDS, MetadataCache
+from fs_dropbox.metadata.cache import ABSENT, TRUSTED_SECONDS, UNFOLLOWED_SECONDS, MetadataCache
 from tests.fs_dropbox.metadata.cached import Clock, file, folder, followed_cache, gone
 from tests.waiting import DEADLINE_SECONDS, eventually
 
@@ -51,10 +51,21 @@ def test_metadata_expires_by_age_unless_the_feed_is_live() -> None:
     cache.put(file("/a"), cache.epoch())
     cache.put_listing("/d", [], cache.epoch())
     clock.now += 1000
+    cache.trust(True)
     assert cache.get("/a") == file("/a")
     cache.trust(False)
     assert cache.get("/a") is None
     assert cache.listing("/d") is None
+
+
+def test_a_feed_of_which_nothing_is_heard_is_not_trusted_for_long() -> None:
+    clock = Clock()
+    cache = followed_cache(ttl_seconds=30, now=clock)
+    cache.put(file("/a"), cache.epoch())
+    clock.now += TRUSTED_SECONDS - 1
+    assert cache.get("/a") == file("/a")
+    clock.now += 1
+    assert cache.get("/a") is None
 
 
 def test_what_was_asked_for_before_the_feed_follows_expires_soon() -> None:
@@ -71,6 +82,7 @@ def test_what_was_asked_for_before_the_feed_follows_expires_soon() -> None:
     assert cache.get("/a") is None
     assert cache.get("/b") is None
     clock.now += 1000
+    cache.trust(True)
     assert cache.get("/c") == file("/c")
 
 
@@ -179,6 +191,7 @@ def test_an_answer_from_before_the_feed_is_no_part_of_what_is_followed() -> None
     assert cache.listing("") == [file("/a", "222222222")]
     cache.apply(file("/b"), since=early)  # after which somebody may have changed it, before the feed began
     clock.now += 1000
+    cache.trust(True)
     assert cache.get("/b") is None
 
 

@@ -265,6 +265,7 @@ class Story:
 
     def grow_old(self) -> None:
         self.time += 1000.0
+        self.cache.trust(self.is_followed)
 
     def drop_something(self) -> None:
         """Do as the cache does when it is full."""

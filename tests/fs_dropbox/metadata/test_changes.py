@@ -13,7 +13,7 @@ from fs_dropbox.entries import DeletedEntry, FileEntry, FolderEntry
 from fs_dropbox.metadata import changes
 from fs_dropbox.metadata.cache import ABSENT, MetadataCache
 from fs_dropbox.metadata.changes import ChangeFeed
-from tests.fs_dropbox.metadata.cached import file
+from tests.fs_dropbox.metadata.cached import Clock, file
 from tests.fs_dropbox.metadata.told_changes import Journal
 from tests.waiting import DEADLINE_SECONDS, eventually
 
@@ -289,6 +289,25 @@ def test_a_stand_in_that_does_not_wait_is_asked_seldom(journal: Journal, monkeyp
     finally:
         feed.stop()
     assert journal.polls[3] - journal.polls[0] > 0.5
+
+
+def test_after_the_sleep_of_a_machine_the_feed_is_not_trusted_until_it_is_heard_of(journal: Journal) -> None:
+    """The connection of its longpoll is dead then, which takes minutes to be noticed."""
+    clock = Clock()
+    cache = MetadataCache(now=clock)
+    feed = ChangeFeed(journal, cache)
+    feed.start()
+    try:
+        eventually(lambda: feed.is_live and journal.polls)
+        cache.put(file("/a"), cache.epoch())
+        clock.now += 3600
+        assert not feed.is_live
+        assert cache.get("/a") is None
+        journal.add(file("/a", "2222222222"))
+        eventually(lambda: feed.is_live)
+        assert cache.get("/a") == file("/a", "2222222222")
+    finally:
+        feed.stop()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
