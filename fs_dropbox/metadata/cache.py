@@ -32,9 +32,9 @@ class MetadataCache:
     """What is known of the account, by folded path. Thread-safe; owned by DropboxFS.
 
     One lock over everything, a leaf. What was asked for since `follow()` needs no expiry while `trust(True)` holds, for
-    `TRUSTED_SECONDS`: the change feed reports every change of it. Anything else is believed for `ttl_seconds`, negative:
-    not at all; and while the feed can be trusted, for `UNFOLLOWED_SECONDS` at most, as changes are to be seen within
-    seconds then. Bounded: the least recently used is dropped above `max_entries`.
+    `TRUSTED_SECONDS`: the change feed reports every change of it. Anything else is believed for `ttl_seconds`, not at
+    all if that is negative; and while the feed can be trusted, for `UNFOLLOWED_SECONDS` at most, as changes are to be
+    seen within seconds then. Bounded: the least recently used is dropped above `max_entries`.
 
     The epoch rule: take `epoch()` before a request, give it back with the answer. What may be older than a change that
     is known by now changes nothing that is known: an answer is not stored; and of two changes in no known order, an own
