@@ -8,7 +8,7 @@ from collections.abc import Callable
 from fs.errors import InvalidPath, ResourceNotFound
 
 from sftp_gateway.files.handles import Handle
-from sftp_gateway.requests.extensions import EXTENSIONS
+from sftp_gateway.requests.extensions import COPY_DATA, EXTENSIONS, POSIX_RENAME
 from sftp_gateway.sftp import packets
 from sftp_gateway.sftp.events import Events
 from sftp_gateway.sftp.packets import Kind, OpenFlag, Status
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 _QUIET = (Status.EOF, Status.NO_SUCH_FILE)
 _TOLD = (Status.FAILURE, Status.PERMISSION_DENIED)
 _CHANGING = {Kind.OPEN, Kind.CLOSE, Kind.MKDIR, Kind.RMDIR, Kind.REMOVE, Kind.RENAME, Kind.EXTENDED, Kind.WRITE}
-_MAKING = {Kind.MKDIR, Kind.RENAME, Kind.EXTENDED, Kind.CLOSE}
+_MAKING = {Kind.MKDIR, Kind.RENAME, Kind.CLOSE, POSIX_RENAME, COPY_DATA}
 
 
 class Failures:
@@ -62,7 +62,9 @@ class Failures:
 
 def _makes(request: Request) -> bool:
     """Tell whether a request gives something a name."""
-    return request.kind in _MAKING or (request.kind == Kind.OPEN and bool(request.flags & ~OpenFlag.READ))
+    if request.kind == Kind.OPEN:
+        return bool(request.flags & ~OpenFlag.READ)
+    return (request.extension or request.kind) in _MAKING
 
 
 def _name(request: Request) -> str:
