@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import logging
 import selectors
@@ -16,6 +15,7 @@ from typing import Final
 
 from sftp_gateway.logs import log_event
 from sftp_gateway.network.addresses import is_in, networks_of
+from sftp_gateway.network.wake_up import WakeUp
 
 SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 _TEXT_SIGNATURE: Final = b"PROXY "
@@ -116,8 +116,7 @@ class ProxyDoor:
         self._limit = limit
         self.trust(networks)
         self._waiting: dict[socket.socket, tuple[HeaderReader, str, float]] = {}  # of the thread alone
-        self._wake_receiver, self._wake_sender = socket.socketpair()
-        self._wake_receiver.setblocking(False)
+        self._wake_up = WakeUp()
         self._closed = False
         self._lock = threading.Lock()
         self._new: deque[tuple[socket.socket, str]] = deque()  # guarded by _lock
@@ -142,25 +141,22 @@ class ProxyDoor:
         if not room:
             self._refuse(sock, address, "too many connections without a PROXY header")
             return
-        with contextlib.suppress(OSError):
-            self._wake_sender.send(b"x")
+        self._wake_up.ring()
 
     def close(self) -> None:
         """Close what still waits, end the thread. Idempotent."""
         self._closed = True
-        with contextlib.suppress(OSError):
-            self._wake_sender.send(b"x")
+        self._wake_up.ring()
         self._thread.join()
-        self._wake_sender.close()
-        self._wake_receiver.close()
+        self._wake_up.close()
 
     def _run(self) -> None:
         with selectors.DefaultSelector() as selector:
-            selector.register(self._wake_receiver, selectors.EVENT_READ)
+            selector.register(self._wake_up, selectors.EVENT_READ)
             while not self._closed:
                 for key, _ in selector.select(self._patience()):
-                    if key.fileobj is self._wake_receiver:
-                        self._wake_receiver.recv(4096)
+                    if key.fileobj is self._wake_up:
+                        self._wake_up.clear()
                     else:
                         self._read(selector, key.fileobj)  # type: ignore[arg-type]
                 with self._lock:

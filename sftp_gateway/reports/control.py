@@ -6,13 +6,14 @@ import contextlib
 import json
 import logging
 import os
-import selectors
 import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
+
+from sftp_gateway.network.wake_up import WakeUp
 
 Answer = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 _SECONDS: Final = 5.0
@@ -46,30 +47,26 @@ class ControlSocket:
         except OSError:
             self._listener.close()
             raise
-        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._wake_up = WakeUp()
         self._thread = threading.Thread(target=self._serve, name="sftp-gateway-control", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Answer no more, and remove the socket, unless its place was taken. Idempotent."""
-        with contextlib.suppress(OSError):
-            self._wake_sender.send(b"x")
+        self._wake_up.ring()
         self._thread.join()
         with contextlib.suppress(FileNotFoundError):
             if self._path.stat().st_ino == self._inode:
                 self._path.unlink()
-        for sock in (self._listener, self._wake_sender, self._wake_receiver):
-            sock.close()
+        self._listener.close()
+        self._wake_up.close()
 
     def _serve(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._listener, selectors.EVENT_READ)
-            selector.register(self._wake_receiver, selectors.EVENT_READ)
-            while not any(key.fileobj is self._wake_receiver for key, _ in selector.select()):
-                with contextlib.suppress(OSError):
-                    sock, _ = self._listener.accept()
-                    with sock:
-                        self._serve_one(sock)
+        while self._wake_up.wait(self._listener):
+            with contextlib.suppress(OSError):
+                sock, _ = self._listener.accept()
+                with sock:
+                    self._serve_one(sock)
 
     def _serve_one(self, sock: socket.socket) -> None:
         sock.settimeout(_SECONDS)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import selectors
 import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, Final
+
+from sftp_gateway.network.wake_up import WakeUp
 
 _TEXT: Final = "text/plain; charset=utf-8"
 _REQUEST_SECONDS = 5.0  # for all of it
@@ -34,25 +35,20 @@ class StatusPage:
             "/healthz": lambda: (200, _TEXT, b"ok\n") if healthy() else (503, _TEXT, b"draining\n"),
         }
         self.address: tuple[str, int] = listener.getsockname()[:2]
-        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._wake_up = WakeUp()
         self._thread = threading.Thread(target=self._serve, name="sftp-gateway-status", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """End, after the requests under way. Idempotent."""
-        with contextlib.suppress(OSError):
-            self._wake_sender.send(b"x")
+        self._wake_up.ring()
         self._thread.join()
         self._server.server_close()
-        self._wake_sender.close()
-        self._wake_receiver.close()
+        self._wake_up.close()
 
     def _serve(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._server.socket, selectors.EVENT_READ)
-            selector.register(self._wake_receiver, selectors.EVENT_READ)
-            while not any(key.fileobj is self._wake_receiver for key, _ in selector.select()):
-                self._server.handle_request()
+        while self._wake_up.wait(self._server.socket):
+            self._server.handle_request()
 
 
 class _Handler(BaseHTTPRequestHandler):

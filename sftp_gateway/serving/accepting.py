@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import select
-import selectors
 import socket
 import sqlite3
 import threading
@@ -14,6 +12,7 @@ from collections.abc import Callable, Iterable
 from sftp_gateway.logs import log_event
 from sftp_gateway.network.addresses import plain
 from sftp_gateway.network.proxy_protocol import ProxyDoor
+from sftp_gateway.network.wake_up import WakeUp
 from sftp_gateway.serving.gatekeeper import Gatekeeper
 from sftp_gateway.ssh.transport import shut_down
 
@@ -45,8 +44,7 @@ class Acceptor:
         self._gatekeeper = gatekeeper
         self._admit = admit
         self._refused = refused
-        self._stopping = threading.Event()
-        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._wake_up = WakeUp()  # rung to end
         self._door = ProxyDoor(proxies, self._let_in, refused, limit=max_waiting) if proxies else None
         self._thread = threading.Thread(target=self._run, name="sftp-gateway-accept", daemon=True)
 
@@ -61,44 +59,37 @@ class Acceptor:
 
     def close(self) -> None:
         """Take none any more: the listening socket is closed, and what still waited for a header. To be called once."""
-        self._stopping.set()
-        self._wake_sender.send(b"x")
+        self._wake_up.ring()
         self._thread.join()
         if self._door is not None:
             self._door.close()
-        self._wake_sender.close()
-        self._wake_receiver.close()
+        self._wake_up.close()
 
     def _run(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._listener, selectors.EVENT_READ)
-            selector.register(self._wake_receiver, selectors.EVENT_READ)
-            while not self._stopping.is_set():
-                selector.select()
-                if self._stopping.is_set() or self._leave_it_to_others():
-                    continue
-                try:
-                    sock, peer = self._listener.accept()
-                except (BlockingIOError, ConnectionError):
-                    continue
-                except OSError as error:  # out of file descriptors, mostly: serve those who are here, try again
-                    _logger.error("a connection cannot be accepted: %s%s", error.strerror or error, _advice(error))
-                    self._stopping.wait(1.0)
-                    continue
-                if self._door is not None and self._door.is_proxy(peer[0]):
-                    self._door.enter(sock, peer[0])
-                else:
-                    self._let_in(sock, peer[0])
+        while self._wake_up.wait(self._listener):
+            if self._leave_it_to_others():
+                continue
+            try:
+                sock, peer = self._listener.accept()
+            except (BlockingIOError, ConnectionError):
+                continue
+            except OSError as error:  # out of file descriptors, mostly: serve those who are here, try again
+                _logger.error("a connection cannot be accepted: %s%s", error.strerror or error, _advice(error))
+                self._wake_up.wait(seconds=1.0)
+                continue
+            if self._door is not None and self._door.is_proxy(peer[0]):
+                self._door.enter(sock, peer[0])
+            else:
+                self._let_in(sock, peer[0])
         self._listener.close()
 
     def _leave_it_to_others(self) -> bool:
         """Give a process with fewer connections the time to take the next one; tell whether one did."""
-        waiting = select.poll()
-        waiting.register(self._listener, select.POLLIN)
         for _ in range(_COURTESY_TRIES):
             if not self._gatekeeper.is_ahead():
                 return False
-            if self._stopping.wait(_COURTESY_SECONDS) or not waiting.poll(0):
+            self._wake_up.wait(seconds=_COURTESY_SECONDS)
+            if not self._wake_up.wait(self._listener, 0):
                 return True
         return False
 

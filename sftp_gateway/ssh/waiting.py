@@ -13,6 +13,7 @@ import threading
 import time
 from typing import Final
 
+from sftp_gateway.network.wake_up import WakeUp
 from sftp_gateway.ssh import turns
 
 _LONGEST_REST: Final = 255
@@ -34,45 +35,35 @@ class Waiting:
         self._poll: select.poll | None = None
         self._rest = 0  # how many waits slept without a look after the last that was in vain
         self._resting = 0  # how many more do
-        self._lock = threading.Lock()
-        self._fds: tuple[int, int] | None = None  # guarded by _lock
-        self._woken = False  # guarded by _lock
+        self._wake_up: WakeUp | None = None
 
     def open(self) -> None:
         """Make `wake` work; raises OSError."""
-        with self._lock:
-            self._fds = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
+        self._wake_up = WakeUp()
 
     def close(self) -> None:
         """Give the descriptors back."""
-        with self._lock:
-            fds, self._fds = self._fds, None
-        for fd in fds or ():
-            os.close(fd)
+        if self._wake_up is not None:
+            self._wake_up.close()
 
     def wake(self) -> None:
         """End the wait under way, or the next one. From any thread."""
-        with self._lock:
-            if self._fds is not None and not self._woken:
-                self._woken = True
-                os.write(self._fds[1], b"\0")
+        if self._wake_up is not None:
+            self._wake_up.ring()
 
     def wait(self, seconds: float, *, look: bool = True) -> bool:
         """Wait until the socket can be read, `wake` was called or the time is over; tell whether it can be read."""
-        poll = self._poll
+        poll, wake_up = self._poll, self._wake_up
         if poll is None:
             poll = self._poll = select.poll()
             poll.register(self._sock, select.POLLIN)
-            if self._fds is not None:
-                poll.register(self._fds[0], select.POLLIN)
+            if wake_up is not None:
+                poll.register(wake_up, select.POLLIN)
         looks = look and self.busy_poll_seconds and seconds  # who may not wait misses nothing
         ready = (self._busy_poll(poll, seconds) if looks else None) or poll.poll(seconds * 1000)
-        fds = self._fds
-        if fds is None or not ready or (len(ready) == 1 and ready[0][0] != fds[0]):
+        if wake_up is None or not ready or (len(ready) == 1 and ready[0][0] != wake_up.fileno()):
             return bool(ready)
-        with self._lock:
-            os.read(fds[0], 64)
-            self._woken = False
+        wake_up.clear()
         return len(ready) > 1
 
     def _busy_poll(self, poll: select.poll, seconds: float) -> list[tuple[int, int]] | None:

@@ -127,7 +127,7 @@ def test_connections_beyond_the_file_descriptors_are_let_go(
     before = connect(gateway, "ann", PASSWORD)
     none_left = OSError(errno.EMFILE, "Too many open files")
     with monkeypatch.context() as patched:
-        patched.setattr("sftp_gateway.ssh.waiting.os.pipe2", Mock(side_effect=none_left))
+        patched.setattr("sftp_gateway.network.wake_up.os.pipe", Mock(side_effect=none_left))
         assert first_line(gateway) == b""
         assert log_lines("no_login", 1)[0]["reason"] == "Too many open files"
     with monkeypatch.context() as patched:

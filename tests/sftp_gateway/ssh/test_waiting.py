@@ -49,9 +49,9 @@ class Pair:
         self.waiting.open()
         self.polls = Polls()
         self.waiting._poll = self.polls  # type: ignore[assignment]
-        assert self.waiting._fds is not None
+        assert self.waiting._wake_up is not None
         self.polls.register(self.sock, select.POLLIN)
-        self.polls.register(self.waiting._fds[0], select.POLLIN)
+        self.polls.register(self.waiting._wake_up.fileno(), select.POLLIN)
 
     def close(self) -> None:
         self.waiting.close()
