@@ -265,6 +265,7 @@ class Client(SessionCalls):
         def settle() -> Entry | None:
             return commits.settle_delete(self, path, entry_id)
 
+        # By its path, though a late deletion may hit a successor: by its id, each would follow what others move away.
         argument = {"path": path, **({"parent_rev": parent_rev} if parent_rev else {})}
         try:
             return self._call(routes.DELETE, argument, results.decode_result, path, settle=settle)

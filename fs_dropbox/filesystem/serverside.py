@@ -325,22 +325,24 @@ class ServerSide:
                     entry = self._client.move(paths.to_api(between), paths.to_api(target), source_id=moved.id)
                 except BaseException as error:
                     if is_between or _may_be_done(error):
-                        self._move_back(between, source, moved, error)
+                        self._move_back(between, source, moved, error, is_begun=is_between)
                     raise
             self._catalog.moved(source, entry, since)
             self._catalog.removed(between, since)
         if entry.name != paths.name(target):
             raise fs.errors.OperationFailed(target, msg="'{path}': Dropbox keeps another spelling")
 
-    def _move_back(self, between: str, source: str, moved: Present, problem: BaseException) -> None:
+    def _move_back(self, between: str, source: str, moved: Present, problem: BaseException, *, is_begun: bool) -> None:
         """Undo the first half of a rename, unless the second took place after all, or the first did not.
 
-        Raises OperationFailed, which tells where to look, where that cannot be done: others may have taken its place.
+        Raises OperationFailed, which tells where to look, where that cannot be done: others may have taken its place,
+        or Dropbox may carry out the first half yet.
         """
         try:
             self._client.move(paths.to_api(between), paths.to_api(source), source_id=moved.id)
         except (ApiError, TransportError) as error:
-            if isinstance(error, ApiError) and error.tag == ("from_lookup", "not_found"):
+            is_over = is_begun or not isinstance(problem, (ApiError, TransportError))
+            if is_over and isinstance(error, ApiError) and error.tag == ("from_lookup", "not_found"):
                 return
             _logger.error("%s may be at %s now, and could not be moved back: %s", source, between, error)
             what = reason(problem) if isinstance(problem, (ApiError, TransportError)) else "broken off"

@@ -488,6 +488,21 @@ def test_a_rename_of_case_that_cannot_be_undone_says_where_the_file_is(
     assert sorted(account.listdir("/")) == sorted(path[1:] for path in emulator.control.tree())
 
 
+def test_a_rename_of_case_that_may_be_carried_out_yet_says_where_the_file_is_then(
+    open_dropbox: Callable[..., DropboxFS], emulator: Emulator
+) -> None:
+    account = open_dropbox(change_feed=False)
+    emulator.control.write("/name", b"mine")
+    emulator.control.fault("files/move_v2", "late", 3)
+    with pytest.raises(fs.errors.OperationFailed, match="it may be at /") as caught:
+        account.move("name", "NAME", overwrite=True)
+    assert UNSETTLED in str(caught.value)
+    assert emulator.control.read("/name") == account.readbytes("name") == b"mine"
+    (place,) = (word for word in str(caught.value).split() if word.endswith(".renaming"))
+    emulator.control.release()
+    eventually(lambda: emulator.control.tree() == {place: 4})
+
+
 @pytest.mark.parametrize("how", ["group", "bulk"])
 def test_what_is_carried_out_late_undoes_nothing_that_was_done_since(
     open_dropbox: Callable[..., DropboxFS], emulator: Emulator, how: str

@@ -276,6 +276,23 @@ def test_what_goes_on_must_be_the_same_content(emulator: Emulator, uploader: Upl
     assert not emulator.control.exists("/file")  # a mix of both would have been there for a moment
 
 
+def test_what_arrives_late_of_the_upload_before_is_told(uploader: Uploader, client: Client) -> None:
+    """Dropbox tells nothing of a session before its commit."""
+    commit, old, new = Commit("/file", "overwrite"), bytes(2 * BLOCK_SIZE), bytes(BLOCK_SIZE) + content(BLOCK_SIZE)
+    first = uploader.open(commit)
+    first.write(old[: BLOCK_SIZE + 1])
+    eventually(lambda: first.checkpoint is not None)
+    first.abort()
+    known = first.checkpoint
+    assert known is not None
+    second = uploader.open(commit, known)
+    second.write(new + b"!")
+    eventually(lambda: second.checkpoint is not None and second.checkpoint.sent == 2 * BLOCK_SIZE)
+    client.session_append(known.session_id, BLOCK_SIZE, old[BLOCK_SIZE:], False)
+    with pytest.raises(ApiError, match="stored_otherwise"):
+        second.commit()
+
+
 @pytest.mark.parametrize(
     "text",
     [
