@@ -22,13 +22,12 @@ from paramiko import PKey
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.emulator.control.control import Control
 from sftp_gateway import GatewayConfig, SFTPGateway, UserConfig
-from sftp_gateway.serving.users import hash_password
 from sftp_gateway.write_back.journal import Journal
 from tests.clients import client
+from tests.passwords import PASSWORD as PASSWORD
+from tests.passwords import PASSWORD_HASH as PASSWORD_HASH
 from tests.waiting import eventually
 
-PASSWORD = "correct horse"
-PASSWORD_HASH = hash_password(PASSWORD)
 TIMEOUT_SECONDS = 120.0
 MIB = 1 << 20
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,8 @@ def test_dropbox_is_down(tmp_path: Path, caplog: pytest.LogCaptureFixture, log_l
             lines = log_lines("login_", number)
             assert len(lines) == number
             assert lines[-1]["event"] == "login_refused"
-            assert lines[-1]["reason"].startswith("Dropbox cannot be reached (127.0.0.1:")
+            said = r"Dropbox cannot be reached( \(127\.0\.0\.1:|: no answer within 1 s)"  # which a busy machine tells
+            assert re.match(said, lines[-1]["reason"])
             assert secret not in caplog.text
     assert not [
         record for record in caplog.records if record.name.startswith("fs_dropbox") and record.levelno > logging.INFO

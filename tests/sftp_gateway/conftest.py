@@ -18,15 +18,13 @@ from fs_dropbox.emulator import Emulator
 from sftp_gateway import GatewayConfig, SFTPGateway, UserConfig
 from sftp_gateway.files.store import Store
 from sftp_gateway.files.tree import TreeLimits
-from sftp_gateway.serving.users import hash_password
+from tests.passwords import PASSWORD as PASSWORD
+from tests.passwords import PASSWORD_HASH as PASSWORD_HASH
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import RawClient
 from tests.sftp_gateway.without_doors import Serving
 from tests.sftp_gateway.write_back.bulk_fs import BulkFS, WriteBack
 from tests.waiting import eventually
-
-PASSWORD = "correct horse"
-PASSWORD_HASH = hash_password(PASSWORD)
 
 StartGateway = Callable[..., SFTPGateway]
 Connect = Callable[..., paramiko.Transport]
