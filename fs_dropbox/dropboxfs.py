@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import IO, Any, BinaryIO, Self
 
 import fs.errors
@@ -167,8 +168,9 @@ class DropboxFS(OpensFolders, Beyond):
         self, path: str, namespaces: Collection[str] | None = None, page: tuple[int, int] | None = None
     ) -> Iterator[Info]:
         _path = self.validatepath(path)
-        if page:
-            return iter(self._shown.infos(_path, self._shown.children(_path)[slice(*page)], namespaces or ()))
+        if page:  # of one order for all pages: Dropbox has none
+            entries = sorted(self._shown.children(_path), key=attrgetter("name"))
+            return iter(self._shown.infos(_path, entries[slice(*page)], namespaces or ()))
         pages = self._shown.pages(_path)
         first = next(pages, [])  # what is wrong is told by this call; what follows is asked for when it is wanted
         listed = itertools.chain((first,), pages)

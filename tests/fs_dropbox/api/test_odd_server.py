@@ -158,3 +158,14 @@ def test_an_update_of_what_others_have_changed(tmp_path: Path) -> None:
         with pytest.raises(VersionConflict):
             file.close()
         assert odd.tree["/file"][2] == b"theirs"
+
+
+def test_pages_of_a_folder_are_of_one_order(tmp_path: Path) -> None:
+    """Whoever reads a folder page by page meets each name once, in whatever order each listing comes."""
+    odd = OddServer()
+    with serving(odd, tmp_path) as arguments, DropboxFS(**arguments, cache=False) as account:
+        names = {f"File {number}" for number in range(20)}
+        for name in names:
+            odd.put(f"/{name}", b"")
+        pages = [account.scandir("/", page=(at, at + 4)) for at in range(0, 20, 4)]
+        assert {info.name for page in pages for info in page} == names
