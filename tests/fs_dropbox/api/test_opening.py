@@ -145,6 +145,7 @@ def test_a_short_trouble_goes_unnoticed(emulator: Emulator, open_dropbox: Callab
     emulator.control.fault("users/get_current_account", "server_error")
     emulator.control.fault("oauth2/token", "reset")
     open_dropbox().close()
+    assert emulator.control.faults_struck == 2
 
 
 def test_the_url_says_how_long(emulator: Emulator) -> None:
