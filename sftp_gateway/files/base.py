@@ -56,7 +56,7 @@ class Base:
 
         For filesystems without versions, whose open files change with them.
         """
-        if self._content is None:
+        if self._content is None or self._content.fingerprint is None:
             return
         try:
             now = fingerprint(filesystem, self.copy_of or path)

@@ -46,6 +46,7 @@ class Storing:
         """Store the first `size` bytes; `stream` has sent the beginning. In the path's turn."""
         if self._is_copied():
             return
+        self._draft.base.check_unchanged(self._filesystem, self._draft.path)
         if self._atomic:
             self._store_atomically(stream, size)
         else:
@@ -85,7 +86,6 @@ class Storing:
         """Store where nothing is atomic: from the spool alone, as the old content goes away."""
         draft, base = self._draft, self._draft.base
         if base.is_there:
-            base.check_unchanged(self._filesystem, draft.path)
             plain_upload.gather(base, draft.spool, self._lock)
             base.close()
         elif draft.exclusive and self._filesystem.exists(draft.path):

@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 import pytest
 
 from sftp_gateway.files import drafts, partials, spool
-from sftp_gateway.files.draft import Draft, State
+from sftp_gateway.files.draft import State
 from sftp_gateway.files.tree import Tree
 from sftp_gateway.sftp.packets import OpenFlag
-from tests.sftp_gateway.files.writing_model import Model, around
+from tests.sftp_gateway.files.writing_model import around
 from tests.sftp_gateway.files.writing_steps import Writing, play
 
 INTRUDED = ("write", "write", "burst", "resize", "cut", "cut", "open", "open", "look", "follow")
@@ -129,15 +129,6 @@ class Sharing(Writing):
             opened = {draft.spool.path for tree in self.trees for draft in tree.store.overlay.all() if draft.is_open}
             seen = [{each for each in partials_of(tree) if each[0] not in opened} for tree in self.trees]
             assert all(each == seen[0] for each in seen), f"processes show different partials: {seen}"
-
-    def known(self, draft: Draft) -> Model | None:
-        """Return the model of a draft; of a partial, which others may have gone on with, what they have made of it."""
-        model = self.models.get(draft)
-        if model is not None and model.is_partial and draft.state is State.PARTIAL and not self.is_elsewhere(draft):
-            found = draft.read(0, draft.size)
-            if len(found) != len(model.content) or not model.holds(found):
-                del self.models[draft]
-        return super().known(draft)
 
     # -- in between
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import random
 import shutil
 import threading
 from collections.abc import Callable
@@ -17,11 +18,14 @@ from fs.memoryfs import MemoryFS
 from sftp_gateway.files import draft as drafts
 from sftp_gateway.files import forwarding, plain_upload, spool, storing, stream
 from sftp_gateway.files.draft import Draft
+from sftp_gateway.files.handles import WriteHandle
 from sftp_gateway.files.names import Names
 from sftp_gateway.files.store import Store, TreeLimits
-from sftp_gateway.sftp.packets import OpenFlag
+from sftp_gateway.files.tree import Tree
+from sftp_gateway.sftp.packets import Attributes, OpenFlag
 from sftp_gateway.sftp.status import RefusedError
 from tests.sftp_gateway.atomic_fs import AtomicFS, PendingFile
+from tests.sftp_gateway.files.lagging_fs import LaggingFS, Traits
 from tests.sftp_gateway.raw_client import C, T, W
 from tests.sftp_gateway.without_doors import Serving
 from tests.waiting import eventually
@@ -249,3 +253,26 @@ def test_what_is_stored_is_not_refused_because_it_cannot_be_opened_again(
     assert client.wait(client.stat("/f")).attributes.size == 7
     serving.close()
     assert serving.tree.store.quota.used == 0
+
+
+@pytest.mark.parametrize("traits", [Traits(), Traits(versions=False), Traits(atomic=False)], ids=str)
+@pytest.mark.parametrize("who", ["others", "nobody", "the session"])
+def test_a_change_in_place_replaces_no_version_but_its_own(tmp_path: Path, traits: Traits, who: str) -> None:
+    filesystem = LaggingFS(traits, random.Random(0))
+    filesystem.writebytes("/old", b"0123456789")
+    tree = Tree(filesystem, spool_directory=tmp_path)
+    view = tree.view()
+    handle = view.open("/old", W, Attributes())
+    assert isinstance(handle, WriteHandle)
+    handle.write(3, b"abc")
+    view.rename("/old", "/file", replace=False)
+    if who == "the session":
+        view.set_attributes("/file", Attributes(mtime=5))
+    if who == "others":
+        super(LaggingFS, filesystem).commit("/file", b"9876543210")
+        with pytest.raises((errors.FSError, RefusedError), match="changed by someone else"):
+            handle.close()
+    else:
+        handle.close()
+    assert filesystem.readbytes("/file") == (b"9876543210" if who == "others" else b"012abc6789")
+    tree.close()

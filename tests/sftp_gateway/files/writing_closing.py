@@ -85,6 +85,7 @@ class Closing(World):
             assert draft.path == model.path, (draft.path, model.path)
             if changed:
                 assert now is not None
+                model.is_outdated, model.is_exclusive, model.replaces = False, False, None
                 self.expected[model.path] = now
                 self.replacing.pop(model.path, None)
                 model.dirty = True
@@ -95,6 +96,9 @@ class Closing(World):
                 assert now == before, (
                     f"{model.path}: {now and len(now)} bytes {now!r}, not {len(before)} bytes {before!r}"
                 )
+                assert not model.is_outdated, "what others have stored is lost"
+                assert not (model.is_exclusive and model.path in self.expected), "it was to replace nothing"
+                model.is_exclusive, model.replaces = False, None
                 old = range(len(self.expected.get(model.path, b"")))
                 assert not (model.refuses_ends and len(before) > len(old) and set(old) - model.sent), "it is a mix"
                 self.replacing.pop(model.path, None)
@@ -107,8 +111,8 @@ class Closing(World):
             self.refused(error)
             is_of_write = self.traits.atomic and isinstance(error, SpoolFullError | OSError)
             assert model.refused or not is_of_write, "all that was refused has come since"
-            if draft.state is State.ENDED and not model.based and model.path in self.expected:
-                self.replacing[model.path] = session.tree
+            if draft.state is State.ENDED:
+                self.is_unfinished(model, session.tree)
             if not self.traits.atomic and now is not None:
                 self.expected[model.path] = now
         if ended:
@@ -129,7 +133,7 @@ class Closing(World):
         while thread.is_alive() and self.storage.hanging == hung and time.monotonic() < until:
             time.sleep(0.0002)
         for _ in range(self.chance.randrange(4)):
-            what = self.chance.choice(["let_go", "let_go", "write", "resize", "end"])
+            what = self.chance.choice(["let_go", "let_go", "write", "resize", "leave", "end"])
             self.say(f"  meanwhile {what}")
             if what == "let_go":
                 self.storage.let_go()
@@ -138,6 +142,11 @@ class Closing(World):
                 changed = self.write_to(self.chance.choice(others)) or changed
             elif others and what == "resize":
                 changed = self.resize_of(self.chance.choice(others)) or changed
+            elif others and what == "leave":
+                one = others.pop()
+                one.handle.abort()
+                for session in self.sessions:
+                    session.opened = [each for each in session.opened if each is not one]
             elif what == "end" and self.chance.random() < 0.2 and thread.is_alive():
                 self.note_names()
                 tree.close()

@@ -66,6 +66,9 @@ class Model:
     is_partial: bool = False
     vague: bool = False  # what it was written over has changed, on a storage that does not keep versions
     based: bool = False
+    is_outdated: bool = False  # others have changed what it is written over
+    is_exclusive: bool = False
+    replaces: bytes | None = None  # what was there when it was begun anew
     refuses_ends: bool = False  # who only adds to the old content takes that for what was cut off
     touched: int = field(default_factory=NOW.__next__)  # grows with whatever is written anywhere
 

@@ -6,12 +6,15 @@ import contextlib
 from typing import Any, ClassVar
 
 import pytest
+from fs.memoryfs import MemoryFS
+from fs.path import dirname
 
 from sftp_gateway.files import spool
 from sftp_gateway.files.draft import Draft, State
-from sftp_gateway.files.handles import WriteHandle
+from sftp_gateway.files.handles import ReadHandle, WriteHandle
 from sftp_gateway.sftp.packets import Attributes, OpenFlag
 from sftp_gateway.sftp.status import EndOfDataError
+from tests.sftp_gateway.files.lagging_fs import LaggingFS
 from tests.sftp_gateway.files.writing_closing import Closing
 from tests.sftp_gateway.files.writing_model import MOMENTS, MOST_BYTES, Model, make_small
 from tests.sftp_gateway.files.writing_world import PATHS, REFUSALS, Opened, Session
@@ -42,6 +45,8 @@ STEPS = {
     "look": 3,
     "resize_path": 1,
     "touch": 1,
+    "copy": 1,
+    "others": 2,
     "restart": 1,
     "kill": 1,
     "kill_within": 1,
@@ -77,7 +82,6 @@ class Writing(Closing):
 
     def open_at(self, session: Session, path: str, flags: int) -> bool:
         self.say(f"  {self.sessions.index(session)} {path} {flag_names(flags)}")
-        left = self.left_at(path, session.tree)
         try:
             handle = session.view.open(path, flags, Attributes())
         except REFUSALS as error:
@@ -92,7 +96,7 @@ class Writing(Closing):
                 if flags & X:
                     assert path not in self.expected
                 assert not draft.base.is_there
-                model = Model(path, bytearray())
+                model = Model(path, bytearray(), is_exclusive=bool(flags & X), replaces=self.expected.get(path))
             else:
                 assert draft.base.is_there, "it was begun anew"
                 model = Model(path, bytearray(self.expected[path]), dirty=False, based=True)
@@ -100,6 +104,7 @@ class Writing(Closing):
             self.models[draft] = model
         else:
             assert not flags & (T | X), "it was gone on with"
+            left = self.left_at(path, session.tree)
             assert all(other.touched <= model.touched for other in left), f"others were written later: {left}"
             self.say(f"  joined, {len(model.content)} bytes, {draft.forwarding.resume}")
             model.dirty = model.dirty or model.is_partial
@@ -174,10 +179,9 @@ class Writing(Closing):
         self.say(f"  {self.sessions.index(session)} is cut off")
         for opened in session.opened:
             draft = opened.handle.draft
-            replaces = draft.is_open and not opened.model.based and draft.path in self.expected
             opened.handle.abort()
-            if replaces and draft.state is State.ENDED and "cut off" in draft.end_reason:
-                self.replacing[draft.path] = session.tree
+            if draft.state is State.ENDED and "cut off" in draft.end_reason:
+                self.is_unfinished(opened.model, session.tree)
         self.sessions[self.sessions.index(session)] = self.session(self.chance.choice(self.trees))
         return True
 
@@ -265,6 +269,46 @@ class Writing(Closing):
             self.replacing.pop(path, None)
             if len(old) != size:
                 self.others_change()
+        return True
+
+    def copy(self) -> bool:
+        """Have an empty file hold what another one holds."""
+        found = self.some()
+        if found is None or not self.expected or found[1].model.based:
+            return False
+        (session, opened), path = found, self.chance.choice(sorted(self.expected))
+        self.say(f"  {path} to {opened.model.path}")
+        try:
+            source = session.view.open(path, R, Attributes())
+        except REFUSALS as error:
+            return self.refused(error)
+        try:
+            assert isinstance(source, ReadHandle)
+            session.view.copy(source, opened.handle)
+        except REFUSALS as error:
+            return self.refused(error)
+        finally:
+            source.close()
+        assert not opened.model.content, "it was not empty"
+        opened.model.write(0, self.expected[path])
+        opened.model.based, opened.model.sent = True, set()
+        return True
+
+    def others(self) -> bool:
+        """Have somebody who knows nothing of the gateway change the storage."""
+        path, content = self.chance.choice(PATHS), self.chance.randbytes(self.chance.randrange(60))
+        self.say(f"  {path} {content!r}")
+        if self.chance.random() < 0.3:
+            if self.expected.pop(path, None) is None:
+                return False
+            MemoryFS.remove(self.storage, path)
+        elif self.storage.isdir(dirname(path)):
+            super(LaggingFS, self.storage).commit(path, content)
+            self.expected[path] = content
+        self.others_change()
+        self.replacing.pop(path, None)
+        for model in self.models.values():
+            model.is_outdated = model.is_outdated or (model.path == path and model.based)
         return True
 
     def look(self) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fs import errors
+from fs.path import dirname, join
 
 from sftp_gateway.files.draft import Draft, State
 from sftp_gateway.files.handles import WriteHandle
@@ -72,6 +73,7 @@ class World:
             commit_wait_seconds=2,
             shared=self.shared,
             streams=chance.choice([1, 2, 32]),
+            partials=chance.choice([1, 1000]),
         )
         self.root = folder
         self.generation = 0
@@ -150,8 +152,13 @@ class World:
         return self.chance.choice(all_opened) if all_opened else None
 
     def known(self, draft: Draft) -> Model | None:
-        """Return the model of a draft, which becomes what is left of it where it was cut off."""
+        """Return the model of a draft: of a partial what is left of it, or what others have made of that."""
         model = self.models.get(draft)
+        if model is not None and model.is_partial and draft.state is State.PARTIAL and not self.is_elsewhere(draft):
+            found = draft.read(0, draft.size)
+            if len(found) != len(model.content) or not model.holds(found):
+                assert self.shared, "nobody has gone on with it"
+                model = None
         if model is not None:
             if draft.state is State.PARTIAL and not model.is_partial:
                 self.shrink(model, draft)
@@ -198,10 +205,15 @@ class World:
                 f"{model.path}: byte {at} is {byte}, not {model.content[at]}"
             )
 
+    def is_unfinished(self, model: Model, tree: Tree) -> None:
+        """Know that a process is not to take what is there for the beginning of an upload without an end."""
+        if model.replaces is not None and model.replaces is self.expected.get(model.path):
+            self.replacing[model.path] = tree
+
     def left_at(self, path: str, tree: Tree) -> list[Model]:
-        """Return what a process knows to be left of uploads of a file that were cut off."""
+        """Return what a process has left alone of uploads of a file that were cut off."""
         drafts = [draft for draft in tree.store.overlay.at(path) if not self.is_elsewhere(draft)]
-        return [self.models[draft] for draft in drafts if draft.state is State.PARTIAL]
+        return [self.models[draft] for draft in drafts if draft.state is State.PARTIAL and draft in self.models]
 
     def others_change(self, but: Model | None = None) -> None:
         if not self.traits.atomic:
@@ -290,8 +302,29 @@ class World:
                 except REFUSALS:
                     continue
                 self.compare(model, 0, data, 2 * MOST_BYTES)
+        for tree in self.trees:
+            self.check_seen(tree)
         if self.shared:
             self.note_names()
+
+    def check_seen(self, tree: Tree) -> None:
+        """Check that a process shows what is stored and what is being written, to whoever looks and whoever lists."""
+        listed = {path: size for folder in ("/", "/d", "/e") for path, size in self.listed(tree, folder).items()}
+        for path in PATHS:
+            drafts = [draft for draft in tree.store.overlay.at(path) if draft.state is not State.ENDED]
+            sizes: set[int | None] = {draft.size for draft in drafts if draft.is_open or path not in self.expected}
+            if path in self.expected and (not drafts or not all(draft.is_open for draft in drafts)):
+                sizes.add(len(self.expected[path]))
+            if not sizes or not self.storage.isdir(dirname(path)):
+                sizes.add(None)
+            assert listed.get(path) in sizes, f"{path} is listed with {listed.get(path)} bytes, not {sizes}"
+
+    def listed(self, tree: Tree, folder: str) -> dict[str, int]:
+        with contextlib.suppress(errors.ResourceNotFound):
+            found = {join(folder, name): value.size for name, value in tree.store.looking.scan(folder)}
+            assert all(tree.store.looking.stat(path).size == size for path, size in found.items()), found
+            return {path: size or 0 for path, size in found.items()}
+        return {}
 
     def is_elsewhere(self, draft: Draft) -> bool:
         """Tell whether another process goes on with a partial, which this one does not know yet."""
