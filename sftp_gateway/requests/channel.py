@@ -7,7 +7,6 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import paramiko
 
@@ -34,22 +33,7 @@ _WRITE_KIND = int(Kind.WRITE)
 _READ_KIND = int(Kind.READ)
 _CLOSE_KIND = int(Kind.CLOSE)
 
-LEAST_WINDOW_BYTES = 2**19
-"""A packet has to fit in, and with less than 256 KiB uploads crawl."""
-
 Bytes = bytes | bytearray | memoryview
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelLimits:
-    """Bounds of one channel; its share of a `Room` may be less than those in bytes."""
-
-    handles: int = 1024  # open at once, in all channels of a connection together
-    in_flight: int = 256  # requests that are not answered yet; parsing stops above
-    input_bytes: int = 4 * 2**20  # of those that were not answered at once; parsing stops above
-    running: int = 32  # of them in worker threads at once
-    output_bytes: int = 4 * 2**20  # replies that the client has not taken yet; parsing stops above
-    window_bytes: int = 2 * 2**20  # that come in before they are taken in; above nothing is gained
 
 
 class SFTPChannel:
@@ -66,7 +50,6 @@ class SFTPChannel:
         *,
         events: Events,
         workers: Workers,
-        limits: ChannelLimits = ChannelLimits(),
         room: Room | None = None,
         meter: Meter | None = None,
         count_handles: Callable[[], int] | None = None,
@@ -74,8 +57,7 @@ class SFTPChannel:
         """`count_handles` is for `Operations`; without a `room` the channel has one for itself."""
         self.channel = channel
         self._heard_at = time.monotonic()
-        self._limits = limits
-        self._room = room or Room()
+        self._room = room = room or Room()
         self._workers = workers
         self._events = events
         self._meter = meter
@@ -84,7 +66,7 @@ class SFTPChannel:
         self._operations = Operations(
             view,
             events,
-            max_handles=limits.handles,
+            max_handles=room.limits.handles,
             count_handles=count_handles,
             tell=self._stream.aside,
             reads_texts=channel.get_transport().remote_version.startswith("SSH-2.0-ssh2js"),  # node-ssh is above it
@@ -94,8 +76,7 @@ class SFTPChannel:
             self._replies,
             self._stream,
             workers,
-            most_running=limits.running,
-            most_output=lambda: min(limits.output_bytes, self._room.share),
+            room,
             measure=self._measure,
             on_done=self._clean_up,
         )
@@ -115,7 +96,7 @@ class SFTPChannel:
         Call it inside `check_channel_subsystem_request`, before it returns True.
         """
         self._room.enter()
-        self._stream.start(max(LEAST_WINDOW_BYTES, min(self._limits.window_bytes, self._room.share)))
+        self._stream.start(self._room.window_bytes)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the channel has ended and everything of it is cleaned up; tell whether it has."""
@@ -183,10 +164,9 @@ class SFTPChannel:
 
     def _on_idle(self) -> bool:
         self._tasks.go_on()
-        if self._stalled:
-            with self._parsing:
-                self._parse_buffer()
         with self._parsing:
+            if self._stalled:
+                self._parse_buffer()
             if self._tasks.unanswered:
                 return False
             self._operations.look_ahead()  # as no other thread is at a handle
@@ -199,11 +179,10 @@ class SFTPChannel:
     # -- requests
 
     def _is_full(self) -> bool:
-        limits, share = self._limits, self._room.share
         return (
-            self._tasks.unanswered + self._replies.held >= limits.in_flight
-            or self._tasks.unanswered_bytes > min(limits.input_bytes, share)
-            or self._stream.pending + self._replies.held_bytes > min(limits.output_bytes, share)
+            self._tasks.unanswered + self._replies.held >= self._room.limits.in_flight
+            or self._tasks.unanswered_bytes > self._room.input_bytes
+            or self._stream.pending + self._replies.held_bytes > self._room.output_bytes
         )
 
     def _parse_buffer(self, *, bounded: bool = True) -> None:

@@ -1,11 +1,27 @@
-"""`Room`: how much the channels of a process keep together, of requests, of replies and of what comes in."""
+"""`Room`: how much a channel keeps, of requests, of replies and of what comes in, alone and beside all others."""
 
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import Final
 
 ROOM_BYTES: Final = 256 * 2**20
+
+LEAST_WINDOW_BYTES: Final = 2**19
+"""A packet has to fit in, and with less than 256 KiB uploads crawl."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelLimits:
+    """Bounds of one channel; its share of a `Room` may be less than those in bytes."""
+
+    handles: int = 1024  # open at once, in all channels of a connection together
+    in_flight: int = 256  # requests that are not answered yet; parsing stops above
+    input_bytes: int = 4 * 2**20  # of those that were not answered at once; parsing stops above
+    running: int = 32  # of them in worker threads at once
+    output_bytes: int = 4 * 2**20  # replies that the client has not taken yet; parsing stops above
+    window_bytes: int = 2 * 2**20  # that come in before they are taken in; above nothing is gained
 
 
 class Room:
@@ -15,10 +31,13 @@ class Room:
     take nothing. Owned by the gateway. Thread-safe: `_lock` guards the number of channels, a leaf.
     """
 
-    def __init__(self, total: int = ROOM_BYTES) -> None:
-        self.share = self._total = total
+    def __init__(self, limits: ChannelLimits = ChannelLimits(), total: int = ROOM_BYTES) -> None:
+        """`total` is for all channels, of each kind of bytes."""
+        self.limits = limits
+        self._total = total
         self._lock = threading.Lock()
         self._channels = 0  # guarded by _lock
+        self._count(0)
 
     def enter(self) -> None:
         """Count a channel."""
@@ -29,6 +48,10 @@ class Room:
         self._count(-1)
 
     def _count(self, change: int) -> None:
+        limits = self.limits
         with self._lock:
             self._channels += change
-            self.share = self._total // max(1, self._channels)
+            share = self._total // max(1, self._channels)
+            self.input_bytes = min(limits.input_bytes, share)
+            self.output_bytes = min(limits.output_bytes, share)
+            self.window_bytes = max(LEAST_WINDOW_BYTES, min(limits.window_bytes, share))

@@ -13,6 +13,7 @@ from sftp_gateway.files.handles import MAX_READ
 from sftp_gateway.requests.operations import Operations
 from sftp_gateway.requests.ordering import Claims, Ordering, Task
 from sftp_gateway.requests.replies import Replies
+from sftp_gateway.requests.room import Room
 from sftp_gateway.requests.workers import Workers
 from sftp_gateway.sftp import packets
 from sftp_gateway.sftp.packets import Kind, Status
@@ -37,23 +38,19 @@ class Tasks:
         replies: Replies,
         stream: ChannelStream,
         workers: Workers,
+        room: Room,
         *,
-        most_running: int,
-        most_output: Callable[[], int],
         measure: Callable[[int, float, int], None],
         on_done: Callable[[], None],
     ) -> None:
-        """Run `most_running` at once, and begin none while `most_output()` bytes of replies are on their way.
-
-        `measure` hears of each answer: its kind, since when, its size. `on_done` is called once, in any thread, when
+        """`measure` hears of each answer: its kind, since when, its size. `on_done` is called once, in any thread, when
         all are answered after `close`.
         """
         self._operations = operations
         self._replies = replies
         self._stream = stream
         self._workers = workers
-        self._most_running = most_running
-        self._most_output = most_output
+        self._room = room
         self._measure = measure
         self._on_done = on_done
         self._abandoned = False  # what has not begun yet is refused
@@ -117,8 +114,8 @@ class Tasks:
 
         Long replies have their room from the beginning of their requests; where nothing else runs, one needs none.
         """
-        room = self._most_output() - self._stream.pending
-        if room < 0 or self.running >= self._most_running:
+        room = self._room.output_bytes - self._stream.pending
+        if room < 0 or self.running >= self._room.limits.running:
             return None
         has_room = self._expected <= room or not self.running
         task = next((task for task in self._ready if has_room or not _most_of_reply(task.request)), None)

@@ -78,7 +78,7 @@ def _status_and_reason(error: BaseException) -> tuple[Status, str]:
             return code, str(reason or text or _own_words(error))
     if is_disk_full(error):
         return Status.FAILURE, "the disk of the gateway is full"
-    if isinstance(error, (TimeoutError, OSError)):
+    if isinstance(error, OSError):
         return Status.FAILURE, f"the gateway failed ({type(error).__name__})"
     return Status.FAILURE, f"internal error ({type(error).__name__})"
 

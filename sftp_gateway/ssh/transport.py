@@ -100,7 +100,6 @@ class BoundedPacketizer(PostponingPacketizer):
         super().__init__(sock)
         self.farewell: Message | None = None
         self.max_packet_bytes = MAX_STRANGERS_PACKET_BYTES
-        self._sock = sock
         self._banner_bytes = 0
 
     def _admit(self, size: int) -> None:
@@ -139,10 +138,10 @@ class BoundedPacketizer(PostponingPacketizer):
         farewell, self.farewell = self.farewell, None
         if farewell is not None and not self.closed:
             with contextlib.suppress(OSError, EOFError, SSHException):
-                self._sock.settimeout(1.0)
+                self._peer.settimeout(1.0)
                 self._Packetizer__closed = True  # a write that does not move within the timeout gives up
                 self.send_message(farewell)
-        shut_down(self._sock)
+        shut_down(self._peer)
         super().close()
 
 

@@ -10,8 +10,8 @@ import paramiko
 from fs.base import FS
 
 from sftp_gateway.files.tree import Rights, Tree, TreeLimits
-from sftp_gateway.requests.channel import ChannelLimits, SFTPChannel
-from sftp_gateway.requests.room import Room
+from sftp_gateway.requests.channel import SFTPChannel
+from sftp_gateway.requests.room import ChannelLimits, Room
 from sftp_gateway.requests.workers import Workers
 from sftp_gateway.sftp.events import Transfer
 from sftp_gateway.ssh.transport import FIRST_WINDOW_BYTES
@@ -93,7 +93,6 @@ class Session:
             self.view,
             events=self.events,
             workers=self.serving.workers,
-            limits=self.serving.channel_limits,
             room=self.serving.room,
         )
         self.channels.append(sftp)
@@ -146,8 +145,7 @@ class Serving:
         room: Room | None = None,
     ) -> None:
         self.filesystem = filesystem
-        self.channel_limits = channel_limits or ChannelLimits()
-        self.room = room or Room()
+        self.room = room or Room(channel_limits or ChannelLimits())
         self.workers = Workers(64, idle_seconds=1.0)
         self.tree = Tree(filesystem, spool_directory=spool_directory, limits=limits or TreeLimits())
         self.sessions: list[Session] = []

@@ -13,7 +13,8 @@ from fs.memoryfs import MemoryFS
 
 from sftp_gateway.files import forwarding
 from sftp_gateway.requests import replies
-from sftp_gateway.requests.channel import ChannelLimits, SFTPChannel
+from sftp_gateway.requests.channel import SFTPChannel
+from sftp_gateway.requests.room import ChannelLimits
 from sftp_gateway.sftp.packets import Kind, Status
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import C, R, RawClient, T, W, X

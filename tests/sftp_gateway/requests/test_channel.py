@@ -13,7 +13,7 @@ from fs.errors import OperationFailed
 from fs.memoryfs import MemoryFS
 
 from sftp_gateway.files.directory_handle import DirectoryHandle
-from sftp_gateway.requests.channel import ChannelLimits
+from sftp_gateway.requests.room import ChannelLimits
 from sftp_gateway.sftp.attributes import file_attributes
 from sftp_gateway.sftp.packets import Attributes, Kind, Status
 from sftp_gateway.sftp.status import EndOfDataError

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from sftp_gateway.files.tree import TreeLimits
-from sftp_gateway.requests.channel import ChannelLimits
+from sftp_gateway.requests.room import ChannelLimits
 from sftp_gateway.sftp.packets import Kind, Status
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import C, R, RawClient, T, W, a, s

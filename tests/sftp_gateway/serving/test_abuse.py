@@ -17,8 +17,7 @@ from fs.memoryfs import MemoryFS
 from paramiko.message import Message
 
 from sftp_gateway import SFTPGateway
-from sftp_gateway.requests.channel import LEAST_WINDOW_BYTES, ChannelLimits
-from sftp_gateway.requests.room import Room
+from sftp_gateway.requests.room import LEAST_WINDOW_BYTES, ChannelLimits, Room
 from sftp_gateway.serving.session import MAX_CHANNELS
 from sftp_gateway.sftp.packets import MAX_PACKET, Kind, OpenFlag
 from sftp_gateway.ssh import packetizer
@@ -148,7 +147,7 @@ def test_channels_share_what_may_be_kept_for_clients_that_never_read(tmp_path: P
     size, total, count = 256 * 1024, 4 * MIB, 8
     filesystem = AtomicFS()
     filesystem.writebytes("/big", bytes(16 * MIB))
-    serving = Serving(filesystem, tmp_path, room=Room(total))
+    serving = Serving(filesystem, tmp_path, room=Room(total=total))
     deaf = [Deaf(serving) for _ in range(count)]
     threads = []
     for each in deaf:

@@ -12,7 +12,7 @@ import paramiko
 import pytest
 from paramiko.common import MSG_CHANNEL_DATA
 
-from sftp_gateway.requests.channel import ChannelLimits
+from sftp_gateway.requests.room import ChannelLimits
 from sftp_gateway.sftp.packets import Status
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import R, RawClient
