@@ -9,31 +9,11 @@ from sftp_gateway.files.handles import MAX_READ, Handle, ReadHandle, WriteHandle
 from sftp_gateway.files.tree import Rights, TreeView, normal
 from sftp_gateway.sftp import packets
 from sftp_gateway.sftp.attributes import GROUP_ID, GROUP_NAME, OWNER_ID, OWNER_NAME, line
-from sftp_gateway.sftp.packets import NO_ATTRIBUTES, Status
+from sftp_gateway.sftp.packets import NO_ATTRIBUTES, Extension, Status
 from sftp_gateway.sftp.parsing import Request
 from sftp_gateway.sftp.status import EndOfDataError, RefusedError
 
-POSIX_RENAME = "posix-rename@openssh.com"
-STATVFS = "statvfs@openssh.com"
-FSTATVFS = "fstatvfs@openssh.com"
-LIMITS = "limits@openssh.com"
-FSYNC = "fsync@openssh.com"
-EXPAND_PATH = "expand-path@openssh.com"
-HOME_DIRECTORY = "home-directory"
-COPY_DATA = "copy-data"
-USERS_GROUPS = "users-groups-by-id@openssh.com"
-_VERSIONS = {
-    POSIX_RENAME: "1",
-    STATVFS: "2",
-    FSTATVFS: "2",
-    LIMITS: "1",
-    FSYNC: "1",
-    EXPAND_PATH: "1",
-    HOME_DIRECTORY: "1",
-    COPY_DATA: "1",
-    USERS_GROUPS: "1",
-}
-EXTENSIONS = _VERSIONS.keys()
+_SECOND_VERSIONS = (Extension.STATVFS, Extension.FSTATVFS)  # all others are the first
 
 ADVERTISED_PACKET = 256 * 1024
 ADVERTISED_DATA = ADVERTISED_PACKET - 1024  # what OpenSSH takes off for the rest of the packet
@@ -51,21 +31,22 @@ class Extensions:
         self._find = find
         self._max_handles = max_handles
         self._methods: dict[str, Callable[[Request], bytes]] = {
-            POSIX_RENAME: self._posix_rename,
-            STATVFS: self._statvfs,
-            FSTATVFS: self._statvfs,
-            LIMITS: self._limits,
-            FSYNC: self._fsync,
-            EXPAND_PATH: self._expand_path,
-            HOME_DIRECTORY: self._home_directory,
-            COPY_DATA: self._copy_data,
-            USERS_GROUPS: self._users_groups,
+            Extension.POSIX_RENAME: self._posix_rename,
+            Extension.STATVFS: self._statvfs,
+            Extension.FSTATVFS: self._statvfs,
+            Extension.LIMITS: self._limits,
+            Extension.FSYNC: self._fsync,
+            Extension.EXPAND_PATH: self._expand_path,
+            Extension.HOME_DIRECTORY: self._home_directory,
+            Extension.COPY_DATA: self._copy_data,
+            Extension.USERS_GROUPS: self._users_groups,
         }
 
     def version(self) -> bytes:
         """Build the VERSION reply; may ask the filesystem what it can."""
-        missing = () if self._view.store.looking.has_usage() else (STATVFS, FSTATVFS)
-        return packets.version((name, version) for name, version in _VERSIONS.items() if name not in missing)
+        tells_usage = self._view.store.looking.has_usage()
+        offered = (name for name in Extension if tells_usage or name not in _SECOND_VERSIONS)
+        return packets.version((name, "2" if name in _SECOND_VERSIONS else "1") for name in offered)
 
     def perform(self, request: Request) -> bytes:
         """Carry out an extended request."""
@@ -81,7 +62,7 @@ class Extensions:
     def _statvfs(self, request: Request) -> bytes:
         if not self._view.store.looking.has_usage():
             raise RefusedError("the filesystem does not tell how full it is", Status.OP_UNSUPPORTED)
-        if request.extension == FSTATVFS:
+        if request.extension == Extension.FSTATVFS:
             self._find(request.handle)
         else:
             self._view.stat(request.path)
@@ -123,8 +104,7 @@ class Extensions:
             raise RefusedError("not handles of files")
         if (source.draft if isinstance(source, WriteHandle) else source.source) is target.draft:  # it would never end
             raise RefusedError("a file cannot be copied onto itself")
-        whole = request.offset == request.target_offset == 0 and isinstance(source, ReadHandle)
-        if whole and isinstance(source, ReadHandle) and target.draft.size == 0:
+        if isinstance(source, ReadHandle) and not (request.offset or request.target_offset or target.draft.size):
             try:
                 if request.size == 0 or request.size >= source.size:
                     self._view.copy(source, target)

@@ -8,19 +8,19 @@ from collections.abc import Callable
 from fs.errors import InvalidPath, ResourceNotFound
 
 from sftp_gateway.files.handles import Handle
-from sftp_gateway.requests.extensions import COPY_DATA, EXTENSIONS, POSIX_RENAME
 from sftp_gateway.sftp import packets
 from sftp_gateway.sftp.events import Events
-from sftp_gateway.sftp.packets import Kind, OpenFlag, Status
+from sftp_gateway.sftp.packets import Extension, Kind, OpenFlag, Status
 from sftp_gateway.sftp.parsing import Request
 from sftp_gateway.sftp.status import EXISTS, EndOfDataError, status_of
 
 logger = logging.getLogger(__name__)
 
+_EXTENSIONS = frozenset(Extension)  # strings are no members of an Enum before Python 3.12
 _QUIET = (Status.EOF, Status.NO_SUCH_FILE)
 _TOLD = (Status.FAILURE, Status.PERMISSION_DENIED)
 _CHANGING = {Kind.OPEN, Kind.CLOSE, Kind.MKDIR, Kind.RMDIR, Kind.REMOVE, Kind.RENAME, Kind.EXTENDED, Kind.WRITE}
-_MAKING = {Kind.MKDIR, Kind.RENAME, Kind.CLOSE, POSIX_RENAME, COPY_DATA}
+_MAKING: set[int | str] = {Kind.MKDIR, Kind.RENAME, Kind.CLOSE, Extension.POSIX_RENAME, Extension.COPY_DATA}
 
 
 class Failures:
@@ -69,7 +69,7 @@ def _makes(request: Request) -> bool:
 
 def _name(request: Request) -> str:
     """Return what a request is called in the log: an extension that there is by its own name."""
-    if request.extension in EXTENSIONS:
+    if request.extension in _EXTENSIONS:
         return request.extension.partition("@")[0]
     try:
         return Kind(request.kind).name.lower()

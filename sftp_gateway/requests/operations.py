@@ -12,12 +12,12 @@ from sftp_gateway.files.directory_handle import DirectoryHandle
 from sftp_gateway.files.folding import moved, related
 from sftp_gateway.files.handles import Handle, ReadHandle, WriteHandle
 from sftp_gateway.files.tree import TreeView, normal
-from sftp_gateway.requests.extensions import COPY_DATA, POSIX_RENAME, STATVFS, Extensions
+from sftp_gateway.requests.extensions import Extensions
 from sftp_gateway.requests.failures import Failures
 from sftp_gateway.requests.ordering import Claims, Level
 from sftp_gateway.sftp import packets
 from sftp_gateway.sftp.events import Events, Transfer
-from sftp_gateway.sftp.packets import Attributes, Kind, OpenFlag, Status
+from sftp_gateway.sftp.packets import Attributes, Extension, Kind, OpenFlag, Status
 from sftp_gateway.sftp.parsing import Request
 from sftp_gateway.sftp.status import RefusedError, status_of
 
@@ -64,20 +64,20 @@ class Operations:
     def claims(self, request: Request) -> Claims:
         """Return what a request needs to have to itself."""
         kind, key = request.kind, self._view.key
-        if kind in _LOOKING or request.extension == STATVFS:
+        if kind in _LOOKING or request.extension == Extension.STATVFS:
             return Claims(paths=((key(request.path), Level.LOOK),))
         if kind == Kind.OPEN:
             writes = request.flags & ~OpenFlag.READ
             return Claims(paths=((key(request.path), Level.WRITE if writes else Level.LOOK),))
         if kind == Kind.SETSTAT:
             return Claims(paths=((key(request.path), Level.WRITE),))
-        if kind == Kind.RENAME or request.extension == POSIX_RENAME:
+        if kind == Kind.RENAME or request.extension == Extension.POSIX_RENAME:
             for renamed, path in self._renamed(request):
                 renamed.expect(path)  # its CLOSE comes before what is sent of that path afterwards
             return Claims(paths=((key(request.path), Level.NAME), (key(request.target), Level.NAME)))
         if kind in _NAMING:
             return Claims(paths=((key(request.path), Level.NAME),))
-        if request.extension == COPY_DATA:
+        if request.extension == Extension.COPY_DATA:
             return Claims(handles=tuple({request.handle, request.target_handle}))
         if not request.handle:
             return Claims()
@@ -262,7 +262,7 @@ class Operations:
 
     def _extended(self, request: Request) -> bytes:
         reply = self._extensions.perform(request)
-        if request.extension == POSIX_RENAME:
+        if request.extension == Extension.POSIX_RENAME:
             self._note_rename(request)
         return reply
 

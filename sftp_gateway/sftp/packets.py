@@ -47,6 +47,20 @@ class Kind(enum.IntEnum):
     EXTENDED_REPLY = 201
 
 
+class Extension(enum.StrEnum):
+    """The extended requests that this server knows."""
+
+    POSIX_RENAME = "posix-rename@openssh.com"
+    STATVFS = "statvfs@openssh.com"
+    FSTATVFS = "fstatvfs@openssh.com"
+    LIMITS = "limits@openssh.com"
+    FSYNC = "fsync@openssh.com"
+    EXPAND_PATH = "expand-path@openssh.com"
+    HOME_DIRECTORY = "home-directory"
+    COPY_DATA = "copy-data"
+    USERS_GROUPS = "users-groups-by-id@openssh.com"
+
+
 class Status(enum.IntEnum):
     """The status codes of version 3 that this server sends."""
 

@@ -18,6 +18,7 @@ from sftp_gateway.sftp.packets import (
     MAX_NAME,
     NO_ATTRIBUTES,
     Attributes,
+    Extension,
     Kind,
 )
 
@@ -242,12 +243,12 @@ _FIELDS: dict[int, Callable[[Cursor, Request], None]] = {
 }
 
 _EXTENSION_FIELDS: dict[str, Callable[[Cursor, Request], None]] = {
-    "posix-rename@openssh.com": _two_paths,
-    "statvfs@openssh.com": _path,
-    "fstatvfs@openssh.com": _handle,
-    "fsync@openssh.com": _handle,
-    "expand-path@openssh.com": _path,
-    "home-directory": _path,
-    "copy-data": _copy_data,
-    "users-groups-by-id@openssh.com": _two_lists,
+    Extension.POSIX_RENAME: _two_paths,
+    Extension.STATVFS: _path,
+    Extension.FSTATVFS: _handle,
+    Extension.FSYNC: _handle,
+    Extension.EXPAND_PATH: _path,
+    Extension.HOME_DIRECTORY: _path,
+    Extension.COPY_DATA: _copy_data,
+    Extension.USERS_GROUPS: _two_lists,
 }
