@@ -49,7 +49,7 @@ class Emulator:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.options = options or Options()
-        self._folder = Path(folder) if folder is not None else None
+        self._folder = Path(folder).absolute() if folder is not None else None  # its CA file is named to others
         self._port = port
         self._address = address
         self._clock = clock

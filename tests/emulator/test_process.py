@@ -45,6 +45,15 @@ def test_a_seed_folder(tmp_path: Path) -> None:
     assert process.end(signal.SIGINT) == 0
 
 
+def test_clients_in_another_folder_find_the_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Emulator("dropbox") as emulator:
+        monkeypatch.chdir("/")
+        assert emulator.ca_file == tmp_path / "dropbox" / "ca.pem"
+        with fs.open_fs(emulator.fs_url) as dropbox_fs:
+            assert dropbox_fs.listdir("/") == []
+
+
 def test_everything_survives_kill(folder: Path) -> None:
     process = Process("--folder", str(folder))
     process.sign_in()
