@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
@@ -10,6 +12,7 @@ MAX_NAME_UTF16_UNITS = 255
 
 # Names that Dropbox keeps for its desktop clients, in any case.
 DISALLOWED_NAMES = frozenset({"desktop.ini", "thumbs.db", ".ds_store", "icon\r", ".dropbox", ".dropbox.attr"})
+_BETWEEN = re.compile(r"/\.[0-9a-f]{12}\.renaming(/|$)")
 REFUSED_CHARACTERS = {"\0": "a null character", "\\": "a backslash", "\x7f": "a delete character"}
 _OLD_UNICODE = unicodedata.ucd_3_2_0
 
@@ -80,6 +83,16 @@ def join(folder: str, child: str) -> str:
 def is_under(path: str, folder: str) -> bool:
     """Tell whether a key is a folder's own key or lies anywhere below it."""
     return not folder or path == folder or path.startswith(f"{folder}/")
+
+
+def between(folder: str) -> str:
+    """Return a path in a folder where something is while its name changes in case alone, which takes two moves."""
+    return join(folder.rstrip("/"), f".{secrets.token_hex(6)}.renaming")
+
+
+def is_between(path: str) -> bool:
+    """Tell whether something was at a path, or below it, only while a name changed."""
+    return _BETWEEN.search(path) is not None
 
 
 @lru_cache(maxsize=1024)  # the same path is checked for each question about it

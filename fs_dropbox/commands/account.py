@@ -18,8 +18,7 @@ from fs_dropbox.api.auth import Credentials
 from fs_dropbox.api.client import Account, Client
 from fs_dropbox.api.retry import OPEN_SECONDS, opening_policy
 from fs_dropbox.commands.locations import Session, connected, split_url
-from fs_dropbox.commands.looking import as_json
-from fs_dropbox.commands.output import human_size, print_json, table
+from fs_dropbox.commands.output import as_json, human_size, print_json, table
 from fs_dropbox.errors import ApiError, TransportError, opening
 from fs_dropbox.login import login as logins
 from fs_dropbox.login import probing
@@ -108,15 +107,11 @@ def login(
     store = Connections()
     if not print_:
         store.all()  # says now where nothing can be stored
-    key = _wanted("App key", app_key, lambda text: logins.key_problem(text, "app key"))
-    secret = _secret()
-    scopes = (*logins.READ_SCOPES,) if read_only else ()
-    with Login(key, secret, scopes=scopes) as walk:
+    key = _wanted("App key", app_key, logins.key_problem)
+    with Login(key, _secret(), scopes=tuple(logins.READ_SCOPES) if read_only else ()) as walk:
         walk.check_app()
         if token:
-            given = os.environ.get(TOKEN_VARIABLE)
-            problem = lambda text: logins.token_problem(text, walk)  # noqa: E731
-            grant = walk.adopt(_wanted("Refresh token", given, problem, hidden=True))
+            grant = _by_token(walk)
         elif no_browser:
             grant = _by_code(walk)
         else:
@@ -125,24 +120,30 @@ def login(
     account = logins.verify(credentials, root=root)
     url = logins.fs_url(credentials, root=root)
     if print_:
-        click.echo("fs-dropbox: what follows gives access to the account: keep it secret", err=True)
-        table(
-            [
-                ("FS URL:", url),
-                ("SFTP user:", logins.sftp_user(credentials)),
-                ("SFTP password:", credentials.refresh_token or ""),
-            ]
-        )
+        _print_access(credentials, url)
         return
     connection = Connection(name or _free_name(store, account, url), url, account=account.name, email=account.email)
     store.put(connection)
     click.echo(f"Connected as {account.name} ({account.email}): stored as {connection.name!r}. Try: fs-dropbox ls")
 
 
-def _wanted(prompt: str, given: str | None, problem: Callable[[str], str | None], *, hidden: bool = False) -> str:
+def _print_access(credentials: Credentials, url: str) -> None:
+    click.echo("fs-dropbox: what follows gives access to the account: keep it secret", err=True)
+    user, password = logins.sftp_user(credentials), credentials.refresh_token or ""
+    table([("FS URL:", url), ("SFTP user:", user), ("SFTP password:", password)])
+
+
+def _wanted(
+    prompt: str,
+    given: str | None,
+    problem: Callable[[str], str | None],
+    *,
+    hidden: bool = False,
+    default: str | None = None,
+) -> str:
     """Return what was given, or what a person types, once nothing is wrong with it."""
     for _ in range(_ATTEMPTS):
-        text = (given if given is not None else _ask(prompt, hidden=hidden)).strip()
+        text = (given if given is not None else _ask(prompt, hidden=hidden, default=default)).strip()
         complaint = problem(text)
         if complaint is None:
             return text
@@ -168,16 +169,16 @@ def _secret() -> str | None:
     given = os.environ.get(SECRET_VARIABLE)
     if given is None and not sys.stdin.isatty():
         return None
-    for _ in range(_ATTEMPTS):
-        text = given if given is not None else _ask("App secret (Enter for none: PKCE)", hidden=True, default="")
-        text = text.strip()
-        complaint = logins.key_problem(text, "app secret") if text else None
-        if complaint is None:
-            return text or None
-        if given is not None:
-            break
-        click.echo(f"fs-dropbox: {complaint}", err=True)
-    raise LoginError(complaint)
+
+    def problem(text: str) -> str | None:
+        return logins.key_problem(text, "app secret") if text else None
+
+    return _wanted("App secret (Enter for none: PKCE)", given, problem, hidden=True, default="") or None
+
+
+def _by_token(walk: Login) -> Grant:
+    given = os.environ.get(TOKEN_VARIABLE)
+    return walk.adopt(_wanted("Refresh token", given, lambda text: logins.token_problem(text, walk), hidden=True))
 
 
 def _by_browser(walk: Login, port: int) -> Grant:

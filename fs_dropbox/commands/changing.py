@@ -7,11 +7,12 @@ from fs import errors
 from fs.path import basename, isparent, normpath
 
 from fs_dropbox import paths
-from fs_dropbox.commands.locations import Session, connected, needing_a_folder_for
-from fs_dropbox.commands.looking import ability
-from fs_dropbox.commands.output import human_size, reason_of, shown
+from fs_dropbox.commands.locations import Session, ability, connected, needing_a_folder_for
+from fs_dropbox.commands.output import Progress, human_size
+from fs_dropbox.commands.transfers import report
 from fs_dropbox.conventions import literal
 from fs_dropbox.mirroring.mirror import Mirror
+from fs_dropbox.mirroring.steps import Summary
 from fs_dropbox.mirroring.transfer import Place, copy_file
 
 
@@ -87,24 +88,24 @@ def cp(session: Session, locations: tuple[str, ...], recursive: bool, force: boo
     content passes through this machine.
     For files of this machine there are get, put and mirror.
     """
-    failures = 0
+    code = 0
     for source, target in _pairs(session, locations):
         _refuse_existing(target, force)
-        is_folder = source.filesystem.getinfo(source.path).is_dir
-        if is_folder and not recursive:
+        info = source.filesystem.getinfo(source.path, ["details"])
+        if info.is_dir and not recursive:
             raise errors.FileExpected(source.path, msg="{path} is a folder: use -r to copy it")
+        within = source.filesystem is target.filesystem
+        progress, summary = Progress("cp", quiet=within), Summary()
         with needing_a_folder_for(target):
-            if not is_folder:
-                copy_file(source, target)
-                continue
-            if source.filesystem is target.filesystem:
+            if not info.is_dir:
+                progress.planned(info.size)
+                copy_file(source, target, advanced=progress.advanced)
+            elif within:
                 source.filesystem.copydir(source.path, target.path, create=True)
-                continue
-        summary = Mirror(source, target, break_off=session.close).run()
-        for step, error in summary.failures:
-            click.echo(shown(f"fs-dropbox: {step.path}: {reason_of(error)}", error=True), err=True)
-        failures += len(summary.failures)
-    return 1 if failures else 0
+            else:
+                summary = Mirror(source, target, observer=progress, break_off=session.close).run()
+        code = max(code, report(summary, progress, quiet=True, json_=False))
+    return code
 
 
 @click.command()

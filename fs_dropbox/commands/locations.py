@@ -180,6 +180,14 @@ def needing_a_folder_for(target: Place, remedy: str = "") -> Iterator[None]:
         raise errors.ResourceNotFound(target.path, msg=above) from error
 
 
+def ability(place: Place, name: str) -> Any:
+    """Return a method that only some filesystems have."""
+    method = getattr(place.filesystem, name, None)
+    if method is None:
+        raise errors.Unsupported(msg=literal(f"{place.filesystem} has no {name}"))
+    return method
+
+
 def connected(*, follow: bool = False, views_everywhere: bool = True) -> Callable[[Command], Command]:
     """Give a command the options that choose the default connection, and a `session` as its first argument."""
 

@@ -17,8 +17,9 @@ from fs.info import Info
 from fs.path import basename, dirname
 
 from fs_dropbox import paths
-from fs_dropbox.commands.locations import Session, connected
+from fs_dropbox.commands.locations import Session, ability, connected
 from fs_dropbox.commands.output import (
+    as_json,
     entry_json,
     human_size,
     json_time,
@@ -28,13 +29,11 @@ from fs_dropbox.commands.output import (
     table,
     time_text,
 )
-from fs_dropbox.conventions import literal
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry
 from fs_dropbox.mirroring.transfer import CHUNK_BYTES, Place
 
 _NAMESPACES = ("basic", "details", "dropbox")
 _LOOK_SECONDS = 0.2
-as_json = click.option("--json", "json_", is_flag=True, help="Print JSON.")
 
 
 @click.command()
@@ -275,14 +274,6 @@ def _change_json(entry: Entry) -> str:
         row |= {"size": entry.size, "rev": entry.rev, "id": entry.id, "content_hash": entry.content_hash}
         row |= {"modified": json_time(entry.client_modified), "stored": json_time(entry.server_modified)}
     return json.dumps(row, ensure_ascii=False)
-
-
-def ability(place: Place, name: str) -> Any:
-    """Return a method that only some filesystems have."""
-    method = getattr(place.filesystem, name, None)
-    if method is None:
-        raise errors.Unsupported(msg=literal(f"{place.filesystem} has no {name}"))
-    return method
 
 
 COMMANDS = (ls, tree, cat, df, versions, link, watch)

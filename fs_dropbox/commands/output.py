@@ -11,12 +11,23 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
+from fs import errors
 from fs.info import Info
 
 from fs_dropbox.mirroring.steps import Action, Observer, Step, Summary
 
+# What PyFilesystem says where no reason is given, in other words: it calls everything a resource.
+PLAIN: Final[dict[type[BaseException], str]] = {
+    errors.ResourceNotFound: "there is no file or folder {path}",
+    errors.FileExpected: "{path} is a folder, not a file",
+    errors.DirectoryExpected: "{path} is a file, not a folder",
+    errors.DirectoryExists: "there is a folder {path} already",
+    errors.DirectoryNotEmpty: "the folder {path} is not empty",
+}
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 _RATE_SECONDS: Final = 5.0
+
+as_json = click.option("--json", "json_", is_flag=True, help="Print JSON.")
 
 
 def human_size(size: float) -> str:
@@ -159,7 +170,7 @@ def summary_json(summary: Summary, seconds: float) -> dict[str, Any]:
 def summary_text(summary: Summary, seconds: float, *, dry_run: bool) -> str:
     """Return what a mirror run did, in a line for people."""
     would = "would be " if dry_run else ""
-    parts = [f"{summary.copied} {would}copied ({human_size(summary.copied_bytes)})", f"{summary.skipped} equal"]
+    parts = [f"{summary.copied} {would}copied ({human_size(summary.copied_bytes)})", f"{summary.skipped} unchanged"]
     if summary.folders:
         parts.append(f"{summary.folders} folder{'s' * (summary.folders != 1)} {would}made")
     if summary.deleted:
@@ -177,5 +188,13 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     else:
-        text = str(getattr(error, "reason", "") or error) or type(error).__name__
+        text = getattr(error, "reason", "") or told(error) or type(error).__name__
+    return " ".join(text.split())
+
+
+def told(error: BaseException) -> str:
+    """Return what an error says, in one line, and in words for people where PyFilesystem has given it none."""
+    plain, path = PLAIN.get(type(error), ""), getattr(error, "path", None)
+    bare = plain and path is not None and str(error) == str(type(error)(path))
+    text = plain.format(path=path) if bare else str(error)
     return " ".join(text.split())

@@ -17,7 +17,7 @@ from fs_dropbox import __version__
 from fs_dropbox.authorization import required_scope
 from fs_dropbox.commands import account, changing, looking, transfers
 from fs_dropbox.commands.locations import LOCATIONS_HELP
-from fs_dropbox.commands.output import reason_of, shown
+from fs_dropbox.commands.output import reason_of, shown, told
 from fs_dropbox.error_table import NoAccess
 from fs_dropbox.errors import ApiError, AuthError, TransportError, reason
 from fs_dropbox.login.connections import ConnectionsError, UnknownConnectionError
@@ -37,15 +37,6 @@ PIPE_CLOSED: Final = 141  # 128 + SIGPIPE
 PROGRAM: Final = "fs-dropbox"
 COMPLETION_VARIABLE: Final = "_FS_DROPBOX_COMPLETE"  # set by click's scripts for shells
 DEBUG_VARIABLE: Final = "FS_DROPBOX_DEBUG"
-
-# What PyFilesystem says where no reason is given, in other words: it calls everything a resource.
-PLAIN: Final[dict[type[errors.FSError], str]] = {
-    errors.ResourceNotFound: "there is no file or folder {path}",
-    errors.FileExpected: "{path} is a folder, not a file",
-    errors.DirectoryExpected: "{path} is a file, not a folder",
-    errors.DirectoryExists: "there is a folder {path} already",
-    errors.DirectoryNotEmpty: "the folder {path} is not empty",
-}
 
 EPILOG: Final = """
 \b
@@ -128,7 +119,7 @@ def explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, errors.IllegalBackReference):
         return USAGE, f"the path {error.path} leads above the root"
     if isinstance(error, errors.FSError):
-        text = " ".join(_told(error).split())
+        text = told(error)
         if isinstance(error, NoAccess) or any(_is_unauthorised(cause) for cause in _causes(error)):
             return AUTHENTICATION, text
         if isinstance(error, errors.CreateFailed | LoginError):
@@ -149,14 +140,6 @@ def explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, RuntimeError) and "new thread" in str(error):
         return FAILED, "this machine lets no further threads be started (see ulimit -u, or the container's limit)"
     return FAILED, f"internal error: {type(error).__name__}: {reason_of(error)} ({DEBUG_VARIABLE}=1 shows where)"
-
-
-def _told(error: errors.FSError) -> str:
-    plain = PLAIN.get(type(error))
-    path = getattr(error, "path", None)
-    if plain is None or path is None or str(error) != str(type(error)(path)):
-        return str(error)
-    return plain.format(path=path)
 
 
 def _is_unauthorised(error: BaseException) -> bool:

@@ -11,8 +11,7 @@ from fs import errors
 from fs.path import basename
 
 from fs_dropbox.commands.locations import Session, connected, is_remote, local_place, needing_a_folder_for
-from fs_dropbox.commands.looking import as_json
-from fs_dropbox.commands.output import Progress, human_size, print_json, summary_json, summary_text
+from fs_dropbox.commands.output import Progress, as_json, human_size, print_json, summary_json, summary_text
 from fs_dropbox.conventions import literal
 from fs_dropbox.mirroring.inventory import fold
 from fs_dropbox.mirroring.mirror import DEFAULT_WORKERS, FATAL, Mirror

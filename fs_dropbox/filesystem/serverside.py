@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -314,7 +313,7 @@ class ServerSide:
 
     def _change_case(self, source: str, target: str, moved: Present) -> None:
         """Rename to another spelling of the same name, which one move cannot do (API facts, section 7): two can."""
-        between = combine(dirname(source), f".{secrets.token_hex(6)}.renaming")
+        between = paths.between(dirname(source))
         with self._catalog.hold({source: moved, between: None}):
             since = self._catalog.epoch()
             with self._forgetting(source, between), fs_errors(source):

@@ -78,8 +78,9 @@ class Connections:
     def remove(self, name: str) -> Connection:
         """Forget the connection of exactly this name."""
         with self._change() as (connections, _):
-            if name not in connections:
-                raise UnknownConnectionError(f"there is no connection named exactly {name!r}")
+            meant = _find(connections, name).name
+            if name != meant:
+                raise UnknownConnectionError(f"give the whole name of what is to be forgotten: {meant!r}")
             return connections.pop(name)
 
     def rename(self, name: str, new_name: str) -> Connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import Executor
 from typing import Final
@@ -19,6 +20,7 @@ from fs_dropbox.metadata.cache import Present
 from fs_dropbox.metadata.catalog import Catalog
 
 KEPT_SECONDS: Final = 30.0
+_REV: Final = re.compile(r"[0-9a-f]{9,}")
 _KEPT: Final = 2_000
 _KEPT_DELETED: Final = 100_000  # deleted paths, of all listings that are kept
 
@@ -45,6 +47,8 @@ class History:
 
     def versions(self, path: str) -> list[FileEntry]:
         """Return the latest revisions of a file, present or deleted, newest first; ResourceNotFound, FileExpected."""
+        if path == "/":  # of which Dropbox cannot be asked
+            raise fs.errors.FileExpected(path)
         with fs_errors(path):
             return self._client.list_revisions(paths.to_api(path))
 
@@ -54,7 +58,7 @@ class History:
             for entry in self._client.revisions(paths.to_api(path)):
                 if entry.rev == rev:
                     return entry
-        raise path_error(fs.errors.ResourceNotFound, path, f"the file has no revision {rev}")
+        raise _no_revision(path, rev)
 
     def known_versions(self, path: str, rev: str) -> list[FileEntry]:
         """Return what `versions` did moments ago, for as long as `rev` is the present one ("" of a deleted file)."""
@@ -124,6 +128,8 @@ class History:
         Returns the files that have come back; raises ResourceNotFound where there was nothing.
         """
         if rev is not None:
+            if not _REV.fullmatch(rev):  # as Dropbox puts it, the request would be a bad one
+                raise _no_revision(path, rev)
             return [self._restore(path, rev)]
         if self._catalog.find_latest(path) is None:
             self._forget()
@@ -192,11 +198,15 @@ class History:
         with fs_errors(path):
             for page in self._client.pages(paths.to_api(path), recursive=recursive, include_deleted=True):
                 for entry in page.entries:
-                    if isinstance(entry, DeletedEntry):
+                    if isinstance(entry, DeletedEntry) and not paths.is_between(entry.path_lower):
                         deleted[entry.path_lower] = entry
                     else:
                         deleted.pop(entry.path_lower, None)
         return list(deleted.values())
+
+
+def _no_revision(path: str, rev: str) -> fs.errors.ResourceNotFound:
+    return path_error(fs.errors.ResourceNotFound, path, f"the file has no revision {rev}")
 
 
 def _weight(found: list[DeletedEntry]) -> int:

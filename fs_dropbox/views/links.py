@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fs.errors
+
 from fs_dropbox import paths
 from fs_dropbox.api.sharing import Sharing
+from fs_dropbox.conventions import path_error
 from fs_dropbox.errors import fs_errors
 from fs_dropbox.views.permits import check_readable
 from fs_dropbox.views.shown import Shown
@@ -27,5 +30,7 @@ class Links:
         """Return the shared link of a file or folder: it shows what is there when somebody follows it."""
         self._shown.require(path)
         real = self._shown.real(path)
+        if real == "/":
+            raise path_error(fs.errors.OperationFailed, path, "the root has no link: give one of what is in it")
         with fs_errors(path):
             return self._sharing.shared_link(paths.to_api(real))

@@ -161,7 +161,7 @@ def test_documents_are_read_as_exports(seeded: Emulator, cli: Cli) -> None:
     seeded.control.make_paper("/Empty/Notes.paper", "# Notes")
     assert cli("ls", "-l", "/Empty").out.split()[0] == "7"
     assert cli("cat", "/Empty/Notes.paper.md").out == "# Notes"
-    for outcome in ("1 copied", "0 copied (0 B), 1 equal"):
+    for outcome in ("1 copied", "0 copied (0 B), 1 unchanged"):
         done = cli("mirror", ":/Empty", "backup")
         assert (done.code, done.out.startswith(outcome)) == (0, True), done
     assert Path("backup/Notes.paper.md").read_text() == "# Notes"
@@ -243,6 +243,16 @@ def test_cp_between_two_connections(seeded: Emulator, cli: Cli, tmp_path: Path) 
     assert cli("cp", "-r", "/Docs", f"osfs://{tmp_path}/disk!/copy").code == 0
     assert (tmp_path / "disk/copy/Sub/B.bin").read_bytes() == bytes(2000)
     assert cli("mv", "/Docs", f"osfs://{tmp_path}/disk").code == 2
+    assert cli("cp", "/Docs/Sub/B.bin", f"osfs://{tmp_path}/disk!/b").code == 0
+    assert (tmp_path / "disk/b").read_bytes() == bytes(2000)
+
+
+def test_cp_between_two_connections_tells_what_ended_it(seeded: Emulator, cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    seeded.control.fault("files/download", "error", None, status=401, error={".tag": "invalid_access_token"})
+    done = cli("cp", "-r", "/Docs", f"osfs://{tmp_path}/disk!/copy")
+    assert done.code == 3
+    assert len(done.err.splitlines()) == 2, "once of the file, once as the end"
 
 
 # Mirror

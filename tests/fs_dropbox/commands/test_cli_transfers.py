@@ -38,11 +38,11 @@ def test_put_and_get_a_file(seeded: Emulator, cli: Cli) -> None:
 def test_a_file_that_is_equal_is_not_transferred(seeded: Emulator, cli: Cli) -> None:
     assert cli("get", "/Docs/a.txt").out.startswith("1 copied")
     before = seeded.control.calls()
-    assert cli("get", "/Docs/a.txt").out.startswith("0 copied (0 B), 1 equal")
-    assert cli("put", "a.txt", "/docs/A.txt").out.startswith("0 copied (0 B), 1 equal")
+    assert cli("get", "/Docs/a.txt").out.startswith("0 copied (0 B), 1 unchanged")
+    assert cli("put", "a.txt", "/docs/A.txt").out.startswith("0 copied (0 B), 1 unchanged")
     assert not {"files/download", "files/upload"} & set(seeded.control.calls() - before)
     Path("a.txt").write_bytes(b"other")
-    assert cli("put", "a.txt", "/Docs").out.startswith("1 copied (5 B), 0 equal")
+    assert cli("put", "a.txt", "/Docs").out.startswith("1 copied (5 B), 0 unchanged")
     assert seeded.control.read("/Docs/a.txt") == b"other"
 
 
@@ -134,7 +134,7 @@ def test_an_equal_mirror_moves_no_content(seeded: Emulator, cli: Cli) -> None:
     os.utime("local/a.txt", (1, 1))
     seeded.control.reset_counts()
     done = cli("mirror", "local", ":/Docs")
-    assert done.out.startswith("0 copied (0 B), 3 equal")
+    assert done.out.startswith("0 copied (0 B), 3 unchanged")
     cli("mirror", ":/Docs", "local")
     calls = seeded.control.calls()
     assert {route for route in calls if "upload" in route or "download" in route} == set()
@@ -180,7 +180,7 @@ def test_of_several_sources_each_is_tried(seeded: Emulator, cli: Cli) -> None:
     Path("a").write_text("x")
     done = cli("put", "missing", "a", "/Docs")
     assert done.code == 1
-    assert "missing" in done.err
+    assert f"there is no file or folder {Path('missing').absolute()}" in done.err
     assert seeded.control.read("/Docs/a") == b"x"
 
 

@@ -154,7 +154,7 @@ def test_one_is_chosen_by_any_name_that_finds_it(store: Connections) -> None:
 
 def test_removing_wants_the_exact_name(store: Connections) -> None:
     store.put(Connection("Dropbox (Ann)", URL))
-    with pytest.raises(UnknownConnectionError, match="exactly"):
+    with pytest.raises(UnknownConnectionError, match=r"whole name .*'Dropbox \(Ann\)'"):
         store.remove("dropbox")
     assert len(store.all()) == 1
 

@@ -86,6 +86,14 @@ def test_deleted_files_are_listed_and_restored(history: Emulator, dropbox_fs: Dr
         dropbox_fs.deleted("/never")
 
 
+def test_what_a_rename_of_case_passes_through_is_not_what_was_deleted(history: Emulator, dropbox_fs: DropboxFS) -> None:
+    dropbox_fs.move("/a/report.txt", "/a/Report.txt")
+    dropbox_fs.movedir("/a", "/A", create=True)
+    assert [info.name for info in dropbox_fs.deleted("/")] == ["old"]
+    assert dropbox_fs.restore("/A") == 1
+    assert sorted(dropbox_fs.listdir("/A")) == ["Report.txt", "gone.txt"]
+
+
 def test_a_deleted_folder_comes_back_whole(history: Emulator, dropbox_fs: DropboxFS) -> None:
     assert not dropbox_fs.exists("/old")
     assert dropbox_fs.restore("/old") == 2
