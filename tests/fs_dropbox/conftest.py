@@ -170,3 +170,10 @@ def make_uploader() -> Iterator[Callable[..., Uploader]]:
 @pytest.fixture
 def uploader(client: Client, make_uploader: Callable[..., Uploader]) -> Uploader:
     return make_uploader(client)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let clients try a call three times at most, one soon after the other."""
+    policy = RetryPolicy(attempts=3, deadline_seconds=20.0, first_pause_seconds=0.01)
+    monkeypatch.setattr("fs_dropbox.api.client.RetryPolicy", lambda: policy)
