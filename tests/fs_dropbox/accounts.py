@@ -6,6 +6,7 @@ from typing import Any
 
 from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
+from tests.waiting import eventually
 
 
 def access_to(emulator: Emulator) -> dict[str, Any]:
@@ -22,3 +23,10 @@ def access_to(emulator: Emulator) -> dict[str, Any]:
 def open_account(emulator: Emulator, **arguments: Any) -> DropboxFS:
     """Open that account, with further arguments of DropboxFS, or others."""
     return DropboxFS(**(access_to(emulator) | arguments))
+
+
+def live(account: DropboxFS) -> DropboxFS:
+    """Wait until the feed of a filesystem is live, which begins with its first use."""
+    account.exists("anything")
+    eventually(lambda: account.feed_is_live)
+    return account
