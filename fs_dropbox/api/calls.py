@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from fs_dropbox.api import auth, routes
 from fs_dropbox.api.auth import Credentials, TokenSource
-from fs_dropbox.api.retry import Governor, Retry, RetryPolicy, SystemClock, Waiter
+from fs_dropbox.api.retry import Governor, Retry, RetryPolicy, SystemClock, Traffic, Waiter
 from fs_dropbox.api.routes import Route
 from fs_dropbox.api.transport import Answer, Transport
 from fs_dropbox.errors import ApiError, AuthError, TransportError
@@ -178,6 +178,7 @@ class Caller:
         finally:
             self._current.waiter = None
             waiter.on_interrupt = None
+            self.governor.release(Traffic.WRITE, waiter)  # Ctrl-C may have come between its turn and its call
             with self._lock:
                 del self._waiters[waiter]
 

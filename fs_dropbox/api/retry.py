@@ -143,7 +143,7 @@ class Governor:
         self._lock = threading.Lock()
         # guarded by _lock
         self._frozen_until = dict.fromkeys(Traffic, 0.0)
-        self._writers = 0
+        self._writing: set[Waiter] = set()
         self._most_writers = FIRST_WRITERS
         self._successes = 0
         self._queue: deque[Waiter] = deque()
@@ -180,12 +180,12 @@ class Governor:
         finally:
             self._leave(waiter)
 
-    def release(self, traffic: Traffic, *, success: bool) -> None:
-        """End a call that was admitted."""
-        if traffic is not Traffic.WRITE:
-            return
+    def release(self, traffic: Traffic, waiter: Waiter, *, success: bool = False) -> None:
+        """End a call that was admitted. Idempotent."""
         with self._lock:
-            self._writers -= 1
+            if traffic is not Traffic.WRITE or waiter not in self._writing:
+                return
+            self._writing.remove(waiter)
             if success:
                 self._successes += 1
                 if self._successes >= SUCCESSES_FOR_ANOTHER_WRITER and self._most_writers < MOST_WRITERS:
@@ -209,10 +209,10 @@ class Governor:
     def _take_slot_locked(self, waiter: Waiter) -> bool:
         if waiter not in self._queue:
             self._queue.append(waiter)
-        if self._writers >= self._most_writers or self._queue[0] is not waiter:
+        if len(self._writing) >= self._most_writers or self._queue[0] is not waiter:
             return False
         self._queue.popleft()
-        self._writers += 1
+        self._writing.add(waiter)
         self._wake_locked()
         return True
 
@@ -223,7 +223,7 @@ class Governor:
                 self._wake_locked()
 
     def _wake_locked(self) -> None:
-        if self._queue and self._writers < self._most_writers:
+        if self._queue and len(self._writing) < self._most_writers:
             self._queue[0].wake()
 
 
@@ -283,7 +283,8 @@ class Retry:
         while True:
             self._admit(traffic, waiter, route, deadline, is_unsettled=tries.is_unanswered and not repeatable)
             try:
-                result = self._try(attempt, traffic, deadline, policy.pause_seconds(tries.refusals + 1, self._chance()))
+                pause = policy.pause_seconds(tries.refusals + 1, self._chance())
+                result = self._try(attempt, traffic, waiter, deadline, pause)
                 if tries.failures >= WARN_AFTER_FAILURES:  # who fails in the end tells its caller instead
                     _logger.warning("%s: went well after %d failures", route, tries.failures)
                 return result
@@ -351,7 +352,7 @@ class Retry:
             _logger.debug("%s; trying again in %.1f s", problem, seconds)
             waiter.wait(seconds)
 
-    def _try(self, attempt: Callable[[float], T], traffic: Traffic, deadline: float, pause: float) -> T:
+    def _try(self, attempt: Callable[[float], T], traffic: Traffic, waiter: Waiter, deadline: float, pause: float) -> T:
         """Make an attempt that was admitted. A 429 that asks for no pause at all is given this one."""
         success = False
         try:
@@ -366,7 +367,7 @@ class Retry:
                 self.governor.throttle(traffic, seconds, lock_contention=contention)
             raise
         finally:
-            self.governor.release(traffic, success=success)
+            self.governor.release(traffic, waiter, success=success)
 
 
 def _is_unanswered(problem: ApiError | TransportError) -> bool:

@@ -114,12 +114,12 @@ class GroupCommit:
             # An exact commit cannot be settled by repeating it, as a group whose answer was lost has to be.
             return self._client.upload(commit, data)
         writer = _Writer(commit, data, self._send_alone(data))
-        with self._changed:
-            self._queue.append(writer)
-            self._arrived.notify_all()
-            if self._leader is None:
-                self._leader = writer
         try:
+            with self._changed:
+                self._queue.append(writer)
+                self._arrived.notify_all()
+                if self._leader is None:
+                    self._leader = writer
             while self._has_to_lead(writer):
                 self._lead(writer)
         except BaseException:  # Ctrl-C

@@ -272,14 +272,15 @@ def test_where_two_turns_come_free_at_once_the_second_is_woken_too(gives_up: boo
             raise TransportError("interrupted")
 
     slow.wait = wait  # type: ignore[method-assign]
-    for _ in range(FIRST_WRITERS):
-        governor.admit(Traffic.WRITE, Waiter(SystemClock()), "r", deadline)
+    writing = [Waiter(SystemClock()) for _ in range(FIRST_WRITERS)]
+    for each in writing:
+        governor.admit(Traffic.WRITE, each, "r", deadline)
     with ThreadPoolExecutor(2) as pool:
         for waiting, waiter in enumerate((slow, other), start=1):
             admitted = pool.submit(governor.admit, Traffic.WRITE, waiter, "r", deadline)
             eventually(lambda waiting=waiting: len(governor._queue) == waiting)  # type: ignore[misc]
-        for _ in range(2):
-            governor.release(Traffic.WRITE, success=False)
+        for each in writing[:2]:
+            governor.release(Traffic.WRITE, each)
         are_free.set()
         admitted.result(DEADLINE_SECONDS)
 
@@ -340,12 +341,13 @@ def test_commits_at_the_same_time_are_bounded_and_all_get_their_turn() -> None:
 
 def test_who_waits_for_a_commit_is_not_overtaken(clock: FakeClock) -> None:
     governor = Governor(clock)
-    for _ in range(FIRST_WRITERS):
-        governor.admit(Traffic.WRITE, Waiter(clock), "r", 2000.0)
+    writing = [Waiter(clock) for _ in range(FIRST_WRITERS)]
+    for each in writing:
+        governor.admit(Traffic.WRITE, each, "r", 2000.0)
 
     class First(Waiter):
         def wait(self, seconds: float) -> None:
-            governor.release(Traffic.WRITE, success=False)
+            governor.release(Traffic.WRITE, writing[0])
             with pytest.raises(ApiError):
                 governor.admit(Traffic.WRITE, Waiter(clock), "r", clock.now)
 
@@ -391,7 +393,7 @@ def test_a_writer_that_gives_up_does_not_block_the_next() -> None:
         governor.admit(Traffic.WRITE, Waiter(SystemClock()), "r", time.monotonic() + 0.01)
     with ThreadPoolExecutor(1) as pool:
         admitted = pool.submit(governor.admit, Traffic.WRITE, Waiter(SystemClock()), "r", time.monotonic() + 20)
-        governor.release(Traffic.WRITE, success=True)
+        governor.release(Traffic.WRITE, first[0], success=True)
         admitted.result(timeout=30)
 
 

@@ -247,7 +247,7 @@ def test_a_long_life_leaves_nothing_behind(
             "resolving": len(caller._transport._session.connections.resolver._under_way),
             "siblings": len(parts.files._siblings._runs),
             "threads": threading.active_count(),
-            "writers": caller.governor._writers,
+            "writers": len(caller.governor._writing),
             "queue": len(caller.governor._queue),
         }
 

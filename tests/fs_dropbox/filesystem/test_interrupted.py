@@ -13,12 +13,13 @@ import fs.errors
 import pytest
 
 from fs_dropbox import DropboxFS
+from fs_dropbox.api.retry import Traffic
 from fs_dropbox.content_hash import BLOCK_SIZE
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.files.blocks import BLOCK_BYTES, BlockReader
 from fs_dropbox.metadata.single_flight import SingleFlight
 from fs_dropbox.uploads.memory import Allowance
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_SECONDS, eventually
 
 pytestmark = pytest.mark.skipif(
     threading.current_thread() is not threading.main_thread(), reason="signals reach the main thread alone"
@@ -128,6 +129,38 @@ def test_memory_that_came_at_that_very_moment_is_given_back(monkeypatch: pytest.
     with pytest.raises(KeyboardInterrupt):
         allowance.take(90)
     assert allowance.taken_bytes == 0
+
+
+def test_who_is_interrupted_as_his_turn_comes_keeps_nobody_waiting(
+    emulator: Emulator, dropbox_fs: DropboxFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    governor = dropbox_fs._parts.client.governor
+    admit = governor.admit
+
+    def admit_and_raise(traffic: Traffic, *others: Any) -> None:
+        admit(traffic, *others)
+        if traffic is Traffic.WRITE:
+            raise KeyboardInterrupt
+
+    emulator.control.write("/file", b"content")
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(governor, "admit", admit_and_raise)
+        for _ in range(governor.writers):
+            with pytest.raises(KeyboardInterrupt):
+                dropbox_fs.remove("file")
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(dropbox_fs.remove, "file").result(DEADLINE_SECONDS)
+
+
+def test_a_small_file_that_is_interrupted_as_it_begins_to_be_stored_is_not_stored_later(
+    emulator: Emulator, dropbox_fs: DropboxFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as once:
+        raise_once(once, dropbox_fs._parts.uploader.small_files._arrived, "notify_all")
+        with pytest.raises(KeyboardInterrupt):
+            dropbox_fs.writebytes("given up", b"content")
+    dropbox_fs.writebytes("other", b"content")
+    assert emulator.control.tree() == {"/other": 7}
 
 
 @pytest.mark.parametrize("seekable", [True, False])
