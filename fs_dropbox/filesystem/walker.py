@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fs.info import Info
 from fs.path import abspath, normpath
@@ -11,10 +11,11 @@ from fs.walk import BoundWalker, Walker
 from fs.wrapfs import WrapFS
 
 from fs_dropbox.conventions import errors_at
-from fs_dropbox.entries import FileEntry, FolderEntry
 
 if TYPE_CHECKING:
     from fs.base import FS
+
+    from fs_dropbox.views.shown import Below
 
 _F = TypeVar("_F", bound="FS")
 
@@ -39,14 +40,10 @@ class DropboxWalker(Walker):
         return walk
 
 
-class _Tree(Protocol):
-    def children(self, path: str) -> list[FileEntry | FolderEntry]: ...
-
-
 class _Listed:
     """A filesystem whose directories are known from a tree; everything else is the filesystem's own."""
 
-    def __init__(self, fs: FS, tree: _Tree, infos: Callable[..., list[Info]]) -> None:
+    def __init__(self, fs: FS, tree: Below, infos: Callable[..., list[Info]]) -> None:
         self._fs = fs
         self._tree = tree
         self._infos = infos
