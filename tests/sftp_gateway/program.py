@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import signal
@@ -11,7 +12,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
+from sftp_gateway import cli
 from tests.sftp_gateway.conftest import PASSWORD_HASH
 from tests.waiting import eventually
 
@@ -30,6 +33,24 @@ def run(*arguments: str | Path, stdin: str = "", **environment: str) -> subproce
         timeout=120,
         check=False,
     )
+
+
+def call(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in this process: for what it says, where the start of a process would be most of the time."""
+    command = ["sftp-gateway", *map(str, arguments)]
+    code: object = 0
+    with (
+        patch.object(sys, "argv", command),
+        patch.dict(os.environ, environment),
+        contextlib.redirect_stdout(io.StringIO()) as out,
+        contextlib.redirect_stderr(io.StringIO()) as err,
+    ):
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code
+    assert isinstance(code, int)
+    return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
 
 
 def one_line(done: subprocess.CompletedProcess[str]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.sftp_gateway.conftest import PASSWORD_HASH
-from tests.sftp_gateway.program import USER, run
+from tests.sftp_gateway.program import USER, call
 
 
 def test_check_config_tells_all_mistakes_with_their_lines(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_check_config_tells_all_mistakes_with_their_lines(tmp_path: Path) -> Non
         'events = ["upload", "explosion"]\n'
         'url = "ftp://x"\n'
     )
-    done = run("check-config", file)
+    done = call("check-config", file)
     assert done.returncode == 2
     assert done.stdout == ""
     told = [line.removeprefix(f"sftp-gateway: {file}:") for line in done.stderr.splitlines()]
@@ -46,11 +46,11 @@ def test_check_config_tells_all_mistakes_with_their_lines(tmp_path: Path) -> Non
         "11: user bob: no url is given; give one of url, url_env, url_file",
         "12: user bob: password_hash: is not a hash; make one with: sftp-gateway hash-password",
     ]
-    problems = json.loads(run("check-config", "--json", file).stdout)["problems"]
+    problems = json.loads(call("check-config", "--json", file).stdout)["problems"]
     assert len(problems) == 8
     assert problems[2]["where"] == f"{file}:6"
     assert problems[2]["field"] == "users.rights"
-    assert run("serve", "--config", file).stderr.endswith("(and 7 more; `sftp-gateway check-config` tells all)\n")
+    assert call("serve", "--config", file).stderr.endswith("(and 7 more; `sftp-gateway check-config` tells all)\n")
 
 
 @pytest.mark.parametrize("content", [None, "this is no certificate"], ids=["missing", "invalid"])
@@ -62,7 +62,7 @@ def test_check_config_reads_the_certificates_that_urls_name(tmp_path: Path, cont
     url = f"dropbox://KEY~APPSECRET:TOKEN@/?ca_certs={bundle}"
     file.write_text(f'url_parameters = "ca_certs={bundle}"\n{USER.replace("mem://", url)}')
     file.chmod(0o600)
-    done = run("check-config", "--quiet", file)
+    done = call("check-config", "--quiet", file)
     assert done.returncode == 2
     reason = "No such file or directory" if content is None else "there is no PEM certificate in it"
     assert [line.removeprefix(f"sftp-gateway: {file}: ") for line in done.stderr.splitlines()] == [
@@ -74,21 +74,21 @@ def test_check_config_reads_the_certificates_that_urls_name(tmp_path: Path, cont
 def test_check_config_knows_the_parameters_of_logins_with_credentials(tmp_path: Path) -> None:
     file = tmp_path / "gateway.toml"
     file.write_text('url_parameters = "rot=home"\n')
-    told = run("check-config", "--quiet", file).stderr
+    told = call("check-config", "--quiet", file).stderr
     assert told.startswith(
         f"sftp-gateway: {file}: url_parameters: unknown parameter 'rot' in the Dropbox URL; there are "
     )
     file.write_text('url_parameters = "rot=home"\ncredential_logins = false\n')
-    assert run("check-config", "--quiet", file).returncode == 0
+    assert call("check-config", "--quiet", file).returncode == 0
     file.write_text('credential_url = "gopher://{user}:{password}@/"\n')
-    told = run("check-config", "--quiet", file).stderr
+    told = call("check-config", "--quiet", file).stderr
     assert told == f"sftp-gateway: {file}: credential_url: no filesystem is installed for gopher:// URLs\n"
 
 
 def test_check_config_finds_lines_beside_long_texts(tmp_path: Path) -> None:
     file = tmp_path / "gateway.toml"
     file.write_text('listen = """\\\nworkers = 0\n[[users]]\n"""\nworkers = 0\n')
-    assert f"{file}:5: workers:" in run("check-config", file).stderr
+    assert f"{file}:5: workers:" in call("check-config", file).stderr
 
 
 def test_check_config_warns_of_what_is_risky(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_check_config_warns_of_what_is_risky(tmp_path: Path) -> None:
         + '[[hooks]]\nevents = ["upload"]\nurl = "http://example.com/x?key=of-the-url"\n'
     )
     file.chmod(0o644)
-    done = run("check-config", file)
+    done = call("check-config", file)
     assert done.returncode == 0
     warned = done.stderr
     for text in (
@@ -135,7 +135,7 @@ def test_check_config_warns_of_what_is_risky(tmp_path: Path) -> None:
 def test_check_config_tells_of_variables_that_are_no_settings(tmp_path: Path) -> None:
     file = tmp_path / "gateway.toml"
     file.write_text("")
-    done = run("check-config", file, SFTP_GATEWAY_MAX_CONECTIONS="5", SFTP_GATEWAY_CONFIG="other.toml")
+    done = call("check-config", file, SFTP_GATEWAY_MAX_CONECTIONS="5", SFTP_GATEWAY_CONFIG="other.toml")
     assert done.returncode == 0
     assert done.stderr == (
         f"sftp-gateway: {file}: warning: SFTP_GATEWAY_MAX_CONECTIONS: is no setting; "
@@ -146,7 +146,7 @@ def test_check_config_tells_of_variables_that_are_no_settings(tmp_path: Path) ->
 def test_a_variable_in_a_path_that_is_not_set_is_said(tmp_path: Path) -> None:
     file = tmp_path / "gateway.toml"
     file.write_text(USER.replace('url = "mem://"', 'url_file = "$NOT_SET_HERE/url"'))
-    told = run("check-config", "--quiet", file).stderr.splitlines()[0]
+    told = call("check-config", "--quiet", file).stderr.splitlines()[0]
     assert told.endswith("/$NOT_SET_HERE/url: No such file or directory (no such variable is set here)")
 
 
@@ -154,10 +154,10 @@ def test_check_config_of_a_sound_file_warns_of_nothing(tmp_path: Path) -> None:
     file = tmp_path / "gateway.toml"
     file.write_text(f"credential_logins = false\n{USER}")
     file.chmod(0o600)
-    done = run("check-config", file)
+    done = call("check-config", file)
     assert (done.returncode, done.stderr) == (0, "")
-    assert run("check-config", "--quiet", file).stdout == ""
-    checked = json.loads(run("check-config", "--json", file).stdout)
+    assert call("check-config", "--quiet", file).stdout == ""
+    checked = json.loads(call("check-config", "--json", file).stdout)
     assert checked["problems"] == checked["warnings"] == []
     assert checked["settings"]["credential_logins"] is False
     assert PASSWORD_HASH not in str(checked)
