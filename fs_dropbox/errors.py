@@ -45,6 +45,7 @@ TRANSPORT_REASONS: Final[dict[TransportKind, str]] = {
     "interrupted": "the operation was cancelled",
     "closed": "the connection to Dropbox was closed",
 }
+NOT_TAKEN: Final = "what answers at the address of Dropbox does not take this call (is it Dropbox?)"
 UNSETTLED: Final = "; whether it took place all the same is not known"
 # What to look at where a filesystem cannot be opened; where a file of an open one fails, the network was there before.
 _ADVICE: Final[dict[TransportKind, str]] = {
@@ -225,7 +226,8 @@ def reason(error: ApiError | TransportError) -> str:
 def _reason(error: ApiError | TransportError) -> str:
     if isinstance(error, TransportError):
         details = ": ".join(detail for detail in (error.host, error.detail) if detail)
-        return TRANSPORT_REASONS[error.kind] + (f" ({details})" if details else "")
+        not_taken = error.is_not_taken and error.kind != "proxy"
+        return (NOT_TAKEN if not_taken else TRANSPORT_REASONS[error.kind]) + (f" ({details})" if details else "")
     return _explain(error)[1]
 
 

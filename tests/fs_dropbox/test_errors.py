@@ -211,6 +211,14 @@ def test_what_an_account_may_not_do_is_told_in_the_words_of_dropbox() -> None:
     assert isinstance(to_fs_error(used_up, "/a"), fs.errors.PermissionDenied)
 
 
+def test_a_call_that_is_not_taken_is_told_as_such() -> None:
+    told = "what answers at the address of Dropbox does not take this call (is it Dropbox?) (status {})"
+    assert errors.reason(TransportError("server", "status 501", status=501)) == told.format(501)
+    assert errors.reason(TransportError("protocol", "status 404", status=404)) == told.format(404)
+    assert "internal problem" in errors.reason(TransportError("server", "status 503", status=503))
+    assert "proxy" in errors.reason(TransportError("proxy", "status 407", status=407))
+
+
 @pytest.mark.parametrize("kind", errors.TRANSPORT_REASONS)
 def test_no_answer(kind: errors.TransportKind) -> None:
     converted = to_fs_error(TransportError(kind), "/a")
