@@ -27,7 +27,7 @@ from sftp_gateway.serving.users import Users
 
 EXIT_UNUSABLE: Final = 2
 
-_ASK_WITH_CONFIG: Final = "; name the gateway's file with --config, if it has one"
+ASK_WITH_CONFIG: Final = "; name the gateway's file with --config, if it has one"
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _config = partial(
@@ -46,7 +46,7 @@ def _group() -> click.Context:
 
 
 @click.command("check-config")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path), envvar=f"{ENVIRONMENT_PREFIX}CONFIG")
 @click.option("-q", "--quiet", is_flag=True, help="Print only what is wrong or risky.")
 @_json
 def check_config(file: Path, quiet: bool, as_json: bool) -> None:
@@ -92,7 +92,7 @@ def _print_settings(config: GatewayConfig) -> None:
     for key, value, is_default in _effective(config):
         click.echo(f"{key} = {json.dumps(value, ensure_ascii=False)}{'  # default' if is_default else ''}")
     for user in config.users:
-        click.echo(f"user {user.name}: {user.rights} in {user.root}, signs in with {' and '.join(_ways_in(user))}")
+        click.echo(f"user {user.name}: {_rights(user)} in {user.root}, signs in with {' and '.join(_ways_in(user))}")
     for hook in config.hooks:
         click.echo(f"hook {hook.target}: {', '.join(hook.events)}{_signed(hook)}")
 
@@ -121,6 +121,10 @@ def _ways_in(user: UserConfig) -> list[str]:
         "public keys": user.public_keys or user.public_keys_file,
     }
     return [way for way, given in ways.items() if given]
+
+
+def _rights(user: UserConfig) -> str:
+    return user.rights + (", write-back," if user.write_back else "")
 
 
 def _signed(hook: HookConfig) -> str:
@@ -167,7 +171,7 @@ def show_users(file: Path | None, as_json: bool) -> None:
         }
         for row in rows
     ]
-    _print_table(shown, f"no users are configured{_ASK_WITH_CONFIG if file is None else ''}")
+    _print_table(shown, f"no users are configured{ASK_WITH_CONFIG if file is None else ''}")
 
 
 @click.command("sessions")
@@ -189,7 +193,7 @@ def sessions(file: Path | None, state_folder: Path | None, kick: str | None, as_
     except PermissionError:
         raise ConfigError(f"{config.control_path}: only the user that runs the gateway, and root, may ask it") from None
     if not answers:
-        hint = _ASK_WITH_CONFIG if file is state_folder is None else ""
+        hint = ASK_WITH_CONFIG if file is state_folder is None else ""
         raise ConfigError(f"{config.control_path}: no gateway that runs has its control socket here{hint}")
     if kick:
         _say_ended([name for answer in answers for name in answer["ended"]], kick, as_json=as_json)

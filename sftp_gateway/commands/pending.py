@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from sftp_gateway.commands.administration import config_file, config_file_behind, print_json
+from sftp_gateway.commands.administration import ASK_WITH_CONFIG, config_file, config_file_behind, print_json
 from sftp_gateway.loading import load_config
 from sftp_gateway.logs import printable
 from sftp_gateway.write_back.directory_rows import PendingDirectory
@@ -72,7 +72,7 @@ def list_files(file: Path | None, failed: bool, as_json: bool) -> None:
             start = f"{row['name']}  {row['state']:7}  {row['acknowledged']}  {row['bytes']:>12}"
             click.echo(printable(f"{start}  {row['users']}  {path}{reason}"))
         if not found and not unreadable:
-            click.echo(f"Nothing is pending in {directory}.")
+            click.echo(f"Nothing is pending in {directory}{ASK_WITH_CONFIG if file is None else ''}.")
     for text in unreadable:
         click.echo(f"sftp-gateway: {text}; it is kept as it is", err=True)
     if unreadable:
@@ -86,16 +86,22 @@ def list_files(file: Path | None, failed: bool, as_json: bool) -> None:
 @config_file_behind
 def retry(file: Path | None, names: tuple[str, ...], every: bool, replace: bool) -> None:
     """Deliver once more what has failed."""
+    if not names and not every:
+        raise click.UsageError("Name files, as `sftp-gateway pending` lists them, or give --all.")
+    tried = False
     for place, name in _named(_journals(file), names, every=every):
         with _opened(place) as journal:
             for number in _numbers(journal, name):
                 if journal.retry(number, replace=replace):
+                    tried = True
                     click.echo(f"{_name(place, number)}: is tried again{_unless_held(journal)}")
                 elif not every:
                     raise click.ClickException(
                         f"{_name(place, number)}: has not failed, or a later version has taken its place: "
                         "export it, or retry it with --replace"
                     )
+    if not tried:
+        click.echo("Nothing has failed that could be tried again.")
 
 
 @pending.command()

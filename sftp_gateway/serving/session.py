@@ -194,8 +194,8 @@ class Session(paramiko.ServerInterface):
         except UserError as error:
             return self._refuse_misconfigured(error)
         if login is None:
-            reason = "wrong password" if self._services.users.knows(name) else "unknown user"
-            return self._refuse(name, attempt, method, reason + (_HOW_TO if is_mistaken(name) else ""))
+            reason = self._services.users.why_refused(name) + (_HOW_TO if is_mistaken(name) else "")
+            return self._refuse(name, attempt, method, reason)
         self._login, self._method = login, method
         if login.proven:
             return AUTH_SUCCESSFUL

@@ -112,9 +112,13 @@ class Users:
         fits = [hmac.compare_digest(blob, known) for known in public_keys(user)]
         return self._login(user) if any(fits) else None
 
-    def knows(self, name: str) -> bool:
-        """Tell whether a user of this name is configured; for logs, never for clients."""
-        return name in self._users
+    def why_refused(self, name: str) -> str:
+        """Return why `check_password` has let nobody in; for logs, never for clients."""
+        user = self._users.get(name)
+        if user is None:
+            return "unknown user"
+        has_password = user.password_hash or user.password_hash_file
+        return "wrong password" if has_password else "this user has no password, only public keys"
 
     def urls(self, *, write_back: bool = False) -> Iterator[tuple[str, str]]:
         """Yield name and FS URL of every user that has one; with `write_back`, of those with write-back alone."""
@@ -194,7 +198,7 @@ def password_hash(user: UserConfig) -> str:
     """Return the user's password hash, "" where it has none; raises `UserError`."""
     if not user.password_hash_file:
         return user.password_hash
-    stored = _read(user, user.password_hash_file).strip()
+    stored = _read(user, "password_hash_file").strip()
     if not stored:
         raise UserError(f"user {user.name}: {user.password_hash_file}: holds no hash")
     return stored
@@ -233,7 +237,7 @@ def public_keys(user: UserConfig) -> Iterator[bytes]:
     for line in user.public_keys:
         yield from _public_key(line, f"user {user.name}: public_keys")
     if user.public_keys_file:
-        for number, line in enumerate(_read(user, user.public_keys_file).splitlines(), 1):
+        for number, line in enumerate(_read(user, "public_keys_file").splitlines(), 1):
             yield from _public_key(line, f"user {user.name}: {user.public_keys_file}, line {number}")
 
 
@@ -257,13 +261,11 @@ def _url(user: UserConfig) -> str:
     if user.url:
         return user.url
     if user.url_env:
-        url = os.environ.get(user.url_env, "")
-        source = f"the environment variable {user.url_env}"
+        url, problem = os.environ.get(user.url_env, ""), f"url_env: the variable {user.url_env} is not set here"
     else:
-        url = _read(user, user.url_file).strip()
-        source = user.url_file
+        url, problem = _read(user, "url_file").strip(), f"url_file: {user.url_file} holds no URL"
     if not url:
-        raise UserError(f"user {user.name}: {source} holds no URL")
+        raise UserError(f"user {user.name}: {problem}")
     return url
 
 
@@ -302,8 +304,9 @@ def _wrong_with(url: str) -> str:
     return ""
 
 
-def _read(user: UserConfig, path: str) -> str:
+def _read(user: UserConfig, key: str) -> str:
+    path = getattr(user, key)
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"user {user.name}: {path}: {why_unreadable(path, error)}") from error
+        raise UserError(f"user {user.name}: {key}: {path}: {why_unreadable(path, error)}") from error

@@ -164,15 +164,15 @@ def test_check_config_prints_what_is_in_effect(tmp_path: Path) -> None:
     file = tmp_path / "gateway.toml"
     file.write_text(
         f'max_connections = 7\n[[users]]\nname = "ann"\npassword_hash = "{PASSWORD_HASH}"\n'
-        'url = "dropbox://KEY~APPSECRET:TOKEN@/"\nrights = "read-only"\nroot = "/Scans"\n'
+        'url = "dropbox://KEY~APPSECRET:TOKEN@/"\nwrite_back = true\nroot = "/Scans"\n'
     )
-    done = run("check-config", file, SFTP_GATEWAY_WORKERS="5")
+    done = run("check-config", SFTP_GATEWAY_CONFIG=str(file), SFTP_GATEWAY_WORKERS="5")
     assert done.returncode == 0
     lines = done.stdout.splitlines()
     assert "max_connections = 7" in lines
     assert "workers = 5" in lines
     assert 'listen = "127.0.0.1:2222"  # default' in lines
-    assert "user ann: read-only in /Scans, signs in with a password" in lines
+    assert "user ann: read-write, write-back, in /Scans, signs in with a password" in lines
     assert "APPSECRET" not in done.stdout
     assert "TOKEN" not in done.stdout
 
@@ -190,7 +190,7 @@ def test_check_config_says_what_is_wrong(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         f"sftp-gateway: {file}: user ann: {tmp_path}/nowhere: No such file or directory",
-        f"sftp-gateway: {file}: user ann: the environment variable NOT_THERE holds no URL",
+        f"sftp-gateway: {file}: user ann: url_env: the variable NOT_THERE is not set here",
         f"sftp-gateway: {file}: host_keys: {tmp_path}/key: there is no such file; "
         "remove the setting to have a key made",
     ]

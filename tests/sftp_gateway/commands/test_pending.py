@@ -103,6 +103,8 @@ def test_listing_directories(folder: Path) -> None:
 def test_retrying(folder: Path) -> None:
     assert pending(folder, "retry", "01234567-2") == (0, "01234567-2: is tried again\n", "")
     assert pending(folder, "retry", "--all")[1] == "01234567-3: is tried again\n"
+    assert pending(folder, "retry", "--all") == (0, "Nothing has failed that could be tried again.\n", "")
+    assert "or give --all" in pending(folder, "retry")[2]
     assert pending(folder, "list", "--failed")[1].startswith("Nothing is pending in ")
     code, _, error = pending(folder, "retry", "01234567-1")
     assert code == 1

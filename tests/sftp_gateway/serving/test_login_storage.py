@@ -205,7 +205,7 @@ def test_a_misconfigured_user_is_told_to_come_later(
     gateway = start_gateway(users=(UserConfig(name="ann", password_hash=PASSWORD_HASH, url_env="NOT_THERE"),))
     with pytest.raises((paramiko.SSHException, EOFError)):
         connect(gateway, "ann", PASSWORD)
-    assert "NOT_THERE holds no URL" in log_lines("login_refused", 1)[0]["reason"]
+    assert "NOT_THERE is not set here" in log_lines("login_refused", 1)[0]["reason"]
 
 
 def test_a_folder_that_is_missing_is_not_told_as_wrong_credentials(

@@ -90,6 +90,7 @@ def test_a_user_with_keys_only_has_no_password() -> None:
     users = Users([UserConfig(name="ann", public_keys=(new_key_line(),), url="mem://")])
     assert users.check_password("ann", "") is None
     assert users.check_password("ann", "secret") is None
+    assert users.why_refused("ann") == "this user has no password, only public keys"
 
 
 def test_keys_from_the_configuration_and_from_a_file(tmp_path: Path) -> None:
@@ -124,7 +125,7 @@ def test_the_url_comes_from_the_environment_or_a_file(tmp_path: Path, monkeypatc
     assert ann is not None
     assert bob is not None
     assert (ann.url, bob.url) == ("mem://environment", "mem://file")
-    with pytest.raises(UserError, match="NOT_THERE holds no URL"):
+    with pytest.raises(UserError, match="NOT_THERE is not set here"):
         users.check_password("eve", "secret")
 
 
@@ -220,6 +221,7 @@ def test_check_all_names_every_user_that_cannot_sign_in(tmp_path: Path) -> None:
             UserConfig(name="keyless", public_keys_file=str(empty), url="mem://"),
             UserConfig(name="damaged", password_hash="$argon2id$v=19$x", url="mem://"),
             UserConfig(name="lost", password_hash=HASH, url_file=str(tmp_path / "nowhere")),
+            UserConfig(name="unset", password_hash=HASH, url_env="NO_SUCH_VARIABLE"),
             UserConfig(name="strange", public_keys=("ssh-ed25519 AAAA",), url="mem://"),
             UserConfig(name="unknown", password_hash=HASH, url="gopher://KEY~APPSECRET:TOKEN@/"),
             UserConfig(name="nowhere", password_hash=HASH, url="KEY~APPSECRET:TOKEN"),
@@ -227,11 +229,13 @@ def test_check_all_names_every_user_that_cannot_sign_in(tmp_path: Path) -> None:
         ]
     )
     problems = list(users.check_all())
-    names = ["keyless", "damaged", "lost", "strange", "unknown", "nowhere", "twice", "twice"]
+    names = ["keyless", "damaged", "lost", "unset", "strange", "unknown", "nowhere", "twice", "twice"]
     assert [problem.split(":")[0] for problem in problems] == [f"user {name}" for name in names]
     assert "APPSECRET" not in "".join(problems)
-    assert "no filesystem is installed for gopher:// URLs" in problems[4]
-    assert "the Dropbox URL has no refresh token" in problems[7]
+    assert problems[2].startswith(f"user lost: url_file: {tmp_path}/nowhere: ")
+    assert problems[3].startswith("user unset: url_env: the variable NO_SUCH_VARIABLE is not set here")
+    assert "no filesystem is installed for gopher:// URLs" in problems[5]
+    assert "the Dropbox URL has no refresh token" in problems[8]
 
 
 def test_fingerprints_are_those_of_openssh() -> None:
