@@ -14,7 +14,7 @@ project but content_hash. From the bottom up:
 - `web/`: all between a socket and a route function. `routes/`: one such function for each API route.
 - `control/`: what a test may do behind the clients' backs.
 
-To add routes, write a module in `routes/` and name it in `routes/__init__.py`:
+To add routes, write a module in `routes/`:
 
     table = Table()
 

@@ -178,11 +178,7 @@ class Control(AccountControl, ContentControl):
 
     def set_quota(self, allocated_bytes: int, *, account: str | None = None) -> None:
         """Set how many bytes an account may store."""
-        with self._service.state.mutation():
-            owner = self._view(account).account
-            assert owner is not None
-            owner.allocated_bytes = allocated_bytes
-            self._service.accounts.store(owner)
+        self.set_account(account, allocated_bytes=allocated_bytes)
 
     def latency(self, **fields: Any) -> None:
         """Set fields of the latency model: see limits.Latency."""

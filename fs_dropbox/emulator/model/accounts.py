@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from fs_dropbox.emulator.model.errors import AuthError, union
 from fs_dropbox.emulator.model.state import State
@@ -29,7 +29,10 @@ BASIC_SCOPES = (
 
 
 class Stored:
-    """A record that is stored as a document under its key."""
+    """A record that is stored as a document; `kind` names its table, `key_field` what it is found by there."""
+
+    kind: ClassVar[str]
+    key_field: ClassVar[str]
 
     def document(self) -> dict[str, Any]:
         """Return what is stored."""
@@ -39,6 +42,8 @@ class Stored:
 @dataclass(slots=True)
 class Account(Stored):
     """A person with a Dropbox."""
+
+    kind, key_field = "account", "account_id"
 
     account_id: str
     email: str
@@ -67,6 +72,8 @@ class Account(Stored):
 class Team(Stored):
     """A Dropbox Business team; `root_namespace_id` is set when it has a team space."""
 
+    kind, key_field = "team", "team_id"
+
     team_id: str
     name: str
     root_namespace_id: str | None = None
@@ -77,6 +84,8 @@ class Team(Stored):
 @dataclass(slots=True)
 class App(Stored):
     """An app of the App Console. Without a secret known to it, a client must use PKCE."""
+
+    kind, key_field = "app", "key"
 
     key: str
     secret: str
@@ -91,6 +100,8 @@ class App(Stored):
 class Grant(Stored):
     """What a user or a team admin allowed an app: behind one refresh token, or behind one online token."""
 
+    kind, key_field = "grant", "grant_id"
+
     grant_id: str
     app_key: str
     scopes: list[str]
@@ -104,6 +115,8 @@ class Grant(Stored):
 @dataclass(slots=True)
 class AccessToken(Stored):
     """A bearer token; `expires_at` is None for the long-lived ones of former years."""
+
+    kind, key_field = "token", "token"
 
     token: str
     grant_id: str
@@ -180,9 +193,7 @@ class Accounts:
 
     def store(self, record: Stored) -> None:
         """Store a record after a change."""
-        kinds = {Account: "account_id", Team: "team_id", App: "key", Grant: "grant_id", AccessToken: "token"}
-        kind = "token" if isinstance(record, AccessToken) else type(record).__name__.lower()
-        self._storage.put(kind, getattr(record, kinds[type(record)]), record.document)
+        self._storage.put(record.kind, getattr(record, record.key_field), record.document)
 
     def grant_of(self, refresh_token: str) -> Grant | None:
         """Return the grant behind a refresh token unless it was revoked."""

@@ -91,6 +91,12 @@ class UploadSession:
             if len(self.digests) != -(-self.size // HASH_BLOCK_BYTES):
                 raise SessionError("concurrent_session_missing_data")
 
+    def check_end(self, offset: int) -> None:
+        """Raise SessionError unless the session is complete and ends at this offset."""
+        self.check_complete()
+        if offset != self.size:
+            raise SessionError("incorrect_offset", correct_offset=self.size)
+
     def content_hash(self) -> str:
         """Return the content hash of all bytes."""
         with self.lock:
@@ -307,6 +313,6 @@ class Sessions:
             with self._state.mutation():
                 del self._stored[session.id]
 
-    def finished(self, session_id: str) -> Any:
-        """Return what a finished session became, or None."""
-        return self._finished.get(session_id)
+    def repeated(self, session_id: str) -> Any:
+        """Return what a finished session became, where finishing it again answers that; else None."""
+        return self._finished.get(session_id) if self._state.options.second_finish == "repeat" else None

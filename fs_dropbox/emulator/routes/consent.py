@@ -22,23 +22,8 @@ STYLE = "body{font-family:sans-serif;max-width:32em;margin:4em auto}button{paddi
 def show(service: Service, request: Request) -> Response:
     """Ask the user; or answer at once when it was allowed before, when the option `consent` says so, or when the URL
     has the parameter `approve=1` or `deny=1` (with `account=<e-mail>` for another account than the first)."""
-    parameters = request.query
-    answer = service.options.consent
-    if parameters.get("approve") == "1":
-        answer = "approve"
-    if parameters.get("deny") == "1":
-        answer = "deny"
-    with service.state.mutation():
-        try:
-            wish = read_wish(service, parameters)
-            account = _account(service, parameters.get("account"))
-            if answer == "ask" and wish.redirect_uri is not None and is_approved(service, wish, account):
-                answer = "approve"
-            if answer == "ask":
-                return _page(200, "Connect an app", _form(service, wish, parameters))
-            return _decide(service, wish, parameters, account, allowed=answer == "approve")
-        except RefusedConsentError as refusal:
-            return _page(400, "Error (400)", f"<p>{escape(str(refusal))}</p>")
+    told = [answer for answer in ("deny", "approve") if request.query.get(answer) == "1"]
+    return _answer(service, request.query, *told[:1] or [service.options.consent])
 
 
 @table.page("POST", "/oauth2/authorize")
@@ -49,11 +34,19 @@ def decide(service: Service, request: Request) -> Response:
     except ValueError:
         return _page(400, "Error (400)", "<p>Cannot read the form.</p>")
     parameters = {**request.query, **form}
+    return _answer(service, parameters, "approve" if parameters.get("decision") == "allow" else "deny")
+
+
+def _answer(service: Service, parameters: dict[str, str], answer: str) -> Response:
     with service.state.mutation():
         try:
             wish = read_wish(service, parameters)
             account = _account(service, parameters.get("account"))
-            return _decide(service, wish, parameters, account, allowed=parameters.get("decision") == "allow")
+            if answer == "ask" and wish.redirect_uri is not None and is_approved(service, wish, account):
+                answer = "approve"
+            if answer == "ask":
+                return _page(200, "Connect an app", _form(service, wish, parameters))
+            return _decide(service, wish, parameters, account, allowed=answer == "approve")
         except RefusedConsentError as refusal:
             return _page(400, "Error (400)", f"<p>{escape(str(refusal))}</p>")
 

@@ -38,7 +38,7 @@ def get_temporary_link(context: Context, arg: Arguments) -> Any:
             context, "temporary_link", context.service.options.temporary_link_seconds, {"rev": revision.rev}
         )
         result = metadata.of_revision(context.view, revision, file=file)
-    return {"metadata": result, "link": f"{context.base_url}/temporary/{token}/{_url_name(revision)}"}
+    return {"metadata": result, "link": f"{context.request.base_url}/temporary/{token}/{_url_name(revision)}"}
 
 
 def _add_link(context: Context, kind: str, seconds: float, link: dict[str, Any]) -> str:
@@ -84,7 +84,7 @@ def get_temporary_upload_link(context: Context, arg: Arguments) -> Any:
             "path_root": context.path_root.id if context.path_root is not None else None,
         }
         token = _add_link(context, "upload_link", seconds, link)
-    return {"link": f"{context.base_url}/upload/{token}"}
+    return {"link": f"{context.request.base_url}/upload/{token}"}
 
 
 @table.page("POST", "/upload")

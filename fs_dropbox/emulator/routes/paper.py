@@ -65,7 +65,7 @@ def create(context: Context, arg: Arguments) -> Any:
         context.service.state.touch(file)
         shown = metadata.of_entry(context.view, file)
     return {
-        "url": f"{context.base_url}/scl/fi/paper/{file.id[3:]}",
+        "url": f"{context.request.base_url}/scl/fi/paper/{file.id[3:]}",
         "result_path": shown["path_display"],
         "file_id": file.id,
         "paper_revision": 1,

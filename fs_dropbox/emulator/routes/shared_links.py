@@ -30,7 +30,7 @@ PAGE = 50
 
 def web_url(context: Context) -> str:
     """Return the address of the web site by which the caller can reach the emulator."""
-    return re.sub(r"://[a-z]+\.dropboxapi\.com", "://www.dropbox.com", context.base_url)
+    return re.sub(r"://[a-z]+\.dropboxapi\.com", "://www.dropbox.com", context.request.base_url)
 
 
 def _encode(context: Context, link: Link, entry: Entry, shown: Entry | None = None) -> dict[str, Any]:

@@ -144,22 +144,20 @@ def session_start(context: Context, arg: Arguments) -> Any:
 def session_append(context: Context, arg: Arguments) -> Any:
     """Append to an upload session."""
     cursor = arg.struct("cursor", CURSOR)
-    session_id, offset = cursor.string("session_id"), cursor.integer("offset")
-    close = arg.boolean("close")
-    content_hash = optional_hash(arg)
-    with session_errors():
-        session = context.service.sessions.get(session_id, context.account_id)
-        receive(context, session, offset, close=close, content_hash=content_hash)
-    context.service.sessions.register(session)
+    _append(context, cursor, close=arg.boolean("close"), content_hash=optional_hash(arg))
 
 
 @table.route("files/upload_session/append")
 def session_append_v1(context: Context, arg: Arguments) -> Any:
     """Append to an upload session, in the form of former years."""
-    session_id, offset = arg.string("session_id"), arg.integer("offset")
+    _append(context, arg, close=False, content_hash=None)
+
+
+def _append(context: Context, cursor: Arguments, *, close: bool, content_hash: str | None) -> None:
+    session_id, offset = cursor.string("session_id"), cursor.integer("offset")
     with session_errors():
         session = context.service.sessions.get(session_id, context.account_id)
-        receive(context, session, offset, close=False, content_hash=None)
+        receive(context, session, offset, close=close, content_hash=content_hash)
     context.service.sessions.register(session)
 
 
@@ -171,8 +169,7 @@ def session_finish(context: Context, arg: Arguments) -> Any:
     info = commit_info(arg.struct("commit", COMMIT_INFO))
     content_hash = optional_hash(arg)
     sessions = context.service.sessions
-    done = sessions.finished(session_id)
-    if done is not None and context.service.options.second_finish == "repeat":
+    if (done := sessions.repeated(session_id)) is not None:
         return done
     with finish_errors():
         session = sessions.get(session_id, context.account_id)
@@ -185,9 +182,7 @@ def receive_last(context: Context, session: UploadSession, offset: int, content_
     if session.is_concurrent or session.closed:
         tag = "concurrent_session_data_not_allowed" if session.is_concurrent else "closed"
         receive_nothing(context, content_hash, SessionError(tag))
-        session.check_complete()
-        if offset != session.size:
-            raise SessionError("incorrect_offset", correct_offset=session.size)
+        session.check_end(offset)
         return
     receive(context, session, offset, close=False, content_hash=content_hash)
     context.service.sessions.register(session)

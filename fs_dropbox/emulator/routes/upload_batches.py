@@ -148,15 +148,12 @@ def finish_batch(context: Context, arg: Arguments) -> Any:
 
 def _finish(context: Context, session_id: str, offset: int, info: mutations.CommitInfo) -> metadata.Metadata:
     sessions = context.service.sessions
-    done = sessions.finished(session_id)
-    if done is not None and context.service.options.second_finish == "repeat":
+    if (done := sessions.repeated(session_id)) is not None:
         return dict(done)
     session = sessions.get(session_id, context.account_id)
     if not session.closed:
         raise SessionError("concurrent_session_not_closed" if session.is_concurrent else "not_closed")
-    session.check_complete()
-    if offset != session.size:
-        raise SessionError("incorrect_offset", correct_offset=session.size)
+    session.check_end(offset)
     file = mutations.commit(context.view, info, sessions.incoming(session))
     result = metadata.of_entry(context.view, file, tagged=False)
     sessions.finish(session, result)

@@ -71,11 +71,6 @@ class Context:
         return self.account
 
     @property
-    def base_url(self) -> str:
-        """The address by which the client reached the emulator."""
-        return self.request.base_url
-
-    @property
     def account_id(self) -> str | None:
         """The account that acts."""
         return self.account.account_id if self.account is not None else None

@@ -1,6 +1,6 @@
 """The route table: names and attributes of the API's routes from routes.json, and the functions that modules register.
 
-A module with routes has a Table and decorates its functions; `routes/__init__.py` lists the modules.
+A module with routes has a Table and decorates its functions; those in `routes/` are found by themselves.
 """
 
 from __future__ import annotations
