@@ -189,7 +189,7 @@ def test_check_config_says_what_is_wrong(tmp_path: Path) -> None:
     done = run("check-config", file)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        f"sftp-gateway: {file}: user ann: {tmp_path}/nowhere: No such file or directory",
+        f"sftp-gateway: {file}: user ann: public_keys_file: {tmp_path}/nowhere: No such file or directory",
         f"sftp-gateway: {file}: user ann: url_env: the variable NOT_THERE is not set here",
         f"sftp-gateway: {file}: host_keys: {tmp_path}/key: there is no such file; "
         "remove the setting to have a key made",
