@@ -168,19 +168,19 @@ class Caller:
             yield outer
             return
         waiter = Waiter(self._clock)
-        with self._lock:
-            if self._closed.is_set() or os.getpid() != self._process:  # connections are of the process that made them
-                raise TransportError("closed", was_sent=False)
-            self._waiters[waiter] = threading.get_ident()
-        self._current.waiter = waiter
         try:
+            with self._lock:
+                if self._closed.is_set() or os.getpid() != self._process:  # connections are of who has made them
+                    raise TransportError("closed", was_sent=False)
+                self._waiters[waiter] = threading.get_ident()
+            self._current.waiter = waiter
             yield waiter
         finally:
             self._current.waiter = None
             waiter.on_interrupt = None
             self.governor.release(Traffic.WRITE, waiter)  # Ctrl-C may have come between its turn and its call
             with self._lock:
-                del self._waiters[waiter]
+                self._waiters.pop(waiter, None)
 
     def pause(self, seconds: float) -> None:
         """Wait within a call; raises TransportError when interrupted."""

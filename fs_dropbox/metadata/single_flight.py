@@ -31,36 +31,37 @@ class SingleFlight:
         Where the thread that makes the call is interrupted (KeyboardInterrupt, SystemExit), that is its own affair: one
         of those who wait makes the call anew.
         """
-        with self._lock:
-            future = self._calls.get(key)
-            leads = future is None
-            if future is None:
-                future = self._calls[key] = Future()
-        if not leads:
-            try:
-                return future.result(WAIT_SECONDS)  # type: ignore[return-value]
-            except FutureTimeoutError:
-                if future.done():
-                    raise
-                raise TimeoutError(f"no answer within {WAIT_SECONDS:g} s") from None
-            except CancelledError:
-                if not future.cancelled():
-                    raise
-                return self.do(key, work)
+        mine: Future[object] = Future()
+        result: object = None
         try:
-            result = work()
+            with self._lock:
+                future = self._calls.setdefault(key, mine)
+            if future is mine:
+                result = work()
         except Exception as error:
-            self._end(key)
-            future.set_exception(error)
+            self._end(key, mine)
+            mine.set_exception(error)
             raise
         except BaseException:
-            self._end(key)
-            future.cancel()
+            self._end(key, mine)
+            mine.cancel()
             raise
-        self._end(key)
-        future.set_result(result)
-        return result
+        if future is mine:
+            self._end(key, mine)
+            mine.set_result(result)
+            return result  # type: ignore[return-value]
+        try:
+            return future.result(WAIT_SECONDS)  # type: ignore[return-value]
+        except FutureTimeoutError:
+            if future.done():
+                raise
+            raise TimeoutError(f"no answer within {WAIT_SECONDS:g} s") from None
+        except CancelledError:
+            if not future.cancelled():
+                raise
+            return self.do(key, work)
 
-    def _end(self, key: object) -> None:
+    def _end(self, key: object, mine: Future[object]) -> None:
         with self._lock:
-            del self._calls[key]
+            if self._calls.get(key) is mine:
+                del self._calls[key]

@@ -104,6 +104,23 @@ def test_others_who_wait_for_the_same_call_make_it_anew() -> None:
     assert flights._calls == {}
 
 
+def test_who_is_interrupted_as_a_call_begins_keeps_nobody_waiting_for_its_answer() -> None:
+    flights = SingleFlight()
+
+    class Lock:
+        def __enter__(self) -> None:
+            pass
+
+        def __exit__(self, *_: object) -> None:
+            flights._lock = threading.Lock()
+            raise KeyboardInterrupt
+
+    flights._lock = Lock()  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        flights.do("key", int)
+    assert not flights.is_under_way("key")
+
+
 def test_who_waits_for_memory_takes_none() -> None:
     allowance = Allowance(100)
     allowance.take(60)
