@@ -184,7 +184,7 @@ def ability(place: Place, name: str) -> Any:
     """Return a method that only some filesystems have."""
     method = getattr(place.filesystem, name, None)
     if method is None:
-        raise errors.Unsupported(msg=literal(f"{place.filesystem} has no {name}"))
+        raise errors.Unsupported(msg=literal(f"this is for Dropbox only: {place.filesystem} has no {name}"))
     return method
 
 

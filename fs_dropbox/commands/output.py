@@ -116,6 +116,7 @@ class Progress(Observer):
             item_show_func=lambda rate: rate or "",
             width=24,
         )
+        self._bar.length = None  # until it is planned; of a stream it is never known
 
     def planned(self, size: int) -> None:
         """Begin to show: the total is known."""
@@ -131,7 +132,7 @@ class Progress(Observer):
             self._samples.pop(0)
         (then, before), seconds = self._samples[0], now - self._samples[0][0]
         rate = f"{human_size((self._bytes - before) / seconds)}/s" if seconds > 0.2 and then < now else ""
-        self._bar.update(size, rate)
+        self._bar.update(size, rate if self._bar.length is not None else f"{human_size(self._bytes)}  {rate}")
 
     def done(self, step: Step) -> None:
         """Print a step where that is wanted; what was left out for a reason is always told."""

@@ -7,10 +7,12 @@ import json
 import os
 import pty
 import select
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -205,12 +207,12 @@ def test_interrupting_a_transfer_leaves_nothing_half_written(
     assert len([size for size in emulator.control.tree("/up").values() if size == 4_000_000]) == 8
 
 
-def _run_on_terminal(*arguments: str, env: dict[str, str]) -> tuple[int, bytes]:
+def _run_on_terminal(*arguments: str, env: dict[str, str], command: Sequence[str] = COMMAND) -> tuple[int, bytes]:
     """Run the command line on a terminal; return its exit code and what is seen."""
     ours, theirs = pty.openpty()
     try:
         process = subprocess.Popen(
-            (*COMMAND, *arguments), env=env | {"TERM": "xterm"}, stdout=theirs, stderr=theirs, stdin=theirs
+            (*command, *arguments), env=env | {"TERM": "xterm"}, stdout=theirs, stderr=theirs, stdin=theirs
         )
         os.close(theirs)
         shown = b""
@@ -236,6 +238,15 @@ def test_progress_is_shown_on_a_terminal_only(
     assert b"get" in shown
     assert b"100%" in shown
     assert b"1 copied (3.0 MB)" in shown
+
+
+def test_of_a_stream_the_bytes_that_went_are_shown(env: dict[str, str], store: Connections, tmp_path: Path) -> None:
+    (tmp_path / "stream").write_bytes(bytes(3_000_000))
+    command = f"{shlex.join(COMMAND)} put - /big <{tmp_path}/stream"
+    code, shown = _run_on_terminal(env=env, command=("sh", "-c", command))
+    assert code == 0
+    assert b"3.0 MB" in shown.rpartition(b"/big")[0]
+    assert b"100%" not in shown
 
 
 @pytest.mark.parametrize("arguments", [("ls", "/"), ("get", "/", "{tmp}"), ("cat", "/\x1b]0;owned\x07.txt")])
