@@ -50,6 +50,7 @@ class Writer:
     dirty: bool
     based: bool = False  # over committed content
     has_gaps: bool = True  # of zeros that nobody sends; not where something was cut off, whose end its client may mean
+    goes_on: int | None = None  # its size when it was opened over what an upload without an end was to replace
     time: int | None = None
     received: Intervals = field(default_factory=Intervals)
     may_be_kept: bool | None = None  # cut off now; None: not promised
@@ -66,9 +67,14 @@ class Writer:
 
     def truncate(self, size: int) -> None:
         if size != len(self.content):
-            self.received.truncate(size)
+            self.received.remove(size, max(size, self.received.end))
             self.content[size:] = bytes(max(0, size - len(self.content)))
-            self.dirty = True
+            self.dirty, self.goes_on = True, None
+
+    @property
+    def may_be_refused(self) -> bool:
+        """Whether its client may mean to go on with an upload that was cut off, and has the old content before that."""
+        return self.goes_on is not None and self.received.prefix <= self.goes_on < len(self.content)
 
 
 class Model:
@@ -81,6 +87,7 @@ class Model:
         self.partials: dict[str, Partial] = {}
         self.writers: dict[str, Writer] = {}
         self.unnamed: set[str] = set()  # whose case the next listing tells
+        self.to_go: dict[str, File] = {}  # what uploads that were cut off were to replace as a whole
         self._had: dict[str, set[bytes]] = {}  # contents by key
 
     # -- looking
@@ -156,6 +163,8 @@ class Model:
         unclear = []
         for key, writer in list(self.writers.items()):
             del self.writers[key]
+            if key in self.files and not writer.based:
+                self.to_go[key] = self.files[key]
             left = max(0, min(writer.received.prefix, len(writer.content)) - 1)
             if not writer.is_new or writer.based or key in self.files or not left:
                 continue

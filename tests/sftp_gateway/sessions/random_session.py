@@ -99,6 +99,7 @@ class Actor(Choices):
             writer.has_gaps = partial is None and key not in self.cut_off
             if committed is not None:
                 writer.content[:], writer.dirty, writer.based = committed.content, False, True
+                writer.goes_on = len(writer.content) if model.to_go.get(key) is committed else None
             elif partial is not None:
                 writer.name = partial.name
                 writer.write(0, partial.content)
@@ -153,10 +154,17 @@ class Actor(Choices):
 
     def close(self, writer: Writer) -> None:
         request = self.raw.close(writer.handle)
+        what = f"close {writer.key}, {len(writer.content)} bytes"
+        if writer.may_be_refused:
+            self.log.append(what)
+            if self.raw.wait(request).code != Status.OK:
+                del self.model.writers[writer.key]
+                return
         before = self.model.files.get(writer.key)
         if not self.model.close(writer) and before is not None and writer.time is not None:
             self.time_is_set(writer.key, writer.time)
-        self.ask(f"close {writer.key}, {len(writer.content)} bytes", request, checks.ok)
+        if not writer.may_be_refused:
+            self.ask(what, request, checks.ok)
 
     def _ended(self, writer: Writer | None) -> None:
         """Close a file that was removed or replaced while it was being written."""
