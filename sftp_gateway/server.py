@@ -29,9 +29,9 @@ from sftp_gateway.serving.accepting import Acceptor
 from sftp_gateway.serving.claim import Claim, ClaimError
 from sftp_gateway.serving.gatekeeper import Register
 from sftp_gateway.serving.keeper import Keeper
-from sftp_gateway.serving.reloading import loses_its_place, merged, needing_restart
+from sftp_gateway.serving.reloading import merged, needing_restart
 from sftp_gateway.serving.services import change_services, load_account_secret, make_services
-from sftp_gateway.serving.session import Session
+from sftp_gateway.serving.session import SIGN_IN_CHANGED, Session
 from sftp_gateway.ssh.hostkey import COMPATIBLE, MODERN, HostKeyError, load_host_key, load_or_create_host_key
 from sftp_gateway.ssh.transport import DISCONNECT_BY_APPLICATION, BoundedTransport, prepare_socket
 from sftp_gateway.write_back.filesystem import WriteBackLimits
@@ -198,8 +198,8 @@ class SFTPGateway:
         change_services(self._services, new)
         self._acceptor.trust(new.proxy_protocol)
         ended = self._end_where(
-            lambda session: session.login is not None and loses_its_place(session.login, old, new),
-            "signing in here has changed",
+            lambda session: session.login is not None and not self._services.users.still_grants(session.login),
+            SIGN_IN_CHANGED,
         )
         log_event("reload", users=len(new.users), sessions_ended=len(ended))
 

@@ -1,4 +1,4 @@
-"""What SIGHUP changes: which settings take effect at once, and whose sessions end. Pure."""
+"""What SIGHUP changes: which settings take effect at once. Pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Final
 
 import msgspec
 
-from sftp_gateway.config import GATEWAY_FIELDS, GatewayConfig, UserConfig
-from sftp_gateway.serving.users import Login
+from sftp_gateway.config import GATEWAY_FIELDS, GatewayConfig
 
 AT_ONCE: Final = frozenset(
     {
@@ -45,8 +44,6 @@ AT_ONCE: Final = frozenset(
 )
 """The settings that a running gateway takes over; `proxy_protocol` too, unless that turns it on."""
 
-_HARMLESS: Final = frozenset({"max_sessions"})  # of a user: what changes nothing for who is here
-
 
 def merged(old: GatewayConfig, new: GatewayConfig) -> GatewayConfig:
     """Return the new configuration as far as it can take effect at once."""
@@ -60,22 +57,3 @@ def needing_restart(old: GatewayConfig, new: GatewayConfig) -> Iterator[str]:
     """Yield the settings whose change takes effect only after a restart."""
     taken = merged(old, new)
     yield from (key for key in GATEWAY_FIELDS if getattr(taken, key) != getattr(new, key))
-
-
-def loses_its_place(login: Login, old: GatewayConfig, new: GatewayConfig) -> bool:
-    """Tell whether a session that signed in under `old` may not go on under `new`.
-
-    That of a user who is there no more, or who signs in, sees or may do something else now.
-    """
-    before, after = _user(old, login.name), _user(new, login.name)
-    if before is None and after is None:
-        return not new.credential_logins
-    return before is None or after is None or _binding(before) != _binding(after)
-
-
-def _user(config: GatewayConfig, name: str) -> UserConfig | None:
-    return next((user for user in config.users if user.name == name), None)
-
-
-def _binding(user: UserConfig) -> dict[str, object]:
-    return {key: value for key, value in msgspec.structs.asdict(user).items() if key not in _HARMLESS}

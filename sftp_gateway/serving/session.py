@@ -38,6 +38,7 @@ from sftp_gateway.serving.users import Login, UserError, Users, fingerprint, is_
 from sftp_gateway.sftp.events import Listener, Meter
 from sftp_gateway.ssh.algorithms import NOTHING_IN_COMMON
 from sftp_gateway.ssh.transport import (
+    DISCONNECT_BY_APPLICATION,
     DISCONNECT_SERVICE_NOT_AVAILABLE,
     DISCONNECT_TOO_MANY_CONNECTIONS,
     SFTP_ONLY,
@@ -46,6 +47,7 @@ from sftp_gateway.ssh.transport import (
 )
 
 MAX_CHANNELS = 16
+SIGN_IN_CHANGED = "signing in here has changed"
 _ABORT_SECONDS = 600.0
 _QUIET_SECONDS = 2.0
 _HOW_TO = "; the credentials of an app are APP_KEY~APP_SECRET, with a refresh token as the password"
@@ -246,6 +248,9 @@ class Session(paramiko.ServerInterface):
             return
         self.signed_in_at = time.monotonic()
         self.log.log("login", method=self._method, client=self.client, rights=login.rights)
+        if not self._services.users.still_grants(login):  # it was checked just before that changed
+            self.log.log("ended", reason=SIGN_IN_CHANGED)
+            self.transport.disconnect(DISCONNECT_BY_APPLICATION, SIGN_IN_CHANGED)
 
     # Channels.
 

@@ -19,6 +19,7 @@ from typing import Final
 from urllib.parse import quote
 
 import argon2
+import msgspec
 from fs.opener import registry
 from fs.opener.errors import OpenerError, ParseError, UnsupportedProtocol
 from fs.opener.parse import parse_fs_url
@@ -59,6 +60,8 @@ class Login:
     create_root: bool = False
     quota: tuple[int, int] = (0, 0)
     """The most bytes and files below the root; 0 for no limit."""
+    terms: object = field(default=None, repr=False)
+    """What it was granted on; see `Users.still_grants`."""
 
     @property
     def storage(self) -> str:
@@ -111,6 +114,15 @@ class Users:
             return None
         fits = [hmac.compare_digest(blob, known) for known in public_keys(user)]
         return self._login(user) if any(fits) else None
+
+    def still_grants(self, login: Login) -> bool:
+        """Tell whether its user is there, and signs in, sees and may do the same as when the login was granted."""
+        return login.terms == self._terms(self._users.get(login.name))
+
+    def _terms(self, user: UserConfig | None) -> object:
+        if user is None:
+            return self._credential_url, self._url_parameters
+        return msgspec.structs.replace(user, max_sessions=0)  # which changes nothing for who is here
 
     def why_refused(self, name: str) -> str:
         """Return why `check_password` has let nobody in; for logs, never for clients."""
@@ -170,7 +182,7 @@ class Users:
         secret = name.split("~")[1] if "~" in name else ""
         # To strike out a letter or two would spoil the line, and tell them.
         hidden = tuple(text for text in (password, parts["password"], secret, url) if len(text) >= _LEAST_STRUCK_OUT)
-        return Login(name, shown_name(name), url, proven=False, secrets=hidden)
+        return Login(name, shown_name(name), url, proven=False, secrets=hidden, terms=self._terms(None))
 
     def _login(self, user: UserConfig) -> Login:
         url = _url(user)
@@ -186,6 +198,7 @@ class Users:
             write_back=user.write_back,
             create_root=user.create_root,
             quota=(user.quota_bytes, user.quota_files),
+            terms=self._terms(user),
         )
 
 

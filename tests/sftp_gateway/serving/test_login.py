@@ -14,13 +14,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from paramiko.message import Message
 
-from sftp_gateway import UserConfig
+from sftp_gateway import GatewayConfig, UserConfig
+from sftp_gateway.serving.users import Login, Users
 from sftp_gateway.ssh.authentication import MAX_KEY_BYTES
 from sftp_gateway.ssh.transport import BoundedTransport
 from tests.sftp_gateway.conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
-from tests.sftp_gateway.connections import wait_for_no_connection
+from tests.sftp_gateway.connections import sftp, wait_for_no_connection
 from tests.sftp_gateway.serving.one_token import Storage
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_SECONDS, eventually
 
 
 def make_key(kind: str) -> paramiko.PKey:
@@ -269,3 +270,33 @@ def test_failed_logins_ban_an_address_and_leave_others_in(
     with pytest.raises((paramiko.SSHException, EOFError, OSError)):
         connect(gateway, "ann", PASSWORD)
     assert [line["reason"] for line in log_lines("refused", 1)] == ["banned after failed logins"]
+
+
+def test_who_signs_in_while_that_is_changed_is_let_in_by_what_counts_then(
+    start_gateway: StartGateway, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = start_gateway()
+    check_password = Users.check_password
+
+    def check_and_reload(users: Users, name: str, password: str) -> Login | None:
+        login = check_password(users, name, password)
+        gateway.reload(GatewayConfig())
+        return login
+
+    monkeypatch.setattr(Users, "check_password", check_and_reload)
+    transport = connect(gateway, "ann", PASSWORD)
+    transport.join(DEADLINE_SECONDS)
+    assert not transport.is_active()
+
+
+def test_who_signed_in_with_credentials_goes_when_those_open_something_else(
+    start_gateway: StartGateway, connect: Connect
+) -> None:
+    settings = {"users": (), "credential_url": "mem://{user}:{password}@/"}
+    gateway = start_gateway(**settings)
+    transport = connect(gateway, "KEY~SECRET", "TOKEN")
+    gateway.reload(GatewayConfig(**settings, connection_burst=7))
+    assert sftp(transport).listdir("/") == []
+    gateway.reload(GatewayConfig(**settings, url_parameters="root=home"))
+    transport.join(DEADLINE_SECONDS)
+    assert not transport.is_active()
