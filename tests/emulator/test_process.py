@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fs
@@ -16,9 +14,8 @@ import pytest
 import requests
 
 from fs_dropbox.emulator import Emulator
+from fs_dropbox.emulator.__main__ import main
 from tests.emulator.process import Process
-
-START_SECONDS = 30
 
 
 @pytest.fixture
@@ -120,22 +117,27 @@ def test_without_tls() -> None:
         process.end(signal.SIGTERM)
 
 
-def failing(*arguments: str) -> str:
-    command = [sys.executable, "-m", "fs_dropbox.emulator", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, check=False)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1, done.stderr
-    return done.stderr
+@pytest.fixture
+def failing(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Start it with arguments that it cannot start with, in this process; return its one line."""
+
+    def failing(*arguments: str | Path) -> str:
+        assert main([*map(str, arguments)]) == 1
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.count("\n") == 1, err
+        return err
+
+    return failing
 
 
-def test_a_seed_that_dropbox_does_not_take(tmp_path: Path) -> None:
+def test_a_seed_that_dropbox_does_not_take(failing: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "desktop.ini").touch()
-    told = failing("--port", "0", "--seed", str(tmp_path))
+    told = failing("--port", "0", "--seed", tmp_path)
     assert f"'{tmp_path}/desktop.ini' cannot be in a Dropbox: disallowed_name" in told
 
 
-def test_a_port_in_use() -> None:
+def test_a_port_in_use(failing: Callable[..., str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"127.0.0.1:{port}: the port is in use; choose another with --port" in failing("--port", str(port))
@@ -149,21 +151,20 @@ def test_a_port_in_use() -> None:
         (["--seed", "/no/such/folder"], "--seed: there is no folder /no/such/folder"),
     ],
 )
-def test_mistyped_arguments(arguments: list[str], told: str) -> None:
-    command = [sys.executable, "-m", "fs_dropbox.emulator", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, check=False)
-    assert done.returncode == 2
-    assert done.stderr.endswith(f"{told}\n")
+def test_mistyped_arguments(capsys: pytest.CaptureFixture[str], arguments: list[str], told: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert capsys.readouterr().err.endswith(f"{told}\n")
 
 
-def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_used(failing: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    assert "file: is not a folder" in failing("--port", "0", "--folder", str(tmp_path / "file"))
-    assert "cannot start" in failing("--port", "0", "--folder", str(tmp_path / "file" / "below"))
+    assert "file: is not a folder" in failing("--port", "0", "--folder", tmp_path / "file")
+    assert "cannot start" in failing("--port", "0", "--folder", tmp_path / "file" / "below")
     with Emulator(tmp_path / "taken"):
-        assert "another emulator uses this folder" in failing("--port", "0", "--folder", str(tmp_path / "taken"))
+        assert "another emulator uses this folder" in failing("--port", "0", "--folder", tmp_path / "taken")
     (tmp_path / "taken" / "emulator.sqlite").write_bytes(b"junk" * 1000)
-    assert "cannot start" in failing("--port", "0", "--folder", str(tmp_path / "taken"))
+    assert "cannot start" in failing("--port", "0", "--folder", tmp_path / "taken")
 
 
 def test_start_raises_and_stop_leaves_nothing(tmp_path: Path) -> None:

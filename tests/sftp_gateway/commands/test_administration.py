@@ -19,7 +19,7 @@ from sftp_gateway import UserConfig
 from sftp_gateway.reports.control import ControlSocket, ask_all, socket_path
 from tests.sftp_gateway.conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
 from tests.sftp_gateway.connections import sftp
-from tests.sftp_gateway.program import USER, Running, begin, one_line, run, running
+from tests.sftp_gateway.program import USER, Running, begin, call, one_line, running
 from tests.waiting import eventually
 
 # sessions
@@ -28,32 +28,33 @@ from tests.waiting import eventually
 @pytest.mark.parametrize("processes", [1, 2])
 def test_sessions_are_listed_and_ended(tmp_path: Path, connect: Connect, processes: int) -> None:
     with running(tmp_path, f"processes = {processes}") as gateway:
-        assert run("sessions", "--config", gateway.config).stdout == "nobody is signed in\n"
+        # Several processes listen before they answer questions.
+        eventually(lambda: call("sessions", "--config", gateway.config).stdout == "nobody is signed in\n")
         transports = [connect(gateway, "ann", PASSWORD) for _ in range(3)]  # type: ignore[arg-type]
         file = sftp(transports[0]).open("/report.csv", "w")
-        done = run("sessions", "--config", gateway.config)
+        done = call("sessions", "--config", gateway.config)
         assert len(done.stdout.splitlines()) == 4
         assert "/report.csv (writing)" in done.stdout
-        rows = json.loads(run("sessions", "--config", gateway.config, "--json").stdout)
+        rows = json.loads(call("sessions", "--config", gateway.config, "--json").stdout)
         assert {row["user"] for row in rows} == {"ann"}
         assert len({row["session"] for row in rows}) == 3
         assert all(row["idle_seconds"] <= row["seconds"] + 1 for row in rows)
         (busy,) = (row for row in rows if row["files"])
         assert busy["from"] == "127.0.0.1"
         assert busy["client"].startswith("paramiko")
-        done = run("sessions", "--config", gateway.config, "--kick", busy["session"])
+        done = call("sessions", "--config", gateway.config, "--kick", busy["session"])
         assert done.stdout == f"ended: {busy['session']}\n"
         transports[0].join(20)
         assert not transports[0].is_active()
         assert transports[1].is_active()
         assert transports[2].is_active()
-        ended = json.loads(run("sessions", "--config", gateway.config, "--kick", "ann", "--json").stdout)["ended"]
+        ended = json.loads(call("sessions", "--config", gateway.config, "--kick", "ann", "--json").stdout)["ended"]
         assert sorted(ended) == sorted(row["session"] for row in rows if row is not busy)
-        assert "no session" in one_line(run("sessions", "--config", gateway.config, "--kick", "ann"))
+        assert "no session" in one_line(call("sessions", "--config", gateway.config, "--kick", "ann"))
         assert 'reason="ended by the administrator"' in gateway.log.read_text()
         with contextlib.suppress(OSError, EOFError):
             file.close()
-    assert "no gateway that runs" in one_line(run("sessions", "--config", gateway.config))
+    assert "no gateway that runs" in one_line(call("sessions", "--config", gateway.config))
 
 
 def test_the_control_socket_is_for_its_owner_alone(start_gateway: StartGateway, tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def test_users_are_listed_with_their_last_login(tmp_path: Path, connect: Connect
         connect(gateway, "ann", PASSWORD)  # type: ignore[arg-type]
 
         def listed() -> list[dict[str, Any]]:
-            rows: list[dict[str, Any]] = json.loads(run("users", "--config", gateway.config, "--json").stdout)
+            rows: list[dict[str, Any]] = json.loads(call("users", "--config", gateway.config, "--json").stdout)
             return rows if rows[0]["last_login"] else []
 
         rows = eventually(listed, "the login is not listed", 90)  # each look starts a program
@@ -123,7 +124,7 @@ def test_users_are_listed_with_their_last_login(tmp_path: Path, connect: Connect
     assert rows[0]["last_login"]["method"] == "password"
     assert rows[1]["last_login"] is None
     assert (rows[1]["root"], rows[1]["rights"], rows[1]["signs_in_with"]) == ("/Scans", "write-only", ["public keys"])
-    shown = run("users", "--config", gateway.config).stdout.splitlines()
+    shown = call("users", "--config", gateway.config).stdout.splitlines()
     assert re.fullmatch(r"ann +/ +read-write +a password +20\S+ from 127\.0\.0\.1", shown[1])
     assert re.fullmatch(r"scanner +/Scans +write-only +public keys +never", shown[2])
 
@@ -142,7 +143,7 @@ def test_secrets_come_from_files_that_a_variable_leads_to(tmp_path: Path, connec
         'listen = "127.0.0.1:0"\nstate_folder = "state"\n[[users]]\nname = "ann"\n'
         'password_hash_file = "$CREDENTIALS_DIRECTORY/hash"\nurl_file = "${CREDENTIALS_DIRECTORY}/url"\n'
     )
-    told = run("check-config", config).stderr.splitlines()
+    told = call("check-config", config).stderr.splitlines()
     assert len(told) == 2
     assert str(tmp_path / "$CREDENTIALS_DIRECTORY/hash") in told[0]
     assert str(tmp_path / "${CREDENTIALS_DIRECTORY}/url") in told[1]
