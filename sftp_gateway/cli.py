@@ -14,6 +14,7 @@ from msgspec.structs import FieldInfo
 
 from sftp_gateway.commands.administration import COMMANDS, EXIT_UNUSABLE, config_file
 from sftp_gateway.commands.demo import default_directory, run_demo
+from sftp_gateway.commands.means import allow_many_files, share_free_memory
 from sftp_gateway.commands.pending import pending
 from sftp_gateway.commands.signals import Signals
 from sftp_gateway.config import (
@@ -26,7 +27,6 @@ from sftp_gateway.config import (
 )
 from sftp_gateway.loading import load_config
 from sftp_gateway.logs import log_event, set_up_logging
-from sftp_gateway.network.listening import allow_many_files
 from sftp_gateway.reports.hooks import read_secret
 from sftp_gateway.server import Crew, GatewayError, SFTPGateway, fingerprints, load_host_keys
 from sftp_gateway.serving.users import hash_password
@@ -127,6 +127,7 @@ def serve(file: Path | None, **flags: Any) -> None:
     config = load()
     _set_up_logging(config)
     allow_many_files()
+    share_free_memory()
     if config.processes == 1:
         sys.exit(_serve(config, load=load))
     host_keys = load_host_keys(config)

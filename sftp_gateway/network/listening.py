@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import resource
 import socket
 
 _BACKLOG = 256
@@ -30,13 +28,6 @@ def listen(host: str, port: int, flag: str) -> socket.socket:
         listener.close()
         raise ListenError(f"cannot listen on {host}:{port}: {_why_not(error, flag)}") from error
     return listener
-
-
-def allow_many_files() -> None:
-    """Let this process open as many files as the system lets it: a session takes up to four; 1024 are usual."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _why_not(error: OSError, flag: str) -> str:

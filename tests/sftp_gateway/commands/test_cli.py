@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import signal
@@ -206,3 +207,28 @@ def test_json_logs(tmp_path: Path) -> None:
         errors = (tmp_path / "log").read_text()
         assert '"event":"login"' in errors.replace(" ", "")
         assert PASSWORD not in errors
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_stats"), reason="it is not the GNU C library")
+def test_threads_do_not_keep_memory_each_for_itself() -> None:
+    program = """
+import ctypes, threading
+from sftp_gateway.commands.means import share_free_memory
+
+share_free_memory()
+together = threading.Barrier(8)
+
+def work():
+    together.wait()
+    taken = [bytes(100_000) for _ in range(20)]
+    together.wait()
+
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+ctypes.CDLL(None).malloc_stats()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr.count("Arena") == 2
