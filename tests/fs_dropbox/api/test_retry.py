@@ -1,20 +1,15 @@
-"""Calls are repeated when it helps and does no harm; a 429 stops everyone whom it concerns. With a clock of our own."""
+"""Calls are repeated when it helps and does no harm. With a clock of our own."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
 from fs_dropbox.api.retry import (
     FIRST_WRITERS,
-    LONGEST_FREEZE_SECONDS,
-    MOST_WRITERS,
-    SUCCESSES_FOR_ANOTHER_WRITER,
     Governor,
     Retry,
     RetryPolicy,
@@ -23,55 +18,7 @@ from fs_dropbox.api.retry import (
     Waiter,
 )
 from fs_dropbox.errors import ApiError, AuthError, TransportError
-from tests.waiting import DEADLINE_SECONDS, eventually
-
-
-class FakeClock:
-    """Waits take no time, and are written down."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.waits: list[float] = []
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def wait(self, event: threading.Event, seconds: float) -> object:
-        if not event.is_set():
-            self.waits.append(seconds)
-            self.now += seconds
-        return event.is_set()
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-class Script:
-    """An attempt that does what it is told, one thing after the other."""
-
-    def __init__(self, *outcomes: object) -> None:
-        self.outcomes = list(outcomes)
-        self.tries = 0
-
-    def __call__(self, left: float) -> object:
-        self.tries += 1
-        outcome = self.outcomes.pop(0)
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return outcome
-
-
-def run(clock: FakeClock, attempt: Callable[[float], Any], governor: Governor | None = None, **arguments: Any) -> Any:
-    policy = arguments.pop("policy", RetryPolicy(attempts=4, deadline_seconds=60.0))
-    retry = Retry(policy, governor or Governor(clock), clock=clock, chance=lambda: 1.0)
-    defaults: dict[str, Any] = {"route": "r", "traffic": Traffic.READ, "waiter": Waiter(clock), "repeatable": True}
-    return retry.run(attempt, **(defaults | arguments))
-
-
-def busy(seconds: float | None = None, tag: str = "too_many_requests") -> ApiError:
-    return ApiError("r", (tag,), status=429, retry_after=seconds)
+from tests.fs_dropbox.api.scripted_calls import FakeClock, Script, busy, run
 
 
 def test_transient_failures_are_repeated_with_growing_pauses(clock: FakeClock) -> None:
@@ -206,152 +153,11 @@ def test_internal_error_is_doubtful(clock: FakeClock) -> None:
     assert run(clock, attempt, repeatable=False, settle=lambda: "landed") == "landed"
 
 
-def test_a_throttled_writer_stops_writers_and_no_reader(clock: FakeClock) -> None:
-    governor = Governor(clock)
-    with pytest.raises(ApiError):
-        run(clock, Script(busy(100.0)), governor, traffic=Traffic.WRITE)
-    assert governor.throttled_until == 1100.0
-    assert run(clock, Script("read"), governor, traffic=Traffic.READ) == "read"
-    assert clock.waits == []
-    for traffic in (Traffic.WRITE, Traffic.DATA):
-        with pytest.raises(ApiError):
-            run(clock, Script("never"), governor, traffic=traffic)
-    clock.now += 100.0
-    assert governor.throttled_until is None
-    assert run(clock, Script("written"), governor, traffic=Traffic.WRITE) == "written"
-
-
-def test_a_shorter_wait_ends_no_longer_one(clock: FakeClock) -> None:
-    governor = Governor(clock)
-    for seconds in (60.0, 1.0):
-        governor.throttle(Traffic.DATA, seconds, lock_contention=False)
-    governor.throttle(Traffic.WRITE, 2.0, lock_contention=True)
-    assert governor.throttled_until == 1060.0
-    governor.throttle(Traffic.READ, 500.0, lock_contention=False)
-    assert governor.throttled_until == 1060.0, "readers that are held up hold up no writer"
-
-
-def test_contention_stops_commits_only_and_makes_them_fewer(clock: FakeClock) -> None:
-    governor = Governor(clock)
-    run(clock, Script(busy(1.0, "too_many_write_operations"), "done"), governor, traffic=Traffic.WRITE)
-    assert clock.waits == [1.0]
-    assert governor.writers == FIRST_WRITERS // 2
-    governor.throttle(Traffic.WRITE, 5.0, lock_contention=True)
-    assert run(clock, Script("data"), governor, traffic=Traffic.DATA) == "data"
-    assert clock.waits == [1.0]
-
-
-def test_writers_become_more_again(clock: FakeClock) -> None:
-    governor = Governor(clock)
-    for _ in range(3):
-        governor.throttle(Traffic.WRITE, 0.0, lock_contention=True)
-    assert governor.writers == 1
-    for _ in range(1000):
-        run(clock, Script("done"), governor, traffic=Traffic.WRITE)
-    assert governor.writers == MOST_WRITERS
-
-
-def test_contention_takes_all_that_has_gone_well_before_back(clock: FakeClock) -> None:
-    governor = Governor(clock)
-    for _ in range(SUCCESSES_FOR_ANOTHER_WRITER - 1):
-        run(clock, Script("done"), governor, traffic=Traffic.WRITE)
-    governor.throttle(Traffic.WRITE, 0.0, lock_contention=True)
-    run(clock, Script("done"), governor, traffic=Traffic.WRITE)
-    assert governor.writers == FIRST_WRITERS // 2
-
-
-@pytest.mark.parametrize("gives_up", [True, False])
-def test_where_two_turns_come_free_at_once_the_second_is_woken_too(gives_up: bool) -> None:
-    """By the first, which has not woken up by then: whether it takes its turn or is interrupted."""
-    governor, deadline = Governor(), time.monotonic() + 2 * DEADLINE_SECONDS
-    slow, other, are_free = Waiter(SystemClock()), Waiter(SystemClock()), threading.Event()
-
-    def wait(seconds: float) -> None:
-        assert are_free.wait(DEADLINE_SECONDS)
-        if gives_up:
-            raise TransportError("interrupted")
-
-    slow.wait = wait  # type: ignore[method-assign]
-    writing = [Waiter(SystemClock()) for _ in range(FIRST_WRITERS)]
-    for each in writing:
-        governor.admit(Traffic.WRITE, each, "r", deadline)
-    with ThreadPoolExecutor(2) as pool:
-        for waiting, waiter in enumerate((slow, other), start=1):
-            admitted = pool.submit(governor.admit, Traffic.WRITE, waiter, "r", deadline)
-            eventually(lambda waiting=waiting: len(governor._queue) == waiting)  # type: ignore[misc]
-        for each in writing[:2]:
-            governor.release(Traffic.WRITE, each)
-        are_free.set()
-        admitted.result(DEADLINE_SECONDS)
-
-
-@pytest.mark.parametrize(
-    "failure", [ApiError("r", ("path", "conflict")), TransportError("reset"), busy(1.0), ZeroDivisionError()], ids=str
-)
-def test_a_commit_that_fails_gives_its_turn_back(clock: FakeClock, failure: Exception) -> None:
-    governor = Governor(clock)
-    for _ in range(2 * MOST_WRITERS):
-        with pytest.raises(type(failure)):
-            run(clock, Script(failure), governor, traffic=Traffic.WRITE, policy=RetryPolicy(1, deadline_seconds=0.5))
-        clock.now += 1.0
-    assert run(clock, Script("done"), governor, traffic=Traffic.WRITE) == "done"
-
-
 @pytest.mark.parametrize("was_sent", [True, False])
 def test_a_refusal_tells_whether_an_earlier_try_may_have_been_carried_out(clock: FakeClock, was_sent: bool) -> None:
     with pytest.raises(ApiError) as caught:
         run(clock, Script(TransportError("reset", was_sent=was_sent), ApiError("r", ("closed",))))
     assert caught.value.was_repeated is was_sent
-
-
-def test_a_throttled_reader_stops_readers(clock: FakeClock) -> None:
-    governor = Governor(clock)
-    governor.throttle(Traffic.READ, 3.0, lock_contention=False)
-    assert run(clock, Script("written"), governor, traffic=Traffic.WRITE) == "written"
-    assert run(clock, Script("read"), governor, traffic=Traffic.READ) == "read"
-    assert clock.waits == [3.0]
-
-
-def test_commits_at_the_same_time_are_bounded_and_all_get_their_turn() -> None:
-    governor = Governor()
-    retry = Retry(RetryPolicy(deadline_seconds=60.0), governor)
-    lock = threading.Lock()
-    now, most = 0, 0
-    all_that_may = threading.Event()
-
-    def attempt(left: float) -> str:
-        nonlocal now, most
-        with lock:
-            now += 1
-            most = max(most, now)
-            if most >= FIRST_WRITERS:
-                all_that_may.set()
-        assert all_that_may.wait(DEADLINE_SECONDS)
-        with lock:
-            now -= 1
-        return "done"
-
-    def write(_: int) -> str:
-        return retry.run(attempt, route="r", traffic=Traffic.WRITE, waiter=Waiter(SystemClock()), repeatable=True)
-
-    with ThreadPoolExecutor(24) as pool:
-        assert list(pool.map(write, range(72))) == ["done"] * 72
-    assert most <= MOST_WRITERS
-
-
-def test_who_waits_for_a_commit_is_not_overtaken(clock: FakeClock) -> None:
-    governor = Governor(clock)
-    writing = [Waiter(clock) for _ in range(FIRST_WRITERS)]
-    for each in writing:
-        governor.admit(Traffic.WRITE, each, "r", 2000.0)
-
-    class First(Waiter):
-        def wait(self, seconds: float) -> None:
-            governor.release(Traffic.WRITE, writing[0])
-            with pytest.raises(ApiError):
-                governor.admit(Traffic.WRITE, Waiter(clock), "r", clock.now)
-
-    governor.admit(Traffic.WRITE, First(clock), "r", 2000.0)
 
 
 @pytest.mark.parametrize("held_up_by", ["pause", "freeze", "slot"])
@@ -382,29 +188,6 @@ def test_every_wait_can_be_interrupted(held_up_by: str) -> None:
             assert tried.wait(30)
         waiter.interrupt(TransportError("closed"))
         assert outcome.result(timeout=30) == "closed"
-
-
-def test_a_writer_that_gives_up_does_not_block_the_next() -> None:
-    governor = Governor()
-    first = [Waiter(SystemClock()) for _ in range(FIRST_WRITERS)]
-    for each in first:
-        governor.admit(Traffic.WRITE, each, "r", time.monotonic() + 1)
-    with pytest.raises(ApiError):
-        governor.admit(Traffic.WRITE, Waiter(SystemClock()), "r", time.monotonic() + 0.01)
-    with ThreadPoolExecutor(1) as pool:
-        admitted = pool.submit(governor.admit, Traffic.WRITE, Waiter(SystemClock()), "r", time.monotonic() + 20)
-        governor.release(Traffic.WRITE, first[0], success=True)
-        admitted.result(timeout=30)
-
-
-def test_nobody_stays_frozen_for_ever(clock: FakeClock) -> None:
-    """Whatever answers in Dropbox's place may ask for a week: the account goes on after ten minutes."""
-    governor = Governor(clock)
-    with pytest.raises(ApiError) as caught:
-        run(clock, Script(busy(7 * 86400.0)), governor, traffic=Traffic.WRITE)
-    assert caught.value.retry_after == pytest.approx(LONGEST_FREEZE_SECONDS)
-    clock.now += LONGEST_FREEZE_SECONDS
-    assert run(clock, Script("written"), governor, traffic=Traffic.WRITE) == "written"
 
 
 def test_a_server_in_trouble_is_left_alone_as_long_as_it_asks(clock: FakeClock) -> None:
