@@ -21,7 +21,7 @@ import pytest
 
 from tests.sftp_gateway.conftest import PASSWORD, PASSWORD_HASH
 from tests.sftp_gateway.connections import sftp
-from tests.sftp_gateway.program import begin, one_line, run, wait_until_refused
+from tests.sftp_gateway.program import begin, call, one_line, run, wait_until_refused
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def list_until_cut_off(client: paramiko.SFTPClient) -> None:
 def test_a_port_in_use(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = run("serve", "--listen", f"127.0.0.1:{port}", "--state-folder", tmp_path)
+        done = call("serve", "--listen", f"127.0.0.1:{port}", "--state-folder", tmp_path)
     assert one_line(done) == (
         f"sftp-gateway: cannot listen on 127.0.0.1:{port}: the port is in use; "
         "stop the other server, or choose another port with --listen\n"
@@ -86,7 +86,7 @@ def test_a_status_page_on_a_port_in_use_names_its_own_flag(tmp_path: Path) -> No
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         arguments = ("serve", "--listen", "127.0.0.1:0", "--metrics", f"127.0.0.1:{port}", "--state-folder", tmp_path)
-        told = one_line(run(*arguments))
+        told = one_line(call(*arguments))
     assert told.endswith("the port is in use; stop the other server, or choose another port with --metrics\n")
 
 
@@ -101,11 +101,11 @@ def test_a_status_page_on_a_port_in_use_names_its_own_flag(tmp_path: Path) -> No
     ],
 )
 def test_a_mistake_in_a_flag_is_one_line(arguments: list[str], said: str) -> None:
-    assert said in one_line(run("serve", *arguments))
+    assert said in one_line(call("serve", *arguments))
 
 
 def test_it_tells_its_version() -> None:
-    done = run("--version")
+    done = call("--version")
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(r"sftp-gateway \d+\.\d+\S*\n", done.stdout)
 
@@ -114,17 +114,17 @@ def test_it_tells_its_version() -> None:
     "arguments", [["serve", "--liste", "x"], ["server"], ["serve", "gateway.toml"], ["pending", "lst"]]
 )
 def test_what_is_not_understood_is_one_line(arguments: list[str]) -> None:
-    told = one_line(run(*arguments))
+    told = one_line(call(*arguments))
     assert re.fullmatch(r"sftp-gateway: .* \(see sftp-gateway.* --help\)\n", told)
 
 
 def test_settings_from_the_environment(tmp_path: Path) -> None:
-    done = run("serve", SFTP_GATEWAY_STATE_FOLDER=str(tmp_path), SFTP_GATEWAY_WORKERS="0")
+    done = call("serve", SFTP_GATEWAY_STATE_FOLDER=str(tmp_path), SFTP_GATEWAY_WORKERS="0")
     assert one_line(done).startswith("sftp-gateway: SFTP_GATEWAY_WORKERS: must be a whole number, 1 or more")
 
 
 def test_help_names_every_setting_and_its_default() -> None:
-    done = run("serve", "--help")
+    done = call("serve", "--help")
     assert done.returncode == 0
     for flag in ("--listen", "--credential-url", "--max-connections", "--ban-exempt", "--no-credential-logins"):
         assert flag in done.stdout
@@ -167,7 +167,7 @@ def test_check_config_prints_what_is_in_effect(tmp_path: Path) -> None:
         f'max_connections = 7\n[[users]]\nname = "ann"\npassword_hash = "{PASSWORD_HASH}"\n'
         'url = "dropbox://KEY~APPSECRET:TOKEN@/"\nwrite_back = true\nroot = "/Scans"\n'
     )
-    done = run("check-config", SFTP_GATEWAY_CONFIG=str(file), SFTP_GATEWAY_WORKERS="5")
+    done = call("check-config", SFTP_GATEWAY_CONFIG=str(file), SFTP_GATEWAY_WORKERS="5")
     assert done.returncode == 0
     lines = done.stdout.splitlines()
     assert "max_connections = 7" in lines
@@ -181,13 +181,13 @@ def test_check_config_prints_what_is_in_effect(tmp_path: Path) -> None:
 def test_check_config_says_what_is_wrong(tmp_path: Path) -> None:
     file = tmp_path / "gateway.toml"
     file.write_text('liste = "x"')
-    assert one_line(run("check-config", file)) == (
+    assert one_line(call("check-config", file)) == (
         f"sftp-gateway: {file}:1: unknown key 'liste'; did you mean 'listen'?\n"
     )
     file.write_text(
         'host_keys = ["key"]\n[[users]]\nname = "ann"\npublic_keys_file = "nowhere"\nurl_env = "NOT_THERE"\n'
     )
-    done = run("check-config", file)
+    done = call("check-config", file)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         f"sftp-gateway: {file}: user ann: public_keys_file: {tmp_path}/nowhere: No such file or directory",
