@@ -165,8 +165,9 @@ class Drafts:
 
     def sweep(self) -> None:
         """Drop the partials that have waited for too long."""
-        for draft in self._overlay.partials(self._limits.partial_seconds):
-            self._forgo(draft, "it was too old")
+        for draft in self._overlay.partials():
+            if draft.touched < time.time() - self._limits.partial_seconds:
+                self._forgo(draft, "it was too old")
 
     def note_again(self, draft: Draft) -> None:
         """Note the new path of a draft that has a note, unless another process has taken it over."""
@@ -267,7 +268,7 @@ class Drafts:
         file = partial.file
         with contextlib.suppress(OSError):  # another was quicker; or the system refuses, which says nothing of the file
             try:
-                spool.adopt(file, [(0, partial.size)])
+                spool.adopt(file, partial.size)
                 return self.partials.noted(file) == partial  # else another process went on with it meanwhile
             except DamagedError:
                 if self.partials.noted(file) == partial:

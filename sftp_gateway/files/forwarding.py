@@ -146,9 +146,10 @@ class Forwarding:
         return stream
 
     def done(self, stream: Stream | None) -> None:
-        """Note that the file is committed, or could not be."""
+        """Note that the file is committed, or could not be; a stream that was not finished is of no use any more."""
         self.resume = None
         if stream is not None:
+            stream.cancel()
             self._streams.release()
 
     def finish(self, stream: Stream | None) -> tuple[Any, int]:

@@ -53,6 +53,10 @@ class Intervals:
             return end - start
         return sum(last - first for first, last in self.missing(start, end))
 
+    def count_touching(self, start: int, end: int) -> int:
+        """Return how many ranges overlap [start, end) or touch it."""
+        return bisect_right(self._starts, end) - bisect_left(self._ends, start)
+
     def missing(self, start: int, end: int) -> list[tuple[int, int]]:
         """Return the gaps within [start, end), in order."""
         gaps = []
@@ -70,7 +74,7 @@ class Intervals:
         """Drop the positions [start, end); return how many were there."""
         first = bisect_right(self._ends, start)  # the first range that reaches beyond
         last = bisect_left(self._starts, end)
-        if first >= last:
+        if start >= end or first >= last:
             return 0
         before = self.total
         kept = [(self._starts[first], start), (end, self._ends[last - 1])]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 from sftp_gateway.files.draft import Draft, State
@@ -146,18 +145,15 @@ class Overlay:
 
     def all(self) -> list[Draft]:
         """Return every draft."""
+        if not self._drafts:
+            return []
         with self._condition:
             return [draft for drafts in self._drafts.values() for draft in drafts]
 
-    def partials(self, older_than: float | None = None) -> list[Draft]:
-        """Return the partials, the oldest first; only those untouched for `older_than` seconds if given."""
-        if not self._drafts:
-            return []
-        limit = None if older_than is None else time.time() - older_than
+    def partials(self) -> list[Draft]:
+        """Return the partials, the oldest first."""
         found = [draft for draft in self.all() if draft.state is State.PARTIAL]
-        return sorted(
-            (draft for draft in found if limit is None or draft.touched < limit), key=lambda draft: draft.touched
-        )
+        return sorted(found, key=lambda draft: draft.touched)
 
     def _wait_for(self, is_free: Callable[[], bool], refusal: str) -> None:
         if not self._condition.wait_for(is_free, self._wait_seconds):

@@ -16,6 +16,7 @@ from sftp_gateway.sftp.status import RefusedError
 
 MEMORY_BYTES = 64 * 2**20
 """What all spools of a tree together have in memory at most; their clients can have thousands of files open."""
+PAGE_BYTES = 4096  # what is counted for each gap: as much of a disk can be taken by one byte behind it
 _LARGE_BYTES = 64 * 2**20  # the system takes a tenth of a second and more to free a file of this size
 _RESERVE_BYTES = 32 * 2**20  # what clients send before they notice that they are held back
 _LOCK_TRIES = 20
@@ -41,7 +42,7 @@ class DroppedError(RefusedError):
 
 
 class Quota:
-    """A bound on the bytes of all spools of a tree, and on those in memory. Thread-safe (one lock, a leaf)."""
+    """A bound on what all spools of a tree take of the disk, and of memory. Thread-safe (one lock, a leaf)."""
 
     def __init__(self, limit: int, memory_limit: int = MEMORY_BYTES) -> None:
         self.limit = limit
@@ -102,6 +103,7 @@ class Spool:
         self._lock = threading.RLock()
         # guarded by _lock
         self._written = Intervals()
+        self._counted = 0  # of the quota
         self._memory: bytearray | None = bytearray()
         self._fd = -1
         self._closed = False
@@ -135,17 +137,28 @@ class Spool:
         end = offset + len(data)
         with self._lock:
             self.check_here(offset)
-            new = self._written.count_missing(offset, end)
-            if new:
-                self.quota.take(new)
+            if end == offset:
+                return
+            written = self._written
+            ranges = len(written) + 1 - written.count_touching(offset, end)
+            self._count(written.total + written.count_missing(offset, end), ranges)
             try:
                 self._store(offset, end, data)
             except BaseException:
-                self.quota.give(new)
+                self._count(written.total, len(written))
                 with contextlib.suppress(OSError):
-                    self._cut_back(self._written.end)
+                    self._cut_back(written.end)
                 raise
-            self._written.add(offset, end)
+            written.add(offset, end)
+
+    def _count(self, total: int, ranges: int) -> None:
+        """Have so many bytes in so many ranges count for the quota; raises `SpoolFullError`."""
+        count = total - self.dropped + max(0, ranges - 1) * PAGE_BYTES
+        if count > self._counted:
+            self.quota.take(count - self._counted)
+        else:
+            self.quota.give(self._counted - count)
+        self._counted = count
 
     def _store(self, offset: int, end: int, data: bytes | memoryview) -> None:
         if self._memory is not None and not self._fits(len(self._memory), end):
@@ -196,27 +209,25 @@ class Spool:
         memory, self._memory = self._memory, None
         self.quota.move_memory(len(memory or b""), 0)
 
-    def adopt(self, path: Path, ranges: list[tuple[int, int]]) -> None:
-        """Take over a spool file that an earlier process left, with what it says is written.
+    def adopt(self, path: Path, size: int) -> None:
+        """Take over a spool file that an earlier process left, of which the first `size` bytes are written.
 
-        Only for a new spool. What is there beyond the ranges stays until `truncate`. Raises BlockingIOError where
+        Only for a new spool. What is there beyond stays until `truncate`. Raises BlockingIOError where
         another process uses the file, `DamagedError` where it is shorter, `SpoolFullError`, OSError.
         """
         with self._lock:
-            total = sum(end - start for start, end in ranges)
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.fstat(fd).st_size < max((end for _, end in ranges), default=0):
+                if os.fstat(fd).st_size < size:
                     raise DamagedError(f"{path}: shorter than noted")
-                self.quota.take(total)
+                self._count(size, 1)
             except BaseException:
                 os.close(fd)
                 raise
             self._fd = fd
             self.path, self._memory = path, None
-            for start, end in ranges:
-                self._written.add(start, end)
+            self._written.add(0, size)
 
     def share(self) -> None:
         """Let another process take the file over, until `reclaim`."""
@@ -283,7 +294,8 @@ class Spool:
             self.check_here(size)
             gaps = self._written.missing(0, size)
             self._cut_back(gaps[-1][0] if gaps and gaps[-1][1] == size else size)  # first, as it may fail
-            self.quota.give(self._written.remove(size, self._written.end))
+            self._written.remove(size, self._written.end)
+            self._count(self._written.total, len(self._written))
 
     def may_drop(self, end: int) -> bool:
         """Tell whether the space before `end` can be given back, as far as is known."""
@@ -296,8 +308,8 @@ class Spool:
                 return False
             self._can_drop = punch(self._fd, self.dropped, end)
             if self._can_drop:
-                self.quota.give(end - self.dropped)
                 self.dropped = end
+                self._count(self._written.total, len(self._written))
             return self._can_drop
 
     def forget_dropped(self) -> None:
@@ -313,7 +325,7 @@ class Spool:
                 return
             self._closed = True
             size = self._written.total - self.dropped
-            self.quota.give(size)
+            self.quota.give(self._counted)
             self._drop_memory()
             fd, self._fd = self._fd, -1
             if self.path is not None:

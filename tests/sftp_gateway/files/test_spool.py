@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from sftp_gateway.files import holes
 from sftp_gateway.files.intervals import Intervals
-from sftp_gateway.files.spool import DamagedError, Quota, Spool
+from sftp_gateway.files.spool import PAGE_BYTES, DamagedError, Quota, Spool, SpoolFullError
 from sftp_gateway.sftp.status import RefusedError
 from tests.waiting import eventually
 
@@ -65,7 +66,7 @@ spool_steps = st.lists(
 @given(spool_steps, st.sampled_from([0, 50, 10_000]), st.sampled_from([0, 50, 10_000]))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_spool_agrees_with_a_model(tmp_path: Path, moves: list, memory_limit: int, memory_of_all: int) -> None:
-    quota = Quota(10_000, memory_of_all)
+    quota = Quota(10**6, memory_of_all)
     spool = Spool(tmp_path, quota, memory_limit=memory_limit)
     model, known = bytearray(SPACE * 2), bytearray(SPACE * 2)
     for move, argument in moves:
@@ -79,7 +80,8 @@ def test_spool_agrees_with_a_model(tmp_path: Path, moves: list, memory_limit: in
             model[argument:] = bytes(len(model) - argument)
             known[argument:] = bytes(len(known) - argument)
         assert spool.pread(0, len(model)) == model
-        assert spool.used == quota.used == known.count(1)
+        assert spool.used == known.count(1)
+        assert quota.used == spool.used + max(0, len(spool._written) - 1) * PAGE_BYTES
         assert quota._in_memory == len(spool._memory or b"") <= min(memory_limit, memory_of_all)
         missing = bytearray(b"\1" * len(known))
         for start, end in spool.missing(0, len(known)):
@@ -89,6 +91,20 @@ def test_spool_agrees_with_a_model(tmp_path: Path, moves: list, memory_limit: in
     spool.close()
     assert quota.used == quota._in_memory == 0
     assert not list(tmp_path.iterdir())
+
+
+def test_single_bytes_far_apart_take_no_more_of_the_disk_than_there_is(tmp_path: Path) -> None:
+    quota = Quota(100 * PAGE_BYTES)
+    spool = Spool(tmp_path, quota, memory_limit=0)
+    taken = 0
+    with contextlib.suppress(SpoolFullError):
+        for taken in range(1000):
+            spool.write(taken * 2 * PAGE_BYTES, b"x")
+    assert 50 < taken <= os.stat(spool.to_disk()).st_blocks * 512 / PAGE_BYTES <= 100
+    spool.truncate(PAGE_BYTES)
+    assert quota.used == 1
+    spool.close()
+    assert quota.used == 0
 
 
 def test_what_cannot_be_cut_off_is_still_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +175,7 @@ def test_nobody_waits_for_the_space_of_a_large_file(tmp_path: Path, monkeypatch:
     kept.write(0, bytes(1000))
     kept.release()
     later = Spool(tmp_path, quota, memory_limit=100)
-    later.adopt(next(tmp_path.iterdir()), [(0, 1000)])  # as the lock is given back before `release` returns
+    later.adopt(next(tmp_path.iterdir()), 1000)  # as the lock is given back before `release` returns
     later.close()
 
 
@@ -258,15 +274,15 @@ def test_a_spool_file_is_cut_and_given_up_with_what_was_noted_of_it(tmp_path: Pa
     path.write_bytes(b"0123456789")
     spool = Spool(tmp_path, quota, memory_limit=0)
     with pytest.raises(DamagedError, match="shorter than noted"):
-        spool.adopt(path, [(0, 11)])
+        spool.adopt(path, 11)
     assert quota.used == 0
     with pytest.raises(RefusedError, match="used up"):
-        Spool(tmp_path, Quota(5), memory_limit=0).adopt(path, [(0, 9)])
-    spool.adopt(path, [(0, 9)])
+        Spool(tmp_path, Quota(5), memory_limit=0).adopt(path, 9)
+    spool.adopt(path, 9)
     spool.truncate(9)
     assert path.stat().st_size == 9
     with pytest.raises(BlockingIOError):
-        Spool(tmp_path, quota, memory_limit=0).adopt(path, [(0, 9)])
+        Spool(tmp_path, quota, memory_limit=0).adopt(path, 9)
     assert quota.used == 9
     spool.close()
     assert quota.used == 0
@@ -275,15 +291,14 @@ def test_a_spool_file_is_cut_and_given_up_with_what_was_noted_of_it(tmp_path: Pa
 def test_a_spool_file_is_taken_over(tmp_path: Path) -> None:
     spool = Spool(tmp_path, Quota(100), memory_limit=0)
     spool.write(0, b"12345")
-    spool.write(10, b"x")
-    path, there = spool.to_disk(), [(0, 5), (10, 11)]
+    path = spool.to_disk()
     spool.release()
     quota = Quota(100)
     later = Spool(tmp_path, quota, memory_limit=0)
-    later.adopt(path, there)
-    assert later.pread(0, 11) == b"12345\0\0\0\0\0x"
-    assert later.missing(0, 11) == [(5, 10)]
-    assert quota.used == 6
+    later.adopt(path, 4)
+    assert later.pread(0, 4) == b"1234"
+    assert later.missing(0, 11) == [(4, 11)]
+    assert quota.used == 4
     later.close()
     assert not path.exists()
 
@@ -296,12 +311,12 @@ def test_the_beginning_is_dropped_where_it_is_whole(tmp_path: Path) -> None:
     assert not spool.drop_before(100_001), "what is still to come"
     assert spool.drop_before(50_000)
     assert not spool.drop_before(50_000)
-    assert (spool.dropped, spool.used, spool.prefix, quota.used) == (50_000, 200_000, 100_000, 150_000)
+    assert (spool.dropped, spool.used, spool.prefix, quota.used) == (50_000, 200_000, 100_000, 150_000 + PAGE_BYTES)
     with pytest.raises(RefusedError, match="from its start to its end"):
         spool.pread(49_999, 10)
     assert spool.pread(50_000, 2) == b"xx"
     spool.forget_dropped()
-    assert (spool.used, quota.used, spool.missing(0, 60_000)) == (150_000, 150_000, [(0, 50_000)])
+    assert (spool.used, quota.used, spool.missing(0, 60_000)) == (150_000, 150_000 + PAGE_BYTES, [(0, 50_000)])
     spool.write(0, b"z" * 50_000)
     assert spool.pread(0, 100_000) == b"z" * 50_000 + b"x" * 50_000
     spool.close()

@@ -26,6 +26,7 @@ from sftp_gateway.sftp.packets import Attributes, OpenFlag
 from sftp_gateway.sftp.status import RefusedError
 from tests.sftp_gateway.atomic_fs import AtomicFS, PendingFile
 from tests.sftp_gateway.files.lagging_fs import LaggingFS, Traits
+from tests.sftp_gateway.files.writing_world import threads
 from tests.sftp_gateway.raw_client import C, T, W
 from tests.sftp_gateway.without_doors import Serving
 from tests.waiting import eventually
@@ -36,6 +37,7 @@ NEW = OpenFlag.WRITE | OpenFlag.CREAT | OpenFlag.TRUNC
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forwarding, "STREAM_FROM_BYTES", 20)
+    monkeypatch.setattr(spool, "PAGE_BYTES", 1)
     for module in (storing, stream, plain_upload):
         monkeypatch.setattr(module, "PIECE_BYTES", 10)
 
@@ -266,6 +268,7 @@ def test_a_change_in_place_replaces_no_version_but_its_own(tmp_path: Path, trait
     assert isinstance(handle, WriteHandle)
     handle.write(3, b"abc")
     view.rename("/old", "/file", replace=False)
+    handle.write(0, b"012abc6789" * 3)  # enough to be sent ahead
     if who == "the session":
         view.set_attributes("/file", Attributes(mtime=5))
     if who == "others":
@@ -274,5 +277,6 @@ def test_a_change_in_place_replaces_no_version_but_its_own(tmp_path: Path, trait
             handle.close()
     else:
         handle.close()
-    assert filesystem.readbytes("/file") == (b"9876543210" if who == "others" else b"012abc6789")
+    assert filesystem.readbytes("/file") == (b"9876543210" if who == "others" else b"012abc6789" * 3)
+    eventually(lambda: not threads(), "something is still sent")
     tree.close()

@@ -85,7 +85,8 @@ class Closing(World):
             assert draft.path == model.path, (draft.path, model.path)
             if changed:
                 assert now is not None
-                model.is_outdated, model.is_exclusive, model.replaces = False, False, None
+                model.is_outdated = model.is_exclusive = model.is_copy = False
+                model.replaces = None
                 self.expected[model.path] = now
                 self.replacing.pop(model.path, None)
                 model.dirty = True
@@ -98,7 +99,7 @@ class Closing(World):
                 )
                 assert not model.is_outdated, "what others have stored is lost"
                 assert not (model.is_exclusive and model.path in self.expected), "it was to replace nothing"
-                model.is_exclusive, model.replaces = False, None
+                model.is_exclusive, model.is_copy, model.replaces = False, False, None
                 old = range(len(self.expected.get(model.path, b"")))
                 assert not (model.refuses_ends and len(before) > len(old) and set(old) - model.sent), "it is a mix"
                 self.replacing.pop(model.path, None)

@@ -36,6 +36,7 @@ def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notes, "NOTE_SECONDS", 0)
     monkeypatch.setattr(drafts, "THIN_BYTES", 16)
     monkeypatch.setattr(spool, "_LARGE_BYTES", 100)
+    monkeypatch.setattr(spool, "PAGE_BYTES", 3)
     around(monkeypatch, spool.Spool, "truncate")
     around(monkeypatch, partials.Partials, "save")
     around(monkeypatch, partials.Partials, "forget")
@@ -68,6 +69,7 @@ class Model:
     based: bool = False
     is_outdated: bool = False  # others have changed what it is written over
     is_exclusive: bool = False
+    is_copy: bool = False  # of another file, until it is stored
     replaces: bytes | None = None  # what was there when it was begun anew
     refuses_ends: bool = False  # who only adds to the old content takes that for what was cut off
     touched: int = field(default_factory=NOW.__next__)  # grows with whatever is written anywhere

@@ -291,7 +291,7 @@ class Writing(Closing):
             source.close()
         assert not opened.model.content, "it was not empty"
         opened.model.write(0, self.expected[path])
-        opened.model.based, opened.model.sent = True, set()
+        opened.model.based, opened.model.is_copy, opened.model.sent = True, True, set()
         return True
 
     def others(self) -> bool:
@@ -308,7 +308,8 @@ class Writing(Closing):
         self.others_change()
         self.replacing.pop(path, None)
         for model in self.models.values():
-            model.is_outdated = model.is_outdated or (model.path == path and model.based)
+            is_over_it = model.path == path and model.based and not model.is_copy
+            model.is_outdated = model.is_outdated or is_over_it
         return True
 
     def look(self) -> bool:
