@@ -11,7 +11,7 @@ import pytest
 
 from tests.clients import client
 from tests.root import ROOT
-from tests.sftp_gateway.program import run
+from tests.sftp_gateway.program import call
 
 UNIT = ROOT / "deploy" / "sftp-gateway.service"
 CONTAINERFILE = ROOT / "deploy" / "Containerfile"
@@ -69,12 +69,12 @@ def test_the_commands_of_the_files_exist(tmp_path: Path) -> None:
     called = [*re.findall(r"bin/sftp-gateway ([a-z-]+)", UNIT.read_text()), "serve"]
     assert set(called) == {"check-config", "serve"}
     for command in called:
-        assert run(command, "--help").returncode == 0
+        assert call(command, "--help").returncode == 0
     config = tmp_path / "gateway.toml"
     config.write_text("")
     variables = re.findall(r"(SFTP_GATEWAY_\w+)=", UNIT.read_text() + CONTAINERFILE.read_text())
     assert len(variables) >= 5
-    settings = run("check-config", config).stdout
+    settings = call("check-config", config).stdout
     for name in set(variables) - {"SFTP_GATEWAY_CONFIG"}:
         assert f"\n{name.removeprefix('SFTP_GATEWAY_').lower()} = " in f"\n{settings}"
 
