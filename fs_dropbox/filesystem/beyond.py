@@ -130,7 +130,7 @@ class Beyond(FS):
         with "" it must be new, else it replaces that version alone. Folders above it that are missing are made. Yields
         (position in `files`, outcome) once for each: True where it is, or has been, visible; False where it is not and
         nothing of the token ever will be; or an `fs.errors` error. After an error the token may become visible yet,
-        until asking again gives True or False.
+        until asking again, with the same time as before, gives True or False.
         """
         return self._parts.staging.commit(files, lambda path: self._shown.replaceable(self.validatepath(path)))
 

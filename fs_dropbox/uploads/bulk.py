@@ -6,6 +6,7 @@ section 5: commits in one namespace are serial).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, as_completed
 from contextlib import closing
@@ -157,12 +158,14 @@ class BulkUpload:
     def _settle(self, item: _Item, problem: Outcome, unreachable: list[TransportError]) -> _Settled:
         """Find the file in Dropbox, or upload it on its own, unless its commit may still take place."""
         item.is_appended = False  # what is known after this is all that will be
-        if unreachable:
-            return [(item, unreachable[0])]  # one long wait is enough for all
         try:
+            if unreachable:
+                raise unreachable[0]  # one long wait is enough for all
             found = commits.settle_commit(self._client, item.commit, item.size, item.content_hash)
         except (ApiError, TransportError) as error:
-            settled: _Settled = [(item, error)]
+            unknown = copy.copy(error)  # others may have the same one
+            unknown.is_unsettled = True
+            settled: _Settled = [(item, unknown)]
         else:
             is_over = found is not None or _is_unsettled(problem)
             settled = [(item, found or problem)] if is_over else self._upload(item)

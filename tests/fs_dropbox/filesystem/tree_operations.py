@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from typing import Any, Final, TypeAlias
 
 import fs.errors
@@ -261,15 +263,25 @@ class Operations:
         )
 
     def _store_many(self, tree: Tree) -> Operation:
+        """Upload files; look at them while they are on their way, and wait for no more than a few results."""
+        most = self.chance.choice((None, None, 1, 2))
         names = [self.path(tree, folder=False) for _ in range(self.chance.choice((1, 3, 8)))]
         wanted = [(name, self.content()) for name in names if name.lower() in _apart(names)]
 
         def call(account: Any) -> dict[int, Any]:
             files = [(self.folder + path, partial(io.BytesIO, content), len(content), None) for path, content in wanted]
-            return dict(account.upload_files(files))
+            told = account.upload_files(files)
+            results: dict[int, Any] = {}
+            for index, outcome in islice(told, most):
+                results[index] = outcome
+                for path, _ in wanted if most else []:
+                    with suppress(fs.errors.FSError):
+                        account.exists(self.folder + path)
+            told.close()
+            return {index: results.get(index, _Unknown("it was not waited for")) for index in range(len(wanted))}
 
         return Operation(
-            f"store {[(path, _short(content)) for path, content in wanted]}",
+            f"store {most or 'all'} of {[(path, _short(content)) for path, content in wanted]}",
             call,
             touched=tuple(path.lower() for path, _ in wanted),
             items=[partial(tree_model.write, key=path.lower(), content=content) for path, content in wanted],
@@ -280,14 +292,14 @@ class Operations:
         keys = _apart([self.path(tree, folder=False) for _ in range(self.chance.choice((1, 3, 6)))])
         revs = {key: self.rev(key) for key in keys}
         wanted = [(key, self.content(), self.chance.choice((None, "", revs[key] or None, NO_REV))) for key in keys]
-        turns = self.chance.choice((1, 3))
+        turns, now = self.chance.choice((1, 3)), datetime.now(UTC)
 
         def call(account: Any) -> dict[int, Any]:
             staged = dict(account.stage_files((partial(io.BytesIO, data), len(data)) for _, data, _ in wanted))
             results = {at: token for at, token in staged.items() if isinstance(token, Exception)}
             left = [at for at in staged if at not in results]
             for _ in range(turns):
-                files = [(self.folder + wanted[at][0], staged[at], datetime.now(UTC), wanted[at][2]) for at in left]
+                files = [(self.folder + wanted[at][0], staged[at], now, wanted[at][2]) for at in left]
                 results |= {left[index]: outcome for index, outcome in account.commit_files(files)}
                 left = [at for at in left if isinstance(results[at], Exception)]
             told = {True: None, False: fs.errors.OperationFailed(msg="it never will be")}

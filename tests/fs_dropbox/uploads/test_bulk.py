@@ -16,7 +16,7 @@ from fs_dropbox import DropboxFS
 from fs_dropbox.api.commits import Commit
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.entries import FileEntry
-from fs_dropbox.errors import ApiError
+from fs_dropbox.errors import UNSETTLED, ApiError
 from tests.waiting import DEADLINE_SECONDS
 
 WHEN = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
@@ -191,6 +191,17 @@ def test_faults_leave_every_file_there_once(
     # and once more: the same content makes no second revision
     assert _upload(dropbox_fs, contents) == [None] * len(contents)
     assert len(dropbox_fs.versions("/in/0150.txt")) == 1
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_cannot_be_looked_up_may_be_stored(
+    emulator: Emulator, dropbox_fs: DropboxFS, contents: dict[str, bytes]
+) -> None:
+    emulator.control.fault(FINISH, "ambiguous", count=1)
+    emulator.control.fault("files/get_metadata", "server_error", count=None)
+    results = _upload(dropbox_fs, contents)
+    assert emulator.control.read("/in/0000.txt") == contents["/in/0000.txt"]
+    assert all(UNSETTLED in str(error) for error in results)
 
 
 def test_busy_namespaces_are_waited_for(
