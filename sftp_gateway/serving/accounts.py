@@ -89,6 +89,8 @@ class _Account:
         self.sessions = 0
         self.retired = False
         """No longer in the table: closed when no session uses it any more."""
+        self.outdated = False
+        """What it is wrapped in has changed: it is opened anew by who finds it without a session."""
         self.checked_at = now
         self.idle_since = now
 
@@ -161,6 +163,9 @@ class Accounts:
         while True:
             with self._lock:
                 account = self._open.get(key)
+                if account is not None and account.outdated and not account.sessions:
+                    self._retire_locked(key)
+                    account = None
                 if account is not None and time.monotonic() - account.checked_at <= self._recheck_seconds:
                     account.sessions += 1
                     return Lease(account, self._release)
@@ -198,6 +203,13 @@ class Accounts:
         self._open_seconds = open_seconds
         self._idle_seconds = idle_seconds
         self._recheck_seconds = recheck_seconds
+
+    def renew(self, url: str) -> None:
+        """Open the URL's account anew as soon as somebody wants it and nobody has it."""
+        with self._lock:
+            account = self._open.get(self.key(url))
+            if account is not None:
+                account.outdated = True
 
     def close_idle(self) -> None:
         """Close what no session has used for a while; returns at once."""
@@ -270,7 +282,7 @@ class Accounts:
             with self._lock:
                 del self._opening[key]
                 stopping = self._closed
-                if not stopping:
+                if not stopping and not account.retired:  # as one may be that was idle until it was asked for again
                     self._open[key] = account
             if stopping:
                 self._close(account)

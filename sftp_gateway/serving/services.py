@@ -55,7 +55,11 @@ def make_services(
 
 def change_services(services: Services, config: GatewayConfig) -> None:
     """Use the users, limits and times of another configuration from now on."""
+    written_back = {url for _, url in services.users.urls(write_back=True)}
     services.users.replace(config.users, **credential_logins(config))
+    for _, url in services.users.urls(write_back=True):
+        if url not in written_back:  # its account has no journal yet
+            services.accounts.renew(url)
     services.gatekeeper.limit(_limits(config))
     services.accounts.set_times(**_times(config))
 

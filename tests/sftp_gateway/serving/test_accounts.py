@@ -175,6 +175,41 @@ def test_asking_again_keeps_the_open_filesystem(make: MakeAccounts, storage: Sto
     second.release()
 
 
+def test_an_account_that_is_closed_while_it_is_asked_again_is_opened_anew(
+    make: MakeAccounts, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts = make(recheck_seconds=0.0)
+    accounts.acquire(URL).release()
+    close = MemoryFS.close
+
+    def closed(filesystem: MemoryFS) -> None:
+        if filesystem is storage.opened[1]:
+            accounts.close_idle()
+            accounts.set_times(open_seconds=10.0, idle_seconds=0.0, recheck_seconds=60.0)
+        close(filesystem)
+
+    monkeypatch.setattr(MemoryFS, "close", closed)
+    lease = accounts.acquire(URL)
+    assert [opened.isclosed() for opened in storage.opened[1:]] == [True, False]
+    lease.release()
+
+
+def test_an_account_of_which_something_has_changed_is_opened_anew_once_nobody_has_it(
+    make: MakeAccounts, storage: Storage
+) -> None:
+    accounts = make(idle_seconds=300.0)
+    first = accounts.acquire(URL)
+    accounts.renew(URL)
+    second = accounts.acquire(URL)
+    assert second.tree is first.tree, "two trees of one account would know nothing of each other"
+    first.release()
+    second.release()
+    third = accounts.acquire(URL)
+    assert third.tree is not first.tree
+    eventually(storage.opened[0].isclosed)
+    third.release()
+
+
 def test_asking_again_is_enough_for_a_while(
     make: MakeAccounts, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

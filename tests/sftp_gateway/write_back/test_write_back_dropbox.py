@@ -11,10 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from fs_dropbox.emulator import Emulator
-from sftp_gateway import SFTPGateway, UserConfig
+from sftp_gateway import GatewayConfig, SFTPGateway, UserConfig
 from sftp_gateway.cli import cli
 from sftp_gateway.write_back.journal_rows import Totals
 from tests.sftp_gateway.conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
+from tests.sftp_gateway.connections import sftp
 from tests.sftp_gateway.write_back.bulk_fs import BulkFS, Unclosed, put
 from tests.waiting import eventually
 
@@ -212,3 +213,18 @@ def pending_list(folder: Path) -> list[dict[str, Any]]:
     (folder / "gateway.toml").write_text('state_folder = "state"\n')
     command = ["pending", "list", "--json", "--config", str(folder / "gateway.toml")]
     return json.loads(CliRunner().invoke(cli, command).stdout)["files"]  # type: ignore[no-any-return]
+
+
+def test_it_begins_once_nobody_has_the_account_without_it(
+    emulator: Emulator, start_gateway: StartGateway, connect: Connect
+) -> None:
+    url = emulator.fs_url
+    gateway = start_gateway(users=(user(url, write_back=False),), write_back_delay_seconds=60.0)
+    transport = connect(gateway, "ann", PASSWORD)
+    sftp(transport).listdir("/")
+    gateway.reload(GatewayConfig(users=(user(url),), write_back_delay_seconds=60.0))
+    eventually(lambda: gateway.connections == 0)
+    client = sftp(connect(gateway, "ann", PASSWORD))
+    put(client, "/f", b"content")
+    assert gateway.pending().waiting == 1
+    assert client.listdir("/") == ["f"]
