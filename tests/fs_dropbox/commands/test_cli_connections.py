@@ -1,4 +1,4 @@
-"""The command line as processes: connections, the locations that name them, check."""
+"""Connections on the command line, the locations that name them, check."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.login.connections import Connection, Connections
-from tests.fs_dropbox.commands.command_line import run
+from tests.fs_dropbox.commands.command_line import Cli, run
 
 
 def test_connections(env: dict[str, str], store: Connections) -> None:
@@ -61,9 +61,9 @@ def test_a_location_of_no_connection_is_a_mistake(env: dict[str, str], stored_fo
     assert run("ls", "nothing:/", env=env).returncode == 2
 
 
-def test_check(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
-    done = run("check", env=env)
-    assert done.returncode == 0, done.stderr
+def test_check(cli: Cli, emulator: Emulator) -> None:
+    done = cli("check")
+    assert done.code == 0, done.err
     for text in (
         "Ann Example (ann@example.com)",
         "of 2.0 TB used",
@@ -71,70 +71,66 @@ def test_check(env: dict[str, str], store: Connections, emulator: Emulator) -> N
         "all there",
         "connection works",
     ):
-        assert text in done.stdout
-    result = json.loads(run("check", "--json", env=env).stdout)
+        assert text in done.out
+    result = json.loads(cli("check", "--json").out)
     assert (result["works"], result["missing_scopes"], result["email"]) == (True, [], "ann@example.com")
 
 
-def test_check_does_without_what_a_stand_in_does_not_have(
-    env: dict[str, str], store: Connections, emulator: Emulator
-) -> None:
+def test_check_does_without_what_a_stand_in_does_not_have(cli: Cli, emulator: Emulator) -> None:
     for route in ("users/get_space_usage", "sharing/list_shared_links"):
         emulator.control.fault(route, "server_error", None, status=404)
-    done = run("check", env=env)
-    assert done.returncode == 0, done.stderr
-    assert "connection works" in done.stdout
-    assert "used" not in done.stdout
+    done = cli("check")
+    assert done.code == 0, done.err
+    assert "connection works" in done.out
+    assert "used" not in done.out
 
 
 @pytest.mark.parametrize("grants", [True, False], ids=["never granted", "not of the app"])
-def test_check_names_missing_permissions(
-    env: dict[str, str], store: Connections, emulator: Emulator, grants: bool
-) -> None:
+def test_check_names_missing_permissions(cli: Cli, emulator: Emulator, grants: bool) -> None:
     scopes = ["account_info.read", "files.metadata.read", "files.content.read"]
     emulator.control.set_scopes(scopes, grants=True)
     if grants:
         emulator.control.set_scopes([*scopes, "files.content.write", "sharing.read", "sharing.write"])
-    done = run("check", env=env)
-    assert done.returncode == 3, done.stdout
-    assert "files.content.write (to upload, move, copy and remove)" in done.stderr
-    assert "Permissions tab" in done.stderr
-    assert "connection works" not in done.stdout
-    result = json.loads(run("check", "--json", env=env).stdout)
+    done = cli("check")
+    assert done.code == 3, done.out
+    assert "files.content.write (to upload, move, copy and remove)" in done.err
+    assert "Permissions tab" in done.err
+    assert "connection works" not in done.out
+    result = json.loads(cli("check", "--json").out)
     assert not result["works"]
     assert result["missing_scopes"] == ["files.content.write", "sharing.read", "sharing.write"]
 
 
-def test_a_missing_permission_has_the_exit_code_of_credentials(
-    env: dict[str, str], store: Connections, emulator: Emulator
-) -> None:
+def test_a_missing_permission_has_the_exit_code_of_credentials(cli: Cli, emulator: Emulator) -> None:
     emulator.control.set_scopes(["account_info.read", "files.metadata.read"], grants=True)
-    done = run("mkdir", "/new", env=env)
-    assert done.returncode == 3, done
-    assert "lacks the scope files.content.write" in done.stderr
+    done = cli("mkdir", "/new")
+    assert done.code == 3, done
+    assert "lacks the scope files.content.write" in done.err
 
 
-def test_check_as_the_administrator_of_a_team(env: dict[str, str], emulator: Emulator) -> None:
+def test_check_as_the_administrator_of_a_team(cli: Cli, monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> None:
     emulator.control.add_team("Acme")
     emulator.control.add_member("ann@example.com", admin=True)
     app = emulator.control.add_app("Team App", is_team=True)
     grant = emulator.control.sign_in(app=app["app_key"])
     url = emulator.fs_url_for(grant["app_key"], grant["app_secret"], grant["refresh_token"])
-    done = run("check", "--url-env", "URL", env=env | {"URL": f"{url}&admin=ann%40example.com"})
-    assert (done.returncode, "ann@example.com" in done.stdout) == (0, True), done
-    done = run("check", "--url-env", "URL", env=env | {"URL": url})
-    assert done.returncode == 3
-    assert "name the member to act as" in done.stderr
+    monkeypatch.setenv("ACCOUNT", f"{url}&admin=ann%40example.com")
+    done = cli("check")
+    assert (done.code, "ann@example.com" in done.out) == (0, True), done
+    monkeypatch.setenv("ACCOUNT", url)
+    done = cli("check")
+    assert done.code == 3
+    assert "name the member to act as" in done.err
 
 
-def test_check_looks_at_the_path_of_the_location(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
+def test_check_looks_at_the_path_of_the_location(cli: Cli, emulator: Emulator) -> None:
     emulator.control.write("/Docs/a", b"a")
-    assert run("check", "/docs/.deleted", env=env).returncode == 0
-    done = run("check", "/dosc", env=env)
-    assert (done.returncode, done.stderr) == (4, "fs-dropbox: there is no file or folder /dosc\n")
+    assert cli("check", "/docs/.deleted").code == 0
+    done = cli("check", "/dosc")
+    assert (done.code, done.err) == (4, "fs-dropbox: there is no file or folder /dosc\n")
 
 
-def test_check_changes_nothing(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
+def test_check_changes_nothing(cli: Cli, emulator: Emulator) -> None:
     emulator.control.write("/a", b"a")
-    run("check", env=env)
+    assert cli("check").code == 0
     assert emulator.control.tree() == {"/a": 1}
