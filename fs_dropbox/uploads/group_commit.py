@@ -226,7 +226,8 @@ class GroupCommit:
         for (_, writer), result in zip(ready, results, strict=True):
             if isinstance(result, (ApiError, TransportError)) and not is_final(result):
                 # A session that is not known any more was committed; the same content makes no second revision.
-                again.append((writer, isinstance(result, ApiError) and result.tag[:1] == ("lookup_failed",)))
+                is_lost = isinstance(result, ApiError) and (result.is_ambiguous or result.tag[:1] == ("lookup_failed",))
+                again.append((writer, is_lost))
             else:
                 writer.settle(result)
         again += [(writer, False) for writer in group if writer.session is None and not writer.result.done()]

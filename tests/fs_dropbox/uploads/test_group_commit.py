@@ -202,6 +202,17 @@ def test_what_may_still_be_committed_is_not_committed_once_more(account: Account
     assert all(isinstance(result, TransportError) and result.is_unsettled for result in results[1:])
 
 
+@pytest.mark.parametrize("tag", [("internal_error",), ("lookup_failed", "not_found")])
+def test_what_a_group_may_have_committed_may_be_there_whatever_ends_the_second_try(
+    account: Account, tag: tuple[str, ...]
+) -> None:
+    account.entry_errors["/1"] = ApiError("files/upload_session/finish_batch_v2", tag)
+    result = burst(account, 4, lost="upload")[1]
+    assert isinstance(result, TransportError)
+    assert result.is_unsettled
+    assert not RESET.is_unsettled, "others may have the same one"
+
+
 def test_larger_files_travel_beside_each_other_and_share_the_commit(account: Account) -> None:
     gate = hold_first(account)
     grouped = GroupCommit(account)
