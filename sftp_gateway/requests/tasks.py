@@ -11,7 +11,7 @@ from functools import partial
 from sftp_gateway.files.directory_handle import BATCH_BYTES
 from sftp_gateway.files.handles import MAX_READ
 from sftp_gateway.requests.operations import Operations
-from sftp_gateway.requests.ordering import Claims, Ordering, Task
+from sftp_gateway.requests.ordering import READS_AT_ONCE, Claims, Ordering, Task
 from sftp_gateway.requests.replies import Replies
 from sftp_gateway.requests.room import Room
 from sftp_gateway.requests.workers import Workers
@@ -112,12 +112,14 @@ class Tasks:
     def _begin(self) -> Task | None:
         """Take out a request that may begin now, if any: none does while the client does not take its replies.
 
-        Long replies have their room from the beginning of their requests; where nothing else runs, one needs none.
+        Long replies have their room from the beginning of their requests. Of a client that takes them all, more begin
+        than one slow file can have: none waits for that; and where nothing else runs, one begins in any case.
         """
         room = self._room.output_bytes - self._stream.pending
         if room < 0 or self.running >= self._room.limits.running:
             return None
-        has_room = self._expected <= room or not self.running
+        few = 0 if self._stream.pending else READS_AT_ONCE
+        has_room = self._expected <= room or self.running <= few
         task = next((task for task in self._ready if has_room or not _most_of_reply(task.request)), None)
         if task is not None:
             self._ready.remove(task)

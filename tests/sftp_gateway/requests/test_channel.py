@@ -13,7 +13,7 @@ from fs.errors import OperationFailed
 from fs.memoryfs import MemoryFS
 
 from sftp_gateway.files.directory_handle import DirectoryHandle
-from sftp_gateway.requests.room import ChannelLimits
+from sftp_gateway.requests.room import ChannelLimits, Room
 from sftp_gateway.sftp.attributes import file_attributes
 from sftp_gateway.sftp.packets import Attributes, Kind, Status
 from sftp_gateway.sftp.status import EndOfDataError
@@ -135,6 +135,21 @@ def test_a_client_that_only_sends_nothing_more_is_answered(client: RawClient) ->
     numbers = [client.read(handle, number, 1) for number in range(10)]
     client.channel.shutdown_write()
     assert b"".join(reply.data for reply in client.all(numbers)) == b"0123456789"
+
+
+def test_a_slow_file_keeps_no_room_from_others(tmp_path: Path) -> None:
+    with AtomicFS() as filesystem:
+        for path in ("/slow", "/quick"):
+            filesystem.writebytes(path, bytes(100_000))
+        serving = Serving(filesystem, tmp_path, room=Room(total=10_000))
+        client = serving.raw()
+        slow, quick = (client.opened(path, R) for path in ("/slow", "/quick"))
+        with filesystem.stalled("pread", "/slow"):
+            held_up = [client.read(slow, number * 9000, 9000) for number in reversed(range(10))]
+            for number in range(10):
+                assert len(client.wait(client.read(quick, number * 7000, 7000)).data) == 7000
+        assert all(len(reply.data) == 9000 for reply in client.all(held_up))
+        serving.close()
 
 
 def test_the_end_waits_until_the_last_answer_has_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
