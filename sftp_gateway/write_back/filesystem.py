@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-import time
-import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 from fs import errors
 from fs.base import FS
@@ -17,18 +15,16 @@ from fs.permissions import Permissions
 from fs.subfs import SubFS
 
 from sftp_gateway.sftp.status import RefusedError
-from sftp_gateway.write_back.delivery import Delivery, same_content
+from sftp_gateway.write_back.between import Between
+from sftp_gateway.write_back.delivery import Delivery
 from sftp_gateway.write_back.elsewhere import Elsewhere
 from sftp_gateway.write_back.journal import Journal
-from sftp_gateway.write_back.journal_rows import BeingSentError, ConflictError, NewFile, Pending
+from sftp_gateway.write_back.journal_rows import ConflictError, Pending
+from sftp_gateway.write_back.outgoing import Outgoing
 from sftp_gateway.write_back.pending_directories import PendingDirectoriesFS
-from sftp_gateway.write_back.pending_files import Outgoing, PendingReader, info_of
-from sftp_gateway.write_back.vault import LocalBytes
+from sftp_gateway.write_back.pending_files import info_of
 
-_CHANGED = "the file was changed by someone else meanwhile"
 _STOP_SECONDS = 5.0
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +51,20 @@ class WriteBackFS(FS):
         self, filesystem: FS, journal: Journal, *, label: str = "", limits: WriteBackLimits | None = None
     ) -> None:
         super().__init__()
-        self.limits = limits or WriteBackLimits()
+        limits = limits or WriteBackLimits()
         self.journal = journal
         self._elsewhere = Elsewhere(filesystem, journal)
         self.is_viewed: Callable[[str], bool] | None = getattr(filesystem, "is_viewed", None)
         self._inner = PendingDirectoriesFS(filesystem, journal.directories)
-        self._readers: weakref.WeakSet[PendingReader] = weakref.WeakSet()
-        self._outgoing: weakref.WeakSet[Outgoing] = weakref.WeakSet()
-        self._delivery = Delivery(filesystem, journal, label=label, delay_seconds=self.limits.delay_seconds)
+        self._between = Between(
+            self._inner,
+            journal,
+            self._elsewhere,
+            quota=limits.quota,
+            inline=limits.inline,
+            wait_seconds=limits.wait_seconds,
+        )
+        self._delivery = Delivery(filesystem, journal, label=label, delay_seconds=limits.delay_seconds)
         self._delivery.start()
 
     def close(self) -> None:
@@ -167,10 +169,9 @@ class WriteBackFS(FS):
         if set(mode) <= {"r", "b"}:
             return self._open_for_reading(path, mode)
         if set(mode) <= {"w", "x", "b"}:
-            outgoing = Outgoing(self, path, options, exclusive="x" in mode, local=write_back)
-            self._outgoing.add(outgoing)
-            return outgoing  # type: ignore[return-value]
-        self.deliver(path)
+            exclusive = "x" in mode
+            return Outgoing(self._between, path, options, exclusive=exclusive, local=write_back)  # type: ignore[return-value]
+        self._between.deliver(path)
         file: BinaryIO = self._inner.openbin(path, mode, buffering, **options)
         return file
 
@@ -187,13 +188,11 @@ class WriteBackFS(FS):
                     return file
             assert pending is not None
             try:
-                reader = PendingReader(self.journal.content(pending), pending)
+                return self._between.reader(pending)  # type: ignore[return-value]
             except FileNotFoundError:
                 if self.journal.get(pending.id) is not None:
                     raise RefusedError("its copy on the gateway's disk is damaged") from None
                 continue  # delivered just now
-            self._readers.add(reader)
-            return reader  # type: ignore[return-value]
 
     # -- names
 
@@ -208,7 +207,7 @@ class WriteBackFS(FS):
         if self._elsewhere.find(path) is not None:
             raise errors.DirectoryExists(path)
         self._refuse_file(dirname(path))
-        if not self.has_room(0):
+        if not self._between.has_room(0):
             self._inner.makedir(path)
             return
         self._inner.makedir_later(path)
@@ -218,7 +217,7 @@ class WriteBackFS(FS):
         self._refuse_file(path)
         if self.journal.is_shown_below(path):
             raise errors.DirectoryNotEmpty(path)
-        self._once_settled(lambda: self._inner.removedir(path))
+        self._between.once_settled(lambda: self._inner.removedir(path))
         self.journal.hide_failed(path)
 
     def remove(self, path: str) -> None:
@@ -228,7 +227,7 @@ class WriteBackFS(FS):
             return
         if self._discard(path):
             return
-        self.deliver(path)
+        self._between.deliver(path)
         if self._failed(pending) and self._discard(path):
             return
         self._refuse_failed(pending)
@@ -237,18 +236,18 @@ class WriteBackFS(FS):
 
     def _discard(self, path: str) -> bool:
         """Drop what is pending, if the storage has no part in that; tell whether."""
-        committed = not self.is_absent(path)
-        return self._once_settled(lambda: self.journal.discard(path, committed=committed))
+        committed = not self._between.is_absent(path)
+        return self._between.once_settled(lambda: self.journal.discard(path, committed=committed))
 
     def move(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
         pending = self._elsewhere.find(src_path)
         if pending is not None and self._rename(src_path, dst_path, overwrite=overwrite):
             return
-        self.deliver(src_path)
+        self._between.deliver(src_path)
         if self._failed(pending) and self._rename(src_path, dst_path, overwrite=overwrite):
             return
         self._refuse_failed(pending)
-        self.deliver(dst_path)
+        self._between.deliver(dst_path)
         self._inner.move(src_path, dst_path, overwrite=overwrite, preserve_time=preserve_time)
         self.journal.hide_failed(src_path)
         self.journal.hide_failed(dst_path)
@@ -258,18 +257,18 @@ class WriteBackFS(FS):
         parent = dirname(target)
         if parent != "/" and not self.isdir(parent):
             raise errors.ResourceNotFound(target)
-        committed = not self.is_absent(source)
-        occupied = not self.is_absent(target)
+        committed = not self._between.is_absent(source)
+        occupied = not self._between.is_absent(target)
         try:
-            return self._once_settled(
+            return self._between.once_settled(
                 lambda: self.journal.rename(source, target, replace=overwrite, occupied=occupied, committed=committed)
             )
         except ConflictError:
             raise errors.DestinationExists(target) from None
 
     def movedir(self, src_path: str, dst_path: str, create: bool = False, preserve_time: bool = False) -> None:
-        self.deliver(src_path)
-        self.deliver(dst_path)
+        self._between.deliver(src_path)
+        self._between.deliver(dst_path)
         self._inner.movedir(src_path, dst_path, create=create, preserve_time=preserve_time)
         self.journal.hide_failed(src_path)
         self.journal.hide_failed(dst_path)
@@ -277,9 +276,9 @@ class WriteBackFS(FS):
 
     def copy(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
         pending = self._elsewhere.find(src_path)
-        self.deliver(src_path)
+        self._between.deliver(src_path)
         self._refuse_failed(pending)
-        self.deliver(dst_path)
+        self._between.deliver(dst_path)
         self._inner.copy(src_path, dst_path, overwrite=overwrite, preserve_time=preserve_time)
         self.journal.hide_failed(dst_path)
 
@@ -291,23 +290,6 @@ class WriteBackFS(FS):
         elif modified is not None:
             self.journal.set_modified(path, int(modified))
 
-    # -- between journal and storage
-
-    def deliver(self, path: str) -> None:
-        """Wait until what is at or below `path` has been delivered, or refused for good.
-
-        Raises `RefusedError` where it cannot be delivered now.
-        """
-        if self.journal.is_live(path):
-            self.journal.hurry(path)
-            done = self.journal.wait(
-                lambda: not self.journal.is_live(path) or self.journal.trouble(path), self.limits.wait_seconds
-            )
-            if self.journal.is_live(path):
-                reason = f": {done}" if isinstance(done, str) else ""
-                raise RefusedError(f"what was uploaded there before cannot be delivered yet{reason}")
-        self._elsewhere.find_below(path)
-
     def _failed(self, pending: Pending | None) -> Pending | None:
         """Return what was to be delivered where it has been refused for good since."""
         now = self.journal.get(pending.id) if pending is not None and not pending.failed else None
@@ -318,93 +300,6 @@ class WriteBackFS(FS):
         failed = self._failed(pending)
         if failed is not None:
             raise RefusedError(f"what was uploaded there was refused: {failed.reason}")
-
-    def new_bytes(self) -> LocalBytes:
-        """Return a place on local disk for a file that is being written."""
-        return self.journal.vault.write(memory_limit=self.limits.inline)
-
-    def record(self, new: NewFile, content: LocalBytes) -> None:
-        """Put a finished file into the journal; raises `NoRoomError`, `DeliveredError`, and what the client is told."""
-        try:
-            if new.mode != "replace":
-                self._refuse_outdated(new)
-            self._once_settled(lambda: self.journal.put(new, content, quota=self._quota_left()))
-        except ConflictError:
-            if new.mode == "create":
-                raise errors.FileExists(new.path) from None
-            raise RefusedError(_CHANGED) from None
-        except sqlite3.Error as error:
-            raise RefusedError(f"the gateway's journal cannot be written ({error})") from error
-
-    def _refuse_outdated(self, new: NewFile) -> None:
-        """Raise `ConflictError` where a delivery would be refused, as far as that is known by now."""
-        if self.is_pending(new.path):  # asked first: the storage has it before it is pending no more
-            raise ConflictError
-        try:
-            with self._inner.openbin(new.path, "r") as there:
-                version = there.version
-        except errors.ResourceNotFound:
-            version = None
-        except errors.FSError:
-            return
-        if version != new.expected:
-            raise ConflictError
-
-    def is_absent(self, path: str) -> bool:
-        """Tell whether the storage certainly has nothing at `path`; what is to be delivered may be there any moment."""
-        pending = self._elsewhere.find(path)
-        if pending is not None and not pending.failed:
-            return False
-        try:
-            return not self._inner.exists(path)
-        except errors.FSError:
-            return False
-
-    def open_through(self, path: str, options: dict[str, Any], *, exclusive: bool) -> Any:
-        """Open the storage's own file, for a commit that waits for nothing."""
-        return self._inner.openbin(path, "xb" if exclusive else "wb", **options)
-
-    def delivered_version(self, path: str, version: str) -> str:
-        """Return the storage's version of what was read as `version` when it was pending.
-
-        Waits for its delivery; raises `RefusedError` where the storage has something else now.
-        """
-        self.deliver(path)
-        base = next((reader for reader in list(self._readers) if reader.version == version and not reader.closed), None)
-        try:
-            with self._inner.openbin(path, "r") as there:
-                if base is not None and same_content(there, base.again()):
-                    return str(there.version)
-        except errors.ResourceNotFound:
-            pass
-        raise RefusedError(_CHANGED)
-
-    def is_pending(self, path: str) -> bool:
-        """Tell whether a pending file is at `path`."""
-        return self.journal.is_live(path)
-
-    def stored(self, path: str) -> None:
-        """Note that the storage has a new version at `path`: what failed there before is no longer shown."""
-        self.journal.hide_failed(path)
-
-    def has_room(self, size: int) -> bool:
-        """Tell whether `size` more bytes may wait for their delivery."""
-        return self.journal.used + size <= self._quota_left()
-
-    def _quota_left(self) -> int:
-        """Return what the journal may hold beside the files that are being written."""
-        return self.limits.quota - sum(file.local_size for file in list(self._outgoing))
-
-    def _once_settled(self, attempt: Callable[[], _T]) -> _T:
-        """Do what cannot be done while the file is on its way to the storage."""
-        deadline = time.monotonic() + self.limits.wait_seconds
-        while True:
-            try:
-                return attempt()
-            except BeingSentError:
-                if time.monotonic() > deadline:
-                    raise RefusedError("the file is still on its way to the storage; try again later") from None
-            self.journal.pause()
 
     def _refuse_file(self, path: str) -> None:
         pending = self._elsewhere.find(path)

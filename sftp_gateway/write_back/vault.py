@@ -109,6 +109,7 @@ class LocalBytes:
             os.close(self._descriptor)
             self._descriptor = -1
         self._memory = None
+        self.size = 0
 
     def discard(self) -> None:
         """Drop everything. Idempotent; nothing happens after `release`."""

@@ -12,13 +12,13 @@ import pytest
 from sftp_gateway.files.folding import fold_path
 from sftp_gateway.files.tree import Tree, TreeLimits
 from sftp_gateway.write_back import (
+    between,
     delivery,
     directory_delivery,
     directory_rows,
-    filesystem,
     journal_file,
     journal_rows,
-    pending_files,
+    outgoing,
 )
 from sftp_gateway.write_back.delivery import Delivery
 from sftp_gateway.write_back.filesystem import WriteBackFS, WriteBackLimits
@@ -181,7 +181,7 @@ class Process:
         """Have the system let go of what a killed process had open."""
         for local in self.locals:
             local.release()
-        for reader in list(self.fs._readers):
+        for reader in self.fs._between.readers:
             reader.close()
         self.journal.close()
         if self.delivery.is_mine:
@@ -201,14 +201,14 @@ CLOCK = Clock()
 
 def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have everything happen with a few bytes, and without threads."""
-    for module in (delivery, directory_delivery, directory_rows, filesystem, journal_rows, pending_files):
+    for module in (between, delivery, directory_delivery, directory_rows, journal_rows, outgoing):
         monkeypatch.setattr(module, "time", CLOCK)
     monkeypatch.setattr(Delivery, "start", lambda _: None)
     monkeypatch.setattr(delivery, "SMALL_BYTES", 40)
     monkeypatch.setattr(delivery, "BULK_BYTES", 120)
     monkeypatch.setattr(delivery, "BULK_FILES", 5)
     monkeypatch.setattr(journal_file, "_RESERVED_BYTES", 0)
-    monkeypatch.setattr(pending_files, "PIECE_BYTES", 16)
+    monkeypatch.setattr(outgoing, "PIECE_BYTES", 16)
     monkeypatch.setattr("sftp_gateway.write_back.vault.os.fsync", lambda _: None)
     connect = JournalFile._connect
 
