@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -51,6 +50,18 @@ class SharedGauges:
     pending_oldest_seconds: float = 0.0
 
 
+_COUNTERS: Final[Mapping[str, tuple[str, ...]]] = {  # what each means, and its labels
+    "refused": ("Connections refused at once.", "reason"),
+    "logins": ("Connections by how signing in ended; none: the client left before it tried.", "result", "user"),
+    "bans": ("Addresses banned after failed logins.",),
+    "transfers": ("Finished transfers.", "direction", "result", "user"),
+    "transferred_bytes": ("Bytes of files in finished transfers.", "direction", "user"),
+    "changes": ("Changes of names.", "operation"),
+    "failures": ("Requests answered with an error worth a log line.", "operation"),
+    "hook_events": ("Events for hooks, by what became of them.", "hook", "result"),
+    "received_bytes": ("Bytes received in SFTP packets.",),
+    "sent_bytes": ("Bytes sent in SFTP packets.",),
+}
 _HELP: Final = {
     "connections": "Connections, signed in or not.",
     "sessions": "Connections that have signed in.",
@@ -111,23 +122,10 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         if directory is None:
             prometheus_client.ProcessCollector(registry=registry)
-        counter = partial(Counter, registry=registry)
-        label = ["user"] if users is not None else []
-        how = "Connections by how signing in ended; none: the client left before it tried."
-        self._refused = counter("sftp_gateway_refused", "Connections refused at once.", ["reason"])
-        self._logins = counter("sftp_gateway_logins", how, ["result", *label])
-        self._bans = counter("sftp_gateway_bans", "Addresses banned after failed logins.")
-        self._transfers = counter("sftp_gateway_transfers", "Finished transfers.", ["direction", "result", *label])
-        self._transferred = counter(
-            "sftp_gateway_transferred_bytes", "Bytes of files in finished transfers.", ["direction", *label]
-        )
-        self._changes = counter("sftp_gateway_changes", "Changes of names.", ["operation"])
-        self._failures = counter(
-            "sftp_gateway_failures", "Requests answered with an error worth a log line.", ["operation"]
-        )
-        self._hooks = counter(
-            "sftp_gateway_hook_events", "Events for hooks, by what became of them.", ["hook", "result"]
-        )
+        self._count = {
+            name: Counter(f"sftp_gateway_{name}", meaning, _without_users(labels, users), registry=registry)
+            for name, (meaning, *labels) in _COUNTERS.items()
+        }
         requests = Histogram(
             "sftp_gateway_request_seconds",
             "Seconds from a request to its answer.",
@@ -137,10 +135,8 @@ class Metrics:
         )
         self._requests = {int(kind): requests.labels(kind.name.lower()).observe for kind in _asked()}
         self._unknown = requests.labels(_OTHER).observe
-        self.received: Callable[[float], None] = counter(
-            "sftp_gateway_received_bytes", "Bytes received in SFTP packets."
-        ).inc
-        self._sent = counter("sftp_gateway_sent_bytes", "Bytes sent in SFTP packets.").inc
+        self.received: Callable[[float], None] = self._count["received_bytes"].inc
+        self._sent = self._count["sent_bytes"].inc
         info = Gauge("sftp_gateway_info", "The version.", ["version"], multiprocess_mode="livemax", registry=registry)
         info.labels(_version()).set(1)
         self._gauges = _make_gauges(registry)
@@ -153,22 +149,22 @@ class Metrics:
     def on_event(self, event: str, seen: Mapping[str, Any]) -> None:
         """Count an event as the log tells it."""
         if event in _LOGINS:
-            self._logins.labels(_LOGINS[event], *self._user(seen)).inc()
+            self._count["logins"].labels(_LOGINS[event], *self._user(seen)).inc()
         elif event in ("upload", "download"):
-            self._transfers.labels(event, seen["result"], *self._user(seen)).inc()
-            self._transferred.labels(event, *self._user(seen)).inc(seen["bytes"])
+            self._count["transfers"].labels(event, seen["result"], *self._user(seen)).inc()
+            self._count["transferred_bytes"].labels(event, *self._user(seen)).inc(seen["bytes"])
         elif event in _CHANGES:
-            self._changes.labels(event).inc()
+            self._count["changes"].labels(event).inc()
         elif event == "failure":
-            self._failures.labels(seen["operation"]).inc()
+            self._count["failures"].labels(seen["operation"]).inc()
         elif event == "refused":
-            self._refused.labels(seen["reason"]).inc()
+            self._count["refused"].labels(seen["reason"]).inc()
         elif event == "ban":
-            self._bans.inc()
+            self._count["bans"].inc()
 
     def on_hook(self, hook: str, result: str) -> None:
         """Count what became of an event for a hook: "delivered", "failed" or "dropped"."""
-        self._hooks.labels(hook, result).inc()
+        self._count["hook_events"].labels(hook, result).inc()
 
     def refresh(self) -> None:
         """Look how things stand; each process does so every second for the others."""
@@ -190,6 +186,10 @@ class Metrics:
             return ()
         name = seen.get("user", _OTHER)
         return (name if name in self.users else _OTHER,)
+
+
+def _without_users(labels: Iterable[str], users: Collection[str] | None) -> list[str]:
+    return [label for label in labels if label != "user" or users is not None]
 
 
 def _asked() -> list[Kind]:
