@@ -93,6 +93,7 @@ class World:
         self.under_way: list[UnderWay] = []
         self.is_exact = False  # nothing of what was under way when all was measured may be counted twice
         self.measured_at: float | None = None
+        self.was_quiet = True  # before this step: it may have been in its midst that all was measured
         self.tree = self.made()
         self.sessions = [self.session(), self.session()]
 
@@ -112,6 +113,7 @@ class World:
         for number in range(steps):
             kind = self.chance.choices(list(STEPS), list(STEPS.values()))[0]
             self.log.append(f"{number} {kind}")
+            self.was_quiet = self.is_quiet()
             getattr(self, kind)()
             self.gather()
             self.check()
@@ -169,7 +171,13 @@ class World:
         try:
             session.view.set_attributes(path, Attributes(size=size))
         except REFUSALS as error:
-            self.refused(error, lambda: sum(map(len, there.values())) - old + size > self.quota[0] > 0)
+            self.refused(
+                error,
+                lambda: (
+                    sum(map(len, there.values())) - old + size > self.quota[0] > 0
+                    or ("/home" + path not in there and self.is_full(there, 1))  # whose upload was cut off
+                ),
+            )
 
     def close(self) -> None:
         handle = self.some()
@@ -269,7 +277,8 @@ class World:
             return
         if measured_at != self.measured_at:
             has_changed = self.measured_at == -1
-            self.measured_at, self.is_exact = measured_at, self.is_quiet() and not has_changed
+            was_quiet = self.was_quiet and self.is_quiet()
+            self.measured_at, self.is_exact = measured_at, was_quiet and not has_changed
         if self.has_others:
             return
         if self.quota[0]:
