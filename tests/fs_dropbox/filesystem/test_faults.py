@@ -14,7 +14,6 @@ import fs.errors
 import pytest
 
 from fs_dropbox import DropboxFS
-from fs_dropbox.api.retry import RetryPolicy
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.entries import FileEntry
 from tests.waiting import eventually
@@ -26,13 +25,6 @@ LARGE = bytes(range(256)) * 80_000  # several upload blocks
 @pytest.fixture
 def account(open_dropbox: Callable[..., DropboxFS]) -> DropboxFS:
     return open_dropbox(timeout_seconds=5)
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let clients give up after two tries."""
-    policy = RetryPolicy(attempts=2, first_pause_seconds=0.01)
-    monkeypatch.setattr("fs_dropbox.api.client.RetryPolicy", lambda: policy)
 
 
 @pytest.fixture(autouse=True)
