@@ -8,7 +8,7 @@ from fs.path import basename, isparent, normpath
 
 from fs_dropbox import paths
 from fs_dropbox.commands.locations import Session, ability, connected, needing_a_folder_for
-from fs_dropbox.commands.output import Progress, human_size
+from fs_dropbox.commands.output import Progress, each, human_size
 from fs_dropbox.commands.transfers import report
 from fs_dropbox.conventions import literal
 from fs_dropbox.mirroring.mirror import Mirror
@@ -20,9 +20,10 @@ from fs_dropbox.mirroring.transfer import Place, copy_file
 @click.argument("locations", metavar="LOCATION...", nargs=-1, required=True)
 @click.option("-p", "--parents", is_flag=True, help="Make the folders above too; no error where it exists.")
 @connected()
-def mkdir(session: Session, locations: tuple[str, ...], parents: bool) -> None:
+def mkdir(session: Session, locations: tuple[str, ...], parents: bool) -> int:
     """Make folders."""
-    for location in locations:
+
+    def make(location: str) -> None:
         place = session.place(location)
         with needing_a_folder_for(place, ": -p makes it too"):
             if parents:
@@ -30,15 +31,18 @@ def mkdir(session: Session, locations: tuple[str, ...], parents: bool) -> None:
             else:
                 place.filesystem.makedir(place.path)
 
+    return each(locations, make)
+
 
 @click.command()
 @click.argument("locations", metavar="LOCATION...", nargs=-1, required=True)
 @click.option("-r", "--recursive", is_flag=True, help="Remove folders with all that they hold.")
 @click.option("-f", "--force", is_flag=True, help="No error where nothing is.")
 @connected()
-def rm(session: Session, locations: tuple[str, ...], recursive: bool, force: bool) -> None:
+def rm(session: Session, locations: tuple[str, ...], recursive: bool, force: bool) -> int:
     """Remove files. Dropbox keeps them restorable for a while: see versions and restore."""
-    for location in locations:
+
+    def remove(location: str) -> None:
         place = session.place(location)
         try:
             is_folder = place.filesystem.getinfo(place.path).is_dir
@@ -54,17 +58,21 @@ def rm(session: Session, locations: tuple[str, ...], recursive: bool, force: boo
             if not force:
                 raise
 
+    return each(locations, remove)
+
 
 @click.command()
 @click.argument("locations", metavar="SOURCE... TARGET", nargs=-1, required=True)
 @click.option("-f", "--force", is_flag=True, help="Replace a file that is there.")
 @connected()
-def mv(session: Session, locations: tuple[str, ...], force: bool) -> None:
+def mv(session: Session, locations: tuple[str, ...], force: bool) -> int:
     """Move or rename files and folders.
 
     They go into TARGET where that is a folder.
     """
-    for source, target in _pairs(session, locations):
+
+    def move(pair: tuple[Place, Place]) -> None:
+        source, target = pair
         if source.filesystem is not target.filesystem:
             raise click.UsageError("mv stays within one connection; use cp, then rm")
         if paths.key(source.path) != paths.key(target.path):
@@ -74,6 +82,8 @@ def mv(session: Session, locations: tuple[str, ...], force: bool) -> None:
                 source.filesystem.movedir(source.path, target.path, create=True)
             else:
                 source.filesystem.move(source.path, target.path, overwrite=force)
+
+    return each(_pairs(session, locations), move)
 
 
 @click.command()
@@ -88,8 +98,10 @@ def cp(session: Session, locations: tuple[str, ...], recursive: bool, force: boo
     content passes through this machine.
     For files of this machine there are get, put and mirror.
     """
-    code = 0
-    for source, target in _pairs(session, locations):
+    codes = [0]
+
+    def copy(pair: tuple[Place, Place]) -> None:
+        source, target = pair
         _refuse_existing(target, force)
         info = source.filesystem.getinfo(source.path, ["details"])
         if info.is_dir and not recursive:
@@ -104,8 +116,9 @@ def cp(session: Session, locations: tuple[str, ...], recursive: bool, force: boo
                 source.filesystem.copydir(source.path, target.path, create=True)
             else:
                 summary = Mirror(source, target, observer=progress, break_off=session.close).run()
-        code = max(code, report(summary, progress, quiet=True, json_=False))
-    return code
+        codes.append(report(summary, progress, quiet=True, json_=False))
+
+    return max(each(_pairs(session, locations), copy), *codes)
 
 
 @click.command()

@@ -20,6 +20,7 @@ from fs_dropbox import paths
 from fs_dropbox.commands.locations import Session, ability, connected
 from fs_dropbox.commands.output import (
     as_json,
+    each,
     entry_json,
     human_size,
     json_time,
@@ -134,11 +135,12 @@ def _branches(folder: str, children: dict[str, list[Info]], indent: str, folders
 @click.argument("locations", metavar="LOCATION...", nargs=-1, required=True)
 @click.option("--rev", help="Of one file, this revision: fs-dropbox versions lists them.")
 @connected()
-def cat(session: Session, locations: tuple[str, ...], rev: str | None) -> None:
+def cat(session: Session, locations: tuple[str, ...], rev: str | None) -> int:
     """Write the content of files to standard output."""
     if rev is not None and len(locations) > 1:
         raise click.UsageError("a revision is of one file")
-    for location in locations:
+
+    def write(location: str) -> None:
         place = session.place(location)
         if rev is not None:
             ability(place, "versions")
@@ -146,7 +148,9 @@ def cat(session: Session, locations: tuple[str, ...], rev: str | None) -> None:
         with place.filesystem.openbin(place.path, **options) as file:
             while chunk := file.read(CHUNK_BYTES):
                 sys.stdout.buffer.write(chunk)
-    sys.stdout.buffer.flush()
+        sys.stdout.buffer.flush()
+
+    return each(locations, write)
 
 
 @click.command()

@@ -6,14 +6,15 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 from fs import errors
 from fs.info import Info
 
+from fs_dropbox.mirroring.mirror import FATAL
 from fs_dropbox.mirroring.steps import Action, Observer, Step, Summary
 
 # What PyFilesystem says where no reason is given, in other words: it calls everything a resource.
@@ -26,6 +27,7 @@ PLAIN: Final[dict[type[BaseException], str]] = {
 }
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 _RATE_SECONDS: Final = 5.0
+_T = TypeVar("_T")
 
 as_json = click.option("--json", "json_", is_flag=True, help="Print JSON.")
 
@@ -156,6 +158,20 @@ class Progress(Observer):
         if not self._bar.hidden:
             self._bar.render_finish()
         return max(time.monotonic() - self._begun, 1e-6)
+
+
+def each(items: Sequence[_T], do: Callable[[_T], object]) -> int:
+    """Do something with each of several, after one that failed too, which is told; return the exit code."""
+    code = 0
+    for item in items:
+        try:
+            do(item)
+        except errors.FSError as error:
+            if len(items) == 1 or isinstance(error, (*FATAL, errors.CreateFailed)):
+                raise
+            click.echo(shown(f"fs-dropbox: {told(error)}", error=True), err=True)
+            code = 1
+    return code
 
 
 def summary_json(summary: Summary, seconds: float) -> dict[str, Any]:

@@ -11,6 +11,8 @@ import pytest
 from fs_dropbox.emulator import Emulator
 from tests.fs_dropbox.commands.command_line import Cli
 
+NO_ACCESS = "fs-dropbox: Dropbox no longer accepts the authorisation: run `fs-dropbox login`\n"
+
 # Looking
 
 
@@ -236,6 +238,18 @@ def test_cp(seeded: Emulator, cli: Cli) -> None:
     assert cli("cp", "/Docs/a.txt", "/copy.txt").code == 1
     assert cli("cp", "-f", "/Docs/Sub/B.bin", "/copy.txt").code == 0
     assert seeded.control.read("/copy.txt") == bytes(2000)
+
+
+def test_of_several_each_is_tried(seeded: Emulator, cli: Cli) -> None:
+    done = cli("mkdir", "/one", "/none/x", "/two")
+    assert (done.code, done.err) == (1, "fs-dropbox: there is no folder /none: -p makes it too\n")
+    assert cli("cp", "/none", "/Docs/a.txt", "/one")[::2] == (1, "fs-dropbox: there is no file or folder /none\n")
+    assert cli("cat", "/one", "/one/a.txt") == (1, "alpha", "fs-dropbox: /one is a folder, not a file\n")
+    assert cli("mv", "/none", "/one/a.txt", "/two")[::2] == (1, "fs-dropbox: there is no file or folder /none\n")
+    assert cli("rm", "/none", "/two/a.txt")[::2] == (1, "fs-dropbox: there is no file or folder /none\n")
+    assert seeded.control.tree("/two") == {}
+    seeded.control.revoke_tokens()
+    assert cli("rm", "/a", "/b")[::2] == (3, NO_ACCESS)
 
 
 def test_cp_between_two_connections(seeded: Emulator, cli: Cli, tmp_path: Path) -> None:
