@@ -217,6 +217,18 @@ def test_a_root_that_changes_is_followed_by_what_is_known(
     eventually(lambda: "later" in account.listdir("/"))
 
 
+def test_who_joins_a_team_stays_in_the_own_folder_until_the_account_is_opened_anew(
+    emulator: Emulator, open_dropbox: Callable[..., DropboxFS]
+) -> None:
+    emulator.control.write("/mine", b"my own")
+    account = open_dropbox(cache=False)
+    emulator.control.add_team("Acme")
+    emulator.control.add_member("ann@example.com", admin=True)
+    account.writebytes("later", b"my own")
+    assert sorted(account.listdir("/")) == ["later", "mine"]
+    assert open_dropbox().listdir("/Ann") == ["later", "mine"]
+
+
 def test_a_long_life_leaves_nothing_behind(
     emulator: Emulator, open_dropbox: Callable[..., DropboxFS], caplog: pytest.LogCaptureFixture
 ) -> None:
