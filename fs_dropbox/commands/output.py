@@ -177,11 +177,7 @@ def each(items: Sequence[_T], do: Callable[[_T], object]) -> int:
 def summary_json(summary: Summary, seconds: float) -> dict[str, Any]:
     """Return what a mirror run did, for programs."""
     failures = [{"path": step.path, "reason": reason_of(error)} for step, error in summary.failures]
-    counts = {
-        name: getattr(summary, name)
-        for name in ("copied", "copied_bytes", "skipped", "skipped_bytes", "folders", "deleted", "ignored")
-    }
-    return counts | {"failures": failures, "seconds": round(seconds, 3)}
+    return summary.counts() | {"failures": failures, "seconds": round(seconds, 3)}
 
 
 def summary_text(summary: Summary, seconds: float, *, dry_run: bool) -> str:

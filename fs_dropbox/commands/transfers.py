@@ -162,8 +162,8 @@ def _copy_unless_equal(source: Place, target: Place, size: int, total: Summary, 
 
 
 def _add(total: Summary, part: Summary) -> None:
-    for name in ("copied", "copied_bytes", "skipped", "skipped_bytes", "folders", "deleted", "ignored"):
-        setattr(total, name, getattr(total, name) + getattr(part, name))
+    for name, count in part.counts().items():
+        setattr(total, name, getattr(total, name) + count)
     total.failures += part.failures
     total.ended_by = total.ended_by or part.ended_by
 

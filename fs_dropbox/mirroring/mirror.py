@@ -239,17 +239,14 @@ class Mirror:
         if old is None:
             return False
         try:
-            if not self._may_differ(node, old):
-                self._done(Step(Action.SKIP, node.path, node.size))
-                return True
-            if self._is_same_content(node, old):
+            if self._may_differ(node, old):
+                if not self._is_same_content(node, old):
+                    return False
                 self._advanced(node.size)
-                self._done(Step(Action.SKIP, node.path, node.size))
-                return True
+            self._done(Step(Action.SKIP, node.path, node.size))
         except (errors.FSError, OSError) as error:
             self._failed(_copying(node, old), error)
-            return True
-        return False
+        return True
 
     def _may_differ(self, node: Node, old: Node | None) -> bool:
         """Return False when what the listings say suffices to know that the target has this file."""

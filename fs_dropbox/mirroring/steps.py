@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 
 
@@ -56,3 +56,7 @@ class Summary:
     failures: list[tuple[Step, Exception]] = field(default_factory=list)
     ended_by: Exception | None = None
     """The failure that no later step would have escaped, such as a full disk; what is missing was not tried."""
+
+    def counts(self) -> dict[str, int]:
+        """Return its numbers by name."""
+        return {each.name: value for each in fields(self) if isinstance(value := getattr(self, each.name), int)}
