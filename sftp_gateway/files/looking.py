@@ -35,6 +35,7 @@ class Looking:
         self._filesystem = filesystem
         self._cached_info = getattr(filesystem, "cached_info", None)
         self._cached_listing = getattr(filesystem, "cached_listing", None)
+        self._forget = getattr(filesystem, "forget", None)
         self._overlay = overlay
         self._local = local
         self._atomic = atomic
@@ -93,6 +94,26 @@ class Looking:
         except errors.FSError:  # whatever is wrong, it is told where it may take its time
             pass
         return False
+
+    def doubt(self, path: str) -> bool:
+        """Forget what is known to be missing at a path or above it if another process may have made it since.
+
+        Returns whether there is anything to be looked up again.
+        """
+        if self._follow is None or self._cached_info is None or self._forget is None:
+            return False
+        missing = ""
+        while path != "/":
+            try:
+                self._cached_info(path)
+            except errors.ResourceNotFound:
+                missing = path
+            except errors.FSError:  # whatever is wrong, it has been told
+                return False
+            path = dirname(path)
+        if missing:
+            self._forget(missing)
+        return bool(missing)
 
     def scan(self, path: str) -> Iterator[tuple[str, Attributes]]:
         """Yield name and attributes of everything in a directory, what is being written included."""

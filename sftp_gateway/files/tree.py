@@ -215,6 +215,12 @@ class TreeView:
 
     # -- names
 
+    def doubt(self, *paths: str) -> bool:
+        """Forget what is known to be missing where another process may have made it; tells if that is so of any."""
+        with contextlib.suppress(errors.FSError, RefusedError):  # of paths that are none
+            return True in {self._looking.doubt(self.inner(path)) for path in paths}
+        return False
+
     def mkdir(self, path: str) -> None:
         """Make a directory."""
         self._may_write()

@@ -96,6 +96,21 @@ class Operations:
         try:
             return method(request)
         except Exception as error:  # noqa: BLE001 - whatever fails, the client gets a status, and the session lives on
+            if self._may_be_there(request, error):
+                return self._again(method, request)
+            return self.failure(request, error)
+
+    def _may_be_there(self, request: Request, error: Exception) -> bool:
+        """Tell whether what a request needs may have been made by another connection's process just now."""
+        if request.kind not in _SETTLED and request.extension != Extension.POSIX_RENAME:
+            return False
+        is_missing = status_of(error)[0] == Status.NO_SUCH_FILE
+        return is_missing and self._view.doubt(*filter(None, (request.path, request.target)))
+
+    def _again(self, method: Callable[[Request], bytes], request: Request) -> bytes:
+        try:
+            return method(request)
+        except Exception as error:  # noqa: BLE001 - as in `answer`
             return self.failure(request, error)
 
     def answer_now(self, request: Request) -> bytes | None:

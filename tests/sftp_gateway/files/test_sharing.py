@@ -7,11 +7,13 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+import fs
 import pytest
 
+from fs_dropbox.emulator import Emulator
 from sftp_gateway.files import notes, partials
 from sftp_gateway.files.store import Store
 from sftp_gateway.files.tree import TreeLimits
@@ -210,3 +212,21 @@ def test_a_process_that_is_out_of_descriptors_forgets_no_partial(
         Store(AtomicFS(), spool_directory=tmp_path, limits=TreeLimits()).close()
     with two(tmp_path, shared=False) as (first, _):
         finish(first.raw(), "/file")
+
+
+def test_what_another_process_has_just_made_is_there_for_whoever_needs_it(tmp_path: Path) -> None:
+    """Clients with several connections make a directory through one and upload into it through another."""
+    with Emulator() as emulator, ExitStack() as stack:
+        url = f"{emulator.fs_url}&change_feed=off&cache_ttl_seconds=3600"
+        accounts = [stack.enter_context(fs.open_fs(url)) for _ in range(2)]
+        one, other = (
+            stack.enter_context(closing(Serving(account, tmp_path, limits=TreeLimits(shared=True)))).raw()
+            for account in accounts
+        )
+        assert not {*other.list("/")} - {".", ".."}  # so it knows what there is not
+        assert one.wait(one.mkdir("/made")).ok
+        other.put("/made/file", b"content")
+        one.put("/part", b"1")
+        assert other.wait(other.rename("/part", "/whole")).ok
+        assert one.get("/made/file") == b"content"
+        assert not other.wait(other.remove("/never")).ok
