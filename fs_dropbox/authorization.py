@@ -57,7 +57,8 @@ def refusal(tag: tuple[str, ...], message: str, details: Mapping[str, object], a
 def named(text: str, actor: str, status: int, root: str) -> str:
     """Return a reason for a lack of permission with the name of whoever lacks it."""
     if status == 422:
-        return f"{_subject(actor)}not authorized to enter the namespace {root}: it does not exist or is not shared"
+        place = f"the namespace {root}" if root.isdigit() else f"the root of the account ({root})"
+        return f"{_subject(actor)}not authorized to enter {place}: it does not exist or is not shared"
     if not actor:
         return text
     if text.startswith("no permission to "):

@@ -326,3 +326,12 @@ def test_a_wait_without_an_end_has_a_path_and_a_reason() -> None:
         raise TimeoutError("no answer within 300 s")
     assert isinstance(caught.value.exc, TimeoutError)  # type: ignore[attr-defined]
     assert caught.value.reason == "no answer within 300 s"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("root", "place"), [("1234", "the namespace 1234"), ("auto", "the root of the account"), ("home", "the root of")]
+)
+def test_a_root_that_nobody_may_enter_is_named_as_people_know_it(root: str, place: str) -> None:
+    error = ApiError("files/list_folder", ("no_permission",), status=422)
+    error.actor, error.root = "ann@example.com", root
+    assert f"ann@example.com is not authorized to enter {place}" in str(to_fs_error(error, "/a"))
