@@ -179,6 +179,7 @@ class Sharing(Writing):
         self.begin_process(tree)
 
     def end_process(self, tree: Tree) -> None:
+        self.forget_times(tree)
         for draft in tree.store.overlay.all():
             with draft._lock:
                 draft.state, draft.end_reason = State.ENDED, "its process was killed"

@@ -11,6 +11,7 @@ import pytest
 
 from sftp_gateway.files import draft as drafts
 from sftp_gateway.files import forwarding, notes, partials, plain_upload, spool, storing, stream
+from sftp_gateway.sftp.packets import OpenFlag
 
 MOST_BYTES = 400
 
@@ -111,3 +112,7 @@ def torn(old: Model, new: Model) -> Model:
     mixed.sent |= old.sent
     mixed.doubtful |= {at for at, pair in enumerate(zip(old.content, new.content, strict=False)) if pair[0] != pair[1]}
     return mixed
+
+
+def flag_names(flags: int) -> str:
+    return " ".join(flag.name or "" for flag in OpenFlag if flags & flag)

@@ -16,7 +16,7 @@ from sftp_gateway.sftp.packets import Attributes, OpenFlag
 from sftp_gateway.sftp.status import EndOfDataError
 from tests.sftp_gateway.files.lagging_fs import LaggingFS
 from tests.sftp_gateway.files.writing_closing import Closing
-from tests.sftp_gateway.files.writing_model import MOMENTS, MOST_BYTES, Model, make_small
+from tests.sftp_gateway.files.writing_model import MOMENTS, MOST_BYTES, Model, flag_names, make_small
 from tests.sftp_gateway.files.writing_world import PATHS, REFUSALS, Opened, Session
 
 W, R, A, C, T, X = (
@@ -104,7 +104,7 @@ class Writing(Closing):
             self.models[draft] = model
         else:
             assert not flags & (T | X), "it was gone on with"
-            left = self.left_at(path, session.tree)
+            left = self.left_at(path, session.tree) if model.touched >= 0 else []
             assert all(other.touched <= model.touched for other in left), f"others were written later: {left}"
             self.say(f"  joined, {len(model.content)} bytes, {draft.forwarding.resume}")
             model.dirty = model.dirty or model.is_partial
@@ -302,7 +302,9 @@ class Writing(Closing):
             if self.expected.pop(path, None) is None:
                 return False
             MemoryFS.remove(self.storage, path)
-        elif self.storage.isdir(dirname(path)):
+        elif not self.storage.isdir(dirname(path)):
+            return False
+        else:
             super(LaggingFS, self.storage).commit(path, content)
             self.expected[path] = content
         self.others_change()
@@ -395,7 +397,3 @@ def play(world: Writing, seed: int, steps: int, monkeypatch: pytest.MonkeyPatch)
             raise AssertionError(
                 f"{log}\n{world.traits} {world.limits}\nseed {seed}: {type(error).__name__}: {error}"
             ) from error
-
-
-def flag_names(flags: int) -> str:
-    return " ".join(flag.name or "" for flag in OpenFlag if flags & flag)

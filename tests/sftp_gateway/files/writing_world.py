@@ -257,11 +257,18 @@ class World:
                     opened.handle.abort()
                 self.sessions[number] = self.session(self.trees[at])
 
+    def forget_times(self, tree: Tree) -> None:
+        """Know that a note which a killed process has left may be older than what was written last."""
+        for draft in tree.store.overlay.all():
+            for model in self.names.get(draft.spool.path.name, []) if draft.spool.path is not None else []:
+                model.touched = -1
+
     def take_over(self, folder: Path) -> None:
         self.storage.generation += 1
         old = self.trees
         self.storage.lag(False)
         for tree in old:
+            self.forget_times(tree)
             for draft in tree.store.overlay.all():
                 draft.end("killed")
         self.models = {}
