@@ -63,7 +63,7 @@ def test_what_was_listed_ahead_is_as_new_as_a_listing(emulator: Emulator, dropbo
 def test_without_a_cache_nothing_is_listed_ahead(emulator: Emulator, open_dropbox: Callable[..., DropboxFS]) -> None:
     for number in range(20):
         emulator.control.seed(f"/tree/{number}/file", b"x")
-    account = open_dropbox(cache_ttl_seconds=None)
+    account = open_dropbox(cache=False)
     emulator.control.reset_counts()
     assert listed(account, "/tree", backwards=False, depth_first=False) == 20
     assert emulator.control.calls() == {"files/list_folder": 21}
