@@ -302,6 +302,7 @@ class Sessions(Looking):
     def rename_to(self, process: Process, view: TreeView, source: str, target: str, *, replace: bool) -> None:
         old, new = fold_path(source), fold_path(target)
         before = self.shown()
+        is_odd = self.is_odd(source, before)
         failed = [*self.model.failed]
 
         def apply() -> None:
@@ -335,7 +336,8 @@ class Sessions(Looking):
         )
         if not done and replace and self.eye.directories.find(target) is None:
             self.model.directories.discard(new)  # an empty directory, removed to be replaced
-        is_sure = before.get(old) is not None or failed == self.model.failed  # what fails stays behind as failed
+        # What fails stays behind as failed; and nobody looks for what others put below what is to be made yet.
+        is_sure = not is_odd and (before.get(old) is not None or failed == self.model.failed)
         if done and old != new and old in before and is_sure and not self.is_disturbed(source, target):
             after = self.shown()
             expected = {new + key[len(old) :]: value for key, value in before.items() if is_at_or_below(key, old)}
