@@ -215,7 +215,7 @@ class Transport:
             error = TransportError("server", f"status {status}", route=route, status=status)
             error.retry_after = retry_after
             return error
-        if status == 400:
+        if status == 400 and not text.lstrip().startswith("<"):  # a page is a proxy's
             kind = AuthError if "authorization" in text.lower() and "header" in text.lower() else ApiError
             return kind(route, ("bad_request",), status=status, request_id=request_id, message=text[:500])
         body = _object(text)

@@ -221,6 +221,18 @@ def test_faults_without_end_end_with_one_clear_error(
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.parametrize("status", [400, 403, 407, 413])
+def test_a_page_of_somebody_else_is_not_told_as_what_dropbox_says(
+    emulator: Emulator, client: Client, folder: str, status: int
+) -> None:
+    page = "\n<html><head><title>The gateway says no</title></head></html>"
+    emulator.control.fault("files/get_metadata", "server_error", status=status, text=page)
+    with pytest.raises(TransportError) as caught:
+        client.get_metadata(f"{folder}/file.txt")
+    assert (caught.value.kind, caught.value.status) == ("protocol", status)
+    assert "<" not in str(caught.value)
+
+
 def test_exact_creation_takes_no_credit_for_the_file_of_another(
     emulator: Emulator, client: Client, folder: str
 ) -> None:
