@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import marshal
 import shutil
+import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from fs import errors
@@ -17,6 +21,7 @@ from sftp_gateway.sftp import attributes
 from sftp_gateway.sftp.packets import Attributes
 
 _USAGE = {"total", "used"}
+_PACKED_AT_ONCE = 100
 
 
 class Looking:
@@ -120,7 +125,7 @@ class Looking:
         drafts = self._drafts_in(path)
         try:
             entries = self._with_drafts(path, self._infos(path), drafts, self._filesystem.getinfo)
-            yield from entries if self._atomic else list(entries)  # which needs a quarter of the infos' memory
+            yield from entries if self._atomic else _packed(entries)
         except errors.ResourceNotFound:
             self.check_no_draft(path)
             raise
@@ -219,3 +224,16 @@ def of_draft(draft: Draft) -> Attributes:
     """Return the attributes of what is being written: the bytes received so far."""
     modified = draft.modified if draft.modified is not None else draft.touched
     return attributes.file_attributes(draft.size, modified)
+
+
+def _packed(entries: Iterator[tuple[str, Attributes]]) -> Iterator[tuple[str, Attributes]]:
+    """Take all entries at once, and yield them: a client may open the same large directory a thousand times.
+
+    Those that wait take some twenty bytes each, where their infos would take a thousand.
+    """
+    waiting: deque[bytes] = deque()
+    while part := [(name, tuple(value)) for name, value in islice(entries, _PACKED_AT_ONCE)]:
+        waiting.append(zlib.compress(marshal.dumps(part), 1))
+    while waiting:
+        for name, value in marshal.loads(zlib.decompress(waiting.popleft())):
+            yield name, Attributes(*value)

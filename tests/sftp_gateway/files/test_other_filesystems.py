@@ -6,6 +6,7 @@ import gc
 import io
 import shutil
 import struct
+import tracemalloc
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -195,4 +196,20 @@ def test_a_directory_that_is_open_needs_little_memory(tmp_path: Path) -> None:
         assert len(storage.given) >= 100
         assert not any(info() for info in storage.given)
         assert len(handle.next_batch()) == 102
+        tree.close()
+
+
+def test_large_directories_that_are_open_are_packed(tmp_path: Path) -> None:
+    with MemoryFS() as storage:
+        for number in range(3000):
+            storage.writebytes(f"/{number}.pdf", b"." * (number % 300))
+        tree = Tree(storage, spool_directory=tmp_path)
+        tracemalloc.start()
+        handles = [tree.view().open_directory("/") for _ in range(10)]
+        gc.collect()
+        kept = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        assert kept / len(handles) / 3000 < 60, "bytes for each name of each of them"
+        shown = {name: value.size for name, value in tree.store.looking.scan("/")}
+        assert shown == {f"{number}.pdf": number % 300 for number in range(3000)}
         tree.close()
