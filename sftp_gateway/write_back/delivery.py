@@ -85,6 +85,7 @@ class Delivery:
                 thread.join(max(0.0, deadline - time.monotonic()))
         ended = not any(thread.is_alive() for thread in self._threads)
         if ended and self._lock_descriptor >= 0:
+            self._tell_what_is_left()
             os.close(self._lock_descriptor)
             self._lock_descriptor = -1
         return ended
@@ -95,6 +96,13 @@ class Delivery:
         return self._lock_descriptor >= 0
 
     # -- within
+
+    def _tell_what_is_left(self) -> None:
+        with contextlib.suppress(sqlite3.Error):  # a full disk; the next start tells what waits
+            files = self._journal.totals().waiting
+            if files:
+                reason = "this process ends before they are delivered; the next one goes on"
+                log_event("delayed", level=logging.WARNING, user=self._label, files=files, reason=reason)
 
     def _serve(self) -> None:
         while not self._stopping.is_set():

@@ -303,7 +303,9 @@ def test_a_reader_goes_on_after_the_delivery(storage: BulkFS, start: ServeWriteB
 # -- the end, and after it
 
 
-def test_closing_drains_what_it_can(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_closing_drains_what_it_can_and_tells_what_is_left(
+    storage: BulkFS, start: ServeWriteBack, caplog: pytest.LogCaptureFixture
+) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     put(client, "/f", b"content")
@@ -312,7 +314,10 @@ def test_closing_drains_what_it_can(storage: BulkFS, start: ServeWriteBack) -> N
     storage.reachable.clear()
     put(client, "/g", b"content")
     assert not serving.written_back.drain(0.1)
+    assert "next one goes on" not in caplog.text
     serving.close()
+    assert "files=1" in caplog.text
+    assert "next one goes on" in caplog.text
     storage.reachable.set()
     again = start()
     again.settled()
