@@ -54,8 +54,15 @@ class Bounds:
         """Refuse zeros, and what is to be replaced, for what a client takes for sent by an upload without an end."""
         draft = self._draft
         since, at = self._goes_on or (0, draft.size)
-        if draft.base.size <= at < draft.size and draft.spool.missing(since, at + 1):
+        if not draft.base.size <= at < draft.size:
+            return
+        if draft.spool.missing(at, at + 1):
             raise RefusedError("its upload was cut off, and not all that had been sent could be kept: begin it anew")
+        if draft.spool.missing(since, at):
+            raise RefusedError(
+                "this is still the old version, which an upload was to replace that was cut off or refused:"
+                " begin it anew, as a whole; for a day you cannot add to it"
+            )
 
     def refused(self, start: int, end: int, error: Exception) -> None:
         """Know that what a client has sent was not taken."""

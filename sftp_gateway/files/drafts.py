@@ -36,11 +36,12 @@ class TreeLimits:
     streams: int = 32  # uploads that are sent on while they arrive; others when one of them has ended, or at CLOSE
 
 
-class _Unfinished(NamedTuple):
-    """An upload that has ended without a commit, and of which nothing is left, or not enough."""
+class _Replacing(NamedTuple):
+    """An upload that was to replace a version as a whole, and has ended without a commit."""
 
     at: float
-    replaces: Fingerprint | None  # the version that it was to replace as a whole
+    user: str
+    version: Fingerprint
 
 
 class Drafts:
@@ -71,7 +72,9 @@ class Drafts:
         self._limits = limits
         self._streams = threading.BoundedSemaphore(limits.streams)
         self._following = threading.Lock()  # one thread at a time compares the partials with the directory
-        self._unfinished: Leavings[_Unfinished] = Leavings()  # by folded path
+        # By folded path:
+        self._unfinished: Leavings[float] = Leavings()  # when an upload has ended of which not enough is left
+        self._replacing: Leavings[_Replacing] = Leavings()
         for partial in self.partials.load():
             self._revive(partial)
         self._keep_few()
@@ -108,9 +111,8 @@ class Drafts:
         draft.owner = session
         draft.write_back = self._writes_back(session)
         draft.handles.add(handle)
-        unfinished = None if anew else self._unfinished.last(self._overlay.fold(path))
-        if unfinished is not None and time.monotonic() - unfinished.at < GOING_ON_SECONDS:
-            draft.bounds.goes_on(since=0 if self._was_to_go(path, unfinished) else draft.size)
+        if not anew:
+            self._go_on(draft)
         if base is None:
             self.drop_partials(path)
         self._overlay.add(draft)
@@ -135,6 +137,10 @@ class Drafts:
             draft.share()
         self._keep_latest(draft.path)
         self._keep_few()
+
+    def stored(self, path: str) -> None:
+        """Know that what is at `path` is what its client has sent, also where it looks like what it has replaced."""
+        self._replacing.forget(self._overlay.fold(path))
 
     def fail(self, draft: Draft, reason: str) -> None:
         """Let go of a draft that is not stored; its client may mean to go on with it all the same."""
@@ -227,17 +233,28 @@ class Drafts:
 
     def _remember(self, draft: Draft) -> None:
         """Know for a while what is not to be taken for a part of this draft, nor the old content in its place."""
-        key = self._overlay.fold(draft.path)
-        earlier = self._unfinished.last(key)
-        replaces = draft.replaces if draft.replaces is not None or earlier is None else earlier.replaces
-        self._unfinished.note(key, _Unfinished(time.monotonic(), replaces))
+        key, now = self._overlay.fold(draft.path), time.monotonic()
+        self._unfinished.note(key, now)
+        if draft.replaces is not None:
+            self._replacing.note(key, _Replacing(now, _user(draft.owner), draft.replaces))
 
-    def _was_to_go(self, path: str, unfinished: _Unfinished) -> bool:
-        """Tell whether what is at `path` was to be replaced as a whole by an upload that is unfinished."""
+    def _go_on(self, draft: Draft) -> None:
+        """Know what the client may mean to go on with: it comes after an upload that has ended."""
+        key, since = self._overlay.fold(draft.path), time.monotonic() - GOING_ON_SECONDS
+        replacing, ended_at = self._replacing.last(key), self._unfinished.last(key)
+        if replacing is not None and replacing.at > since and self._is_its_client(draft, replacing):
+            draft.bounds.goes_on(since=0)
+        elif ended_at is not None and ended_at > since:
+            draft.bounds.goes_on(since=draft.size)
+
+    def _is_its_client(self, draft: Draft, replacing: _Replacing) -> bool:
+        """Tell whether who writes may take what is there for the beginning of what was to replace it."""
+        if _user(draft.owner) != replacing.user:
+            return False
         try:
-            return unfinished.replaces == fingerprint(self._filesystem, path)
+            return replacing.version == fingerprint(self._filesystem, draft.path)
         except FSError:  # nobody can tell: better safe than sorry
-            return unfinished.replaces is not None
+            return True
 
     def _keep(self, draft: Draft) -> bool:
         """Make a draft a partial; tell whether that could be."""
@@ -299,3 +316,8 @@ class Drafts:
             streams=self._streams,
             save_note=lambda draft, grows: self.partials.save(draft, grows),
         )
+
+
+def _user(session: object) -> str:
+    """Return who has signed in to a session: a client that goes on with what was cut off does so as the same user."""
+    return str(getattr(session, "user", ""))

@@ -27,6 +27,11 @@ class Leavings(Generic[_T]):
             if len(self._last) > _REMEMBERED:
                 del self._last[next(iter(self._last))]
 
+    def forget(self, path: str) -> None:
+        """Know nothing of what was left at a path. Idempotent."""
+        with self._lock:
+            self._last.pop(path, None)
+
     def last(self, path: str) -> _T | None:
         """Return what is left at a path, if that is known."""
         return self._last.get(path)

@@ -161,6 +161,8 @@ class Store:
                         for other in self.overlay.at(path) if is_changed else ():
                             other.bounds.room = None  # which goes on over what counts from now on: its own CLOSE tells
                         draft.commit(size)
+                    if is_changed:
+                        self.drafts.stored(path)
                     if not is_changed and (modified := draft.modified) is not None:
                         draft.base.note_time(self.filesystem, path, partial(self._set_committed_time, path, modified))
                     if draft.leave(handle):

@@ -55,13 +55,15 @@ class Tree:
         rights: Rights = Rights.READ_WRITE,
         write_back: bool = False,
         quota: tuple[int, int] = (0, 0),
+        user: str = "",
     ) -> TreeView:
         """Return what one session sees: the directory `root` as "/"; no client path leads out of it.
 
         `quota` is the most that it may hold, in bytes and files (0: no limit). With `write_back` its files are
-        committed when they are on local disk, where the filesystem has a journal.
+        committed when they are on local disk, where the filesystem has a journal. `user` has signed in: what was cut
+        off is gone on with by the same one.
         """
-        return TreeView(self.store, self._leavings, root, rights, write_back=write_back, quota=quota)
+        return TreeView(self.store, self._leavings, root, rights, write_back=write_back, quota=quota, user=user)
 
     def close(self) -> None:
         """Abort what is still being written. Idempotent."""
@@ -83,8 +85,10 @@ class TreeView:
         *,
         write_back: bool = False,
         quota: tuple[int, int] = (0, 0),
+        user: str = "",
     ) -> None:
         self.store = store
+        self.user = user
         self._looking = store.looking
         self.write_back = write_back
         self.rights = rights

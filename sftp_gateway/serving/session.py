@@ -295,7 +295,11 @@ class Session(paramiko.ServerInterface):
             self._turn_away(f"{login.storage} cannot be reached", error)
             return False
         view = self._lease.tree.view(
-            login.root, rights=Rights(login.rights), write_back=login.write_back, quota=login.quota
+            login.root,
+            rights=Rights(login.rights),
+            write_back=login.write_back,
+            quota=login.quota,
+            user=login.name,
         )
         sftp = SFTPChannel(
             channel,

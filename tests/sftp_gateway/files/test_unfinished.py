@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from fs_dropbox.emulator import Emulator
-from sftp_gateway.files.tree import TreeLimits
+from sftp_gateway.files import drafts
+from sftp_gateway.files.handles import WriteHandle
+from sftp_gateway.files.tree import TreeLimits, TreeView
+from sftp_gateway.sftp.packets import Attributes
+from sftp_gateway.sftp.status import RefusedError
 from tests.sftp_gateway.conftest import ServeDropbox
-from tests.sftp_gateway.raw_client import C, R, RawClient, T, W
+from tests.sftp_gateway.raw_client import A, C, R, RawClient, T, W
 from tests.sftp_gateway.without_doors import Serving
 from tests.waiting import eventually
 
@@ -130,6 +136,39 @@ def test_of_two_uploads_of_one_file_that_were_cut_off_the_later_is_kept(serving:
     assert serving.tree.store.quota.used == 499, "the earlier one is kept, too"
     client = serving.raw()
     assert client.wait(client.stat("/f")).attributes.size == 499
+
+
+@pytest.mark.parametrize("who", ["another user", "a day later", "after it was sent anew"])
+def test_who_does_not_go_on_with_what_was_cut_off_adds_to_the_old_version(
+    serving: Serving, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    """As a program does that adds to a log."""
+    view = serving.tree.view(user="ann")
+    put(view, W | C | T, b"old")
+    view.open("/f", W | C | T, Attributes()).abort()
+    if who == "another user":
+        view = serving.tree.view(user="log")
+    elif who == "after it was sent anew":
+        put(view, W | C | T, b"old")
+    else:
+        begun = time.monotonic()
+        for hours in (1, 23):
+            clock = SimpleNamespace(monotonic=lambda hours=hours: begun + hours * 3600, time=time.time)
+            monkeypatch.setattr(drafts, "time", clock)
+            with pytest.raises(RefusedError, match="begin it anew"):
+                put(view, W | C | A, b"+")
+        clock.monotonic = lambda: begun + 25 * 3600
+    put(view, W | C | A, b"+")
+    assert emulator.control.read("/f") == b"old+"
+
+
+def put(view: TreeView, flags: int, content: bytes) -> None:
+    """Write /f, with a time, as `put -p` does: sent once more, it looks as before."""
+    handle = view.open("/f", flags, Attributes())
+    assert isinstance(handle, WriteHandle)
+    handle.write(0, content)
+    handle.set_modified(1_500_000_000.0)
+    handle.close()
 
 
 def test_setting_the_size_of_a_cut_off_upload_does_not_commit_it(serving: Serving, emulator: Emulator) -> None:
