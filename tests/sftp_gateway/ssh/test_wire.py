@@ -127,7 +127,7 @@ def test_a_client_that_never_reads_is_bounded_and_let_go(serving: Serving) -> No
         client.read(handle, 0, 256 * 1024)
     stream = session.channels[0]._stream
     eventually(lambda: stream.pending >= 2 * MIB)
-    limit = session.channels[0]._limits.output_bytes + 256 * 1024
+    limit = session.channels[0]._room.limits.output_bytes + 256 * 1024
     assert stream.pending <= limit + 1024
     session.cut()
 
