@@ -145,11 +145,11 @@ class Sessions(Looking):
     def put(self) -> None:
         process, view = self.somebody()
         path, content = self.some_path(), self.some_bytes()
-        if self.chance.random() < 0.1 and self.traits["staging"]:  # else nobody tells it from what is sent again
+        flags = self.chance.choice([W | C | T, W | C | T, W | C | X if self.traits["staging"] else W | C | T])
+        if self.chance.random() < 0.1 and self.traits["staging"] and not flags & X:  # else it is taken for sent again
             same = self.shown().get(fold_path(path)) or content
             waits = any(self.content(row) == same for rows in self.rows().values() for row in rows)
             content = content if waits else same
-        flags = self.chance.choice([W | C | T, W | C | T, W | C | X if self.traits["staging"] else W | C | T])
         self.write(process, view, path, flags, lambda _: content)
 
     def change(self) -> None:

@@ -9,6 +9,7 @@ from fs import errors
 from fs.path import dirname
 
 from tests.sftp_gateway.write_back.delivering_looking import FILES, FOLDERS
+from tests.sftp_gateway.write_back.delivering_model import Version
 from tests.sftp_gateway.write_back.delivering_process import Killed, Wrong, make_small
 from tests.sftp_gateway.write_back.delivering_sessions import Sessions
 
@@ -155,8 +156,11 @@ class Delivering(Sessions):
                     replace = self.chance.random() < 0.5
                     content = self.content(row)
                     if self.eye.retry(row.id, replace=replace):
-                        version = next(each for each in self.model.failed if each.content == content)
-                        self.model.failed.remove(version)
+                        found = [each for each in self.model.failed if each.content == content][:1]
+                        if found:
+                            self.model.failed.remove(found[0])
+                        # What had arrived, which nobody knew, and was refused as it was sent again, is sent once more.
+                        version = found[0] if found else Version(content, None)
                         if replace:
                             version.over = None
                         self.model.pending.setdefault(key, []).append(version)
