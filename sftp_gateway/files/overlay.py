@@ -110,7 +110,7 @@ class Overlay:
                 self._drafts.setdefault(self.fold(path), []).append(draft)
 
     def top(self, path: str) -> Draft | None:
-        """Return the draft that counts at `path`: a partial that was written last of all, else the latest."""
+        """Return the draft that counts at `path`: the latest that somebody writes, or a later partial."""
         if not self._drafts:
             return None
         with self._condition:
@@ -174,7 +174,9 @@ class Overlay:
 
 
 def _top(drafts: list[Draft]) -> Draft:
-    latest = max(drafts, key=lambda draft: draft.touched)
-    if latest.state is State.PARTIAL:  # whoever else is there may not know yet that its client is gone
-        return latest
-    return next((draft for draft in reversed(drafts) if draft.state is not State.PARTIAL), latest)
+    partials = [draft for draft in drafts if draft.state is State.PARTIAL]
+    if not partials:
+        return drafts[-1]
+    partial = max(partials, key=lambda draft: draft.touched)
+    later = [draft for draft in drafts if draft.state is not State.PARTIAL and draft.touched > partial.touched]
+    return later[-1] if later else partial  # of what is earlier, nobody may know yet that its client is gone

@@ -140,11 +140,13 @@ class Partials:
     def noted(self, file: Path) -> Partial | None:
         """Return what the note of a spool file says; None where nothing can be continued. Raises OSError."""
         with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-            there = file.stat().st_size  # before the note is read: `save` comes before the file is cut
+            there = file.stat()  # before the note is read: `save` comes before the file is cut
             content = json.loads(file.with_suffix(NOTE_SUFFIX).read_text())
-            size = there - 1 if content.get("grows") else int(content["size"])  # see `Draft.lasting`
+            size, touched = int(content["size"]), float(content["touched"])
+            if content.get("grows"):
+                size, touched = there.st_size - 1, there.st_mtime  # see `Draft.lasting`
             if size > 0:
-                return Partial(str(content["path"]), size, float(content["touched"]), file)
+                return Partial(str(content["path"]), size, touched, file)
         return None
 
 

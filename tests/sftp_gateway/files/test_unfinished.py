@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import time
 from pathlib import Path
@@ -11,11 +12,13 @@ from types import SimpleNamespace
 import pytest
 
 from fs_dropbox.emulator import Emulator
-from sftp_gateway.files import drafts
+from sftp_gateway.files import draft, drafts
 from sftp_gateway.files.handles import WriteHandle
+from sftp_gateway.files.store import Store
 from sftp_gateway.files.tree import TreeLimits, TreeView
 from sftp_gateway.sftp.packets import Attributes
 from sftp_gateway.sftp.status import RefusedError
+from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.conftest import ServeDropbox
 from tests.sftp_gateway.raw_client import A, C, R, RawClient, T, W
 from tests.sftp_gateway.without_doors import Serving
@@ -108,6 +111,40 @@ def test_what_was_written_last_counts_be_it_cut_off_or_not(serving: Serving, emu
     assert client.wait(client.write(appending, 1001, b"x")).ok
     assert all(reply.ok for reply in client.all([client.close(appending), client.close(handle)]))
     assert emulator.control.read("/f") == b"x" * 1002
+
+
+def test_what_is_older_than_what_was_cut_off_is_not_gone_on_with(serving: Serving) -> None:
+    """Of three uploads of one file: another goes on, and one that has come between them does not."""
+    client, other, session = serving.raw(), serving.raw(), serving.session()
+    handle = client.opened("/f", W | C | T)
+    other.opened("/f", W | C | T)
+    third = session.raw()
+    assert third.wait(third.write(third.opened("/f", W | C | T), 0, b"y" * 500)).ok
+    session.cut()
+    eventually(lambda: other.wait(other.stat("/f")).attributes.size == 499, "never: the upload is kept")
+    assert client.wait(client.write(handle, 0, b"x" * 1000)).ok
+    assert other.wait(other.stat("/f")).attributes.size == 1000
+
+
+def test_what_is_written_for_days_is_kept_from_its_last_byte_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its note is as old as its first mebibyte when the gateway is killed; a copy of the folder is what is left."""
+    store = Store(AtomicFS(), spool_directory=tmp_path / "spool", limits=TreeLimits())
+    with monkeypatch.context() as patched:
+        patched.setattr(draft, "time", SimpleNamespace(time=lambda: time.time() - 2 * 86400))
+        handle = object()
+        long = store.open_for_writing("/f", W | C | T, object(), handle)
+        long.write(0, bytes(2**20 + 1))
+        noted = [file.read_bytes() for file in (tmp_path / "spool").glob("*.json")]
+    long.write(2**20 + 1, b"more")
+    assert noted == [file.read_bytes() for file in (tmp_path / "spool").glob("*.json")]
+    shutil.copytree(tmp_path / "spool", tmp_path / "left")
+    store.close()
+    later = Store(AtomicFS(), spool_directory=tmp_path / "left", limits=TreeLimits())
+    later.drafts.sweep()
+    assert later.looking.stat("/f").size == 2**20 + 4
+    later.close()
 
 
 def test_nobody_goes_on_with_the_beginning_of_another_upload(serving: Serving, emulator: Emulator) -> None:
