@@ -46,6 +46,7 @@ class LaggingFS(AtomicFS):
         self._lags = False
         self._passing = 0
         self.hanging = 0
+        self.steps = 0  # of the test: as long as it goes on, what hangs may do so
 
     # -- what tests do
 
@@ -74,7 +75,10 @@ class LaggingFS(AtomicFS):
             with self._door:
                 self.hanging += 1
                 try:
-                    assert self._door.wait_for(lambda: not self._lags or self._passing > 0, DEADLINE_SECONDS)
+                    steps = self.steps
+                    while not self._door.wait_for(lambda: not self._lags or self._passing > 0, DEADLINE_SECONDS):
+                        assert steps != self.steps, "what hangs here is waited for"
+                        steps = self.steps
                     self._passing -= bool(self._passing)
                 finally:
                     self.hanging -= 1

@@ -69,6 +69,7 @@ class Writing(Closing):
         weights = [{**STEPS, **self.more_steps}[kind] for kind in kinds]
         for number in range(steps):
             kind = self.chance.choices(kinds, weights)[0]
+            self.storage.steps += 1
             self.say(f"{number} {kind}")
             done = getattr(self, kind)()
             self.oks[f"{kind} {'ok' if done else 'no'}"] += 1
@@ -224,6 +225,9 @@ class Writing(Closing):
                 model.path = "gone"
         if source in self.expected:
             self.others_change()
+        for draft in session.tree.store.overlay.at(target) if source not in self.expected else ():
+            if draft.is_open and draft in self.models:
+                self.models[draft].is_exclusive = not replace
         self.others_rename(session.tree, source, target)
         return True
 

@@ -316,7 +316,15 @@ class World:
 
     def check_seen(self, tree: Tree) -> None:
         """Check that a process shows what is stored and what is being written, to whoever looks and whoever lists."""
-        listed = {path: size for folder in ("/", "/d", "/e") for path, size in self.listed(tree, folder).items()}
+        for _ in range(10):
+            there = tree.store.overlay.all()
+            found = {path: size for folder in ("/", "/d", "/e") for path, size in self.listed(tree, folder).items()}
+            stats = {path: self.size_of(tree, path) for path in found}
+            if tree.store.overlay.all() == there:
+                break  # else what others have left was found, or there was room for it, in between
+        else:
+            raise AssertionError(f"what is shown never settles: {there}")
+        assert stats == found
         for path in PATHS:
             drafts = [draft for draft in tree.store.overlay.at(path) if draft.state is not State.ENDED]
             sizes: set[int | None] = {draft.size for draft in drafts if draft.is_open or path not in self.expected}
@@ -324,13 +332,16 @@ class World:
                 sizes.add(len(self.expected[path]))
             if not sizes or not self.storage.isdir(dirname(path)):
                 sizes.add(None)
-            assert listed.get(path) in sizes, f"{path} is listed with {listed.get(path)} bytes, not {sizes}"
+            assert found.get(path) in sizes, f"{path} is listed with {found.get(path)} bytes, not {sizes}"
+
+    def size_of(self, tree: Tree, path: str) -> int | None:
+        with contextlib.suppress(errors.ResourceNotFound):
+            return tree.store.looking.stat(path).size
+        return None
 
     def listed(self, tree: Tree, folder: str) -> dict[str, int]:
         with contextlib.suppress(errors.ResourceNotFound):
-            found = {join(folder, name): value.size for name, value in tree.store.looking.scan(folder)}
-            assert all(tree.store.looking.stat(path).size == size for path, size in found.items()), found
-            return {path: size or 0 for path, size in found.items()}
+            return {join(folder, name): value.size or 0 for name, value in tree.store.looking.scan(folder)}
         return {}
 
     def is_elsewhere(self, draft: Draft) -> bool:
