@@ -50,7 +50,7 @@ class Note:
         self._look_at = end + NOTE_BYTES
         if self.grows:
             self.look_again()
-        elif draft.lasting >= self.size + NOTE_BYTES and self._is_due():
+        elif self._is_due() and (self._may_grow or draft.lasting >= self.size + NOTE_BYTES):
             self._save(draft, draft.spool.is_gapless)
 
     def after_truncate(self) -> None:
@@ -76,6 +76,11 @@ class Note:
         """Note what the filesystem has for certain, where that is more than was noted."""
         if self.size and self._draft.forwarding.checkpoint not in (None, self._checkpoint):
             self._save(self._draft, self.grows)
+
+    @property
+    def _may_grow(self) -> bool:
+        """Whether the file has no gap any more, or is gone on with."""
+        return self.size > 0 and self._draft.spool.is_gapless
 
     def _is_due(self) -> bool:
         return not self.size or time.monotonic() - self._moment >= NOTE_SECONDS

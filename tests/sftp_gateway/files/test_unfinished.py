@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from fs_dropbox.emulator import Emulator
-from sftp_gateway.files import draft, drafts
+from sftp_gateway.files import draft as draft_module
+from sftp_gateway.files import drafts, notes
 from sftp_gateway.files.handles import WriteHandle
 from sftp_gateway.files.store import Store
 from sftp_gateway.files.tree import TreeLimits, TreeView
@@ -132,7 +133,7 @@ def test_what_is_written_for_days_is_kept_from_its_last_byte_on(
     """Its note is as old as its first mebibyte when the gateway is killed; a copy of the folder is what is left."""
     store = Store(AtomicFS(), spool_directory=tmp_path / "spool", limits=TreeLimits())
     with monkeypatch.context() as patched:
-        patched.setattr(draft, "time", SimpleNamespace(time=lambda: time.time() - 2 * 86400))
+        patched.setattr(draft_module, "time", SimpleNamespace(time=lambda: time.time() - 2 * 86400))
         handle = object()
         long = store.open_for_writing("/f", W | C | T, object(), handle)
         long.write(0, bytes(2**20 + 1))
@@ -144,6 +145,23 @@ def test_what_is_written_for_days_is_kept_from_its_last_byte_on(
     later = Store(AtomicFS(), spool_directory=tmp_path / "left", limits=TreeLimits())
     later.drafts.sweep()
     assert later.looking.stat("/f").size == 2**20 + 4
+    later.close()
+
+
+def test_what_is_gone_on_with_outlives_kill_9_but_for_its_last_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notes, "NOTE_SECONDS", 0.0)
+    store = Store(AtomicFS(), spool_directory=tmp_path / "spool", limits=TreeLimits())
+    first, second = object(), object()
+    draft = store.open_for_writing("/f", W | C | T, object(), first)
+    draft.write(0, b"x" * 1000)
+    store.abandon(draft, first)
+    store.open_for_writing("/f", W, object(), second).write(999, b"x" * 1000)
+    shutil.copytree(tmp_path / "spool", tmp_path / "left")
+    store.close()
+    later = Store(AtomicFS(), spool_directory=tmp_path / "left", limits=TreeLimits())
+    assert later.looking.stat("/f").size == 1998
     later.close()
 
 
