@@ -186,7 +186,7 @@ class World:
         for session in self.sessions:
             if handle in session.opened:
                 session.opened.remove(handle)
-        there = self.there()
+        there, was_quiet = self.there(), self.is_quiet()
         path, size = handle.draft.path, handle.draft.size
         self.say(f"{path} {size}")
         under_way = self.begin(handle.close, handle)
@@ -199,7 +199,8 @@ class World:
             self.refused(
                 under_way.said[0],
                 lambda: (
-                    "for this file" in str(under_way.said[0])  # of a WRITE that was refused earlier
+                    not was_quiet  # what hung may have been stored before
+                    or "for this file" in str(under_way.said[0])  # of a WRITE that was refused earlier
                     or (more > 0 and sum(map(len, there.values())) + more > self.quota[0] > 0)
                     or (bool(files) and len(there) >= self.quota[1] > 0)
                 ),
