@@ -8,7 +8,6 @@ import json
 import random
 import threading
 import types
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ import pytest
 from fs import errors
 
 from fs_dropbox.emulator import Emulator
-from sftp_gateway.files import draft, partials, spool
+from sftp_gateway.files import partials, spool
 from sftp_gateway.files.draft import Draft
 from sftp_gateway.files.holes import punch
 from sftp_gateway.files.tree import TreeLimits
 from tests.sftp_gateway.conftest import ServeDropbox
-from tests.sftp_gateway.files.telling_fs import (
+from tests.sftp_gateway.files.short_of_room.telling_fs import (
     CONTENT,
     MIB,
     ONLY_FORWARD,
@@ -35,23 +34,6 @@ from tests.sftp_gateway.files.telling_fs import (
 from tests.sftp_gateway.raw_client import C, R, T, W, a
 from tests.sftp_gateway.without_doors import Serving, spool_files
 from tests.waiting import eventually
-
-
-@pytest.fixture(autouse=True)
-def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draft, "THIN_BYTES", MIB)
-
-
-@pytest.fixture
-def storage() -> TellingFS:
-    return TellingFS()
-
-
-@pytest.fixture
-def serving(storage: TellingFS, tmp_path: Path) -> Iterator[Serving]:
-    made = Serving(storage, tmp_path, limits=TreeLimits(spool_quota=QUOTA))
-    yield made
-    made.close()
 
 
 def test_it_arrives_and_the_disk_has_a_part_at_a_time(serving: Serving, storage: TellingFS) -> None:

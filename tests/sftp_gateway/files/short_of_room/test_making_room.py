@@ -5,17 +5,16 @@ from __future__ import annotations
 import errno
 import threading
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sftp_gateway.files import draft, spool, stream
+from sftp_gateway.files import spool, stream
 from sftp_gateway.files.tree import TreeLimits
 from sftp_gateway.requests import replies
 from sftp_gateway.sftp.packets import Kind
-from tests.sftp_gateway.files.telling_fs import (
+from tests.sftp_gateway.files.short_of_room.telling_fs import (
     CONTENT,
     MIB,
     ONLY_FORWARD,
@@ -28,23 +27,6 @@ from tests.sftp_gateway.files.telling_fs import (
 )
 from tests.sftp_gateway.raw_client import C, R, T, W, a
 from tests.sftp_gateway.without_doors import Serving, spool_files
-
-
-@pytest.fixture(autouse=True)
-def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draft, "THIN_BYTES", MIB)
-
-
-@pytest.fixture
-def storage() -> TellingFS:
-    return TellingFS()
-
-
-@pytest.fixture
-def serving(storage: TellingFS, tmp_path: Path) -> Iterator[Serving]:
-    made = Serving(storage, tmp_path, limits=TreeLimits(spool_quota=QUOTA))
-    yield made
-    made.close()
 
 
 def test_a_disk_that_cannot_do_it_has_the_room_it_has(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
