@@ -76,7 +76,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One comparison; `peers` are names and tasks. Tasks are functions at the top of a module."""
+    """One comparison; `peers` are names and tasks. Tasks are functions at the top of a module.
+
+    All sides are measured `repeats` times, in turns, and each line is the one with the median time: one number of a
+    machine that is shared with others says little.
+    """
 
     name: str
     title: str
@@ -85,6 +89,7 @@ class Row:
     prepare: Task | None = None  # before both, without delays
     targets: Sequence[Target] = ()
     needs_account: bool = True
+    repeats: int = 1
 
 
 class Stage:
@@ -149,7 +154,7 @@ class Stage:
 
 def run_row(row: Row, *, quick: bool, tell: Callable[[str], None]) -> dict[str, dict[str, Measured]]:
     """Run all sides of a row and return their lines: ours first. Raises RuntimeError when a task fails."""
-    results: dict[str, dict[str, Measured]] = {}
+    rounds: list[dict[str, dict[str, Measured]]] = []
     with ExitStack() as stack:
         scratch = Path(tempfile.mkdtemp(prefix="fs-dropbox-bench-"))
         stack.callback(shutil.rmtree, scratch, ignore_errors=True)
@@ -158,10 +163,21 @@ def run_row(row: Row, *, quick: bool, tell: Callable[[str], None]) -> dict[str, 
             row.prepare(Stage(quick=quick, scratch=scratch, account=account))
         if account is not None:
             account.control("latency", **(QUICK_MODEL if quick else FULL_MODEL))
-        for side, task in ((OURS, row.ours), *row.peers):
-            tell(f"{row.name}: {side}")
-            results[side] = _run_task(task, quick=quick, scratch=scratch, account=account)
-    return results
+        for number in range(1 if quick else row.repeats):
+            rounds.append({})
+            for side, task in ((OURS, row.ours), *row.peers):
+                tell(f"{row.name}: {side}" + (f", once more ({number + 1} of {row.repeats})" if number else ""))
+                rounds[-1][side] = _run_task(task, quick=quick, scratch=scratch, account=account)
+    return {side: _medians([results[side] for results in rounds]) for side in rounds[0]}
+
+
+def _medians(rounds: Sequence[dict[str, Measured]]) -> dict[str, Measured]:
+    """Return of each line the one with the median time."""
+
+    def median(label: str) -> Measured:
+        return sorted((lines[label] for lines in rounds), key=lambda line: line.seconds)[(len(rounds) - 1) // 2]
+
+    return {label: median(label) for label in rounds[0]}
 
 
 def _run_task(task: Task, *, quick: bool, scratch: Path, account: Account | None) -> dict[str, Measured]:

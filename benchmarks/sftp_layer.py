@@ -24,6 +24,7 @@ from benchmarks.transfers import write_random
 MIB: Final = 2**20
 SMALL_BYTES: Final = 4096
 IN_FLIGHT: Final = 64
+REPEATS: Final = 5
 OPENSSH: Final = "OpenSSH"
 RCLONE: Final = "rclone"
 
@@ -208,6 +209,7 @@ ROWS: Final = (
         [(OPENSSH, _bulk_openssh), (RCLONE, _bulk_rclone)],
         targets=[_at_least("put 512 MB", 3.0), _at_least("get 512 MB", 1.9), _at_least("4 gets at once", 2.4)],
         needs_account=False,
+        repeats=REPEATS,
     ),
     Row(
         "sftp-small",
@@ -216,6 +218,7 @@ ROWS: Final = (
         [(OPENSSH, _small_openssh), (RCLONE, _small_rclone)],
         targets=[_at_least("put -r 2,000 x 4 KB", 1.3), _at_least("get -r 2,000 x 4 KB", 1.3)],
         needs_account=False,
+        repeats=REPEATS,
     ),
     Row(
         "sftp-metadata",
@@ -228,6 +231,7 @@ ROWS: Final = (
             _at_least("5,000 stats, 64 in flight", 1.0),
         ],
         needs_account=False,
+        repeats=REPEATS,
     ),
     Row(
         "sftp-sessions",

@@ -12,7 +12,7 @@ from fs import errors
 
 from benchmarks import table
 from benchmarks.__main__ import main
-from benchmarks.harness import OURS, Measured, Row, Stage, Target
+from benchmarks.harness import OURS, Measured, Row, Stage, Target, Task, run_row
 from benchmarks.memory_gateway import FreeFS
 from benchmarks.processes import cpu_seconds, family, memory
 from tests.clients import client
@@ -56,6 +56,32 @@ def test_a_row_that_cannot_be_measured_costs_no_other(
     assert main(["--quick", "--json", str(file), "--only=decode", "--only=write-one"]) == 1
     assert [row["row"] for row in json.loads(file.read_text())] == ["write-one"]
     assert "decode: not measured: sdk failed (exit code 1)" in capsys.readouterr().out
+
+
+def test_rows_that_are_repeated_tell_the_median_of_each_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def task(stage: Stage) -> None:
+        raise NotImplementedError
+
+    def peer(stage: Stage) -> None:
+        raise NotImplementedError
+
+    seconds = {task: iter([(9.0, 1.0), (2.0, 5.0), (4.0, 3.0)]), peer: iter([(1.0, 1.0), (8.0, 2.0), (6.0, 9.0)])}
+    asked = []
+
+    def run_task(which: Task, **_: object) -> dict[str, Measured]:
+        asked.append(which)
+        put, get = next(seconds[which])
+        return {"put": Measured(put, put / 2, 1), "get": Measured(get, get / 2, 1)}
+
+    monkeypatch.setattr("benchmarks.harness._run_task", run_task)
+    row = Row("row", "", task, peers=[("peer", peer)], needs_account=False, repeats=3)
+    results = run_row(row, quick=False, tell=lambda _: None)
+    assert asked == [task, peer] * 3, "in turns, so that a slow minute is everybody's"
+    assert {side: [lines["put"].seconds, lines["get"].seconds] for side, lines in results.items()} == {
+        OURS: [4.0, 3.0],
+        "peer": [6.0, 2.0],
+    }
+    assert results[OURS]["put"].cpu_seconds == 2.0, "of the same run"
 
 
 def test_a_process_that_is_gone_counts_nothing() -> None:
