@@ -324,7 +324,7 @@ def test_a_wait_without_an_end_has_a_path_and_a_reason() -> None:
         fs_errors("/a {b}"),
     ):
         raise TimeoutError("no answer within 300 s")
-    assert isinstance(caught.value.exc, TimeoutError)  # type: ignore[attr-defined]
+    assert isinstance(caught.value.exc, TimeoutError)
     assert caught.value.reason == "no answer within 300 s"  # type: ignore[attr-defined]
 
 

@@ -105,7 +105,7 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def storage(request: pytest.FixtureRequest) -> BulkFS:
     """What `start` delivers to: of the class that a test names by indirect parametrization."""
-    return getattr(request, "param", BulkFS)()  # type: ignore[no-any-return]
+    return getattr(request, "param", BulkFS)()
 
 
 @pytest.fixture

@@ -180,7 +180,7 @@ class _Listening(http.server.ThreadingHTTPServer):
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         with self.tls.wrap_socket(request, server_side=True) as secured:
-            super().finish_request(secured, client_address)  # type: ignore[arg-type]
+            super().finish_request(secured, client_address)
 
     def handle_error(self, *_: object) -> None:
         """Keep what went wrong here, which a client takes for one more fault; connections may break at any time."""

@@ -326,7 +326,7 @@ def test_a_shared_link_that_dropbox_does_not_tell(client: Client, emulator: Emul
             return decode({"links": [], "has_more": False})
         return call(route, argument, decode=decode, **options)
 
-    client._caller.call = listed  # type: ignore[method-assign]
+    client._caller.call = listed
     with pytest.raises(ApiError, match="shared_link_already_exists"):
         client.sharing.shared_link("/file")
 

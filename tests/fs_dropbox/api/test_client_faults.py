@@ -83,7 +83,7 @@ def delete_rev(client: Client, emulator: Emulator, folder: str) -> None:
 
 def move(client: Client, emulator: Emulator, folder: str) -> None:
     before = emulator.control.metadata(f"{folder}/folder")["id"]
-    assert client.move(f"{folder}/folder", f"{folder}/moved").id == before  # type: ignore[union-attr]
+    assert client.move(f"{folder}/folder", f"{folder}/moved").id == before
     assert emulator.control.read(f"{folder}/moved/inner.txt") == b"inner"
     assert not emulator.control.exists(f"{folder}/folder")
 

@@ -90,7 +90,7 @@ def test_where_two_turns_come_free_at_once_the_second_is_woken_too(gives_up: boo
         if gives_up:
             raise TransportError("interrupted")
 
-    slow.wait = wait  # type: ignore[method-assign]
+    slow.wait = wait
     writing = [Waiter(SystemClock()) for _ in range(FIRST_WRITERS)]
     for each in writing:
         governor.admit(Traffic.WRITE, each, "r", deadline)

@@ -26,4 +26,4 @@ def lose(emulator: Emulator, client: Client, route: str, fault: dict[str, Any], 
             meanwhile()
         return look(path)
 
-    client.get_metadata = look_later  # type: ignore[method-assign]
+    client.get_metadata = look_later

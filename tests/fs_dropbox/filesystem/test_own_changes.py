@@ -108,7 +108,7 @@ def test_a_change_of_case_leaves_no_trace(open_dropbox: Callable[..., DropboxFS]
             late.append((account._parts.catalog.epoch(), list(client.list_folder("/d").entries)))
         return moved
 
-    client.move = listed_in_the_middle  # type: ignore[method-assign]
+    client.move = listed_in_the_middle
     account.move("d/name", "d/NAME", overwrite=True)
     [(epoch, entries)] = late
     assert entries[0].name.endswith(".renaming")
@@ -132,7 +132,7 @@ def test_what_was_removed_to_make_way_comes_back_where_nobody_knew_that_it_was(
         error.is_unsettled = True
         raise error
 
-    client.delete = lost  # type: ignore[method-assign]
+    client.delete = lost
     with pytest.raises(fs.errors.RemoteConnectionError, match="not known"):
         account.move("source", "target", overwrite=True)
     assert [emulator.control.read(f"/{name}") for name in ("source", "target")] == [b"source", b"target"]

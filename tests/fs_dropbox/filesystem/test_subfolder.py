@@ -88,7 +88,7 @@ def test_many_files_at_once(emulator: Emulator, folder: DropboxSubFS) -> None:
 
     files = [(name, lambda data=data: opened(data), len(data), None) for name, data in contents.items()]
     emulator.control.reset_counts()
-    results = dict(nested.upload_files(files))  # type: ignore[attr-defined]
+    results = dict(nested.upload_files(files))
     assert sorted(results) == list(range(51))
     error = results.pop(50)
     assert isinstance(error, fs.errors.ResourceNotFound)

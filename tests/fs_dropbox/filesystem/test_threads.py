@@ -33,7 +33,7 @@ def test_writers_of_different_files(dropbox_fs: DropboxFS, emulator: Emulator) -
         for turn in range(10):
             dropbox_fs.writetext(f"{number}-{turn}", f"{number} {turn}")
 
-    in_threads(*(lambda number=number: write(number) for number in range(12)))  # type: ignore[misc]
+    in_threads(*(lambda number=number: write(number) for number in range(12)))
     assert sorted(dropbox_fs.listdir("/")) == sorted(f"{number}-{turn}" for number in range(12) for turn in range(10))
     assert len(emulator.control.tree()) == 120
     assert all(dropbox_fs.readtext(name) == name.replace("-", " ") for name in dropbox_fs.listdir("/"))
@@ -41,7 +41,7 @@ def test_writers_of_different_files(dropbox_fs: DropboxFS, emulator: Emulator) -
 
 def test_writers_of_one_file_leave_one_of_their_contents(dropbox_fs: DropboxFS, emulator: Emulator) -> None:
     contents = [bytes([number]) * 300_000 for number in range(8)]
-    in_threads(*(lambda data=data: dropbox_fs.writebytes("file", data) for data in contents))  # type: ignore[misc]
+    in_threads(*(lambda data=data: dropbox_fs.writebytes("file", data) for data in contents))
     assert dropbox_fs.readbytes("file") in contents
     assert dropbox_fs.readbytes("file") == emulator.control.read("/file")
 
@@ -85,14 +85,11 @@ def test_one_file_object_in_many_threads(dropbox_fs: DropboxFS) -> None:
         return all(reader.pread(place, 5000) == data[place : place + 5000] for place in places)
 
     with reader:
-        assert all(in_threads(*(lambda seed=seed: read(seed) for seed in range(6))))  # type: ignore[misc]
+        assert all(in_threads(*(lambda seed=seed: read(seed) for seed in range(6))))
         reader.seek(0)
         pieces = in_threads(*[lambda: [reader.read(10_000) for _ in range(200)]] * 6)
-    assert (
-        sorted(piece for each in pieces for piece in each)
-        == sorted(  # type: ignore[attr-defined]
-            data[start : start + 10_000] for start in range(0, len(data), 10_000)
-        )
+    assert sorted(piece for each in pieces for piece in each) == sorted(
+        data[start : start + 10_000] for start in range(0, len(data), 10_000)
     )
 
 
@@ -185,7 +182,7 @@ def test_random_operations_leave_cache_and_account_the_same(dropbox_fs: DropboxF
             except (fs.errors.ResourceError, fs.errors.OperationFailed):
                 pass  # somebody else was faster
 
-    in_threads(*(lambda seed=seed: work(seed) for seed in range(6)))  # type: ignore[misc]
+    in_threads(*(lambda seed=seed: work(seed) for seed in range(6)))
     assert _as_seen(dropbox_fs) == emulator.control.tree()
 
 

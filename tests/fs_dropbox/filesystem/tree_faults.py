@@ -70,7 +70,7 @@ class Watch:
     def __init__(self, emulator: Emulator) -> None:
         self._faults = emulator.service.faults
         self._take = self._faults.take
-        self._faults.take = self._see  # type: ignore[method-assign]
+        self._faults.take = self._see
         self._lock = threading.Lock()
         self._quiet = 0  # guarded by _lock
         self.meanwhile: list[tuple[int, Callable[[], object]]] = []

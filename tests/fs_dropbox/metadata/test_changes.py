@@ -36,14 +36,14 @@ def test_what_is_outdated_again_before_it_is_live_is_not_waited_for(journal: Jou
             trusted.append(journal.cursors_taken)
         trust(live)
 
-    cache.trust = trust_and_note  # type: ignore[method-assign]
+    cache.trust = trust_and_note
 
     def latest_and_outdated(path: str) -> str:
-        journal.latest_cursor = latest_cursor  # type: ignore[method-assign]
+        journal.latest_cursor = latest_cursor
         feed.renew()
         return latest_cursor(path)
 
-    journal.latest_cursor = latest_and_outdated  # type: ignore[method-assign]
+    journal.latest_cursor = latest_and_outdated
     feed.start()
     try:
         eventually(lambda: feed.is_live)
@@ -70,8 +70,8 @@ def test_what_is_outdated_while_it_goes_live_is_not_live(journal: Journal, cache
             may_begin_anew.wait(DEADLINE_SECONDS)
         return latest_cursor(path)
 
-    cache.trust = trust_slowly  # type: ignore[method-assign]
-    journal.latest_cursor = latest_slowly  # type: ignore[method-assign]
+    cache.trust = trust_slowly
+    journal.latest_cursor = latest_slowly
     feed.start()
     try:
         goes_live.wait(DEADLINE_SECONDS)
@@ -235,7 +235,7 @@ def test_only_what_was_asked_for_since_the_cursor_is_followed(journal: Journal) 
         cache.put(file("/while"), cache.epoch())
         return latest_cursor(path)
 
-    journal.latest_cursor = latest  # type: ignore[method-assign]
+    journal.latest_cursor = latest
     feed.start()
     try:
         eventually(lambda: feed.is_live)
@@ -268,7 +268,7 @@ def test_a_page_that_was_asked_for_before_an_own_change_does_not_undo_it(
         cache.apply(file("/a", "2222222222"), since=cache.epoch())
         return page
 
-    journal.list_folder_continue = listed  # type: ignore[method-assign]
+    journal.list_folder_continue = listed
     journal.add(file("/a"), file("/b"))
     eventually(lambda: cache.get("/b") == file("/b"))
     assert cache.get("/a") is None, "nobody knows which of the two was first"
@@ -281,7 +281,7 @@ def test_a_stand_in_that_does_not_wait_is_asked_seldom(journal: Journal, monkeyp
         journal.polls.append(time.monotonic())
         return Longpoll(False, 0.0)
 
-    journal.longpoll = longpoll  # type: ignore[method-assign]
+    journal.longpoll = longpoll
     feed = ChangeFeed(journal, MetadataCache())
     feed.start()
     try:

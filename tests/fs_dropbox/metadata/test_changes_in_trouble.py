@@ -177,7 +177,7 @@ def test_a_feed_that_was_down_is_live_once_it_has_caught_up(journal: Journal, fe
         live.append(feed.is_live)
         return list_folder_continue(cursor)
 
-    journal.list_folder_continue = listed  # type: ignore[method-assign]
+    journal.list_folder_continue = listed
     journal.fail("longpoll", TransportError("reset"))
     journal.add(file("/a"))
     eventually(lambda: feed.is_live and live)

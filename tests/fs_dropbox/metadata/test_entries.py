@@ -118,7 +118,7 @@ def test_info_of_folders_and_the_root() -> None:
     for info in (
         to_info(decode(FOLDER), ["details", "access", "dropbox"]),
         root_info(["details", "access", "dropbox"]),
-    ):  # type: ignore[arg-type]
+    ):
         assert info.is_dir
         assert info.type is ResourceType.directory
         assert info.raw["details"]["modified"] == FOLDER_TIME.timestamp() > 0

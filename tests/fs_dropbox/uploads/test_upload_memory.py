@@ -111,7 +111,7 @@ def test_medium_files_wait_for_memory(
         peak.append(uploader.committing.taken_bytes)
         return commit_group(commit, data)
 
-    uploader.small_files.commit = commit  # type: ignore[method-assign]
+    uploader.small_files.commit = commit
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: put(uploader, f"/{number}", data), range(8)))
     assert len(peak) == 8

@@ -180,14 +180,14 @@ def test_every_folder_has_its_views_and_none_leads_out_of_it(history: Emulator, 
     assert below.readtext("/.deleted/gone.txt") == "gone for good"
     assert viewed.listdir("/a/.deleted") == ["gone.txt"]
     assert not below.exists("/.shared")
-    assert [info.size for info in below.versions("/report.txt")] == [5, 7, 3]  # type: ignore[attr-defined]
-    assert [info.name for info in below.deleted()] == ["gone.txt"]  # type: ignore[attr-defined]
+    assert [info.size for info in below.versions("/report.txt")] == [5, 7, 3]
+    assert [info.name for info in below.deleted()] == ["gone.txt"]
     with pytest.raises(fs.errors.ResourceNotFound) as caught:
-        below.restore("/never.txt")  # type: ignore[attr-defined]
+        below.restore("/never.txt")
     assert caught.value.path == "/never.txt"
     with pytest.raises(fs.errors.ResourceReadOnly):
-        below.check_writable("/.deleted/gone.txt")  # type: ignore[attr-defined]
-    assert below.restore("/gone.txt") == 1  # type: ignore[attr-defined]
+        below.check_writable("/.deleted/gone.txt")
+    assert below.restore("/gone.txt") == 1
     viewed.remove("/a/gone.txt")
     assert not viewed.exists("/nowhere/.versions")
     assert not viewed.exists("/a/report.txt/.versions")

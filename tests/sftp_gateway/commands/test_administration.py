@@ -30,7 +30,7 @@ def test_sessions_are_listed_and_ended(tmp_path: Path, connect: Connect, process
     with running(tmp_path, f"processes = {processes}") as gateway:
         # Several processes listen before they answer questions.
         eventually(lambda: call("sessions", "--config", gateway.config).stdout == "nobody is signed in\n")
-        transports = [connect(gateway, "ann", PASSWORD) for _ in range(3)]  # type: ignore[arg-type]
+        transports = [connect(gateway, "ann", PASSWORD) for _ in range(3)]
         file = sftp(transports[0]).open("/report.csv", "w")
         done = call("sessions", "--config", gateway.config)
         assert len(done.stdout.splitlines()) == 4
@@ -113,7 +113,7 @@ def test_users_are_listed_with_their_last_login(tmp_path: Path, connect: Connect
         '[[users]]\nname = "scanner"\npublic_keys = ["k"]\nurl = "mem://"\nroot = "/Scans"\nrights = "write-only"\n'
     )
     with running(tmp_path, users=USER + second) as gateway:
-        connect(gateway, "ann", PASSWORD)  # type: ignore[arg-type]
+        connect(gateway, "ann", PASSWORD)
 
         def listed() -> list[dict[str, Any]]:
             rows: list[dict[str, Any]] = json.loads(call("users", "--config", gateway.config, "--json").stdout)
@@ -153,7 +153,7 @@ def test_secrets_come_from_files_that_a_variable_leads_to(tmp_path: Path, connec
         class Gateway:
             address = ("127.0.0.1", port)
 
-        assert sftp(connect(Gateway, "ann", PASSWORD)).listdir("/") == []  # type: ignore[arg-type]
+        assert sftp(connect(Gateway, "ann", PASSWORD)).listdir("/") == []
         process.terminate()
 
 
@@ -176,7 +176,7 @@ def test_sighup_takes_users_and_limits_over(tmp_path: Path, connect: Connect) ->
     bob = USER.replace("ann", "bob")
     eve = USER.replace("ann", "eve")
     with running(tmp_path, users=USER + bob + eve) as gateway:
-        stays, removed, changed = (connect(gateway, name, PASSWORD) for name in ("ann", "bob", "eve"))  # type: ignore[arg-type]
+        stays, removed, changed = (connect(gateway, name, PASSWORD) for name in ("ann", "bob", "eve"))
         file = sftp(stays).open("/under way", "w")
         file.write(b"1")
         eve = eve.replace("mem://", 'mem://"\nrights = "read-only').replace('read-only"', 'read-only"')
@@ -196,7 +196,7 @@ def test_sighup_takes_users_and_limits_over(tmp_path: Path, connect: Connect) ->
             with contextlib.suppress(
                 paramiko.SSHException, EOFError, OSError
             ):  # those who left may count a moment more
-                connect(gateway, "new", PASSWORD)  # type: ignore[arg-type]
+                connect(gateway, "new", PASSWORD)
                 return True
             return False
 
@@ -208,13 +208,13 @@ def test_sighup_takes_users_and_limits_over(tmp_path: Path, connect: Connect) ->
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_bad_file_changes_nothing_and_is_said(tmp_path: Path, connect: Connect, processes: int) -> None:
     with running(tmp_path, f"processes = {processes}") as gateway:
-        transport = connect(gateway, "ann", PASSWORD)  # type: ignore[arg-type]
+        transport = connect(gateway, "ann", PASSWORD)
         gateway.write('[[users]]\nname = "bob"\n')
         log = gateway.hang_up("reload_failed")
         assert f"{gateway.config}:5: user bob: no url is given" in log
         assert "everything stays as it was" in log
         assert transport.is_active()
-        connect(gateway, "ann", PASSWORD)  # type: ignore[arg-type]
+        connect(gateway, "ann", PASSWORD)
         gateway.write(USER.replace("ann", "carl"), f"processes = {processes}")
         gateway.hang_up("users=1 sessions_ended=")
         transport.join(20)
@@ -228,7 +228,7 @@ def test_sighup_changes_hooks_and_the_log(tmp_path: Path, connect: Connect) -> N
         gateway.process.send_signal(signal.SIGHUP)
         gateway.log = tmp_path / "new.log"
         gateway.logged('"sessions_ended": 0')
-        connect(gateway, "ann", PASSWORD)  # type: ignore[arg-type]
+        connect(gateway, "ann", PASSWORD)
         eventually((tmp_path / "told").exists)
 
 
@@ -253,7 +253,7 @@ def test_what_fails_late_changes_nothing_either(tmp_path: Path, connect: Connect
             os.kill(before[0], signal.SIGKILL)
             eventually(lambda: pids_of(gateway)[0] != before[0], "it was not replaced")
         for _ in range(2 * processes):
-            connect(gateway, "ann", PASSWORD)  # type: ignore[arg-type]
+            connect(gateway, "ann", PASSWORD)
 
 
 def test_a_process_that_takes_the_place_of_another_logs_as_the_others_since_the_last_sighup(
@@ -269,7 +269,7 @@ def test_a_process_that_takes_the_place_of_another_logs_as_the_others_since_the_
         for pid in before.values():
             os.kill(pid, signal.SIGKILL)
         eventually(lambda: gateway.log.read_text().count('"process_started"') == 2, gateway.log.read_text)
-        connect(gateway, "ann", PASSWORD)  # type: ignore[arg-type]
+        connect(gateway, "ann", PASSWORD)
         gateway.logged('"event": "login"')
 
 

@@ -15,7 +15,7 @@ class _Dribble(io.BytesIO):
         return super().read(3 if size is None or size < 0 else min(size, 3))
 
 
-class _Dribbling(MemoryFS):  # type: ignore[misc]
+class _Dribbling(MemoryFS):
     def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: object) -> _Dribble:
         with super().openbin(path, mode) as file:
             return _Dribble(file.read())

@@ -66,7 +66,7 @@ def test_a_large_content_is_synced_before_the_journal_names_it(tmp_path: Path, s
         content.write(bytes(60))
         change = journal._file.change
         before: list[Syncs] = []
-        journal._file.change = lambda work: (before.append(list(syncs)), change(work))[1]  # type: ignore[method-assign]
+        journal._file.change = lambda work: (before.append(list(syncs)), change(work))[1]
         journal.put(NewFile("/f", 0, "replace"), content, quota=1000)
         folder = journal.vault.directory
         assert content.name is not None

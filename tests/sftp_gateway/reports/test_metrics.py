@@ -238,7 +238,7 @@ def test_the_metrics_of_several_processes_are_one_and_outlive_one(tmp_path: Path
             address = ("127.0.0.1", port)
 
         for _ in range(6):
-            with sftp(connect(Gateway, "ann", PASSWORD)).open("/a", "wb") as file:  # type: ignore[arg-type]
+            with sftp(connect(Gateway, "ann", PASSWORD)).open("/a", "wb") as file:
                 file.write(b"x" * 1000)
         numbers = [line.partition("session=")[2][0] for line in log.read_text().splitlines() if " login " in line]
         assert set(numbers) == {"0", "1"}, "one process took all connections"

@@ -102,9 +102,9 @@ def test_a_password_that_is_not_utf8_is_a_wrong_one_or_the_right_one(
     gateway = start_gateway(users=users, open_filesystem=Storage(), credential_logins=True)
     for name in ("ann", "KEY~APPSECRET"):
         with pytest.raises(paramiko.AuthenticationException):
-            connect(gateway, name, password + b"!")  # type: ignore[arg-type]
+            connect(gateway, name, password + b"!")
     assert [line["user"] for line in log_lines("login_failed", 2)] == ["ann", "KEY~***"]
-    assert connect(gateway, "ann", password).is_authenticated()  # type: ignore[arg-type]
+    assert connect(gateway, "ann", password).is_authenticated()
     assert not log_lines("bug")
 
 

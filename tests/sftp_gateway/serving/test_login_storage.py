@@ -225,7 +225,7 @@ def test_the_client_is_told_why(start_gateway: StartGateway, connect: Connect) -
     storage.down = True
     transport = connect(start_gateway(open_filesystem=storage))
     said: list[str] = []
-    transport._parse_disconnect = lambda m: said.append((m.get_int(), m.get_text()))  # type: ignore[func-returns-value]
+    transport._parse_disconnect = lambda m: said.append((m.get_int(), m.get_text()))
     with pytest.raises((paramiko.SSHException, EOFError)):
         transport.auth_password("KEY~APPSECRET", "TOKEN", fallback=False)
     assert said == [(7, "Dropbox cannot be reached, try again later")]

@@ -226,7 +226,7 @@ class Model:
             self.unnamed.add(target)
         for table in (self.files, self.partials, self.writers):
             if source in table:
-                held = table.pop(source)  # type: ignore[attr-defined]
+                held = table.pop(source)
                 if name is not None:
                     held.name = name
                 if isinstance(held, Writer):
@@ -235,7 +235,7 @@ class Model:
                     had = self._had.setdefault(target, set())
                     held.is_loose |= held.content in had
                     had.add(held.content)
-                table[target] = held  # type: ignore[index]
+                table[target] = held
 
 
 def _is_in(key: str, folder: str) -> bool:

@@ -133,18 +133,18 @@ class Process:
                 world.disk(self)
                 sync()
 
-            local.write, local.sync = adding, syncing  # type: ignore[method-assign]
-            local.discard = lambda: None if self.dead else discard()  # type: ignore[method-assign]
+            local.write, local.sync = adding, syncing
+            local.discard = lambda: None if self.dead else discard()
             return local
 
-        journal._file.change = changing  # type: ignore[method-assign]
-        journal.vault.write = writing  # type: ignore[method-assign]
+        journal._file.change = changing
+        journal.vault.write = writing
         remove, clear = journal.vault.remove, journal.vault.clear
-        journal.vault.remove = lambda names: None if self.dead else remove(names)  # type: ignore[method-assign]
-        journal.vault.clear = lambda named: None if self.dead else clear(named)  # type: ignore[method-assign]
-        journal.wait = lambda done, seconds: world.wait(self, done, seconds)  # type: ignore[method-assign,assignment]
-        journal.pause = lambda: world.pause(self)  # type: ignore[method-assign]
-        journal.bell.wait = self._sleep  # type: ignore[method-assign,assignment]
+        journal.vault.remove = lambda names: None if self.dead else remove(names)
+        journal.vault.clear = lambda named: None if self.dead else clear(named)
+        journal.wait = lambda done, seconds: world.wait(self, done, seconds)
+        journal.pause = lambda: world.pause(self)
+        journal.bell.wait = self._sleep
 
     def _sleep(self, seconds: float, *, urgent: bool = False) -> bool:
         raise Asleep

@@ -101,7 +101,7 @@ def test_concurrent_closes_share_their_syncs(start: ServeWriteBack) -> None:
         commits.append(len(batch))
         real(batch)
 
-    file._commit = counted  # type: ignore[method-assign]
+    file._commit = counted
     outgoing = [serving.written_back.openbin(f"/{number}", "w", write_back=True) for number in range(64)]
     threads = [threading.Thread(target=each.close) for each in outgoing]
     with file._writing:  # as a slow disk does
