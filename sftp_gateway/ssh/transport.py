@@ -9,6 +9,7 @@ import contextlib
 import logging
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -239,7 +240,9 @@ class BoundedTransport(GatewayTransport):
         """Keep the last complaint for the one line that the gateway logs; paramiko's own text is for debugging."""
         if level >= logging.WARNING and isinstance(msg, str) and not msg.startswith("Traceback"):
             self.last_problem = _PARAMIKOS_PREFIX.sub("", msg) or "no SSH banner"
-        if _ssh_logger.isEnabledFor(logging.DEBUG):
+        # Of who speaks no SSH, and of where in the code a client's nonsense was noticed, that line says all.
+        is_of_use = self.remote_version and not (isinstance(msg, list) and isinstance(sys.exception(), SSHException))
+        if is_of_use and _ssh_logger.isEnabledFor(logging.DEBUG):
             for line in msg if isinstance(msg, list) else [msg]:
                 _ssh_logger.debug(_USER_NAME.sub("***", str(line)), *args)
 

@@ -9,7 +9,6 @@ import random
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +18,6 @@ from paramiko.common import MSG_KEXINIT, MSG_SERVICE_ACCEPT, MSG_UNIMPLEMENTED, 
 from paramiko.message import Message
 
 from sftp_gateway import SFTPGateway
-from sftp_gateway.ssh.key_exchange import Pace
 from sftp_gateway.ssh.transport import (
     MAX_BANNER_BYTES,
     MAX_STRANGERS_PACKET_BYTES,
@@ -124,85 +122,6 @@ def test_a_client_without_aes_gcm_gets_aes_ctr(start_gateway: StartGateway) -> N
     client.join(30)
 
 
-def test_rekeying_started_by_the_server_amid_requests(
-    start_gateway: StartGateway, connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Answers to requests that cross the server's offer of new keys wait until these are in place."""
-    monkeypatch.setattr(BoundedPacketizer, "REKEY_PACKETS", 15)
-    transport = connect(start_gateway(), "ann", PASSWORD)
-    exchanges = set()
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while len(exchanges) < 4:
-        assert time.monotonic() < deadline, "no new keys"
-        exchanges.add(transport.H)
-        for _ in range(5):
-            transport.global_request("ping", wait=False)
-        transport.global_request("ping", wait=True)
-        assert transport.is_active()
-
-
-def test_rekeying_started_by_the_client_amid_requests(start_gateway: StartGateway, connect: Connect) -> None:
-    transport = connect(start_gateway(), "ann", PASSWORD)
-    for _ in range(4):
-        before = transport.H
-        transport.renegotiate_keys()
-        assert before != transport.H
-        transport.global_request("ping", wait=True)
-    channel = transport.open_session(timeout=30)
-    channel.exec_command("id")
-    assert channel.recv_exit_status() == 1
-
-
-def test_whoever_wants_new_keys_without_end_waits(
-    start_gateway: StartGateway, connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An exchange costs the server far more than the client: beyond a burst they come at a rate."""
-    monkeypatch.setattr(Pace, "BURST", 2)
-    monkeypatch.setattr(Pace, "SECONDS_EACH", 0.4)
-    begun = time.monotonic()
-    transport = connect(start_gateway(), "ann", PASSWORD)
-    for _ in range(5):
-        transport.renegotiate_keys()
-    assert time.monotonic() - begun >= 3 * 0.4
-    transport.global_request("ping", wait=True)
-
-
-@pytest.mark.parametrize("cipher", ["aes256-gcm@openssh.com", "aes256-ctr"])
-def test_what_is_transferred_earns_new_keys(
-    start_gateway: StartGateway, connect: Connect, monkeypatch: pytest.MonkeyPatch, cipher: str
-) -> None:
-    """A client that exchanges keys after some data, as it should, never waits."""
-    monkeypatch.setattr(Pace, "BURST", 1)
-    monkeypatch.setattr(Pace, "BYTES_EACH", 100_000)
-    monkeypatch.setattr(Pace, "SECONDS_EACH", 1e9)
-    monkeypatch.setattr(BoundedPacketizer, "pause", lambda _, seconds: waits.append(seconds))
-    monkeypatch.setattr(paramiko.Transport, "_preferred_ciphers", (cipher,))
-    waits: list[float] = []
-    transport = connect(start_gateway(), "ann", PASSWORD)
-    sftp = transport.open_sftp_client()
-    assert sftp is not None
-    for _ in range(3):
-        with sftp.open("/file", "wb") as file:
-            file.write(bytes(60_000))
-        with sftp.open("/file") as file:
-            file.read()
-        transport.renegotiate_keys()
-    assert not waits
-    transport.renegotiate_keys()
-    assert len(waits) == 1
-
-
-def test_the_pace_of_new_keys() -> None:
-    pace = Pace(0.0)
-    assert not any(pace.take(0, 0.0) for _ in range(Pace.BURST))
-    assert pace.take(0, 0.0) == pytest.approx(Pace.SECONDS_EACH)
-    assert pace.take(0, 2 * Pace.SECONDS_EACH) == 0.0
-    assert pace.take(Pace.BYTES_EACH, 2 * Pace.SECONDS_EACH) == 0.0
-    assert pace.take(2**40, 1e6) == 0.0
-    assert not any(pace.take(0, 1e6) for _ in range(Pace.BURST - 1))
-    assert pace.take(0, 1e6) > 0, "more than a burst can be saved up"
-
-
 def test_a_service_that_is_asked_for_after_the_login_changes_nothing(
     start_gateway: StartGateway, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +182,21 @@ def test_a_broken_handshake_is_one_line_and_leaves_nothing(
     level = "INFO" if attack in NOTHING_IN_COMMON else "DEBUG"
     assert [record.levelname for record in caplog.records if record.name.startswith("sftp_gateway")] == [level]
     assert connect(gateway, "ann", PASSWORD).is_authenticated()
+
+
+@pytest.mark.parametrize("scan", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00", b"SSH-2.0-x\r\n" + b"\xff" * 99])
+def test_a_port_scan_is_one_line_of_the_debug_log(
+    start_gateway: StartGateway, log_lines: LogLines, caplog: pytest.LogCaptureFixture, scan: bytes
+) -> None:
+    gateway = start_gateway()
+    caplog.set_level("DEBUG", "sftp_gateway.paramiko")
+    with socket.create_connection(gateway.address, timeout=20) as sock:
+        sock.sendall(scan)
+    log_lines("no_login", 1)
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("sftp_gateway")]
+    assert not [line for line in lines if "Traceback" in line]
+    if not scan.startswith(b"SSH-"):
+        assert [line.split()[0] for line in lines] == ["no_login"]
 
 
 def test_a_flood_of_broken_connections_leaves_nothing(start_gateway: StartGateway, connect: Connect) -> None:
@@ -365,20 +299,6 @@ def test_the_first_reason_for_a_goodbye_is_what_the_client_is_told() -> None:
         assert isinstance(transport.packetizer, BoundedPacketizer)
         assert transport.packetizer.farewell is not None
         assert b"too many sessions" in transport.packetizer.farewell.asbytes()
-
-
-def test_new_keys_are_for_those_who_have_signed_in(
-    start_gateway: StartGateway, connect: Connect, log_lines: LogLines
-) -> None:
-    """A client that computes nothing could keep us computing: its login is not even asked for."""
-    gateway = start_gateway()
-    client = connect(gateway)
-    with pytest.raises((paramiko.SSHException, EOFError)):
-        client.renegotiate_keys()
-    assert log_lines("no_login", 1)[0]["reason"] == "new keys are not exchanged before the login"
-    client = connect(gateway, "ann", PASSWORD)
-    client.renegotiate_keys()
-    assert client.open_session(timeout=30)
 
 
 def test_a_channel_before_the_login_is_refused(raw: paramiko.Transport) -> None:
