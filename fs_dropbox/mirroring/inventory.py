@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import threading
@@ -12,8 +13,9 @@ from itertools import islice
 from string import ascii_letters
 from typing import Final
 
+from fs import errors
 from fs.info import Info
-from fs.path import abspath, frombase, isbase, join, normpath, split
+from fs.path import abspath, dirname, frombase, isbase, join, normpath, split
 
 from fs_dropbox import paths
 from fs_dropbox.mirroring.transfer import Place, StoppedError, local_error, moment
@@ -45,12 +47,28 @@ class Inventory:
     failures: list[tuple[str, Exception]] = field(default_factory=list)
     top: str = ""
     """What Dropbox knows the folder itself by, whichever connection leads there; empty of a root, and elsewhere."""
+    uppermost: set[str] = field(default_factory=set)
+    """The same of the folders directly in it, but for shared ones, which several accounts have in different places."""
     folders: set[str] = field(default_factory=set)
-    """The same of all folders, the topmost included."""
+    """The same of all folders below."""
 
-    def overlaps(self, other: Inventory) -> bool:
-        """Tell whether one of two folders is the other, or inside it, where Dropbox tells."""
-        return self.top in other.folders or other.top in self.folders
+    def is_inside(self, other: Inventory) -> bool:
+        """Tell whether this folder is the other one or inside it, where Dropbox tells: of a root, by what is in it."""
+        if self.top:
+            return self.top == other.top or self.top in other.folders
+        return not self.uppermost.isdisjoint(other.folders)
+
+    def add(self, relative: str, info: Info) -> None:
+        """Note by what Dropbox knows an entry, where that is a folder."""
+        known = str(info.get("dropbox", "id") or "")
+        if not (info.is_dir and known):
+            return
+        if not relative:
+            self.top = known
+            return
+        self.folders.add(known)
+        if "/" not in relative and not (info.get("dropbox", "sharing") or {}).get("shared_folder_id"):
+            self.uppermost.add(known)
 
 
 def fold(path: str) -> str:
@@ -71,6 +89,19 @@ def take_inventory(place: Place, stop: threading.Event) -> Inventory:
         if stop.is_set():
             raise StoppedError
         inventory.nodes.append(node)
+    return inventory
+
+
+def surroundings(place: Place) -> Inventory:
+    """Return what Dropbox knows the nearest folder by that there is above a place, without what is deeper in it."""
+    inventory, path = Inventory(), place.path
+    while path != "/":
+        path = dirname(path)
+        with contextlib.suppress(errors.ResourceNotFound):
+            for info in place.filesystem.scandir(path, _NAMESPACES):
+                inventory.add(info.name, info)
+            inventory.add("", place.filesystem.getinfo(path, _NAMESPACES))
+            break
     return inventory
 
 
@@ -105,16 +136,10 @@ def _walk(place: Place, inventory: Inventory) -> Iterator[Node]:
     base = abspath(normpath(place.path))
     exports = place.filesystem.getmeta("dropbox").get("documents") == "export"
     for path, info in place.filesystem.walk.info(base, namespaces=_NAMESPACES):
-        relative = frombase(base, path) if isbase(base, path) else path
-        if info.is_dir:
-            inventory.folders.add(_id(info))
-        yield node_of(relative.lstrip("/"), info, exports=exports)
-    inventory.top = _id(place.filesystem.getinfo(base, _NAMESPACES))
-    inventory.folders = (inventory.folders | {inventory.top}) - {""}
-
-
-def _id(info: Info) -> str:
-    return str(info.get("dropbox", "id") or "")
+        relative = (frombase(base, path) if isbase(base, path) else path).lstrip("/")
+        inventory.add(relative, info)
+        yield node_of(relative, info, exports=exports)
+    inventory.add("", place.filesystem.getinfo(base, _NAMESPACES))
 
 
 def _local(root: str, shown: str, inventory: Inventory) -> Iterator[Node]:

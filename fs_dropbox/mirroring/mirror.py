@@ -15,7 +15,7 @@ from fs import errors
 from fs.path import isparent, normpath
 
 from fs_dropbox.error_table import NoAccess
-from fs_dropbox.mirroring.inventory import Inventory, Node, fold, take_inventory
+from fs_dropbox.mirroring.inventory import Inventory, Node, fold, surroundings, take_inventory
 from fs_dropbox.mirroring.plan import Planner
 from fs_dropbox.mirroring.steps import Action, Observer, Step, Summary
 from fs_dropbox.mirroring.transfer import (
@@ -99,8 +99,8 @@ class Mirror:
     def _run(self, pool: Pool) -> None:
         inventories = [pool.submit(take_inventory, place, self.stop) for place in (self.source, self.target)]
         source = inventories[0].result()
-        target = self._inventory_or_nothing(inventories[1])
-        if source.overlaps(target):  # through another connection
+        target = self._inventory_or_nothing(inventories[1], source)
+        if source.is_inside(target) or target.is_inside(source):  # through another connection
             raise errors.OperationFailed(self.target.path, msg=OVERLAP)
         plan = Planner(source, target, self.target, delete=self.delete).plan()
         for step in plan.ignored:
@@ -131,10 +131,12 @@ class Mirror:
             self._each(pool, small, lambda pair: self._settle(*pair), at_once=self._small_at_once)
         self._each(pool, large, lambda pair: self._settle(*pair))
 
-    def _inventory_or_nothing(self, inventory: Future[Inventory]) -> Inventory:
+    def _inventory_or_nothing(self, inventory: Future[Inventory], source: Inventory) -> Inventory:
         try:
             found = inventory.result()
         except errors.ResourceNotFound:
+            if (source.top or source.folders) and surroundings(self.target).is_inside(source):
+                raise errors.OperationFailed(self.target.path, msg=OVERLAP) from None
             if not self.dry_run:
                 self.target.filesystem.makedirs(self.target.path, recreate=True)
             return Inventory()

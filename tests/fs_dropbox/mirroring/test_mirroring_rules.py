@@ -22,7 +22,7 @@ from fs_dropbox.emulator import Emulator
 from fs_dropbox.mirroring.mirror import SMALL_BYTES, Mirror
 from fs_dropbox.mirroring.steps import Action, Observer
 from fs_dropbox.mirroring.transfer import Place, copy_file, holds_the_same, write_stream
-from tests.fs_dropbox.mirroring.mirrored import FoldingFS, Recorder, content, run
+from tests.fs_dropbox.mirroring.mirrored import Recorder, content, run
 
 
 class Planned(Observer):
@@ -317,31 +317,6 @@ def test_a_dry_run_makes_no_target_and_tells_the_same_bytes(source: FS) -> None:
     summary = run(source, target, "/new/place", dry_run=True, observer=recorder)
     assert not target.exists("/new")
     assert (summary.copied, recorder.bytes) == (3, recorder.plan)
-
-
-def test_a_folder_is_known_to_be_inside_another_by_whatever_name(source: FS, local: Path, tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(local)
-    with OSFS(str(tmp_path / "link")) as link, OSFS(str(local / "sub")) as inner:
-        for one, other in ((link, inner), (inner, link), (link, source)):
-            with pytest.raises(errors.OperationFailed, match="inside"):
-                run(one, other, delete=True)
-    folding = FoldingFS()
-    folding.makedirs("Docs/sub")
-    with pytest.raises(errors.OperationFailed, match="inside"):
-        Mirror(Place(folding, "/Docs"), Place(folding, "/docs/Sub")).run()
-
-
-@pytest.mark.parametrize(("inner", "outer"), [("/backup", "/"), ("/backup/sub", "/backup"), ("/backup", "/backup")])
-def test_a_folder_is_known_to_be_inside_another_through_another_connection(
-    emulator: Emulator, open_dropbox: Callable[..., DropboxFS], inner: str, outer: str
-) -> None:
-    emulator.control.seed("/backup/sub")
-    emulator.control.write("/kept", b"x")
-    one, two = open_dropbox(), open_dropbox()
-    for source, target in ((Place(one, inner), Place(two, outer)), (Place(one, outer), Place(two, inner))):
-        with pytest.raises(errors.OperationFailed, match="inside"):
-            Mirror(source, target, delete=True).run()
-    assert set(emulator.control.tree()) == {"/backup", "/backup/sub", "/kept"}
 
 
 def test_a_file_of_the_account_is_no_folder_to_mirror(dropbox_fs: DropboxFS, emulator: Emulator) -> None:
