@@ -138,6 +138,15 @@ def test_case_only_move_is_a_switch(api: Api) -> None:
     assert api.ok(relocate(api, "move", "/file", "/FILE"))["metadata"]["name"] == "FILE"
 
 
+def test_a_change_of_case_alone_is_not_reported(api: Api) -> None:
+    api.emulator.options.case_only_move = "rename"
+    api.put("/folder/file", b"x")
+    cursor = api.ok(api.rpc("files/list_folder/get_latest_cursor", {"path": "", "recursive": True}))["cursor"]
+    api.ok(relocate(api, "move", "/folder", "/FOLDER"))
+    assert api.news(cursor)[0] == []
+    assert [entry["path_display"] for entry in api.entries(recursive=True)] == ["/FOLDER", "/FOLDER/file"]
+
+
 def test_something_new_can_be_unknown_to_moves_for_a_moment(api: Api) -> None:
     api.emulator.options.not_found_after_create_seconds = 3600
     api.put("/a", b"x")

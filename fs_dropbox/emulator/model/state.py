@@ -151,15 +151,9 @@ class State:
         self._journal(entry.namespace, entry.key_path(), entry.display_path())
 
     def set_name(self, entry: Entry, name: str) -> None:
-        """Change the case of a name in its place; what lies below has another path as displayed, and is reported."""
+        """Change the case of a name in its place, which cursors do not report."""
         entry.rename(name)
-        self.touch(entry)
-        key_path, display_path = entry.key_path(), entry.display_path()
-        for node, node_key, _ in self._subtree(entry, key_path, display_path):
-            if node is not entry:
-                self._journal(entry.namespace, node_key)
-            if isinstance(node, Folder):
-                self.report_mounted(node)
+        self._store_entry(entry)
 
     def remove(self, entry: Entry) -> None:
         """Delete an entry with everything below; a mounted folder only leaves the tree."""
