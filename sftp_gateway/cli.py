@@ -143,6 +143,8 @@ def _serve(config: GatewayConfig, crew: Crew | None = None, *, load: Callable[[]
         signals.on_hangup(lambda: _reload(gateway, load))
         if crew is None:
             _say_ready(gateway.address, gateway.fingerprints)
+        else:
+            crew.begun()
         signals.wait()
         return 0 if gateway.stop() else 1
 

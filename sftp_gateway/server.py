@@ -61,6 +61,8 @@ class Crew:
     there for the others."""
     register: Register
     status: StatusShare | None = None
+    begun: Callable[[], None] = lambda: None
+    """To be called once, when it serves."""
 
 
 @contextlib.contextmanager

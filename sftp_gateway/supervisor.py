@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import shutil
 import signal
 import socket
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import NoReturn
 
 from sftp_gateway.config import ConfigError, GatewayConfig
@@ -30,6 +32,7 @@ _SIGNALS = _PASSED_ON | {signal.SIGCHLD, signal.SIGALRM}
 _STEADY_SECONDS = 5.0  # a process that dies sooner is replaced later and later
 _MAX_DELAY_SECONDS = 30.0
 _REFUSED_SECONDS = 1.0  # after which it is tried again to start a process that the system refused
+_LOOK_SECONDS = 0.05  # between looks for signals while processes begin
 _LATE_SECONDS = 30.0  # beyond the draining, before a process that does not end is killed
 
 _logger = logging.getLogger(__name__)
@@ -61,9 +64,10 @@ class Supervisor:
         self._early_deaths: dict[int, int] = {}  # in a row, by number
         self._stopping = False
         self._exit_code = 0
+        self._begun: Callable[[], None]  # for a process to say so; closes a descriptor that is its own
 
     def run(self, tell: Callable[[tuple[str, int]], None]) -> int:
-        """Serve until SIGTERM or SIGINT; return the exit code. `tell` is called with the address, once it listens.
+        """Serve until SIGTERM or SIGINT; return the exit code. `tell` is called with the address, once all serve.
 
         Raises `GatewayError` when it cannot begin.
         """
@@ -80,9 +84,9 @@ class Supervisor:
         self._before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         self._lifeline = os.pipe()  # nobody writes: its end tells the processes that this one is gone
         try:
-            for number in range(self._config.processes):
-                self._start(number)
-            tell(address)
+            self._start_all()
+            if not self._stopping:
+                tell(address)
             while self._processes or (self._due and not self._stopping):
                 self._handle(signal.sigwait(_SIGNALS))
         finally:
@@ -110,6 +114,19 @@ class Supervisor:
         undone.callback(self._register.remove)
         self._status = self._share_status(address[1])
         return address
+
+    def _start_all(self) -> None:
+        """Start the processes; return when each has begun to serve, or has ended, or a signal has ended all."""
+        beginning, begun = os.pipe()  # it ends when nobody has its second end any more
+        self._begun = partial(os.close, begun)
+        for number in range(self._config.processes):
+            self._start(number)
+        self._begun()
+        self._begun = lambda: None  # nobody waits for those that take the place of others
+        while not self._stopping and not select.select([beginning], (), (), _LOOK_SECONDS)[0]:
+            while signal.sigpending() & _SIGNALS:
+                self._handle(signal.sigwait(_SIGNALS))
+        os.close(beginning)
 
     # -- what happens
 
@@ -219,7 +236,7 @@ class Supervisor:
             self._claim.release()
             signal.pthread_sigmask(signal.SIG_SETMASK, self._before | _PASSED_ON)
             threading.Thread(target=_end_with, args=(self._lifeline[0],), name="lifeline", daemon=True).start()
-            crew = Crew(self._listener, replace(self._register, process=number), self._status)
+            crew = Crew(self._listener, replace(self._register, process=number), self._status, self._begun)
             code = self._serve(self._config, crew)
         except GatewayError as error:
             _logger.error("%s", error)

@@ -80,17 +80,17 @@ class Reporting:
         healthy: Callable[[], bool],
     ) -> None:
         """Answer scrapers and `sftp-gateway sessions` from now on."""
+        path = socket_path(config.control_path, port, self._process)
+        try:
+            self._control = ControlSocket(path, answer)
+        except OSError as error:
+            _logger.error("%s: no control socket, so sessions cannot be shown: %s", path, error.strerror or error)
         if self._metrics is not None and self._listener is not None:
             from sftp_gateway.reports.metrics import CONTENT_TYPE
 
             self._page = StatusPage(
                 self._listener, metrics=self._metrics.render, content_type=CONTENT_TYPE, healthy=healthy
             )
-        path = socket_path(config.control_path, port, self._process)
-        try:
-            self._control = ControlSocket(path, answer)
-        except OSError as error:
-            _logger.error("%s: no control socket, so sessions cannot be shown: %s", path, error.strerror or error)
 
     def refused(self, address: str, reason: str) -> None:
         """Count a connection that was refused before it became a session."""

@@ -65,7 +65,7 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
 def begin(config: Path, *arguments: str, **environment: str) -> tuple[subprocess.Popen[str], int]:
     """Start a gateway; return it and its port once it is ready. What it logs goes to the file `log` beside `config`."""
     log = config.with_name("log")
-    command = [*COMMAND, "serve", "--config", config, *arguments]
+    command = [*COMMAND, "serve", "--config", str(config), *arguments]
     with log.open("a") as errors:
         process = subprocess.Popen(
             command, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=errors, text=True
@@ -77,6 +77,14 @@ def begin(config: Path, *arguments: str, **environment: str) -> tuple[subprocess
             process.kill()
         raise AssertionError(f"it is not ready: {log.read_text()}")
     return process, int(ready[1])
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs; one that ended and is not yet waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def wait_until_refused(port: int) -> None:
