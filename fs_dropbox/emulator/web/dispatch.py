@@ -65,9 +65,8 @@ class Dispatcher:
         for table in tables:
             self._routes.update(table.routes)
             self._pages.update(table.pages)
-        unknown = set(self._routes) - set(self._attributes)
-        if unknown:
-            raise ValueError(f"routes that the API does not have: {', '.join(sorted(unknown))}")
+        if self._routes.keys() != self._attributes.keys():
+            raise ValueError(f"not both in routes.json and in routes: {self._routes.keys() ^ self._attributes.keys()}")
 
     def __call__(self, request: Request) -> Response:
         """Answer a request; raises DroppedError when a fault says so."""
@@ -82,10 +81,9 @@ class Dispatcher:
         if not request.path.startswith(API_PREFIX):
             return self._answer_page(request)
         route = request.path[len(API_PREFIX) :].rstrip("/")
-        attributes = self._attributes.get(route)
-        if attributes is None:
-            return text_response(400, f'Unknown API function: "{route}"')
-        return _Call(self._service, route, attributes, self._routes.get(route), request).answer()
+        if route not in self._routes:
+            return text_response(400, f'Unknown API function: "{route}", to the emulator at least')
+        return _Call(self._service, route, self._attributes[route], self._routes[route], request).answer()
 
     def _answer_page(self, request: Request) -> Response:
         path = request.path
@@ -258,7 +256,7 @@ class _Call(_Measured):
     """A call of an API function."""
 
     def __init__(
-        self, service: Service, route: str, attributes: Attributes, function: RouteFunction | None, request: Request
+        self, service: Service, route: str, attributes: Attributes, function: RouteFunction, request: Request
     ) -> None:
         super().__init__(service, route, request)
         self._attributes = attributes
@@ -282,8 +280,6 @@ class _Call(_Measured):
         with self.service.state.lock:
             authorize(context)
         self.account_id = context.account_id
-        if self._function is None:
-            return text_response(501, f'The emulator has no "{self.route}".')
         result = self._function(context, self._parse(raw))
         if isinstance(result, Download):
             response = download_response(result)

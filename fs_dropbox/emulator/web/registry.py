@@ -64,7 +64,7 @@ class Table:
 
 @cache
 def load_attributes() -> dict[str, Attributes]:
-    """Return the attributes of every route that the API has, whether the emulator answers it or not."""
+    """Return the attributes of every route that the emulator has."""
     text = resources.files(__package__).joinpath("routes.json").read_text("utf-8")
     return {
         name: Attributes(
