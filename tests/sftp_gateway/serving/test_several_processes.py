@@ -144,7 +144,9 @@ def test_an_upload_cut_off_in_one_process_goes_on_in_another(tmp_path: Path) -> 
         one, other = serving.sign_in_at(0), serving.sign_in_at(1)
         file = one.open("/file", "wb")
         file.write(b"x" * 10_001)
-        one.get_channel().get_transport().sock.close()
+        channel = one.get_channel()
+        assert channel is not None
+        channel.get_transport().sock.close()
         eventually(lambda: "file" in other.listdir("/"), "it is not seen")
         assert other.stat("/file").st_size == 10_000
         with other.open("/file", "r+b") as again:
