@@ -6,7 +6,8 @@ import contextlib
 import os
 import stat
 import threading
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -123,13 +124,29 @@ def node_of(path: str, info: Info, *, exports: bool = False) -> Node:
     )
 
 
-def folds_case(place: Place, inventory: Inventory) -> bool:
-    """Tell whether names that differ only in case mean the same; of a disk, by one that is there."""
+def key_of(place: Place, inventory: Inventory) -> Callable[[str], str]:
+    """Return what makes equal of names that mean the same in a folder; a disk tells by what is there."""
     if place.local_path is None:
-        return place.folds_case
-    names = (split(node.path) for node in inventory.nodes if not node.ignored)
-    swapped = ((folder, name.translate(_SWAPPED)) for folder, name in names if name != name.translate(_SWAPPED))
-    return any(place.at(join(*path)).is_spelled_otherwise for path in islice(swapped, 1))
+        return fold if place.folds_case else str
+    names = [split(node.path) for node in inventory.nodes if not node.ignored]
+    for key, respelled in ((fold, _in_other_case), (_composed, _in_other_form)):
+        respellings = ((folder, respelled(name)) for folder, name in names if name != respelled(name))
+        if any(place.at(join(*path)).is_spelled_otherwise for path in islice(respellings, 1)):
+            return key
+    return str
+
+
+def _in_other_case(name: str) -> str:
+    return name.translate(_SWAPPED)
+
+
+def _composed(path: str) -> str:
+    return unicodedata.normalize("NFC", path)
+
+
+def _in_other_form(name: str) -> str:
+    apart = unicodedata.normalize("NFD", name)
+    return apart if apart != name else _composed(name)
 
 
 def _walk(place: Place, inventory: Inventory) -> Iterator[Node]:

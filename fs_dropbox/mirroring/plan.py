@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fs import errors
 
 from fs_dropbox.conventions import literal
-from fs_dropbox.mirroring.inventory import NO_TEXT, Inventory, Node, fold, folds_case
+from fs_dropbox.mirroring.inventory import NO_TEXT, Inventory, Node, key_of
 from fs_dropbox.mirroring.steps import Action, Step
 from fs_dropbox.mirroring.transfer import Place, is_part
 
@@ -36,7 +36,7 @@ class Planner:
     def __init__(self, source: Inventory, target: Inventory, place: Place, *, delete: bool) -> None:
         """`place` is the target; `delete`: what only it has is to go, unless a part of the source is not known."""
         self._place = place
-        self._folds = folds_case(place, target)
+        self._key = key_of(place, target)
         self._source = source
         self._delete = delete and not source.failures
         self._is_held_back = delete and not self._delete
@@ -51,7 +51,7 @@ class Planner:
             elif is_part(node.path) and place.local_path is not None:
                 self._plan.parts.append(node)
             else:
-                self._have[self._key(node)] = node
+                self._have[self._key(node.path)] = node
 
     def plan(self) -> Plan:
         """Return what is to be done."""
@@ -60,13 +60,10 @@ class Planner:
         wanted = self._wanted()
         self._clear_the_way(wanted)
         if self._delete:
-            self._doom({self._key(node): node for node in self._source.nodes})
+            self._doom({self._key(node.path): node for node in self._source.nodes})
         plan.folders = [node for key, node in wanted.items() if node.is_folder and key not in self._have]
         plan.files = [(node, self._have.get(key)) for key, node in wanted.items() if not node.is_folder]
         return plan
-
-    def _key(self, node: Node) -> str:
-        return fold(node.path) if self._folds else node.path
 
     def _wanted(self) -> dict[str, Node]:
         """Return what the target shall have, without what it cannot."""
@@ -77,7 +74,7 @@ class Planner:
                 reason = node.ignored or "what is left of a transfer that broke off"
                 self._plan.ignored.append(Step(Action.SKIP, node.path, node.size, reason))
             else:
-                candidates.setdefault(self._key(node), []).append(node)
+                candidates.setdefault(self._key(node.path), []).append(node)
         wanted: dict[str, Node] = {}
         for key, nodes in candidates.items():
             chosen = nodes[0] if len(nodes) == 1 else self._chosen(nodes, self._have.get(key))
@@ -123,7 +120,7 @@ class Planner:
                 gone.add(key)
                 self._plan.doomed.append(node)
         for node in self._nameless:
-            if self._key(node).rpartition("/")[0] not in spared | gone:
+            if self._key(node.path).rpartition("/")[0] not in spared | gone:
                 error = errors.ResourceError(node.path, msg=literal(f"{NO_TEXT}: remove it by hand"))
                 self._plan.failures.append((Step(Action.DELETE, node.path), error))
 

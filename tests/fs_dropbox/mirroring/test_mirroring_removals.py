@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -152,18 +154,35 @@ def test_what_a_transfer_has_left_is_removed_unless_that_goes_on(disk: Path) -> 
     assert (summary.deleted, summary.ignored, os.listdir(disk)) == (0, 0, [])
 
 
-@pytest.fixture
-def folding_disk(disk: Path, monkeypatch: pytest.MonkeyPatch) -> OSFS:
-    """A disk that takes names that differ in case for one, where somebody looks without writing."""
+def _disk_that_looks_at(disk: Path, key: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> OSFS:
+    """Return a disk that takes names for one whose keys are equal, where somebody looks without writing."""
 
     def is_there(path: str) -> bool:
-        return any(str(each).lower() == path.lower() for each in disk.rglob("*"))
+        return any(key(str(each)) == key(path) for each in disk.rglob("*"))
 
     monkeypatch.setattr(os.path, "lexists", is_there)
     return OSFS(str(disk))
 
 
-def test_a_disk_that_cannot_tell_case_apart_keeps_what_has_other_letters_now(folding_disk: OSFS) -> None:
+def test_a_disk_that_normalises_names_keeps_what_is_spelled_otherwise_now(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = _disk_that_looks_at(disk, lambda path: unicodedata.normalize("NFC", path), monkeypatch)
+    apart, composed = "u\u0308ber.txt", "\u00fcber.txt"
+    target.writetext(apart, "older")
+    target.writetext("A", "a")
+    source = MemoryFS()
+    source.writetext(composed, "new")
+    source.writetext("a", "a")
+    summary = run(source, target, delete=True)
+    assert (summary.copied, summary.deleted, summary.failures) == (2, 1, [])  # it tells case apart
+    assert content(target) == {f"/{apart}": b"new", "/a": b"a"}
+
+
+def test_a_disk_that_cannot_tell_case_apart_keeps_what_has_other_letters_now(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folding_disk = _disk_that_looks_at(disk, str.lower, monkeypatch)
     folding_disk.writetext("2026.TXT", "older")
     folding_disk.makedir("SUB").writetext("X", "old")
     source = MemoryFS()
