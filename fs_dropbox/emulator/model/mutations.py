@@ -69,51 +69,34 @@ def commit(view: View, info: CommitInfo, content: Incoming) -> File:
     """Store a content under a path by the write mode and conflict table; return the file as it is afterwards."""
     target = view.target(info.path)
     view.check_write(target.namespace)
-    existing = target.existing
-    check_conflict(view, info, existing, content.hash)
-    if isinstance(existing, File) and existing.revision.content_hash == content.hash and not info.strict_conflict:
-        return existing  # identical content: nothing happens, whatever the mode
-    name = target.name
-    replaces = isinstance(existing, File) and _may_replace(info, existing.revision, content.hash)
-    growth = content.size - (existing.revision.size if replaces and isinstance(existing, File) else 0)
-    check_quota(view, target.namespace, growth)
+    existing, replaced = target.existing, None
+    if isinstance(existing, File):
+        check_lock(view, existing)
+        if existing.revision.content_hash == content.hash and not info.strict_conflict:
+            return existing  # identical content: nothing happens, whatever the mode
+        if _may_replace(info, existing.revision, content.hash):
+            replaced = existing
+    is_taken = existing is not None or (info.mode == "update" and info.strict_conflict)
+    if is_taken and replaced is None and not info.autorename:
+        raise conflict(_kind(existing))
+    check_quota(view, target.namespace, content.size - (replaced.revision.size if replaced is not None else 0))
     modified = info.client_modified if info.client_modified is not None else view.state.now()
     kept = content.keep()
     try:
-        if replaces:
-            assert isinstance(existing, File)
-            view.state.set_content(existing, content.hash, content.size, modified)
-            if view.state.options.overwrite_name == "change" and existing.name != name:
-                view.state.set_name(existing, name)
-            _note_author(view, existing)
-            return existing
-        folder = make_parents(view, target)
-        if existing is not None or (info.mode == "update" and info.strict_conflict):
+        if replaced is not None:
+            view.state.set_content(replaced, content.hash, content.size, modified)
+            if view.state.options.overwrite_name == "change":
+                view.state.set_name(replaced, target.name)
+            file = replaced
+        else:
+            folder = make_parents(view, target)
             label = conflict_label(view) if info.mode == "update" else ""
-            name = numbered_name(folder, name, label=label)
-        file = view.state.add_file(folder, name, content.hash, content.size, modified)
+            name = numbered_name(folder, target.name, label=label) if is_taken else target.name
+            file = view.state.add_file(folder, name, content.hash, content.size, modified)
         _note_author(view, file)
         return file
     finally:
         view.state.contents.release(kept.hash)
-
-
-def check_conflict(view: View, info: CommitInfo, existing: Entry | None, content_hash: str) -> None:
-    """Raise the conflict that the write mode finds at its target; autorename avoids it."""
-    if isinstance(existing, Folder):
-        if not info.autorename:
-            raise conflict("folder")
-        return
-    if existing is None:
-        if info.mode == "update" and info.strict_conflict and not info.autorename:
-            raise conflict("file")
-        return
-    assert isinstance(existing, File)
-    check_lock(view, existing)
-    if existing.revision.content_hash == content_hash and not info.strict_conflict:
-        return
-    if not info.autorename and not _may_replace(info, existing.revision, content_hash):
-        raise conflict("file")
 
 
 def _may_replace(info: CommitInfo, revision: Revision, content_hash: str) -> bool:
@@ -166,7 +149,7 @@ def name_for(target: Target, *, autorename: bool) -> str:
     return numbered_name(target.folder, target.name)
 
 
-def _kind(entry: Entry) -> str:
+def _kind(entry: Entry | None) -> str:
     return "folder" if isinstance(entry, Folder) else "file"
 
 
