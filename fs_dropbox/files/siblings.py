@@ -101,6 +101,8 @@ class Siblings:
             is_old = not run.orders or self._now() - run.looked > LOOK_SECONDS
         orders = _orders(listing()) if is_old else ()
         with self._lock:
+            if self._runs.get(folder) is not run:  # it has given way to others meanwhile
+                return
             if is_old:
                 run.orders, run.looked = orders, self._now()
             for order in run.orders:

@@ -143,6 +143,21 @@ def test_what_was_passed_over_makes_room() -> None:
     assert sum(folder.siblings.take(entry, folder.path) is not None for entry in entries) <= LATE_FILES + RUN_FILES
 
 
+def test_a_folder_that_gives_way_while_it_is_looked_at_holds_nothing() -> None:
+    """What is fetched ahead for nobody would count for ever, until there is no room for what is."""
+    entries = files(10)
+    folder = Folder(entries)
+    folder.read(entries[0])
+
+    def listing() -> Sequence[FileEntry]:
+        for number in range(RUNS):
+            folder.siblings.opened(file("other", folder=f"/{number}"), f"/{number}", lambda: None)
+        return entries
+
+    folder.siblings.opened(entries[1], "/f", listing)
+    assert not folder.waiting
+
+
 def test_what_is_wasted_is_bounded() -> None:
     folder = Folder(files(500))
     for entry in folder.entries[:100]:
