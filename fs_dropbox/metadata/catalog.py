@@ -190,10 +190,13 @@ class Catalog(Finding):
             return ROOT
         self._on_use()
         known = self._cache.get(key)
-        if known is None and may_list:
-            known = self._look_around(path, key)
-        if known is not None:
-            return None if known is ABSENT else known
+        if known is None:
+            told = (self._look_around(path, key) if may_list else None) or self._ask(path, key)
+            # What was on its way before an own call began may tell of a state that nobody is to see.
+            known = self._cache.get(key) or told
+        return None if known is ABSENT else known
+
+    def _ask(self, path: str, key: str) -> Present | Absence:
         epoch = self._cache.epoch()
         return self._share(path, ("entry", key, epoch), lambda: self._fetch(path, key, epoch))
 
@@ -222,14 +225,14 @@ class Catalog(Finding):
         with fs_errors(path):
             return self._flights.do(flight, work)
 
-    def _fetch(self, path: str, key: str, epoch: int) -> Present | None:
+    def _fetch(self, path: str, key: str, epoch: int) -> Present | Absence:
         try:
             entry = self._client.get_metadata(paths.to_api(path))
         except ApiError as error:
             if not error.is_not_found:
                 raise
             self._cache.put_absent(key, epoch)
-            return None
+            return ABSENT
         self._cache.put(entry, epoch)
         return entry
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from fs_dropbox import DropboxFS
 from fs_dropbox.api.client import Client, Commit
 from fs_dropbox.content_hash import BLOCK_SIZE, ContentHash
 from fs_dropbox.emulator import Emulator
+from fs_dropbox.entries import FileEntry, FolderEntry
 from fs_dropbox.errors import ApiError, TransportError
 from fs_dropbox.uploads.upload import APPENDS_IN_ALL, Uploader
 from tests.waiting import eventually
@@ -170,6 +172,40 @@ def test_what_a_rename_goes_through_is_seen_by_nobody_here(
         moving.result(30)
     assert account.readtext("/file") == ("new" if replaces else "old")
     assert sorted(account.listdir("/")) == (["file", "marker"] if replaces else ["FILE", "marker", "new"])
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_who_has_looked_before_a_rename_does_not_see_what_it_goes_through(
+    open_dropbox: Callable[..., DropboxFS], emulator: Emulator, monkeypatch: pytest.MonkeyPatch, cache: bool
+) -> None:
+    """A look that takes its time is answered while the old file has gone, and the new one is not there yet."""
+    account = open_dropbox(cache=cache, change_feed=False)
+    emulator.control.write("/file", b"old")
+    emulator.control.write("/new", b"new")
+    client = account._parts.client
+    looks, moves = threading.Event(), threading.Event()
+    get_metadata, move = client.get_metadata, client.move
+
+    def slow_look(path: str) -> FileEntry | FolderEntry:
+        if not looks.is_set():
+            looks.set()
+            assert moves.wait(30)
+        return get_metadata(path)
+
+    with ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(client, "get_metadata", slow_look)
+        look = pool.submit(account.exists, "/file")
+        assert looks.wait(30)
+        account.makedir("/folder")  # from here on, nobody shares that look
+
+        def move_after_the_look(*arguments: Any, **options: Any) -> FileEntry | FolderEntry:
+            moves.set()
+            assert look.result(30)
+            return move(*arguments, **options)
+
+        monkeypatch.setattr(client, "move", move_after_the_look)
+        account.move("/new", "/file", overwrite=True)
+    assert account.readtext("/file") == "new"
 
 
 def test_a_removal_that_is_carried_out_late_takes_no_newer_version(client: Client, emulator: Emulator) -> None:
