@@ -261,18 +261,17 @@ def check(session: Session, location: str, json_: bool) -> int:
     )
     try:
         with opening():
-            result, missing = _examine(client)
+            result = _examine(client)
     finally:
         client.close()
-    needed = [scope for scope in missing if scope in logins.NEEDED_SCOPES]
     if json_:
-        print_json(result | {"missing_scopes": missing, "works": not needed})
+        print_json(result)
     else:
-        _tell(result, missing)
-    if located.path != "/" and not needed:
+        _tell(result)
+    if located.path != "/" and result["works"]:
         place = session.place(location)
         place.filesystem.getinfo(place.path)
-    return 3 if needed else 0
+    return 0 if result["works"] else 3
 
 
 def _credentials_url(url: str) -> str:
@@ -281,12 +280,14 @@ def _credentials_url(url: str) -> str:
     return split_url(url).url
 
 
-def _examine(client: Client) -> tuple[dict[str, Any], list[str]]:
-    missing = probing.missing_scopes(client)
-    result: dict[str, Any] = {}
+def _examine(client: Client) -> dict[str, Any]:
+    granted = probing.permissions(client)
+    missing, unknown = ([scope for scope in granted if granted[scope] is answer] for answer in (False, None))
+    works = not any(scope in logins.NEEDED_SCOPES for scope in missing)
+    result: dict[str, Any] = {"missing_scopes": missing, "unknown_scopes": unknown, "works": works}
     if "account_info.read" not in missing:
         account = client.account()
-        result = {"account": account.name, "email": account.email, "account_id": account.account_id}
+        result |= {"account": account.name, "email": account.email, "account_id": account.account_id}
         result |= {"root_namespace": account.root_namespace_id, "home_namespace": account.home_namespace_id}
         result["team"] = account.is_team
         try:
@@ -300,11 +301,11 @@ def _examine(client: Client) -> tuple[dict[str, Any], list[str]]:
     if "files.metadata.read" not in missing:
         client.list_folder("", limit=1)
         result["latency_ms"] = round(1000 * (time.monotonic() - begun))
-    return result, missing
+    return result
 
 
-def _tell(result: dict[str, Any], missing: list[str]) -> None:
-    rows = []
+def _tell(result: dict[str, Any]) -> None:
+    rows, missing, unknown = [], result["missing_scopes"], result["unknown_scopes"]
     if "account" in result:
         rows.append(("account", f"{result['account']} ({result['email']})"))
         root, home = result["root_namespace"], result["home_namespace"]
@@ -313,13 +314,16 @@ def _tell(result: dict[str, Any], missing: list[str]) -> None:
         rows.append(("space", f"{human_size(result['used'])} of {human_size(result['allocated'])} used"))
     if "latency_ms" in result:
         rows.append(("latency", f"{result['latency_ms']} ms for a listing"))
-    rows.append(("permissions", "all there" if not missing else f"without {', '.join(missing)}"))
+    complete = "none missing" if unknown else "all there"
+    rows.append(("permissions", f"without {', '.join(missing)}" if missing else complete))
+    if unknown:
+        rows.append(("not checked", f"{', '.join(unknown)}: what answers has no such calls (is it Dropbox?)"))
     table(rows)
     everything = logins.NEEDED_SCOPES | logins.OPTIONAL_SCOPES
     needed = {scope: purpose for scope, purpose in everything.items() if scope in missing}
     if needed:
         click.echo(f"fs-dropbox: {logins.missing_scopes(needed, ())}", err=True)
-    if not any(scope in logins.NEEDED_SCOPES for scope in missing):
+    if result["works"]:
         click.echo("connection works")
 
 

@@ -10,8 +10,8 @@ from fs_dropbox.authorization import required_scope
 from fs_dropbox.errors import ApiError, TransportError
 
 
-def missing_scopes(client: Client) -> list[str]:
-    """Return the scopes that are missing of those that the product can use.
+def permissions(client: Client) -> dict[str, bool | None]:
+    """Return of each scope that the product can use whether it is granted; None where a stand-in lacks the route.
 
     Each call names a file that does not exist, so that one with the permission is answered "not found".
 
@@ -27,21 +27,21 @@ def missing_scopes(client: Client) -> list[str]:
         "sharing.read": lambda: client.sharing.shared_links(nothing),
         "sharing.write": lambda: client.sharing.shared_link(nothing),
     }
-    return [scope for scope, probe in probes.items() if not _is_granted(scope, probe)]
+    return {scope: _is_granted(scope, probe) for scope, probe in probes.items()}
 
 
-def _is_granted(scope: str, probe: Callable[[], object]) -> bool:
+def _is_granted(scope: str, probe: Callable[[], object]) -> bool | None:
     try:
         probe()
-    except ApiError as error:
-        required = required_scope(error.tag, error.message, error.details)
-        if required is not None:
-            return required != scope
-        if error.status in (409, 403):
-            return True
+    except (ApiError, TransportError) as error:
+        if isinstance(error, ApiError):
+            required = required_scope(error.tag, error.message, error.details)
+            if required is not None:
+                return required != scope
+            if error.status in (409, 403):
+                return True
+        # What has no account is no stand-in.
+        if scope != "account_info.read" and error.is_not_taken:
+            return None
         raise
-    except TransportError as error:
-        # Stand-ins without a route tell nothing of permissions; what has no account is none.
-        if scope == "account_info.read" or not error.is_not_taken:
-            raise
     return True

@@ -76,13 +76,16 @@ def test_check(cli: Cli, emulator: Emulator) -> None:
     assert (result["works"], result["missing_scopes"], result["email"]) == (True, [], "ann@example.com")
 
 
-def test_check_does_without_what_a_stand_in_does_not_have(cli: Cli, emulator: Emulator) -> None:
+@pytest.mark.parametrize("status", [404, 400])
+def test_check_does_without_what_a_stand_in_does_not_have(cli: Cli, emulator: Emulator, status: int) -> None:
     for route in ("users/get_space_usage", "sharing/list_shared_links"):
-        emulator.control.fault(route, "server_error", None, status=404)
+        emulator.control.fault(route, "server_error", None, status=status, text="Unknown API function")
     done = cli("check")
     assert done.code == 0, done.err
     assert "connection works" in done.out
     assert "used" not in done.out
+    assert "not checked  sharing.read: what answers has no such calls (is it Dropbox?)" in done.out
+    assert json.loads(cli("check", "--json").out)["unknown_scopes"] == ["sharing.read"]
 
 
 @pytest.mark.parametrize("grants", [True, False], ids=["never granted", "not of the app"])

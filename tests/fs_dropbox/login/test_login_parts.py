@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -226,26 +227,37 @@ def test_a_refusal_without_a_description_is_told_by_its_code() -> None:
 @pytest.mark.parametrize("status", [403, 409])
 def test_a_refusal_for_another_reason_is_no_missing_permission(emulator: Emulator, client: Client, status: int) -> None:
     emulator.control.fault("files/restore", "error", status=status, error={".tag": "other"})
-    assert probing.missing_scopes(client) == []
+    assert set(probing.permissions(client).values()) == {True}
 
 
 def test_what_says_nothing_of_permissions_is_an_error(emulator: Emulator, client: Client) -> None:
-    emulator.control.fault("files/restore", "error", None, status=400, error={".tag": "other"})
+    emulator.control.fault("files/restore", "error", None, status=401, error={".tag": "other"})
     with pytest.raises(ApiError):
-        probing.missing_scopes(client)
+        probing.permissions(client)
 
 
-def test_a_stand_in_without_a_route_tells_nothing_of_permissions(emulator: Emulator, client: Client) -> None:
-    emulator.control.fault("users/get_current_account", "server_error", status=404)
-    with pytest.raises(TransportError):
-        probing.missing_scopes(client)
+@pytest.mark.parametrize("status", [404, 400])
+def test_a_stand_in_without_a_route_tells_nothing_of_permissions(
+    emulator: Emulator, client: Client, status: int
+) -> None:
+    unknown: Any = {"kind": "server_error", "status": status, "text": "Unknown API function"}
+    emulator.control.fault("users/get_current_account", **unknown)
+    with pytest.raises((ApiError, TransportError)):
+        probing.permissions(client)
     for route in ("files/restore", "sharing/list_shared_links", "sharing/create_shared_link_with_settings"):
-        emulator.control.fault(route, "server_error", None, status=404)
-    assert probing.missing_scopes(client) == []
+        emulator.control.fault(route, count=None, **unknown)
+    granted = probing.permissions(client)
+    assert [scope for scope in granted if granted[scope] is not True] == [
+        "files.content.write",
+        "sharing.read",
+        "sharing.write",
+    ]
+    assert set(granted.values()) == {True, None}
 
 
 @pytest.mark.parametrize("missing", [*logins.NEEDED_SCOPES, *logins.OPTIONAL_SCOPES])
 def test_each_missing_permission_is_found_alone(emulator: Emulator, client: Client, missing: str) -> None:
     scopes = [*logins.NEEDED_SCOPES, *logins.OPTIONAL_SCOPES]
     emulator.control.set_scopes([scope for scope in scopes if scope != missing], grants=True)
-    assert probing.missing_scopes(client) == [missing]
+    granted = probing.permissions(client)
+    assert [scope for scope in granted if not granted[scope]] == [missing]
