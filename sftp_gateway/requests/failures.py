@@ -12,7 +12,7 @@ from sftp_gateway.sftp import packets
 from sftp_gateway.sftp.events import Events
 from sftp_gateway.sftp.packets import Extension, Kind, OpenFlag, Status
 from sftp_gateway.sftp.parsing import Request
-from sftp_gateway.sftp.status import EXISTS, EndOfDataError, status_of
+from sftp_gateway.sftp.status import EXISTS, EndOfDataError, is_unexpected, status_of
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,8 @@ class Failures:
         if (isinstance(error, InvalidPath) or request.wrong_name) and not _makes(request):
             error = ResourceNotFound(path)  # where none can have the name; Finder looks for its files everywhere
         code, text = status_of(error, path)
-        if text.startswith("internal error") or ": internal error" in text:
+        if is_unexpected(error):
+            text += f" in {_name(request)}, of which the gateway's log tells more"
             logger.error("%s of %s failed", _name(request), path or "a handle", exc_info=error)
         is_repeated = handle is not None and handle.failed_with == text
         if not is_repeated and (code not in _QUIET or (code == Status.NO_SUCH_FILE and _makes(request))):

@@ -27,6 +27,11 @@ def is_disk_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+def is_unexpected(error: BaseException) -> bool:
+    """Tell whether an error is of a kind that nobody raises on purpose: a bug, here or in the filesystem."""
+    return not isinstance(error, (RefusedError, EndOfDataError, errors.FSError, OSError))
+
+
 EXISTS = "exists already"
 
 # First match counts. A text of None means that the error speaks for itself.
@@ -79,7 +84,7 @@ def _status_and_reason(error: BaseException) -> tuple[Status, str]:
     if is_disk_full(error):
         return Status.FAILURE, "the disk of the gateway is full"
     if isinstance(error, OSError):
-        return Status.FAILURE, f"the gateway failed ({type(error).__name__})"
+        return Status.FAILURE, f"the system failed: {error.strerror or type(error).__name__}"
     return Status.FAILURE, f"internal error ({type(error).__name__})"
 
 

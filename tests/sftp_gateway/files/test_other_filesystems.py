@@ -168,6 +168,44 @@ def test_a_folder_on_a_disk_tells_how_full_that_is(tmp_path: Path, wrap: Callabl
         serving.close()
 
 
+class Odd(Essential):
+    """Raises what no filesystem should."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def removedir(self, path: str) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (KeyError("/secret"), "internal error (KeyError) in rmdir, of which the gateway's log tells more"),
+        (ConnectionResetError(104, "Connection reset by peer"), "the system failed: Connection reset by peer"),
+    ],
+)
+def test_what_a_filesystem_must_not_raise_is_told_with_path_and_operation(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception, reason: str
+) -> None:
+    with Odd(error) as filesystem:
+        filesystem.makedir("/d")
+        filesystem.writebytes("/f", b"")
+        serving = Serving(filesystem, tmp_path / "spool")
+        client = serving.raw()
+        reply = client.wait(client.rmdir("/d"))
+        assert (reply.code, reply.text) == (Status.FAILURE, f"/d: {reason}")
+        assert ("rmdir of /d failed" in caplog.text) == isinstance(error, KeyError)
+        below = client.wait(client.mkdir("/f/x"))  # where MemoryFS asserts
+        assert (below.code, below.text.partition(",")[0]) == (
+            Status.FAILURE,
+            "/f/x: internal error (AssertionError) in mkdir",
+        )
+        assert client.wait(client.lstat("/d")).attributes.size is not None
+        serving.close()
+
+
 class Remembering(Essential):
     """Knows which of the infos that it gave are still kept by anybody."""
 

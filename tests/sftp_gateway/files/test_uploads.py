@@ -44,7 +44,11 @@ def test_close_is_the_commit(client: RawClient, filesystem: AtomicFS) -> None:
         (errors.PermissionDenied("/f"), Status.PERMISSION_DENIED, "permission denied"),
         (errors.RemoteConnectionError(msg="gone"), Status.FAILURE, "the storage cannot be reached"),
         (errors.ResourceError("/f", msg="no"), Status.FAILURE, "no"),
-        (RuntimeError("secret token 123"), Status.FAILURE, "internal error (RuntimeError)"),
+        (
+            RuntimeError("secret token 123"),
+            Status.FAILURE,
+            "internal error (RuntimeError) in close, of which the gateway's log tells more",
+        ),
     ],
 )
 def test_a_commit_that_fails_says_why(
