@@ -104,6 +104,8 @@ def test_backend_alone_installs_without_the_gateways_libraries(wheel: Path, tmp_
     assert done.returncode == 2
     assert "pip install 'fs-dropbox[emulator]'" in done.stderr
     assert "Traceback" not in done.stderr
+    done = _run(python, "-c", "from fs_dropbox.emulator import Emulator", cwd=tmp_path)
+    assert "pip install 'fs-dropbox[emulator]'" in done.stderr
 
 
 @pytest.mark.parametrize("module", ["fs_dropbox.cli", "sftp_gateway.__main__"])

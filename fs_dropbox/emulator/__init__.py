@@ -47,9 +47,13 @@ __all__ = ["Emulator", "Options"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is: `python -m fs_dropbox.emulator` has to say which extra is missing."""
+    """Import what is asked for when it is, and say which extra is missing."""
     if name == "Emulator":
-        from fs_dropbox.emulator.emulator import Emulator
+        try:
+            from fs_dropbox.emulator.emulator import Emulator
+        except ModuleNotFoundError as error:
+            hint = f"The emulator needs {error.name}: pip install 'fs-dropbox[emulator]'"
+            raise ModuleNotFoundError(hint, name=error.name) from error
 
         return Emulator
     if name == "Options":

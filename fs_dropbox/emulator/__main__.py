@@ -25,9 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.seed is not None and not options.seed.is_dir():
         parser.error(f"argument --seed: there is no folder {options.seed}")
     try:
-        from fs_dropbox.emulator.emulator import Emulator
+        from fs_dropbox.emulator import Emulator
     except ModuleNotFoundError as error:
-        print(f"The emulator needs {error.name}: pip install 'fs-dropbox[emulator]'", file=sys.stderr)
+        print(error, file=sys.stderr)
         return 2
     emulator = Emulator(options.folder, options.port, address=options.address)
     stop = threading.Event()
