@@ -215,6 +215,11 @@ class Draft:
             self.handles.add(handle)
             return True
 
+    def check_writer(self, handle: object) -> None:
+        """Raise `RefusedError` where a handle does not write this file any more."""
+        if handle not in self.handles or self.state is State.ENDED:
+            raise RefusedError(self.end_reason or "another session has opened the file and goes on with it")
+
     def leave(self, handle: object) -> bool:
         """Take a handle out; tell whether it was the last, after which none can join."""
         with self._lock:
@@ -241,18 +246,21 @@ class Draft:
             self.size = content.size
             return True
 
-    def commit(self, size: int) -> None:
-        """Store the first `size` bytes in the filesystem. In the path's turn.
+    def commit(self, handle: object, size: int) -> None:
+        """Store the first `size` bytes in the filesystem, at the CLOSE of `handle`. In the path's turn.
 
-        What others add meanwhile is left to their own CLOSE. Raises `fs.errors`, `RefusedError`, OSError.
+        What others add meanwhile is left to their own CLOSE; `leave` is to follow, until when nobody joins. Raises
+        `fs.errors`, `RefusedError`, OSError.
         """
         with self._lock:
-            self._check()
+            self.check_writer(handle)
+            self.forwarding.check()
             self.bounds.check_unstored()
             if not self.dirty:
                 return
             self.bounds.check_going_on()
             self.dirty, self._least = False, self.size
+            self._closing = True  # whoever joined now would go on over what is just being replaced
             stream = self.forwarding.take()
         try:
             self._storing.store(stream, size)
@@ -262,9 +270,7 @@ class Draft:
         finally:
             self.forwarding.done(stream)
         self.exclusive = self.fresh = False
-        with self._lock:
-            self._closing = len(self.handles) <= 1  # whose CLOSE this is: nobody joins any more
-        if not self._closing:
+        if len(self.handles) > 1:
             self._start_over()
 
     def end(self, reason: str, *, at_once: bool = False) -> None:

@@ -252,7 +252,7 @@ class WriteHandle(Handle):
 
     def write(self, offset: int, data: bytes | memoryview) -> bool:
         """Store `data`; tell whether the storage keeps up. Never waits. Raises `RefusedError`, `fs.errors`, OSError."""
-        self._check()
+        self.draft.check_writer(self)
         self._has_changed = True
         if offset > MAX_OFFSET:
             raise RefusedError("the offset is too large")
@@ -272,7 +272,7 @@ class WriteHandle(Handle):
 
     def read(self, offset: int, size: int) -> bytes:
         """Return what the file holds now; raises `EndOfDataError`, `fs.errors`."""
-        self._check()
+        self.draft.check_writer(self)
         self._check_readable()
         if offset > MAX_OFFSET:
             raise EndOfDataError
@@ -290,7 +290,7 @@ class WriteHandle(Handle):
 
     def truncate(self, size: int) -> None:
         """Set the size."""
-        self._check()
+        self.draft.check_writer(self)
         self._has_changed = True
         if size > MAX_OFFSET:
             raise RefusedError("the size is too large")
@@ -298,24 +298,24 @@ class WriteHandle(Handle):
 
     def set_modified(self, modified: float) -> None:
         """Set the time that the commit will carry."""
-        self._check()
+        self.draft.check_writer(self)
         self.draft.modified = modified
 
     def sync(self) -> None:
         """Make what was received survive a crash of the gateway; it is not committed by that."""
-        self._check()
+        self.draft.check_writer(self)
         self.draft.spool.sync()
 
     def attributes(self) -> Attributes:
         """Answer FSTAT: the bytes received so far."""
-        self._check()
+        self.draft.check_writer(self)
         return _unless_given_up(self.draft)
 
     def close(self) -> Transfer | None:
         """Commit. Raises what the storage refused."""
         if not self._has_changed and self not in self.draft.handles:
             return None  # another session goes on with the file, and has all that is to be had
-        self._check()
+        self.draft.check_writer(self)
         self._store.commit(self.draft, self, self._allowance)
         return self._transfer("upload", self._moved, "ok")
 
@@ -327,10 +327,6 @@ class WriteHandle(Handle):
     def failed(self, reason: str) -> Transfer:
         """Return what is to be logged about a CLOSE that failed."""
         return self._transfer("upload", self._moved, "failed", reason)
-
-    def _check(self) -> None:
-        if self not in self.draft.handles or self.draft.state is State.ENDED:
-            raise RefusedError(self.draft.end_reason or "another session has opened the file and goes on with it")
 
     def _make_room(self) -> bool:
         return self.draft.thin(at_least=1) or self._store.drafts.make_room()

@@ -109,6 +109,7 @@ class Store:
                 if draft is not None:
                     draft.bounds.room = room
                     return draft
+                self.overlay.wait_settled(path)  # it may be just being stored
                 time.sleep(_PAUSE_SECONDS)
             raise RefusedError("others go on with its upload again and again")
 
@@ -160,7 +161,7 @@ class Store:
                     with counting(allowance if is_changed else None, path, size=size):
                         for other in self.overlay.at(path) if is_changed else ():
                             other.bounds.room = None  # which goes on over what counts from now on: its own CLOSE tells
-                        draft.commit(size)
+                        draft.commit(handle, size)
                     if is_changed:
                         self.drafts.stored(path)
                     if not is_changed and (modified := draft.modified) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,7 +12,10 @@ from fs.memoryfs import MemoryFS
 
 from sftp_gateway.files import notes
 from sftp_gateway.files.draft import Draft
-from sftp_gateway.files.tree import TreeLimits
+from sftp_gateway.files.handles import WriteHandle
+from sftp_gateway.files.tree import Tree, TreeLimits
+from sftp_gateway.sftp.packets import NO_ATTRIBUTES
+from sftp_gateway.sftp.status import RefusedError
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import C, R, RawClient, T, W, X
 from tests.sftp_gateway.without_doors import Serving
@@ -155,3 +159,48 @@ def test_an_exclusive_creation_replaces_nothing_where_commits_are_plain_uploads(
         assert storage.readbytes("/f") == b"by somebody else"
     finally:
         serving.close()
+
+
+def test_who_opens_a_file_amid_its_commit_goes_on_over_what_that_has_stored(
+    filesystem: AtomicFS, tmp_path: Path
+) -> None:
+    """Its OPEN began before the other's CLOSE, and had the user's directory measured first."""
+    filesystem.commit("/f", b"0123456789")
+    tree = Tree(filesystem, spool_directory=tmp_path)
+    first = tree.view().open("/f", W, NO_ATTRIBUTES)
+    limited = tree.view(quota=(1000, 0))
+    assert isinstance(first, WriteHandle)
+    first.write(0, b"first")
+    with ThreadPoolExecutor() as threads:
+        with filesystem.stalled("commit", "/f"):
+            with filesystem.stalled("scandir", "/"):
+                opening = threads.submit(limited.open, "/f", W, NO_ATTRIBUTES)
+                eventually(lambda: filesystem.happened("scandir"), "never: the directory is measured")
+                closing = threads.submit(first.close)
+                eventually(lambda: "/f" in filesystem.happened("commit"), "never: the commit runs")
+            with pytest.raises(TimeoutError):
+                opening.result(0.1)
+        closing.result()
+        second = opening.result()
+    assert isinstance(second, WriteHandle)
+    second.write(8, b"second")
+    second.close()
+    assert filesystem.readbytes("/f") == b"first567second"
+    tree.close()
+
+
+def test_who_was_overtaken_while_its_close_waited_stores_nothing(filesystem: AtomicFS, tmp_path: Path) -> None:
+    """What is there by then is half of another session's work."""
+    tree = Tree(filesystem, spool_directory=tmp_path)
+    store, first, second = tree.store, object(), object()
+    draft = store.open_for_writing("/f", W | C | T, "session", first)
+    draft.write(0, b"0123456789")
+    store.open_for_writing("/f", W, "another session", second)
+    draft.truncate(2)
+    with pytest.raises(RefusedError, match="goes on with it"):
+        store.commit(draft, first)
+    assert not filesystem.exists("/f")
+    draft.write(2, b"!")
+    store.commit(draft, second)
+    assert filesystem.readbytes("/f") == b"01!"
+    tree.close()
