@@ -305,6 +305,7 @@ class WriteHandle(Handle):
         """Make what was received survive a crash of the gateway; it is not committed by that."""
         self.draft.check_writer(self)
         self.draft.spool.sync()
+        self.draft.note_down()
 
     def attributes(self) -> Attributes:
         """Answer FSTAT: the bytes received so far."""

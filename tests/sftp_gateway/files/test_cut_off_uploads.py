@@ -17,7 +17,7 @@ from sftp_gateway.files.spool import Spool
 from sftp_gateway.files.tree import TreeLimits
 from sftp_gateway.sftp.packets import Status
 from tests.sftp_gateway.atomic_fs import AtomicFS
-from tests.sftp_gateway.raw_client import A, C, R, T, W, a
+from tests.sftp_gateway.raw_client import A, C, R, T, W, a, s
 from tests.sftp_gateway.without_doors import Serving, spool_files
 from tests.waiting import eventually
 
@@ -311,6 +311,21 @@ def test_a_partial_outlives_the_process(filesystem: AtomicFS, tmp_path: Path) ->
     assert list((tmp_path / "spool").iterdir()) == []
     later.close()
     beside.close()
+
+
+def test_what_was_synced_outlives_kill_9(filesystem: AtomicFS, tmp_path: Path) -> None:
+    """However little it is. A copy of the spool folder is what a killed process leaves."""
+    serving = Serving(filesystem, tmp_path / "spool")
+    client = serving.raw()
+    handle = client.opened("/f", W | C | T)
+    client.wait(client.write(handle, 0, b"content"))
+    assert client.wait(client.extended("fsync@openssh.com", s(handle))).ok
+    shutil.copytree(tmp_path / "spool", tmp_path / "left")
+    later = Serving(AtomicFS(), tmp_path / "left")
+    (partial,) = later.tree.store.overlay.all()
+    assert (partial.path, partial.read(0, 10)) == ("/f", b"conten"), "all but the last byte"
+    for serves in (serving, later):
+        serves.close()
 
 
 def test_a_file_that_is_being_written_outlives_kill_9(filesystem: AtomicFS, tmp_path: Path) -> None:
