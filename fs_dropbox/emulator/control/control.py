@@ -9,7 +9,6 @@ import base64
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -117,7 +116,8 @@ class Control(AccountControl, ContentControl):
             assert isinstance(folder, Folder)
             base = view.path_of(folder)
             assert base is not None
-            return dict(_walk(view, folder, base[1]))
+            found = view.walk(folder, base[1])
+            return {path: entry.revision.size if isinstance(entry, File) else None for path, entry in found}
 
     @staticmethod
     def _find(view: View, path: str) -> Entry | None:
@@ -232,17 +232,6 @@ class Control(AccountControl, ContentControl):
     def reset_counts(self) -> None:
         """Begin to count anew."""
         self._service.meter.reset()
-
-
-def _walk(view: View, folder: Folder, path: str) -> Iterator[tuple[str, int | None]]:
-    for key in folder.inner.order():
-        child = folder.inner.children[key]
-        here = f"{path}/{child.name}"
-        if isinstance(child, File):
-            yield here, child.revision.size
-        elif isinstance(child, Folder) and view.shows(child):
-            yield here, None
-            yield from _walk(view, child, here)
 
 
 # HTTP -----------------------------------------------------------------------

@@ -153,6 +153,16 @@ class View:
         assert isinstance(node, Folder)
         return Target(node, (), components[-1], node.inner.children[fold(components[-1])])
 
+    def walk(self, folder: Folder, path: str = "") -> Iterator[tuple[str, File | Folder]]:
+        """Yield everything shown below a folder, parents first, with its path as displayed below `path`."""
+        for key in folder.inner.order():
+            child = folder.inner.children[key]
+            if self.shows(child):
+                assert isinstance(child, (File, Folder))
+                yield f"{path}/{child.name}", child
+                if isinstance(child, Folder):
+                    yield from self.walk(child, f"{path}/{child.name}")
+
     # Entries to paths ---------------------------------------------------------
 
     def path_of(self, entry: Entry) -> tuple[str, str] | None:

@@ -9,7 +9,7 @@ from fs_dropbox.emulator.arguments import Arguments
 from fs_dropbox.emulator.model import metadata
 from fs_dropbox.emulator.model.errors import BadArgumentError, PathLookupError, nested, union
 from fs_dropbox.emulator.model.names import fold
-from fs_dropbox.emulator.model.tree import Entry, File, Folder
+from fs_dropbox.emulator.model.tree import File, Folder
 from fs_dropbox.emulator.model.view import View
 from fs_dropbox.emulator.web.context import Context
 from fs_dropbox.emulator.web.registry import Table
@@ -92,19 +92,10 @@ def _matches(context: Context, view: View, query: dict[str, Any]) -> Iterator[me
             raise
         return  # recorded: nothing is found in a folder that is not there
     if isinstance(start, Folder):
-        for entry in _walk(view, start):
+        for _, entry in view.walk(start):
             is_new = isinstance(entry, File) and entry.revision.server_modified > newest
             if not is_new and _is_match(entry.name, isinstance(entry, Folder), query):
                 yield metadata.of_entry(view, entry)
-
-
-def _walk(view: View, folder: Folder) -> Iterator[Entry]:
-    for key in folder.inner.order():
-        child = folder.inner.children[key]
-        if view.shows(child):
-            yield child
-            if isinstance(child, Folder):
-                yield from _walk(view, child)
 
 
 def _deleted_matches(view: View, query: dict[str, Any]) -> Iterator[metadata.Metadata]:

@@ -90,25 +90,12 @@ def download_zip(context: Context, arg: Arguments) -> Any:
 
 def zip_body(contents: Contents, view: View, folder: Folder) -> ZipBody:
     """Return a folder as a zip file, or raise too_many_files or too_large."""
-    found = list(_walk(view, folder, folder.name + "/"))
-    if len(found) + 1 >= MAX_ENTRIES:
+    entries: list[tuple[str, Revision | None]] = [(f"{folder.name}/", None)]
+    for path, entry in view.walk(folder, folder.name):
+        entries.append((path, entry.revision) if isinstance(entry, File) else (f"{path}/", None))
+    if len(entries) >= MAX_ENTRIES:
         raise RouteError("too_many_files")
-    sizes = [entry.revision.size for _, entry in found if isinstance(entry, File)]
+    sizes = [revision.size for _, revision in entries if revision is not None]
     if sum(sizes) >= MAX_ZIP_BYTES or max(sizes, default=0) >= MAX_FILE_BYTES:
         raise RouteError("too_large")
-    entries = [(f"{folder.name}/", None), *((name, _revision(entry)) for name, entry in found)]
     return ZipBody(contents, entries)
-
-
-def _revision(entry: File | Folder) -> Revision | None:
-    return entry.revision if isinstance(entry, File) else None
-
-
-def _walk(view: View, folder: Folder, prefix: str) -> Iterator[tuple[str, File | Folder]]:
-    for key in folder.inner.order():
-        child = folder.inner.children[key]
-        if isinstance(child, File):
-            yield prefix + child.name, child
-        elif isinstance(child, Folder) and view.shows(child):
-            yield f"{prefix}{child.name}/", child
-            yield from _walk(view, child, f"{prefix}{child.name}/")
