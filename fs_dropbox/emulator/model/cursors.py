@@ -18,7 +18,6 @@ from typing import Any
 
 from fs_dropbox.emulator.model import metadata
 from fs_dropbox.emulator.model.errors import BadArgumentError, PathLookupError, RouteError
-from fs_dropbox.emulator.model.names import fold
 from fs_dropbox.emulator.model.tree import Change, Entry, File, Folder, Namespace, Tombstone
 from fs_dropbox.emulator.model.view import View
 
@@ -146,60 +145,41 @@ def _walk(view: View, cursor: Cursor, folder: Folder, after: tuple[str, ...]) ->
     if cursor.recursive and not after and path[0] and view.state.options.recursive_lists_root:
         # The key "" sorts before all children, so that the next page begins with the first of them.
         yield ("",), metadata.of_entry(view, folder, path=path)
-    yield from _walk_folder(view, cursor, folder, (), path, after)
+    within = folder.inner.namespace, folder.inner.key_path()
+    yield from _walk_below(view, cursor, folder.inner, within, (), path, after)
 
 
-def _walk_folder(
+def _walk_below(
     view: View,
     cursor: Cursor,
-    folder: Folder,
+    folder: Folder | None,
+    place: tuple[Namespace, str],
     keys: tuple[str, ...],
     path: tuple[str, str],
     after: tuple[str, ...],
 ) -> Iterator[Found]:
-    inner = folder.inner
-    order = inner.order()
-    graves: dict[str, Tombstone] = {}
-    if cursor.deleted:
-        graves = inner.namespace.tombstones.get(inner.key_path(), {})
-        order = sorted({*order, *graves}) if graves else order
+    """Yield what is in a folder and, where asked for, what was; `folder` is None for one that is gone itself."""
+    children = folder.children if folder is not None else {}
+    graves: dict[str, Tombstone] = place[0].tombstones.get(place[1], {}) if cursor.deleted else {}
+    order = folder.order() if folder is not None and not graves else sorted({*children, *graves})
     for key in order[bisect_left(order, after[0]) if after else 0 :]:
-        resumes = bool(after) and key == after[0]
-        child = inner.children.get(key)
-        here = (*keys, key)
+        child = children.get(key)
+        if child is not None and not view.shows(child):
+            continue
+        here, shown = (*keys, key), (f"{path[0]}/{key}", f"{path[1]}/{(child or graves[key]).name}")
+        resumes = after[:1] == (key,)
+        if not resumes and child is None:
+            yield here, metadata.of_tombstone(graves[key], shown)
+        elif not resumes and child is not None:
+            yield here, metadata.of_entry(view, child, path=shown)
+        if not cursor.recursive:
+            continue
+        rest = after[1:] if resumes else ()
         if child is None:
-            yield from _walk_grave(
-                cursor, inner.namespace, graves[key], here, path, after[1:] if resumes else (), resumes
-            )
-            continue
-        if not view.shows(child):
-            continue
-        child_path = f"{path[0]}/{child.key}", f"{path[1]}/{child.name}"
-        if not resumes:
-            yield here, metadata.of_entry(view, child, path=child_path)
-        if cursor.recursive and isinstance(child, Folder) and (child.mount is None or cursor.mounted):
-            yield from _walk_folder(view, cursor, child, here, child_path, after[1:] if resumes else ())
-
-
-def _walk_grave(
-    cursor: Cursor,
-    namespace: Namespace,
-    grave: Tombstone,
-    keys: tuple[str, ...],
-    path: tuple[str, str],
-    after: tuple[str, ...],
-    resumes: bool,
-) -> Iterator[Found]:
-    here = f"{path[0]}/{keys[-1]}", f"{path[1]}/{grave.name}"
-    if not resumes:
-        yield keys, metadata.of_tombstone(grave, here)
-    if not cursor.recursive:
-        return
-    below = namespace.tombstones.get(fold(grave.display_path), {})
-    for key in sorted(below):
-        if not after or key >= after[0]:
-            again = bool(after) and key == after[0]
-            yield from _walk_grave(cursor, namespace, below[key], (*keys, key), here, after[1:] if again else (), again)
+            yield from _walk_below(view, cursor, None, (place[0], f"{place[1]}/{key}"), here, shown, rest)
+        elif isinstance(child, Folder) and (child.mount is None or cursor.mounted):
+            within = child.inner.namespace, child.inner.key_path()
+            yield from _walk_below(view, cursor, child.inner, within, here, shown, rest)
 
 
 # Changes --------------------------------------------------------------------
