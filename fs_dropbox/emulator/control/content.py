@@ -54,19 +54,6 @@ class ContentControl(ControlPart):
             else:
                 shared_folders.add_member(self._service, namespace, account, access)
 
-    def unshare_folder(self, namespace_id: str, *, leave_a_copy: bool = False) -> None:
-        """End a shared folder, as its owner does."""
-        with self._service.state.mutation():
-            namespace = self._service.state.namespaces[namespace_id]
-            owner = self._service.accounts.accounts[str(namespace.owner)]
-            shared_folders.unshare(self._service, owner, namespace, leave_a_copy=leave_a_copy)
-
-    def unmount(self, namespace_id: str, *, account: str | None = None) -> None:
-        """Hide a shared folder from an account's Dropbox, as it does itself."""
-        with self._service.state.mutation():
-            namespace = self._service.state.namespaces[namespace_id]
-            shared_folders.unmount(self._service, self._account(account), namespace)
-
     def share_file(self, path: str, email: str, *, account: str | None = None) -> None:
         """Share one file with another account, which then finds it among its received files."""
         with self._service.state.mutation():

@@ -169,10 +169,10 @@ def delete(view: View, path: str, *, parent_rev: str | None = None) -> Entry:
     view.check_write(entry.namespace)
     if isinstance(entry, File):
         check_lock(view, entry)
-        if parent_rev is not None and entry.revision.rev != parent_rev:
-            raise conflict("file")
     elif _is_teams(entry):
         raise WriteError("team_folder")
+    if parent_rev is not None and not (isinstance(entry, File) and entry.revision.rev == parent_rev):
+        raise conflict(_kind(entry))  # no folder has a revision
     check_subtree(view, entry)
     return entry
 
@@ -209,7 +209,7 @@ def relocate(
     if target.existing is source:
         return _move_onto_itself(view, source, target.name, move=move, autorename=autorename)
     if isinstance(source, Folder):
-        _check_nesting(view, source, target, move=move)
+        _check_nesting(source, target, move=move)
     name = name_for(target, autorename=autorename)
     check_subtree(view, source)
     owners = {source.namespace.owner, target.namespace.owner} - {None}  # nobody owns what is the team's
@@ -233,11 +233,11 @@ def _check_source(view: View, source: Entry) -> None:
         check_lock(view, source, SourceError)
 
 
-def _check_nesting(view: View, source: Folder, target: Target, *, move: bool) -> None:
+def _check_nesting(source: Folder, target: Target, *, move: bool) -> None:
     node: Folder | None = target.folder
     while node is not None:
         if node is source:
-            raise RouteError("cant_move_folder_into_itself" if move else view.state.options.copy_into_itself)
+            raise RouteError("cant_move_folder_into_itself" if move else "duplicated_or_nested_paths")
         node = node.parent
     shared = any(isinstance(node, Folder) and node.mount is not None for node in source.nodes())
     if shared and not move:

@@ -39,7 +39,7 @@ class UploadSession:
         self.is_finished = False
         self.size = 0  # sequential: the bytes so far; concurrent: the end of the furthest append
         self.digests: dict[int, bytes] = {}  # concurrent: by number of the 4 MiB block
-        self._hash: ContentHash | None = ContentHash()  # sequential; None after a restart until it is needed
+        self.hash: ContentHash | None = ContentHash()  # sequential; None after a restart until it is needed
         self.writers: dict[int, Append] = {}  # by offset: a newer append takes the place of a stale one
 
     @property
@@ -73,15 +73,11 @@ class UploadSession:
         """Return a copy of the hash of a sequential session's bytes; needs the lock."""
         if self.is_concurrent:
             return None
-        if self._hash is None:
-            self._hash = ContentHash()
+        if self.hash is None:
+            self.hash = ContentHash()
             for block in self.spool.read(self.size):
-                self._hash.update(block)
-        return self._hash.copy()
-
-    def take_over(self, running: ContentHash | None) -> None:
-        """Make the hash of a complete append the session's; needs the lock."""
-        self._hash = running
+                self.hash.update(block)
+        return self.hash.copy()
 
     def check_complete(self) -> None:
         """Raise SessionError unless a concurrent session is closed and has no holes."""
@@ -122,7 +118,7 @@ class UploadSession:
         self.closed = document["closed"]
         self.size = document["size"]
         self.digests = {int(number): bytes.fromhex(digest) for number, digest in document["digests"].items()}
-        self._hash = None
+        self.hash = None
 
 
 def check_concurrent_size(size: int, *, close: bool) -> None:
@@ -183,7 +179,7 @@ class Append:
                 session.digests.update(self._digests)
                 session.size = max(session.size, self._offset + self.size)
             else:
-                session.take_over(self._running)
+                session.hash = self._running
                 session.size += self.size
             session.closed = close
 

@@ -26,10 +26,10 @@ MAX_FORM_BYTES = 1 << 16
 TOKEN_TYPE = "text/javascript"
 
 
-def token_error(error: str, description: str, status: int = 400) -> PlainError:
+def token_error(error: str, description: str) -> PlainError:
     """Return the failure of a token request."""
     text = json.dumps({"error": error, "error_description": description})
-    return PlainError(status, text, "application/json")
+    return PlainError(400, text, "application/json")
 
 
 @table.page("POST", "/oauth2/token")
