@@ -122,6 +122,12 @@ def test_move_never_overwrites(api: Api) -> None:
     assert bare(error_of(relocate(api, "move", "/a", "/a"))) == "duplicated_or_nested_paths"
 
 
+def test_a_folder_has_no_revision_by_which_it_could_be_deleted(api: Api) -> None:
+    rev = api.put("/folder/file", b"x")["rev"]
+    refused = api.rpc("files/delete_v2", {"path": "/folder", "parent_rev": rev})
+    assert bare(error_of(refused)) == "path_write/conflict/folder"
+
+
 def test_a_folder_cannot_go_into_itself(api: Api) -> None:
     api.put("/folder/sub/file", b"x")
     assert bare(error_of(relocate(api, "move", "/folder", "/Folder/sub/deep"))) == "cant_move_folder_into_itself"
@@ -138,8 +144,8 @@ def test_case_only_move_is_a_switch(api: Api) -> None:
     assert api.ok(relocate(api, "move", "/file", "/FILE"))["metadata"]["name"] == "FILE"
 
 
-def test_a_change_of_case_alone_is_not_reported(api: Api) -> None:
-    api.emulator.options.case_only_move = "rename"
+def test_a_change_of_case_alone_can_be_no_news(api: Api) -> None:
+    api.emulator.control.options(case_only_move="rename", report_case_changes=False)
     api.put("/folder/file", b"x")
     cursor = api.ok(api.rpc("files/list_folder/get_latest_cursor", {"path": "", "recursive": True}))["cursor"]
     api.ok(relocate(api, "move", "/folder", "/FOLDER"))

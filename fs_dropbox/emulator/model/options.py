@@ -12,6 +12,7 @@ class Options:
 
     # What the documentation leaves open; the defaults are what was observed last.
     case_only_move: Literal["keep", "conflict", "rename"] = "keep"  # answered 200 but nothing changes / refused / done
+    report_case_changes: bool = True  # as synchronising clients' live tests rely on; documented is False
     range_past_end: Literal["whole", "416", "409"] = "416"  # a range that begins at or after the end of the file
     astral_names: bool = True  # False: names with characters beyond U+FFFF are malformed_path
     second_finish: Literal["not_found", "closed", "repeat"] = "not_found"  # finish of a finished upload session
@@ -21,10 +22,6 @@ class Options:
     recursive_lists_root: bool = True  # a recursive listing of /x contains /x itself
     root_refusal: Literal["400", "malformed_path"] = "400"  # delete, move, create_folder of "/"
     locked_write: Literal["access_restricted", "no_write_permission"] = "access_restricted"  # upload onto a locked file
-    # what a copy of a folder into itself answers
-    copy_into_itself: Literal["duplicated_or_nested_paths", "cant_move_folder_into_itself"] = (
-        "duplicated_or_nested_paths"
-    )
     not_found_after_create_seconds: float = 0.0  # so long a move or copy of something new answers from_lookup/not_found
     legacy_tokens_expire: bool = True  # tokens of access type legacy (or none) lived forever in former years
     rate_limit_form: Literal["json", "text"] = "json"

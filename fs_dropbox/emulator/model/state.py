@@ -9,6 +9,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from fs_dropbox.emulator.model.contents import Contents
@@ -113,7 +114,7 @@ class State:
         """Report all that has become visible in a namespace by a folder that shows another one."""
         if folder.mount is not None:
             prefix = folder.key_path()
-            for _, key_path, _ in walk_paths(folder.mount.root, "", ""):
+            for _, key_path, _ in islice(walk_paths(folder.mount.root, "", ""), 1, None):
                 self._journal(folder.namespace, prefix + key_path)
 
     # Entries ----------------------------------------------------------------
@@ -151,16 +152,22 @@ class State:
         self._journal(entry.namespace, entry.key_path(), entry.display_path())
 
     def set_name(self, entry: Entry, name: str) -> None:
-        """Change the case of a name in its place, which cursors do not report."""
+        """Change the case of a name in its place; what lies below has another path as displayed, and is reported."""
         entry.rename(name)
         self._store_entry(entry)
+        if not self.options.report_case_changes:
+            return
+        for node, key_path, _ in walk_paths(entry, entry.key_path(), entry.display_path()):
+            self._journal(entry.namespace, key_path)
+            if isinstance(node, Folder):
+                self.report_mounted(node)
 
     def remove(self, entry: Entry) -> None:
         """Delete an entry with everything below; a mounted folder only leaves the tree."""
         assert entry.parent is not None
         namespace = entry.namespace
         key_path, display_path = entry.key_path(), entry.display_path()
-        for node, node_key, node_display in self._subtree(entry, key_path, display_path):
+        for node, node_key, node_display in walk_paths(entry, key_path, display_path):
             self._bury(node, node_key, node_display)
             del self.entries[node.id]
             self.storage.delete("entry", node.id)
@@ -178,7 +185,7 @@ class State:
         assert entry.parent is not None
         source = entry.namespace
         key_path, display_path = entry.key_path(), entry.display_path()
-        nodes = list(self._subtree(entry, key_path, display_path))
+        nodes = list(walk_paths(entry, key_path, display_path))
         for node, node_key, node_display in nodes:
             self._bury(node, node_key, node_display)
             if isinstance(node, File):
@@ -194,7 +201,7 @@ class State:
                 old = node.revision
                 self._revise(node, node.parent, old.content_hash, old.size, old.client_modified)
                 parent.namespace.used_bytes += old.size
-            self._dig_up(parent.namespace, target_key + node_key[len(key_path) :])
+            self.forget_tombstone(parent.namespace, target_key + node_key[len(key_path) :])
             self._store_entry(node)
             self._journal(parent.namespace, target_key + node_key[len(key_path) :])
             if isinstance(node, Folder):
@@ -293,16 +300,9 @@ class State:
         if self.options.not_found_after_create_seconds:
             entry.extra["created_at"] = self.clock()
         key_path = entry.key_path()
-        self._dig_up(parent.namespace, key_path)
+        self.forget_tombstone(parent.namespace, key_path)
         self._store_entry(entry)
         self._journal(parent.namespace, key_path)
-
-    @staticmethod
-    def _subtree(entry: Entry, key_path: str, display_path: str) -> list[tuple[Entry, str, str]]:
-        nodes = [(entry, key_path, display_path)]
-        if isinstance(entry, Folder):
-            nodes.extend(walk_paths(entry, key_path, display_path))
-        return nodes
 
     def _bury(self, entry: Entry, key_path: str, display_path: str) -> None:
         rev = entry.revision.rev if isinstance(entry, File) else None
@@ -313,14 +313,11 @@ class State:
         document = {"namespace": namespace.id, "path": key_path, "tombstone": list(tombstone)}
         self.storage.put("tombstone", f"{namespace.id}{key_path}", lambda: document)
 
-    def _dig_up(self, namespace: Namespace, key_path: str) -> None:
+    def forget_tombstone(self, namespace: Namespace, key_path: str) -> None:
+        """Remove the trace of something deleted, if there is one."""
         parent, _, key = key_path.rpartition("/")
         if namespace.tombstones.get(parent, {}).pop(key, None) is not None:
             self.storage.delete("tombstone", f"{namespace.id}{key_path}")
-
-    def forget_tombstone(self, namespace: Namespace, key_path: str) -> None:
-        """Remove the trace of something deleted."""
-        self._dig_up(namespace, key_path)
 
     def _store_entry(self, entry: Entry) -> None:
         self.storage.put("entry", entry.id, entry.document)
@@ -349,10 +346,9 @@ class _Original:
 NO_REVISION = Revision("", "", "", "", "", 0, "", 0, 0)
 
 
-def walk_paths(folder: Folder, key_path: str, display_path: str) -> Iterator[tuple[Entry, str, str]]:
-    """Yield everything below a folder in its namespace, parents first, with key path and display path."""
-    for child in folder.children.values():
-        child_key, child_display = f"{key_path}/{child.key}", f"{display_path}/{child.name}"
-        yield child, child_key, child_display
-        if isinstance(child, Folder):
-            yield from walk_paths(child, child_key, child_display)
+def walk_paths(entry: Entry, key_path: str, display_path: str) -> Iterator[tuple[Entry, str, str]]:
+    """Yield an entry and everything below it in its namespace, parents first, with key path and display path."""
+    yield entry, key_path, display_path
+    if isinstance(entry, Folder):
+        for child in entry.children.values():
+            yield from walk_paths(child, f"{key_path}/{child.key}", f"{display_path}/{child.name}")
