@@ -32,6 +32,13 @@ class Leavings(Generic[_T]):
         with self._lock:
             self._last.pop(path, None)
 
+    def forget_below(self, directory: str) -> None:
+        """Know nothing of what was left in a directory."""
+        prefix = directory.rstrip("/") + "/"
+        with self._lock:
+            for path in [path for path in self._last if path.startswith(prefix)]:
+                del self._last[path]
+
     def last(self, path: str) -> _T | None:
         """Return what is left at a path, if that is known."""
         return self._last.get(path)

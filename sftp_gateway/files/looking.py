@@ -60,12 +60,16 @@ class Looking:
         if draft is not None and draft.state is State.OPEN:
             return of_draft(draft)
         try:
-            return attributes.from_info(self._filesystem.getinfo(path, ["details"]))
+            return self.committed(path)
         except errors.ResourceNotFound:
             draft = draft or self.current(path, at_once=True)
             if draft is not None and draft.state is not State.ENDED:
                 return of_draft(draft)
             raise
+
+    def committed(self, path: str) -> Attributes:
+        """Return the attributes of what is stored at `path`, whatever is being written there."""
+        return attributes.from_info(self._filesystem.getinfo(path, ["details"]))
 
     def quick_stat(self, path: str) -> Attributes | None:
         """Return the attributes if that is possible without waiting."""

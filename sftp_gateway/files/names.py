@@ -18,11 +18,12 @@ from sftp_gateway.sftp.status import EXISTS, RefusedError
 class Names:
     """The requests that change names, in the filesystem's own paths. Owned by a `TreeView`; has no state of its own.
 
-    What they do counts for `allowance`. Every method raises `fs.errors`, `RefusedError` and OSError.
+    What they do is `session`'s, and counts for `allowance`. All methods raise `fs.errors`, `RefusedError`, OSError.
     """
 
-    def __init__(self, store: Store, allowance: Allowance | None = None) -> None:
+    def __init__(self, store: Store, allowance: Allowance | None = None, session: object = None) -> None:
         self._store = store
+        self._session = session
         self._allowance = allowance
 
     def mkdir(self, path: str, *, write_back: bool = False) -> None:
@@ -50,8 +51,10 @@ class Names:
         self._store.drafts.follow(at_once=True)
         with self._store.overlay.turn(path, names=True), counting(self._allowance, path):
             drafts = self._store.overlay.at(path)
+            self._check_may_change(path)
             try:
                 self._store.filesystem.remove(path)
+                self._store.note_left(path, None)
             except errors.ResourceNotFound:
                 if not drafts:
                     raise
@@ -62,6 +65,8 @@ class Names:
         """Give a file or a directory another path; a target that exists is replaced or refused."""
         self._store.filesystem.validatepath(target)
         with self._store.overlay.turn(source, target, names=True), counting(self._allowance, source, target):
+            self._check_may_change(source)
+            replace = replace and not self._store.is_theirs(target, self._session)
             draft = self._store.looking.current(source)
             if draft is not None and draft.state is State.PARTIAL and not self._store.filesystem.exists(source):
                 raise RefusedError("its upload was cut off and is not finished")
@@ -83,6 +88,8 @@ class Names:
             else:
                 self._check_parent(target)
                 self._move(source, target, replace=replace or same)
+                self._store.note_left(source, None)
+                self._store.note_left(target, self._session)
             if not same:
                 for ended in self._store.overlay.at(target):
                     self._store.drafts.let_go(ended, "the file was replaced while it was being written")
@@ -92,6 +99,10 @@ class Names:
             else:
                 self._retarget(source, target)
                 self._rebase(bases)
+
+    def _check_may_change(self, path: str) -> None:
+        if self._store.is_theirs(path, self._session):
+            raise RefusedError("this user may not change what is there", Status.PERMISSION_DENIED)
 
     def _refuse_target(self, source: str, target: str, *, replace: bool) -> None:
         """Refuse a rename onto something that exists, unless it is to be replaced and can be."""
@@ -125,6 +136,8 @@ class Names:
 
     def _move(self, source: str, target: str, *, replace: bool) -> None:
         if attributes.is_directory(self._store.filesystem.getinfo(source)):
+            self._store.forget_left_below(source)
+            self._store.forget_left_below(target)
             try:
                 self._store.filesystem.movedir(source, target, create=True)
             except errors.ResourceReadOnly:  # PyFilesystem takes what does not say that it can be changed for read-only

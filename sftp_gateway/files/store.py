@@ -16,6 +16,7 @@ from sftp_gateway.files.content import Content, Fingerprint, fingerprint_of
 from sftp_gateway.files.draft import Draft, State
 from sftp_gateway.files.drafts import Drafts, TreeLimits
 from sftp_gateway.files.folding import fold_path
+from sftp_gateway.files.leavings import Leavings
 from sftp_gateway.files.looking import Looking
 from sftp_gateway.files.overlay import Overlay
 from sftp_gateway.files.spool import Quota
@@ -45,6 +46,7 @@ class Store:
         self._check_writable = getattr(filesystem, "check_writable", None)
         self.quota = Quota(limits.spool_quota)
         self.allowances = Allowances(filesystem)
+        self._left: Leavings[object] = Leavings()  # by folded path: the marks of those who have left something there
         self.overlay = Overlay(self.fold, wait_seconds=limits.commit_wait_seconds)
         self.drafts = Drafts(filesystem, self.overlay, self.quota, spool_directory=spool_directory, limits=limits)
         self.looking = Looking(
@@ -158,12 +160,15 @@ class Store:
                     if draft.path != path:
                         continue  # renamed while this waited
                     is_changed, size = draft.dirty, draft.size
+                    if is_changed and not draft.exclusive:
+                        self._check_may_replace(path, draft.owner)
                     with counting(allowance if is_changed else None, path, size=size):
                         for other in self.overlay.at(path) if is_changed else ():
                             other.bounds.room = None  # which goes on over what counts from now on: its own CLOSE tells
                         draft.commit(handle, size)
                     if is_changed:
                         self.drafts.stored(path)
+                        self.note_left(path, draft.owner)
                     if not is_changed and (modified := draft.modified) is not None:
                         draft.base.note_time(self.filesystem, path, partial(self._set_committed_time, path, modified))
                     if draft.leave(handle):
@@ -222,7 +227,30 @@ class Store:
             content.close()
             raise RefusedError("the file was changed by someone else meanwhile")
 
+    # -- whose something is
+
+    def note_left(self, path: str, session: object) -> None:
+        """Know who has left what is at a path (None: nobody who is known), in its turn."""
+        self._left.note(self.fold(path), getattr(session, "mark", None))
+
+    def forget_left_below(self, directory: str) -> None:
+        """Know of nobody who has left what will be in a directory."""
+        self._left.forget_below(self.fold(directory))
+
+    def is_left_by(self, mark: object, path: str) -> bool:
+        """Tell whether it is a session with this `mark` that has left what is at a path."""
+        return self._left.last(self.fold(path)) is mark
+
+    def is_theirs(self, path: str, session: object) -> bool:
+        """Tell whether something is committed at a path that `session` may not replace."""
+        may_replace = getattr(session, "may_replace", None)
+        return may_replace is not None and not may_replace(path) and self.filesystem.exists(path)
+
     # -- within
+
+    def _check_may_replace(self, path: str, session: object) -> None:
+        if self.is_theirs(path, session):
+            raise RefusedError(EXISTS)
 
     def _set_committed_time(self, path: str, modified: float) -> None:
         raw = self.filesystem.getinfo(path, ["details"]).raw

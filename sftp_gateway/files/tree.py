@@ -14,7 +14,6 @@ from fs.base import FS
 from sftp_gateway.files.confinement import Confinement
 from sftp_gateway.files.directory_handle import DirectoryHandle
 from sftp_gateway.files.handles import Handle, ReadHandle, WriteHandle
-from sftp_gateway.files.leavings import Leavings
 from sftp_gateway.files.names import Names
 from sftp_gateway.files.store import Store, TreeLimits
 from sftp_gateway.sftp import attributes
@@ -24,7 +23,7 @@ from sftp_gateway.sftp.status import RefusedError
 __all__ = ["Rights", "Tree", "TreeLimits", "TreeView"]
 
 _WRITING = OpenFlag.WRITE | OpenFlag.APPEND | OpenFlag.CREAT | OpenFlag.TRUNC
-_REMEMBERED = 1000
+_REMEMBERED = 1000  # uploads of a session that failed
 _READ, _CREAT = int(OpenFlag.READ), int(OpenFlag.CREAT)
 
 
@@ -46,7 +45,6 @@ class Tree:
 
     def __init__(self, filesystem: FS, *, spool_directory: Path, limits: TreeLimits | None = None) -> None:
         self.store = Store(filesystem, spool_directory=spool_directory, limits=limits or TreeLimits())
-        self._leavings: Leavings[object] = Leavings()
 
     def view(
         self,
@@ -63,7 +61,7 @@ class Tree:
         committed when they are on local disk, where the filesystem has a journal. `user` has signed in: what was cut
         off is gone on with by the same one.
         """
-        return TreeView(self.store, self._leavings, root, rights, write_back=write_back, quota=quota, user=user)
+        return TreeView(self.store, root, rights, write_back=write_back, quota=quota, user=user)
 
     def close(self) -> None:
         """Abort what is still being written. Idempotent."""
@@ -79,7 +77,6 @@ class TreeView:
     def __init__(
         self,
         store: Store,
-        leavings: Leavings[object],
         root: str,
         rights: Rights,
         *,
@@ -96,10 +93,8 @@ class TreeView:
         self._confinement = Confinement(store.filesystem, self._root)
         self._is_viewed = getattr(store.filesystem, "is_viewed", None) if rights is Rights.WRITE_ONLY else None
         self._allowance = store.allowances.find(self._root, quota)
-        self._names = Names(store, self._allowance)
-        self._leavings = leavings
-        self._mark = object()
-        self._own: deque[str] = deque(maxlen=_REMEMBERED)  # paths where this session has left files
+        self.mark = object()  # of what it leaves
+        self._names = Names(store, self._allowance, self)
         self._lost: deque[str] = deque(maxlen=_REMEMBERED)  # paths whose upload failed
 
     # -- paths
@@ -130,7 +125,7 @@ class TreeView:
         path = normal(path)
         if path == "/":
             return attributes.directory_attributes()
-        return self._shown(path, self._looking.stat(self.inner(path)))
+        return self._shown(path, self._looking.stat(self.inner(path))) or self._looking.committed(self.inner(path))
 
     def quick_stat(self, path: str) -> Attributes | None:
         """Return the attributes if that is possible without waiting."""
@@ -138,9 +133,7 @@ class TreeView:
         if path == "/":
             return attributes.directory_attributes()
         found = self._looking.quick_stat(self.inner(path))
-        if found is None or self.rights is not Rights.WRITE_ONLY:
-            return found
-        return self._shown(path, found)
+        return None if found is None else self._shown(path, found)
 
     def open_directory(self, path: str) -> DirectoryHandle:
         """Open a directory to be listed."""
@@ -194,11 +187,6 @@ class TreeView:
                 return None
             return self._open_for_writing(path, flags, wished, is_new=True)
 
-    def close(self, handle: Handle) -> None:
-        """Note what became of a file that was written and closed."""
-        if isinstance(handle, WriteHandle):
-            self._note_own(handle.path)
-
     def lost(self, handle: Handle) -> None:
         """Note that an upload failed: its client may still remove the file."""
         self._lost.append(self.key(handle.path))
@@ -213,6 +201,8 @@ class TreeView:
         if wished.mtime is not None and normal(path) != "/":
             if self.rights is Rights.WRITE_ONLY:
                 self.stat(path)  # what it hides cannot be changed
+                if not self._is_own(path):
+                    return
             self.store.set_modified(inner, wished.mtime)
         elif wished.size is None:
             self.stat(path)
@@ -248,7 +238,6 @@ class TreeView:
         self._may_change(path)
         try:
             self._names.remove(self.inner(path))
-            self._forget_own(path)
         except errors.ResourceNotFound:
             if key not in self._lost:
                 raise
@@ -261,11 +250,7 @@ class TreeView:
             raise RefusedError("the root cannot be renamed")
         if _is_for_directories(target) and not attributes.are_of_directory(self.stat(source)):
             self._check_directory(target)
-        if self.rights is Rights.WRITE_ONLY:
-            replace = replace and self._has_left(target)
         self._names.rename(self.inner(source), self.inner(target), replace=replace)
-        self._forget_own(source)
-        self._note_own(target)
 
     def copy(self, source: ReadHandle, target: WriteHandle) -> None:
         """Make the empty file that `target` writes a copy of a whole file, of which no byte is fetched."""
@@ -321,35 +306,28 @@ class TreeView:
 
     # -- drop boxes
 
+    def may_replace(self, fs_path: str) -> bool:
+        """Tell whether this session may change what is committed at a path: in a drop box, what it has left there."""
+        return self.rights is not Rights.WRITE_ONLY or self.store.is_left_by(self.mark, fs_path)
+
     def _is_own(self, path: str) -> bool:
-        """Tell whether this session has written the file at `path`, or is writing it."""
-        if self._has_left(path):
-            return True
-        draft = self._looking.current(self.inner(path))
-        return draft is not None and draft.owner is self
+        """Tell whether this session has left the file at `path`, or is writing it, and nobody else is."""
+        inner = self.inner(path)
+        draft = self._looking.current(inner)
+        if draft is not None and draft.is_open:
+            return draft.owner is self
+        return self.may_replace(inner)
 
-    def _has_left(self, path: str) -> bool:
-        return self.key(path) in self._own and self._leavings.last(self._folded(path)) in (None, self._mark)
+    def _shown(self, path: str, found: Attributes) -> Attributes | None:
+        """Return what is seen of an entry; raises `ResourceNotFound` for what a drop box hides.
 
-    def _note_own(self, path: str) -> None:
-        self._own.append(self.key(path))
-        self._leavings.note(self._folded(path), self._mark)
-
-    def _forget_own(self, path: str) -> None:
-        key = self.key(path)
-        with contextlib.suppress(ValueError):
-            while True:
-                self._own.remove(key)
-
-    def _folded(self, path: str) -> str:
-        """Return what is equal for all spellings of a client's path, and for all views."""
-        return self.store.fold(self._root + normal(path))
-
-    def _shown(self, path: str, found: Attributes) -> Attributes:
-        """Return what is seen of an entry; raises `ResourceNotFound` for what a drop box hides."""
-        if self.rights is Rights.WRITE_ONLY and not attributes.are_of_directory(found) and not self._is_own(path):
-            raise errors.ResourceNotFound(path)
-        return found
+        None where somebody else writes over what this session has left: that is still what there is.
+        """
+        if self.rights is not Rights.WRITE_ONLY or attributes.are_of_directory(found) or self._is_own(path):
+            return found
+        if self.may_replace(self.inner(path)):
+            return None
+        raise errors.ResourceNotFound(path)
 
     def _may_read(self) -> None:
         if self.rights is Rights.WRITE_ONLY:

@@ -199,7 +199,6 @@ class Operations:
                 self._view.lost(handle)
                 self._log(handle.failed(status_of(error)[1]))
             return self._failures.reply(request, handle.path, error, handle)
-        self._view.close(handle)
         if isinstance(handle, WriteHandle):
             for other in list(self.handles.values()):
                 if isinstance(other, ReadHandle) and other.source is handle.draft:

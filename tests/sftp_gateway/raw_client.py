@@ -42,7 +42,9 @@ class Reply:
         return self.kind == Kind.STATUS and self.code == 0
 
     def __repr__(self) -> str:
-        shown = {Kind.STATUS: f"{self.code} {self.text!r}", Kind.DATA: f"{len(self.data)} bytes"}.get(self.kind, "")
+        shown = {Kind.STATUS: f"{self.code} {self.text!r}", Kind.DATA: f"{len(self.data)} bytes"}.get(
+            Kind(self.kind), ""
+        )
         return f"<{Kind(self.kind).name} {self.id} {shown}>"
 
 
@@ -55,6 +57,27 @@ def s(value: str | bytes) -> bytes:
 def a(**fields: int) -> bytes:
     """Encode ATTRS."""
     return attributes(Attributes(**fields))
+
+
+def parsed(body: bytes) -> Reply:
+    """Parse a reply, but for its length."""
+    cursor = Cursor(body, 1)
+    reply = Reply(body[0], cursor.u32(), time.monotonic())
+    if reply.kind == Kind.STATUS:
+        reply.code, reply.text = cursor.u32(), cursor.string().decode()
+    elif reply.kind == Kind.HANDLE:
+        reply.handle = cursor.string()
+    elif reply.kind == Kind.DATA:
+        reply.data = cursor.string()
+    elif reply.kind == Kind.ATTRS:
+        reply.attributes = cursor.attributes()
+    elif reply.kind == Kind.NAME:
+        count = cursor.u32()
+        assert count > 0, "an empty NAME"
+        reply.names = [(cursor.string().decode(), cursor.string().decode(), cursor.attributes()) for _ in range(count)]
+    else:
+        reply.data = body[5:]
+    return reply
 
 
 class RawClient:
@@ -163,24 +186,7 @@ class RawClient:
 
     def _receive(self, seconds: float) -> None:
         body = self._packet(seconds)
-        cursor = Cursor(body, 1)
-        reply = Reply(body[0], cursor.u32(), time.monotonic())
-        if reply.kind == Kind.STATUS:
-            reply.code, reply.text = cursor.u32(), cursor.string().decode()
-        elif reply.kind == Kind.HANDLE:
-            reply.handle = cursor.string()
-        elif reply.kind == Kind.DATA:
-            reply.data = cursor.string()
-        elif reply.kind == Kind.ATTRS:
-            reply.attributes = cursor.attributes()
-        elif reply.kind == Kind.NAME:
-            count = cursor.u32()
-            assert count > 0, "an empty NAME"
-            reply.names = [
-                (cursor.string().decode(), cursor.string().decode(), cursor.attributes()) for _ in range(count)
-            ]
-        else:
-            reply.data = body[5:]
+        reply = parsed(body)
         assert reply.id not in self.replies, f"two replies to {reply.id}"
         self.replies[reply.id] = reply
         self.order.append(reply.id)

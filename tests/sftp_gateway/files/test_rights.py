@@ -162,6 +162,48 @@ def test_what_others_leave_where_a_drop_box_has_left_something_is_theirs(box: Se
     assert set(client.list("/")) == {".", "..", "d", "mine"}
 
 
+def test_what_is_stored_where_a_drop_box_writes_is_no_more_its_own_than_before(box: Serving) -> None:
+    storage, client, other = box.tree.store.filesystem, leaving(box).raw(), box.raw()
+    client.put("/mine", b"mine")
+    handles = [client.opened(path, W | C | T) for path in ("/same", "/mine")]
+    for path in ("/same", "/mine"):
+        other.put(path, b"theirs")
+    handles.append(client.opened("/same", W | C | T))
+    assert client.wait(client.remove("/same")).code == Status.PERMISSION_DENIED
+    assert client.wait(client.posix_rename("/same", "/x")).code == Status.PERMISSION_DENIED
+    for handle in handles:
+        assert client.wait(client.write(handle, 0, b"more")).ok
+        assert client.wait(client.close(handle)).text.endswith("exists already")
+    for path in ("/same", "/mine"):
+        assert client.wait(client.stat(path)).code == Status.NO_SUCH_FILE
+        assert storage.readbytes(path) == b"theirs"
+
+
+def test_what_others_go_on_with_is_not_left_by_a_drop_box_that_changes_nothing(box: Serving) -> None:
+    client, other = leaving(box).raw(), box.raw()
+    client.put("/mine", b"mine")
+    handle = client.opened("/mine", W)
+    theirs = other.opened("/mine", W)
+    assert other.wait(other.write(theirs, 0, b"theirs")).ok
+    assert client.wait(client.setstat("/mine", size=0)).code == Status.PERMISSION_DENIED
+    assert client.wait(client.stat("/mine")).attributes.size == 4
+    assert other.wait(other.close(theirs)).ok
+    client.wait(client.close(handle))
+    assert client.wait(client.stat("/mine")).code == Status.NO_SUCH_FILE
+    assert client.wait(client.remove("/mine")).code == Status.PERMISSION_DENIED
+
+
+def test_what_comes_with_its_directory_is_not_left_by_a_drop_box(box: Serving) -> None:
+    client, other = leaving(box).raw(), box.raw()
+    client.put("/d/scan", b"first")
+    assert other.wait(other.mkdir("/new")).ok
+    other.put("/new/scan", b"theirs")
+    for source, target in (("/d", "/picked up"), ("/new", "/d")):
+        assert other.wait(other.rename(source, target)).ok
+    assert client.wait(client.stat("/d/scan")).code == Status.NO_SUCH_FILE
+    assert client.wait(client.remove("/d/scan")).code == Status.PERMISSION_DENIED
+
+
 def test_a_drop_box_sets_no_time_of_what_it_hides(box: Serving) -> None:
     client = leaving(box).raw()
     before = box.tree.store.filesystem.getinfo("/theirs", ["details"]).modified
