@@ -206,11 +206,11 @@ class WriteFile(DropboxFile):
             since = self._epoch()
             try:
                 entry = self._upload.commit(client_modified=self.modified)
+                self.version = entry.rev
+                self._on_commit(entry, since)
             except BaseException:  # Ctrl-C as well
                 self._on_failure(self.name)  # whatever was known of the path, it is not what Dropbox has
                 raise
-        self.version = entry.rev
-        self._on_commit(entry, since)
 
     def _stream(self, view: memoryview) -> None:
         assert self._upload is not None

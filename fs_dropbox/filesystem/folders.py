@@ -8,7 +8,7 @@ from fs_dropbox import paths
 from fs_dropbox.api.client import Client
 from fs_dropbox.conventions import path_error
 from fs_dropbox.entries import FileEntry, FolderEntry
-from fs_dropbox.errors import ApiError, TransportError, to_fs_error
+from fs_dropbox.errors import ApiError, fs_errors
 from fs_dropbox.metadata.catalog import Catalog
 
 
@@ -42,12 +42,11 @@ class Folders:
 
     def _create(self, path: str, *, exist_ok: bool) -> None:
         since = self._catalog.epoch()
-        try:
-            entry = self._client.create_folder(paths.to_api(path))
-        except (ApiError, TransportError) as error:
-            self._catalog.forget(path)
-            is_conflict = isinstance(error, ApiError) and "conflict" in error.tag
-            if exist_ok and is_conflict and isinstance(self._catalog.find(path), FolderEntry):
-                return
-            raise to_fs_error(error, path) from error
-        self._catalog.created(entry, since)
+        with fs_errors(path):
+            try:
+                self._catalog.created(self._client.create_folder(paths.to_api(path)), since)
+            except BaseException as error:  # Ctrl-C as well
+                self._catalog.forget(path)
+                is_conflict = isinstance(error, ApiError) and "conflict" in error.tag
+                if not (exist_ok and is_conflict and isinstance(self._catalog.find(path), FolderEntry)):
+                    raise

@@ -87,12 +87,12 @@ class ServerSide:
                 try:
                     with self._forgetting(path):
                         gone = self._client.delete(paths.to_api(path), parent_rev=entry.rev, entry_id=entry.id)
+                        self._removed(path, gone, since)
+                        return
                 except ApiError as error:
                     if "conflict" not in error.tag or attempt + 1 == _ATTEMPTS:
                         raise
-                    continue  # another version is there now; it is to go as well
-            self._removed(path, gone, since)
-            return
+                    # Another version is there now; it is to go as well.
 
     def remove_files(self, wanted: Sequence[str]) -> None:
         """Delete many files and no folder, those of one folder in few calls.
@@ -159,19 +159,19 @@ class ServerSide:
 
     def _delete_tree(self, path: str, entry: Present, *, is_emptied: bool = False) -> None:
         since = self._catalog.epoch()
-        with fs_errors(path):
+        with fs_errors(path), self._forgetting(path):
             try:
-                with self._forgetting(path):
-                    gone = self._client.delete(paths.to_api(path), entry_id=entry.id)
+                gone = self._client.delete(paths.to_api(path), entry_id=entry.id)
             except ApiError as error:
                 if "too_many_files" in error.tag and not is_emptied:
+                    self._catalog.forget(path)
                     self._empty(path)
                     self._delete_tree(path, entry, is_emptied=True)
                     return
                 if not error.is_not_found:
                     raise
                 gone = entry
-        self._removed(path, gone, since)
+            self._removed(path, gone, since)
 
     def _removed(self, path: str, gone: Entry, since: int) -> None:
         """Take over a removal; one that was only found to have taken place may have had a successor since."""
@@ -281,7 +281,7 @@ class ServerSide:
             else:
                 return
             since = self._catalog.epoch()
-            with fs_errors(target):
+            with self._forgetting(target), fs_errors(target):
                 self._catalog.created(self._client.create_folder(paths.to_api(target)), since)
         children = self._catalog.children(source)
         taken: set[str] = set()
@@ -301,14 +301,14 @@ class ServerSide:
         since = self._catalog.epoch()
         with self._forgetting(target), fs_errors(source, target=target):
             entry = self._client.copy(paths.to_api(source), paths.to_api(target))
-        self._catalog.copied(entry, since)
+            self._catalog.copied(entry, since)
         return entry
 
     def _move(self, source: str, target: str, moved: Present) -> Present:
         since = self._catalog.epoch()
         with self._forgetting(source, target), fs_errors(source, target=target):
             entry = self._client.move(paths.to_api(source), paths.to_api(target), source_id=moved.id)
-        self._catalog.moved(source, entry, since)
+            self._catalog.moved(source, entry, since)
         return entry
 
     def _change_case(self, source: str, target: str, moved: Present) -> None:
@@ -326,8 +326,8 @@ class ServerSide:
                     if is_between or _may_be_done(error):
                         self._move_back(between, source, moved, error, is_begun=is_between)
                     raise
-            self._catalog.moved(source, entry, since)
-            self._catalog.removed(between, since)
+                self._catalog.moved(source, entry, since)
+                self._catalog.removed(between, since)
         if entry.name != paths.name(target):
             raise fs.errors.OperationFailed(target, msg="'{path}': Dropbox keeps another spelling")
 
@@ -350,7 +350,7 @@ class ServerSide:
 
     @contextmanager
     def _forgetting(self, *changed: str) -> Iterator[None]:
-        """After a call that fails, whose outcome may not be known, forget what was known of its paths."""
+        """After a change that fails, of which not all may be known or taken over, forget what is known of its paths."""
         try:
             yield
         except BaseException:

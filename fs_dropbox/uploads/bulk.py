@@ -91,7 +91,6 @@ class BulkUpload:
         unreachable: list[TransportError] = []
         while under_way:
             for future in as_completed(list(under_way)):
-                under_way.remove(future)
                 known: _Settled = []
                 doubtful: _Settled = []
                 for item, outcome in future.result():
@@ -100,7 +99,9 @@ class BulkUpload:
                     self._catalog.forget(item.commit.path)  # nobody may ask for them to be settled
                     under_way.append(pool.submit(self._settle, item, problem, unreachable))
                 # All are taken over before the first is yielded: nobody may ask for the others.
-                yield from [(item.index, self._result(item, outcome)) for item, outcome in known]
+                told = [(item.index, self._result(item, outcome)) for item, outcome in known]
+                under_way.remove(future)
+                yield from told
 
     def _windows(
         self, files: Iterable[File], check: Callable[[str], str]

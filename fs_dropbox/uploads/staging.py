@@ -106,9 +106,11 @@ class Staging:
                     self._client.pause_after(turn)
                 since = self._catalog.epoch()
                 outcomes = self._finish(left)
-            except (ApiError, TransportError) as error:
+            except BaseException as error:  # Ctrl-C as well
                 for item in left:
                     self._catalog.forget(item.commit.path)
+                if not isinstance(error, (ApiError, TransportError)):
+                    raise
                 yield from [(item.index, _told(error, item.path)) for item in left]
                 return
             last = turn + 1 == BUSY_ROUNDS

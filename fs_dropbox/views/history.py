@@ -149,12 +149,12 @@ class History:
         try:
             with fs_errors(path):
                 entry = self._client.restore(paths.to_api(path), rev)
+            self._catalog.applied(entry, since)
         except BaseException:
             self._catalog.forget(path)  # it may have come back all the same
             raise
         finally:
             self._forget()
-        self._catalog.applied(entry, since)
         return entry
 
     def _forget(self) -> None:

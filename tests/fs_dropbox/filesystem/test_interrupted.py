@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import fs.errors
@@ -236,6 +238,53 @@ def test_after_a_commit_that_was_broken_off_dropbox_is_asked(
     with pytest.raises(KeyboardInterrupt):
         file.close()
     assert account.getsize("file") == (5 if is_done else 3)
+
+
+def test_after_commits_of_staged_files_that_were_broken_off_dropbox_is_asked(
+    account: DropboxFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.writetext("file", "old")
+    ((_, token),) = account.stage_files([(lambda: io.BytesIO(b"newer"), 5)])
+    raise_once(monkeypatch, account._parts.client, "session_finish_batch", is_done=True)
+    with pytest.raises(KeyboardInterrupt):
+        list(account.commit_files([("file", str(token), datetime.now(UTC), None)]))
+    assert account.getsize("file") == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "taken_over"),
+    [
+        (lambda account: account.writetext("file", "newer"), "applied"),
+        (lambda account: list(account.upload_files([("file", lambda: io.BytesIO(b"newer"), 5, None)])), "applied"),
+        (lambda account: account.copy("file", "other"), "copied"),
+        (lambda account: account.move("file", "other"), "removed"),
+        (lambda account: account.move("file", "FILE"), "moved"),
+        (lambda account: account.remove("file"), "removed"),
+        (lambda account: account.removetree("folder"), "removed"),
+        (lambda account: account.makedir("other"), "created"),
+    ],
+)
+def test_what_was_done_and_not_taken_over_is_seen(
+    emulator: Emulator,
+    account: DropboxFS,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[DropboxFS], object],
+    taken_over: str,
+) -> None:
+    account.writetext("file", "old")
+    account.makedir("folder")
+    assert not account.exists("other")
+    assert sorted(account.listdir("/")) == ["file", "folder"]
+    before = emulator.control.tree()
+    raise_once(monkeypatch, account._parts.catalog, taken_over)
+    with pytest.raises(KeyboardInterrupt):
+        change(account)
+    after = emulator.control.tree()
+    assert after != before
+    seen = {info.make_path("/"): None if info.is_dir else info.size for info in account.scandir("/", ["details"])}
+    assert seen == after
+    for name in ("file", "folder", "other"):
+        assert account.exists(name) == (name in {path[1:].lower() for path in after})
 
 
 @pytest.mark.parametrize("call", [1, 2])
