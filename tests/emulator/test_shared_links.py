@@ -288,13 +288,3 @@ def test_plain_requests_need_what_the_link_asks_for(api: Api) -> None:
     changed = {"allow_download": False, "require_password": False}
     api.ok(api.rpc("sharing/modify_shared_link_settings", {"url": url, "settings": changed}))
     assert api.http.get(url, timeout=60).status_code == 403
-
-
-def test_links_in_the_old_way(api: Api, dbx: dropbox.Dropbox) -> None:
-    api.put("/a", b"1")
-    with pytest.deprecated_call():
-        first = dbx.sharing_create_shared_link("/a")
-        again = dbx.sharing_create_shared_link("/a")
-    assert (first.path, first.visibility.is_public()) == ("/a", True)
-    assert again.url == first.url
-    assert dbx.sharing_get_shared_link_metadata(first.url).name == "a"

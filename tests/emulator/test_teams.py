@@ -119,8 +119,6 @@ def test_the_sdk_asks_about_the_team(emulator: Emulator, api: Api, space: str) -
         namespaces = client.team_namespaces_list().namespaces
         kinds = {(n.name, n.namespace_type._tag) for n in namespaces}
         assert {("Plans", "team_folder"), ("Bob", "team_member_folder")} <= kinds
-        features = client.team_features_get_values([team.Feature.has_team_shared_dropbox])
-        assert features.values[0].get_has_team_shared_dropbox().get_has_team_shared_dropbox()
 
 
 def test_a_foreign_cursor_is_invalid(emulator: Emulator, api: Api, space: str) -> None:

@@ -8,7 +8,7 @@ from fs_dropbox.emulator.model.accounts import Account
 from fs_dropbox.emulator.model.errors import AccessError, union
 
 QUOTA_TEXT = "Your team has reached its limit of API calls that transport data. Ask your admin to raise it."
-UPLOADS = ("files/upload", "files/alpha/upload", "files/paper/", "files/save_url")
+UPLOADS = ("files/upload", "files/paper/", "files/save_url")
 PAPER = ("paper/", "files/paper/")
 # Names for what is refused in practice: the routes, the auth.AccessError and the text for the user.
 DENIALS: dict[str, tuple[tuple[str, ...], dict[str, Any], str | None]] = {

@@ -163,14 +163,6 @@ def list_requests(context: Context, arg: Arguments) -> Any:
     return {"file_requests": shown, "cursor": cursor, "has_more": has_more}
 
 
-@table.route("file_requests/list")
-def list_all(context: Context, arg: Arguments) -> Any:
-    """List all requests, in the form of former years."""
-    del arg
-    with context.service.state.lock:
-        return {"file_requests": [_encode(context, *one) for one in _mine(context).items()]}
-
-
 @table.route("file_requests/count")
 def count(context: Context, arg: Arguments) -> Any:
     """Count the requests, open and closed."""

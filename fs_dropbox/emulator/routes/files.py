@@ -37,7 +37,7 @@ def write_path(context: Context, arg: Arguments, name: str, alias: str) -> str:
         raise
 
 
-@table.route("files/get_metadata", "files/alpha/get_metadata")
+@table.route("files/get_metadata")
 def get_metadata(context: Context, arg: Arguments) -> Any:
     """Answer what is at a path."""
     path = arg.path("path", "ReadPath")

@@ -77,19 +77,6 @@ def _entry(context: Context, path: str) -> Entry:
     return file
 
 
-@table.route("sharing/create_shared_link")
-def create_in_the_old_way(context: Context, arg: Arguments) -> Any:
-    """Make a public link, or answer the one that there is, in the form of former years."""
-    path = arg.path("path", "ReadPath")
-    arg.boolean("short_url")
-    with nested(), context.mutation():
-        entry = _entry(context, path)
-        known = next((link for link, linked in _links(context) if linked is entry), None)
-        link = known or shared_links.create(context.service, context.user, entry, None)
-        url = web_url(context) + link.path(entry)
-        return {"url": url, "visibility": union(shared_links.resolved_visibility(link)), "path": path}
-
-
 @table.route("sharing/list_shared_links")
 def list_links(context: Context, arg: Arguments) -> Any:
     """List the caller's links: all of them in pages, or those that lead to a path (directly, or by a parent)."""

@@ -130,28 +130,6 @@ def get_info(context: Context, arg: Arguments) -> Any:
     }
 
 
-@table.route("team/features/get_values")
-def get_feature_values(context: Context, arg: Arguments) -> Any:
-    """Answer which features the team has."""
-    team_space = _team(context).root_namespace_id is not None
-    enabled = {
-        "has_team_shared_dropbox": team_space,
-        "has_team_file_events": True,
-        "has_team_selective_sync": True,
-        "has_distinct_member_homes": team_space,
-    }
-    features = arg.array("features")
-    if not features:
-        raise RouteError("empty_features_list")
-    values = []
-    for index, feature in enumerate(features):
-        tags = (*enabled, "upload_api_rate_limit")
-        tag = as_union(feature, f"features: index {index}: ", tags).tag
-        value = union(tag, **{tag: enabled[tag]}) if tag in enabled else union("unlimited")
-        values.append(union(tag, **{tag: value}))
-    return {"values": values}
-
-
 @table.route("team/namespaces/list", "team/namespaces/list/continue")
 def list_namespaces(context: Context, arg: Arguments) -> Any:
     """List every namespace of the team and its members."""
@@ -180,19 +158,6 @@ def list_team_folders(context: Context, arg: Arguments) -> Any:
         folders = teams.owned_namespaces(context.service, _team(context))
         page, cursor, has_more = asked_for(context, arg, "team_folders", folders)
         return {"team_folders": [_team_folder(folder) for folder in page], "cursor": cursor, "has_more": has_more}
-
-
-@table.route("team/team_folder/get_info")
-def get_team_folder_info(context: Context, arg: Arguments) -> Any:
-    """Answer team folders by id."""
-    with context.service.state.lock:
-        known = {folder.id: folder for folder in teams.owned_namespaces(context.service, _team(context))}
-        return [
-            union("team_folder_metadata", **_team_folder(known[folder_id]))
-            if folder_id in known
-            else union("id_not_found", id_not_found=folder_id)
-            for folder_id in arg.array("team_folder_ids", minimum=1)
-        ]
 
 
 def _team_folder(namespace: Namespace) -> dict[str, Any]:

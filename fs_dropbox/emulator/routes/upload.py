@@ -89,7 +89,7 @@ def session_errors() -> Iterator[None]:
         raise RouteError(error.union) from error
 
 
-@table.route("files/upload", "files/alpha/upload")
+@table.route("files/upload")
 def upload(context: Context, arg: Arguments) -> Any:
     """Store a file in one call."""
     info = commit_info(arg)
