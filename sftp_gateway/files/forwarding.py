@@ -19,7 +19,8 @@ class Forwarding:
     """The stream of a draft, if it has one, and the checkpoint of an earlier one. Owned by a draft, under its lock.
 
     `open_file` opens the file in the filesystem, going on with a checkpoint's text where it is given one; it is called
-    in the stream's thread. There are as many streams at once as `streams` allows.
+    in the stream's thread. There are as many such threads at once as `streams` allows, also of those that were
+    cancelled and still wait for the filesystem.
     """
 
     def __init__(
@@ -93,7 +94,9 @@ class Forwarding:
                 return
             self._may_begin = False
             try:
-                self._stream = Stream(self._spool, self._open, on_progress=self._on_progress)
+                self._stream = Stream(
+                    self._spool, self._open, on_progress=self._on_progress, on_end=self._streams.release
+                )
             except RuntimeError:  # no more threads: all of it is sent at CLOSE
                 self._streams.release()
                 return
@@ -137,7 +140,6 @@ class Forwarding:
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.cancel()
-            self._streams.release()
         self._on_progress()
 
     def take(self) -> Stream | None:
@@ -150,10 +152,9 @@ class Forwarding:
         self.resume = None
         if stream is not None:
             stream.cancel()
-            self._streams.release()
 
     def finish(self, stream: Stream | None) -> tuple[Any, int]:
-        """Return the open file and how many bytes it has taken; raises what the filesystem raised, or TimeoutError."""
+        """Return the open file and how many bytes it has taken; raises `fs.errors`."""
         return stream.finish() if stream is not None else (self._open(), 0)
 
     def may_start_anew(self, error: Exception) -> bool:

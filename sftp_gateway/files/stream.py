@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from fs.errors import OperationTimeout
+
 from sftp_gateway.files.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -30,10 +32,19 @@ class Stream:
     at the end.
     """
 
-    def __init__(self, spool: Spool, open_file: Callable[[], Any], *, on_progress: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        open_file: Callable[[], Any],
+        *,
+        on_progress: Callable[[], None],
+        on_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Begin; `on_end` is called once, by the thread as it ends. Raises RuntimeError where there can be no thread."""
         self._spool = spool
         self._open_file = open_file
         self._on_progress = on_progress
+        self._on_end = on_end
         self._condition = threading.Condition()
         # guarded by _condition
         self._end = 0  # how far the spool is gapless
@@ -102,7 +113,7 @@ class Stream:
             return False
 
     def cancel(self) -> None:
-        """Discard what was carried; returns at once."""
+        """Discard what was carried; returns at once, and the thread ends once the filesystem lets it."""
         with self._condition:
             self._cancelled = True
             self._condition.notify_all()
@@ -110,7 +121,7 @@ class Stream:
     def finish(self) -> tuple[Any, int]:
         """Return the open file and how many bytes it has taken; the caller writes the rest and closes it.
 
-        Raises the error that the file raised, or TimeoutError.
+        Raises the error that the file raised, or `OperationTimeout`.
         """
         with self._condition:
             self._stop = True
@@ -118,7 +129,7 @@ class Stream:
         self._thread.join(FINISH_SECONDS)
         if self._thread.is_alive():
             self.cancel()
-            raise TimeoutError("the storage does not take the data")
+            raise OperationTimeout(msg="the storage does not take the data")
         if self.error is not None:
             raise self.error
         return self._file, self._done
@@ -134,6 +145,7 @@ class Stream:
             self.error = error
         if self._cancelled or self.error is not None:
             abort(self._file)
+        self._on_end()
         self._on_progress()
 
     def _carry(self) -> None:

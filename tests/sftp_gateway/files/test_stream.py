@@ -17,7 +17,7 @@ from fs.memoryfs import MemoryFS
 
 from sftp_gateway.files import forwarding, stream
 from sftp_gateway.files.spool import Quota, Spool
-from sftp_gateway.files.store import Store
+from sftp_gateway.files.store import Store, TreeLimits
 from sftp_gateway.files.stream import Stream
 from sftp_gateway.sftp.packets import OpenFlag
 from tests.sftp_gateway.atomic_fs import AtomicFS, PendingFile
@@ -411,3 +411,23 @@ def test_what_the_storage_has_by_and_by_is_looked_at_while_nothing_comes(
     assert sending.finish()[1] == 2 * PIECE
     assert len(looks) == 5 + 6 + 6 + 1, "it looked on for ever"
     spool.close()
+
+
+def test_who_cancels_again_and_again_while_the_storage_hangs_has_no_more_threads_than_may_be(
+    tmp_path: Path, filesystem: EagerFS
+) -> None:
+    """Each of them waits for the storage, whatever its client does meanwhile."""
+    store = Store(filesystem, spool_directory=tmp_path, limits=TreeLimits(streams=2))
+    handle, paths = object(), [f"/{number}" for number in range(6)]
+    draft = store.open_for_writing(paths[0], NEW, "session", handle)
+    with contextlib.ExitStack() as hangs:
+        for path in paths:
+            hangs.enter_context(filesystem.stalled("open", path))
+            store.overlay.move(draft, path)
+            draft.write(draft.size, bytes(5 * MIB))
+        threads = [thread for thread in threading.enumerate() if thread.name == "sftp-stream"]
+        assert len(threads) == 2
+    eventually(lambda: not threads[0].is_alive(), "never: one that was cancelled ends")
+    store.commit(draft, handle)
+    assert filesystem.getsize(paths[-1]) == len(paths) * 5 * MIB
+    store.close()
