@@ -106,7 +106,7 @@ def login(
     """
     store = Connections()
     if not print_:
-        store.all()  # says now where nothing can be stored
+        store.check_writable()  # before anybody consents
     key = _wanted("App key", app_key, logins.key_problem)
     with Login(key, _secret(), scopes=tuple(logins.READ_SCOPES) if read_only else ()) as walk:
         walk.check_app()

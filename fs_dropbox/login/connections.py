@@ -46,6 +46,14 @@ class Connections:
         """Return the connections, sorted by name."""
         return sorted(self._load()[0].values(), key=lambda connection: connection.name.casefold())
 
+    def check_writable(self) -> None:
+        """Raise `ConnectionsError` where nothing could be stored; leaves nothing behind."""
+        self._load()
+        folder = next(folder for folder in self.path.parents if folder.exists())
+        with self._writing(), tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x" * 4096)  # of which a full disk says so
+            file.flush()
+
     def default(self) -> Connection | None:
         """Return the connection that is meant where none is named: the only one, else the one stored or chosen last."""
         connections, last = self._load()
@@ -125,11 +133,9 @@ class Connections:
     @contextlib.contextmanager
     def _change(self) -> Iterator[tuple[dict[str, Connection], list[str]]]:
         """Yield the connections and the name of the last; what the block leaves is stored, unless it raises."""
-        try:
+        with self._writing():
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise ConnectionsError(f"{self.path.parent} cannot be written: {error.strerror}") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             connections, known_last = self._load()
@@ -139,25 +145,33 @@ class Connections:
         finally:
             os.close(lock)
 
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            hint = "XDG_CONFIG_HOME names another folder to keep it in"
+            raise ConnectionsError(f"{self.path} cannot be written: {error.strerror} ({hint})") from error
+
     def _store(self, connections: dict[str, Connection], last: str) -> None:
         rows = {}
         for name, connection in sorted(connections.items()):
             rows[name] = {key: value for key, value in asdict(connection).items() if key != "name" and value}
         document = {"format": _FORMAT, "last": last if last in connections else "", "connections": rows}
-        temporary = ""
-        try:
+        with self._writing():
             # mkstemp makes the file 0600 from its first moment.
             descriptor, temporary = tempfile.mkstemp(prefix=".connections-", dir=self.path.parent)
-            with open(descriptor, "w", encoding="utf-8") as file:
-                json.dump(document, file, indent=2, ensure_ascii=False)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise ConnectionsError(f"{self.path} cannot be written: {error.strerror}") from error
+            try:
+                with open(descriptor, "w", encoding="utf-8") as file:
+                    json.dump(document, file, indent=2, ensure_ascii=False)
+                    file.write("\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, self.path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+                raise
 
 
 def _find(connections: Mapping[str, Connection], name: str) -> Connection:

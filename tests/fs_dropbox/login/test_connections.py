@@ -89,7 +89,7 @@ def test_a_file_that_cannot_be_read_or_written_is_one_clear_error(tmp_path: Path
     with pytest.raises(ConnectionsError, match=r"folder\.json cannot be read: Is a directory"):
         Connections(tmp_path / "folder.json").all()
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ConnectionsError, match="file cannot be written: File exists"):
+    with pytest.raises(ConnectionsError, match=r"connections\.json cannot be written: File exists"):
         Connections(tmp_path / "file" / "connections.json").put(Connection("a", URL))
 
 

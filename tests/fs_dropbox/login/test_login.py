@@ -223,6 +223,17 @@ def test_where_nothing_can_be_stored_nobody_consents(emulator: Emulator, env: di
     assert done.stderr == f"fs-dropbox: {path} holds secrets and others may read it: run chmod 600 '{path}'\n"
 
 
+def test_where_nothing_can_be_written_nobody_consents(emulator: Emulator, env: dict[str, str]) -> None:
+    env["XDG_CONFIG_HOME"] = "/proc/config"  # nobody makes anything there
+    done = run("login", "--no-browser", "--app-key", emulator.pkce_app_key, env=env)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "fs-dropbox: /proc/config/fs-dropbox/connections.json cannot be written: No such file or directory "
+        "(XDG_CONFIG_HOME names another folder to keep it in)\n"
+    )
+    assert not emulator.control.calls()
+
+
 def test_swapped_key_and_secret_are_recognised(emulator: Emulator, env: dict[str, str]) -> None:
     env["DROPBOX_APP_SECRET"] = emulator.app_key
     assert "swapped" in _refused(env, "--app-key", emulator.app_secret)
