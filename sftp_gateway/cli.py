@@ -29,7 +29,8 @@ from sftp_gateway.loading import load_config
 from sftp_gateway.logs import log_event, set_up_logging
 from sftp_gateway.reports.hooks import read_secret
 from sftp_gateway.server import Crew, GatewayError, SFTPGateway, fingerprints, load_host_keys
-from sftp_gateway.serving.users import hash_password
+from sftp_gateway.serving.services import credential_logins
+from sftp_gateway.serving.users import Users, hash_password
 from sftp_gateway.supervisor import Supervisor
 from sftp_gateway.write_back.journal_file import JournalError
 
@@ -131,6 +132,7 @@ def serve(file: Path | None, **flags: Any) -> None:
     if config.processes == 1:
         sys.exit(_serve(config, load=load))
     host_keys = load_host_keys(config)
+    _look_at_users(config)
     supervisor = Supervisor(config, serve=partial(_serve, load=load), reload=partial(_reload_for_others, load))
     sys.exit(supervisor.run(lambda address: _say_ready(address, fingerprints(host_keys))))
 
@@ -140,20 +142,31 @@ def _serve(config: GatewayConfig, crew: Crew | None = None, *, load: Callable[[]
     with Signals(hangup=True) as signals:
         gateway = SFTPGateway(config, crew=crew)
         gateway.start()
-        signals.on_hangup(lambda: _reload(gateway, load))
+        signals.on_hangup(lambda: _reload(gateway, load, look=_look_at_users if crew is None else lambda _: None))
         if crew is None:
             _say_ready(gateway.address, gateway.fingerprints)
+            _look_at_users(config)
         else:
             crew.begun()
         signals.wait()
         return 0 if gateway.stop() else 1
 
 
-def _reload(gateway: SFTPGateway, load: Callable[[], GatewayConfig]) -> None:
+def _look_at_users(config: GatewayConfig) -> None:
+    """Log what keeps users from signing in, who else would meet it first.
+
+    It loads what their URLs are opened with: the first login is as quick as others, and forked processes share it.
+    """
+    for problem in Users(config.users, **({} if config.users else credential_logins(config))).check_all():
+        log_event("misconfigured", level=logging.WARNING, reason=problem)
+
+
+def _reload(gateway: SFTPGateway, load: Callable[[], GatewayConfig], *, look: Callable[[GatewayConfig], None]) -> None:
     """Take changed settings over, or say what is wrong with them."""
     try:
         config = load()
         gateway.reload(config, first=partial(_set_up_logging, config))
+        look(config)
     except ConfigError as error:
         log_event("reload_failed", level=logging.ERROR, reason=f"{error}; everything stays as it was")
 
@@ -167,6 +180,7 @@ def _reload_for_others(load: Callable[[], GatewayConfig]) -> GatewayConfig:
     for hook in config.hooks:
         read_secret(hook)
     _set_up_logging(config)
+    _look_at_users(config)
     return config
 
 

@@ -197,3 +197,16 @@ def test_the_documentation_names_every_event() -> None:
     }
     assert {"login", "refused", "hook_failed", "reload"} < logged
     assert not sorted(event for event in logged if f"`{event}`" not in text)
+
+
+def test_a_user_who_cannot_sign_in_is_named_at_the_start_and_after_a_reload(tmp_path: Path) -> None:
+    """The administrator would hear of it from the user else."""
+    users = f'[[users]]\nname = "ann"\npassword_hash = "{PASSWORD_HASH}"\nurl_env = "NOWHERE_SET"\n'
+    more = f'{users}[[users]]\nname = "bob"\npassword_hash_file = "gone"\nurl = "mem://"\n'
+    with running(tmp_path, SETTINGS, users) as gateway:
+        gateway.logged("url_env: the variable NOWHERE_SET is not set here")
+        gateway.write(more, SETTINGS)
+        gateway.hang_up("password_hash_file: ")
+        told = [json.loads(line) for line in gateway.log.read_text().splitlines()]
+    found = [(event["level"], event["reason"].split(":")[0]) for event in told if event["event"] == "misconfigured"]
+    assert found == [("warning", f"user {name}") for name in ("ann", "ann", "bob")]

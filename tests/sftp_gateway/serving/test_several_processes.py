@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -242,3 +243,36 @@ def test_a_state_folder_is_one_gateways_at_a_time(tmp_path: Path, processes: int
         said = one_line(run(*arguments))
         assert f"another gateway has this state folder (process {serving.process.pid} on " in said
         serving.sign_in()
+
+
+PRELOADED = """
+import sys
+from sftp_gateway import cli
+cli.Supervisor.run = lambda supervisor, tell: print("dropbox" in sys.modules) or 0
+sys.argv = ["sftp-gateway", "serve", "--config", sys.argv[1]]
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("user", "is_loaded"),
+    [
+        ("", True),
+        (f'password_hash = "{PASSWORD_HASH}"\nurl = "mem://"', False),
+        ('public_keys = ["x"]\nurl = "dropbox://a~:b@/"', True),
+    ],
+)
+def test_what_users_need_is_loaded_before_there_are_processes(tmp_path: Path, user: str, is_loaded: bool) -> None:
+    """Each of them would load it for itself, at somebody's first login: half a second, and 40 MB for each."""
+    (tmp_path / "gateway.toml").write_text(
+        'listen = "127.0.0.1:0"\nstate_folder = "state"\nprocesses = 2\n'
+        + (f'[[users]]\nname = "ann"\n{user}\n' if user else "")
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", PRELOADED, tmp_path / "gateway.toml"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == f"{is_loaded}\n"
