@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fs import errors
@@ -65,7 +67,10 @@ def test_rows_that_are_repeated_tell_the_median_of_each_line(monkeypatch: pytest
     def peer(stage: Stage) -> None:
         raise NotImplementedError
 
-    seconds = {task: iter([(9.0, 1.0), (2.0, 5.0), (4.0, 3.0)]), peer: iter([(1.0, 1.0), (8.0, 2.0), (6.0, 9.0)])}
+    seconds: dict[Task, Iterator[tuple[float, float]]] = {
+        task: iter([(9.0, 1.0), (2.0, 5.0), (4.0, 3.0)]),
+        peer: iter([(1.0, 1.0), (8.0, 2.0), (6.0, 9.0)]),
+    }
     asked = []
 
     def run_task(which: Task, **_: object) -> dict[str, Measured]:
@@ -107,7 +112,7 @@ def test_files_that_cost_nothing_are_files_all_the_same() -> None:
             free.openbin("/none/f", "wb")
         with pytest.raises(errors.FileExpected):
             free.openbin("/d/e", "r")
-        unfinished = free.openbin("/d/f", "wb")
+        unfinished: Any = free.openbin("/d/f", "wb")
         unfinished.write(b"never seen")
         unfinished.abort()
         unfinished.close()

@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 def eventually(
-    condition: Callable[[], Result],
+    condition: Callable[[], Result | None],
     what: str | Callable[[], str] = "it did not come true in time",
     seconds: float = DEADLINE_SECONDS,
 ) -> Result:

@@ -22,7 +22,7 @@ class Workers:
         self.idle_seconds = idle_seconds
         self._condition = threading.Condition()
         # guarded by _condition
-        self._queue: deque[Callable[[], None]] = deque()
+        self._queue: deque[Callable[[], object]] = deque()
         self._threads: set[threading.Thread] = set()
         self._idle = 0
         self._closed = False
@@ -34,7 +34,7 @@ class Workers:
         with self._condition:
             return len(self._threads), len(self._threads) - self._idle, len(self._queue)
 
-    def submit(self, work: Callable[[], None], *, urgent: bool = False) -> None:
+    def submit(self, work: Callable[[], object], *, urgent: bool = False) -> None:
         """Carry out `work` in a thread of the pool; `urgent` work gets one at once, beyond the limit if need be.
 
         Where the system has no more threads, it waits for those that are there, or for the next work that gets one.
@@ -94,7 +94,7 @@ class Workers:
             del work  # what it refers to must not live on in an idle thread
 
     @staticmethod
-    def _carry_out(work: Callable[[], None]) -> None:
+    def _carry_out(work: Callable[[], object]) -> None:
         try:
             work()
         except Exception:

@@ -19,12 +19,12 @@ class ToEmulator(HTTPAdapter):
         super().__init__(pool_maxsize=32)
         self._emulator = emulator
 
-    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-        parts = urlsplit(request.url)
+    def send(self, request: requests.PreparedRequest, *arguments: Any, **options: Any) -> requests.Response:
+        parts = urlsplit(str(request.url))
         request.headers["Host"] = parts.netloc
         request.url = urlunsplit(parts._replace(netloc=self._emulator.host))
         options["verify"] = str(self._emulator.ca_file)
-        return super().send(request, **options)
+        return super().send(request, *arguments, **options)
 
 
 class Api:

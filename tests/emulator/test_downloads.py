@@ -128,7 +128,7 @@ def test_of_two_uploads_to_a_temporary_link_one_is_stored(api: Api, monkeypatch:
         receive(*arguments, **options)
         both.wait(30)
 
-    receive = links.receive
+    receive = links.receive  # type: ignore[attr-defined]
     monkeypatch.setattr(links, "receive", receive_together)
 
     def send(data: bytes) -> int:

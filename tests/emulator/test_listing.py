@@ -154,7 +154,7 @@ def test_cursors_keep_to_their_folder_and_depth(api: Api) -> None:
 def test_what_is_mounted_can_be_left_out(api: Api) -> None:
     api.put("/Shared/a", b"1")
     api.ok(api.rpc("sharing/share_folder", {"path": "/Shared"}))
-    how = {"recursive": True, "include_mounted_folders": False}
+    how: Any = {"recursive": True, "include_mounted_folders": False}
     assert paths(api.entries("", **how)) == ["/Shared"]
     cursor, within = latest(api, **how), latest(api, "/Shared", **how)
     api.put("/Shared/b", b"1")

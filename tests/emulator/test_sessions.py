@@ -280,7 +280,7 @@ def test_concurrent_in_any_order(api: Api) -> None:
 
 def test_concurrent_rules(api: Api) -> None:
     begin = "files/upload_session/start"
-    arg = {"session_type": "concurrent"}
+    arg: dict[str, Any] = {"session_type": "concurrent"}
     assert bare(error_of(api.upload(begin, arg, b"x"))) == "concurrent_session_data_not_allowed"
     assert bare(error_of(api.upload(begin, {**arg, "close": True}))) == "concurrent_session_close_not_allowed"
     session = start(api, **arg)

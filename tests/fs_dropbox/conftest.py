@@ -65,7 +65,7 @@ def make_client(emulator: Emulator) -> Iterator[Callable[..., Client]]:
             "app_secret": emulator.app_secret,
             "refresh_token": emulator.refresh_token,
         }
-        settings = {
+        settings: dict[str, Any] = {
             "api_host": emulator.host,
             "ca_certs": str(emulator.ca_file),
             "policy": RetryPolicy(attempts=4, deadline_seconds=20.0, first_pause_seconds=0.01),

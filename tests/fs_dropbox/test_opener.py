@@ -96,7 +96,7 @@ def test_a_url_with_a_folder_opens_the_folder_and_closes_the_account(emulator: E
     emulator.control.seed("/Some Folder/a.txt", b"hello")
     with fs.open_fs(emulator.fs_url.replace("@/", "@/" + quote("some folder"))) as opened:
         assert opened.listdir("/") == ["a.txt"]
-        account = opened.delegate_fs()
+        account = opened.delegate_fs()  # type: ignore[attr-defined]
     assert account.isclosed()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self, get_overloads, get_type_hints
+from typing import Any, Self, get_overloads, get_type_hints
 
 import pytest
 
@@ -18,7 +18,7 @@ def test_package_offers_what_it_says_and_its_modules_only() -> None:
 
 
 @pytest.mark.parametrize("kind", [DropboxFS, DropboxSubFS, ClosingDropboxSubFS])
-def test_types_tell_what_a_with_block_and_a_folder_can_do(kind: type) -> None:
+def test_types_tell_what_a_with_block_and_a_folder_can_do(kind: Any) -> None:
     assert get_type_hints(kind.__enter__)["return"] is Self
     assert get_type_hints(get_overloads(kind.opendir)[0])["return"] is DropboxSubFS
 

@@ -39,7 +39,7 @@ def rclone(stack: Stack, *arguments: str) -> str:
         f"[box]\ntype = sftp\nhost = 127.0.0.1\nport = {stack.port}\nuser = ann\nkey_file = {stack.folder}/id\n"
         "shell_type = none\n"
     )
-    command = [client("rclone"), "--config", config, "--retries", "1", "--low-level-retries", "1", *arguments]
+    command = [client("rclone"), "--config", str(config), "--retries", "1", "--low-level-retries", "1", *arguments]
     done = run(command, environment={"HOME": str(stack.folder), "PATH": os.environ["PATH"]}, folder=stack.folder)
     assert done.code == 0, done.out + done.err
     return done.out

@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import paramiko
 
@@ -14,11 +15,18 @@ from tests.sftp_gateway.raw_client import RawClient
 from .stack import Stack
 
 
+def size_of(sftp: paramiko.SFTPClient, path: str) -> int:
+    """Return the size that a client is told."""
+    size = sftp.stat(path).st_size
+    assert size is not None
+    return size
+
+
 def cut(sftp: paramiko.SFTPClient, *, reset: bool) -> None:
     """End the connection under the client, as a pulled cable or a crashed machine does."""
     channel = sftp.get_channel()
     assert channel is not None
-    sock = channel.get_transport().sock
+    sock: Any = channel.get_transport().sock
     if reset:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sock.close()

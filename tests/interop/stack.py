@@ -238,7 +238,9 @@ class Stack:
         """Sign in as ann with paramiko; closing the transport's socket in the middle is allowed."""
         transport = paramiko.Transport(("127.0.0.1", self.port))
         try:
-            transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            transport.sock.setsockopt(  # type: ignore[union-attr]
+                socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+            )
             transport.start_client(timeout=20)
             transport.auth_publickey("ann", paramiko.Ed25519Key.from_private_key_file(str(self.folder / "id")))
             sftp = paramiko.SFTPClient.from_transport(transport)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from typing import Any
 
 import asyncssh
 import paramiko
@@ -13,7 +14,7 @@ import pytest
 from tests.waiting import eventually
 
 from .conftest import LogLines
-from .sessions import cut, send
+from .sessions import cut, send, size_of
 from .stack import COMMITS, MIB, GatewayProcess, Stack, digest, start
 
 pytestmark = pytest.mark.interop
@@ -63,11 +64,11 @@ def test_a_killed_client_goes_on(stack: Stack, log_lines: LogLines) -> None:
         assert sftp.stdin is not None
         sftp.stdin.write("put file\n")
         sftp.stdin.flush()
-        eventually(lambda: "file" in watcher.listdir() and watcher.stat("file").st_size > MIB, "nothing is sent")
+        eventually(lambda: "file" in watcher.listdir() and size_of(watcher, "file") > MIB, "nothing is sent")
         os.killpg(sftp.pid, signal.SIGKILL)
         log_lines("upload", 1)
         assert stack.control.tree() == {}
-        size = watcher.stat("file").st_size
+        size = size_of(watcher, "file")
         assert MIB < size < SIZE
     stack.control.reset_counts()
     stack.sftp("reput file")
@@ -108,7 +109,7 @@ def test_an_upload_goes_on_after_the_gateway_was_stopped(
     assert stack.control.tree() == {}
     process.start()
     with stack.connection() as sftp:
-        kept = sftp.stat("/file").st_size
+        kept = size_of(sftp, "/file")
         assert SIZE // 2 - 2 * MIB < kept < SIZE // 2
     stack.sftp("reput file")
     assert stack.stored() == {"file": digest(content)}
@@ -125,7 +126,7 @@ def test_a_client_is_not_cut_off_by_sigterm_while_it_sends(bare_stack: Stack) ->
                 assert sftp.stdin is not None
                 sftp.stdin.write("put file\n")
                 sftp.stdin.flush()
-                eventually(lambda: "file" in watcher.listdir() and watcher.stat("file").st_size > MIB, "nothing sent")
+                eventually(lambda: "file" in watcher.listdir() and size_of(watcher, "file") > MIB, "nothing sent")
             gateway.send(signal.SIGTERM)
             _, errors = sftp.communicate(timeout=60)
             assert sftp.returncode == 0, errors
@@ -205,7 +206,7 @@ def test_paramiko_notices_a_commit_that_fails(stack: Stack, existed: bool, size:
     ],
 )
 def test_a_commit_that_fails_for_a_moment_succeeds(
-    stack: Stack, kind: str, parameters: dict[str, object], size: int
+    stack: Stack, kind: str, parameters: dict[str, Any], size: int
 ) -> None:
     content = stack.write("file", os.urandom(size)).read_bytes()
     before = stack.control.write("/file", OLD)

@@ -59,7 +59,7 @@ def mount(request: pytest.FixtureRequest, process: GatewayProcess, bare_stack: S
     folder = bare_stack.folder / "mount"
     folder.mkdir()
     options = getattr(request, "param", "reconnect,ServerAliveInterval=15,idmap=user")
-    unmount = [client("fusermount3"), "-u", folder]
+    unmount = [client("fusermount3"), "-u", str(folder)]
     with start([client("sshfs"), "-f", "-F", bare_stack.ssh_config, f"{KEY}:/", folder, "-o", options]) as sshfs:
 
         def is_mounted() -> bool:

@@ -7,7 +7,7 @@ import io
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from fs import errors
 from fs.memoryfs import MemoryFS
@@ -31,6 +31,10 @@ class AtomicFS(MemoryFS):
         self.bytes_written = 0
         self.faults: dict[str, Exception] = {}  # by operation
         self._shut: dict[tuple[str, str], threading.Event] = {}
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        return self
 
     # -- what tests do
 
@@ -70,7 +74,8 @@ class AtomicFS(MemoryFS):
     def getinfo(self, path: str, namespaces: Any = None) -> Any:
         self.passes("getinfo", path)
         info = super().getinfo(path, namespaces)
-        info.raw.get("details", {}).pop("_write", None)
+        details: Any = info.raw.get("details", {})
+        details.pop("_write", None)
         return info
 
     def scandir(self, path: str, namespaces: Any = None, page: Any = None) -> Any:
@@ -107,6 +112,7 @@ class AtomicFS(MemoryFS):
         expected_version: str | None = None,
         modified: datetime | None = None,
         seekable: bool = True,
+        **options: Any,
     ) -> Any:
         self.passes("open", path)
         if "r" in mode:

@@ -139,9 +139,11 @@ def connect() -> Iterator[Connect]:
             transport = paramiko.Transport(gateway.address)
             stack.callback(_close, transport)
             transport.start_client(timeout=20)
-            if name is not None and isinstance(secret, paramiko.PKey):
+            if name is None:
+                return transport
+            if isinstance(secret, paramiko.PKey):
                 transport.auth_publickey(name, secret)
-            elif name is not None:
+            else:
                 transport.auth_password(name, secret, fallback=False)
             return transport
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import paramiko
 from fs.base import FS
+from paramiko import common
 
 from sftp_gateway.files.tree import Rights, Tree, TreeLimits
 from sftp_gateway.requests.channel import SFTPChannel
@@ -49,16 +50,16 @@ class _Everyone(paramiko.ServerInterface):
         self._session = session
 
     def check_auth_password(self, username: str, password: str) -> int:
-        return paramiko.AUTH_SUCCESSFUL
+        return common.AUTH_SUCCESSFUL
 
     def check_auth_none(self, username: str) -> int:
-        return paramiko.AUTH_SUCCESSFUL
+        return common.AUTH_SUCCESSFUL
 
     def get_allowed_auths(self, username: str) -> str:
         return "password"
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
-        return paramiko.OPEN_SUCCEEDED
+        return common.OPEN_SUCCEEDED
 
     def check_channel_subsystem_request(self, channel: paramiko.Channel, name: str) -> bool:
         self._session.begin(channel)

@@ -221,7 +221,7 @@ class MinimalServer:
         results = []
         for entry in arg["entries"]:
             part, body = body[: entry["length"]], body[entry["length"] :]
-            results += self.each([entry], lambda entry, part=part: self.do_upload_session_append_v2(entry, part) or {})
+            results += self.each([entry], lambda entry, part=part: self.do_upload_session_append_v2(entry, part) or {})  # type: ignore[misc]
         return {"entries": results}
 
     def do_upload_session_finish_batch_v2(self, arg: Any, body: bytes) -> Any:

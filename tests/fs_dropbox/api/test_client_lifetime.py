@@ -75,7 +75,12 @@ def test_sixteen_threads_refresh_once(emulator: Emulator, make_client: Callable[
 
 
 def test_the_token_endpoint_may_fail_too(emulator: Emulator, client: Client, folder: str) -> None:
-    for kind, parameters in (("server_error", {"status": 500}), ("reset", {}), ("rate_limit", {"retry_after": 0})):
+    troubles: list[tuple[str, dict[str, Any]]] = [
+        ("server_error", {"status": 500}),
+        ("reset", {}),
+        ("rate_limit", {"retry_after": 0}),
+    ]
+    for kind, parameters in troubles:
         emulator.control.fault("oauth2/token", kind, **parameters)
     assert client.create_folder(f"{folder}/made").name == "made"
 

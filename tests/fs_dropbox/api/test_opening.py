@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import fs
 import fs.errors
@@ -130,7 +131,7 @@ def test_a_dead_address_does_not_hide_a_live_one(
 )
 @pytest.mark.parametrize("route", ["users/get_current_account", "oauth2/token"])
 def test_a_dropbox_in_trouble_is_no_refusal(
-    emulator: Emulator, open_dropbox: Callable[..., DropboxFS], route: str, kind: str, arguments: dict[str, int]
+    emulator: Emulator, open_dropbox: Callable[..., DropboxFS], route: str, kind: str, arguments: dict[str, Any]
 ) -> None:
     """Whoever takes it for one asks people for new credentials, or bans them."""
     emulator.control.fault(route, kind, None, **arguments)

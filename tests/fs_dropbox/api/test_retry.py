@@ -250,7 +250,7 @@ def test_what_nobody_has_answered_may_be_carried_out_after_the_last_look(
     lost = TransportError("reset")
     with pytest.raises((ApiError, TransportError)) as caught:
         run(clock, Script(lost, *[last] * 9), repeatable=False, settle=lambda: None)
-    assert caught.value.is_unsettled == is_unsettled
+    assert caught.value.is_unsettled == is_unsettled  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("answer", [TransportError("server", status=500), TransportError("cut")])
@@ -279,4 +279,4 @@ def test_what_nobody_has_answered_and_is_not_asked_again_is_not_known(clock: Fak
             repeatable=False,
             settle=settle,
         )
-    assert caught.value.is_unsettled
+    assert caught.value.is_unsettled  # type: ignore[attr-defined]

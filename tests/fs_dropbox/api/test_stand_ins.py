@@ -16,7 +16,7 @@ from fs_dropbox import DropboxFS
 from fs_dropbox.api.transport import Transport
 from tests.fs_dropbox.api.minimal_server import MinimalServer, serving
 
-CREDENTIALS = {"app_key": "key", "refresh_token": "refresh", "change_feed": False}
+CREDENTIALS: dict[str, Any] = {"app_key": "key", "refresh_token": "refresh", "change_feed": False}
 VARIABLES = "DROPBOX_API_HOST", "DROPBOX_API_CONTENT_HOST", "DROPBOX_API_NOTIFY_HOST"
 DOMAINS = "DROPBOX_API_DOMAIN", "DROPBOX_DOMAIN"
 

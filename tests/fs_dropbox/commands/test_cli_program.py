@@ -22,7 +22,8 @@ from click.testing import CliRunner
 from fs_dropbox.commands import program
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.login.connections import Connections
-from tests.fs_dropbox.commands.command_line import COMMAND, ROOT, Cli, run, start
+from tests.fs_dropbox.commands.command_line import COMMAND, Cli, run, start
+from tests.root import ROOT
 from tests.waiting import eventually
 
 COMMANDS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -143,7 +143,7 @@ def test_cached_never_fetches_and_agrees_with_read() -> None:
 def test_a_demand_does_not_wait_for_a_busy_pool() -> None:
     """Read-ahead that never gets a thread leaves the reader to fetch for itself."""
     origin = Origin()
-    waiting = []
+    waiting: list[Callable[[], None]] = []
     reader = BlockReader(origin.fetch, len(CONTENT), submit=waiting.append)
     assert read_all(reader, 200_000) == CONTENT
     assert waiting

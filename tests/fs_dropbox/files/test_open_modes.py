@@ -33,7 +33,7 @@ def expected(mode: str, place: str) -> type[Exception] | bytes:
         return fs.errors.ResourceNotFound if mode[0] == "r" or place == "no parent" else fs.errors.DirectoryExpected
     if place == "absent":
         return fs.errors.ResourceNotFound if mode[0] == "r" else b"XY"
-    return {
+    outcomes: dict[str, type[Exception] | bytes] = {
         "r": OLD,
         "r+": b"XY" + OLD[2:],
         "w": b"XY",
@@ -42,7 +42,8 @@ def expected(mode: str, place: str) -> type[Exception] | bytes:
         "x+": fs.errors.FileExists,
         "a": OLD + b"XY",
         "a+": OLD + b"XY",
-    }[mode]
+    }
+    return outcomes[mode]
 
 
 @pytest.mark.parametrize(("mode", "place"), list(itertools.product(MODES, PLACES)))
@@ -142,7 +143,7 @@ def test_a_stream_keeps_no_copy_and_takes_no_seeks(dropbox_fs: DropboxFS) -> Non
     assert dropbox_fs.readbytes("file") == b"01234567"
 
 
-def test_a_stream_takes_at_once_what_follows(dropbox_fs: DropboxFS) -> None:
+def test_a_stream_takes_at_once_what_follows(dropbox_fs: Any) -> None:
     with dropbox_fs.openbin("file", "w", seekable=False) as file:
         assert file.write_now(b"0123")
         file.write(b"4567")
@@ -159,7 +160,7 @@ def test_a_stream_takes_at_once_what_follows(dropbox_fs: DropboxFS) -> None:
     assert dropbox_fs.readbytes("empty") == b""
 
 
-def test_who_may_seek_is_not_taken_from_at_once(dropbox_fs: DropboxFS) -> None:
+def test_who_may_seek_is_not_taken_from_at_once(dropbox_fs: Any) -> None:
     with dropbox_fs.openbin("file", "w") as file:
         assert not file.write_now(b"0123")
         file.write(b"ab")
@@ -167,7 +168,7 @@ def test_who_may_seek_is_not_taken_from_at_once(dropbox_fs: DropboxFS) -> None:
 
 
 def test_a_busy_or_aborted_file_takes_nothing_at_once(dropbox_fs: DropboxFS) -> None:
-    file = dropbox_fs.openbin("file", "w", seekable=False)
+    file: Any = dropbox_fs.openbin("file", "w", seekable=False)
     with ThreadPoolExecutor(1) as pool, file._lock:
         assert not pool.submit(file.write_now, b"x").result(30), "it does not wait for who writes"
     file.abort()

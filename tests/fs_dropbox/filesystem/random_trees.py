@@ -230,7 +230,7 @@ class Machine(Operations):
         """Wait until the accounts have heard of what has happened, if they ever do."""
         for account in self.accounts if self.follows else []:
             seen: set[str] = set()
-            end = account.subscribe(lambda entries, seen=seen: seen.update(entry.path_lower for entry in entries))
+            end = account.subscribe(lambda entries, seen=seen: seen.update(entry.path_lower for entry in entries))  # type: ignore[misc]
             marks = (self.mark(account, seen) for _ in range(MARKS))  # some are lost, with a cursor that is reset
             assert any(marks), f"the feed is down: {account.feed_problem}"
             end()

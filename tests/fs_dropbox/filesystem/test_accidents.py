@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import fs.errors
 import pytest
@@ -65,6 +66,7 @@ def test_a_process_that_is_killed_leaves_the_old_version(emulator: Emulator, siz
     assert emulator.control.tree() == {"/file": 3}
     assert emulator.control.read("/file") == b"old"
     with fs.open_fs(emulator.fs_url) as account:
+        assert isinstance(account, DropboxFS)
         assert len(account.versions("file")) == 1
         account.writebytes("file", b"new")  # nothing of the dead one is in the way
     assert emulator.control.read("/file") == b"new"
@@ -242,7 +244,8 @@ def test_a_long_life_leaves_nothing_behind(
         assert account.readbytes("file") == b"content"
         assert not account.exists(f"nothing {number}")
         account.writebytes(f"written {number % 3}", b"%d" % number)
-        account.openbin("aborted", "w").abort()
+        aborted: Any = account.openbin("aborted", "w")
+        aborted.abort()
         with pytest.raises(fs.errors.ResourceNotFound):
             account.remove("absent")
         if number % 5 == 0:

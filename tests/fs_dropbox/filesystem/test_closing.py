@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import fs.errors
 import pytest
@@ -27,7 +28,7 @@ OURS = "fs-dropbox"
 State = Callable[[DropboxFS, Emulator], list[Callable[[], object]]]
 
 
-def struck_by(route: str, kind: str, **parameters: object) -> Callable[[Emulator], None]:
+def struck_by(route: str, kind: str, **parameters: Any) -> Callable[[Emulator], None]:
     return lambda emulator: emulator.control.fault(route, kind, None, **parameters)
 
 

@@ -270,7 +270,7 @@ def account(
     monkeypatch.setattr("fs_dropbox.api.client.RetryPolicy", lambda: policy)
     monkeypatch.setattr("fs_dropbox.api.client.PAGE_ENTRIES", 3)
     monkeypatch.setattr("fs_dropbox.api.retry.DEFAULT_RETRY_AFTER_SECONDS", 0.01)
-    monkeypatch.setitem(Uploader.__init__.__kwdefaults__, "block_bytes", BLOCK_SIZE)
+    monkeypatch.setitem(Uploader.__init__.__kwdefaults__, "block_bytes", BLOCK_SIZE)  # type: ignore[arg-type]
     emulator.control.latency(commit_seconds=0.01, patience_seconds=5.0)  # so that writers meet
     yield open_dropbox(change_feed=False, cache_ttl_seconds=1000, timeout_seconds=PATIENT_SECONDS)
     emulator.control.clear_faults()

@@ -128,7 +128,7 @@ def test_who_waits_for_memory_takes_none() -> None:
     allowance.take(60)
     with ThreadPoolExecutor(1) as pool:
         with interrupted_when(lambda: len(allowance._queue) == 2):
-            behind = pool.submit(lambda: eventually(lambda: bool(allowance._queue)) and allowance.take(30))
+            behind = pool.submit(lambda: (eventually(lambda: bool(allowance._queue)), allowance.take(30)))
             allowance.take(90)
         behind.result(10)  # there was room for it all the time
     allowance.give(90)

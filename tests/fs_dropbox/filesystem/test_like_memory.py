@@ -10,6 +10,7 @@ import io
 import itertools
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, ClassVar
 
 import fs.errors
@@ -198,7 +199,7 @@ class LikeMemory(RuleBasedStateMachine):
         ours = dict(self.account.upload_files(items))
         for at, (path, data) in enumerate(files):
             is_below_a_file = self.is_below_a_file(paths.key(path))
-            theirs = _outcome(lambda path=path, data=data: self.memory.writebytes(paths.key(path), data))
+            theirs = _outcome(partial(self.memory.writebytes, paths.key(path), data))
             outcome = type(ours[at]) if ours[at] else None
             assert outcome == theirs or (is_below_a_file and {outcome, theirs} <= BELOW_A_FILE)
 

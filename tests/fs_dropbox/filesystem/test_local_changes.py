@@ -358,7 +358,7 @@ def test_versions_are_listed_and_restored(account: DropboxFS) -> None:
     account.writetext("a.txt", "three")
     newest, oldest = account.versions("a.txt")
     assert (newest.size, oldest.size) == (5, 3)
-    account.restore("a.txt", oldest.raw["dropbox"]["rev"])
+    account.restore("a.txt", oldest.get("dropbox", "rev"))
     assert account.readtext("a.txt") == "one"
 
 

@@ -69,7 +69,7 @@ def test_an_update_that_landed_and_was_replaced_is_done(
     if theirs == "folder":  # Dropbox lists no revisions of a folder: nobody can tell
         with pytest.raises((ApiError, TransportError)) as caught:
             commit(client, Commit("/log", Update(base)), b"12")
-        assert caught.value.is_unsettled
+        assert caught.value.is_unsettled  # type: ignore[attr-defined]
         assert emulator.control.tree() == {"/log": None}
         return
     entry = commit(client, Commit("/log", Update(base)), b"12")
@@ -230,7 +230,7 @@ def test_a_move_that_landed_and_was_undone_is_not_made_again(
     lose(emulator, client, "files/move_v2", {"kind": "cut_body"}, meanwhile)
     with pytest.raises((ApiError, TransportError)) as caught:
         client.move("/source", "/target", source_id=before.id)
-    assert caught.value.is_unsettled
+    assert caught.value.is_unsettled  # type: ignore[attr-defined]
     assert not is_refused or (isinstance(caught.value, ApiError) and caught.value.tag == ("from_lookup", "not_found"))
     assert emulator.control.tree() == {}
 
@@ -251,7 +251,7 @@ def test_a_copy_that_landed_leaves_what_others_change(
     lose(emulator, client, "files/copy_v2", {"kind": "cut_body"}, meanwhile)
     with pytest.raises((ApiError, TransportError)) as caught:
         client.copy("/source", "/target")
-    assert caught.value.is_unsettled
+    assert caught.value.is_unsettled  # type: ignore[attr-defined]
     assert not is_refused or (isinstance(caught.value, ApiError) and caught.value.tag[:2] == ("to", "conflict"))
     assert emulator.control.read(changed) == b"theirs"
 

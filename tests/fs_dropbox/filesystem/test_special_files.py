@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import fs.errors
 import pytest
@@ -173,12 +174,12 @@ def test_getmeta_tells_whose_account_it_is_and_how_it_is_shown(
 def test_the_dropbox_namespace_is_complete(emulator: Emulator, dropbox_fs: DropboxFS) -> None:
     namespace = emulator.control.share_folder("/Shared")
     emulator.control.write("/Shared/a.txt", b"1")
-    of_file = dropbox_fs.getinfo("/Shared/a.txt", ["dropbox"]).raw["dropbox"]
+    of_file: Any = dropbox_fs.getinfo("/Shared/a.txt", ["dropbox"]).raw["dropbox"]
     assert set(of_file) == {
         *("id", "rev", "path_display", "content_hash", "client_modified", "server_modified"),
         *("is_downloadable", "symlink_target", "sharing", "lock", "export"),
     }
-    of_folder = dropbox_fs.getinfo("/Shared", ["dropbox"]).raw["dropbox"]
+    of_folder: Any = dropbox_fs.getinfo("/Shared", ["dropbox"]).raw["dropbox"]
     assert set(of_folder) == {"id", "path_display", "sharing"}
     assert of_folder["sharing"]["shared_folder_id"] == of_file["sharing"]["parent_shared_folder_id"] == namespace
 

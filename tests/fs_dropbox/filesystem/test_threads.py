@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from tests.waiting import eventually
 DEADLINE_SECONDS = 60.0  # not for one call, but for much work of many threads
 
 
-def in_threads(*works: Callable[[], object]) -> list[object]:
+def in_threads(*works: Callable[[], Any]) -> list[Any]:
     """Run works at the same time and return what they return."""
     with ThreadPoolExecutor(len(works)) as pool:
         return [work.result(DEADLINE_SECONDS) for work in [pool.submit(work) for work in works]]
@@ -139,7 +139,7 @@ def test_a_slow_call_delays_no_other(dropbox_fs: DropboxFS, emulator: Emulator) 
     emulator.control.fault("files/get_metadata", "stall", None, path="/slow")
     emulator.control.fault("files/upload", "stall", 1, path="/known")
     with ThreadPoolExecutor(3) as pool:
-        slow = [
+        slow: list[Future[Any]] = [
             pool.submit(dropbox_fs.exists, "slow/thing"),
             pool.submit(dropbox_fs.appendtext, "known", "2"),
         ]
@@ -216,7 +216,7 @@ def test_closing_while_others_work(open_dropbox: Callable[..., DropboxFS], emula
 
     results = in_threads(*[work] * 4, *[close] * closers)
     assert results[:4] == [True] * 4
-    assert max(results[4:]) < 20.0  # type: ignore[type-var]
+    assert max(results[4:]) < 20.0
 
 
 def test_a_file_may_be_forgotten_in_the_middle_of_anything(dropbox_fs: DropboxFS, emulator: Emulator) -> None:

@@ -302,7 +302,7 @@ class Operations:
                 files = [(self.folder + wanted[at][0], staged[at], now, wanted[at][2]) for at in left]
                 results |= {left[index]: outcome for index, outcome in account.commit_files(files)}
                 left = [at for at in left if isinstance(results[at], Exception)]
-            told = {True: None, False: fs.errors.OperationFailed(msg="it never will be")}
+            told: dict[Any, Exception | None] = {True: None, False: fs.errors.OperationFailed(msg="it never will be")}
             # After an error it may become visible yet.
             results |= {at: _Unknown(results[at]) for at in left}
             return {at: told.get(outcome, outcome) for at, outcome in results.items()}

@@ -377,7 +377,8 @@ def test_a_pickled_file_reads_on_elsewhere(emulator: Emulator, dropbox: DropboxF
     with pickle.loads(pickled) as there:
         assert there.read() == b"3456789"
     emulator.control.write("/a", b"replaced")
-    dropbox.filesystem.forget("/a")
+    filesystem: Any = dropbox.filesystem
+    filesystem.forget("/a")
     with pickle.loads(pickled) as there:
         assert there.read() == b"3456789"
     with dropbox.open("/a", "wb") as file, pytest.raises(OSError, match="open for writing"):

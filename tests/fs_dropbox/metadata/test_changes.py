@@ -219,7 +219,7 @@ def test_a_subscriber_that_wants_to_exit_does_not_end_the_feed(
     feed.subscribe(leave)
     for path in ("/a", "/b"):
         journal.add(file(path))
-        eventually(lambda path=path: cache.get(path) == file(path))
+        eventually(lambda path=path: cache.get(path) == file(path))  # type: ignore[misc]
     assert feed.is_live
     assert "a subscriber of the change feed failed" in caplog.text
 

@@ -152,7 +152,7 @@ def test_each_outage_has_its_warning(
         eventually(lambda: "the change feed is live" in caplog.text)
         assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
         journal.add(file(path))
-        eventually(lambda path=path: cache.get(path) == file(path))
+        eventually(lambda path=path: cache.get(path) == file(path))  # type: ignore[misc]
 
 
 def test_a_look_that_tells_nothing_is_told_to_nobody(

@@ -104,6 +104,7 @@ def test_info_of_a_file() -> None:
     assert info.raw["details"]["modified"] == entry.client_modified.timestamp()
     assert info.created is None
     assert not info.is_writeable("details", "modified")
+    assert info.permissions is not None
     assert info.permissions.mode == 0o644
     assert info.get("dropbox", "rev") == entry.rev
     assert info.get("dropbox", "server_modified") == entry.server_modified.timestamp()
@@ -116,12 +117,13 @@ def test_info_says_only_what_is_asked_for() -> None:
 
 def test_info_of_folders_and_the_root() -> None:
     for info in (
-        to_info(decode(FOLDER), ["details", "access", "dropbox"]),
+        to_info(decode(FOLDER), ["details", "access", "dropbox"]),  # type: ignore[arg-type]
         root_info(["details", "access", "dropbox"]),
     ):
         assert info.is_dir
         assert info.type is ResourceType.directory
         assert info.raw["details"]["modified"] == FOLDER_TIME.timestamp() > 0
+        assert info.permissions is not None
         assert info.permissions.mode == 0o755
         json.dumps(info.raw)
     assert root_info().name == ""

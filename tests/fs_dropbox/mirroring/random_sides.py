@@ -158,7 +158,7 @@ class InMemory(Side):
         return {path[1:]: None if info.is_dir else self.filesystem.readbytes(path) for path, info in walk}
 
     def seconds(self, path: str) -> float:
-        return float(self.filesystem.getinfo(path, ["details"]).raw["details"]["modified"])
+        return float(self.filesystem.getinfo(path, ["details"]).get("details", "modified"))
 
 
 class InAccount(Side):

@@ -348,7 +348,7 @@ def test_whoever_waits_and_is_interrupted_leaves_nothing_to_be_committed_later(a
         waiting.set()
         return wait(seconds)
 
-    grouped._changed.wait = interrupted
+    grouped._changed.wait = interrupted  # type: ignore[assignment]
     with ThreadPoolExecutor(2) as pool:
         calls = [pool.submit(grouped.commit, Commit("/first", "overwrite"), b"1")]
         eventually(lambda: account.calls)

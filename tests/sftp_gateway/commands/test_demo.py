@@ -22,6 +22,13 @@ from tests.sftp_gateway.connections import signed_in
 COMMAND = [sys.executable, "-W", "error", "-m", "sftp_gateway", "demo"]
 
 
+def found(pattern: str, text: str) -> str:
+    """Return the group of a pattern that stands somewhere in a text."""
+    match = re.search(pattern, text, re.MULTILINE)
+    assert match is not None, text
+    return match[1]
+
+
 @dataclass
 class Demo:
     """A running demo and what it printed."""
@@ -32,7 +39,7 @@ class Demo:
     @property
     def port(self) -> int:
         """The port in the command that it gave to paste."""
-        return int(re.search(r"^  sftp -P (\d+) demo@127\.0\.0\.1        password: demo$", self.greeting, re.M)[1])
+        return int(found(r"^  sftp -P (\d+) demo@127\.0\.0\.1        password: demo$", self.greeting))
 
     def end(self, number: signal.Signals = signal.SIGINT) -> str:
         """Press Ctrl-C; return what it logged."""
@@ -48,7 +55,7 @@ class Demo:
 
 @contextmanager
 def demo(folder: Path, **environment: str) -> Iterator[Demo]:
-    command = [*COMMAND, "--folder", folder, "--listen", "127.0.0.1:0"]
+    command = [*COMMAND, "--folder", str(folder), "--listen", "127.0.0.1:0"]
     with subprocess.Popen(
         command, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -97,13 +104,13 @@ def test_a_newcomer_finds_files_and_leaves_some(tmp_path: Path) -> None:
     with demo(tmp_path / "demo") as second, second.sftp() as client:
         assert client.open("/Documents/mine.txt").read() == b"mine"
         assert "README.txt" not in client.listdir("/")
-        assert re.search("SHA256:.*", first.greeting)[0] == re.search("SHA256:.*", second.greeting)[0]
+        assert found("(SHA256:.*)", first.greeting) == found("(SHA256:.*)", second.greeting)
 
 
 def test_the_credential_convention_opens_the_same_account(tmp_path: Path) -> None:
     with demo(tmp_path) as running:
-        user = re.search(r"^  user:     (\S+~\S+)$", running.greeting, re.M)[1]
-        token = re.search(r"^  password: (\S+)$", running.greeting, re.M)[1]
+        user = found(r"^  user:     (\S+~\S+)$", running.greeting)
+        token = found(r"^  password: (\S+)$", running.greeting)
         with running.sftp(user, token) as client:
             assert "README.txt" in client.listdir("/")
         with pytest.raises(paramiko.AuthenticationException), running.sftp(user, token[:-1] + "#"):

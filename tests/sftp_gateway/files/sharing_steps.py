@@ -47,6 +47,7 @@ class Sharing(Writing):
         self.wait = -1  # so many moments until another process gets in between
         self.quiet = 0
         self.stems: set[str] = set()
+        self.hidden: list[Any] = []
         super().__init__(folder, seed)
         self.sessions += [self.session(tree) for tree in self.trees]
 
@@ -165,7 +166,7 @@ class Sharing(Writing):
         """Have only clients of one process do something."""
         hidden = [session for session in self.sessions if session.tree is not tree]
         self.sessions = [session for session in self.sessions if session.tree is tree]
-        outer, self.hidden = getattr(self, "hidden", []), hidden
+        outer, self.hidden = self.hidden, hidden
         try:
             yield
         finally:

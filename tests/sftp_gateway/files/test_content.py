@@ -23,7 +23,8 @@ class _Dribbling(MemoryFS):
 
 @pytest.mark.parametrize(("offset", "size"), [(0, 10), (1, 8), (0, 100), (9, 5), (10, 1)])
 def test_a_read_is_full_but_at_the_end(offset: int, size: int) -> None:
-    with _Dribbling() as filesystem:
+    filesystem = _Dribbling()
+    with filesystem:
         with MemoryFS.openbin(filesystem, "/f", "w") as file:
             file.write(b"0123456789")
         content = Content(filesystem, "/f", local=True)

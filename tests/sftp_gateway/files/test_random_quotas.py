@@ -269,11 +269,11 @@ class World:
 
     def check(self) -> None:
         before = None
-        while before != (before := (self.allowance._bytes, self.allowance._files)):  # what hangs may just go on
+        while before != (before := (self.allowance._bytes, self.allowance._files)):  # type: ignore[union-attr]  # what hangs may just go on
             there = self.there()
         counted, files = before
         total = sum(map(len, there.values()))
-        measured_at = self.allowance._measured_at
+        measured_at = self.allowance._measured_at  # type: ignore[union-attr]
         if measured_at is None:
             return
         if measured_at != self.measured_at:

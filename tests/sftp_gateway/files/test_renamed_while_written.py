@@ -12,6 +12,7 @@ from fs import errors
 from fs.memoryfs import MemoryFS
 from fs.osfs import OSFS
 
+from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
 from sftp_gateway.files.folding import moved
 from sftp_gateway.sftp.packets import Status
@@ -45,6 +46,7 @@ def test_what_is_changed_in_place_may_be_renamed_meanwhile(tmp_path: Path, flags
 
 def test_what_somebody_else_changed_before_the_rename_is_not_overwritten(tmp_path: Path) -> None:
     with Emulator() as emulator, fs.open_fs(emulator.fs_url) as dropbox:
+        assert isinstance(dropbox, DropboxFS)
         emulator.control.seed("/f", b"content")
         serving = Serving(dropbox, tmp_path)
         try:

@@ -11,6 +11,7 @@ import os
 import stat
 import threading
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -65,7 +66,7 @@ spool_steps = st.lists(
 
 @given(spool_steps, st.sampled_from([0, 50, 10_000]), st.sampled_from([0, 50, 10_000]))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_spool_agrees_with_a_model(tmp_path: Path, moves: list, memory_limit: int, memory_of_all: int) -> None:
+def test_spool_agrees_with_a_model(tmp_path: Path, moves: list[Any], memory_limit: int, memory_of_all: int) -> None:
     quota = Quota(10**6, memory_of_all)
     spool = Spool(tmp_path, quota, memory_limit=memory_limit)
     model, known = bytearray(SPACE * 2), bytearray(SPACE * 2)

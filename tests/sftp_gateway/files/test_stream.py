@@ -267,7 +267,7 @@ def test_a_large_upload_goes_on_at_once(store: Store, filesystem: EagerFS) -> No
     content = os.urandom(9 * MIB)
     handle = object()
     draft = store.open_for_writing("/f", NEW, "session", handle)
-    draft.write(0, content[: 5 * MIB])
+    draft.write(0, bytes(content[: 5 * MIB]))
     eventually(lambda: filesystem.bytes_written == 5 * MIB and not draft.forwarding.lag, "never: it is sent on")
     before = filesystem.taken_now
     for offset in range(5 * MIB, len(content), MIB // 4):
@@ -282,10 +282,10 @@ def test_what_was_handed_on_can_still_be_changed(store: Store, filesystem: Eager
     content = bytearray(os.urandom(6 * MIB))
     handle = object()
     draft = store.open_for_writing("/f", NEW, "session", handle)
-    draft.write(0, content[: 5 * MIB])
+    draft.write(0, bytes(content[: 5 * MIB]))
     eventually(lambda: filesystem.bytes_written == 5 * MIB and not draft.forwarding.lag, "never: it is sent on")
     before = filesystem.taken_now
-    draft.write(5 * MIB, content[5 * MIB :])
+    draft.write(5 * MIB, bytes(content[5 * MIB :]))
     assert filesystem.taken_now == before + MIB
     content[5 * MIB + 7 : 5 * MIB + 11] = b"HEAD"
     draft.write(5 * MIB + 7, b"HEAD")
@@ -407,7 +407,7 @@ def test_what_the_storage_has_by_and_by_is_looked_at_while_nothing_comes(
     for end in (PIECE, 2 * PIECE):
         spool.write(end - PIECE, bytes(PIECE))
         sending.extend(end)
-        eventually(lambda end=end: looks.count(end) == 6)
+        eventually(lambda end=end: looks.count(end) == 6)  # type: ignore[misc]
     assert sending.finish()[1] == 2 * PIECE
     assert len(looks) == 5 + 6 + 6 + 1, "it looked on for ever"
     spool.close()

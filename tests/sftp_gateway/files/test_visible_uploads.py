@@ -99,7 +99,8 @@ def test_what_takes_the_place_of_another_upload_while_its_directory_is_listed_is
 @pytest.fixture
 def memory() -> Iterator[MemoryFS]:
     """A filesystem that tells versions apart by size and time alone."""
-    with MemoryFS() as filesystem:
+    filesystem = MemoryFS()
+    with filesystem:
         filesystem.writebytes("/f", b"content")
         yield filesystem
 

@@ -29,7 +29,7 @@ def test_throttled_and_unfollowed_accounts_are_counted(
                     app_secret=emulator.app_secret,
                     refresh_token=emulator.refresh_token,
                     api_host=emulator.host,
-                    ca_certs=emulator.ca_file,
+                    ca_certs=str(emulator.ca_file),
                 )
             )
             return opened[-1]

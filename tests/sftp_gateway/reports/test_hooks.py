@@ -285,7 +285,8 @@ def test_a_hook_that_is_no_more_has_no_thread(receiver: Receiver, counted: list[
 def test_a_hook_that_got_no_thread_gets_one_with_the_next_event(
     receiver: Receiver, counted: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start, refused = threading.Thread.start, []
+    start = threading.Thread.start
+    refused: list[threading.Thread] = []
 
     def refuse_once(thread: threading.Thread) -> None:
         if thread.name == "sftp-gateway-hook" and not refused:

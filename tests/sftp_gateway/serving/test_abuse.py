@@ -120,8 +120,10 @@ def test_a_client_that_never_reads_gets_little_kept_for_it(serving: Serving) -> 
 def test_a_large_listing_for_a_client_that_does_not_read(tmp_path: Path) -> None:
     storage = MemoryFS()
     storage.makedir("/d")
-    directory = storage._get_dir_entry("/d")
-    file = storage.create("/f") and storage._get_dir_entry("/f")
+    storage.create("/f")
+    directory, file = storage._get_dir_entry("/d"), storage._get_dir_entry("/f")
+    assert directory is not None
+    assert file is not None
     for number in range(100_000):
         directory.set_entry(f"a file with some name {number:06}", file)
     serving = Serving(storage, tmp_path / "spool")
@@ -276,7 +278,7 @@ def test_more_than_the_window_allows_ends_the_connection(
     sent = 0
     with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
         while transport.is_active() and sent < 20 * LIMITS.window_bytes:
-            transport._send_message(channel_data(channel, piece))
+            transport._send_message(channel_data(channel, piece))  # type: ignore[attr-defined]
             sent += len(piece)
     transport.join(20)
     assert not transport.is_active()
@@ -290,7 +292,7 @@ def test_what_is_sent_to_stderr_is_not_kept(start_gateway: StartGateway, connect
     channel = transport.open_session(timeout=30)
     channel.invoke_subsystem("sftp")
     for _ in range(300):
-        transport._send_message(channel_data(channel, bytes(32_000), kind=95))
+        transport._send_message(channel_data(channel, bytes(32_000), kind=95))  # type: ignore[attr-defined]
     client = RawClient(channel).init()
     assert client.wait(client.stat("/")).kind == Kind.ATTRS
     (served,) = gateway._connections.values()
@@ -302,8 +304,8 @@ def test_what_is_sent_to_stderr_is_not_kept(start_gateway: StartGateway, connect
 def test_odd_windows(start_gateway: StartGateway, connect: Connect, window: int, packet: int) -> None:
     gateway = start_gateway()
     transport = connect(gateway, "ann", PASSWORD)
-    transport._sanitize_window_size = lambda size: size
-    transport._sanitize_packet_size = lambda size: size
+    transport._sanitize_window_size = lambda size: size  # type: ignore[attr-defined]
+    transport._sanitize_packet_size = lambda size: size  # type: ignore[attr-defined]
     with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
         channel = transport.open_channel("session", window_size=window, max_packet_size=packet, timeout=30)
         channel.invoke_subsystem("sftp")
@@ -312,7 +314,7 @@ def test_odd_windows(start_gateway: StartGateway, connect: Connect, window: int,
             message.add_byte(b"\x5d")  # SSH_MSG_CHANNEL_WINDOW_ADJUST
             message.add_int(channel.remote_chanid)
             message.add_int(2**32 - 1)
-            transport._send_message(message)
+            transport._send_message(message)  # type: ignore[attr-defined]
         channel.sendall(struct.pack(">IBI", 5, 1, 3))
         assert channel.recv(4)
     transport.close()
@@ -325,7 +327,7 @@ def test_channels_are_bounded_and_not_remembered(
     monkeypatch.setattr("sftp_gateway.ssh.transport._CHANNELS_REMEMBERED", 100)
     gateway = start_gateway()
     transport = connect(gateway, "ann", PASSWORD)
-    transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # type: ignore[union-attr]
     channels = [transport.open_session(timeout=30) for _ in range(MAX_CHANNELS)]
     with caplog.at_level("ERROR", "paramiko"), pytest.raises(paramiko.ChannelException, match="Resource shortage"):
         transport.open_session(timeout=30)
@@ -377,7 +379,7 @@ def test_a_client_that_pauses_goes_on_and_one_that_is_gone_is_let_go(
     channel = transport.open_session(timeout=30, window_size=2**30)  # only the socket holds the server up
     channel.invoke_subsystem("sftp")
     client = RawClient(channel).init()
-    transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # type: ignore[union-attr]
     size = 8 * MIB
     client.put("/big", bytes(size), piece=200_000)
     handle = client.opened("/big", R)

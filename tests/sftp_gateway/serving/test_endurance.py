@@ -150,7 +150,7 @@ def transfer(
     """Put a file and get it again with OpenSSH, while both sides ask for new keys."""
     monkeypatch.setattr(BoundedPacketizer, "REKEY_BYTES", ours)
     exchanges: list[object] = []
-    original = paramiko.Transport._activate_outbound
+    original = paramiko.Transport._activate_outbound  # type: ignore[attr-defined]
     monkeypatch.setattr(
         paramiko.Transport, "_activate_outbound", lambda self: (exchanges.append(self), original(self))[1]
     )

@@ -32,7 +32,11 @@ def make_key(kind: str) -> paramiko.PKey:
         "rsa": lambda: rsa.generate_private_key(65537, 2048),
     }[kind]()
     text = private.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
-    classes = {"ed25519": paramiko.Ed25519Key, "ecdsa": paramiko.ECDSAKey, "rsa": paramiko.RSAKey}
+    classes: dict[str, type[paramiko.PKey]] = {
+        "ed25519": paramiko.Ed25519Key,
+        "ecdsa": paramiko.ECDSAKey,
+        "rsa": paramiko.RSAKey,
+    }
     return classes[kind].from_private_key(io.StringIO(text))
 
 
@@ -85,7 +89,7 @@ def test_who_has_signed_in_does_not_sign_in_again(
             message(b"\x32", "ann", "ssh-connection", "password", b"\0", PASSWORD),
             message(b"\x3d\0\0\0\1", PASSWORD),
         ):
-            client._send_message(sent)
+            client._send_message(sent)  # type: ignore[attr-defined]
         assert client.open_session(timeout=30)
         client.close()
         wait_for_no_connection(gateway)
@@ -120,7 +124,7 @@ def test_a_key_of_absurd_length_is_not_even_read(
             super().__init__(msg)
 
     client = connect(start_gateway())
-    monkeypatch.setitem(BoundedTransport._key_info, "rsa-sha2-512", Known)
+    monkeypatch.setitem(BoundedTransport._key_info, "rsa-sha2-512", Known)  # type: ignore[attr-defined]
     with pytest.raises(paramiko.BadAuthenticationType):
         client.auth_none("ann")
     for bits in (16_384, 200_000):
@@ -130,9 +134,9 @@ def test_a_key_of_absurd_length_is_not_even_read(
         blob = offered.asbytes()
         request = message(b"\x32", "ann", "ssh-connection", "publickey", b"\0", "rsa-sha2-512")
         request.add_string(blob)
-        client._send_message(request)
+        client._send_message(request)  # type: ignore[attr-defined]
     # Not by `auth_password`, which would take the answers to the keys for its own.
-    client._send_message(message(b"\x32", "ann", "ssh-connection", "password", b"\0", PASSWORD))
+    client._send_message(message(b"\x32", "ann", "ssh-connection", "password", b"\0", PASSWORD))  # type: ignore[attr-defined]
     eventually(client.is_authenticated)
     assert len(read) == 1
     assert read[0] < MAX_KEY_BYTES
@@ -295,7 +299,7 @@ def test_who_signs_in_while_that_is_changed_is_let_in_by_what_counts_then(
 def test_who_signed_in_with_credentials_goes_when_those_open_something_else(
     start_gateway: StartGateway, connect: Connect
 ) -> None:
-    settings = {"users": (), "credential_url": "mem://{user}:{password}@/"}
+    settings: Any = {"users": (), "credential_url": "mem://{user}:{password}@/"}
     gateway = start_gateway(**settings)
     transport = connect(gateway, "KEY~SECRET", "TOKEN")
     gateway.reload(GatewayConfig(**settings, connection_burst=7))

@@ -189,7 +189,7 @@ def test_a_user_whose_storage_is_out_of_reach_is_told_when_asking_for_sftp(
     gateway = start_gateway(open_filesystem=storage, users=(user,), ban_failures=1, ban_exempt=())
     transport = connect(gateway, "ann", PASSWORD)
     told: list[tuple[int, str]] = []
-    transport._parse_disconnect = lambda m: told.append((m.get_int(), m.get_text()))
+    transport._parse_disconnect = lambda m: told.append((m.get_int(), m.get_text()))  # type: ignore[attr-defined]
     with pytest.raises((paramiko.SSHException, EOFError)):
         paramiko.SFTPClient.from_transport(transport)
     transport.join(30)
@@ -224,8 +224,8 @@ def test_the_client_is_told_why(start_gateway: StartGateway, connect: Connect) -
     storage = Storage()
     storage.down = True
     transport = connect(start_gateway(open_filesystem=storage))
-    said: list[str] = []
-    transport._parse_disconnect = lambda m: said.append((m.get_int(), m.get_text()))
+    said: list[tuple[int, str]] = []
+    transport._parse_disconnect = lambda m: said.append((m.get_int(), m.get_text()))  # type: ignore[attr-defined]
     with pytest.raises((paramiko.SSHException, EOFError)):
         transport.auth_password("KEY~APPSECRET", "TOKEN", fallback=False)
     assert said == [(7, "Dropbox cannot be reached, try again later")]

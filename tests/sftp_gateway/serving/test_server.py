@@ -137,7 +137,7 @@ def test_stopping_tells_clients_and_ends_connections_of_every_state(
     with socket.create_connection(gateway.address, timeout=20) as silent:
         assert silent.recv(100)
         said: list[Any] = []
-        signed_in._parse_disconnect = lambda m: said.append((m.get_int(), m.get_text()))
+        signed_in._parse_disconnect = lambda m: said.append((m.get_int(), m.get_text()))  # type: ignore[attr-defined]
         assert gateway.stop()
         assert seconds_until_closed(silent) < 15
     signed_in.join(20)
@@ -165,7 +165,7 @@ def test_exec_and_shell_are_refused_with_a_message(start_gateway: StartGateway, 
 
 def test_a_client_without_a_window_cannot_hold_up_the_refusal(start_gateway: StartGateway, connect: Connect) -> None:
     transport = connect(start_gateway(), "ann", PASSWORD)
-    transport._sanitize_window_size = lambda size: 0
+    transport._sanitize_window_size = lambda size: 0  # type: ignore[attr-defined]
     channel = transport.open_session(timeout=30)
     channel.exec_command("id")
     assert channel.recv_exit_status() == 1
@@ -266,7 +266,7 @@ def test_who_waits_for_an_answer_is_not_idle(
     file = client.open("/file", "wb")
     file.write(b"content")
     with filesystem.stalled("commit", "/file"):
-        number = client._async_request(type(None), CMD_CLOSE, file.handle)
+        number = client._async_request(type(None), CMD_CLOSE, file.handle)  # type: ignore[attr-defined]
         eventually(lambda: ("commit", "/file") in filesystem.calls)
         (session,) = gateway._connections
         gateway._config = msgspec.structs.replace(gateway._config, idle_seconds=0.1)
@@ -274,7 +274,7 @@ def test_who_waits_for_an_answer_is_not_idle(
         eventually(lambda: not transport.is_active() or time.monotonic() > begun + 1.0)
         assert transport.is_active()
         gateway._config = msgspec.structs.replace(gateway._config, idle_seconds=1.0)
-    client._read_response(number)
+    client._read_response(number)  # type: ignore[attr-defined]
     assert session.idle_seconds < time.monotonic() - begun - 0.9, "its silence counts from before the answer"
     eventually(lambda: not transport.is_active(), "nobody ends it any more")
 
@@ -314,7 +314,7 @@ def test_a_storage_that_hangs_keeps_a_session_once_however_many_channels_wait_fo
     clients = [sftp(transport) for _ in range(8)]
     with filesystem.stalled("getinfo", "/f"):
         for client in clients:
-            client._async_request(type(None), CMD_STAT, "/f")
+            client._async_request(type(None), CMD_STAT, "/f")  # type: ignore[attr-defined]
         eventually(lambda: filesystem.calls.count(("getinfo", "/f")) == 8)
         begun = time.monotonic()
         transport.sock.shutdown(socket.SHUT_RDWR)
@@ -336,7 +336,7 @@ def test_a_filesystem_stays_open_until_what_was_sent_is_stored(
     file = client.open("/file", "wb")
     file.write(b"content")
     with filesystem.stalled("commit", "/file"):
-        client._async_request(type(None), CMD_CLOSE, file.handle)
+        client._async_request(type(None), CMD_CLOSE, file.handle)  # type: ignore[attr-defined]
         eventually(lambda: ("commit", "/file") in filesystem.calls)
         transport.sock.shutdown(socket.SHUT_RDWR)
         seen = len(looks)

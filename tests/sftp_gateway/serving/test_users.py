@@ -6,6 +6,7 @@ import base64
 from pathlib import Path
 from unittest.mock import Mock
 
+import argon2
 import paramiko
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -57,12 +58,12 @@ def test_a_password_that_was_changed_signs_in_no_more() -> None:
 
 
 def test_an_unknown_name_costs_as_much_as_a_wrong_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    verified: list[str] = []
+    verified: list[bytes] = []
 
     class Hasher:
-        def verify(self, stored: str, password: str) -> None:
+        def verify(self, stored: str, password: bytes) -> None:
             verified.append(password)
-            raise module.argon2.exceptions.VerifyMismatchError
+            raise argon2.exceptions.VerifyMismatchError
 
         def hash(self, password: str) -> str:
             return HASH

@@ -235,7 +235,7 @@ class Model:
                     had = self._had.setdefault(target, set())
                     held.is_loose |= held.content in had
                     had.add(held.content)
-                table[target] = held
+                table[target] = held  # type: ignore[assignment]
 
 
 def _is_in(key: str, folder: str) -> bool:

@@ -28,6 +28,9 @@ ROUTES = ("*", "files/upload", "files/upload_session/finish_batch_v2", "files/mo
 FAULTS = ("server_error", "reset", "cut_request", "cut_body", "ambiguous")  # those that nobody notices
 
 
+Times = Literal["at CLOSE", "until sent", "always"]
+
+
 class Connection(Protocol):
     """A session's connection."""
 
@@ -46,7 +49,7 @@ class Place(Protocol):
 
     folds: bool  # names of different case are one
     pins: bool  # who reads a file reads one version
-    times: Literal["at CLOSE", "until sent", "always"]  # when they can be set
+    times: Times  # when they can be set
 
     may_cut: bool  # sessions lose their connections
 
@@ -63,7 +66,7 @@ class Gateway:
     folds = False
     pins = False
     may_cut = True
-    times: Literal["at CLOSE", "until sent", "always"] = "always"
+    times: Times = "always"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -105,7 +108,7 @@ class Gateway:
         home = self.filesystem.opendir(root)
         found: dict[str, tuple[bytes, int] | None] = dict.fromkeys(home.walk.dirs("/"))
         for path in home.walk.files("/"):
-            found[path] = home.readbytes(path), int(home.getinfo(path, ["details"]).raw["details"]["modified"])
+            found[path] = home.readbytes(path), int(home.getinfo(path, ["details"]).get("details", "modified"))
         return found
 
 
@@ -120,7 +123,7 @@ class OverDropbox(Gateway):
     faults: tuple[str, ...] = ()
     folds = True
     pins = True
-    times = "at CLOSE"
+    times: Times = "at CLOSE"
 
     def __init__(self, folder: Path) -> None:
         self.emulator = Emulator().start()

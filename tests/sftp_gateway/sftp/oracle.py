@@ -38,7 +38,7 @@ class Oracle:
         folder.mkdir()
         ours, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen([program(), "-e", "-l", "QUIET"], stdin=theirs, stdout=theirs, cwd=folder)
+            self._process = subprocess.Popen([program(), "-e", "-l", "QUIET"], stdin=theirs, stdout=theirs, cwd=folder)  # type: ignore[call-overload]
         self._socket = ours
         self.raw = RawClient(ours).init()  # type: ignore[arg-type]  # of a channel, it uses what sockets have
 

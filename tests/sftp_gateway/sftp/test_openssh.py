@@ -93,7 +93,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         url = "osfs://{home}"
         """
     )
-    command = [sys.executable, "-W", "error", "-m", "sftp_gateway", "serve", "--config", tmp_path / "gateway.toml"]
+    command = [sys.executable, "-W", "error", "-m", "sftp_gateway", "serve", "--config", str(tmp_path / "gateway.toml")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()

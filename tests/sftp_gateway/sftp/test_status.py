@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 import pytest
 from fs import errors
@@ -62,7 +63,7 @@ def test_what_a_client_is_told(error: Exception, code: Status, text: str) -> Non
 
 
 def test_the_reason_of_the_filesystem_goes_before_ours() -> None:
-    error = errors.OperationFailed("/a")
+    error: Any = errors.OperationFailed("/a")
     error.reason = "the Dropbox is full"
     assert status_of(error, "/a") == (Status.FAILURE, "/a: the Dropbox is full")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -359,7 +359,7 @@ def _refused(reply: Reply) -> str | None:
     return None if _outcome(reply) == "refused" else f"{reply} instead of a refusal"
 
 
-def _same(theirs: Reply, missing: set[str] = frozenset({"no such file"})) -> Check:
+def _same(theirs: Reply, missing: Set[str] = frozenset({"no such file"})) -> Check:
     """`missing`: what may be told where the oracle says that there is no such file."""
     expected = missing if (outcome := _outcome(theirs)) == "no such file" else {outcome}
 

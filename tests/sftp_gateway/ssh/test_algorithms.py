@@ -162,7 +162,7 @@ def test_a_broken_key_exchange_ends_the_connection_alone(
 ) -> None:
     gateway = start_gateway()
     with half_open(gateway) as transport:
-        original = transport._send_message
+        original = transport._send_message  # type: ignore[attr-defined]
 
         def send(message: Message) -> None:
             if message.asbytes()[0] == 30:  # what starts the exchange
@@ -171,7 +171,7 @@ def test_a_broken_key_exchange_ends_the_connection_alone(
                 message.add_string(broken)
             original(message)
 
-        transport._send_message = send
+        transport._send_message = send  # type: ignore[attr-defined]
         with pytest.raises(REFUSED):
             transport.start_client(timeout=20)
     assert connect(gateway, "ann", PASSWORD).is_authenticated()

@@ -19,7 +19,7 @@ def test_rekeying_started_by_the_server_amid_requests(
     """Answers to requests that cross the server's offer of new keys wait until these are in place."""
     monkeypatch.setattr(BoundedPacketizer, "REKEY_PACKETS", 15)
     transport = connect(start_gateway(), "ann", PASSWORD)
-    exchanges = set()
+    exchanges: set[bytes | None] = set()
     deadline = time.monotonic() + DEADLINE_SECONDS
     while len(exchanges) < 4:
         assert time.monotonic() < deadline, "no new keys"

@@ -96,10 +96,10 @@ class Guessing(paramiko.Transport):
         if lists[0] == MSG_KEXINIT:
             self.local_kex_init = lists[:-5] + b"\1" + lists[-4:]
             data = paramiko.Message(self.local_kex_init)
-        super()._send_message(data)
+        super()._send_message(data)  # type: ignore[misc]
         if lists[0] == MSG_KEXINIT:
             for message in self.ahead:
-                super()._send_message(message)
+                super()._send_message(message)  # type: ignore[misc]
 
 
 @pytest.fixture
@@ -113,10 +113,10 @@ def guess() -> paramiko.Message:
 @pytest.mark.parametrize("wrong", ["kex", "keys", ""])
 def test_a_guess_is_dropped_if_it_is_wrong(serving: Serving, guess: paramiko.Message, wrong: str) -> None:
     """As Dropbear sends what Curve25519 would take, before it knows that ML-KEM is offered first."""
-    first, *others = GatewayTransport._preferred_kex
+    first, *others = GatewayTransport._preferred_kex  # type: ignore[attr-defined]
     with Guessing(("127.0.0.1", serving.listen())) as client:
-        client._preferred_kex = (*others, first) if wrong == "kex" else (first, *others)
-        client._preferred_keys = ("ssh-ed25519",) * (wrong == "keys") + (HOST_KEY.get_name(),)
+        client._preferred_kex = (*others, first) if wrong == "kex" else (first, *others)  # type: ignore[attr-defined]
+        client._preferred_keys = ("ssh-ed25519",) * (wrong == "keys") + (HOST_KEY.get_name(),)  # type: ignore[attr-defined]
         if wrong:
             client.ahead = (guess,)
         client.start_client(timeout=DEADLINE_SECONDS)
@@ -132,9 +132,9 @@ def test_nothing_but_a_guess_is_dropped(serving: Serving, guess: paramiko.Messag
     put_in = paramiko.Message()
     put_in.add_byte(bytes([kind]))
     put_in.add_bytes(bytes(20))
-    first, *others = GatewayTransport._preferred_kex
+    first, *others = GatewayTransport._preferred_kex  # type: ignore[attr-defined]
     with Guessing(("127.0.0.1", serving.listen()), strict_kex=strict) as client:
-        client._preferred_kex = (*others, first)
+        client._preferred_kex = (*others, first)  # type: ignore[attr-defined]
         client.ahead = (put_in,) if strict else (put_in, guess)
         if strict:
             with pytest.raises((paramiko.SSHException, EOFError, ConnectionError)):  # reset: it had more to say

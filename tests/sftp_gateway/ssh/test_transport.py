@@ -90,7 +90,7 @@ def test_only_modern_algorithms_are_offered(start_gateway: StartGateway) -> None
         assert names
         assert not [name for name in names for weak in WEAK if weak in name]
     kex, keys, ciphers, *_ = offered
-    assert kex[0] == "mlkem768x25519-sha256" or "mlkem768x25519-sha256" not in paramiko.Transport._kex_info
+    assert kex[0] == "mlkem768x25519-sha256" or "mlkem768x25519-sha256" not in paramiko.Transport._kex_info  # type: ignore[attr-defined]
     assert "kex-strict-s-v00@openssh.com" in kex
     assert keys == ["ssh-ed25519"]
     assert ciphers[:2] == ["aes256-gcm@openssh.com", "aes128-gcm@openssh.com"]
@@ -129,12 +129,12 @@ def test_a_service_that_is_asked_for_after_the_login_changes_nothing(
     answers: queue.Queue[int] = queue.Queue()
     transport = connect(start_gateway(), "ann", PASSWORD)
     for kind in (MSG_SERVICE_ACCEPT, MSG_UNIMPLEMENTED):
-        monkeypatch.setitem(transport._handler_table, kind, lambda _, kind=kind: answers.put(kind))
+        monkeypatch.setitem(transport._handler_table, kind, lambda _, kind=kind: answers.put(kind))  # type: ignore[attr-defined]
     for service in ("ssh-userauth", "ssh-connection"):
         request = paramiko.Message()
         request.add_byte(cMSG_SERVICE_REQUEST)
         request.add_string(service)
-        transport._send_message(request)
+        transport._send_message(request)  # type: ignore[attr-defined]
         assert answers.get(timeout=DEADLINE_SECONDS) == MSG_UNIMPLEMENTED
     transport.global_request("ping", wait=True)
     assert transport.is_active()
@@ -229,7 +229,7 @@ def test_an_absurd_number_of_prompt_answers_ends_the_connection(raw: paramiko.Tr
     message = Message()
     message.add_byte(b"\x3d")  # SSH_MSG_USERAUTH_INFO_RESPONSE
     message.add_int(2**32 - 1)
-    raw._send_message(message)
+    raw._send_message(message)  # type: ignore[attr-defined]
     assert ended(raw)
 
 
@@ -237,7 +237,7 @@ def test_an_absurd_number_of_extensions_is_ignored(raw: paramiko.Transport) -> N
     message = Message()
     message.add_byte(b"\x07")  # SSH_MSG_EXT_INFO
     message.add_int(2**32 - 1)
-    raw._send_message(message)
+    raw._send_message(message)  # type: ignore[attr-defined]
     raw.auth_password("ann", PASSWORD)
     assert raw.is_authenticated()
 
@@ -247,7 +247,7 @@ def test_what_a_stranger_sends_is_short(raw: paramiko.Transport) -> None:
     message.add_byte(b"\x32")  # SSH_MSG_USERAUTH_REQUEST
     for text in ("ann", "ssh-connection", "password", "\0" * MAX_STRANGERS_PACKET_BYTES):
         message.add_string(text)
-    raw._send_message(message)
+    raw._send_message(message)  # type: ignore[attr-defined]
     assert ended(raw)
 
 
@@ -268,25 +268,25 @@ def test_who_goes_on_asking_instead_of_giving_new_keys_is_let_go(
     """What is answered meanwhile has to be kept until there are keys to send it with."""
     raw.auth_password("ann", PASSWORD)
     asked = threading.Event()
-    monkeypatch.setitem(raw._handler_table, MSG_KEXINIT, lambda _: asked.set())
+    monkeypatch.setitem(raw._handler_table, MSG_KEXINIT, lambda _: asked.set())  # type: ignore[attr-defined]
     monkeypatch.setattr("sftp_gateway.ssh.transport._MAX_HELD_BACK", 50)
     monkeypatch.setattr(BoundedPacketizer, "REKEY_PACKETS", 1)
     question = Message()
     question.add_byte(b"\x50")  # SSH_MSG_GLOBAL_REQUEST
     question.add_string("anything")
     question.add_boolean(True)
-    raw._send_message(question)
+    raw._send_message(question)  # type: ignore[attr-defined]
     assert asked.wait(DEADLINE_SECONDS)
     with contextlib.suppress(OSError, EOFError):
         for _ in range(100):
-            raw._send_message(question)
+            raw._send_message(question)  # type: ignore[attr-defined]
     assert ended(raw)
 
 
 def test_who_has_signed_in_may_send_longer_packets(raw: paramiko.Transport) -> None:
     raw.auth_password("ann", PASSWORD)
     raw.packetizer.send_message(Message(b"\x02" + b"\0" * 100_000))  # SSH_MSG_IGNORE
-    with paramiko.SFTPClient.from_transport(raw) as client:
+    with paramiko.SFTPClient.from_transport(raw) as client:  # type: ignore[union-attr]
         assert client.listdir("/") == []
 
 
@@ -324,7 +324,7 @@ def test_random_messages_before_and_after_a_login_leave_nothing(
                         source.choice(("password", "publickey", "keyboard-interactive", "none", "hostbased"))
                     )
                 message.add_bytes(source.randbytes(source.choice((0, 1, 4, 8, 40, 3000))))
-                transport._send_message(message)
+                transport._send_message(message)  # type: ignore[attr-defined]
         transport.close()
     wait_for_no_connection(gateway)
     assert not log_lines("bug")

@@ -55,7 +55,7 @@ class Openssh(threading.Thread):
         self._random = random.Random(number)
         self._until = until
         self._command = [
-            client("sftp"), "-b", "-", "-i", folder / "id", "-P", str(gateway.address[1]), "-o", "RekeyLimit=1M",
+            client("sftp"), "-b", "-", "-i", str(folder / "id"), "-P", str(gateway.address[1]), "-o", "RekeyLimit=1M",
             "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes",
             "-o", "LogLevel=ERROR", "ann@127.0.0.1",
         ]  # fmt: skip

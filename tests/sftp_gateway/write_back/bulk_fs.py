@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import paramiko
 import pytest
 from fs import errors
+from fs.base import FS
 from fs.path import dirname
 
 from sftp_gateway.files.folding import fold_path
@@ -116,12 +117,11 @@ class StagedFS(BulkFS):
 class WriteBack(Serving):
     """Sessions of a user with write-back over a filesystem; `kill` and a second one are a restart after kill -9."""
 
-    def __init__(self, filesystem: BulkFS, folder: Path, **limits: Any) -> None:
+    def __init__(self, filesystem: FS, folder: Path, **limits: Any) -> None:
         settings = {"delay_seconds": 0.0, "wait_seconds": 10.0, **limits}
         self.journal = Journal(folder / "journal", fold=fold_path)
-        self.written_back = WriteBackFS(
-            Unclosed(filesystem), self.journal, label="ann", limits=WriteBackLimits(**settings)
-        )
+        unclosed: Any = Unclosed(filesystem)
+        self.written_back = WriteBackFS(unclosed, self.journal, label="ann", limits=WriteBackLimits(**settings))
         super().__init__(self.written_back, folder / "spool")
         self._clients: list[paramiko.SFTPClient] = []
 
@@ -147,7 +147,7 @@ class WriteBack(Serving):
 class Unclosed:
     """A filesystem that outlives who closes it."""
 
-    def __init__(self, filesystem: BulkFS) -> None:
+    def __init__(self, filesystem: FS) -> None:
         self._filesystem = filesystem
 
     def __getattr__(self, name: str) -> Any:

@@ -104,7 +104,7 @@ class Process:
         self._wrap_journal()
         self.fs = WriteBackFS(self.client, self.journal, label=name, limits=limits)
         self.delivery: Any = self.fs._delivery
-        self.delivery._stopping = Stopping(world.clock)
+        self.delivery._stopping = Stopping(world.clock)  # type: ignore[assignment]
         self.tree = Tree(
             self.fs, spool_directory=world.root / f"spool {name}", limits=TreeLimits(commit_wait_seconds=0)
         )
@@ -141,7 +141,7 @@ class Process:
         journal.vault.write = writing
         remove, clear = journal.vault.remove, journal.vault.clear
         journal.vault.remove = lambda names: None if self.dead else remove(names)
-        journal.vault.clear = lambda named: None if self.dead else clear(named)
+        journal.vault.clear = lambda named: None if self.dead else clear(named)  # type: ignore[assignment]
         journal.wait = lambda done, seconds: world.wait(self, done, seconds)
         journal.pause = lambda: world.pause(self)
         journal.bell.wait = self._sleep
@@ -185,7 +185,7 @@ class Process:
             reader.close()
         self.journal.close()
         if self.delivery.is_mine:
-            self.delivery._lock_descriptor = (delivery.os.close(self.delivery._lock_descriptor), -1)[1]
+            self.delivery._lock_descriptor = (delivery.os.close(self.delivery._lock_descriptor), -1)[1]  # type: ignore[attr-defined]
 
     def end(self) -> None:
         """End as SIGTERM has it, what is under way included."""

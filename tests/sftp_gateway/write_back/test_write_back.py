@@ -195,7 +195,7 @@ def test_who_does_not_write_back_goes_on_where_the_storage_stopped(
 
     monkeypatch.setattr(storage, "openbin", open_resumed)
     monkeypatch.setattr(PendingFile, "checkpoint", lambda file: ("text", len(file._content)), raising=False)
-    files = start().written_back
+    files: Any = start().written_back
     local = files.openbin("/f", "w", write_back=True, seekable=False)
     local.write(b"content")
     assert local.checkpoint() is None
@@ -212,7 +212,7 @@ def test_who_does_not_write_back_goes_on_where_the_storage_stopped(
 def test_local_disk_takes_at_once_what_there_is_room_for(storage: BulkFS, start: ServeWriteBack) -> None:
     serving = start(quota=3 * 2**20, delay_seconds=0.0)
     content = os.urandom(6 * 2**20)
-    file = serving.written_back.openbin("/f", "w", write_back=True, seekable=False)
+    file: Any = serving.written_back.openbin("/f", "w", write_back=True, seekable=False)
     taken = 0
     while file.write_now(memoryview(content)[taken : taken + 2**18]):
         taken += 2**18
@@ -223,7 +223,7 @@ def test_local_disk_takes_at_once_what_there_is_room_for(storage: BulkFS, start:
     file.write(content[taken + 2**18 :])
     file.close()
     assert storage.readbytes("/f") == content
-    discarded = serving.written_back.openbin("/g", "w", write_back=True, seekable=False)
+    discarded: Any = serving.written_back.openbin("/g", "w", write_back=True, seekable=False)
     discarded.abort()
     assert not discarded.write_now(b"x")
 

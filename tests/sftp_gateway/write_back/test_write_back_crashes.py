@@ -16,6 +16,7 @@ import fs
 import paramiko
 import pytest
 
+from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
 from sftp_gateway.write_back.journal_file import FILE_NAME
 from sftp_gateway.write_back.journals import look_into
@@ -73,8 +74,8 @@ class Worker:
             self.wished, self.putting = wished, (path, size)
             with client.open(path, "w") as file:
                 file.write(content_of(size))
-                client._request(0x04, file.handle)  # CLOSE; the file object's own close hides errors
-                file._closed = True
+                client._request(0x04, file.handle)  # type: ignore[attr-defined]  # CLOSE; the file object's own close hides errors
+                file._closed = True  # type: ignore[attr-defined]
             self.put_done(path, size)
         elif choice < 0.75:
             source, target = self.random.choice(files), self.new(folders)
@@ -152,6 +153,7 @@ def check(emulator: Emulator, worker: Worker) -> None:
         if size is not None:
             assert emulator.control.read(path) == content_of(size), path
     with fs.open_fs(emulator.fs_url) as dropbox:
+        assert isinstance(dropbox, DropboxFS)
         for path, sizes in worker.versions.items():
             if worker.tree.get(path) is not None:
                 seen = [int(info.get("details", "size")) for info in dropbox.versions(path)][::-1]
