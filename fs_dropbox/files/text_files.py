@@ -28,8 +28,9 @@ class TextFile(AllOrNothing, io.TextIOWrapper):
 
     def __del__(self) -> None:
         # Forgotten without close(): as with binary files, nothing says that it is complete.
-        if not self.closed:
-            self.abort()
+        with suppress(ValueError):  # it was never made, or what is below it was taken away
+            if not self.closed:
+                self.abort()
 
     def abort(self) -> None:
         """Discard what was written, and close."""
@@ -61,4 +62,11 @@ def text_file(binary: Any, mode: Mode, *, encoding: str, errors: str | None, new
         buffered = _BufferedRandom(binary)
     else:
         buffered = io.BufferedReader(binary) if mode.reading else io.BufferedWriter(binary)
-    return TextFile(buffered, encoding=encoding, errors=errors, newline=newline, line_buffering=False)
+    try:
+        return TextFile(buffered, encoding=encoding, errors=errors, newline=newline, line_buffering=False)
+    except (
+        BaseException
+    ):  # an unknown encoding, for one: once forgotten, the buffer would commit an empty file
+        binary.abort()
+        binary.close()
+        raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import itertools
 import tracemalloc
@@ -205,6 +206,24 @@ def test_text(dropbox_fs: DropboxFS) -> None:
         file.seek(0)
         assert file.readline() == "ZEILE eins\n"
     assert dropbox_fs.readtext("text") == "ZEILE eins\nzwei: ü\ndrei\n"
+
+
+@pytest.mark.parametrize("wrong", [{"encoding": "klingon"}, {"newline": "\t"}])
+def test_text_that_cannot_be_opened_stores_nothing(
+    dropbox_fs: DropboxFS, emulator: Emulator, wrong: dict[str, Any]
+) -> None:
+    emulator.control.write("/file", b"old")
+    with pytest.raises((LookupError, ValueError)):
+        dropbox_fs.open("file", "w", **wrong)
+    gc.collect()  # a buffer that is forgotten stores what it holds
+    assert emulator.control.read("/file") == b"old"
+
+
+def test_text_whose_buffer_was_taken_away_is_forgotten_without_a_word(dropbox_fs: DropboxFS) -> None:
+    dropbox_fs.writetext("file", "text")
+    with dropbox_fs.open("file").detach() as binary:  # type: ignore[attr-defined]
+        gc.collect()
+        assert binary.read() == b"text"
 
 
 def test_text_that_is_read_after_it_was_written(dropbox_fs: DropboxFS, emulator: Emulator) -> None:
