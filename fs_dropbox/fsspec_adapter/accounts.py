@@ -73,26 +73,28 @@ def _key(options: dict[str, Any]) -> str:
     return json.dumps(options, sort_keys=True, default=repr)
 
 
-def _open(connection: str | None = None, url: str | None = None, **given: Any) -> FS:
+def _open(connection: str | None = None, fs_url: str | None = None, token: str | None = None, **given: Any) -> FS:
     """Open what the options name; those of DropboxFS come before what a connection or URL says itself."""
+    if token is not None:  # what dropboxdrivefs, which had the protocol before, calls it
+        given = {"access_token": token} | given
     has_credentials = bool(given.keys() & _CREDENTIALS)
-    if (connection is not None) + (url is not None) + has_credentials > 1:
-        raise fs.errors.CreateFailed("whose Dropbox? Give a connection, a url or credentials, one of these")
-    if url is None and not has_credentials:
+    if (connection is not None) + (fs_url is not None) + has_credentials > 1:
+        raise fs.errors.CreateFailed("whose Dropbox? Give a connection, an fs_url or credentials, one of these")
+    if fs_url is None and not has_credentials:
         try:
             found = Connections().default() if connection is None else Connections().find(connection)
         except ConnectionsError as error:
             raise fs.errors.CreateFailed(str(error)) from error
         if found is None:
             raise fs.errors.CreateFailed("no Dropbox to open: run fs-dropbox login, or give credentials")
-        url = found.url
-    if url is None:
+        fs_url = found.url
+    if fs_url is None:
         return DropboxFS(**given)
-    if not url.startswith("dropbox://"):
-        raise fs.errors.CreateFailed("the url is none of a Dropbox: it has to begin with dropbox://")
+    if not fs_url.startswith("dropbox://"):
+        raise fs.errors.CreateFailed("the fs_url is none of a Dropbox: it has to begin with dropbox://")
     try:
-        return opener.opened(parse_fs_url(url), **given)
+        return opener.opened(parse_fs_url(fs_url), **given)
     except ParseError:
-        raise fs.errors.CreateFailed(f"the url is malformed; it is {opener.FORM}, percent-encoded") from None
+        raise fs.errors.CreateFailed(f"the fs_url is malformed; it is {opener.FORM}, percent-encoded") from None
     except OpenerError as error:
         raise fs.errors.CreateFailed(literal(str(error))) from error

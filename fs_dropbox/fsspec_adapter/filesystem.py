@@ -35,7 +35,7 @@ from fs_dropbox.fsspec_adapter.transactions import OwnTransactions
 from fs_dropbox.opener import arguments, folder_of
 
 _NAMESPACES: Final = ("basic", "details", "dropbox")
-_SECRETS: Final = ("app_secret", "refresh_token", "access_token", "url")
+_SECRETS: Final = ("app_secret", "refresh_token", "access_token", "token", "fs_url")
 _SCHEME: Final = "dropbox://"
 
 
@@ -44,8 +44,8 @@ class DropboxFileSystem(OwnTransactions, AbstractFileSystem):  # type: ignore[mi
 
     Arguments:
         connection: name of a connection that `fs-dropbox login` stored; without any argument the default one.
-        url: an FS URL, see `fs_dropbox.opener`.
-        arguments: those of `DropboxFS`.
+        fs_url: an FS URL, see `fs_dropbox.opener`. (Not `url`: so fsspec's own functions call the path they take.)
+        arguments: those of `DropboxFS`; `token` is an access token, as for dropboxdrivefs.
 
     Opened on first use. Errors are OSError with number and path. Paths begin with a slash, and are matched as Dropbox
     does: without regard to case. Pickles and `to_json()` hold the credentials that were given.
@@ -55,9 +55,9 @@ class DropboxFileSystem(OwnTransactions, AbstractFileSystem):  # type: ignore[mi
     root_marker = "/"
     _accounts = Accounts()
 
-    def __init__(self, connection: str | None = None, url: str | None = None, **options: Any) -> None:
-        super().__init__(connection=connection, url=url, **options)
-        named = {"connection": connection, "url": url}
+    def __init__(self, connection: str | None = None, fs_url: str | None = None, **options: Any) -> None:
+        super().__init__(connection=connection, fs_url=fs_url, **options)
+        named = {"connection": connection, "fs_url": fs_url}
         ignored = ("use_listings_cache", "listings_expiry_time", "max_paths", "asynchronous", "loop")
         given = {name: value for name, value in options.items() if name not in ignored}
         self._options = {name: value for name, value in named.items() if value is not None} | given

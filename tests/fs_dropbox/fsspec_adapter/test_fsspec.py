@@ -95,6 +95,23 @@ def test_an_fs_url_names_account_and_file(emulator: Emulator) -> None:
         DropboxFileSystem.clear_instance_cache()
 
 
+@pytest.mark.usefixtures("dropbox")  # which closes all accounts
+def test_an_fs_url_passes_through_all_functions_of_fsspec(emulator: Emulator) -> None:
+    """pandas' to_parquet, zarr and others hand their options to functions that call the path `url`."""
+    filesystem, path = fsspec.core.url_to_fs("dropbox://data/one.bin", fs_url=emulator.fs_url)
+    filesystem.pipe(path, b"content")
+    assert fsspec.get_mapper("dropbox://data", fs_url=emulator.fs_url)["one.bin"] == b"content"
+
+
+@pytest.mark.usefixtures("dropbox")  # which closes all accounts
+def test_a_token_is_taken_as_dropboxdrivefs_takes_it(emulator: Emulator) -> None:
+    token = emulator.access_token()
+    options = {"api_host": emulator.host, "ca_certs": str(emulator.ca_file)}
+    assert fsspec.filesystem("dropbox", token=token, **options).ls("/") == []
+    hidden = fsspec.filesystem("dropbox", token=token, **options).to_json(include_password=False)
+    assert token not in hidden
+
+
 def test_a_stored_connection_needs_no_credentials(
     emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,7 +166,7 @@ def test_errors_are_built_in_ones(dropbox: DropboxFileSystem) -> None:
 )
 def test_what_is_no_url_of_a_dropbox_is_refused(url: str) -> None:
     with pytest.raises(PermissionError, match="Dropbox") as refused:
-        DropboxFileSystem(url=url).ls("/")
+        DropboxFileSystem(fs_url=url).ls("/")
     assert "token" not in str(refused.value)
 
 
