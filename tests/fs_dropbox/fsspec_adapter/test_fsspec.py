@@ -126,11 +126,11 @@ def test_a_stored_connection_needs_no_credentials(
             with fsspec.open("dropbox://hello.txt", "wb", **options) as file:
                 file.write(b"hello")
         assert emulator.control.read("/hello.txt") == b"hello"
-        for options in ({}, {"connection": "work"}, {"url": Connections().find("work").url}):
+        for options in ({}, {"connection": "work"}, {"fs_url": Connections().find("work").url}):
             assert DropboxFileSystem(**options, documents="hide").filesystem.getmeta("dropbox")["documents"] == "hide"
         with pytest.raises(OSError, match="there is no connection 'other'"):
             DropboxFileSystem("other").ls("/")
-        with pytest.raises(OSError, match="Give a connection, a url or credentials"):
+        with pytest.raises(OSError, match="Give a connection, an fs_url or credentials"):
             DropboxFileSystem("work", refresh_token="another").ls("/")
     finally:
         DropboxFileSystem.clear_instance_cache()
