@@ -1,7 +1,4 @@
-"""What a commit is, and how to tell afterwards whether a change whose answer was lost took place. Knows no HTTP.
-
-Source of the rules: API facts, section 5, "Ambiguous commit".
-"""
+"""What a commit is, and how to tell afterwards whether a change whose answer was lost took place. Knows no HTTP."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from fs_dropbox.errors import ApiError
 
 T = TypeVar("T")
 
-# For moments after a commit, moves and copies may not find what was committed (API facts, section 4, Consistency).
+# For moments after a commit, moves and copies may not find what was committed.
 FRESH_SECONDS: Final = 10.0
 FRESH_PAUSES_SECONDS: Final = (0.25, 0.5, 1.0, 2.0)
 

@@ -312,7 +312,7 @@ class ServerSide:
         return entry
 
     def _change_case(self, source: str, target: str, moved: Present) -> None:
-        """Rename to another spelling of the same name, which one move cannot do (API facts, section 7): two can."""
+        """Rename to another spelling of the same name, which one move cannot do: two can."""
         between = paths.between(dirname(source))
         with self._catalog.hold({source: moved, between: None}):
             since = self._catalog.epoch()

@@ -158,7 +158,7 @@ class MetadataCache:
                 self._listings[key] = Listing({}, self._now(), self._epochs.now, since)
 
     def hear(self, entries: Sequence[Entry], since: int, *, has_more: bool = False) -> None:
-        """Take over a page that the feed was told, asked for at `since`, in the order of the journal (API facts, 4).
+        """Take over a page that the feed was told, asked for at `since`, in the order of the journal.
 
         What may be older than an own change is not believed, and neither is that, unless both say the same: an echo.
         A page may tell that something is gone which its rest brings back, so all of it counts at once; or the next

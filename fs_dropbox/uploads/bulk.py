@@ -1,7 +1,7 @@
 """`BulkUpload`: many files in few calls, each with a result of its own.
 
-A thousand small files cost a dozen calls: those that bring the contents, and one that commits them all (API facts,
-section 5: commits in one namespace are serial).
+A thousand small files cost a dozen calls: those that bring the contents, and one that commits them all
+(commits in one namespace are serial).
 """
 
 from __future__ import annotations

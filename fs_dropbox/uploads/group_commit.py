@@ -1,6 +1,6 @@
 """`GroupCommit`: small files that are committed at the same time share their calls; a lone one waits for nobody.
 
-Commits in one namespace are serial (API facts, section 5), so many writers that each wait for their own commit spend
+Commits in one namespace are serial, so many writers that each wait for their own commit spend
 their time in a queue. While one commit is under way, those that arrive form a group; the group then costs one
 append_batch and one finish_batch_v2, with sessions that were started ahead, and every writer gets its own result.
 Larger files do not share the one connection of an append_batch: each sends its content itself, and shares the commit.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # The argument of append_batch travels in a header, which servers bound at 16 KiB; an entry takes about 110 bytes of it.
 GROUP_FILES: Final = 120
 GROUP_BYTES: Final = 8 * 2**20
-# Content takes no lock (API facts, section 5): from here on it travels faster beside that of others than after it.
+# Content takes no lock: from here on it travels faster beside that of others than after it.
 SHARED_BYTES: Final = 256 * 1024
 SESSIONS_AHEAD: Final = 500
 # Sessions live for 7 days; older ones than this are forgotten rather than counted on.

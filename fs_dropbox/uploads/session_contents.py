@@ -1,7 +1,7 @@
 """`SessionContents`: brings the content of many files into upload sessions, in few calls. Nothing becomes visible.
 
 A thousand small files cost a dozen calls: one starts their sessions, each of a few brings the content of a hundred
-(API facts, section 5: appends take no lock).
+(appends take no lock).
 """
 
 from __future__ import annotations

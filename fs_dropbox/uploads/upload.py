@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fs_dropbox.api.client import Commit
     from fs_dropbox.entries import FileEntry
 
-# Appends of a concurrent session start at, and have, multiples of 4 MiB (API facts, section 5). An append has a fixed
+# Appends of a concurrent session start at, and have, multiples of 4 MiB. An append has a fixed
 # cost of about 0.6 s, so larger ones pay; 8 MiB keeps the memory of many uploads at once within reason.
 BLOCK_BYTES: Final = 2 * BLOCK_SIZE
 APPENDS_PER_UPLOAD: Final = 8
