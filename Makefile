@@ -12,10 +12,11 @@ JOBS ?= $(shell echo $$(($$(nproc 2>/dev/null || echo 2) + 1)))
 
 help:
 	@echo "make demo    an SFTP server over a local Dropbox on 127.0.0.1:2222, no account needed"
-	@echo "make test    set up and run the whole test suite"
+	@echo "make test    set up and run the whole test suite; TEST=tests/emulator runs a part of it"
 	@echo "make soak    fuzzing, load and endurance, for an hour or so"
 	@echo "make bench   how fast it is beside rclone, for about an hour; BENCH=--help shows the options"
 	@echo "make check   ruff, mypy --strict"
+	@echo "make setup   only set up: .venv/bin/pytest, .venv/bin/fs-dropbox and the others"
 	@echo "make clean   remove the virtual environment and what the tools left"
 
 demo: $(VENV)/.demo

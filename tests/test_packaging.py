@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,22 @@ def test_backend_alone_installs_without_the_gateways_libraries(wheel: Path, tmp_
     assert "Traceback" not in done.stderr
     done = _run(python, "-c", "from fs_dropbox.emulator import Emulator", cwd=tmp_path)
     assert "pip install 'fs-dropbox[emulator]'" in done.stderr
+
+
+def test_the_source_distribution_has_what_git_has(tmp_path: Path) -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("no git here to compare with")
+    tracked = set(_checked("git", "ls-files", cwd=ROOT).splitlines())
+    source = tmp_path / "source"
+    for name in tracked:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, source / name)
+    (tmp_path / "target").mkdir()
+    _checked(sys.executable, "-c", "import setuptools.build_meta as b; b.build_sdist('../target')", cwd=source)
+    (built,) = (tmp_path / "target").iterdir()
+    with tarfile.open(built) as archive:
+        there = {name.partition("/")[2] for name in archive.getnames()}
+    assert tracked - there == {".ci/run", ".gitignore"}
 
 
 @pytest.mark.parametrize("module", ["fs_dropbox.cli", "sftp_gateway.__main__"])
