@@ -67,6 +67,10 @@ class Base:
         if now != self._content.fingerprint:
             raise RefusedError("the file was changed by someone else meanwhile")
 
+    def is_same(self, content: Content) -> bool:
+        """Tell whether this is the version that `content` reads."""
+        return self._content is not None and content.is_same(self._content)
+
     def note_time(self, filesystem: FS, path: str, set_time: Callable[[], None]) -> None:
         """Have the file's time set: that by itself is no change of what a commit may replace."""
         content = self._content if self.version is None else None

@@ -17,6 +17,7 @@ from sftp_gateway.files.bounds import Bounds
 from sftp_gateway.files.content import Content, Fingerprint
 from sftp_gateway.files.forwarding import Forwarding
 from sftp_gateway.files.notes import Note
+from sftp_gateway.files.readers import Readers
 from sftp_gateway.files.spool import Spool
 from sftp_gateway.files.storing import Storing
 from sftp_gateway.sftp.status import RefusedError
@@ -72,7 +73,7 @@ class Draft:
         self.replaces: Fingerprint | None = None  # the version that is there, if nothing of that counts
         self.note = Note(self, save_note)
         self.end_reason = ""
-        self.is_stored = False  # it ended as its last handle was closed, and the filesystem has what it held
+        self.readers = Readers()
         self.bounds = Bounds(self)
         self._closing = False
         self._is_thin = False

@@ -12,6 +12,7 @@ from typing import Literal
 from fs.errors import ResourceNotFound
 
 from sftp_gateway.files.allowance import Allowance
+from sftp_gateway.files.base import Base
 from sftp_gateway.files.content import Content
 from sftp_gateway.files.draft import Draft, State
 from sftp_gateway.files.looking import of_draft
@@ -69,27 +70,19 @@ class Handle:
 class ReadHandle(Handle):
     """A file that is read: one committed version, or what is just being written. READs may come from many threads."""
 
-    def __init__(
-        self,
-        path: str,
-        source: Content | Draft,
-        stat: Callable[[], Attributes],
-        quick_stat: Callable[[], Attributes | None],
-        fs_path: str,
-        reopen: Callable[[str], Content],
-    ) -> None:
-        """Read `source`, of which `stat` tells; where that is a draft, `reopen` opens what it was committed as."""
+    def __init__(self, path: str, store: Store, session: object, fs_path: str) -> None:
+        """Open what is at `fs_path`, or what `session` itself writes there. Raises `fs.errors`, `RefusedError`."""
         super().__init__(path)
-        self.source = source
         self.fs_path = fs_path
-        self._stat = stat
-        self._quick_stat = quick_stat
-        self._reopen = reopen
+        self._store = store
         self._moved = 0
         self._lock = threading.Lock()
         # changed under _lock
-        self._content = source if isinstance(source, Content) else None
+        self._content: Content | None = None
         self._is_closed = False
+        self.source = store.open_for_reading(fs_path, session, self)
+        if isinstance(self.source, Content):
+            self._content = self.source
 
     @property
     def reads_ahead(self) -> bool:
@@ -112,9 +105,9 @@ class ReadHandle(Handle):
         try:
             piece = self.source.read(offset, size)
         except Exception:  # whatever a draft raises whose end came while it was read
-            if not self._is_committed():
+            if not self._is_settled():
                 raise
-            piece = self._committed(self.source.path).pread(offset, size)
+            return self.read(offset, size)
         return self._count(piece, size)
 
     def read_now(self, offset: int, size: int) -> bytes | None:
@@ -131,33 +124,32 @@ class ReadHandle(Handle):
         try:
             piece = self.source.read(offset, size)
         except RefusedError:
-            if not self._is_committed():
+            if not self._is_settled():
                 raise
             return None
         return self._count(piece, size)
 
     def attributes(self) -> Attributes:
         """Answer FSTAT: the size is that of the version that is read."""
-        found = self._seen_by(self._stat)
+        found = self._seen_by(self._store.looking.stat)
         assert found is not None
         return found
 
     def attributes_now(self) -> Attributes | None:
         """Answer FSTAT if that is possible without waiting."""
-        return self._seen_by(self._quick_stat)
+        return self._seen_by(self._store.looking.quick_stat)
 
-    def _seen_by(self, stat: Callable[[], Attributes | None]) -> Attributes | None:
+    def _seen_by(self, stat: Callable[[str], Attributes | None]) -> Attributes | None:
         """Return the attributes of the version that is read, with the time that `stat` tells; None if it cannot."""
-        if isinstance(self.source, Draft) and not self.source.is_stored:
+        if self._content is None:
+            assert isinstance(self.source, Draft)
             return _unless_given_up(self.source)
         try:
-            found = stat()
+            found = stat(self.fs_path)
         except ResourceNotFound:  # renamed or removed while it is read
-            if self._content is None:
-                raise ResourceNotFound(self.path) from None
             return attributes.file_attributes(self._content.size, None)
-        if found is None or self._content is None:
-            return found
+        if found is None:
+            return None
         return attributes.file_attributes(self._content.size, found.mtime)
 
     def close(self) -> Transfer | None:
@@ -171,32 +163,29 @@ class ReadHandle(Handle):
         result: Literal["ok", "aborted"] = "ok" if self._moved >= self.size else "aborted"
         return self._transfer("download", self._moved, result) if self._moved else None
 
-    def settle(self) -> None:
-        """Go on with what a draft was committed as, if it was, before that gets another name or content.
+    def settle(self, path: str, base: Base | None) -> None:
+        """Go on with what the draft is stored as at `path`, before that gets another name or content.
 
-        May come while the handle is closed. Never raises.
+        Where nothing was changed that is still `base`, or cannot be read any more. May come while the handle is closed.
+        Never raises.
         """
-        if isinstance(self.source, Draft) and self._content is None and self._is_committed():
-            with contextlib.suppress(Exception):  # a later read tells
-                self._committed(self.source.path)
+        with contextlib.suppress(Exception):  # a later read tells that its draft has ended
+            content = self._store.open_committed(path)
+            with self._lock:
+                is_used = not self._is_closed and (base is None or base.is_same(content))
+                if is_used:
+                    self._content = content
+            if not is_used:
+                content.close()
 
-    def _is_committed(self) -> bool:
-        return isinstance(self.source, Draft) and self.source.state is State.ENDED and self.source.is_stored
-
-    def _committed(self, fs_path: str) -> Content:
-        """Open what the draft has become; once, but for reads that come at the same time."""
-        content = self._reopen(fs_path)
-        with self._lock:
-            if self._content is None and not self._is_closed:
-                self._content = content
-            kept = self._content
-        if kept is not content:
-            content.close()
-        return kept or content
+    def _is_settled(self) -> bool:
+        return self._content is not None
 
     def _let_go(self) -> None:
         with self._lock:
             self._is_closed, content = True, self._content
+        if isinstance(self.source, Draft):
+            self.source.readers.remove(self)
         if content is not None:
             content.close()
 
@@ -338,6 +327,6 @@ class WriteHandle(Handle):
 
 
 def _unless_given_up(draft: Draft) -> Attributes:
-    if draft.state is State.ENDED and not draft.is_stored:
+    if draft.state is State.ENDED:
         raise RefusedError(draft.end_reason)
     return of_draft(draft)

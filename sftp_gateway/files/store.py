@@ -19,6 +19,7 @@ from sftp_gateway.files.folding import fold_path
 from sftp_gateway.files.leavings import Leavings
 from sftp_gateway.files.looking import Looking
 from sftp_gateway.files.overlay import Overlay
+from sftp_gateway.files.readers import Reader
 from sftp_gateway.files.spool import Quota
 from sftp_gateway.sftp import attributes
 from sftp_gateway.sftp.packets import OpenFlag, Status
@@ -63,20 +64,23 @@ class Store:
 
     # -- reading and writing
 
-    def open_for_reading(self, path: str, session: object) -> Content | Draft:
-        """Open what is at `path`: a committed version, or what this session itself is writing there."""
-        self.overlay.wait_settled(path)
-        draft = self.looking.current(path)
-        if draft is not None and draft.state is State.OPEN and draft.owner is session:
-            return draft
-        try:
-            return self.open_committed(path)
-        except errors.ResourceNotFound:
-            if draft is None:
-                raise
-            if draft.state is State.PARTIAL:
+    def open_for_reading(self, path: str, session: object, reader: Reader) -> Content | Draft:
+        """Open what is at `path`: a committed version, or what this session itself is writing there for `reader`."""
+        for _ in range(_TRIES):
+            self.overlay.wait_settled(path)
+            draft = self.looking.current(path)
+            if draft is None or draft.state is not State.OPEN or draft.owner is not session:
+                try:
+                    return self.open_committed(path)
+                except errors.ResourceNotFound:
+                    if draft is None:
+                        raise
+                    if draft.state is State.OPEN:
+                        raise RefusedError("is still being written by another session") from None
+            if draft.readers.add(reader):
                 return draft
-            raise RefusedError("is still being written by another session") from None
+            time.sleep(_PAUSE_SECONDS)  # it ended just then
+        raise RefusedError("others go on with its upload again and again")
 
     def open_committed(self, path: str) -> Content:
         """Open the committed version at `path`."""
@@ -172,7 +176,7 @@ class Store:
                     if not is_changed and (modified := draft.modified) is not None:
                         draft.base.note_time(self.filesystem, path, partial(self._set_committed_time, path, modified))
                     if draft.leave(handle):
-                        draft.is_stored = True
+                        draft.readers.settle(path, None if is_changed else draft.base)
                         self.drafts.let_go(draft, "the file was closed")
                     else:
                         draft.note_down()

@@ -166,16 +166,7 @@ class TreeView:
         if flags & _WRITING:
             return self._open_for_writing(path, flags, wished)
         self._may_read()
-        inner = self.inner(path)
-        source = self.store.open_for_reading(inner, self)
-        return ReadHandle(
-            normal(path),
-            source,
-            lambda: self._looking.stat(inner),
-            lambda: self._looking.quick_stat(inner),
-            inner,
-            self.store.open_committed,
-        )
+        return ReadHandle(normal(path), self.store, self, self.inner(path))
 
     def open_new_at_once(self, path: str, flags: int, wished: Attributes) -> Handle | None:
         """Begin a new file if nothing has to be waited for, because it is known that nothing is there; else None."""

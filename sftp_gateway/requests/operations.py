@@ -199,10 +199,6 @@ class Operations:
                 self._view.lost(handle)
                 self._log(handle.failed(status_of(error)[1]))
             return self._failures.reply(request, handle.path, error, handle)
-        if isinstance(handle, WriteHandle):
-            for other in list(self.handles.values()):
-                if isinstance(other, ReadHandle) and other.source is handle.draft:
-                    other.settle()
         self._log(transfer)
         return packets.ok(request.id)
 

@@ -110,7 +110,8 @@ class Steps(World):
     def cut(self, session: Session) -> None:
         if session not in self.acting:
             self.end(session)
-            self.begin(session.rights, session.root)
+            view = self.tree.view(session.root or "/", rights=session.rights)
+            self.begin(session.root, self.chance.choice((session.view, view)))
 
     def end(self, session: Session) -> None:
         self.say(f"{session.name} is cut off")
@@ -188,11 +189,11 @@ class Steps(World):
         content = self.storage.content().get(session.inner(path))
         if reply.kind == Kind.ATTRS:
             self.is_shown(session, path)
-            is_others = session.is_box and draft is not None and draft.owner is not session.operations._view
+            is_others = session.is_box and draft is not None and draft.owner is not session.view
             size = draft.size if draft is not None and not is_others else len(content or b"")
             assert reply.attributes.size == size, f"it has {size} bytes"
         elif session.is_box:
-            assert self.owners.get(session.inner(path)) is not session or content is None, "its own is hidden"
+            assert self.owners.get(session.inner(path)) is not session.view or content is None, "its own is hidden"
         else:
             assert content is None, "it is there"
 
@@ -214,8 +215,8 @@ class Steps(World):
         """Check that a session may see a file."""
         inner = session.inner(path)
         draft = self.tree.store.looking.current(inner)
-        is_written = draft is not None and draft.owner is session.operations._view
-        is_own = inner in self.storage.content() and self.owners.get(inner) is session
+        is_written = draft is not None and draft.owner is session.view
+        is_own = inner in self.storage.content() and self.owners.get(inner) is session.view
         assert not session.is_box or is_written or is_own, f"{session.name} sees {inner}"
 
     def current(self, path: str) -> Draft | None:
@@ -265,7 +266,7 @@ class Steps(World):
         wait, self.wait = self.wait, -1
         if path in self.storage.content() and self.chance.random() < 0.5:
             self.storage.remove(path)
-        elif (owner is None or not owner.is_box) and MemoryFS.isdir(self.storage, dirname(path)):
+        elif (owner is None or owner.rights is not Rights.WRITE_ONLY) and MemoryFS.isdir(self.storage, dirname(path)):
             self.storage.commit(path, content)
         self.acting, self.wait = outer, wait
 
@@ -273,8 +274,7 @@ class Steps(World):
         for session in self.sessions:
             for path in FILES if session.is_box else ():
                 if path.startswith(session.root + "/"):
-                    view = session.operations._view
-                    seen = view._is_own(path[len(session.root) :])
+                    seen = session.view._is_own(path[len(session.root) :])
                     if seen and path in self.storage.content():
                         self.is_shown(session, path[len(session.root) :])
 

@@ -12,7 +12,7 @@ from fs.memoryfs import MemoryFS
 from fs.path import dirname
 
 from sftp_gateway.files.draft import Draft
-from sftp_gateway.files.tree import Rights, Tree, TreeLimits
+from sftp_gateway.files.tree import Rights, Tree, TreeLimits, TreeView
 from sftp_gateway.requests.operations import Operations
 from sftp_gateway.sftp.packets import Kind
 from sftp_gateway.sftp.parsing import Request
@@ -114,11 +114,15 @@ class Session:
     """A session, and what it does."""
 
     name: str
-    rights: Rights
     root: str
+    view: TreeView
     operations: Operations
     writers: dict[bytes, str] = field(default_factory=dict)
     readers: list[Reader] = field(default_factory=list)
+
+    @property
+    def rights(self) -> Rights:
+        return self.view.rights
 
     @property
     def is_box(self) -> bool:
@@ -140,7 +144,7 @@ class World:
         self.storage.makedir("/d")
         limits = TreeLimits(commit_wait_seconds=0)  # all of this is in one thread
         self.tree = Tree(self.storage, spool_directory=folder, limits=limits)
-        self.owners: dict[str, Session | None] = {}
+        self.owners: dict[str, TreeView | None] = {}
         self.history: list[tuple[str, bytes | None]] = []
         self.stored: dict[Draft, bytes] = {}
         self.acting: list[Session] = []
@@ -151,15 +155,15 @@ class World:
         self.storage.moment, self.storage.changes = self.moment, self.changes
         rights = [Rights.READ_WRITE, Rights.WRITE_ONLY, Rights.WRITE_ONLY, Rights.READ_ONLY]
         for one in [*rights[: chance.choice((2, 4))], chance.choice(rights)]:
-            self.begin(one, chance.choice(("", "", "", "/d")))
+            root = chance.choice(("", "", "", "/d"))
+            self.begin(root, self.tree.view(root or "/", rights=one))
+        if chance.random() < 0.5:
+            self.begin(self.sessions[0].root, self.sessions[0].view)  # another channel
 
-    def begin(self, rights: Rights, root: str) -> Session:
+    def begin(self, root: str, view: TreeView) -> None:
         self.number += 1
-        view = self.tree.view(root or "/", rights=rights)
         operations = Operations(view, RecordedEvents(), max_handles=100)
-        session = Session(f"{rights.value} {self.number}{root}", rights, root, operations)
-        self.sessions.append(session)
-        return session
+        self.sessions.append(Session(f"{view.rights.value} {self.number}{root}", root, view, operations))
 
     def say(self, text: str) -> None:
         self.log.append("  " * len(self.acting) + text)
@@ -188,13 +192,13 @@ class World:
         session = self.acting[-1] if self.acting else None
         if session is not None:
             owner = self.owners.get(path)
-            is_theirs = MemoryFS.exists(self.storage, path) and owner is not session
+            is_theirs = MemoryFS.exists(self.storage, path) and owner is not session.view
             if session.rights is Rights.READ_ONLY or (session.is_box and is_theirs):
-                self.problems.append(f"{session.name} changes {path}, which {owner and owner.name} has left")
+                self.problems.append(f"{session.name} changes {path}, which is not its own")
         self.say(f"({path} is {'gone' if content is None else f'{len(content)} bytes'})")
         self.history.append((path, content))
         if content is not None or session is not None:
-            self.owners[path] = session
+            self.owners[path] = session.view if session is not None else None
 
     def moment(self) -> None:
         """Have another session do something in the middle of a request."""

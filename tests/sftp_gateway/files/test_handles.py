@@ -12,7 +12,6 @@ from fs.memoryfs import MemoryFS
 
 from sftp_gateway.files.base import Base
 from sftp_gateway.files.content import Content
-from sftp_gateway.files.handles import ReadHandle
 from sftp_gateway.files.store import Store, TreeLimits
 from sftp_gateway.files.tree import Tree, TreeView
 from sftp_gateway.requests.operations import Operations
@@ -30,21 +29,22 @@ def view(tmp_path: Path) -> Iterator[TreeView]:
     tree.close()
 
 
-def test_a_file_that_is_opened_anew_while_its_handle_is_closed_does_not_stay_open(view: TreeView) -> None:
+def test_a_file_that_is_opened_anew_while_its_handle_is_closed_does_not_stay_open(
+    view: TreeView, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The CLOSE of who wrote it and that of who reads it are carried out at the same time."""
     opened: list[Content] = []
 
     def reopen(path: str) -> Content:
         reader.close()
-        opened.append(view.store.open_committed(path))
+        opened.append(open_committed(path))
         return opened[-1]
 
     writer = view.open("/f", W | C | T, NO_ATTRIBUTES)
-    draft = view.store.looking.current("/f")
-    assert draft is not None
-    reader = ReadHandle("/f", draft, lambda: view.stat("/f"), lambda: view.quick_stat("/f"), "/f", reopen)
+    reader = view.open("/f", R, NO_ATTRIBUTES)
+    open_committed = view.store.open_committed
+    monkeypatch.setattr(view.store, "open_committed", reopen)
     writer.close()
-    reader.settle()
     assert [content._file.closed for content in opened] == [True]
 
 
@@ -64,8 +64,31 @@ def test_a_close_is_ok_although_who_reads_the_file_cannot_go_on(
         with monkeypatch.context() as patched:
             patched.setattr(Content, "__init__", refuse)
             assert client.wait(client.close(writer)).ok
-        assert client.wait(client.read(reader, 0, 100)).data == b"content"
+        assert (
+            client.wait(client.read(reader, 0, 100)).text == "/f: the file was closed"
+        )  # who opens it anew may find another version
         assert filesystem.readbytes("/f") == b"content"
+    finally:
+        serving.close()
+
+
+@pytest.mark.parametrize("then", ["overwritten", "renamed"])
+def test_who_reads_what_is_written_goes_on_with_that_and_with_nothing_later(tmp_path: Path, then: str) -> None:
+    """On another channel than that of who writes it."""
+    serving = Serving(AtomicFS(), tmp_path)
+    try:
+        session, other = serving.session(), serving.raw()
+        client, looking = session.raw(), session.raw()
+        writer = client.opened("/f", W | C | T)
+        assert client.wait(client.write(writer, 0, b"version 1")).ok
+        reader = looking.opened("/f", R)
+        assert looking.wait(looking.read(reader, 0, 4)).data == b"vers"
+        assert client.wait(client.close(writer)).ok
+        if then == "renamed":
+            assert other.wait(other.rename("/f", "/g")).ok
+        other.put("/f", b"their version")
+        assert looking.wait(looking.read(reader, 4, 100)).data == b"ion 1"
+        assert looking.wait(looking.fstat(reader)).attributes.size == 9
     finally:
         serving.close()
 

@@ -1,0 +1,47 @@
+"""`Readers`: who reads a file that is being written, and goes on with what that is stored as."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import Protocol
+
+from sftp_gateway.files.base import Base
+
+
+class Reader(Protocol):
+    """Who reads a draft."""
+
+    def settle(self, path: str, base: Base | None) -> None:
+        """Go on with what is stored at `path`, if that is still `base` where one is given. Never raises."""
+
+
+class Readers:
+    """The readers of a draft. Owned by it. Thread-safe: one leaf lock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._readers: list[Reader] = []
+        self._is_over = False
+
+    def add(self, reader: Reader) -> bool:
+        """Take a reader in; tell whether it is not too late for that."""
+        with self._lock:
+            if not self._is_over:
+                self._readers.append(reader)
+            return not self._is_over
+
+    def remove(self, reader: Reader) -> None:
+        """Let go of a reader. Idempotent."""
+        with self._lock, contextlib.suppress(ValueError):
+            self._readers.remove(reader)
+
+    def settle(self, path: str, base: Base | None) -> None:
+        """Have all go on with what is stored at `path`, in its turn: later it may be another version.
+
+        Where nothing was changed that is `base`, over which the draft was written, or was changed by someone else.
+        """
+        with self._lock:
+            self._is_over, readers = True, list(self._readers)
+        for reader in readers:
+            reader.settle(path, base)
