@@ -39,6 +39,11 @@ class Room:
         self._channels = 0  # guarded by _lock
         self._count(0)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether one more channel could not have its least: there should be none that somebody can do without."""
+        return self._channels >= self._total // LEAST_WINDOW_BYTES
+
     def enter(self) -> None:
         """Count a channel."""
         self._count(1)

@@ -258,7 +258,12 @@ class Session(paramiko.ServerInterface):
     def check_channel_request(self, kind: str, chanid: int) -> int:  # noqa: ARG002
         if kind != "session" or self.signed_in_at is None:
             return OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
-        return OPEN_SUCCEEDED if self.transport.open_channels < MAX_CHANNELS else OPEN_FAILED_RESOURCE_SHORTAGE
+        has_room = self.transport.open_channels < self._most_channels()
+        return OPEN_SUCCEEDED if has_room else OPEN_FAILED_RESOURCE_SHORTAGE
+
+    def _most_channels(self) -> int:
+        """Return how many channels this connection may have: where all share too little, one."""
+        return 1 if self._services.room.is_full else MAX_CHANNELS
 
     def check_channel_pty_request(self, *arguments: object) -> bool:  # noqa: ARG002
         """Agree, so that the client goes on to ask for a shell and gets the reason why there is none."""
@@ -277,9 +282,10 @@ class Session(paramiko.ServerInterface):
 
     @_answers(False)
     def check_channel_subsystem_request(self, channel: paramiko.Channel, name: str) -> bool:
+        served = [known for known in self.channels if not known.wait(0)]  # closed ones, too, that still have work
         taken = any(known.channel is channel for known in self.channels)
         login = self._login
-        if name != "sftp" or taken or login is None:
+        if name != "sftp" or taken or login is None or len(served) >= self._most_channels():
             return False
         try:
             self._lease = self._lease or self._services.accounts.acquire(login.url)
@@ -311,7 +317,7 @@ class Session(paramiko.ServerInterface):
             count_handles=lambda: sum(known.open_handles for known in self.channels),
         )
         with self._lock:
-            self._channels = [*(known for known in self._channels if not known.wait(0)), sftp]
+            self._channels = [*served, sftp]
         sftp.start()
         return True
 

@@ -19,7 +19,6 @@ from paramiko.message import Message
 from sftp_gateway import SFTPGateway
 from sftp_gateway.requests.ordering import READS_AT_ONCE
 from sftp_gateway.requests.room import LEAST_WINDOW_BYTES, ChannelLimits, Room
-from sftp_gateway.serving.session import MAX_CHANNELS
 from sftp_gateway.sftp.packets import MAX_PACKET, Kind, OpenFlag
 from sftp_gateway.ssh import packetizer
 from sftp_gateway.ssh.transport import FIRST_WINDOW_BYTES
@@ -203,23 +202,6 @@ def test_more_handles_than_anybody_needs(serving: Serving) -> None:
     assert not session.channels[0]._handles
 
 
-def test_channels_share_the_handles_of_a_connection(start_gateway: StartGateway, connect: Connect) -> None:
-    """Sixteen times as many files would be open else, of which each may take a descriptor of all that there are."""
-    transport = connect(start_gateway(), "ann", PASSWORD)
-    clients = []
-    for _ in range(3):
-        channel = transport.open_session(timeout=30)
-        channel.invoke_subsystem("sftp")
-        clients.append(RawClient(channel).init())
-    for client, count in zip(clients, (500, 500, 24), strict=True):
-        replies = client.all([client.path(Kind.OPENDIR, "/") for _ in range(count)])
-        assert all(reply.kind == Kind.HANDLE for reply in replies)
-    for client in clients:
-        assert client.wait(client.path(Kind.OPENDIR, "/")).code == 4
-    assert clients[2].wait(clients[2].close(replies[0].handle)).ok
-    assert clients[0].wait(clients[0].path(Kind.OPENDIR, "/")).kind == Kind.HANDLE
-
-
 def test_a_flood_of_requests_without_a_pause(serving: Serving) -> None:
     deaf = Deaf(serving)
     thread = deaf.ask([request(Kind.STAT, number, s("/nothing")) for number in range(100, 10_100)])
@@ -319,33 +301,6 @@ def test_odd_windows(start_gateway: StartGateway, connect: Connect, window: int,
         assert channel.recv(4)
     transport.close()
     good_client(gateway, connect)
-
-
-def test_channels_are_bounded_and_not_remembered(
-    start_gateway: StartGateway, connect: Connect, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sftp_gateway.ssh.transport._CHANNELS_REMEMBERED", 100)
-    gateway = start_gateway()
-    transport = connect(gateway, "ann", PASSWORD)
-    transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # type: ignore[union-attr]
-    channels = [transport.open_session(timeout=30) for _ in range(MAX_CHANNELS)]
-    with caplog.at_level("ERROR", "paramiko"), pytest.raises(paramiko.ChannelException, match="Resource shortage"):
-        transport.open_session(timeout=30)
-    assert "too many channels" in caplog.text
-    for channel in channels:
-        channel.close()
-    for _ in range(200):
-        transport.open_session(timeout=30).close()
-    ((session, served),) = gateway._connections.items()
-    eventually(lambda: served.open_channels == 0, "channels stay open")
-    assert len(served.server_accepts) <= MAX_CHANNELS + 1
-    assert len(served.channels_seen) <= 101
-    for number in range(4):
-        channel = transport.open_session(timeout=30)
-        channel.invoke_subsystem("sftp")
-        assert len(session.channels) == 1, f"channel {number} is remembered"
-        channel.close()
-        eventually(lambda: session.channels[0].wait(0), "its SFTP does not end")
 
 
 def test_clients_that_drip_take_nothing_from_others(start_gateway: StartGateway, connect: Connect) -> None:
