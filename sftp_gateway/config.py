@@ -235,6 +235,11 @@ def parse_address(text: str) -> tuple[str, int]:
     return match[1] or match[2] or "0.0.0.0", int(match[3])
 
 
+def read_text(file: Path) -> str:
+    """Return the text of a file that people write; Windows' editors put a mark in front of UTF-8, which is left out."""
+    return file.read_text(encoding="utf-8-sig")
+
+
 def why_unreadable(path: str, error: OSError | UnicodeDecodeError) -> str:
     """Return why a file that a setting names cannot be read, in a few words."""
     reason = str(error.strerror or error) if isinstance(error, OSError) else "is not UTF-8 text"

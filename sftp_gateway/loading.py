@@ -28,6 +28,7 @@ from sftp_gateway.config import (
     UserConfig,
     description,
     parse_address,
+    read_text,
 )
 
 ENVIRONMENT_PREFIX: Final = "SFTP_GATEWAY_"
@@ -292,7 +293,7 @@ def _wrong_with_hook(hook: HookConfig, users: set[str], *, others: bool) -> Iter
 
 def _read(file: Path) -> tuple[dict[str, Any], Source]:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_text(file)
         return tomllib.loads(text), Source(file, text)
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror or error}") from error

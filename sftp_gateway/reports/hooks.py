@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from sftp_gateway.config import ConfigError, HookConfig, why_unreadable
+from sftp_gateway.config import ConfigError, HookConfig, read_text, why_unreadable
 from sftp_gateway.logs import log_event
 
 TIMESTAMP_HEADER: Final = "X-SFTP-Gateway-Timestamp"
@@ -63,7 +63,7 @@ def read_secret(hook: HookConfig) -> str:
     if not hook.secret_file:
         return hook.secret
     try:
-        secret = Path(hook.secret_file).read_text(encoding="utf-8").strip()
+        secret = read_text(Path(hook.secret_file)).strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = why_unreadable(hook.secret_file, error)
         raise ConfigError(f"hook {hook.target}: {hook.secret_file}: {reason}") from error

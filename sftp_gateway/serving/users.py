@@ -24,7 +24,7 @@ from fs.opener import registry
 from fs.opener.errors import OpenerError, ParseError, UnsupportedProtocol
 from fs.opener.parse import parse_fs_url
 
-from sftp_gateway.config import UserConfig, why_unreadable
+from sftp_gateway.config import UserConfig, read_text, why_unreadable
 
 _KEY_KINDS: Final = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
 _LEAST_STRUCK_OUT: Final = 4  # characters
@@ -320,6 +320,6 @@ def _wrong_with(url: str) -> str:
 def _read(user: UserConfig, key: str) -> str:
     path = getattr(user, key)
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return read_text(Path(path))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"user {user.name}: {key}: {path}: {why_unreadable(path, error)}") from error

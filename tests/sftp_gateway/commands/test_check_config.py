@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sftp_gateway.config import HookConfig
+from sftp_gateway.reports.hooks import read_secret
 from tests.sftp_gateway.conftest import PASSWORD_HASH
 from tests.sftp_gateway.program import USER, call
 
@@ -161,3 +163,19 @@ def test_check_config_of_a_sound_file_warns_of_nothing(tmp_path: Path) -> None:
     assert checked["problems"] == checked["warnings"] == []
     assert checked["settings"]["credential_logins"] is False
     assert PASSWORD_HASH not in str(checked)
+
+
+def test_files_from_windows_are_read(tmp_path: Path) -> None:
+    """Its editors end lines with CR LF, and some put a mark in front of UTF-8."""
+    files = {
+        "key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5\n",
+        "hash": f"{PASSWORD_HASH}\n",
+        "url": "mem://\n",
+        "secret": "a secret\n",
+        "gateway.toml": '[[users]]\nname = "ann"\npublic_keys_file = "key"\npassword_hash_file = "hash"\nurl_file = "url"\n',
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8-sig", newline="\r\n")
+    done = call("check-config", "--quiet", tmp_path / "gateway.toml")
+    assert done.returncode == 0, done.stderr
+    assert read_secret(HookConfig(events=("login",), secret_file=str(tmp_path / "secret"))) == "a secret"
