@@ -7,7 +7,6 @@ import enum
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from fs.base import FS
 from fs.errors import FSError
@@ -17,6 +16,7 @@ from sftp_gateway.files.bounds import Bounds
 from sftp_gateway.files.content import Content, Fingerprint
 from sftp_gateway.files.forwarding import Forwarding
 from sftp_gateway.files.notes import Note
+from sftp_gateway.files.partials import Partials
 from sftp_gateway.files.readers import Readers
 from sftp_gateway.files.spool import Spool
 from sftp_gateway.files.storing import Storing
@@ -47,12 +47,12 @@ class Draft:
         path: str,
         spool: Spool,
         *,
-        base: Content | None,
-        exclusive: bool,
-        fresh: bool,
         atomic: bool,
         streams: threading.BoundedSemaphore,
-        save_note: Callable[[Draft, bool], None],
+        partials: Partials,
+        base: Content | None = None,
+        exclusive: bool = False,
+        fresh: bool = False,
     ) -> None:
         self._filesystem = filesystem
         self._lock = threading.RLock()
@@ -71,7 +71,7 @@ class Draft:
         self.dirty = base is None
         self.fresh = fresh  # no committed file has its name
         self.replaces: Fingerprint | None = None  # the version that is there, if nothing of that counts
-        self.note = Note(self, save_note)
+        self.note = Note(self, partials)
         self.end_reason = ""
         self.readers = Readers()
         self.bounds = Bounds(self)
@@ -191,11 +191,8 @@ class Draft:
 
     # -- what the store does
 
-    def join(self, session: object, handle: object, noted: Callable[[Path], tuple[str, int] | None]) -> bool:
-        """Let a handle write this file, and only its session; tell whether that is still possible.
-
-        `noted` reads the checkpoint of a partial with which other processes may have gone on meanwhile.
-        """
+    def join(self, session: object, handle: object) -> bool:
+        """Let a handle write this file, and only its session; tell whether that is still possible."""
         with self._lock:
             if self.state is State.ENDED or self._closing:
                 return False
@@ -203,8 +200,8 @@ class Draft:
                 was_shared = self.spool.is_shared
                 if not self.spool.reclaim():
                     return False
-                if was_shared and self.spool.path is not None:
-                    self.forwarding.resume = noted(self.spool.path)
+                if was_shared:  # other processes may have gone on with it
+                    self.forwarding.resume = self.note.noted_checkpoint()
                     self.forwarding.cut(self.size)
                 self.state = State.OPEN
                 self.bounds.goes_on(since=0)
@@ -212,7 +209,7 @@ class Draft:
                 self.forwarding.allow()
             if self.owner is not session:  # a session that lost its connection is overtaken by its successor
                 self.handles.clear()
-                self.owner = session
+                self.owner, self.write_back = session, bool(getattr(session, "write_back", False))
             self.handles.add(handle)
             return True
 

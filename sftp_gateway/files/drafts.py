@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from fs.errors import FSError
 from sftp_gateway.files.content import Content, Fingerprint, fingerprint
 from sftp_gateway.files.draft import Draft, State
 from sftp_gateway.files.leavings import Leavings
-from sftp_gateway.files.overlay import Overlay
+from sftp_gateway.files.overlay import Overlay, partials_of
 from sftp_gateway.files.partials import Partial, Partials
 from sftp_gateway.files.spool import DamagedError, Quota, Spool, SpoolFullError
 from sftp_gateway.sftp.status import RefusedError
@@ -57,13 +58,11 @@ class Drafts:
         overlay: Overlay,
         quota: Quota,
         *,
+        atomic: bool,
         spool_directory: Path,
         limits: TreeLimits,
     ) -> None:
         """Take up what an earlier process has left in `spool_directory`."""
-        meta = filesystem.getmeta()
-        self.has_journal = bool(meta.get("write_back"))
-        self._atomic = bool(meta.get("atomic_writes"))
         self.partials = Partials(spool_directory)
         self._filesystem = filesystem
         self._overlay = overlay
@@ -71,6 +70,7 @@ class Drafts:
         self._spool_directory = spool_directory
         self._limits = limits
         self._streams = threading.BoundedSemaphore(limits.streams)
+        self._draft = functools.partial(Draft, filesystem, atomic=atomic, streams=self._streams, partials=self.partials)
         self._following = threading.Lock()  # one thread at a time compares the partials with the directory
         # By folded path:
         self._unfinished: Leavings[float] = Leavings()  # when an upload has ended of which not enough is left
@@ -107,10 +107,8 @@ class Drafts:
         not mean to go on with anything.
         """
         self.sweep()  # not before somebody has gone on with what he was shown, however old
-        draft = self._made(path, self._spool(), base=base, exclusive=exclusive, fresh=fresh)
-        draft.owner = session
-        draft.write_back = self._writes_back(session)
-        draft.handles.add(handle)
+        draft = self._draft(path, self._spool(), base=base, exclusive=exclusive, fresh=fresh)
+        draft.join(session, handle)
         if not anew:
             self._go_on(draft)
         if base is None:
@@ -120,10 +118,8 @@ class Drafts:
 
     def join(self, draft: Draft, session: object, handle: object) -> bool:
         """Let `handle` go on with a draft; tell whether it is not too late for that."""
-        joined = draft.join(session, handle, self.partials.checkpoint)
-        if joined:
-            draft.write_back = self._writes_back(session)
-        elif draft.state is State.PARTIAL:  # another process has just taken it
+        joined = draft.join(session, handle)
+        if not joined and draft.state is State.PARTIAL:  # another process has just taken it
             self.partials.doubt()
         return joined
 
@@ -205,8 +201,7 @@ class Drafts:
 
     def _keep_latest(self, path: str) -> None:
         """Keep of several partials of one file the latest alone: who goes on with it is not to mix two uploads."""
-        partials = [draft for draft in self._overlay.at(path) if draft.state is State.PARTIAL]
-        for draft in sorted(partials, key=lambda draft: draft.touched)[:-1]:
+        for draft in partials_of(self._overlay.at(path))[:-1]:
             self._drop(draft, "replaced by a later upload")
 
     def _keep_few(self) -> None:
@@ -269,7 +264,7 @@ class Drafts:
         if not self._take_over(spool, partial):
             spool.release()
             return
-        draft = self._made(path, spool, fresh=True)
+        draft = self._draft(path, spool, fresh=True)
         draft.size, draft.touched, draft.state = size, touched, State.PARTIAL
         draft.forwarding.resume = self.partials.checkpoint(file)
         draft.forwarding.cut(size)
@@ -295,27 +290,8 @@ class Drafts:
                     self.partials.clear(file)  # else another process may have the room for it
         return False
 
-    def _writes_back(self, session: object) -> bool:
-        """Tell whether CLOSE is to be answered when the file is on local disk."""
-        return self.has_journal and bool(getattr(session, "write_back", False))
-
     def _spool(self) -> Spool:
         return Spool(self._spool_directory, self._quota, memory_limit=self._limits.spool_memory)
-
-    def _made(
-        self, path: str, spool: Spool, *, base: Content | None = None, exclusive: bool = False, fresh: bool = False
-    ) -> Draft:
-        return Draft(
-            self._filesystem,
-            path,
-            spool,
-            base=base,
-            exclusive=exclusive,
-            fresh=fresh,
-            atomic=self._atomic,
-            streams=self._streams,
-            save_note=lambda draft, grows: self.partials.save(draft, grows),
-        )
 
 
 def _user(session: object) -> str:

@@ -27,14 +27,14 @@ class Names:
         self._allowance = allowance
 
     def mkdir(self, path: str, *, write_back: bool = False) -> None:
-        """Make a directory; with `write_back` it may be in the journal alone, where the store has one."""
+        """Make a directory; with `write_back` it may be in the journal alone."""
         self._store.filesystem.validatepath(path)
         with self._store.overlay.opening(path):
             if self._store.overlay.top(path) is not None:
                 raise RefusedError(EXISTS)
             self._check_parent(path)
             try:
-                if write_back and self._store.drafts.has_journal:
+                if write_back:
                     self._store.filesystem.makedir_later(path)
                 else:
                     self._store.filesystem.makedir(path)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from sftp_gateway.files.partials import Partials
 
 if TYPE_CHECKING:
     from sftp_gateway.files.draft import Draft
@@ -18,12 +19,11 @@ class Note:
 
     A note that `grows` is true while the file is written in order: it vouches for all that the spool file holds but the
     last byte. Others vouch for `size` bytes; they are renewed after `NOTE_BYTES`, but not within `NOTE_SECONDS`.
-    `save` writes the draft's note, one that grows or not, and tells `written` of it.
     """
 
-    def __init__(self, draft: Draft, save: Callable[[Draft, bool], None]) -> None:
+    def __init__(self, draft: Draft, partials: Partials) -> None:
         self._draft = draft
-        self._save = save
+        self._partials = partials
         self.size = 0  # bytes that it vouches for; 0 without a note
         self.grows = False
         self._checkpoint: tuple[str, int] | None = None
@@ -38,7 +38,7 @@ class Note:
     def before_write(self, offset: int) -> None:
         """Say no longer that the file is written in order, if it is not."""
         if self.grows and offset > self._draft.spool.prefix:
-            self._save(self._draft, False)
+            self._save(grows=False)
 
     def after_write(self, end: int) -> None:
         """Note what has come, if it is time for that."""
@@ -51,31 +51,39 @@ class Note:
         if self.grows:
             self.look_again()
         elif self._is_due() and (self._may_grow or draft.lasting >= self.size + NOTE_BYTES):
-            self._save(draft, draft.spool.is_gapless)
+            self._save(grows=draft.spool.is_gapless)
 
     def after_truncate(self) -> None:
         """Vouch for no more than there is."""
         if self.size > self._draft.lasting:
-            self._save(self._draft, self.grows)
+            self._save(grows=self.grows)
 
     def after_rewrite(self) -> None:
         """Say that the filesystem has nothing to go on with any more."""
         if self._checkpoint is not None:
-            self._save(self._draft, self.grows)
+            self._save(grows=self.grows)
 
     def renew(self) -> None:
         """Say of the file what is true now, where anything was noted."""
         if self.size:
-            self._save(self._draft, self.grows)
+            self._save(grows=self.grows)
 
     def settle(self) -> None:
         """Say of a file that nobody writes any more what can be continued of it."""
-        self._save(self._draft, False)
+        self._save(grows=False)
 
     def look_again(self) -> None:
         """Note what the filesystem has for certain, where that is more than was noted."""
         if self.size and self._draft.forwarding.checkpoint not in (None, self._checkpoint):
-            self._save(self._draft, self.grows)
+            self._save(grows=self.grows)
+
+    def noted_checkpoint(self) -> tuple[str, int] | None:
+        """Return what the filesystem has, as the note says, which another process may have written last."""
+        file = self._draft.spool.path
+        return self._partials.checkpoint(file) if file is not None else None
+
+    def _save(self, *, grows: bool) -> None:
+        self._partials.save(self._draft, grows)
 
     @property
     def _may_grow(self) -> bool:

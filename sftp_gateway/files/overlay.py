@@ -152,8 +152,7 @@ class Overlay:
 
     def partials(self) -> list[Draft]:
         """Return the partials, the oldest first."""
-        found = [draft for draft in self.all() if draft.state is State.PARTIAL]
-        return sorted(found, key=lambda draft: draft.touched)
+        return partials_of(self.all())
 
     def _wait_for(self, is_free: Callable[[], bool], refusal: str) -> None:
         if not self._condition.wait_for(is_free, self._wait_seconds):
@@ -173,10 +172,14 @@ class Overlay:
         return any(related(key, other) for turn in self._turns for other in turn for key in keys)
 
 
+def partials_of(drafts: list[Draft]) -> list[Draft]:
+    """Return those of the drafts that are partials, the oldest first."""
+    return sorted((draft for draft in drafts if draft.state is State.PARTIAL), key=lambda draft: draft.touched)
+
+
 def _top(drafts: list[Draft]) -> Draft:
-    partials = [draft for draft in drafts if draft.state is State.PARTIAL]
+    partials = partials_of(drafts)
     if not partials:
         return drafts[-1]
-    partial = max(partials, key=lambda draft: draft.touched)
-    later = [draft for draft in drafts if draft.state is not State.PARTIAL and draft.touched > partial.touched]
-    return later[-1] if later else partial  # of what is earlier, nobody may know yet that its client is gone
+    later = [draft for draft in drafts if draft.state is not State.PARTIAL and draft.touched > partials[-1].touched]
+    return (later or partials)[-1]  # of what is earlier, nobody may know yet that its client is gone

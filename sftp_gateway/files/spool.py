@@ -261,7 +261,8 @@ class Spool:
     def sync(self) -> None:
         """Make what was written survive a crash of the machine."""
         with self._lock:
-            fd = os.dup(self._fd) if self.to_disk() else -1
+            self.to_disk()
+            fd = os.dup(self._fd)
         try:
             os.fsync(fd)
         finally:

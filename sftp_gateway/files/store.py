@@ -44,12 +44,15 @@ class Store:
         self.local = meta.get("network") is False  # its calls may be made where nothing may wait
         self.case_insensitive = bool(meta.get("case_insensitive"))
         self.resumable = bool(meta.get("resumable_uploads"))
+        self.has_journal = bool(meta.get("write_back"))
         self._check_writable = getattr(filesystem, "check_writable", None)
         self.quota = Quota(limits.spool_quota)
         self.allowances = Allowances(filesystem)
         self._left: Leavings[object] = Leavings()  # by folded path: the marks of those who have left something there
         self.overlay = Overlay(self.fold, wait_seconds=limits.commit_wait_seconds)
-        self.drafts = Drafts(filesystem, self.overlay, self.quota, spool_directory=spool_directory, limits=limits)
+        self.drafts = Drafts(
+            filesystem, self.overlay, self.quota, atomic=self.atomic, spool_directory=spool_directory, limits=limits
+        )
         self.looking = Looking(
             filesystem,
             self.overlay,

@@ -93,7 +93,7 @@ class Storing:
         plain_upload.upload(self._filesystem, draft.path, self._piece, size, draft.modified)
 
     def _pieces(self, offset: int, end: int) -> Iterator[bytes]:
-        while piece := self._piece(offset, min(PIECE_BYTES, end - offset)):
+        while offset < end and (piece := self._piece(offset, min(PIECE_BYTES, end - offset))):
             yield piece
             offset += len(piece)
 

@@ -40,7 +40,7 @@ class Stream:
         on_progress: Callable[[], None],
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
-        """Begin; `on_end` is called once, by the thread as it ends. Raises RuntimeError where there can be no thread."""
+        """Begin; `on_end` is called by the thread as it ends. Raises RuntimeError where there can be no thread."""
         self._spool = spool
         self._open_file = open_file
         self._on_progress = on_progress

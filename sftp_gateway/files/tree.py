@@ -87,7 +87,7 @@ class TreeView:
         self.store = store
         self.user = user
         self._looking = store.looking
-        self.write_back = write_back
+        self.write_back = write_back and store.has_journal
         self.rights = rights
         self._root = "" if (root := normal(root)) == "/" else root
         self._confinement = Confinement(store.filesystem, self._root)

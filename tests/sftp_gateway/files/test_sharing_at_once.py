@@ -282,7 +282,7 @@ def test_nobody_goes_on_with_what_is_just_being_dropped(store: Store, monkeypatc
     end, joined = draft.end, []
 
     def end_late(reason: str, **options: bool) -> None:
-        joined.append(draft.join(object(), object(), store.drafts.partials.checkpoint))
+        joined.append(draft.join(object(), object()))
         end(reason, **options)
 
     monkeypatch.setattr(draft, "end", end_late)
@@ -324,7 +324,7 @@ def test_nobody_goes_on_with_what_is_another_processes_by_now(store: Store, othe
         taken = other.open_for_writing("/file", W, object(), handle)
         taken.write(1000, CONTENT[1000:3001])
         other.abandon(taken, handle)
-    assert not draft.join(object(), handle, store.drafts.partials.checkpoint)
+    assert not draft.join(object(), handle)
     assert draft.size == 1000
 
 
