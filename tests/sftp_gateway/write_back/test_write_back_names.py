@@ -150,6 +150,22 @@ def test_a_file_that_is_just_being_sent_is_renamed_and_removed_after_that(
     assert not serving.pending()
 
 
+def test_a_file_that_is_on_its_way_for_too_long_is_not_waited_for(storage: BulkFS, start: ServeWriteBack) -> None:
+    serving = start(wait_seconds=0.3)
+    client = serving.client()
+    with storage.stalled("arrival", "/f"):
+        put(client, "/f", b"content")
+        eventually(lambda: storage.happened("arrival"), "it was not sent")
+        for act in (lambda: client.rename("/f", "/g"), lambda: client.remove("/f")):
+            with pytest.raises(
+                OSError, match="still on its way to the storage; try again later|cannot be delivered yet"
+            ):
+                act()
+        assert client.stat("/f").st_size == 7
+    serving.settled()
+    assert storage.readbytes("/f") == b"content"
+
+
 @pytest.mark.parametrize("change", ["put", "rename"])
 def test_a_version_that_arrives_while_the_next_is_acknowledged_does_not_come_back(
     storage: BulkFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch, change: str
