@@ -65,6 +65,11 @@ def test_a_template_keeps_instances_apart(unit: Path) -> None:
     assert "sftp-gateway" not in done.stderr
 
 
+def test_one_user_who_cannot_sign_in_keeps_nobody_else_out() -> None:
+    """The gateway serves the others (test_log_lines.py), so what is looked at first must not stop it."""
+    assert re.search(r"^ExecStartPre=-\S+ check-config ", UNIT.read_text(), re.MULTILINE)
+
+
 def test_the_commands_of_the_files_exist(tmp_path: Path) -> None:
     called = [*re.findall(r"bin/sftp-gateway ([a-z-]+)", UNIT.read_text()), "serve"]
     assert set(called) == {"check-config", "serve"}
