@@ -87,7 +87,7 @@ class BlockReader:
 
     One lock over the tables, a leaf: fetches run unlocked, waiters wait for the span. What it holds, and what is on
     its way ahead of the reader, is bounded by `limit_bytes` and by its share of the budget; three quarters of that at
-    most are ahead, and no more than `AHEAD_BYTES`.
+    most are ahead, and no more than `AHEAD_BYTES`. Without a budget it has one of its own.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class BlockReader:
         self._size = size
         self._submit = submit
         self._most_blocks = limit_bytes // BLOCK_BYTES
-        self._budget = budget
+        self._budget = budget or BlockBudget()
         self._end = -(-size // BLOCK_BYTES)  # one past the last block
         self.used = 0.0  # when it was last read, on the budget's clock
         self._lock = threading.RLock()  # as the budget's
@@ -163,8 +163,7 @@ class BlockReader:
             self._closed = True
             self._blocks.clear()
             self._spans.clear()
-        if self._budget is not None:
-            self._budget.leave(self)
+        self._budget.leave(self)
 
     def trim(self) -> None:
         """Drop what is more than this reader may hold now."""
@@ -179,7 +178,7 @@ class BlockReader:
 
     @property
     def _limit_blocks(self) -> int:
-        return self._most_blocks if self._budget is None else min(self._most_blocks, self._budget.share_blocks)
+        return min(self._most_blocks, self._budget.share_blocks)
 
     def _check_open_locked(self) -> None:
         if self._closed:
@@ -195,8 +194,7 @@ class BlockReader:
             del self._blocks[index]
 
     def _note_locked(self, offset: int, size: int) -> None:
-        if self._budget is not None:
-            self.used = self._budget.now()
+        self.used = self._budget.now()
         if -NEAR_BYTES <= offset - self._expected <= NEAR_BYTES:
             self._run += size
             self._expected = max(self._expected, offset + size)
@@ -319,10 +317,10 @@ class BlockReader:
             if not self._closed:
                 self._blocks.update(blocks)
                 self._trim_locked()
-            is_new = not self._has_share and bool(self._blocks) and self._budget is not None
+            is_new = not self._has_share and bool(self._blocks)
             self._has_share = self._has_share or is_new
         span.done.set()
-        if is_new and self._budget is not None:
+        if is_new:
             self._budget.join(self)
             if self._closed:  # meanwhile
                 self._budget.leave(self)
