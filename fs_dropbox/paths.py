@@ -22,11 +22,6 @@ def to_api(path: str) -> str:
     return "" if path in ("", "/") else path
 
 
-def from_api(path: str) -> str:
-    """Return the PyFilesystem path of an API path ("" becomes "/")."""
-    return path or "/"
-
-
 def key(path: str) -> str:
     """Return the lookup key of a path in either form: what Dropbox calls path_lower.
 

@@ -298,15 +298,11 @@ def remove(place: Place, *, is_folder: bool) -> None:
         raise local_error(place.path, error) from error
 
 
-def remove_abandoned(place: Place) -> bool:
-    """Remove a local file that a transfer has left which broke off, but of one under way; tell whether it is gone."""
-    try:
-        with open(str(place.local_path), "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.unlink(file.name)
-    except OSError:
-        return False
-    return True
+def remove_abandoned(place: Place) -> None:
+    """Remove a local file that a transfer has left which broke off, unless it cannot be, as of one under way."""
+    with contextlib.suppress(OSError), open(str(place.local_path), "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(file.name)
 
 
 def local_error(shown: str, error: OSError) -> errors.FSError:

@@ -142,7 +142,7 @@ class History:
             why = "it is there; name the revision that is to come back"
             raise path_error(fs.errors.FileExists, path, why)
         self._forget()
-        return [self._restore(paths.from_api(each.path_display), each.rev) for each in self.deleted_below(path)]
+        return [self._restore(each.path_display, each.rev) for each in self.deleted_below(path)]
 
     def _restore(self, path: str, rev: str) -> FileEntry:
         since = self._catalog.epoch()
