@@ -179,6 +179,10 @@ TABLE: Final[dict[Tags, Rule]] = {
     ("no_permission", "unauthorized_account_id_usage"): (errors.PermissionDenied, "no permission for that account"),
     ("no_permission", "other"): (errors.PermissionDenied, "no permission for that"),
     ("invalid_root",): (NoAccess, "the root folder of the account has changed; open it again"),
+    ("invalid_root", "followed"): (
+        errors.OperationFailed,
+        "the account has another root folder now, where this path means something else; nothing was changed there",
+    ),
     ("too_many_requests",): (errors.OperationFailed, "Dropbox limits the rate of requests; try again later"),
     ("bad_request",): (errors.OperationFailed, "Dropbox does not accept the request"),
 }

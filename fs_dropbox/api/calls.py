@@ -25,6 +25,8 @@ T = TypeVar("T")
 # Dropbox says `expired` of a token that it still remembers.
 _STALE_TOKEN: Final = (("expired_access_token",), ("invalid_access_token",))
 
+_PATH_ROOT: Final = "Dropbox-API-Path-Root"
+
 # One does, unless a call takes longer than a token lives.
 _RENEWALS: Final = 2
 
@@ -234,7 +236,7 @@ class Caller:
             except ApiError as error:
                 if error.tag in _STALE_TOKEN and renewals < _RENEWALS and self._tokens.renew(token):
                     renewals += 1
-                elif error.tag[:1] == ("invalid_root",) and not rerooted and self._change_root(error):
+                elif error.tag[:1] == ("invalid_root",) and not rerooted and self._change_root(error, route, sent):
                     rerooted = True
                 else:
                     error.actor, error.root = self._actor(), self._root
@@ -282,22 +284,27 @@ class Caller:
                 self.account()
             return {}
         if self._root != "auto":
-            return {"Dropbox-API-Path-Root": json.dumps({".tag": "namespace_id", "namespace_id": self._root})}
+            return {_PATH_ROOT: json.dumps({".tag": "namespace_id", "namespace_id": self._root})}
         account = self.account()
         if account.root_namespace_id == account.home_namespace_id:
             return {}
         return _root_header(account.root_namespace_id)
 
-    def _change_root(self, error: ApiError) -> bool:
-        """Follow the account to the root that a 422 names; False where that is not ours to do."""
+    def _change_root(self, error: ApiError, route: Route, sent: Mapping[str, str]) -> bool:
+        """Follow the account to the root that a 422 names; False where that is not ours to do, or where the call is not
+        to be made there: a change is meant for what its path was in the root that it was sent to."""
         root = error.details.get("invalid_root")
         namespace_id = root.get("root_namespace_id") if isinstance(root, dict) else None
         if self._root != "auto" or not isinstance(namespace_id, str):
             return False
+        header = _root_header(namespace_id)
         with self._setup:
             self._account = None
-            self._headers = {**self._member_headers(), **_root_header(namespace_id)}
+            self._headers = {**self._member_headers(), **header}
         self.on_root_change()
+        if route.traffic is Traffic.WRITE and _PATH_ROOT in sent and sent[_PATH_ROOT] != header[_PATH_ROOT]:
+            error.tag = ("invalid_root", "followed")
+            return False
         return True
 
     def _post_form(self, form: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
@@ -328,7 +335,7 @@ os.register_at_fork(
 
 
 def _root_header(namespace_id: str) -> Mapping[str, str]:
-    return {"Dropbox-API-Path-Root": json.dumps({".tag": "root", "root": namespace_id})}
+    return {_PATH_ROOT: json.dumps({".tag": "root", "root": namespace_id})}
 
 
 def _as_header(argument: Any) -> str:

@@ -18,7 +18,7 @@ from fs_dropbox.api.auth import Credentials
 from fs_dropbox.api.client import Client, Commit, Update
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.entries import FileEntry
-from fs_dropbox.errors import ApiError, AuthError, TransportError
+from fs_dropbox.errors import ApiError, AuthError, TransportError, to_fs_error
 
 BOB = "bob@example.com"
 
@@ -134,6 +134,37 @@ def test_a_root_that_changes_is_followed(emulator: Emulator, make_client: Callab
     emulator.control.reset_counts()
     assert names(stale) == names(client)
     assert emulator.control.calls()["files/list_folder"] == 3  # refused, again, and the other client's
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda client: client.delete("/Sales"),
+        lambda client: client.move("/Sales/report", "/Sales/moved"),
+        lambda client: client.create_folder("/Sales/new"),
+        lambda client: client.upload(Commit("/Sales/report", "overwrite"), b"for the team"),
+    ],
+)
+def test_a_change_is_not_made_in_a_root_that_it_was_not_meant_for(
+    emulator: Emulator, client: Client, change: Callable[[Client], object]
+) -> None:
+    emulator.control.add_team("Acme")
+    emulator.control.add_member("ann@example.com", admin=True)
+    emulator.control.add_team_folder("Sales")
+    emulator.control.write("/Sales/report", b"of the team")
+    emulator.control.write("/Ann/Sales/report", b"my own")
+    assert client.get_metadata("/Sales/report")
+    emulator.control.remove_member("ann@example.com")
+    own = emulator.control.tree()
+    assert own == {"/Sales": None, "/Sales/report": len(b"my own")}
+    with pytest.raises(ApiError) as caught:
+        change(client)
+    assert to_fs_error(caught.value, "/Sales").reason == (  # type: ignore[attr-defined]
+        "the account has another root folder now, where this path means something else; nothing was changed there"
+    )
+    assert emulator.control.tree() == own
+    change(client)  # whoever asks again asks for what is at these paths now
+    assert emulator.control.tree() != own
 
 
 def test_a_root_that_was_chosen_is_not_left(emulator: Emulator, make_client: Callable[..., Client]) -> None:
