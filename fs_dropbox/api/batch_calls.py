@@ -43,22 +43,20 @@ class BatchCalls:
 
     def copy(self, pairs: Sequence[tuple[str, str]]) -> list[Outcome]:
         """Copy from one path to another, each pair; never overwrites."""
-        entries = [{"from_path": source, "to_path": target} for source, target in pairs]
-        argument = {"entries": entries, "autorename": False}
-        return self._made(pairs, self._run(routes.COPY_BATCH, routes.COPY_BATCH_CHECK, argument))
+        return self._relocate(routes.COPY_BATCH, routes.COPY_BATCH_CHECK, pairs)
 
     def move(self, pairs: Sequence[tuple[str, str]]) -> list[Outcome]:
         """Move from one path to another, each pair; never overwrites."""
-        entries = [{"from_path": source, "to_path": target} for source, target in pairs]
-        argument = {"entries": entries, "autorename": False, "allow_ownership_transfer": True}
-        return self._made(pairs, self._run(routes.MOVE_BATCH, routes.MOVE_BATCH_CHECK, argument))
+        return self._relocate(routes.MOVE_BATCH, routes.MOVE_BATCH_CHECK, pairs, allow_ownership_transfer=True)
 
     def delete(self, wanted: Sequence[tuple[str, str | None]]) -> list[Outcome]:
         """Delete what is at each path: of a file this revision alone, where one is given; a folder with all in it."""
         argument = {"entries": [{"path": path, **({"parent_rev": rev} if rev else {})} for path, rev in wanted]}
         return self._run(routes.DELETE_BATCH, routes.DELETE_BATCH_CHECK, argument)
 
-    def _made(self, pairs: Sequence[tuple[str, str]], outcomes: list[Outcome]) -> list[Outcome]:
+    def _relocate(self, route: Route, check: Route, pairs: Sequence[tuple[str, str]], **options: bool) -> list[Outcome]:
+        entries = [{"from_path": source, "to_path": target} for source, target in pairs]
+        outcomes = self._run(route, check, {"entries": entries, "autorename": False, **options})
         return [
             each if isinstance(each, ApiError) else self._fresh.note(results.placed(each, target))
             for each, (_, target) in zip(outcomes, pairs, strict=True)

@@ -101,11 +101,6 @@ def decode_revisions(result: dict[str, Any]) -> tuple[list[FileEntry], bool]:
     return [decode_file(entry) for entry in result["entries"]], bool(result.get("has_more"))
 
 
-def decode_session(result: dict[str, Any]) -> str:
-    """Return the id of an upload session that was started."""
-    return str(result["session_id"])
-
-
 def decode_space(result: dict[str, Any]) -> SpaceUsage:
     """Return the space that is in use and allocated."""
     allocation = result["allocation"]

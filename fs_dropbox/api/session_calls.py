@@ -31,7 +31,9 @@ class SessionCalls:
         return self._start({"close": True, "content_hash": ContentHash(data).hexdigest()}, data)
 
     def _start(self, argument: dict[str, Any], data: bytes = b"") -> str:
-        return self._caller.call(routes.SESSION_START, argument, data=data, decode=results.decode_session)
+        return self._caller.call(
+            routes.SESSION_START, argument, data=data, decode=lambda result: str(result["session_id"])
+        )
 
     def session_append(self, session_id: str, offset: int, data: bytes, close: bool) -> None:
         """Add bytes to a session; in a concurrent one at multiples of 4 MiB, and as many, but for the one that closes.

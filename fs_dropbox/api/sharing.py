@@ -54,9 +54,7 @@ class Sharing:
 
     def mountable_folders(self) -> list[SharedFolder]:
         """Return the shared folders of which the account is a member, and which it has not mounted."""
-        folders: list[SharedFolder] = []
-        found, cursor = self._call(routes.LIST_MOUNTABLE_FOLDERS, {}, _decode_folders, "")
-        folders += found
+        folders, cursor = self._call(routes.LIST_MOUNTABLE_FOLDERS, {}, _decode_folders, "")
         while cursor:
             argument = {"cursor": cursor}
             found, cursor = self._call(routes.LIST_MOUNTABLE_FOLDERS_CONTINUE, argument, _decode_folders, "")

@@ -64,9 +64,7 @@ def text_file(binary: Any, mode: Mode, *, encoding: str, errors: str | None, new
         buffered = io.BufferedReader(binary) if mode.reading else io.BufferedWriter(binary)
     try:
         return TextFile(buffered, encoding=encoding, errors=errors, newline=newline, line_buffering=False)
-    except (
-        BaseException
-    ):  # an unknown encoding, for one: once forgotten, the buffer would commit an empty file
+    except BaseException:  # an unknown encoding, for one: once forgotten, the buffer would commit an empty file
         binary.abort()
         binary.close()
         raise
