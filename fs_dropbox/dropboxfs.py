@@ -180,7 +180,7 @@ class DropboxFS(OpensFolders, Beyond):
         """Return what is known of the filesystem: "standard"; "dropbox", whose account it is and how it is shown;
         "account", {"id": what is the same for every token of the account};
         "state", whether Dropbox holds writers up ("throttled") and foreign changes are heard of ("followed");
-        "usage" asks Dropbox for {"used": bytes, "total": bytes}."""
+        "usage" asks Dropbox, once a minute at most, for {"used": bytes, "total": bytes}."""
         return self._parts.about.meta(namespace)
 
     @as_given

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import fs.copy
@@ -170,9 +171,17 @@ def test_a_hash_that_dropbox_knows_costs_no_download(account: DropboxFS, emulato
     assert not known
 
 
-def test_usage_is_remembered_for_a_while(account: DropboxFS, emulator: Emulator) -> None:
+def test_usage_is_remembered_for_a_minute(
+    account: DropboxFS, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, elapsed = time.monotonic(), 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: begun + elapsed)
+    used = account.getmeta("usage")["used"]
+    account.writebytes("file", b"123")
     with calls(emulator) as usage:
-        account.getmeta("usage")
-        account.getmeta("usage")
+        elapsed = 59.0
+        assert account.getmeta("usage")["used"] == used
         account.getmeta()
-    assert usage == {"users/get_space_usage": 1}
+    assert usage == {}
+    elapsed = 61.0
+    assert account.getmeta("usage")["used"] == used + 3
