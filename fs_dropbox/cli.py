@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 
@@ -16,6 +17,9 @@ def main() -> int:
         return 2
     except KeyboardInterrupt:  # importing all of it takes a moment
         return 130
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # letters that this terminal does not have
     return run(sys.argv[1:])
 
 

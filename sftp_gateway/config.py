@@ -194,11 +194,10 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     @property
     def state_path(self) -> Path:
-        """The state directory; by default in XDG_STATE_HOME."""
+        """The state directory; by default in XDG_STATE_HOME. Raises `ConfigError` where there is no home for it."""
         if self.state_folder:
             return Path(self.state_folder).expanduser()
-        home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-        return Path(home).expanduser() / "sftp-gateway"
+        return in_home("XDG_STATE_HOME", ".local/state", "--state-folder") / "sftp-gateway"
 
     @property
     def control_path(self) -> Path:
@@ -233,6 +232,14 @@ def parse_address(text: str) -> tuple[str, int]:
     if match is None or int(match[3]) > 65535:
         raise ValueError(f"{text!r} is not ADDRESS:PORT, such as 0.0.0.0:2222 or [::]:2222")
     return match[1] or match[2] or "0.0.0.0", int(match[3])
+
+
+def in_home(variable: str, folder: str, option: str) -> Path:
+    """Return what the variable names, else a folder of the user's home; raises `ConfigError` where there is none."""
+    try:
+        return Path(os.environ.get(variable) or f"~/{folder}").expanduser()
+    except RuntimeError:  # a container that runs as a number, without HOME
+        raise ConfigError(f"this user has no home folder, and HOME is not set: choose a folder with {option}") from None
 
 
 def read_text(file: Path) -> str:

@@ -195,7 +195,10 @@ def default_path() -> Path:
     """Return where the connections of this user are kept: below $XDG_CONFIG_HOME, else below ~/.config."""
     base = os.environ.get("XDG_CONFIG_HOME", "")
     # The base directory specification: relative paths are invalid and to be ignored.
-    folder = Path(base) if os.path.isabs(base) else Path.home() / ".config"
+    try:
+        folder = Path(base) if os.path.isabs(base) else Path.home() / ".config"
+    except RuntimeError:
+        raise ConnectionsError("this user has no home folder, and HOME is not set: set XDG_CONFIG_HOME") from None
     return folder / "fs-dropbox" / "connections.json"
 
 

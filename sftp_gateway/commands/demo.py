@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from sftp_gateway.config import ConfigError, GatewayConfig, UserConfig, parse_address
+from sftp_gateway.config import ConfigError, GatewayConfig, UserConfig, in_home, parse_address
 from sftp_gateway.server import GatewayError, SFTPGateway
 from sftp_gateway.serving.users import hash_password
 
@@ -30,8 +30,7 @@ leave here is here again next time. Nothing ever leaves this computer.
 
 def default_directory() -> Path:
     """Where the demo's files live unless another directory is named."""
-    home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(home).expanduser() / "sftp-gateway" / "demo"
+    return in_home("XDG_DATA_HOME", ".local/share", "--folder") / "sftp-gateway" / "demo"
 
 
 def run_demo(directory: Path, listen: str, *, tell: Callable[[str], None], wait: Callable[[], None]) -> None:

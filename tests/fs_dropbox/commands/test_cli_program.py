@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import Mock
 
 import click
 import pytest
@@ -22,7 +23,7 @@ from click.testing import CliRunner
 from fs_dropbox.commands import program
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.login.connections import Connections
-from tests.fs_dropbox.commands.command_line import COMMAND, Cli, run, start
+from tests.fs_dropbox.commands.command_line import COMMAND, Cli, Done, run, start
 from tests.root import ROOT
 from tests.waiting import eventually
 
@@ -49,6 +50,28 @@ def test_each_command_has_help_that_fits_into_80_columns(name: str, module: str,
         assert done.exit_code == 0
         assert done.output.startswith(f"Usage: {' '.join([name, *words])} [OPTIONS]")
         assert [line for line in done.output.splitlines() if len(line) > 80] == [], words
+
+
+# Other encodings
+
+
+def test_letters_that_a_terminal_does_not_have_are_shown_as_numbers(emulator: Emulator, env: dict[str, str]) -> None:
+    emulator.control.write("/Ω.txt", b"")
+    latin = env | {"ACCOUNT": emulator.fs_url, "PYTHONIOENCODING": "latin-1"}
+    done = run("tree", "--url-env", "ACCOUNT", "/", env=latin)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u03a9.txt" in done.stdout
+
+
+# Without a home
+
+
+def test_who_has_no_home_is_told_what_to_set(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", Mock(side_effect=KeyError))
+    text = "fs-dropbox: this user has no home folder, and HOME is not set: set XDG_CONFIG_HOME\n"
+    assert cli("ls", "work:/") == Done(1, "", text)
 
 
 # Without its library

@@ -172,7 +172,8 @@ def test_files_from_windows_are_read(tmp_path: Path) -> None:
         "hash": f"{PASSWORD_HASH}\n",
         "url": "mem://\n",
         "secret": "a secret\n",
-        "gateway.toml": '[[users]]\nname = "ann"\npublic_keys_file = "key"\npassword_hash_file = "hash"\nurl_file = "url"\n',
+        "gateway.toml": '[[users]]\nname = "ann"\n'
+        'public_keys_file = "key"\npassword_hash_file = "hash"\nurl_file = "url"\n',
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8-sig", newline="\r\n")

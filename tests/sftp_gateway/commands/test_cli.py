@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import argon2
 import paramiko
@@ -37,6 +38,21 @@ def serving(tmp_path: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[
             yield process, port
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), [("serve", "--state-folder"), ("demo", "--folder"), ("check-config", "--state-folder")]
+)
+def test_who_has_no_home_is_told_to_name_a_folder(
+    command: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container that runs as a number nobody knows, and has no HOME."""
+    for name in ("HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", Mock(side_effect=KeyError))
+    (tmp_path / "gateway.toml").write_text("")
+    told = one_line(call(command, *[tmp_path / "gateway.toml"] * (command == "check-config")))
+    assert told == f"sftp-gateway: this user has no home folder, and HOME is not set: choose a folder with {option}\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
