@@ -132,6 +132,14 @@ class Partials:
             else:
                 self.clear(file)
 
+    def drop_old(self, before: float) -> None:
+        """Remove what was cut off before a time, where nobody has the folder open who would have to be told."""
+        for partial in self.load():
+            if partial.touched < before:
+                with contextlib.suppress(OSError), _locked(partial.file):  # else somebody opens it just now
+                    if self.noted(partial.file) == partial:
+                        self.clear(partial.file)
+
     def clear(self, file: Path) -> None:
         """Remove a spool file and what else is on disk about it. Raises OSError."""
         for suffix in (NEW_SUFFIX, NOTE_SUFFIX, SPOOL_SUFFIX):  # by the last of which the others are found
@@ -158,13 +166,17 @@ def _clear_begun(file: Path) -> None:
 
 
 def _is_locked(file: Path) -> bool:
-    with contextlib.suppress(OSError):
-        descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # whoever takes it over waits for such a look
-            return False
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
+    with contextlib.suppress(OSError), _locked(file, fcntl.LOCK_SH):  # whoever takes it over waits for such a look
+        return False
     return True
+
+
+@contextlib.contextmanager
+def _locked(file: Path, kind: int = fcntl.LOCK_EX) -> Iterator[None]:
+    """Have a spool file locked meanwhile; raises OSError where it is locked already, or not there."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)

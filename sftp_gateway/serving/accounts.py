@@ -17,10 +17,12 @@ from pathlib import Path
 import fs.errors
 from fs.base import FS
 
+from sftp_gateway.files.partials import Partials
 from sftp_gateway.files.tree import Tree, TreeLimits
 from sftp_gateway.write_back.filesystem import WriteBackFS
 
 _MAX_OPENINGS = 64
+_SWEEP_SECONDS = 3600.0  # between two looks for what was cut off long ago
 
 _logger = logging.getLogger(__name__)
 
@@ -152,6 +154,7 @@ class Accounts:
         self._retired: list[_Account] = []  # out of `_open`, and not closed yet
         self._threads: set[threading.Thread] = set()
         self._closed = False
+        self._sweep_at = 0.0
 
     def acquire(self, url: str) -> Lease:
         """Return a lease on the URL's account, opening it first where nobody has it open; for a session to hold.
@@ -212,7 +215,7 @@ class Accounts:
                 account.outdated = True
 
     def close_idle(self) -> None:
-        """Close what no session has used for a while; returns at once."""
+        """Close what no session has used for a while, and now and then drop what was cut off long ago; at once."""
         now = time.monotonic()
         with self._lock:
             for key, account in list(self._open.items()):
@@ -220,6 +223,10 @@ class Accounts:
                 if is_idle and not account.is_delivering:
                     self._retire_locked(key)
             self._close_unused_locked()
+            if now >= self._sweep_at and not self._closed:
+                with contextlib.suppress(RuntimeError):  # no more threads
+                    self._start_thread_locked(self._sweep)
+                    self._sweep_at = now + _SWEEP_SECONDS
 
     def close(self, timeout: float = 10.0) -> bool:
         """Close every account; tell whether all that ran here has ended within `timeout` seconds. Idempotent."""
@@ -314,6 +321,18 @@ class Accounts:
             self._close(filesystem)
             raise AccountUnreachableError(f"the gateway cannot keep what it needs: {_reason(error, url)}") from error
         return _Account(filesystem, tree, started)
+
+    def _sweep(self) -> None:
+        """Drop the uploads that have waited for too long, also where nobody has come back."""
+        with self._lock:
+            accounts = dict(self._open)
+        for account in accounts.values():
+            account.tree.store.drafts.sweep()
+        before = time.time() - self._tree_limits.partial_seconds
+        with contextlib.suppress(FileNotFoundError):  # nothing was cut off yet
+            for folder in self._spool_directory.iterdir():
+                if folder.name not in accounts:
+                    Partials(folder).drop_old(before)
 
     def _start_thread_locked(self, work: Callable[..., None], *arguments: object) -> None:
         def run() -> None:

@@ -18,9 +18,11 @@ import pytest
 from fs.base import FS
 from fs.memoryfs import MemoryFS
 
+from sftp_gateway.files.handles import WriteHandle
 from sftp_gateway.files.partials import Partials
 from sftp_gateway.files.tree import TreeLimits
 from sftp_gateway.serving.accounts import AccountRefusedError, Accounts, AccountUnreachableError
+from sftp_gateway.sftp.packets import NO_ATTRIBUTES, OpenFlag
 from tests.waiting import eventually
 
 URL = "dropbox://KEY~SECRET:TOKEN@/"
@@ -352,3 +354,28 @@ def test_an_account_that_gets_no_thread_to_be_closed_in_is_closed_later(
     assert not storage.opened[0].isclosed()
     accounts.close_idle()
     eventually(storage.opened[0].isclosed)
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_what_was_cut_off_long_ago_is_dropped_although_nobody_comes_back(
+    make: MakeAccounts, storage: Storage, tmp_path: Path, is_open: bool
+) -> None:
+    accounts = make(idle_seconds=0.0)
+    lease = accounts.acquire(URL)
+    for path in ("/old", "/new"):
+        handle = lease.tree.view().open(path, OpenFlag.WRITE | OpenFlag.CREAT, NO_ATTRIBUTES)
+        assert isinstance(handle, WriteHandle)
+        handle.write(0, b"half of it")
+        handle.abort()
+    draft = lease.tree.store.looking.current("/old")
+    assert draft is not None
+    draft.touched -= 2 * TreeLimits().partial_seconds
+    lease.tree.store.drafts.note_again(draft)
+    assert len(list(tmp_path.rglob("*.spool"))) == 2
+    if not is_open:
+        lease.release()
+        assert accounts.close()
+        accounts = make()
+    accounts.close_idle()
+    eventually(lambda: len(list(tmp_path.rglob("*.spool"))) == len(list(tmp_path.rglob("*.json"))) == 1)
+    assert accounts.acquire(URL).tree.store.looking.current("/new") is not None
