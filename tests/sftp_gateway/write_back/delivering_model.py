@@ -92,7 +92,9 @@ class Model:
         assert at == 0, f"{content!r} is delivered to {key} before {self.pending[key][0].content!r}"
         version = self.pending[key].pop(0)
         self.check_over(key, content, version.over, there)
-        assert not version.times or modified in version.times, f"{key} has time {modified}, not {version.times}"
+        is_touched = any(each.name.startswith("touches") and key in each.keys for each in self.world.in_progress)
+        times = version.times if not is_touched else ()
+        assert not times or modified in times, f"{key} has time {modified}, not {times}"
         self.arrived.add((content, key))
 
     def check_over(self, key: str, content: bytes, over: str | bytes | None, there: Node | None) -> None:

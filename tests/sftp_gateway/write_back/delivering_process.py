@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,6 +24,7 @@ from sftp_gateway.write_back.delivery import Delivery
 from sftp_gateway.write_back.filesystem import WriteBackFS, WriteBackLimits
 from sftp_gateway.write_back.journal import Journal
 from sftp_gateway.write_back.journal_file import JournalFile
+from sftp_gateway.write_back.journal_rows import Outcome
 from sftp_gateway.write_back.vault import LocalBytes
 from tests.sftp_gateway.write_back.delivering_fs import CloudFS
 
@@ -137,7 +138,15 @@ class Process:
             local.discard = lambda: None if self.dead else discard()
             return local
 
+        settle = journal.settle
+
+        def settling(outcomes: Iterable[Outcome]) -> None:
+            outcomes = list(outcomes)
+            world.refused_rows |= {each.id for each in outcomes if each.permanent}
+            settle(outcomes)
+
         journal._file.change = changing
+        journal.settle = settling
         journal.vault.write = writing
         remove, clear = journal.vault.remove, journal.vault.clear
         journal.vault.remove = lambda names: None if self.dead else remove(names)

@@ -239,6 +239,8 @@ class Sessions(Looking):
             if row is not None and not any(each.id == row for each in self.rows().get(key, ())):
                 if queue:
                     version.over = queue.pop().over
+                    if row in self.refused_rows and found[0].mode == "replace":
+                        version.over = None  # the change of what had failed is of nothing that is there
                 elif found[0].mode == "replace":
                     version.over = None
                 self.model.forget_failed()
@@ -338,14 +340,18 @@ class Sessions(Looking):
             self.model.directories.discard(new)  # an empty directory, removed to be replaced
         # What fails stays behind as failed; and nobody looks for what others put below what is to be made yet.
         is_sure = not is_odd and (before.get(old) is not None or failed == self.model.failed)
+        has_arrived = (before.get(old), old) in self.model.arrived  # which nobody knew, and others may have changed it
+        is_sure = is_sure and not has_arrived
         if done and old != new and old in before and is_sure and not self.is_disturbed(source, target):
             after = self.shown()
             expected = {new + key[len(old) :]: value for key, value in before.items() if is_at_or_below(key, old)}
             found = {key: value for key, value in after.items() if is_at_or_below(key, new)}
             left = {key: value for key, value in after.items() if is_at_or_below(key, old)}
-            left = {key: value for key, value in left.items() if value not in (None, *self.others_contents)}
+            stays = [*self.others_contents, *(version.content for version in self.model.failed)]
+            left = {key: value for key, value in left.items() if value not in (None, *stays)}
             if before[old] is not None:  # whatever others have put below what they take for a directory
                 found, expected = {new: found.get(new)}, {new: before[old]}
+            expected = {key: value for key, value in found.items() if value is None or value in stays} | expected
             assert not left, f"still there: {left}"
             assert found == expected, f"{found} instead of {expected}, with {self.rows()}"
 

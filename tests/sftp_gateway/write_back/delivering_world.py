@@ -70,6 +70,7 @@ class World:
         self.touched: set[str] = set()  # keys that others have changed while an operation was under way
         self.others_files: set[str] = set()  # keys where others have ever put files
         self.others_contents: set[bytes] = set()
+        self.refused_rows: set[int] = set()  # also those that are gone since
         self._count = 0
         self.processes = [self.process() for _ in range(chance.choice([1, 2]))]
 
