@@ -71,9 +71,14 @@ class Delivery:
         ]
 
     def start(self) -> None:
-        """Begin to deliver, as soon as no other process does."""
+        """Begin to deliver, as soon as no other process does. Raises RuntimeError where there can be no thread."""
         for thread in self._threads:
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:
+                if thread is self._threads[0]:
+                    raise
+                return  # one is enough, and more of them only quicker
 
     def stop(self, seconds: float) -> bool:
         """Begin nothing more, and wait for what is under way; tell whether all has ended. Idempotent."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
@@ -113,3 +114,21 @@ def test_what_nobody_named_is_cleared_away_after_an_hour(tmp_path: Path) -> None
     os.utime(old, (long_ago, long_ago))
     Vault(tmp_path).clear(lambda _name: False)
     assert list(tmp_path.iterdir()) == [young]
+
+
+def test_few_threads_deliver_all_the_same(
+    storage: BulkFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name in ("sftp-delivery-1", "sftp-delivery-2"):
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        serving = start()
+    put(serving.client(), "/f", b"content")
+    serving.settled()
+    assert storage.readbytes("/f") == b"content"
