@@ -90,7 +90,7 @@ class DirectoryRows:
         """Record a directory; raises `DirectoryExists` where one is pending."""
         row = (self.spelled(path), self.fold(path), time.time())
         try:
-            self._execute("INSERT INTO folders (path, key, acknowledged) VALUES (?, ?, ?)", *row)
+            self._file.execute("INSERT INTO folders (path, key, acknowledged) VALUES (?, ?, ?)", *row)
         except sqlite3.IntegrityError:
             raise errors.DirectoryExists(path) from None
 
@@ -115,7 +115,7 @@ class DirectoryRows:
         """Have what is at or below `path` made without delay, whatever came of it before."""
         if self.are_at_or_below(path):
             hurried = f"UPDATE folders SET hurried = 1, not_before = 0, attempts = 0 WHERE key = ? OR {_BELOW}"
-            self._execute(hurried, self.fold(path), *self._span(path))
+            self._file.execute(hurried, self.fold(path), *self._span(path))
 
     # -- what the delivery does
 
@@ -175,11 +175,11 @@ class DirectoryRows:
 
     def dropped(self, key: str) -> None:
         """Forget a directory that cannot be made."""
-        self._execute("DELETE FROM folders WHERE key = ?", key)
+        self._file.execute("DELETE FROM folders WHERE key = ?", key)
 
     def failed(self, key: str, reason: str, retry_at: float) -> None:
         """Note why a directory was not made, and when that is to be tried again. It may be there all the same."""
-        self._execute(
+        self._file.execute(
             "UPDATE folders SET state = 'pending', fresh = 0, attempts = attempts + 1, reason = ?,"
             " not_before = ? WHERE key = ?",
             *(reason, retry_at, key),
@@ -189,12 +189,12 @@ class DirectoryRows:
         """Have directories made once more of which nobody knows whether they were."""
         again = "UPDATE folders SET state = 'pending', fresh = 0 WHERE state = 'sending' AND key = ?"
         keys = [(each.key,) for each in making]
-        self._file.change(lambda db: db.executemany(again, keys).rowcount)
+        self._file.execute_many(again, keys)
 
     def recover(self) -> None:
         """Take up what a delivery that died has left. What it was making may be there, or not."""
         if self._select("state = 'sending' LIMIT 1"):
-            self._execute("UPDATE folders SET state = 'pending', fresh = 0 WHERE state = 'sending'")
+            self._file.execute("UPDATE folders SET state = 'pending', fresh = 0 WHERE state = 'sending'")
 
     # -- within
 
@@ -203,9 +203,6 @@ class DirectoryRows:
 
     def _select(self, where: str, *values: object) -> list[PendingDirectory]:
         return [_from_row(row) for row in self._file.select(f"SELECT {_COLUMNS} FROM folders WHERE {where}", *values)]
-
-    def _execute(self, statement: str, *values: object) -> None:
-        self._file.change(lambda db: db.execute(statement, values).rowcount)
 
 
 def _with_those_above(key: str) -> list[str]:

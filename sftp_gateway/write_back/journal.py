@@ -231,7 +231,7 @@ class Journal:
     def set_modified(self, path: str, modified: int) -> None:
         """Give what is pending at `path` another time, unless the storage has a part in it already."""
         latest = "turn = (SELECT max(turn) FROM files WHERE key = ? AND hidden = 0)"
-        self._execute(f"UPDATE files SET modified = ? WHERE {latest} AND {MAY_CHANGE}", modified, self.fold(path))
+        self._file.execute(f"UPDATE files SET modified = ? WHERE {latest} AND {MAY_CHANGE}", modified, self.fold(path))
 
     def discard(self, path: str, *, committed: bool) -> bool:
         """Drop what is pending at `path`, if the storage has no part in that; tell whether. Raises `BeingSentError`."""
@@ -251,7 +251,7 @@ class Journal:
         What another process has recorded there meanwhile may be over something now.
         """
         if self.find(path) is not None:
-            self._execute("UPDATE files SET hidden = (state = 'failed'), fresh = 0 WHERE key = ?", self.fold(path))
+            self._file.execute("UPDATE files SET hidden = (state = 'failed'), fresh = 0 WHERE key = ?", self.fold(path))
 
     def move_failed(self, source: str, target: str) -> None:
         """Give what failed below the directory `source` paths below `target`, where the directory now is."""
@@ -268,7 +268,7 @@ class Journal:
     def hurry(self, path: str = "/") -> None:
         """Have what is at or below `path` delivered without delay, whatever came of it before."""
         statement = f"UPDATE files SET hurried = 1, not_before = 0, attempts = 0 WHERE {AT_OR_BELOW} AND {LIVE}"
-        self._execute(statement, *self._at_or_below(path))
+        self._file.execute(statement, *self._at_or_below(path))
         self.directories.hurry(path)
         self.bell.ring(urgent=True)
 
@@ -276,7 +276,7 @@ class Journal:
 
     def recover(self) -> None:
         """Take up what a delivery that died has left. What it was sending may have arrived, or not."""
-        self._execute("UPDATE files SET state = 'pending', fresh = 0 WHERE state = 'sending'")
+        self._file.execute("UPDATE files SET state = 'pending', fresh = 0 WHERE state = 'sending'")
         self.directories.recover()
         self.vault.clear(lambda name: bool(self._select("file = ? LIMIT 1", name)))
 
@@ -284,7 +284,7 @@ class Journal:
         """Have what is on its way sent once more: it may have arrived, or not."""
         numbers = [(pending.id,) for pending in sending]
         again = "UPDATE files SET state = 'pending', fresh = 0 WHERE state = 'sending' AND id = ?"
-        self._file.change(lambda db: db.executemany(again, numbers).rowcount)
+        self._file.execute_many(again, numbers)
 
     def outlook(self, now: float, passed_over: int, *, any_mode: bool) -> Outlook:
         """Tell what there is to send, due or behind what is; files up to `passed_over` bytes do not count.
@@ -322,7 +322,7 @@ class Journal:
         """Note under which tokens the storage has contents, before it is asked to store them; or that it has not."""
         rows = [(token, number) for number, token in tokens.items()]
         noted = "UPDATE files SET staged = ?, fresh = 0 WHERE id = ?"
-        self._file.change(lambda db: db.executemany(noted, rows).rowcount)
+        self._file.execute_many(noted, rows)
 
     def settle(self, outcomes: Iterable[Outcome]) -> None:
         """Note what has arrived, which ends here, and what has not."""
@@ -389,6 +389,3 @@ class Journal:
 
     def _select(self, where: str, *values: object) -> list[Pending]:
         return [from_row(row) for row in self._file.select(f"SELECT {COLUMNS} FROM files WHERE {where}", *values)]
-
-    def _execute(self, statement: str, *values: object) -> None:
-        self._file.change(lambda db: db.execute(statement, values).rowcount)

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
@@ -150,11 +150,18 @@ class JournalFile:
             raise change.error
         return change.result
 
+    def execute(self, statement: str, *values: object) -> int:
+        """Carry out a change that is one statement; return how many rows it concerned."""
+        return self.change(lambda db: db.execute(statement, values).rowcount)
+
+    def execute_many(self, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
+        """Do what `execute` does with each row of values, in one change."""
+        return self.change(lambda db: db.executemany(statement, rows).rowcount)
+
     def note(self, name: str, value: str) -> None:
         """Keep a fact about the journal as a whole."""
         if self.noted(name) != value:
-            fact = (f"note {name}", value)
-            self.change(lambda db: db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", fact).rowcount)
+            self.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", f"note {name}", value)
 
     def noted(self, name: str) -> str:
         """Return such a fact; "" where it was never noted."""
