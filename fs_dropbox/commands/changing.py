@@ -8,7 +8,7 @@ from fs.path import basename, isparent, normpath
 
 from fs_dropbox import paths
 from fs_dropbox.commands.locations import Session, ability, connected, needing_a_folder_for
-from fs_dropbox.commands.output import Progress, each, human_size
+from fs_dropbox.commands.output import Progress, at_work, each, human_size
 from fs_dropbox.commands.transfers import report
 from fs_dropbox.conventions import literal
 from fs_dropbox.mirroring.mirror import Mirror
@@ -50,10 +50,11 @@ def rm(session: Session, locations: tuple[str, ...], recursive: bool, force: boo
                 raise click.UsageError("the root is not removed")
             if is_folder and not recursive:
                 raise errors.FileExpected(place.path, msg="{path} is a folder: use -r to remove it")
-            if is_folder:
-                place.filesystem.removetree(place.path)
-            else:
-                place.filesystem.remove(place.path)
+            with at_work("rm"):
+                if is_folder:
+                    place.filesystem.removetree(place.path)
+                else:
+                    place.filesystem.remove(place.path)
         except errors.ResourceNotFound:
             if not force:
                 raise
@@ -77,7 +78,7 @@ def mv(session: Session, locations: tuple[str, ...], force: bool) -> int:
             raise click.UsageError("mv stays within one connection; use cp, then rm")
         if paths.key(source.path) != paths.key(target.path):
             _refuse_existing(target, force)
-        with needing_a_folder_for(target):
+        with needing_a_folder_for(target), at_work("mv"):
             if source.filesystem.getinfo(source.path).is_dir:
                 source.filesystem.movedir(source.path, target.path, create=True)
             else:
@@ -113,7 +114,8 @@ def cp(session: Session, locations: tuple[str, ...], recursive: bool, force: boo
                 progress.planned(info.size)
                 copy_file(source, target, advanced=progress.advanced)
             elif within:
-                source.filesystem.copydir(source.path, target.path, create=True)
+                with at_work("cp"):
+                    source.filesystem.copydir(source.path, target.path, create=True)
             else:
                 summary = Mirror(source, target, observer=progress, break_off=session.close).run()
         codes.append(report(summary, progress, quiet=True, json_=False))
@@ -132,7 +134,8 @@ def restore(session: Session, location: str, rev: str | None) -> None:
     deleted comes back as it was last, and so does all that was deleted in a folder, deleted itself or not.
     """
     place = session.place(location)
-    count = ability(place, "restore")(place.path, rev)
+    with at_work("restore"):
+        count = ability(place, "restore")(place.path, rev)
     if place.filesystem.isfile(place.path):
         click.echo(f"restored {place.path} ({human_size(place.filesystem.getsize(place.path))})")
     else:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -27,6 +29,8 @@ PLAIN: Final[dict[type[BaseException], str]] = {
 }
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 _RATE_SECONDS: Final = 5.0
+_TICK_SECONDS: Final = 1.0
+_NEW_LINE: Final = "\r\033[K"  # in place of what the line of the terminal shows
 _T = TypeVar("_T")
 
 as_json = click.option("--json", "json_", is_flag=True, help="Print JSON.")
@@ -114,7 +118,7 @@ class Progress(Observer):
             length=0,
             label=label,
             file=sys.stderr,
-            hidden=quiet or not sys.stderr.isatty(),
+            hidden=quiet or not is_watched(),
             item_show_func=lambda rate: rate or "",
             width=24,
         )
@@ -150,7 +154,7 @@ class Progress(Observer):
 
     def _say(self, text: str, *, error: bool = False) -> None:
         if not self._bar.hidden:
-            click.echo("\r\033[K", nl=False, err=True)
+            click.echo(_NEW_LINE, nl=False, err=True)
         click.echo(shown(text, error=error), err=error)
 
     def finish(self) -> float:
@@ -158,6 +162,35 @@ class Progress(Observer):
         if not self._bar.hidden:
             self._bar.render_finish()
         return max(time.monotonic() - self._begun, 1e-6)
+
+
+def is_watched() -> bool:
+    """Tell whether a person sees standard error, on a terminal whose lines can be written anew."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+@contextlib.contextmanager
+def at_work(label: str) -> Iterator[None]:
+    """Show on a terminal for how long Dropbox has been at work, once that is long: it does not tell how far it is."""
+    if not is_watched():
+        yield
+        return
+    ended, begun = threading.Event(), time.monotonic()
+
+    def show() -> None:
+        while not ended.wait(_TICK_SECONDS):
+            click.echo(f"{_NEW_LINE}{label}: Dropbox is at work, {time.monotonic() - begun:.0f} s", nl=False, err=True)
+        click.echo(_NEW_LINE, nl=False, err=True)
+
+    clock = threading.Thread(target=show, name="fs-dropbox-clock", daemon=True)
+    try:
+        with contextlib.suppress(RuntimeError):  # no thread is left
+            clock.start()
+        yield
+    finally:
+        ended.set()
+        if clock.ident is not None:
+            clock.join()
 
 
 def each(items: Sequence[_T], do: Callable[[_T], object]) -> int:

@@ -231,12 +231,14 @@ def test_interrupting_a_transfer_leaves_nothing_half_written(
     assert len([size for size in emulator.control.tree("/up").values() if size == 4_000_000]) == 8
 
 
-def _run_on_terminal(*arguments: str, env: dict[str, str], command: Sequence[str] = COMMAND) -> tuple[int, bytes]:
+def _run_on_terminal(
+    *arguments: str, env: dict[str, str], command: Sequence[str] = COMMAND, kind: str = "xterm"
+) -> tuple[int, bytes]:
     """Run the command line on a terminal; return its exit code and what is seen."""
     ours, theirs = pty.openpty()
     try:
         process = subprocess.Popen(
-            (*command, *arguments), env=env | {"TERM": "xterm"}, stdout=theirs, stderr=theirs, stdin=theirs
+            (*command, *arguments), env=env | {"TERM": kind}, stdout=theirs, stderr=theirs, stdin=theirs
         )
         os.close(theirs)
         shown = b""
@@ -262,6 +264,40 @@ def test_progress_is_shown_on_a_terminal_only(
     assert b"get" in shown
     assert b"100%" in shown
     assert b"1 copied (3.0 MB)" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "route"),
+    [
+        (("rm", "-r", "/folder"), "files/delete_v2"),
+        (("mv", "/folder", "/moved"), "files/move_v2"),
+        (("cp", "-r", "/folder", "/copied"), "files/copy_v2"),
+        (("restore", "/file"), "files/restore"),
+    ],
+    ids=lambda value: str(value[0]) if isinstance(value, tuple) else "",
+)
+def test_that_dropbox_is_at_work_is_shown_once_it_takes_long(
+    env: dict[str, str], store: Connections, emulator: Emulator, arguments: tuple[str, ...], route: str
+) -> None:
+    emulator.control.write("/folder/file", b"x")
+    emulator.control.write("/file", b"x")
+    emulator.control.delete("/file")
+    emulator.control.fault(route, "stall", seconds=2.0)
+    code, shown = _run_on_terminal(*arguments, env=env)
+    assert code == 0
+    assert f"{arguments[0]}: Dropbox is at work, 1 s".encode() in shown
+    assert b"at work" not in shown.rpartition(b"\r\x1b[K")[2]  # it gives way to what is said in the end
+
+
+@pytest.mark.parametrize("arguments", [("get", "/folder", "."), ("rm", "-r", "/folder")])
+def test_a_terminal_that_obeys_nothing_is_told_nothing(
+    env: dict[str, str], store: Connections, emulator: Emulator, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    emulator.control.write("/folder/file", bytes(1_000_000))
+    emulator.control.fault("files/delete_v2", "stall", seconds=1.5)
+    command = ("sh", "-c", f"cd {tmp_path} && {shlex.join((*COMMAND, *arguments))}")
+    code, shown = _run_on_terminal(env=env, command=command, kind="dumb")
+    assert (code, b"\x1b" in shown) == (0, False), shown
 
 
 def test_of_a_stream_the_bytes_that_went_are_shown(env: dict[str, str], store: Connections, tmp_path: Path) -> None:
