@@ -195,6 +195,9 @@ def sessions(file: Path | None, state_folder: Path | None, kick: str | None, as_
     if not answers:
         hint = ASK_WITH_CONFIG if file is state_folder is None else ""
         raise ConfigError(f"{config.control_path}: no gateway that runs has its control socket here{hint}")
+    for answer in answers:
+        if "error" in answer:
+            raise ConfigError(f"{config.control_path}: a gateway was asked and said: {answer['error']}")
     if kick:
         _say_ended([name for answer in answers for name in answer["ended"]], kick, as_json=as_json)
         return

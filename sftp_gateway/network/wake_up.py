@@ -6,6 +6,9 @@ import os
 import select
 import socket
 import threading
+from typing import Any, Final
+
+_FULL_SECONDS: Final = 1.0
 
 
 class WakeUp:
@@ -45,6 +48,20 @@ class WakeUp:
             fds, self._fds = self._fds, None
         for fd in fds or ():
             os.close(fd)
+
+    def accept(self, listener: socket.socket) -> tuple[socket.socket, Any] | None:
+        """Wait for a connection to a socket that never blocks; return it with its peer, None once somebody has rung.
+
+        Where the system has no room for one more, it waits in the queue: to look again at once would be without an end.
+        """
+        while self.wait(listener):
+            try:
+                return listener.accept()
+            except (BlockingIOError, ConnectionError):  # another process has taken it, or it is gone
+                continue
+            except OSError:
+                self.wait(seconds=_FULL_SECONDS)
+        return None
 
     def wait(self, sock: socket.socket | None = None, seconds: float | None = None) -> bool:
         """Wait for the socket; tell whether it can be read and nobody has rung."""

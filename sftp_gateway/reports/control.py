@@ -62,11 +62,9 @@ class ControlSocket:
         self._wake_up.close()
 
     def _serve(self) -> None:
-        while self._wake_up.wait(self._listener):
-            with contextlib.suppress(OSError):
-                sock, _ = self._listener.accept()
-                with sock:
-                    self._serve_one(sock)
+        while (taken := self._wake_up.accept(self._listener)) is not None:
+            with taken[0] as sock, contextlib.suppress(OSError):
+                self._serve_one(sock)
 
     def _serve_one(self, sock: socket.socket) -> None:
         sock.settimeout(_SECONDS)

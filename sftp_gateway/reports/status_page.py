@@ -47,8 +47,8 @@ class StatusPage:
         self._wake_up.close()
 
     def _serve(self) -> None:
-        while self._wake_up.wait(self._server.socket):
-            self._server.handle_request()
+        while (taken := self._wake_up.accept(self._server.socket)) is not None:
+            self._server.take(*taken)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -73,8 +73,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Server(HTTPServer):
-    timeout = 0  # who calls `handle_request` has waited already
-
     def __init__(self, listener: socket.socket) -> None:
         self.pages: dict[str, Callable[[], tuple[int, str, bytes]]] = {}
         self._room = threading.BoundedSemaphore(_MAX_REQUESTS)
@@ -88,11 +86,11 @@ class _Server(HTTPServer):
         for thread in self._threads:
             thread.join()
 
-    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002
-        return self._room.acquire(blocking=False)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
+    def take(self, request: socket.socket, client_address: Any) -> None:
         """Answer in a thread. Not socketserver's mixin, which trips over a thread that could not be started."""
+        if not self._room.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
         thread = threading.Thread(target=self._answer, args=(request, client_address), name="sftp-gateway-page")
         try:
             thread.start()

@@ -10,7 +10,7 @@ import signal
 import socket
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import paramiko
 import pytest
@@ -28,8 +28,7 @@ from tests.waiting import eventually
 @pytest.mark.parametrize("processes", [1, 2])
 def test_sessions_are_listed_and_ended(tmp_path: Path, connect: Connect, processes: int) -> None:
     with running(tmp_path, f"processes = {processes}") as gateway:
-        # Several processes listen before they answer questions.
-        eventually(lambda: call("sessions", "--config", gateway.config).stdout == "nobody is signed in\n")
+        assert call("sessions", "--config", gateway.config).stdout == "nobody is signed in\n"
         transports = [connect(gateway, "ann", PASSWORD) for _ in range(3)]
         file = sftp(transports[0]).open("/report.csv", "w")
         done = call("sessions", "--config", gateway.config)
@@ -101,6 +100,19 @@ def test_junk_at_the_control_socket_changes_nothing(tmp_path: Path) -> None:
                 sock.sendall(junk)
                 assert b"error" in sock.recv(1000)
         assert ask_all(tmp_path, {"command": "it"}) == [{"answer": "it"}]
+    finally:
+        control.close()
+
+
+def test_a_gateway_that_fails_to_answer_is_one_line(tmp_path: Path) -> None:
+    def fail(_: object) -> NoReturn:
+        raise RuntimeError("a bug")
+
+    control = ControlSocket(socket_path(tmp_path, 22, 0), fail)
+    try:
+        for arguments in ((), ("--kick", "ann"), ("--json",)):
+            said = one_line(call("sessions", "--state-folder", tmp_path, *arguments))
+            assert "the gateway failed to answer; see its log" in said
     finally:
         control.close()
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
+import itertools
 import os
 import re
 import signal
@@ -12,11 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import paramiko
 import pytest
 
 from sftp_gateway import GatewayConfig, GatewayError, UserConfig
+from sftp_gateway.network.wake_up import WakeUp
 from tests.sftp_gateway.conftest import PASSWORD, PASSWORD_HASH, Connect, StartGateway
 from tests.sftp_gateway.connections import sftp
 from tests.sftp_gateway.program import begin
@@ -163,6 +167,33 @@ def test_where_there_are_no_threads_left_the_page_is_back_with_them(
                 fetch(address(gateway), "/healthz")
     assert "a status page cannot be shown: can't start new thread" in caplog.text
     assert fetch(address(gateway), "/healthz")[0] == 200
+
+
+def test_where_there_are_no_descriptors_left_nobody_looks_for_one_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that cannot be taken waits in the queue: the status page and the control socket spun over it."""
+    monkeypatch.setattr("sftp_gateway.network.wake_up._FULL_SECONDS", 0.05)
+    tries: list[float] = []
+    wake_up = WakeUp()
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as peer:
+
+        class Full:
+            fileno = listener.fileno
+
+            def accept(self) -> Any:
+                tries.append(time.monotonic())
+                if len(tries) < 4:
+                    raise OSError(errno.EMFILE, "Too many open files")
+                return listener.accept()
+
+        full: Any = Full()
+        taken = wake_up.accept(full)
+        assert taken is not None
+        assert taken[1] == peer.getsockname()
+        taken[0].close()
+        assert all(after - before >= 0.04 for before, after in itertools.pairwise(tries))
+        wake_up.ring()
+        assert wake_up.accept(full) is None
+    wake_up.close()
 
 
 def test_while_it_drains_it_is_not_healthy(start_gateway: StartGateway, connect: Connect) -> None:
