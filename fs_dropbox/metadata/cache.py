@@ -248,28 +248,26 @@ class MetadataCache:
 
     def _slot_locked(self, key: str) -> Slot | None:
         slot = self._slots.get(key)
-        if slot is None:
+        if slot is not None and not self._is_believed_locked(slot, parent(key)):
+            del self._slots[key]
             return None
-        if self._is_fresh_locked(slot) and not self._cuts.concern(parent(key), slot.epoch):
-            return slot
-        del self._slots[key]
-        return None
+        return slot
 
     def _listing_locked(self, key: str) -> Listing | None:
         listing = self._listings.get(key)
-        if listing is None:
+        if listing is not None and not self._is_believed_locked(listing, key):
+            del self._listings[key]
             return None
-        if self._is_fresh_locked(listing) and not self._cuts.concern(key, listing.epoch):
-            return listing
-        del self._listings[key]
-        return None
+        return listing
+
+    def _is_believed_locked(self, known: Slot | Listing, folder: str) -> bool:
+        """Tell whether what is known of a folder, or of something in it, is neither too old nor of what is gone."""
+        most = min(self._ttl_seconds, UNFOLLOWED_SECONDS) if self.is_trusting else self._ttl_seconds
+        is_fresh = self._is_followed_locked(known) or self._now() - known.stored <= most
+        return is_fresh and not self._cuts.concern(folder, known.epoch)
 
     def _is_followed_locked(self, known: Slot | Listing) -> bool:
         return known.asked >= self._followed_from and self.is_trusting
-
-    def _is_fresh_locked(self, known: Slot | Listing) -> bool:
-        most = min(self._ttl_seconds, UNFOLLOWED_SECONDS) if self.is_trusting else self._ttl_seconds
-        return self._is_followed_locked(known) or self._now() - known.stored <= most
 
     def _is_outdated_locked(self, key: str, epoch: int) -> bool:
         """Tell whether an answer about one key is older than what is known."""
