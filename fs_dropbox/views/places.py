@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple, Protocol
 
-import fs.errors
-
-from fs_dropbox.conventions import path_error
 from fs_dropbox.metadata.cache import Present
 
 VERSIONS: Final = ".versions"
@@ -46,10 +43,3 @@ def place_of(path: str) -> Place | None:
         if view in (VERSIONS, DELETED) or (view == SHARED and at == 0):
             return Place(view, "/" + "/".join(names[:at]), "/" + "/".join(names[at + 1 :]))
     return None
-
-
-def refuse_change(path: str) -> None:
-    """Raise ResourceReadOnly for a path in a view."""
-    place = place_of(path)
-    if place is not None:
-        raise path_error(fs.errors.ResourceReadOnly, path, f"nothing can be changed in {place.view}")

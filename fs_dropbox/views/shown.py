@@ -9,7 +9,7 @@ import fs.errors
 from fs.info import Info
 
 from fs_dropbox import paths
-from fs_dropbox.conventions import errors_at
+from fs_dropbox.conventions import errors_at, path_error
 from fs_dropbox.entries import FileEntry, FolderEntry, root_info, to_info
 from fs_dropbox.files.read_file import DropboxFile
 from fs_dropbox.metadata.cache import Present
@@ -17,7 +17,7 @@ from fs_dropbox.metadata.catalog import Catalog
 from fs_dropbox.metadata.finding import Finding
 from fs_dropbox.views.documents import Documents, has_no_bytes, is_document_name
 from fs_dropbox.views.permits import read_only
-from fs_dropbox.views.places import SHARED, Place, View, place_of, refuse_change
+from fs_dropbox.views.places import SHARED, Place, View, place_of
 from fs_dropbox.views.shared_folders import SharedFolders
 
 
@@ -179,8 +179,7 @@ class Shown(Finding):
 
     def real(self, path: str) -> str:
         """Return the path in Dropbox of what is shown at a path, in no view; raises ResourceReadOnly for those."""
-        if self._views:
-            refuse_change(path)
+        self._refuse_views(path)
         original = self._documents.original(path)
         if original is None or self._catalog.find(path) is not None:
             return path
@@ -188,8 +187,7 @@ class Shown(Finding):
 
     def meant(self, path: str) -> list[str]:
         """Return the paths of which `real` returns one, without a look at what is there; raises as that does."""
-        if self._views:
-            refuse_change(path)
+        self._refuse_views(path)
         original = self._documents.original(path)
         return [path] if original is None else [path, original]
 
@@ -215,6 +213,11 @@ class Shown(Finding):
     def is_viewed(self, path: str) -> bool:
         """Tell whether a path leads into a view."""
         return self._place(path) is not None
+
+    def _refuse_views(self, path: str) -> None:
+        place = self._place(path)
+        if place is not None:
+            raise path_error(fs.errors.ResourceReadOnly, path, f"nothing can be changed in {place.view}")
 
     def _place(self, path: str) -> Place | None:
         return place_of(path) if self._views else None
