@@ -59,6 +59,11 @@ class Place:
         return bool(self.filesystem.getmeta().get("case_insensitive", False))
 
     @property
+    def is_atomic(self) -> bool:
+        """Whether what is read is one version, whoever writes, and what is written becomes the next one as a whole."""
+        return bool(self.filesystem.getmeta().get("atomic_writes", False))
+
+    @property
     def is_spelled_otherwise(self) -> bool:
         """Whether there is something at this path of a disk that is listed under another name, as of another case."""
         local = self.local_path
@@ -88,7 +93,7 @@ def copy_file(
             advanced(size)
         return size
     # Asked for before the content: of two versions, the time is that of the older one, and the next run looks again.
-    earlier = _modified(source) if _reads_one_version(source) else None
+    earlier = _modified(source) if source.is_atomic else None
     with source.filesystem.openbin(source.path, "r") as reader:
         before = _stamp(source, reader)
         # With its fraction, or the copy would be older than its source, and be replaced by every run.
@@ -176,14 +181,9 @@ def _unchanged_chunks(
         raise errors.OperationFailed(source.path, msg="the file changed while it was read; it was not copied")
 
 
-def _reads_one_version(source: Place) -> bool:
-    """Tell whether a file that is read stays what it was when it was opened, whoever writes."""
-    return bool(source.filesystem.getmeta().get("atomic_writes", False))
-
-
 def _stamp(source: Place, reader: IO[bytes]) -> _Stamp | None:
     """Return what changes with the content of an open file, None where that cannot change."""
-    if _reads_one_version(source):
+    if source.is_atomic:
         return None
     try:
         status = os.fstat(reader.fileno())
@@ -216,7 +216,7 @@ def _open_target(target: Place, modified: datetime | None) -> Iterator[Callable[
         with local_file(os.path.join(folder, basename(target.path)), target.path, modified) as write:
             yield write
         return
-    atomic = bool(target.filesystem.getmeta().get("atomic_writes", False))
+    atomic = target.is_atomic
     # Written from the first byte to the last: no copy on local disk is needed.
     options: dict[str, Any] = {"seekable": False} if atomic else {}
     if atomic and modified is not None:
