@@ -16,7 +16,7 @@ JOIN_SECONDS: Final = 10.0  # who comes later gets a listing of its own: the fir
 WAIT_SECONDS: Final = 300.0  # above every deadline of a call: a bound, not a policy
 
 
-class Listing(Generic[T]):
+class SharedListing(Generic[T]):
     """The pages of one listing. Thread-safe: one condition, a leaf; pages are fetched unlocked.
 
     Whoever needs a page first fetches it, the others wait for it; when nobody reads on, nothing more is fetched.
@@ -89,12 +89,12 @@ class Listings(Generic[T]):
     def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._lock = threading.Lock()
-        self._under_way: WeakValueDictionary[object, Listing[T]] = WeakValueDictionary()  # guarded by _lock
+        self._under_way: WeakValueDictionary[object, SharedListing[T]] = WeakValueDictionary()  # guarded by _lock
 
-    def join(self, key: object, begin: Callable[[], Iterator[list[T]]]) -> Listing[T]:
+    def join(self, key: object, begin: Callable[[], Iterator[list[T]]]) -> SharedListing[T]:
         """Return the listing with an equal key that has begun just now and goes on, else a new one of `begin()`."""
         with self._lock:
             listing = self._under_way.get(key)
             if listing is None or listing.has_ended or self._now() - listing.began > JOIN_SECONDS:
-                listing = self._under_way[key] = Listing(begin(), self._now())
+                listing = self._under_way[key] = SharedListing(begin(), self._now())
             return listing
