@@ -15,22 +15,6 @@ T = TypeVar("T")
 E = TypeVar("E", bound=fs.errors.FSError)
 
 
-class NoLock:
-    """Stands where PyFilesystem's base class takes a lock around whole transfers: nothing here needs it."""
-
-    def __enter__(self) -> NoLock:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:  # noqa: ARG002 - as locks have it
-        return True
-
-    def release(self) -> None:
-        return None
-
-
 def as_given(method: Callable[P, T]) -> Callable[P, T]:
     """Let the errors of a method name paths as its caller wrote them."""
 

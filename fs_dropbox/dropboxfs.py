@@ -21,7 +21,7 @@ from fs.permissions import Permissions
 from fs_dropbox import paths
 from fs_dropbox.api.auth import Credentials
 from fs_dropbox.api.retry import OPEN_SECONDS
-from fs_dropbox.conventions import NoLock, as_given, errors_at, path_error
+from fs_dropbox.conventions import as_given, errors_at, path_error
 from fs_dropbox.entries import FileEntry, FolderEntry
 from fs_dropbox.errors import opening
 from fs_dropbox.files.read_file import COPY_BYTES
@@ -91,7 +91,8 @@ class DropboxFS(OpensFolders, Beyond):
         views: bool = False,
     ) -> None:
         super().__init__()
-        self._lock = NoLock()  # type: ignore[assignment]
+        # PyFilesystem's base class takes a lock around whole transfers: nothing here needs it.
+        self._lock = contextlib.nullcontext()  # type: ignore[assignment]
         self._process = os.getpid()
         with opening():
             self._parts = assemble(
