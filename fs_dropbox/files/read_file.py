@@ -62,9 +62,7 @@ class DropboxFile(AllOrNothing, io.RawIOBase):
         with self._lock:
             if whence not in (io.SEEK_SET, io.SEEK_CUR, io.SEEK_END):
                 raise ValueError(f"invalid whence: {whence}")
-            base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: 0}[whence]
-            if whence == io.SEEK_END:
-                base = self._length()
+            base = 0 if whence == io.SEEK_SET else self._position if whence == io.SEEK_CUR else self._length()
             if base + offset < 0:
                 raise invalid(f"negative position: {base + offset}")
             self._position = base + offset

@@ -101,12 +101,9 @@ class Documents:
         if self._show != "export":
             return sized
         documents = {at: each for at, each in enumerate(sized) if has_no_bytes(each)}
-        several = len(documents) > 1
+        each = self._executor.map if len(documents) > 1 else map
         with fs_errors(path):
-            sizes = (
-                self._executor.map(self._size, documents.values()) if several else map(self._size, documents.values())
-            )
-            for (at, entry), size in zip(documents.items(), sizes, strict=True):
+            for (at, entry), size in zip(documents.items(), each(self._size, documents.values()), strict=True):
                 sized[at] = entry._replace(size=size, content_hash=None)
         return sized
 
