@@ -16,7 +16,7 @@ from fs.path import dirname, isbase, recursepath
 from fsspec.callbacks import Callback
 from fsspec.spec import AbstractFileSystem
 
-from fs_dropbox.fsspec_adapter.os_errors import os_error, os_errors
+from fs_dropbox.fsspec_adapter.os_errors import os_errors
 from fs_dropbox.mirroring.transfer import CHUNK_BYTES, local_file
 from fs_dropbox.paths import key
 from fs_dropbox.uploads.bulk import COMMIT_FILES
@@ -105,14 +105,11 @@ def put(filesystem: Any, pairs: Iterable[tuple[str, str]], callback: Callback) -
 def get(filesystem: Any, remote: str, local: str, callback: Callback) -> None:
     """Download a file, with the local folders above it: whole or not at all."""
     os.makedirs(os.path.dirname(os.path.abspath(local)), exist_ok=True)
-    try:
-        with filesystem.openbin(remote) as file, local_file(local, local, None) as write:
-            callback.set_size(file.size)
-            while chunk := file.read(CHUNK_BYTES):
-                write(chunk)
-                callback.relative_update(len(chunk))
-    except fs.errors.FSError as error:
-        raise os_error(error, getattr(error, "path", None) or remote) from error
+    with os_errors(), filesystem.openbin(remote) as file, local_file(local, local, None) as write:
+        callback.set_size(file.size)
+        while chunk := file.read(CHUNK_BYTES):
+            write(chunk)
+            callback.relative_update(len(chunk))
 
 
 def pipe(filesystem: Any, contents: Mapping[str, bytes]) -> None:
@@ -122,10 +119,8 @@ def pipe(filesystem: Any, contents: Mapping[str, bytes]) -> None:
 
 def remove(filesystem: Any, wanted: Iterable[str]) -> None:
     """Remove files; where some cannot be removed the others are, and OSError is raised for the first of them."""
-    try:
+    with os_errors():
         filesystem.remove_files(wanted)
-    except fs.errors.FSError as error:
-        raise os_error(error, getattr(error, "path", None) or "/") from error
 
 
 class _Content(NamedTuple):

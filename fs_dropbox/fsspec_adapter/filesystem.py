@@ -342,7 +342,7 @@ class DropboxFileSystem(OwnTransactions, AbstractFileSystem):  # type: ignore[mi
     def cp_file(self, path1: str, path2: str, **_: Any) -> None:
         """Copy a file, or make a folder like one, without the bytes passing here."""
         path1, path2 = self._strip_protocol(path1), self._strip_protocol(path2)
-        with os_errors(path1):
+        with os_errors():
             if self.filesystem.isdir(path1):
                 self.filesystem.makedirs(path2, recreate=True)
                 return
@@ -368,7 +368,7 @@ class DropboxFileSystem(OwnTransactions, AbstractFileSystem):  # type: ignore[mi
         self._mv_one(source, target, is_folder)
 
     def _mv_one(self, source: str, target: str, is_folder: bool) -> None:
-        with os_errors(source):
+        with os_errors():
             self.filesystem.makedirs(dirname(target), recreate=True)
             if is_folder:
                 self.filesystem.movedir(source, target, create=True)

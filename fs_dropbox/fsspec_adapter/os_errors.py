@@ -34,7 +34,7 @@ _NUMBERS: Final[tuple[tuple[type[Exception], int], ...]] = (
 _SAYS_ALL: Final = frozenset({errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY})
 
 
-def os_error(error: fs.errors.FSError, path: str) -> OSError:
+def _os_error(error: fs.errors.FSError, path: str) -> OSError:
     """Return the built-in error for an error of PyFilesystem, and its reason; EIO where none is closer."""
     number = next((number for kind, number in _NUMBERS if isinstance(error, kind)), errno.EIO)
     reason: str | None = getattr(error, "reason", None)
@@ -45,9 +45,9 @@ def os_error(error: fs.errors.FSError, path: str) -> OSError:
 
 
 @contextmanager
-def os_errors(path: str) -> Iterator[None]:
-    """Raise what the block raises of PyFilesystem's errors as OSError with this path."""
+def os_errors(path: str | None = None) -> Iterator[None]:
+    """Raise what the block raises of PyFilesystem's errors as OSError: with this path, else with the one they name."""
     try:
         yield
     except fs.errors.FSError as error:
-        raise os_error(error, path) from error
+        raise _os_error(error, path or getattr(error, "path", None) or "/") from error

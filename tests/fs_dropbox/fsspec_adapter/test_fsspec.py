@@ -160,6 +160,17 @@ def test_errors_are_built_in_ones(dropbox: DropboxFileSystem) -> None:
         dropbox.rm("/folder")
 
 
+@pytest.mark.parametrize("change", ["mv", "cp_file"])
+@pytest.mark.parametrize(("source", "target", "blamed"), [("/one", "/two/below", "/two"), ("/no", "/three", "/no")])
+def test_of_two_paths_the_error_names_the_one_it_is_about(
+    dropbox: DropboxFileSystem, change: str, source: str, target: str, blamed: str
+) -> None:
+    dropbox.pipe({"/one": b"1", "/two": b"2"})
+    with pytest.raises(OSError) as failed:
+        getattr(dropbox, change)(source, target)
+    assert failed.value.filename == blamed
+
+
 @pytest.mark.parametrize(
     "url",
     ["/", "dropbox:/k~secret:token@/", "dropbox://k~secret:token@/?nope=1", "dropbox://k~secret:tok@en@/", "mem://"],
