@@ -255,3 +255,13 @@ def test_a_folder_with_more_in_it_than_fits_is_not_remembered_and_breaks_nothing
         assert len(cache.listing("/grows") or ()) in (0, number + 1)
     assert cache.listing("/grows") is None
     assert cache.get("/grows/199") == file("/grows/199")
+
+
+def test_what_is_gone_makes_room_for_others() -> None:
+    cache = followed_cache(max_entries=100)
+    cache.put_listing("/emptied", [file(f"/emptied/{number}") for number in range(60)], cache.epoch())
+    for number in range(60):
+        cache.apply(gone(f"/emptied/{number}"))
+    cache.put_listing("/new", [file(f"/new/{number}") for number in range(60)], cache.epoch())
+    assert cache.listing("/emptied") == []
+    assert len(cache.listing("/new") or ()) == 60
