@@ -43,6 +43,13 @@ def test_links_lead_somewhere(document: str) -> None:
             assert (path.parent / target).exists(), f"{document}: {target}"
 
 
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_lines_of_prose_are_no_longer_than_those_of_code(document: str) -> None:
+    text = re.sub(r"^ *```.*?^ *```", "", (ROOT / document).read_text(), flags=re.MULTILINE | re.DOTALL)
+    prose = [line for line in text.splitlines() if not line.startswith(("|", "    "))]
+    assert not [line for line in prose if len(line) > 120]
+
+
 def test_the_architecture_names_every_module_and_no_other() -> None:
     text = (ROOT / "docs/architecture.md").read_text()
     chapters = dict(re.findall(r"^##+ ([a-z_/]+)\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL))
