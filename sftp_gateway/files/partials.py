@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -13,6 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from sftp_gateway.files.locked_files import NEW_SUFFIX, clear_begun, is_locked, locked
+from sftp_gateway.files.spool import SPOOL_SUFFIX
+
 if TYPE_CHECKING:
     from sftp_gateway.files.draft import Draft
 
@@ -21,9 +23,6 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 0.2
 TICK_NANOSECONDS = 20_000_000
 NOTE_SUFFIX = ".json"
-SPOOL_SUFFIX = ".spool"
-NEW_SUFFIX = ".new"
-FORGOTTEN_SECONDS = 3600.0
 
 
 class Partial(NamedTuple):
@@ -117,17 +116,17 @@ class Partials:
         self._were_locked = False
         for file in sorted(self._directory.iterdir()):
             if file.suffix == NEW_SUFFIX:
-                _clear_begun(file)
+                clear_begun(file)
             if file.suffix != SPOOL_SUFFIX:
                 continue
-            if _is_locked(file):
-                self._were_locked = True
-                continue
             try:
-                partial = self.noted(file)
+                is_used = is_locked(file)
+                partial = None if is_used else self.noted(file)
             except OSError:  # out of descriptors, perhaps: that says nothing of the upload
-                continue
-            if partial is not None:
+                is_used = True
+            if is_used:
+                self._were_locked = True
+            elif partial is not None:
                 yield partial
             else:
                 self.clear(file)
@@ -136,7 +135,7 @@ class Partials:
         """Remove what was cut off before a time, where nobody has the folder open who would have to be told."""
         for partial in self.load():
             if partial.touched < before:
-                with contextlib.suppress(OSError), _locked(partial.file):  # else somebody opens it just now
+                with contextlib.suppress(OSError), locked(partial.file):  # else somebody opens it just now
                     if self.noted(partial.file) == partial:
                         self.clear(partial.file)
 
@@ -156,27 +155,3 @@ class Partials:
             if size > 0:
                 return Partial(str(content["path"]), size, touched, file)
         return None
-
-
-def _clear_begun(file: Path) -> None:
-    """Remove what was to become a spool file or a note, if its process died long ago: that takes moments."""
-    with contextlib.suppress(OSError):
-        if time.time() - file.stat().st_mtime > FORGOTTEN_SECONDS:
-            file.unlink()
-
-
-def _is_locked(file: Path) -> bool:
-    with contextlib.suppress(OSError), _locked(file, fcntl.LOCK_SH):  # whoever takes it over waits for such a look
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def _locked(file: Path, kind: int = fcntl.LOCK_EX) -> Iterator[None]:
-    """Have a spool file locked meanwhile; raises OSError where it is locked already, or not there."""
-    descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)

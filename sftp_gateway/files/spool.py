@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import threading
 import time
 from pathlib import Path
 
+from sftp_gateway.files import locked_files
 from sftp_gateway.files.holes import punch
 from sftp_gateway.files.intervals import Intervals
 from sftp_gateway.sftp.status import RefusedError
 
 MEMORY_BYTES = 64 * 2**20
 """What all spools of a tree together have in memory at most; their clients can have thousands of files open."""
+SPOOL_SUFFIX = ".spool"
 PAGE_BYTES = 4096  # what is counted for each gap: as much of a disk can be taken by one byte behind it
 _LARGE_BYTES = 64 * 2**20  # the system takes a tenth of a second and more to free a file of this size
 _RESERVE_BYTES = 32 * 2**20  # what clients send before they notice that they are held back
@@ -189,16 +190,11 @@ class Spool:
             self._check_open()
             if self.path is None:
                 self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                path = self._directory / f"{secrets.token_hex(12)}.spool"
-                unlocked = path.with_suffix(".new")
-                fd = os.open(unlocked, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                path, fd = locked_files.create(self._directory, SPOOL_SUFFIX)
                 try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # tells other processes that it is in use
-                    unlocked.rename(path)
                     _write_all(fd, self._memory or b"", 0)
                 except BaseException:
                     os.close(fd)
-                    unlocked.unlink(missing_ok=True)
                     path.unlink(missing_ok=True)
                     raise
                 self._fd, self.path = fd, path

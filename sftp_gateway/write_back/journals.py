@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +14,7 @@ from fs.errors import FSError
 from fs.opener.parse import parse_fs_url
 
 from sftp_gateway.files.folding import fold_path
+from sftp_gateway.files.locked_files import is_locked
 from sftp_gateway.files.partials import TICK_NANOSECONDS
 from sftp_gateway.logs import log_event
 from sftp_gateway.write_back.delivery import LOCK_NAME
@@ -103,16 +102,9 @@ class Journals:
     def is_attended(self, key: str) -> bool:
         """Tell whether some process delivers what is in a journal."""
         try:
-            descriptor = os.open(self._directory / key / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
+            return is_locked(self._directory / key / LOCK_NAME)
         except FileNotFoundError:
             return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
 
     def adopt(self, urls: dict[str, str]) -> set[str]:
         """Return which URLs have to be opened to take over the journal of another token; `urls` by key, as the result.

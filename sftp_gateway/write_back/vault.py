@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import secrets
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from sftp_gateway.files import locked_files
+
 SUFFIX = ".content"
-_UNNAMED = ".new"
-_FORGOTTEN_SECONDS = 3600.0
 
 
 class Vault:
@@ -41,19 +38,12 @@ class Vault:
     def clear(self, is_named: Callable[[str], bool]) -> None:
         """Remove what dead processes have left: what nobody is writing and the journal does not name."""
         for path in self.directory.glob("*" + SUFFIX):
-            with contextlib.suppress(OSError):
-                descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-                try:
-                    # Its writer holds the lock until the journal names it: so first the lock, then the question.
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    if not is_named(path.name):
-                        path.unlink()
-                finally:
-                    os.close(descriptor)
-        for path in self.directory.glob("*" + _UNNAMED):
-            with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > _FORGOTTEN_SECONDS:
+            # Its writer holds the lock until the journal names it: so first the lock, then the question.
+            with contextlib.suppress(OSError), locked_files.locked(path):
+                if not is_named(path.name):
                     path.unlink()
+        for path in self.directory.glob("*" + locked_files.NEW_SUFFIX):
+            locked_files.clear_begun(path)
 
 
 class LocalBytes:
@@ -118,18 +108,8 @@ class LocalBytes:
         self.release()
 
     def _to_disk(self) -> None:
-        name = f"{secrets.token_hex(12)}{SUFFIX}"
-        # Locked before it has the name by which others would take it for forgotten.
-        unnamed = (self._directory / name).with_suffix(_UNNAMED)
-        descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            unnamed.rename(self._directory / name)
-        except BaseException:
-            os.close(descriptor)
-            unnamed.unlink(missing_ok=True)
-            raise
-        self.name, self._descriptor = name, descriptor
+        path, self._descriptor = locked_files.create(self._directory, SUFFIX)
+        self.name = path.name
         memory, self._memory = self._memory or bytearray(), None
         self.size = 0
         self.write(memoryview(memory))

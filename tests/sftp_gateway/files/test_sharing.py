@@ -207,7 +207,7 @@ def test_a_process_that_is_out_of_descriptors_forgets_no_partial(
 
     with monkeypatch.context() as patched:
         if call == "os.open":  # once it was seen that nobody has it locked
-            patched.setattr(partials, "_is_locked", lambda _: False)
+            patched.setattr(partials, "is_locked", lambda _: False)
         patched.setattr(call, refuse)
         Store(AtomicFS(), spool_directory=tmp_path, limits=TreeLimits()).close()
     with two(tmp_path, shared=False) as (first, _):
