@@ -59,12 +59,8 @@ class Faults:
 
     def add(self, fault: Fault) -> None:
         """Declare a fault."""
-        kind = fault.kind
-        if kind.isdigit():
-            fault.parameters.setdefault("status", int(kind))
-            fault.kind = "rate_limit" if kind == "429" else "server_error"
         if fault.kind not in KINDS:
-            raise ValueError(f"unknown fault {kind!r}: use one of {', '.join(sorted(KINDS))}")
+            raise ValueError(f"unknown fault {fault.kind!r}: use one of {', '.join(sorted(KINDS))}")
         with self._lock:
             self._faults.append(fault)
             if self._released.is_set():

@@ -27,7 +27,7 @@ def test_rate_limits(api: Api) -> None:
     assert (response.status_code, response.headers["Retry-After"]) == (429, "7")
     assert error == {"reason": {".tag": "too_many_requests"}}  # the wait is in the header only
     assert response.json()["error_summary"].startswith("too_many_requests/")
-    control.fault("users/get_current_account", "429", retry_after=None, form="text")
+    control.fault("users/get_current_account", "rate_limit", retry_after=None, form="text")
     response = api.rpc("users/get_current_account")
     assert response.status_code == 429
     assert "Retry-After" not in response.headers
@@ -36,7 +36,7 @@ def test_rate_limits(api: Api) -> None:
 
 
 def test_server_errors_after_and_count(api: Api) -> None:
-    api.emulator.control.fault("*", "503", count=2, after=1, text="<html>")
+    api.emulator.control.fault("*", "server_error", status=503, count=2, after=1, text="<html>")
     codes = [api.rpc("users/get_current_account").status_code for _ in range(4)]
     assert codes == [200, 503, 503, 200]
     assert api.emulator.control.faults_struck == 2
@@ -195,7 +195,7 @@ def test_commits_of_a_namespace_are_serial_and_impatient(api: Api) -> None:
     assert 2 <= codes.count(200) <= 7  # three, but not all come at the same time where the machine is busy
     assert time.monotonic() - begin >= 0.4 * codes.count(200)
     assert len(api.emulator.control.tree()) == codes.count(200)
-    api.emulator.control.fault("files/upload", "429", count=0)
+    api.emulator.control.fault("files/upload", "rate_limit", count=0)
     api.emulator.options.rate_limit_retry_after_seconds = 15
     api.emulator.control.clear_faults()
 
@@ -347,7 +347,7 @@ def test_control_over_http(api: Api) -> None:
     assert seeded.json()["size"] == 5
     assert control("tree").json() == {"/a": None, "/a/b": 5}
     assert control("read", path="/a/b").json() == {"base64": "aGVsbG8="}
-    control("fault", route=GET, kind="503")
+    control("fault", route=GET, kind="server_error", status=503)
     assert api.rpc(GET, {"path": "/a"}).status_code == 503
     assert control("calls").json()[GET] == 1
     assert control("requests").json()[-1]["status"] == 503

@@ -113,7 +113,7 @@ def test_rclone_from_the_root(emulator: Emulator, rclone: Rclone, tmp_path: Path
 def test_rclone_gets_through_contention(emulator: Emulator, rclone: Rclone, tmp_path: Path) -> None:
     source = tmp_path / "source"
     files = make_tree(source)
-    emulator.control.fault("files/upload", "429", count=3, after=2, reason="too_many_write_operations")
+    emulator.control.fault("files/upload", "rate_limit", count=3, after=2, reason="too_many_write_operations")
     rclone("copy", str(source), "dropbox:Target", "--transfers", "8", "--dropbox-batch-mode", "off")
     assert stored(emulator, "/Target") == files
     assert emulator.control.faults_struck == 3

@@ -160,9 +160,9 @@ def patient(api: Api) -> Iterator[dropbox.Dropbox]:
 
 def test_the_sdk_retries_what_the_emulator_declares(api: Api, patient: dropbox.Dropbox) -> None:
     control = api.emulator.control
-    control.fault("users/get_space_usage", "503")
+    control.fault("users/get_space_usage", "server_error", status=503)
     patient.users_get_space_usage()
-    control.fault("users/get_space_usage", "429", form="text", retry_after=1)
+    control.fault("users/get_space_usage", "rate_limit", form="text", retry_after=1)
     begin = time.monotonic()
     patient.users_get_space_usage()
     assert time.monotonic() - begin >= 1
@@ -185,10 +185,10 @@ def test_tokens(api: Api, dbx: dropbox.Dropbox) -> None:
 
 
 def test_rate_limits_and_server_errors(api: Api, dbx: dropbox.Dropbox) -> None:
-    api.emulator.control.fault("check/user", "429")
+    api.emulator.control.fault("check/user", "rate_limit")
     with pytest.raises(exceptions.RateLimitError) as caught:
         dbx.check_user("")
     assert caught.value.error.reason.is_too_many_requests()
-    api.emulator.control.fault("check/user", "500")
+    api.emulator.control.fault("check/user", "server_error")
     with pytest.raises(exceptions.InternalServerError):
         dbx.check_user("")

@@ -26,9 +26,9 @@ ROUTES: Final = (
 )
 # "late" is not among them: what is carried out after all was lost undoes later changes by design (docs, section 9).
 FAULTS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
-    ("429", {"retry_after": 0}),
-    ("500", {}),
-    ("503", {}),
+    ("rate_limit", {"retry_after": 0}),
+    ("server_error", {}),
+    ("server_error", {"status": 503}),
     ("too_many_write_operations", {}),
     ("expired_token", {}),
     ("blank_body", {}),

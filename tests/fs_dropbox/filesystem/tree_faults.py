@@ -44,9 +44,9 @@ ROUTES: Final = (
     "files/upload_session/append_batch",
 )
 FAULTS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
-    ("429", {"retry_after": 0}),
-    ("500", {}),
-    ("503", {}),
+    ("rate_limit", {"retry_after": 0}),
+    ("server_error", {}),
+    ("server_error", {"status": 503}),
     ("too_many_write_operations", {}),
     ("too_many_write_operations", {"entries": 3}),
     ("expired_token", {}),

@@ -29,7 +29,7 @@ SIZES: Final = (0, 1, 10, 255, 700, 1023, 1024, 1025, 2048, 4096, 5000, 9000, 14
 LINKS: Final = ("a.txt", "../beside", "../beside/below/a.txt", "nowhere", ".", "sub")
 LISTING: Final = "files/list_folder"
 ROUTES: Final = (LISTING, f"{LISTING}/continue", "files/delete_v2", "files/create_folder_v2", "files/copy_v2")
-FAULTS: Final = ("500", "cut_body", "ambiguous", "cut_request")
+FAULTS: Final = ("server_error", "cut_body", "ambiguous", "cut_request")
 EARLIEST: Final = 1_000_000_000
 
 
