@@ -115,14 +115,12 @@ def assemble(credentials: Credentials, options: Options) -> Parts:
     roots = _Roots(client, uploader, read_ahead, small, BlockBudget(), options)
     shown_as, files = roots.layers(client, catalog)
     history = History(client, catalog, small)
-    views: dict[str, View] = {
-        VERSIONS: Versions(catalog, history, shown_as),
-        DELETED: Deleted(catalog, history, shown_as),
-    }
-    shared = SharedFolders(client.sharing.mountable_folders, roots.open)
-    shown = Shown(
-        catalog, shown_as, files.read, views=views if options.views else {}, shared=shared if options.views else None
-    )
+    views: dict[str, View] = {}
+    shared = None
+    if options.views:
+        views = {VERSIONS: Versions(catalog, history, shown_as), DELETED: Deleted(catalog, history, shown_as)}
+        shared = SharedFolders(client.sharing.mountable_folders, roots.open)
+    shown = Shown(catalog, shown_as, files.read, views=views, shared=shared)
     return Parts(
         client=client,
         account=account,

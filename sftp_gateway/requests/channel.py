@@ -72,13 +72,7 @@ class SFTPChannel:
             reads_texts=channel.get_transport().remote_version.startswith("SSH-2.0-ssh2js"),  # node-ssh is above it
         )
         self._tasks = Tasks(
-            self._operations,
-            self._replies,
-            self._stream,
-            workers,
-            room,
-            measure=self._measure,
-            on_done=self._clean_up,
+            self._operations, self._replies, self._stream, workers, room, measure=self._measure, on_done=self._clean_up
         )
         self._handles = self._operations.handles
         self._ended = threading.Event()
