@@ -62,6 +62,9 @@ class UserConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Literal["read-write", "read-only", "write-only"],
         Meta(description="read-write, read-only, or write-only (a drop box: files can be left and no others seen)."),
     ] = "read-write"
+    networks: Annotated[
+        tuple[str, ...], Meta(description="Addresses and networks that the user may sign in from; none for all.")
+    ] = ()
     max_sessions: Annotated[int, Meta(description="Sessions at once; 0 for max_sessions_per_user.", ge=0)] = 0
     quota_bytes: Annotated[int, Meta(description="The most that root may hold; 0 for no limit.", ge=0)] = 0
     quota_files: Annotated[int, Meta(description="The most files below root; 0 for no limit.", ge=0)] = 0

@@ -227,9 +227,7 @@ class _Examination:
                     self._complain(key, str(error))
         for key in ("ban_exempt", "rate_exempt", "proxy_protocol"):
             for network in getattr(config, key):
-                try:
-                    ipaddress.ip_network(network, strict=False)
-                except ValueError:
+                if not _is_network(network):
                     self._complain(key, f"{network!r} is not an address or network")
         if config.strict_algorithms and config.compatible_algorithms:
             self._complain("strict_algorithms", "this and compatible_algorithms exclude each other; give one of them")
@@ -258,6 +256,14 @@ class _Examination:
             self._others.append(Problem(where, f"{name}: {text}", f"{place[0]}.{key}", name))
 
 
+def _is_network(name: str) -> bool:
+    try:
+        ipaddress.ip_network(name, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
 def _wrong_with_user(user: UserConfig) -> Iterator[tuple[str, str]]:
     given = [key for key in ("url", "url_env", "url_file") if getattr(user, key)]
     if len(given) != 1:
@@ -269,6 +275,9 @@ def _wrong_with_user(user: UserConfig) -> Iterator[tuple[str, str]]:
         yield "password_hash and password_hash_file are given; give one of them", "password_hash_file"
     if user.password_hash and not user.password_hash.startswith("$argon2"):
         yield "password_hash: is not a hash; make one with: sftp-gateway hash-password", "password_hash"
+    for network in user.networks:
+        if not _is_network(network):
+            yield f"networks: {network!r} is not an address or network", "networks"
     try:
         normpath(user.root)
     except IllegalBackReference:

@@ -34,7 +34,7 @@ from sftp_gateway.serving.accounts import (
     RootMissingError,
 )
 from sftp_gateway.serving.gatekeeper import Gatekeeper
-from sftp_gateway.serving.users import Login, UserError, Users, fingerprint, is_mistaken, shown_name
+from sftp_gateway.serving.users import ELSEWHERE, Login, UserError, Users, fingerprint, is_mistaken, shown_name
 from sftp_gateway.sftp.events import Listener, Meter
 from sftp_gateway.ssh.algorithms import NOTHING_IN_COMMON
 from sftp_gateway.ssh.transport import (
@@ -175,11 +175,13 @@ class Session(paramiko.ServerInterface):
         self._attempted = username
         blob = key.asbytes()
         try:
-            login = self._services.users.check_key(username, blob)
+            login = self._services.users.check_key(username, blob, self.address)
         except UserError as error:
             return self._refuse_misconfigured(error)
         if login is None:
-            self._refused_keys.append(fingerprint(blob) if blob else "of an unsupported kind")
+            what = fingerprint(blob) if blob else "of an unsupported kind"
+            is_elsewhere = self._services.users.is_elsewhere(username, self.address)
+            self._refused_keys.append(f"{what} ({ELSEWHERE})" if is_elsewhere else what)
             return AUTH_FAILED
         self._login, self._method = login, f"publickey {fingerprint(blob)}"
         return AUTH_SUCCESSFUL
@@ -192,11 +194,11 @@ class Session(paramiko.ServerInterface):
         if attempt in self._refused_attempts:  # by another method: OpenSSH tries both with what was typed once
             return AUTH_FAILED
         try:
-            login = self._services.users.check_password(name, password)
+            login = self._services.users.check_password(name, password, self.address)
         except UserError as error:
             return self._refuse_misconfigured(error)
         if login is None:
-            reason = self._services.users.why_refused(name) + (_HOW_TO if is_mistaken(name) else "")
+            reason = self._services.users.why_refused(name, self.address) + (_HOW_TO if is_mistaken(name) else "")
             return self._refuse(name, attempt, method, reason)
         self._login, self._method = login, method
         if login.proven:

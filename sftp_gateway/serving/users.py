@@ -25,8 +25,12 @@ from fs.opener.errors import OpenerError, ParseError, UnsupportedProtocol
 from fs.opener.parse import parse_fs_url
 
 from sftp_gateway.config import UserConfig, read_text, why_unreadable
+from sftp_gateway.network.addresses import is_in, networks_of
 
 _KEY_KINDS: Final = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
+ELSEWHERE: Final = "this user may not sign in from this address"
+_NEEDLESS_OPTIONS: Final = {"restrict", "no-pty", "no-port-forwarding", "no-agent-forwarding", "no-x11-forwarding"}
+"""What a line of authorized_keys may forbid: no session here has any of it."""
 _LEAST_STRUCK_OUT: Final = 4  # characters
 _CREDENTIALS = re.compile(r"[^~@:/\s]+~[^~\s]*(?:~[^~\s]+)?")
 _E_MAIL = re.compile(r"[^@~:/\s]+@[^@~:/\s]+")
@@ -97,20 +101,20 @@ class Users:
         self._credential_url = credential_url
         self._url_parameters = url_parameters
 
-    def check_password(self, name: str, password: str) -> Login | None:
+    def check_password(self, name: str, password: str, address: str = "") -> Login | None:
         """Return the login for this name and password, None when they are refused; raises `UserError`."""
         user = self._users.get(name)
         if user is None and self._credential_url is not None and is_credential_name(name) and password:
             return self._credential_login(name, password)
-        stored = password_hash(user) if user is not None else ""
+        stored = password_hash(user) if user is not None and _comes_from(user, address) else ""
         if not self._matches(name, stored or self._dummy_hash, password) or user is None or not stored:
             return None
         return self._login(user)
 
-    def check_key(self, name: str, blob: bytes) -> Login | None:
+    def check_key(self, name: str, blob: bytes, address: str = "") -> Login | None:
         """Return the login for this name and public key (in SSH's wire form), None when refused; raises `UserError`."""
         user = self._users.get(name)
-        if user is None or not blob:
+        if user is None or not blob or not _comes_from(user, address):
             return None
         fits = [hmac.compare_digest(blob, known) for known in public_keys(user)]
         return self._login(user) if any(fits) else None
@@ -124,11 +128,18 @@ class Users:
             return self._credential_url, self._url_parameters
         return msgspec.structs.replace(user, max_sessions=0)  # which changes nothing for who is here
 
-    def why_refused(self, name: str) -> str:
+    def is_elsewhere(self, name: str, address: str) -> bool:
+        """Tell whether a user comes from where it may not sign in."""
+        user = self._users.get(name)
+        return user is not None and not _comes_from(user, address)
+
+    def why_refused(self, name: str, address: str = "") -> str:
         """Return why `check_password` has let nobody in; for logs, never for clients."""
         user = self._users.get(name)
         if user is None:
             return "unknown user"
+        if self.is_elsewhere(name, address):
+            return ELSEWHERE
         has_password = user.password_hash or user.password_hash_file
         return "wrong password" if has_password else "this user has no password, only public keys"
 
@@ -254,13 +265,18 @@ def public_keys(user: UserConfig) -> Iterator[bytes]:
             yield from _public_key(line, f"user {user.name}: {user.public_keys_file}, line {number}")
 
 
+def _comes_from(user: UserConfig, address: str) -> bool:
+    return not user.networks or is_in(networks_of(user.networks), address)
+
+
 def _public_key(line: str, where: str) -> Iterator[bytes]:
     words = line.split()
     if not words or words[0].startswith("#"):
         return
-    if words[0] not in _KEY_KINDS or len(words) < 2:
-        kinds = ", ".join(_KEY_KINDS)
-        raise UserError(f"{where}: a line starts with the kind of key (one of {kinds}), without options before it")
+    if set(words[0].lower().split(",")) <= _NEEDLESS_OPTIONS:
+        words = words[1:]
+    if len(words) < 2 or words[0] not in _KEY_KINDS:
+        raise UserError(f"{where}: {_why_no_key(line)}")
     try:
         blob = base64.b64decode(words[1], validate=True)
     except binascii.Error:
@@ -268,6 +284,16 @@ def _public_key(line: str, where: str) -> Iterator[bytes]:
     if not blob.startswith(len(words[0]).to_bytes(4, "big") + words[0].encode()):
         raise UserError(f"{where}: the key is damaged")
     yield blob
+
+
+def _why_no_key(line: str) -> str:
+    if "PRIVATE KEY" in line or line.startswith("PuTTY-User-Key-File"):
+        return "this is a private key, which stays with its owner; give the public one"
+    if line.startswith("---- BEGIN SSH2"):
+        return "this is a key as PuTTYgen saves it; give the line that it shows for OpenSSH, or run ssh-keygen -i"
+    if 'from="' in line:
+        return "keys have no from= here; give the user's networks instead"
+    return f"a line starts with the kind of key (one of {', '.join(_KEY_KINDS)}), without options that allow something"
 
 
 def _url(user: UserConfig) -> str:

@@ -106,6 +106,10 @@ def test_files_are_found_beside_the_file_that_names_them(write: Write, tmp_path:
             "[[users]]\nname = 'a'\nurl = 'mem://'\npublic_keys = ['k']\nroot = '../other'",
             "user a: root: ../other leads out of the user's filesystem",
         ),
+        (
+            "[[users]]\nname = 'a'\nurl = 'mem://'\npublic_keys = ['k']\nnetworks = ['home']",
+            "user a: networks: 'home' is not an address or network",
+        ),
         ("[[users]]\nname = 'a'\nurl = 'mem://'", "user a: cannot sign in; give password_hash, public_keys"),
         (
             "[[users]]\nname = 'a'\nurl = 'mem://'\npassword_hash = 'secret'",

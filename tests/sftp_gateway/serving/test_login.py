@@ -192,6 +192,27 @@ def test_unknown_keys_are_one_line_when_the_client_gives_up(
     assert line["reason"] == "no accepted key: " + ", ".join(key.fingerprint for key in keys)
 
 
+def test_a_user_signs_in_from_its_networks_alone(
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines
+) -> None:
+    key = make_key("ed25519")
+    ways: dict[str, Any] = {"password_hash": PASSWORD_HASH, "public_keys": (public_line(key),), "url": "mem://"}
+    near = UserConfig(name="near", networks=("10.0.0.0/8", "127.0.0.0/8"), **ways)
+    far = UserConfig(name="far", networks=("10.0.0.0/8", "2001:db8::/32"), **ways)
+    gateway = start_gateway(users=(near, far))
+    connect(gateway, "near", PASSWORD)
+    connect(gateway).auth_publickey("near", key)
+    transport = connect(gateway)
+    with pytest.raises(paramiko.AuthenticationException):
+        transport.auth_publickey("far", key)
+    transport.close()
+    (line,) = log_lines("login_failed", 1)
+    assert line["reason"] == f"no accepted key: {key.fingerprint} (this user may not sign in from this address)"
+    with pytest.raises(paramiko.AuthenticationException):
+        connect(gateway, "far", PASSWORD)
+    assert log_lines("login_failed", 2)[1]["reason"] == "this user may not sign in from this address"
+
+
 def test_one_wrong_password_by_two_methods_is_one_line(
     start_gateway: StartGateway, connect: Connect, log_lines: LogLines
 ) -> None:
@@ -283,8 +304,8 @@ def test_who_signs_in_while_that_is_changed_is_let_in_by_what_counts_then(
     gateway = start_gateway()
     check_password = Users.check_password
 
-    def check_and_reload(users: Users, name: str, password: str) -> Login | None:
-        login = check_password(users, name, password)
+    def check_and_reload(users: Users, name: str, password: str, address: str) -> Login | None:
+        login = check_password(users, name, password, address)
         gateway.reload(GatewayConfig())
         return login
 

@@ -87,6 +87,18 @@ def test_a_password_that_was_right_is_hashed_once(monkeypatch: pytest.MonkeyPatc
     assert hasher.verify.call_count == 3
 
 
+def test_from_elsewhere_nobody_learns_that_a_password_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither from the answer nor from the time that it takes, also once it was right from where it may come."""
+    hasher = Mock(wraps=module._hasher)
+    monkeypatch.setattr(module, "_hasher", hasher)
+    users = Users([UserConfig(name="ann", password_hash=HASH, url="mem://", networks=("10.0.0.0/8",))])
+    assert users.check_password("ann", "secret", "::ffff:10.1.2.3") is not None
+    for password in ("secret", "wrong"):
+        assert users.check_password("ann", password, "192.0.2.1") is None
+    assert hasher.verify.call_count == 3
+    assert users.why_refused("ann", "192.0.2.1") == "this user may not sign in from this address"
+
+
 def test_a_user_with_keys_only_has_no_password() -> None:
     users = Users([UserConfig(name="ann", public_keys=(new_key_line(),), url="mem://")])
     assert users.check_password("ann", "") is None
@@ -106,9 +118,29 @@ def test_keys_from_the_configuration_and_from_a_file(tmp_path: Path) -> None:
     assert users.check_key("ann", b"") is None
 
 
-def test_a_key_line_with_options_is_refused_rather_than_taken_without_them() -> None:
-    users = Users([UserConfig(name="ann", public_keys=('from="10.0.0.1" ' + new_key_line(),), url="mem://")])
-    with pytest.raises(UserError, match="without options"):
+@pytest.mark.parametrize("options", ["restrict", "no-pty,no-X11-forwarding"])
+def test_a_key_line_may_forbid_what_nobody_may_do(options: str) -> None:
+    line = new_key_line()
+    users = Users([UserConfig(name="ann", public_keys=(f"{options} {line}",), url="mem://")])
+    assert users.check_key("ann", base64.b64decode(line.split()[1])) is not None
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('from="10.0.0.1" {key}', "give the user's networks instead"),
+        ('restrict,command="x" {key}', "without options that allow something"),
+        ("restrict", "a line starts with the kind of key"),
+        ("sk-ssh-ed25519@openssh.com AAAA", "a line starts with the kind of key"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----", "this is a private key"),
+        ("PuTTY-User-Key-File-3: ssh-ed25519", "this is a private key"),
+        ("---- BEGIN SSH2 PUBLIC KEY ----", "give the line that it shows for OpenSSH"),
+    ],
+)
+def test_a_line_that_is_no_key_is_refused_with_what_to_do(line: str, told: str) -> None:
+    """Options that would restrict a key are never left out."""
+    users = Users([UserConfig(name="ann", public_keys=(line.format(key=new_key_line()),), url="mem://")])
+    with pytest.raises(UserError, match=told):
         users.check_key("ann", b"x")
 
 
