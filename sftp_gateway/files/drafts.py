@@ -193,6 +193,7 @@ class Drafts:
                 ):
                     del found[file]  # else who went on with it was killed before that was noted
                 elif draft.yield_up():
+                    self._remember(draft)  # that one may have dropped it, too, and a client here has seen it
                     self._overlay.remove(draft)
             for partial in found.values():
                 self._revive(partial)

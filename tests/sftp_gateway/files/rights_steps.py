@@ -212,7 +212,9 @@ class Steps(World):
                 self.is_shown(session, folder.rstrip("/") + "/" + name)
 
     def is_shown(self, session: Session, path: str) -> None:
-        """Check that a session may see a file."""
+        """Check that a session may see a file, but for the moment in which it is replaced."""
+        if self.acting:
+            return
         inner = session.inner(path)
         draft = self.tree.store.looking.current(inner)
         is_written = draft is not None and draft.owner is session.view

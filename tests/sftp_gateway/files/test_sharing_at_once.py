@@ -20,6 +20,7 @@ from sftp_gateway.files.draft import Draft, State
 from sftp_gateway.files.spool import Spool
 from sftp_gateway.files.store import Store
 from sftp_gateway.files.tree import TreeLimits
+from sftp_gateway.sftp.status import RefusedError
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.files.lagging_fs import LaggingFS, Traits
 from tests.sftp_gateway.files.writing_model import make_small
@@ -62,6 +63,22 @@ def test_what_is_just_being_kept_is_not_taken_for_another_processes(
     amid_the_note(store, monkeypatch, lambda: store.drafts.follow(at_once=True))
     store.abandon(draft, handle)
     assert store.looking.stat("/file").size == 1000
+
+
+def test_nobody_goes_on_behind_what_another_process_has_dropped(tmp_path: Path) -> None:
+    storage, limits = AtomicFS(), TreeLimits(shared=True, partials=1)
+    first, second = (Store(storage, spool_directory=tmp_path, limits=limits) for _ in range(2))
+    handle, session = object(), object()
+    first.abandon(written(first, "/file", session, handle), handle)
+    assert second.looking.stat("/file").size == 1000
+    first.abandon(written(first, "/later", session, handle), handle)
+    draft = second.open_for_writing("/file", W | C, session, handle)
+    draft.write(1000, CONTENT[1000:2000])
+    with pytest.raises(RefusedError, match="its upload was cut off"):
+        second.commit(draft, handle)
+    assert not storage.exists("/file")
+    first.close()
+    second.close()
 
 
 def test_what_somebody_goes_on_with_at_once_is_not_given_to_other_processes(
