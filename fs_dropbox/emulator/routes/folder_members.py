@@ -6,11 +6,11 @@ from typing import Any
 
 from fs_dropbox.emulator.arguments import Arguments
 from fs_dropbox.emulator.model.accounts import Account
-from fs_dropbox.emulator.model.errors import BadArgumentError, RouteError, union
+from fs_dropbox.emulator.model.errors import RouteError, union
 from fs_dropbox.emulator.model.tree import Namespace
 from fs_dropbox.emulator.people import shared_folders
 from fs_dropbox.emulator.web.context import Context
-from fs_dropbox.emulator.web.paging import Place, cut, place_of
+from fs_dropbox.emulator.web.paging import Place, cut, place_of, valid
 from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
@@ -58,20 +58,13 @@ def add_members(context: Context, arg: Arguments) -> Any:
 def list_members(context: Context, arg: Arguments) -> Any:
     """List the members and who is invited."""
     arg.array("actions", [])
-    place = Place(0, arg.integer("limit", 1000, 1, 1000))
-    with context.service.state.lock:
-        return _page(context, _readable(context, arg.string("shared_folder_id")), place)
+    return _page(context, Place(0, arg.integer("limit", 1000, 1, 1000), about=arg.string("shared_folder_id")))
 
 
 @table.route("sharing/list_folder_members/continue")
 def list_members_continue(context: Context, arg: Arguments) -> Any:
     """List further members."""
-    try:
-        folder_id, inner = context.service.cursors.unseal(arg.string("cursor"))
-    except (BadArgumentError, ValueError, TypeError) as error:
-        raise RouteError("invalid_cursor") from error
-    with context.service.state.lock:
-        return _page(context, _readable(context, folder_id), place_of(context, "folder_members", inner))
+    return _page(context, valid(place_of(context, "folder_members", arg.string("cursor"))))
 
 
 def _readable(context: Context, folder_id: str) -> Namespace:
@@ -82,17 +75,19 @@ def _readable(context: Context, folder_id: str) -> Namespace:
         raise RouteError(inner if context.route == "sharing/list_folder_members" else error.error) from error
 
 
-def _page(context: Context, namespace: Namespace, place: Place) -> Any:
-    users, cursor, has_more = cut(context, "folder_members", list(namespace.members.items()), place)
-    answer: dict[str, Any] = {
-        "users": [_user(context, account_id, level) for account_id, level in users],
-        "groups": [],
-        "invitees": [
-            {"access_type": union(level), "invitee": union("email", email=email), "is_inherited": False}
-            for email, level in namespace.extra.get("invitees", {}).items()
-        ],
-    }
-    return {**answer, "cursor": context.service.cursors.seal([namespace.id, cursor])} if has_more else answer
+def _page(context: Context, place: Place) -> Any:
+    with context.service.state.lock:
+        namespace = _readable(context, place.about)
+        users, cursor, has_more = cut(context, "folder_members", list(namespace.members.items()), place)
+        answer: dict[str, Any] = {
+            "users": [_user(context, account_id, level) for account_id, level in users],
+            "groups": [],
+            "invitees": [
+                {"access_type": union(level), "invitee": union("email", email=email), "is_inherited": False}
+                for email, level in namespace.extra.get("invitees", {}).items()
+            ],
+        }
+        return {**answer, "cursor": cursor} if has_more else answer
 
 
 def _user(context: Context, account_id: str, level: str) -> dict[str, Any]:

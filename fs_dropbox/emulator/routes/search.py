@@ -12,6 +12,7 @@ from fs_dropbox.emulator.model.names import fold
 from fs_dropbox.emulator.model.tree import File, Folder
 from fs_dropbox.emulator.model.view import View
 from fs_dropbox.emulator.web.context import Context
+from fs_dropbox.emulator.web.paging import Place, cut, place_of
 from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
@@ -33,20 +34,16 @@ CATEGORIES = {
 @table.route("files/search_v2")
 def search(context: Context, arg: Arguments) -> Any:
     """Find entries by name; the file's text is not searched."""
-    query = {
-        "words": [fold(word) for word in arg.string("query", max_length=1000).split()],
-        **_options(arg.optional_struct("options") or Arguments({})),
-        "account": context.account_id,
-        "root": context.view.root.id,
-    }
-    return _answer(context, query, 0)
+    words = [fold(word) for word in arg.string("query", max_length=1000).split()]
+    options = arg.optional_struct("options") or Arguments({})
+    limit = options.integer("max_results", DEFAULT_RESULTS, 1, 1000)
+    return _answer(context, Place(0, limit, {"words": words, **_options(options)}))
 
 
 def _options(options: Arguments) -> dict[str, Any]:
     categories = options.array("file_categories", [])
     return {
         "path": options.path("path", "PathROrId", "", root=True),
-        "limit": options.integer("max_results", DEFAULT_RESULTS, 1, 1000),
         "deleted": options.union("file_status", "active", tags=("active", "deleted")).tag == "deleted",
         "extensions": [str(extension).lower().lstrip(".") for extension in options.array("file_extensions", [])],
         "categories": [value if isinstance(value, str) else value.get(".tag") for value in categories],
@@ -57,30 +54,22 @@ def _options(options: Arguments) -> dict[str, Any]:
 @table.route("files/search/continue_v2")
 def search_continue(context: Context, arg: Arguments) -> Any:
     """Answer the next matches."""
-    sealed = context.service.cursors.unseal(arg.string("cursor", min_length=1))
-    if not isinstance(sealed, dict) or sealed["query"]["account"] != context.account_id:
+    place = place_of(context, "search", arg.string("cursor", min_length=1))
+    if place is None:
         raise BadArgumentError("cursor: unsupported cursor type")
-    return _answer(context, sealed["query"], sealed["position"])
+    return _answer(context, place)
 
 
-def _answer(context: Context, query: dict[str, Any], position: int) -> dict[str, Any]:
+def _answer(context: Context, place: Place) -> dict[str, Any]:
+    query = place.about
     with context.service.state.lock, nested():
         view = context.view
         found = list(_deleted_matches(view, query) if query["deleted"] else _matches(context, view, query))
     if query["newest_first"]:
         found.sort(key=lambda entry: str(entry.get("server_modified", "")), reverse=True)
-    found = found[:MAX_MATCHES]
-    end = position + query["limit"]
-    result: dict[str, Any] = {
-        "matches": [
-            {"metadata": union("metadata", metadata=entry), "match_type": union("filename")}
-            for entry in found[position:end]
-        ],
-        "has_more": end < len(found),
-    }
-    if result["has_more"]:
-        result["cursor"] = context.service.cursors.seal({"query": query, "position": end})
-    return result
+    page, cursor, has_more = cut(context, "search", found[:MAX_MATCHES], place)
+    matches = [{"metadata": union("metadata", metadata=entry), "match_type": union("filename")} for entry in page]
+    return {"matches": matches, "has_more": has_more, **({"cursor": cursor} if has_more else {})}
 
 
 def _matches(context: Context, view: View, query: dict[str, Any]) -> Iterator[metadata.Metadata]:

@@ -89,10 +89,9 @@ def list_links(context: Context, arg: Arguments) -> Any:
             wanted = _entry(context, arg.path("path", "ReadPath"))
             places = {wanted} if direct_only else {wanted, *_parents(context, wanted)}
             return {"links": [_encode(context, k, entry) for k, entry in links if entry in places], "has_more": False}
-        try:
-            place = Place(0, PAGE) if cursor is None else place_of(context, "shared_links", cursor)
-        except RouteError as error:
-            raise RouteError("reset") from error
+        place = Place(0, PAGE) if cursor is None else place_of(context, "shared_links", cursor)
+        if place is None:
+            raise RouteError("reset")
         page, following, has_more = cut(context, "shared_links", links, place)
         return {"links": [_encode(context, *one) for one in page], "has_more": has_more, "cursor": following}
 
@@ -185,19 +184,17 @@ def list_folder(context: Context, arg: Arguments) -> Any:
     if arg.boolean("recursive"):
         raise BadArgumentError("recursive: not supported for shared links")
     document = {"url": url, "password": password, "path": path}
-    return _list_below(context, document, Place(0, arg.integer("limit", context.service.options.page_size, 1, 2000)))
+    return _list_below(context, Place(0, arg.integer("limit", context.service.options.page_size, 1, 2000), document))
 
 
 def list_folder_continue(context: Context, cursor: str) -> Any:
     """Answer files/list_folder/continue for a cursor of list_folder() above; None for any other cursor."""
-    fields = context.service.cursors.unseal(cursor)
-    if not isinstance(fields, list) or fields[:1] != ["link"]:
-        return None
-    return _list_below(context, fields[1], place_of(context, "link_page", fields[2]))
+    place = place_of(context, "link_page", cursor)
+    return None if place is None else _list_below(context, place)
 
 
-def _list_below(context: Context, document: dict[str, Any], place: Place) -> Any:
-    service = context.service
+def _list_below(context: Context, place: Place) -> Any:
+    service, document = context.service, place.about
     with nested(), service.state.lock:
         try:
             link, entry = shared_links.resolve(service, document["url"])
@@ -208,13 +205,12 @@ def _list_below(context: Context, document: dict[str, Any], place: Place) -> Any
         if not isinstance(folder, Folder):
             raise PathLookupError("not_folder")
         children = [folder.inner.children[key] for key in folder.inner.order()]
-        page, following, has_more = cut(context, "link_page", children, place)
+        page, cursor, has_more = cut(context, "link_page", children, place)
         # Recorded: entries have paths where they lie in the caller's own Dropbox. An app alone has none.
         view = context.view if context.account is not None else service.view(None, folder.namespace)
         entries = [metadata.of_entry(view, child) for child in page]
         for shown in entries if context.account is None else ():
             del shown["path_lower"], shown["path_display"]
-    cursor = service.cursors.seal(["link", document, following])
     return {"entries": entries, "cursor": cursor, "has_more": has_more}
 
 
