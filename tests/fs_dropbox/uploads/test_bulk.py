@@ -204,6 +204,17 @@ def test_what_cannot_be_looked_up_may_be_stored(
     assert all(UNSETTLED in str(error) for error in results)
 
 
+@pytest.mark.usefixtures("impatient")
+def test_what_may_be_committed_yet_is_not_uploaded_anew(
+    emulator: Emulator, dropbox_fs: DropboxFS, contents: dict[str, bytes]
+) -> None:
+    emulator.control.fault(FINISH, "late", count=None)
+    results = _upload(dropbox_fs, contents)
+    assert all(UNSETTLED in str(error) for error in results)
+    assert "files/upload" not in _calls(emulator)
+    emulator.control.clear_faults()
+
+
 def test_busy_namespaces_are_waited_for(
     emulator: Emulator, dropbox_fs: DropboxFS, contents: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
