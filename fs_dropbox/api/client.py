@@ -338,11 +338,15 @@ class Client(SessionCalls):
             )
         except ApiError as error:
             done = None
-            if commit.blame(error).lost_update:
-                done = commits.unchanged(self, commit, size, content_hash)
-            elif error.was_repeated and error.tag[:1] == ("lookup_failed",):
-                # A session is finished once: it is gone because the first try took place.
-                done = commits.find_superseded(self, commit, size, content_hash)
+            try:
+                if commit.blame(error).lost_update:
+                    done = commits.unchanged(self, commit, size, content_hash)
+                elif error.was_repeated and error.tag[:1] == ("lookup_failed",):
+                    # A session is finished once: it is gone because the first try took place.
+                    done = commits.find_superseded(self, commit, size, content_hash)
+            except (ApiError, TransportError) as unknown:
+                unknown.is_unsettled = True
+                raise
             if done is None:
                 commits.note_lock(self, error, commit.path)
                 raise

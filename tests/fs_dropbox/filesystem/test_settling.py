@@ -298,6 +298,20 @@ def test_what_nobody_can_tell_is_said_to_be_unknown(client: Client, emulator: Em
     assert not caught.value.is_unsettled
 
 
+def test_a_commit_that_landed_and_was_replaced_may_be_unknown(client: Client, emulator: Emulator) -> None:
+    """The session is gone, so it was committed; whether as this file, only the revisions could tell."""
+
+    def meanwhile() -> None:
+        emulator.control.write("/file", b"theirs")
+        emulator.control.fault("files/list_revisions", "reset", count=None)
+
+    lose(emulator, client, "files/upload_session/finish", LANDED, meanwhile)
+    with pytest.raises(TransportError) as caught:
+        commit_session(client, Commit("/file", "overwrite"), b"mine")
+    assert caught.value.is_unsettled
+    assert UNSETTLED in str(caught.value)
+
+
 def test_a_restoration_that_landed_is_made_once(client: Client, emulator: Emulator) -> None:
     for data in (b"old", b"new"):
         emulator.control.write("/file", data)
