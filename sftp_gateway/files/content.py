@@ -14,6 +14,7 @@ from fs.info import Info
 
 Fingerprint = tuple[int, object]
 _COPY_MEMORY_BYTES = 2**20
+_MAX_OFFSET = 2**63 - 1  # Python's own files know no larger one
 
 
 class Content:
@@ -78,6 +79,8 @@ class Content:
             self._file.close()
 
     def _read_once(self, offset: int, size: int) -> bytes:
+        if offset > _MAX_OFFSET:
+            return b""
         try:
             return self._read_at(offset, size)
         except OSError:

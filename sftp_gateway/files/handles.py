@@ -24,7 +24,6 @@ from sftp_gateway.sftp.packets import Attributes
 from sftp_gateway.sftp.status import EndOfDataError, RefusedError, is_disk_full
 
 MAX_READ = 256 * 1024
-MAX_OFFSET = 2**63 - 2**21
 _RENAMES = 256  # of one handle that may be unanswered
 
 
@@ -96,8 +95,6 @@ class ReadHandle(Handle):
 
     def read(self, offset: int, size: int) -> bytes:
         """Return `size` bytes, fewer only at the end; raises `EndOfDataError` there, and `fs.errors`."""
-        if offset > MAX_OFFSET:
-            raise EndOfDataError
         size = min(size, MAX_READ)
         if self._content is not None:
             return self._count(self._content.pread(offset, size), size)
@@ -112,8 +109,6 @@ class ReadHandle(Handle):
 
     def read_now(self, offset: int, size: int) -> bytes | None:
         """Return what `read` would, if that is possible without waiting."""
-        if offset > MAX_OFFSET:
-            raise EndOfDataError
         size = min(size, MAX_READ)
         if self._content is not None:
             piece = self._content.cached(offset, size)
@@ -243,8 +238,6 @@ class WriteHandle(Handle):
         """Store `data`; tell whether the storage keeps up. Never waits. Raises `RefusedError`, `fs.errors`, OSError."""
         self.draft.check_writer(self)
         self._has_changed = True
-        if offset > MAX_OFFSET:
-            raise RefusedError("the offset is too large")
         position = None if self._append else offset
         while True:
             try:
@@ -263,8 +256,6 @@ class WriteHandle(Handle):
         """Return what the file holds now; raises `EndOfDataError`, `fs.errors`."""
         self.draft.check_writer(self)
         self._check_readable()
-        if offset > MAX_OFFSET:
-            raise EndOfDataError
         piece = self.draft.read(offset, min(size, MAX_READ))
         if not piece and size:
             raise EndOfDataError
@@ -281,8 +272,6 @@ class WriteHandle(Handle):
         """Set the size."""
         self.draft.check_writer(self)
         self._has_changed = True
-        if size > MAX_OFFSET:
-            raise RefusedError("the size is too large")
         self.draft.truncate(size)
 
     def set_modified(self, modified: float) -> None:
