@@ -300,7 +300,7 @@ class Operations:
 
     def _keep(self, request_id: int, handle: Handle) -> bytes:
         number = next(self._numbers)  # as four bytes of ASCII: russh (Tabby) loses handles that are not UTF-8
-        handle.id = bytes(number >> shift & 127 for shift in (21, 14, 7, 0))
+        handle.id = bytes((number >> 21 & 127, number >> 14 & 127, number >> 7 & 127, number & 127))
         self.handles[handle.id] = handle
         return packets.handle(request_id, handle.id)
 
