@@ -69,7 +69,7 @@ def list_files(file: Path | None, failed: bool, as_json: bool) -> None:
         for row in found:
             reason = f"  {row['reason']}" if row["reason"] else ""
             path = json.dumps(row["path"], ensure_ascii=False)
-            start = f"{row['name']}  {row['state']:7}  {row['acknowledged']}  {row['bytes']:>12}"
+            start = f"{row['name']:<11}  {row['state']:7}  {row['acknowledged']}  {row['bytes']:>12}"
             click.echo(printable(f"{start}  {row['users']}  {path}{reason}"))
         if not found and not unreadable:
             click.echo(f"Nothing is pending in {directory}{ASK_WITH_CONFIG if file is None else ''}.")
