@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS connections (
 );
 CREATE TABLE IF NOT EXISTS rates (place TEXT PRIMARY KEY, settled REAL);
 CREATE TABLE IF NOT EXISTS sessions (process INTEGER, user TEXT, number INTEGER, PRIMARY KEY (process, user));
-CREATE TABLE IF NOT EXISTS failures (place TEXT, attempt BLOB, at REAL, PRIMARY KEY (place, attempt));
+CREATE TABLE IF NOT EXISTS failures (place TEXT, user TEXT, attempt BLOB, at REAL, PRIMARY KEY (place, attempt));
 CREATE TABLE IF NOT EXISTS bans (place TEXT PRIMARY KEY, until REAL);
 """
 
@@ -80,8 +80,9 @@ class Gatekeeper:
     """Count connections, sessions and failed logins. Thread-safe: one leaf lock; owned by `SFTPGateway`.
 
     Only different failures count towards a ban: a scanner that repeats one outdated password is a nuisance, no attack.
-    A successful login clears the failures of its address, so parallel logins of a good client never add up; it also
-    gives back what its connection took of the rate that an address has, which so bounds connections without a login.
+    A successful login clears its user's failures of its address, so parallel logins of a good client never add up, and
+    who guesses others' passwords gains nothing by a login of his own. It also gives back what its connection took of
+    the rate that an address has, which so bounds connections without a login.
     Processes with one register share limits, failures and bans; what a process that died had counted goes when its
     successor starts.
     """
@@ -163,11 +164,11 @@ class Gatekeeper:
         )
 
     def sign_in(self, user: str, address: str, *, maximum: int = 0) -> bool:
-        """Count a session of this user, up to `maximum` where it is not 0; forgive what failed from its address."""
+        """Count a session of this user, up to `maximum` where it is not 0; forgive what it failed from there."""
         place = _place(address)
         with self._change() as table:
-            table.execute("DELETE FROM failures WHERE place = ?", (place,))
             known = self._hidden(user)
+            table.execute("DELETE FROM failures WHERE place = ? AND user = ?", (place, known))
             sessions = _sum(table, "SELECT sum(number) FROM sessions WHERE user = ?", known)
             if sessions >= (maximum or self._limits.max_sessions_per_user):
                 return False
@@ -190,7 +191,7 @@ class Gatekeeper:
             ("DELETE FROM sessions WHERE process = ? AND user = ? AND number <= 0", mine),
         )
 
-    def fail(self, address: str, attempt: bytes) -> bool:
+    def fail(self, user: str, address: str, attempt: bytes) -> bool:
         """Note a failed login, told apart by a digest of what was tried; return True when that bans the address."""
         if not self._limits.ban_failures or is_in(self._ban_exempt, address):
             return False
@@ -198,7 +199,9 @@ class Gatekeeper:
         with self._change() as table:
             table.execute("DELETE FROM failures WHERE place = ? AND at <= ?", (place, now - self._limits.ban_seconds))
             tried = hmac.digest(self._register.pepper, attempt, "sha256")
-            table.execute("INSERT OR REPLACE INTO failures VALUES (?, ?, ?)", (place, tried, now))
+            table.execute(
+                "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?)", (place, self._hidden(user), tried, now)
+            )
             failures = _sum(table, "SELECT count(*) FROM failures WHERE place = ?", place)
             if failures >= self._limits.ban_failures:
                 table.execute("DELETE FROM failures WHERE place = ?", (place,))

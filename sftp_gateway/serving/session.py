@@ -218,7 +218,7 @@ class Session(paramiko.ServerInterface):
         self._explained = True
         self._refused_attempts.add(attempt)
         self.log.log("login_failed", level=logging.WARNING, user=shown_name(name), method=method, reason=reason)
-        if self._services.gatekeeper.fail(self.address, attempt):
+        if self._services.gatekeeper.fail(name, self.address, attempt):
             self.log.log("ban", level=logging.WARNING, reason="too many failed logins from this address")
             self.transport.disconnect(DISCONNECT_SERVICE_NOT_AVAILABLE, "too many failed logins")
         return AUTH_FAILED

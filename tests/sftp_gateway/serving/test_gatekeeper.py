@@ -84,7 +84,7 @@ def test_sessions_of_one_user(clock: Clock) -> None:
 
 def test_different_failures_ban_for_a_while(clock: Clock) -> None:
     gate = keeper(clock)
-    assert [gate.fail("10.0.0.1", attempt) for attempt in (b"a", b"b", b"c")] == [False, False, True]
+    assert [gate.fail("ann", "10.0.0.1", attempt) for attempt in (b"a", b"b", b"c")] == [False, False, True]
     assert gate.connect("10.0.0.1") == "banned after failed logins"
     assert gate.connect("10.0.0.2") is None
     clock.now += 61
@@ -93,30 +93,39 @@ def test_different_failures_ban_for_a_while(clock: Clock) -> None:
 
 def test_a_device_that_repeats_an_old_password_is_not_banned(clock: Clock) -> None:
     gate = keeper(clock)
-    assert not any(gate.fail("10.0.0.1", b"old") for _ in range(100))
+    assert not any(gate.fail("ann", "10.0.0.1", b"old") for _ in range(100))
 
 
 def test_failures_long_apart_do_not_add_up(clock: Clock) -> None:
     gate = keeper(clock)
     for attempt in (b"a", b"b", b"c", b"d"):
-        assert not gate.fail("10.0.0.1", attempt)
+        assert not gate.fail("ann", "10.0.0.1", attempt)
         clock.now += 31
 
 
 def test_a_successful_login_forgives(clock: Clock) -> None:
     gate = keeper(clock)
-    gate.fail("10.0.0.1", b"a")
-    gate.fail("10.0.0.1", b"b")
+    gate.fail("ann", "10.0.0.1", b"a")
+    gate.fail("ann", "10.0.0.1", b"b")
     gate.sign_in("ann", "10.0.0.1")
-    assert not gate.fail("10.0.0.1", b"c")
+    assert not gate.fail("ann", "10.0.0.1", b"c")
+
+
+def test_who_guesses_others_passwords_is_not_forgiven_for_an_own_login(clock: Clock) -> None:
+    """Anybody may have one, where credentials of the storage let people in."""
+    gate = keeper(clock)
+    gate.fail("ann", "10.0.0.1", b"a")
+    gate.fail("ann", "10.0.0.1", b"b")
+    gate.sign_in("key~secret", "10.0.0.1")
+    assert gate.fail("ann", "10.0.0.1", b"c")
 
 
 def test_exempt_networks_and_switched_off_bans(clock: Clock) -> None:
     gate = keeper(clock, ban_failures=1, ban_exempt=["10.0.0.0/8", "::1/128"])
-    assert not gate.fail("10.1.2.3", b"a")
-    assert not gate.fail("::1", b"a")
-    assert gate.fail("192.0.2.1", b"a")
-    assert not keeper(clock, ban_failures=0).fail("192.0.2.1", b"a")
+    assert not gate.fail("ann", "10.1.2.3", b"a")
+    assert not gate.fail("ann", "::1", b"a")
+    assert gate.fail("ann", "192.0.2.1", b"a")
+    assert not keeper(clock, ban_failures=0).fail("ann", "192.0.2.1", b"a")
 
 
 @pytest.fixture
@@ -130,10 +139,13 @@ def test_memory_of_failures_is_bounded(clock: Clock) -> None:
     gate = keeper(clock)
     for number in range(250):
         clock.now += 0.00001
-        gate.fail(f"10.0.0.{number}", b"a")
+        gate.fail("ann", f"10.0.0.{number}", b"a")
     (remembered,) = gate._table.execute("SELECT count(*) FROM failures").fetchone()
     assert 50 <= remembered <= 100
-    assert [gate.fail("10.0.0.249", attempt) for attempt in (b"b", b"c")] == [False, True]  # the latest are remembered
+    assert [gate.fail("ann", "10.0.0.249", attempt) for attempt in (b"b", b"c")] == [
+        False,
+        True,
+    ]  # the latest are remembered
 
 
 @pytest.mark.usefixtures("forgetful")
@@ -141,11 +153,11 @@ def test_memory_of_bans_is_bounded(clock: Clock) -> None:
     gate = keeper(clock, ban_failures=1)
     for number in range(250):
         clock.now += 0.00001
-        assert gate.fail(f"10.0.0.{number}", b"a")
+        assert gate.fail("ann", f"10.0.0.{number}", b"a")
     assert 50 <= gate.bans <= 100
     assert gate.connect("10.0.0.249") == "banned after failed logins"
     clock.now += 600.0
-    assert gate.fail("192.0.2.1", b"a")
+    assert gate.fail("ann", "192.0.2.1", b"a")
     assert gate.bans == 1
 
 
@@ -271,7 +283,9 @@ def test_processes_share_limits_and_bans(two: tuple[Gatekeeper, Gatekeeper]) -> 
     assert first.sign_in("ann", "10.0.0.1")
     assert second.sign_in("ann", "10.0.0.1")
     assert not first.sign_in("ann", "10.0.0.1")
-    assert [gate.fail("10.0.0.2", attempt) for gate, attempt in ((first, b"a"), (second, b"b"), (first, b"c"))][2]
+    assert [gate.fail("ann", "10.0.0.2", attempt) for gate, attempt in ((first, b"a"), (second, b"b"), (first, b"c"))][
+        2
+    ]
     assert second.connect("10.0.0.2") == "banned after failed logins"
 
 
@@ -321,7 +335,7 @@ def test_who_cannot_look_what_others_have_takes_the_next_himself(two: tuple[Gate
 def test_the_shared_file_is_private_and_holds_no_secret(two: tuple[Gatekeeper, Gatekeeper], tmp_path: Path) -> None:
     first, _ = two
     first.sign_in("key~the-secret", "10.0.0.1")
-    first.fail("10.0.0.1", hashlib.sha256(b"ann\0the-password").digest())
+    first.fail("ann", "10.0.0.1", hashlib.sha256(b"ann\0the-password").digest())
     for path in tmp_path.iterdir():
         assert path.stat().st_mode & 0o077 == 0, path
         assert b"the-secret" not in path.read_bytes()
@@ -343,7 +357,7 @@ def test_a_disk_that_fills_up_refuses_nobody(clock: Clock, tmp_path: Path) -> No
             address, gate = f"10.0.{number // 250}.{number % 250}", gates[number % 3]
             assert gate.connect(address) is None
             assert gate.sign_in(f"user{number}", address)
-            gate.fail(f"10.1.{number // 250}.{number % 250}", b"%d" % number)
+            gate.fail("ann", f"10.1.{number // 250}.{number % 250}", b"%d" % number)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
@@ -359,7 +373,7 @@ def test_a_full_disk_refuses_and_is_over_when_there_is_room(
     gate._table.execute("PRAGMA max_page_count = 1").fetchone()  # no more than there are
     attempts = (bytes(100) + number.to_bytes(2, "big") for number in range(1000))
     with pytest.raises(sqlite3.OperationalError, match="full"):
-        any(gate.fail("10.0.0.2", attempt) for attempt in attempts)
+        any(gate.fail("ann", "10.0.0.2", attempt) for attempt in attempts)
     gate._table.execute("PRAGMA max_page_count = 1000000").fetchone()
     assert gate.connect("10.0.0.1") == "too many connections from one address"
     gate.disconnect("10.0.0.1")
