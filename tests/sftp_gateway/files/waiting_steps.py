@@ -126,6 +126,18 @@ class Waiting(Writing):
         self.expected[path] = found + data
         return True
 
+    def remove(self) -> bool:
+        self.seen.clear()  # whoever it is that removes or renames, knows what he does
+        return super().remove()
+
+    def rename(self) -> bool:
+        self.seen.clear()
+        return super().rename()
+
+    def rename_directory(self) -> bool:
+        self.seen.clear()
+        return super().rename_directory()
+
     def files(self) -> list[Path]:
         return sorted(self.folder.iterdir()) if self.folder.exists() else []
 
