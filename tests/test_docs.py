@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
+import tomllib
 
 import pytest
 
+from fs_dropbox.emulator import Emulator
 from fs_dropbox.opener import PARAMETERS
 from tests.root import ROOT
 
@@ -41,6 +44,23 @@ def test_links_lead_somewhere(document: str) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
         if "://" not in target:
             assert (path.parent / target).exists(), f"{document}: {target}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_examples_can_be_read(document: str) -> None:
+    for kind, text in re.findall(r"^ *```(python|toml)\n(.*?)^ *```", (ROOT / document).read_text(), re.M | re.S):
+        (ast.parse if kind == "python" else tomllib.loads)(textwrap.dedent(text))
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/emulator.md"])
+def test_examples_over_dropbox_run(document: str) -> None:
+    blocks = re.findall(r"^```python\n(import fs\n.*?)^```", (ROOT / document).read_text(), re.M | re.S)
+    assert blocks
+    with Emulator() as emulator:
+        for block in blocks:
+            credentials, parameters = emulator.fs_url.split("@/")
+            text = re.sub(r'"dropbox://[^"]*@/(\w+)"', rf'"{credentials}@/\1{parameters}"', block)
+            exec(compile(text, document, "exec"), {})
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
