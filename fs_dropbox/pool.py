@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Generic, ParamSpec, TypeVar
 
 P = ParamSpec("P")
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -39,6 +41,14 @@ class Pool(ThreadPoolExecutor):
         """End the threads when all is done, or without what was not begun."""
         self._is_over = True
         super().shutdown(wait=wait, cancel_futures=cancel_futures)
+
+
+def map_in(executor: Executor, work: Callable[[S], T], items: Sequence[S]) -> list[T]:
+    """Return what a work makes of each item, of several at once as far as there are threads."""
+    if len(items) > 1:
+        with suppress(RuntimeError):  # none can be started, or not any more
+            return list(executor.map(work, items))
+    return [work(item) for item in items]
 
 
 class _Task(Generic[T]):

@@ -16,6 +16,7 @@ from fs_dropbox.entries import FileEntry
 from fs_dropbox.errors import ApiError, fs_errors
 from fs_dropbox.metadata.cache import Present
 from fs_dropbox.metadata.single_flight import SingleFlight
+from fs_dropbox.pool import map_in
 
 Show: TypeAlias = Literal["export", "as_is", "hide"]
 Export: TypeAlias = Callable[[FileEntry, str | None], bytes]
@@ -101,9 +102,9 @@ class Documents:
         if self._show != "export":
             return sized
         documents = {at: each for at, each in enumerate(sized) if has_no_bytes(each)}
-        each = self._executor.map if len(documents) > 1 else map
         with fs_errors(path):
-            for (at, entry), size in zip(documents.items(), each(self._size, documents.values()), strict=True):
+            sizes = map_in(self._executor, self._size, list(documents.values()))
+            for (at, entry), size in zip(documents.items(), sizes, strict=True):
                 sized[at] = entry._replace(size=size, content_hash=None)
         return sized
 

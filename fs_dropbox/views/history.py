@@ -18,6 +18,7 @@ from fs_dropbox.entries import DeletedEntry, FileEntry, FolderEntry
 from fs_dropbox.errors import fs_errors
 from fs_dropbox.metadata.cache import Present
 from fs_dropbox.metadata.catalog import Catalog
+from fs_dropbox.pool import map_in
 
 KEPT_SECONDS: Final = 30.0
 _REV: Final = re.compile(r"[0-9a-f]{9,}")
@@ -120,7 +121,7 @@ class History:
         return [entry for entry in found if isinstance(entry, FileEntry)]
 
     def _looked_up(self, deleted: list[str]) -> list[Present]:
-        return [entry for entry in self._executor.map(self.last, deleted) if entry is not None]
+        return [entry for entry in map_in(self._executor, self.last, deleted) if entry is not None]
 
     def restore(self, path: str, rev: str | None = None) -> list[FileEntry]:
         """Make a revision of a file its present content; without one, bring back what was deleted at or below a path.

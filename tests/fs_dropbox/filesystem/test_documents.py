@@ -11,6 +11,7 @@ import pytest
 from fs_dropbox import DropboxFS
 from fs_dropbox.api import exports
 from fs_dropbox.emulator import Emulator
+from tests.fs_dropbox.scarce_threads import allow_threads
 
 TEXT = "# Title\n\nText & more, ünïcode"
 
@@ -53,6 +54,18 @@ def test_a_cold_stat_tells_the_exact_size_and_one_export_serves_all(documents: E
         file.seek(2)
         assert file.read(5) == b"Title"
     assert export_calls(documents) == 1
+
+
+def test_no_thread_is_needed(
+    documents: Emulator, open_dropbox: Callable[..., DropboxFS], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow_threads(monkeypatch, "fs-dropbox-small", 0)
+    dropbox_fs = open_dropbox(change_feed=False)
+    assert sum(info.size for info in dropbox_fs.scandir("/d", ["details"])) == len(TEXT.encode()) + 10 + 10 + 5
+    for name in ("one", "other"):
+        documents.control.write(f"/e/{name}", b"")
+        documents.control.delete(f"/e/{name}")
+    assert sorted(info.name for info in dropbox_fs.deleted("/e")) == ["one", "other"]
 
 
 def test_an_edited_document_is_exported_anew(documents: Emulator, open_dropbox: Callable[..., DropboxFS]) -> None:
