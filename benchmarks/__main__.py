@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows = [row for name in MODULES for row in importlib.import_module(name).ROWS]
     if options.list:
         for row in rows:
-            print(f"{row.name:14} {row.title}")
+            print(f"{row.name:28} {row.title}")
         return 0
     unknown = set(options.only or ()) - {row.name for row in rows}
     if unknown:
