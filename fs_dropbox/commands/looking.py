@@ -44,23 +44,22 @@ _LOOK_SECONDS = 0.2
 @click.option("-H", "--human", is_flag=True, help="Sizes as people read them.")
 @as_json
 @connected()
-def ls(session: Session, locations: tuple[str, ...], long: bool, recursive: bool, human: bool, json_: bool) -> None:
+def ls(session: Session, locations: tuple[str, ...], long: bool, recursive: bool, human: bool, json_: bool) -> int:
     """List folders, or the files that are named."""
     rows: list[tuple[str, str, Info]] = []
-    for location in locations or ("",):
-        place = session.place(location)
-        rows += _found(place, recursive)
+    code = each(locations or ("",), lambda location: rows.extend(_found(session.place(location), recursive)))
     if json_:
         print_json([entry_json(path, info) for path, _, info in rows])
-        return
+        return code
     names = [shown(name) + "/" * info.is_dir for _, name, info in rows]
     if not long:
         for name in names:
             click.echo(name)
-        return
+        return code
     sizes = ["-" if info.is_dir else size_text(info.size, human) for _, _, info in rows]
     times = ["-" if info.is_dir else time_text(info.modified) for _, _, info in rows]
     table(list(zip(sizes, times, names, strict=True)), right=frozenset({0}))
+    return code
 
 
 def _found(place: Place, recursive: bool) -> list[tuple[str, str, Info]]:
@@ -229,6 +228,8 @@ def watch(session: Session, location: str, json_: bool, count: int | None, secon
     Standard error says "following" when the watch has begun.
     """
     place = session.place(location)
+    if not place.filesystem.exists(place.path):
+        click.echo(f"fs-dropbox: there is no file or folder {shown(place.path, error=True)} yet", err=True)
     batches: queue.SimpleQueue[Sequence[Entry]] = queue.SimpleQueue()
     unsubscribe = ability(place, "subscribe")(batches.put)
     try:

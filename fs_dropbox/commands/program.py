@@ -78,20 +78,39 @@ for _module in (account, looking, changing, transfers):
 
 def run(arguments: list[str]) -> int:
     """Run a command line and return the exit code; whatever goes wrong becomes one line on standard error."""
+    _open_what_is_closed()
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
+    except OSError as error:
+        # What is left may not be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # whoever read has seen enough, as head has
+            return PIPE_CLOSED
+        click.echo(f"fs-dropbox: standard output: {reason_of(error)}", err=True)
+        return FAILED
+
+
+def _open_what_is_closed() -> None:
+    """Have whoever uses a standard stream that is closed (`<&-`, `>&-`) told so, and nothing else take its place."""
+    for name, mode, flags in (("stdin", "r", os.O_WRONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode))
+
+
+def _run(arguments: list[str]) -> int:
     try:
         if COMPLETION_VARIABLE in os.environ:
             program.main(args=arguments, prog_name=PROGRAM)
         # Not program.main(), which takes a closed pipe for a failure.
         with program.make_context(PROGRAM, arguments) as context:
             result = program.invoke(context)
-        sys.stdout.flush()
         return result if isinstance(result, int) else OK
     except click.exceptions.Exit as end:
         return end.exit_code
     except BrokenPipeError:
-        # Whoever read has seen enough, as head has; nothing may be written at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE_CLOSED
+        raise
     except (KeyboardInterrupt, click.Abort, StoppedError):
         click.echo("fs-dropbox: interrupted", err=True)
         return INTERRUPTED
@@ -103,6 +122,8 @@ def run(arguments: list[str]) -> int:
         click.echo(f"fs-dropbox: {error.format_message()}{hint}", err=True)
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the last resort: a bug is one line as well
+        if isinstance(error, OSError) and not error.filename:
+            sys.stdout.flush()  # if that is what failed, it fails again
         if os.environ.get(DEBUG_VARIABLE):
             traceback.print_exc()
         code, text = explain(error)

@@ -245,6 +245,7 @@ def test_of_several_each_is_tried(seeded: Emulator, cli: Cli) -> None:
     assert (done.code, done.err) == (1, "fs-dropbox: there is no folder /none: -p makes it too\n")
     assert cli("cp", "/none", "/Docs/a.txt", "/one")[::2] == (1, "fs-dropbox: there is no file or folder /none\n")
     assert cli("cat", "/one", "/one/a.txt") == (1, "alpha", "fs-dropbox: /one is a folder, not a file\n")
+    assert cli("ls", "/none", "/one") == (1, "a.txt\n", "fs-dropbox: there is no file or folder /none\n")
     assert cli("mv", "/none", "/one/a.txt", "/two")[::2] == (1, "fs-dropbox: there is no file or folder /none\n")
     assert cli("rm", "/none", "/two/a.txt")[::2] == (1, "fs-dropbox: there is no file or folder /none\n")
     assert seeded.control.tree("/two") == {}

@@ -209,6 +209,27 @@ def test_a_closed_pipe_is_no_error(env: dict[str, str], store: Connections, emul
         assert process.wait(30) == 141
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("ls / >/dev/full", "standard output: No space left on device"),
+        ("--help >/dev/full", "standard output: No space left on device"),
+        ("cat /file >/dev/full", "standard output: No space left on device"),
+        ("ls / >&-", "standard output: Bad file descriptor"),
+        ("put - /new <&-", "Bad file descriptor"),
+    ],
+)
+def test_what_cannot_be_written_or_read_is_one_line(
+    env: dict[str, str], store: Connections, emulator: Emulator, arguments: str, told: str
+) -> None:
+    emulator.control.write("/file", b"x")
+    done = subprocess.run(
+        f"{shlex.join(COMMAND)} {arguments}", shell=True, env=env, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, f"fs-dropbox: {told}\n")
+    assert set(emulator.control.tree()) == {"/file"}
+
+
 def test_interrupting_a_transfer_leaves_nothing_half_written(
     env: dict[str, str], store: Connections, emulator: Emulator, tmp_path: Path
 ) -> None:
@@ -349,7 +370,8 @@ def test_watch_prints_changes_below_a_folder(env: dict[str, str], store: Connect
 
 
 def test_watch_ends_in_time_and_by_ctrl_c(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
-    assert run("watch", "--for", "0.5", env=env).returncode == 0
+    done = run("watch", "/none", "--for", "0.5", env=env)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (0, "fs-dropbox: there is no file or folder /none yet")
     with start("watch", env=env) as process:
         assert process.stderr is not None
         process.stderr.readline()
