@@ -81,7 +81,7 @@ class Gateway:
 
     def connect(self) -> Connection:
         session = self.serving.session()
-        session.view.write_back = True
+        session.view.write_back = session.view.store.has_journal
         return session
 
     def stir(self, chance: random.Random) -> None:

@@ -144,7 +144,7 @@ def run(place: Gateway, folder: Path, seed: int, steps: int) -> None:
     place.filesystem.makedir(root)
     oracle = Oracle(folder / f"oracle{seed}")
     session = place.serving.session(root)
-    session.view.write_back = True
+    session.view.write_back = session.view.store.has_journal
     twins = Twins(oracle, session.raw(), pins=place.pins)
     walk = Walk(twins, seed)
     try:
