@@ -20,7 +20,7 @@ from sftp_gateway.files.spool import SpoolFullError
 from sftp_gateway.files.store import Store
 from sftp_gateway.sftp import attributes
 from sftp_gateway.sftp.events import Transfer
-from sftp_gateway.sftp.packets import Attributes
+from sftp_gateway.sftp.packets import Attributes, OpenFlag
 from sftp_gateway.sftp.status import EndOfDataError, RefusedError, is_disk_full
 
 MAX_READ = 256 * 1024
@@ -199,36 +199,25 @@ class WriteHandle(Handle):
         path: str,
         store: Store,
         session: object,
+        fs_path: str,
+        flags: int,
         *,
-        append: bool,
-        readable: bool,
+        is_new: bool = False,
+        replaces: bool = True,
         allowance: Allowance | None = None,
     ) -> None:
-        """Write a file of `session`; `allowance` is the quota that its commit is charged to."""
+        """Find or make the draft at `fs_path` that this handle of `session` writes; see `Store.open_for_writing`."""
         super().__init__(path)
         self.paths = [path]  # and those that renames give it, or try to
+        self.readable = bool(flags & OpenFlag.READ)
+        self._append = bool(flags & OpenFlag.APPEND)
         self._allowance = allowance
-        self.readable = readable
-        self.draft: Draft
         self._store = store
-        self._session = session
-        self._append = append
         self._moved = 0
-        self._has_changed = True  # anything, so that its end without a commit would be a loss
-
-    def open(self, fs_path: str, flags: int, *, is_new: bool = False) -> None:
-        """Find or make the draft that this handle writes; `is_new`: it is known that nothing is there.
-
-        Raises `fs.errors`, `RefusedError`.
-        """
-        self.draft = self._store.open_for_writing(
-            fs_path, flags, self._session, self, is_new=is_new, allowance=self._allowance
+        self.draft = store.open_for_writing(
+            fs_path, flags, session, self, is_new=is_new, replaces=replaces, allowance=allowance
         )
-        self._has_changed = self.draft.dirty
-
-    def open_new(self, fs_path: str) -> None:
-        """Begin a file that replaces nothing. Raises `fs.errors`, `RefusedError`."""
-        self.draft = self._store.open_new(fs_path, self._session, self, self._allowance)
+        self._has_changed = self.draft.dirty  # anything, so that its end without a commit would be a loss
 
     def expect(self, path: str) -> None:
         """Know a path that a rename is to give it."""

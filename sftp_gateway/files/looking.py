@@ -90,9 +90,7 @@ class Looking:
 
     def is_known_to_be_new(self, path: str) -> bool:
         """Tell, without waiting, whether nothing is at `path` or happens there, and its parent is a directory."""
-        if self._cached_info is None or not self._overlay.is_settled(path):
-            return False
-        if self.current(path, at_once=True) is not None:
+        if self._cached_info is None or self.current(path, at_once=True) is not None:
             return False
         try:
             self._cached_info(path)

@@ -27,6 +27,7 @@ from sftp_gateway.sftp.status import EXISTS, RefusedError
 
 __all__ = ["Store", "TreeLimits"]
 
+_CREAT_EXCL = OpenFlag.CREAT | OpenFlag.EXCL
 _TRIES, _PAUSE_SECONDS = 100, 0.01  # to open what ends just then, or is gone on with elsewhere
 
 
@@ -97,24 +98,31 @@ class Store:
         handle: object,
         *,
         is_new: bool = False,
+        replaces: bool = True,
         allowance: Allowance | None = None,
     ) -> Draft:
         """Return the draft that `handle` of `session` may write: a new one, or one that goes on.
 
-        `is_new`: it is known that nothing is at `path` and that there can be something. `allowance` is the quota that
-        its commit will count for.
+        `is_new`: it is known that nothing is at `path` and that there can be something. Without `replaces` it is a new
+        file, beside what others write there, and replaces nothing that is committed, now or when it is closed.
+        `allowance` is the quota that its commit will count for.
         """
         self.filesystem.validatepath(path)
         if self._check_writable is not None:
             self._check_writable(path)
+        exclusive = not replaces or flags & _CREAT_EXCL == _CREAT_EXCL
         if is_new:
-            anew = bool(flags & (OpenFlag.EXCL | OpenFlag.TRUNC))
-            return self.drafts.new(path, session, handle, exclusive=bool(flags & OpenFlag.EXCL), fresh=True, anew=anew)
+            anew = exclusive or bool(flags & OpenFlag.TRUNC)
+            return self.drafts.new(path, session, handle, exclusive=exclusive, fresh=True, anew=anew)
         with self.overlay.opening(path):
             room = allowance.room(path) if allowance is not None else None
             for _ in range(_TRIES):
                 self.drafts.follow(at_once=True)
-                draft = self._open_for_writing(path, flags, session, handle)
+                if exclusive:
+                    self._refuse_existing(path, self.looking.current(path) if replaces else None)
+                    draft: Draft | None = self.drafts.new(path, session, handle, exclusive=True, fresh=True)
+                else:
+                    draft = self._open_for_writing(path, flags, session, handle)
                 if draft is not None:
                     draft.bounds.room = room
                     return draft
@@ -125,9 +133,6 @@ class Store:
     def _open_for_writing(self, path: str, flags: int, session: object, handle: object) -> Draft | None:
         """Do it, or return None if a draft ended just then."""
         draft = self.looking.current(path)
-        if flags & OpenFlag.CREAT and flags & OpenFlag.EXCL:
-            self._refuse_existing(path, draft)
-            return self.drafts.new(path, session, handle, exclusive=True, fresh=True)
         if flags & OpenFlag.TRUNC:
             there = self._find(path, draft, create=bool(flags & OpenFlag.CREAT))
             new = self.drafts.new(path, session, handle, fresh=there is None)
@@ -146,17 +151,6 @@ class Store:
             return self.drafts.new(path, session, handle, fresh=True, anew=False)
         self.drafts.drop_partials(path)
         return self.drafts.new(path, session, handle, base=base, anew=False)
-
-    def open_new(self, path: str, session: object, handle: object, allowance: Allowance | None = None) -> Draft:
-        """Return the draft of a new file, which replaces nothing that is committed, now or when it is closed."""
-        self.filesystem.validatepath(path)
-        with self.overlay.opening(path):
-            self.drafts.follow(at_once=True)
-            self._refuse_existing(path, None)
-            room = allowance.room(path) if allowance is not None else None
-            draft = self.drafts.new(path, session, handle, exclusive=True, fresh=True)
-            draft.bounds.room = room
-            return draft
 
     def commit(self, draft: Draft, handle: object, allowance: Allowance | None = None) -> None:
         """Store what `handle` has written, as far as `allowance` allows; let go of the draft, whatever happens."""

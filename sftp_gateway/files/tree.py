@@ -262,20 +262,13 @@ class TreeView:
         is_passed_on = self.store.resumable and not self.write_back
         if wished.size is not None and wished.size > self.store.quota.limit and not is_passed_on:
             raise RefusedError("the file is larger than the gateway's space for unfinished uploads")
-        handle = WriteHandle(
-            normal(path),
-            self.store,
-            self,
-            append=bool(flags & OpenFlag.APPEND),
-            readable=bool(flags & OpenFlag.READ),
-            allowance=self._allowance,
-        )
-        if self.rights is not Rights.WRITE_ONLY or self._is_own(path):
-            handle.open(self.inner(path), flags, is_new=is_new)
-        elif flags & OpenFlag.CREAT:
-            handle.open_new(self.inner(path))
-        else:
+        replaces = self.rights is not Rights.WRITE_ONLY or self._is_own(path)
+        if not replaces and not flags & _CREAT:
             raise errors.ResourceNotFound(path)
+        inner = self.inner(path)
+        handle = WriteHandle(
+            normal(path), self.store, self, inner, flags, is_new=is_new, replaces=replaces, allowance=self._allowance
+        )
         if wished.mtime is not None:
             handle.set_modified(wished.mtime)
         return handle
