@@ -26,6 +26,16 @@ recursively = click.option("-r", "-R", "recursive", is_flag=True, hidden=True, e
 no_clobber = click.option("-n", "--no-clobber", is_flag=True, help="Leave files alone that exist.")
 
 
+excluding = click.option(
+    "-x",
+    "--exclude",
+    metavar="PATTERN",
+    multiple=True,
+    help="Leave out files and folders of this name, or of this path in SOURCE if it has a slash; * and ? stand for any "
+    "characters. What TARGET has of them stays. May be repeated.",
+)
+
+
 def in_parallel(command: _F) -> _F:
     """Give a command the option for the number of files at once."""
     text = f"Files at once; by default {DEFAULT_WORKERS}, and more of small ones."
@@ -36,12 +46,19 @@ def in_parallel(command: _F) -> _F:
 @click.argument("locations", metavar="SOURCE... [TARGET]", nargs=-1, required=True)
 @recursively
 @no_clobber
+@excluding
 @in_parallel
 @quietly
 @as_json
 @connected(views_everywhere=False)
 def get(
-    session: Session, locations: tuple[str, ...], no_clobber: bool, workers: int | None, quiet: bool, json_: bool
+    session: Session,
+    locations: tuple[str, ...],
+    no_clobber: bool,
+    exclude: tuple[str, ...],
+    workers: int | None,
+    quiet: bool,
+    json_: bool,
 ) -> int:
     """Download files and folders.
 
@@ -50,19 +67,28 @@ def get(
     """
     *sources, target = locations if len(locations) > 1 else (*locations, ".")
     pairs = _pairs([session.place(source) for source in sources], local_place(target), target)
-    return _transfer("get", pairs, session, no_clobber=no_clobber, workers=workers, quiet=quiet, json_=json_)
+    return _transfer(
+        "get", pairs, session, replace=not no_clobber, exclude=exclude, workers=workers, quiet=quiet, json_=json_
+    )
 
 
 @click.command()
 @click.argument("locations", metavar="SOURCE... TARGET", nargs=-1, required=True)
 @recursively
 @no_clobber
+@excluding
 @in_parallel
 @quietly
 @as_json
 @connected(views_everywhere=False)
 def put(
-    session: Session, locations: tuple[str, ...], no_clobber: bool, workers: int | None, quiet: bool, json_: bool
+    session: Session,
+    locations: tuple[str, ...],
+    no_clobber: bool,
+    exclude: tuple[str, ...],
+    workers: int | None,
+    quiet: bool,
+    json_: bool,
 ) -> int:
     """Upload files and folders of this machine.
 
@@ -75,7 +101,9 @@ def put(
     if sources == ["-"]:
         return _put_stream(session.place(target), target, no_clobber=no_clobber, quiet=quiet)
     pairs = _pairs([local_place(source) for source in sources], session.place(target), target)
-    return _transfer("put", pairs, session, no_clobber=no_clobber, workers=workers, quiet=quiet, json_=json_)
+    return _transfer(
+        "put", pairs, session, replace=not no_clobber, exclude=exclude, workers=workers, quiet=quiet, json_=json_
+    )
 
 
 def _put_stream(target: Place, text: str, *, no_clobber: bool, quiet: bool) -> int:
@@ -105,7 +133,8 @@ def _transfer(
     pairs: list[tuple[Place, Place]],
     session: Session,
     *,
-    no_clobber: bool,
+    replace: bool,
+    exclude: tuple[str, ...],
     workers: int | None,
     quiet: bool,
     json_: bool,
@@ -119,10 +148,16 @@ def _transfer(
             info = source.filesystem.getinfo(source.path, ["details"])
             if info.is_dir:
                 mirror = Mirror(
-                    source, target, workers=workers, observer=progress, replace=not no_clobber, break_off=session.close
+                    source,
+                    target,
+                    exclude=exclude,
+                    replace=replace,
+                    workers=workers,
+                    observer=progress,
+                    break_off=session.close,
                 )
                 _add(total, mirror.run())
-            elif no_clobber and target.filesystem.exists(target.path):
+            elif not replace and target.filesystem.exists(target.path):
                 total.skipped += 1
             else:
                 progress.planned(info.size)
@@ -175,6 +210,7 @@ def _add(total: Summary, part: Summary) -> None:
 @click.option("-n", "--dry-run", is_flag=True, help="Change nothing; print what would be done.")
 @click.option("--quick", is_flag=True, help="Trust equal size and time instead of comparing content hashes.")
 @click.option("-l", "--list", "list_", is_flag=True, help="Print each step.")
+@excluding
 @in_parallel
 @quietly
 @as_json
@@ -187,6 +223,7 @@ def mirror(
     dry_run: bool,
     quick: bool,
     list_: bool,
+    exclude: tuple[str, ...],
     workers: int | None,
     quiet: bool,
     json_: bool,
@@ -209,6 +246,7 @@ def mirror(
         delete=delete,
         dry_run=dry_run,
         compare=compare,
+        exclude=exclude,
         workers=workers,
         observer=progress,
         break_off=session.close,

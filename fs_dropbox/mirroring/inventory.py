@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import os
+import re
 import stat
 import threading
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -23,6 +25,7 @@ from fs_dropbox.mirroring.transfer import Place, StoppedError, local_error, mome
 
 _SWAPPED: Final = str.maketrans(ascii_letters, ascii_letters.swapcase())
 NO_TEXT: Final = "its name is not valid UTF-8"
+EXCLUDED: Final = "excluded"
 _NAMESPACES: Final = ("basic", "details", "dropbox")
 
 
@@ -77,8 +80,22 @@ def fold(path: str) -> str:
     return paths.key(path)
 
 
-def take_inventory(place: Place, stop: threading.Event) -> Inventory:
+def exclusion(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """Return what tells whether a relative path is excluded: by its name, or as a whole where a pattern has a slash."""
+    folded = [fold(pattern).rstrip("/") for pattern in patterns]
+    if not folded:
+        return lambda _: False
+    names, whole = (
+        re.compile("|".join(fnmatch.translate(pattern.lstrip("/")) for pattern in some) or r"(?!)")
+        for some in ([each for each in folded if "/" not in each], [each for each in folded if "/" in each])
+    )
+    return lambda path: bool(names.match(fold(path).rpartition("/")[2]) or whole.match(fold(path)))
+
+
+def take_inventory(place: Place, stop: threading.Event, is_excluded: Callable[[str], bool]) -> Inventory:
     """Return everything below a folder: by one recursive listing where the filesystem has that.
+
+    What is excluded is there as `EXCLUDED`, and without what it holds.
 
     Raises:
         fs.errors.FSError: the folder itself cannot be listed.
@@ -86,7 +103,8 @@ def take_inventory(place: Place, stop: threading.Event) -> Inventory:
     """
     local = place.local_path
     inventory = Inventory()
-    for node in _walk(place, inventory) if local is None else _local(local, place.path, inventory):
+    walk = _walk(place, inventory, is_excluded)
+    for node in walk if local is None else _local(local, place.path, inventory, is_excluded):
         if stop.is_set():
             raise StoppedError
         inventory.nodes.append(node)
@@ -149,17 +167,25 @@ def _in_other_form(name: str) -> str:
     return apart if apart != name else _composed(name)
 
 
-def _walk(place: Place, inventory: Inventory) -> Iterator[Node]:
+def _walk(place: Place, inventory: Inventory, is_excluded: Callable[[str], bool]) -> Iterator[Node]:
     base = abspath(normpath(place.path))
     exports = place.filesystem.getmeta("dropbox").get("documents") == "export"
+    excluded: set[str] = set()
     for path, info in place.filesystem.walk.info(base, namespaces=_NAMESPACES):
         relative = (frombase(base, path) if isbase(base, path) else path).lstrip("/")
         inventory.add(relative, info)
-        yield node_of(relative, info, exports=exports)
+        folder = relative.rpartition("/")[0]
+        if folder in excluded:
+            excluded.add(relative)
+        elif is_excluded(relative):
+            excluded.add(relative)
+            yield Node(relative, ignored=EXCLUDED)
+        else:
+            yield node_of(relative, info, exports=exports)
     inventory.add("", place.filesystem.getinfo(base, _NAMESPACES))
 
 
-def _local(root: str, shown: str, inventory: Inventory) -> Iterator[Node]:
+def _local(root: str, shown: str, inventory: Inventory, is_excluded: Callable[[str], bool]) -> Iterator[Node]:
     """Walk this machine's disks: symbolic links to files are followed, those to folders are not (they can be loops)."""
     pending = [""]
     while pending:
@@ -177,7 +203,7 @@ def _local(root: str, shown: str, inventory: Inventory) -> Iterator[Node]:
         for entry in found:
             path = f"{folder}/{entry.name}" if folder else entry.name
             try:
-                node = _local_node(path, entry)
+                node = Node(path, ignored=EXCLUDED) if is_excluded(path) else _local_node(path, entry)
             except FileNotFoundError:
                 continue  # gone since the folder was read
             except OSError as error:

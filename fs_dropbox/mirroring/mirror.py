@@ -15,7 +15,7 @@ from fs import errors
 from fs.path import isparent, normpath
 
 from fs_dropbox.error_table import NoAccess
-from fs_dropbox.mirroring.inventory import Inventory, Node, fold, surroundings, take_inventory
+from fs_dropbox.mirroring.inventory import Inventory, Node, exclusion, fold, surroundings, take_inventory
 from fs_dropbox.mirroring.plan import Planner
 from fs_dropbox.mirroring.steps import Action, Observer, Step, Summary
 from fs_dropbox.mirroring.transfer import (
@@ -55,6 +55,8 @@ class Mirror:
     compare: Literal["content", "quick"] = "content"
     """"content" compares size and content; "quick" trusts equal size and time to the second, and compares contents
     where only the times differ: Dropbox takes no new time for what it has."""
+    exclude: Iterable[str] = ()
+    """Patterns of names, or of paths where they have a slash: left out of both sides, with what is below."""
     replace: bool = True
     """False leaves files alone that the target has, whatever they hold."""
     workers: int | None = None
@@ -97,7 +99,9 @@ class Mirror:
         return self._summary
 
     def _run(self, pool: Pool) -> None:
-        inventories = [pool.submit(take_inventory, place, self.stop) for place in (self.source, self.target)]
+        is_excluded = exclusion(self.exclude)
+        places = (self.source, self.target)
+        inventories = [pool.submit(take_inventory, place, self.stop, is_excluded) for place in places]
         source = inventories[0].result()
         target = self._inventory_or_nothing(inventories[1], source)
         if source.is_inside(target) or target.is_inside(source):  # through another connection

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fs import errors
 
 from fs_dropbox.conventions import literal
-from fs_dropbox.mirroring.inventory import NO_TEXT, Inventory, Node, key_of
+from fs_dropbox.mirroring.inventory import EXCLUDED, NO_TEXT, Inventory, Node, key_of
 from fs_dropbox.mirroring.steps import Action, Step
 from fs_dropbox.mirroring.transfer import Place, is_part
 
@@ -45,13 +45,17 @@ class Planner:
         self._cleared: set[str] = set()
         self._have: dict[str, Node] = {}
         self._nameless: list[Node] = []
+        self._holding: set[str] = set()  # keys of the target's folders in which something excluded is
         for node in target.nodes:
             if node.ignored == NO_TEXT:
                 self._nameless.append(node)
             elif is_part(node.path) and place.local_path is not None:
                 self._plan.parts.append(node)
             else:
-                self._have[self._key(node.path)] = node
+                key = self._key(node.path)
+                self._have[key] = node
+                while node.ignored == EXCLUDED and (key := key.rpartition("/")[0]):
+                    self._holding.add(key)
 
     def plan(self) -> Plan:
         """Return what is to be done."""
@@ -69,6 +73,8 @@ class Planner:
         """Return what the target shall have, without what it cannot."""
         candidates: dict[str, list[Node]] = {}
         for node in self._source.nodes:
+            if node.ignored == EXCLUDED:
+                continue
             if node.ignored or is_part(node.path):
                 # What the target has under this name is left alone.
                 reason = node.ignored or "what is left of a transfer that broke off"
@@ -112,11 +118,11 @@ class Planner:
         gone = set(self._cleared)
         for key, node in sorted(self._have.items()):  # folders come before what they hold
             folder = key.rpartition("/")[0]
-            if folder in spared or (key in seen and seen[key].ignored):
+            if folder in spared or (key in seen and seen[key].ignored) or node.ignored == EXCLUDED:
                 spared.add(key)
             elif folder in gone:
                 gone.add(key)
-            elif key not in seen:
+            elif key not in seen and key not in self._holding:
                 gone.add(key)
                 self._plan.doomed.append(node)
         for node in self._nameless:
@@ -133,7 +139,7 @@ class Planner:
             old = self._have.get(key)
             if old is None or (old.is_folder == node.is_folder and not old.ignored):
                 continue
-            if self._delete:
+            if self._delete and key not in self._holding:
                 self._plan.in_the_way.append(old)
                 for gone in [other for other in self._have if other == key or other.startswith(key + "/")]:
                     del self._have[gone]
@@ -142,12 +148,14 @@ class Planner:
             del wanted[key]
             if node.is_folder:
                 self._blocked.append(key + "/")
-            self._fail(node, errors.ResourceError(node.path, msg=literal(self._in_the_way(old))))
+            self._fail(node, errors.ResourceError(node.path, msg=literal(self._in_the_way(key, old))))
 
-    def _in_the_way(self, old: Node) -> str:
+    def _in_the_way(self, key: str, old: Node) -> str:
         what = f"the target has a {'folder' if old.is_folder else 'file'} of this name"
         if old.ignored:
             what = f"in the target this is {old.ignored}"
+        if key in self._holding:
+            return f"{what}, which holds what is excluded"
         if self._is_held_back:
             return f"{what}; nothing is deleted, since not all of the source is known"
         return f"{what}; --delete would remove it"
