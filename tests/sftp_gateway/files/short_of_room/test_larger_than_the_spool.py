@@ -19,6 +19,7 @@ from sftp_gateway.files import partials, spool
 from sftp_gateway.files.draft import Draft
 from sftp_gateway.files.holes import punch
 from sftp_gateway.files.tree import TreeLimits
+from sftp_gateway.requests import replies
 from tests.sftp_gateway.conftest import ServeDropbox
 from tests.sftp_gateway.files.short_of_room.telling_fs import (
     CONTENT,
@@ -171,7 +172,10 @@ def test_it_gets_no_other_name_in_the_middle(serving: Serving, storage: TellingF
     assert storage.readbytes("/e/f") == CONTENT
 
 
-def test_what_the_storage_does_not_have_is_kept(serving: Serving, storage: TellingFS) -> None:
+def test_what_the_storage_does_not_have_is_kept(
+    serving: Serving, storage: TellingFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replies, "HOLD_SECONDS", 0.1)  # of each WRITE while the storage makes no room
     storage.most_stored = 8 * MIB
     client = serving.raw()
     handle = client.opened("/f", W | R | C | T)
