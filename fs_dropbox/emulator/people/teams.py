@@ -7,7 +7,6 @@ of its own, and team folders are mounted in it.
 from __future__ import annotations
 
 import secrets
-from typing import Any
 
 from fs_dropbox.emulator.model.accounts import Account, Team
 from fs_dropbox.emulator.model.tree import Namespace
@@ -117,20 +116,3 @@ def reaches(service: Service, team: Team, namespace: Namespace, mode: str | None
         return mode is not None
     owner = service.accounts.accounts.get(namespace.owner or "")
     return mode == "whole_team" and owner is not None and owner.team_id == team.team_id
-
-
-def profile(account: Account, name: dict[str, Any], namespaces: dict[str, Any]) -> dict[str, Any]:
-    """Return team.TeamMemberProfile; `name` and `namespaces` are merged in."""
-    return {
-        "team_member_id": account.team_member_id,
-        "account_id": account.account_id,
-        "email": account.email,
-        "email_verified": account.email_verified,
-        "secondary_emails": [],
-        "status": {".tag": account.status},
-        "name": name,
-        "membership_type": {".tag": "full"},
-        "joined_on": account.joined,
-        "groups": [],
-        **namespaces,
-    }

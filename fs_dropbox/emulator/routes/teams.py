@@ -31,12 +31,21 @@ def _team(context: Context) -> Team:
 
 
 def _profile(context: Context, account: Account) -> dict[str, Any]:
-    team = _team(context)
-    folders = {
+    """Return team.TeamMemberProfile."""
+    return {
+        "team_member_id": account.team_member_id,
+        "account_id": account.account_id,
+        "email": account.email,
+        "email_verified": account.email_verified,
+        "secondary_emails": [],
+        "status": {".tag": account.status},
+        "name": name_of(account),
+        "membership_type": {".tag": "full"},
+        "joined_on": account.joined,
+        "groups": [],
         "member_folder_id": account.home_namespace_id,
-        "root_folder_id": team.root_namespace_id or account.root_namespace_id,
+        "root_folder_id": _team(context).root_namespace_id or account.root_namespace_id,
     }
-    return teams.profile(account, name_of(account), folders)
 
 
 def _member_v1(context: Context, account: Account) -> dict[str, Any]:

@@ -65,7 +65,8 @@ def get_thumbnail_v2(context: Context, arg: Arguments) -> Any:
         if resource.tag == "path":
             file, revision = context.view.find_file(resource.path("path", "ReadPath"))
             shown = {"file_metadata": metadata.of_revision(context.view, revision, file=file)}
-            return _sent(shown, _picture(context, arg, file, revision))
+            picture = _picture(context, arg, file, revision)
+            return Download(shown, picture, len(picture))
         link, entry = shared_links.resolve(context.service, resource.string("url"))
         try:
             shared_links.check_reader(context.service, link, context.account, resource.string("password", None))
@@ -75,11 +76,8 @@ def get_thumbnail_v2(context: Context, arg: Arguments) -> Any:
         if not isinstance(target, File):
             raise PathLookupError("not_file")
         minimal = {"url": resource.string("url"), "id": target.id, "rev": target.revision.rev}
-        return _sent({"link_metadata": minimal}, _picture(context, arg, target, target.revision))
-
-
-def _sent(shown: dict[str, Any], picture: bytes) -> Download:
-    return Download(shown, picture, len(picture))
+        picture = _picture(context, arg, target, target.revision)
+        return Download({"link_metadata": minimal}, picture, len(picture))
 
 
 @table.route("files/get_thumbnail_batch")

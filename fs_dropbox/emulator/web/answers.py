@@ -25,7 +25,8 @@ JSON_TYPE = "application/json"
 
 def json_response(status: int, value: Any, headers: dict[str, str] | None = None) -> Response:
     """Return an answer with JSON, escaped to ASCII as the service does."""
-    return Response(status, {"Content-Type": JSON_TYPE, "Cache-Control": "no-cache", **(headers or {})}, _json(value))
+    headers = {"Content-Type": JSON_TYPE, "Cache-Control": "no-cache", **(headers or {})}
+    return Response(status, headers, json.dumps(value).encode())
 
 
 def text_response(status: int, text: str, content_type: str = "text/plain; charset=utf-8") -> Response:
@@ -76,10 +77,6 @@ def knows(if_none_match: str, etag: str) -> bool:
     """Tell whether a client has this content: tags are compared weakly, and caches may name several."""
     known = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
     return "*" in known or etag.removeprefix("W/") in known
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value).encode()
 
 
 def length_of(response: Response) -> int:
