@@ -64,6 +64,11 @@ def name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
+def spelling(path: str) -> str:
+    """Return a path as Dropbox keeps it: with accents composed."""
+    return path if path.isascii() else unicodedata.normalize("NFC", path)
+
+
 def extension(path: str) -> str:
     """Return what follows the last dot of a name, "" where there is none (or nothing before it)."""
     stem, _, found = name(path).rpartition(".")

@@ -54,7 +54,7 @@ class ServerSide:
         """Move the contents of a folder, and the folder with them."""
         if paths.key(source) == paths.key(target):
             renamed = self._catalog.require_folder(source)
-            if source != target:
+            if paths.spelling(source) != paths.spelling(target):
                 self._change_case(source, target, renamed)
             return
         if isparent(paths.key(target) or "/", paths.key(source)):
@@ -182,7 +182,7 @@ class ServerSide:
 
     def _transfer_file(self, source: str, target: str, *, overwrite: bool, call: Call) -> None:
         same = paths.key(source) == paths.key(target)
-        renames = same and source != target and call == self._move
+        renames = same and paths.spelling(source) != paths.spelling(target) and call == self._move
         entry = self._catalog.find(source)
         existing = entry if same else self._catalog.find(target)
         if existing is not None and not overwrite and not renames:
@@ -328,7 +328,7 @@ class ServerSide:
                     raise
                 self._catalog.moved(source, entry, since)
                 self._catalog.removed(between, since)
-        if entry.name != paths.name(target):
+        if entry.name != paths.name(paths.spelling(target)):
             raise fs.errors.OperationFailed(target, msg="'{path}': Dropbox keeps another spelling")
 
     def _move_back(self, between: str, source: str, moved: Present, problem: BaseException, *, is_begun: bool) -> None:

@@ -63,6 +63,18 @@ def test_a_rename_to_another_case(account: DropboxFS, emulator: Emulator, behavi
     assert sorted(emulator.control.tree()) == ["/Folder", "/Folder/below", "/Report.TXT"]
 
 
+def test_a_rename_to_another_case_with_accents_written_apart(account: DropboxFS, emulator: Emulator) -> None:
+    account.writetext("\u00e9.txt", "one")
+    account.makedir("\u00f6")
+    account.move("\u00e9.txt", "E\u0301.TXT")
+    account.movedir("o\u0308", "O\u0308", create=True)
+    assert sorted(emulator.control.tree()) == ["/\u00c9.TXT", "/\u00d6"]
+    emulator.control.reset_counts()
+    account.move("\u00c9.TXT", "E\u0301.TXT", overwrite=True)
+    account.movedir("\u00d6", "O\u0308", create=True)
+    assert emulator.control.calls()["files/move_v2"] == 0
+
+
 def test_a_rename_to_another_case_that_dropbox_does_not_make_is_told(
     account: DropboxFS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
