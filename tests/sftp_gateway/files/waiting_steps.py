@@ -36,6 +36,9 @@ class Waiting(Writing):
         self.say(f"  {seconds / HOUR} hours")
         self.settle()
         self.now += seconds
+        self.replacing = {}  # for a day at most
+        for model in self.models.values():
+            model.refuses_ends = False
         for tree in self.trees:
             drafts = tree.store.drafts
             for draft in tree.store.overlay.all():
