@@ -100,6 +100,7 @@ class Users:
         self._users = {user.name: user for user in users}
         self._credential_url = credential_url
         self._url_parameters = url_parameters
+        self.__dict__.pop("_dummy_hash", None)
 
     def check_password(self, name: str, password: str, address: str = "") -> Login | None:
         """Return the login for this name and password, None when they are refused; raises `UserError`."""
@@ -164,7 +165,14 @@ class Users:
 
     @cached_property
     def _dummy_hash(self) -> str:
-        """A hash that nothing matches, so that an unknown name takes as long as a wrong password."""
+        """A hash that nothing matches, so that an unknown name takes as long as a wrong password of the first user.
+
+        Who makes hashes with other tools makes cheaper or dearer ones.
+        """
+        for user in self._users.values():
+            with contextlib.suppress(UserError, argon2.exceptions.InvalidHashError):
+                parameters = argon2.extract_parameters(password_hash(user))
+                return argon2.PasswordHasher.from_parameters(parameters).hash(secrets.token_hex(16))
         return hash_password(secrets.token_hex(16))
 
     def _matches(self, name: str, stored: str, password: str) -> bool:

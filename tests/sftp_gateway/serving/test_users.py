@@ -75,6 +75,18 @@ def test_an_unknown_name_costs_as_much_as_a_wrong_password(monkeypatch: pytest.M
     assert verified == [b"one", b"two"]
 
 
+def test_an_unknown_name_costs_as_much_as_a_password_that_another_tool_has_hashed(tmp_path: Path) -> None:
+    """Whose hashes are dearer or cheaper than ours: how long a refusal takes would tell which names there are."""
+    foreign = argon2.PasswordHasher(time_cost=3, memory_cost=64, parallelism=2)
+    (tmp_path / "hash").write_text(foreign.hash("x"))
+    keys = UserConfig(name="bob", public_keys=("x",), url="mem://")
+    ann = UserConfig(name="ann", password_hash_file=str(tmp_path / "hash"), url="mem://")
+    users = Users([keys, UserConfig(name="eve", password_hash_file="gone", url="mem://"), ann])
+    assert argon2.extract_parameters(users._dummy_hash) == argon2.extract_parameters(foreign.hash("y"))
+    users.replace([keys])
+    assert argon2.extract_parameters(users._dummy_hash) == argon2.extract_parameters(HASH)
+
+
 def test_a_password_that_was_right_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     hasher = Mock(wraps=module._hasher)
     monkeypatch.setattr(module, "_hasher", hasher)
