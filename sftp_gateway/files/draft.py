@@ -164,8 +164,8 @@ class Draft:
         """
         with self._lock:
             end = self.forwarding.stored
-            least = THIN_BYTES if at_least is None else at_least
-            if self.state is not State.OPEN or end - self.spool.dropped < least or not self.spool.may_drop(end):
+            is_much = end - self.spool.dropped >= (at_least or THIN_BYTES)
+            if self.state is not State.OPEN or not is_much or not self.spool.may_drop(end):
                 return False
             was_thin, self._is_thin = self._is_thin, True
             with contextlib.suppress(OSError):  # what cannot be forgotten is not dropped
@@ -222,8 +222,8 @@ class Draft:
         """Take a handle out; tell whether it was the last, after which none can join."""
         with self._lock:
             self.handles.discard(handle)
-            self._closing = not self.handles
-            return self._closing
+            self._closing = self._closing or not self.handles
+            return not self.handles
 
     def retarget(self, path: str, *, exclusive: bool | None = None, fresh: bool | None = None) -> None:
         """Give the file another path to be committed to."""
@@ -263,13 +263,14 @@ class Draft:
         try:
             self._storing.store(stream, size)
         except BaseException:
-            self.dirty = True
+            self.dirty, self._closing = True, False
             raise
         finally:
             self.forwarding.done(stream)
         self.exclusive = self.fresh = False
         if len(self.handles) > 1:
             self._start_over()
+            self._closing = False
 
     def end(self, reason: str, *, at_once: bool = False) -> None:
         """Give up: nothing is committed any more, the spool is freed, `at_once` or by and by. Idempotent."""

@@ -204,3 +204,23 @@ def test_who_was_overtaken_while_its_close_waited_stores_nothing(filesystem: Ato
     store.commit(draft, second)
     assert filesystem.readbytes("/f") == b"01!"
     tree.close()
+
+
+def test_nobody_goes_on_with_a_file_amid_its_commit_although_another_handle_of_it_is_let_go(
+    filesystem: AtomicFS, tmp_path: Path
+) -> None:
+    tree = Tree(filesystem, spool_directory=tmp_path)
+    store, first, second = tree.store, object(), object()
+    draft = store.open_for_writing("/f", W | C | T, "session", first)
+    store.open_for_writing("/f", W, "session", second)
+    draft.write(0, b"content")
+    with ThreadPoolExecutor() as threads:
+        with filesystem.stalled("commit", "/f"):
+            closing = threads.submit(store.commit, draft, first)
+            eventually(lambda: "/f" in filesystem.happened("commit"), "never: the commit runs")
+            store.abandon(draft, second)
+            assert not draft.join("another session", object())
+        closing.result()
+    assert filesystem.readbytes("/f") == b"content"
+    assert not store.overlay.all()
+    tree.close()
