@@ -9,13 +9,14 @@ from urllib.parse import urlsplit
 
 import fs
 import pytest
+from fs import errors
 from fs.memoryfs import MemoryFS
 from fs.osfs import OSFS
 
 from fs_dropbox.emulator import Emulator
 from sftp_gateway import UserConfig
-from sftp_gateway.files.tree import Rights
-from sftp_gateway.sftp.packets import Kind, Status
+from sftp_gateway.files.tree import Rights, Tree
+from sftp_gateway.sftp.packets import NO_ATTRIBUTES, Kind, Status
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.conftest import PASSWORD, PASSWORD_HASH, Connect, StartGateway
 from tests.sftp_gateway.connections import sftp
@@ -283,3 +284,15 @@ def test_a_users_quota_and_drop_box_come_from_the_configuration(
         few.open("/third", "wb")
     with pytest.raises(OSError, match="exists already"):
         box.open("/theirs", "wb")
+
+
+def test_what_could_not_be_stored_is_refused_before_a_byte_is_sent(tmp_path: Path) -> None:
+    class LockedFS(AtomicFS):
+        def check_writable(self, path: str) -> None:
+            raise errors.ResourceLocked(path)
+
+    tree = Tree(LockedFS(), spool_directory=tmp_path)
+    for rights in (Rights.READ_WRITE, Rights.WRITE_ONLY):
+        with pytest.raises(errors.ResourceLocked):
+            tree.view(rights=rights).open("/f", W | C | T, NO_ATTRIBUTES)
+    tree.close()
