@@ -19,6 +19,7 @@ from fs_dropbox.mirroring.inventory import Inventory, Node, exclusion, fold, sur
 from fs_dropbox.mirroring.plan import Planner
 from fs_dropbox.mirroring.steps import Action, Observer, Step, Summary
 from fs_dropbox.mirroring.transfer import (
+    GrownError,
     Place,
     StoppedError,
     copy_file,
@@ -195,9 +196,12 @@ class Mirror:
 
         self._each(pool, files, compare)
         # Not in this thread, whose Ctrl-C would wait for the calls under way before it breaks them off.
-        pool.submit(self._upload, wanted).result()
+        grown = pool.submit(self._upload, wanted).result()
+        self._each(pool, grown, lambda pair: self._settle(*pair))
 
-    def _upload(self, wanted: list[tuple[Node, Node | None]]) -> None:
+    def _upload(self, wanted: list[tuple[Node, Node | None]]) -> list[tuple[Node, Node | None]]:
+        """Upload what is wanted; return what is not small any more."""
+        grown: list[tuple[Node, Node | None]] = []
         source, target = self.source, self.target
         items = (
             (target.at((old or node).path).path, partial(snapshot, source.at(node.path)), node.size, node.modified)
@@ -211,13 +215,16 @@ class Mirror:
                     break
                 node, old = wanted[index]
                 step = _copying(node, old)
-                if error is not None:
+                if isinstance(error, GrownError):
+                    grown.append((node, old))
+                elif error is not None:
                     self._failed(step, error)
-                    continue
-                self._advanced(node.size)
-                self._done(step)
+                else:
+                    self._advanced(node.size)
+                    self._done(step)
         if self.stop.is_set():
             raise StoppedError
+        return grown
 
     def _settle(self, node: Node, old: Node | None) -> None:
         """Copy a file unless the target has it."""

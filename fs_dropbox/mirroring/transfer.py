@@ -24,6 +24,7 @@ from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.conventions import literal
 
 CHUNK_BYTES: Final = 1024 * 1024
+SNAPSHOT_BYTES: Final = 4 * CHUNK_BYTES
 PART_SUFFIX: Final = ".fs-dropbox-part"
 _PART: Final = re.compile(r"\..{1,50}\.[0-9a-f]{8}" + re.escape(PART_SUFFIX), re.DOTALL)
 
@@ -34,6 +35,10 @@ _Stamp = tuple[int, float | None, int]
 
 class StoppedError(Exception):
     """Someone asked for an end; nothing half-written was left."""
+
+
+class GrownError(errors.OperationFailed):
+    """A file was small as it was listed, and is too large to be held in memory by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +114,20 @@ def copy_file(
 
 
 def snapshot(source: Place) -> BinaryIO:
-    """Return the whole content of a small file, as it was at one moment; raises OperationFailed where it changes."""
+    """Return the whole content of a small file, as it was at one moment.
+
+    Raises:
+        GrownError: it is no small one any more.
+        fs.errors.FSError: it changes, or cannot be read.
+    """
+    held = io.BytesIO()
     with source.filesystem.openbin(source.path, "r") as reader:
-        return io.BytesIO(b"".join(_unchanged_chunks(source, reader, _stamp(source, reader), None)))
+        for chunk in _unchanged_chunks(source, reader, _stamp(source, reader), None):
+            held.write(chunk)
+            if held.tell() > SNAPSHOT_BYTES:
+                raise GrownError(source.path)
+    held.seek(0)
+    return held
 
 
 def hash_file(place: Place, *, stop: threading.Event | None = None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from fs.osfs import OSFS
 from fs_dropbox import DropboxFS
 from fs_dropbox.mirroring.mirror import Mirror
 from fs_dropbox.mirroring.steps import Observer
-from fs_dropbox.mirroring.transfer import Place, StoppedError, copy_file
+from fs_dropbox.mirroring.transfer import GrownError, Place, StoppedError, copy_file, snapshot
 from tests.fs_dropbox.mirroring.mirrored import make_unreadable, run, write_many
 
 
@@ -239,6 +240,33 @@ def test_a_file_that_changes_or_goes_while_many_are_copied_fails_alone(dropbox_f
     assert sorted(failed) == ["0003.txt", "0007.txt"]
     assert "changed while it was read" in str(failed["0007.txt"])
     assert len(dropbox_fs.listdir("/many")) == 18
+
+
+def test_a_small_file_that_has_become_large_is_not_held_in_memory(tmp_path: Path) -> None:
+    """A dump that was empty as it was listed may have gigabytes once its turn has come."""
+    with (tmp_path / "dump").open("wb") as file:
+        file.truncate(64 * 2**20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(GrownError):
+            snapshot(Place(OSFS(str(tmp_path)), "/dump"))
+        assert tracemalloc.get_traced_memory()[1] < 16 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_small_files_that_have_become_large_are_copied(dropbox_fs: DropboxFS, tmp_path: Path) -> None:
+    write_many(tmp_path / "many", 6)
+
+    class Growing(Observer):
+        def planned(self, size: int) -> None:
+            (tmp_path / "many" / "0003.txt").write_bytes(b"grown" * 2**20)
+
+    with OSFS(str(tmp_path / "many")) as source:
+        summary = run(source, dropbox_fs, "/many", observer=Growing())
+        assert (summary.copied, summary.failures) == (6, [])
+        assert dropbox_fs.readbytes("/many/0003.txt") == b"grown" * 2**20
+        assert run(source, dropbox_fs, "/many").skipped == 6
 
 
 @pytest.mark.parametrize("size", [10, 3_000_000])
