@@ -66,6 +66,8 @@ def get(
     Dropbox has of it. What is equal is not transferred.
     """
     *sources, target = locations if len(locations) > 1 else (*locations, ".")
+    if target == "-":
+        raise click.UsageError("for standard output there is fs-dropbox cat; a file of this name is ./-")
     pairs = _pairs([session.place(source) for source in sources], local_place(target), target)
     return _transfer(
         "get", pairs, session, replace=not no_clobber, exclude=exclude, workers=workers, quiet=quiet, json_=json_

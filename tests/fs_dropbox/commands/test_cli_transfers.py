@@ -90,6 +90,14 @@ def test_put_from_standard_input(seeded: Emulator, cli: Cli, monkeypatch: pytest
     assert cli("put", "-", "/Docs").code == 2
 
 
+def test_who_means_standard_output_gets_no_file_of_that_name(seeded: Emulator, cli: Cli) -> None:
+    done = cli("get", "/Docs/a.txt", "-")
+    assert (done.code, done.out, "fs-dropbox cat" in done.err) == (2, "", True)
+    assert not Path("-").exists()
+    assert cli("get", "/Docs/a.txt", "./-").code == 0
+    assert Path("-").read_text() == "alpha"
+
+
 def test_quiet_says_nothing(seeded: Emulator, cli: Cli) -> None:
     assert cli("get", "-q", "/Docs") == (0, "", "")
 
