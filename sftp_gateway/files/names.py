@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fs import errors
 from fs.path import basename, join
 
@@ -13,6 +15,8 @@ from sftp_gateway.files.store import Store
 from sftp_gateway.sftp import attributes
 from sftp_gateway.sftp.packets import Status
 from sftp_gateway.sftp.status import EXISTS, RefusedError
+
+_OF_TARGET: Final = "the target's directory"
 
 
 class Names:
@@ -84,9 +88,9 @@ class Names:
             is_new = draft is not None and draft.state is State.OPEN and not self._store.filesystem.exists(source)
             bases = {} if is_new else self._bases(source)
             if is_new:
-                self._store.check_parent(target)
+                self._store.check_parent(target, _OF_TARGET)
             else:
-                self._check_parent(target)
+                self._check_parent(target, _OF_TARGET)
                 self._move(source, target, replace=replace or same)
                 self._store.note_left(source, None)
                 self._store.note_left(target, self._session)
@@ -129,26 +133,29 @@ class Names:
             self._store.looking.check_no_draft(path)
             raise
 
-    def _check_parent(self, path: str) -> None:
+    def _check_parent(self, path: str, called: str = "the parent directory") -> None:
         """Refuse what some filesystems do not: MemoryFS puts files into files, and fails where no name is."""
         if self._store.local:
-            self._store.check_parent(path)
+            self._store.check_parent(path, called)
 
     def _move(self, source: str, target: str, *, replace: bool) -> None:
-        if attributes.is_directory(self._store.filesystem.getinfo(source)):
-            self._store.forget_left_below(source)
-            self._store.forget_left_below(target)
-            try:
-                self._store.filesystem.movedir(source, target, create=True)
-            except errors.ResourceReadOnly:  # PyFilesystem takes what does not say that it can be changed for read-only
-                self._move_piecemeal(source, target)
-            return
         try:
-            self._store.filesystem.move(source, target, overwrite=replace)
+            if attributes.is_directory(self._store.filesystem.getinfo(source)):
+                self._move_directory(source, target)
+            else:
+                self._store.filesystem.move(source, target, overwrite=replace)
         except errors.ResourceNotFound:
             if self._store.filesystem.exists(source):
-                raise RefusedError("the target's directory does not exist", Status.NO_SUCH_FILE) from None
+                raise RefusedError(f"{_OF_TARGET} does not exist", Status.NO_SUCH_FILE) from None
             raise
+
+    def _move_directory(self, source: str, target: str) -> None:
+        self._store.forget_left_below(source)
+        self._store.forget_left_below(target)
+        try:
+            self._store.filesystem.movedir(source, target, create=True)
+        except errors.ResourceReadOnly:  # PyFilesystem takes what does not say that it can be changed for read-only
+            self._move_piecemeal(source, target)
 
     def _move_piecemeal(self, source: str, target: str) -> None:
         """Move a directory with what every filesystem can do; raises `ResourceReadOnly` where that is nothing."""

@@ -280,13 +280,13 @@ class Store:
             raise errors.FileExpected(path)
         return fingerprint_of(info)
 
-    def check_parent(self, path: str) -> None:
+    def check_parent(self, path: str, called: str = "the parent directory") -> None:
         parent = dirname(path)
         if parent == "/":
             return
         try:
             info = self.filesystem.getinfo(parent)
         except errors.ResourceNotFound:
-            raise RefusedError("the parent directory does not exist", Status.NO_SUCH_FILE) from None
+            raise RefusedError(f"{called} does not exist", Status.NO_SUCH_FILE) from None
         if not attributes.is_directory(info):
             raise RefusedError("its parent is not a directory", Status.NO_SUCH_FILE)

@@ -59,6 +59,17 @@ def test_names_that_dropbox_does_not_take_are_refused_with_the_rule(stack: Stack
     assert not [route for route in stack.control.calls() if "upload" in route or "create" in route]
 
 
+@pytest.mark.write_back
+def test_a_rename_to_where_no_directory_is_says_which_one_is_missing(stack: Stack) -> None:
+    """The first path of a reason is the source's, which is there."""
+    with raw(stack) as client:
+        client.put("/file", b"content")
+        client.wait(client.mkdir("/directory"))
+        for name in ("file", "directory"):
+            status = client.wait(client.rename(f"/{name}", f"/none/{name}"))
+            assert status.text == f"/{name}: the target's directory does not exist"
+
+
 @pytest.mark.parametrize(
     "name", ["x" * 255, "é" * 255, "😀" * 127, "ends with a dot.", "~$lock.docx", ".~lock.odt#", ':*?"<>|', "-rf"]
 )
