@@ -83,8 +83,11 @@ def test_empty_directories_are_made_after_a_moment(
     storage: Made, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sftp_gateway.write_back.delivery.QUIET_SECONDS", 0.05)
+    for otherwise in ("LOOK_SECONDS", "TIDY_SECONDS"):
+        monkeypatch.setattr(f"sftp_gateway.write_back.delivery.{otherwise}", 3600.0)
     serving = start()
     client = serving.client()
+    eventually(lambda: serving.journal.bell._wakes <= 2, "it does not sleep")
     for path in ("/a", "/a/b", "/a/b/c", "/a/d"):
         client.mkdir(path)
     serving.settled()
