@@ -44,7 +44,10 @@ class ServerSide:
 
     def move_file(self, source: str, target: str, *, overwrite: bool) -> None:
         """Move or rename one file; a new case of the same name is a rename too."""
-        self._transfer_file(source, target, overwrite=overwrite, call=self._move)
+        if paths.key(source) == paths.key(target) and paths.spelling(source) != paths.spelling(target):
+            self._change_case(source, target, self._catalog.require_file(source))
+        else:
+            self._transfer_file(source, target, overwrite=overwrite, call=self._move)
 
     def copy_folder(self, source: str, target: str, *, create: bool) -> None:
         """Copy the contents of a folder: one call where the target is new, else a few for the children that are."""
@@ -182,18 +185,15 @@ class ServerSide:
 
     def _transfer_file(self, source: str, target: str, *, overwrite: bool, call: Call) -> None:
         same = paths.key(source) == paths.key(target)
-        renames = same and paths.spelling(source) != paths.spelling(target) and call == self._move
         entry = self._catalog.find(source)
         existing = entry if same else self._catalog.find(target)
-        if existing is not None and not overwrite and not renames:
+        if existing is not None and not overwrite:
             raise fs.errors.DestinationExists(target)
         if entry is None:
             raise fs.errors.ResourceNotFound(source)
         if not isinstance(entry, FileEntry):
             raise fs.errors.FileExpected(source)
-        if renames:
-            self._change_case(source, target, entry)
-        elif not same:
+        if not same:
             self._put_at(target, existing, overwrite=overwrite, call=lambda: call(source, target, entry))
 
     def _put_at(
