@@ -219,6 +219,19 @@ def test_a_root_that_changes_is_followed_by_what_is_known(
     eventually(lambda: "later" in account.listdir("/"))
 
 
+def test_what_is_closed_after_the_root_has_changed_goes_where_its_path_leads_then(
+    emulator: Emulator, open_dropbox: Callable[..., DropboxFS]
+) -> None:
+    emulator.control.add_team("Acme")
+    emulator.control.add_member("ann@example.com", admin=True)
+    account = open_dropbox(cache=False)
+    with account.open("/late", "wb") as late:
+        late.write(b"begun in the team's folder")
+        with pytest.raises(fs.errors.OperationFailed, match="another root folder now"), account.open("/early", "wb"):
+            emulator.control.remove_member("ann@example.com")
+    assert emulator.control.tree() == {"/late": 26}
+
+
 def test_who_joins_a_team_stays_in_the_own_folder_until_the_account_is_opened_anew(
     emulator: Emulator, open_dropbox: Callable[..., DropboxFS]
 ) -> None:
