@@ -229,6 +229,12 @@ def description(field: msgspec.structs.FieldInfo) -> str:
     raise LookupError(field.name)
 
 
+def scheme_of(url: str) -> str:
+    """Return the scheme of an FS URL; "" where what stands there is none, and may hold the secrets of the rest."""
+    scheme, separator, _ = url.partition("://")
+    return scheme if separator and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]{0,30}", scheme) else ""
+
+
 def parse_address(text: str) -> tuple[str, int]:
     """Split "host:port", "[v6]:port" or ":port"; raises ValueError."""
     match = re.fullmatch(r"(?:\[([^\]]+)\]|([^:\[\]]*)):(\d{1,5})", text)

@@ -17,6 +17,7 @@ from pathlib import Path
 import fs.errors
 from fs.base import FS
 
+from sftp_gateway.config import scheme_of
 from sftp_gateway.files.partials import Partials
 from sftp_gateway.files.tree import Tree, TreeLimits
 from sftp_gateway.write_back.filesystem import WriteBackFS
@@ -361,8 +362,8 @@ def _open(open_filesystem: Callable[[str], FS], url: str) -> FS:
     except fs.errors.RemoteConnectionError as error:
         raise AccountUnreachableError(_reason(error, url)) from None
     except (fs.opener.errors.UnsupportedProtocol, fs.opener.errors.EntryPointError):
-        scheme = url.partition("://")[0]
-        raise AccountUnreachableError(f"no filesystem is installed for {scheme}:// URLs") from None
+        which = f"{scheme}:// URLs" if (scheme := scheme_of(url)) else "such a URL"
+        raise AccountUnreachableError(f"no filesystem is installed for {which}") from None
     except fs.errors.CreateFailed as error:
         cause = getattr(error, "exc", None) or error.__cause__
         unreachable = isinstance(cause, fs.errors.RemoteConnectionError)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import functools
 import hashlib
 import hmac
 import os
@@ -13,7 +14,6 @@ import secrets
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -24,7 +24,7 @@ from fs.opener import registry
 from fs.opener.errors import OpenerError, ParseError, UnsupportedProtocol
 from fs.opener.parse import parse_fs_url
 
-from sftp_gateway.config import UserConfig, read_text, why_unreadable
+from sftp_gateway.config import UserConfig, read_text, scheme_of, why_unreadable
 from sftp_gateway.network.addresses import is_in, networks_of
 
 _KEY_KINDS: Final = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
@@ -37,6 +37,8 @@ _E_MAIL = re.compile(r"[^@~:/\s]+@[^@~:/\s]+")
 # What people type as a user name by mistake: an app's key and secret with something else between them, or a token.
 _KEY_AND_SECRET = re.compile(r"([a-z0-9]{15}[^a-z0-9~@])\W*[a-z0-9]{15}\b.*", re.DOTALL)
 _TOKEN = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*\d)[\w.-]{40,}")
+
+_opener = functools.cache(registry.get_opener)  # which looks through all that is installed each time
 
 # RFC 9106 and OWASP: 19 MiB, two passes; a stored hash brings its own parameters.
 _hasher = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
@@ -70,7 +72,7 @@ class Login:
     @property
     def storage(self) -> str:
         """What people call the storage behind the URL, such as "Dropbox"."""
-        return self.url.partition("://")[0].capitalize()
+        return scheme_of(self.url).capitalize() or "The storage"
 
     @property
     def refusal(self) -> str:
@@ -163,7 +165,7 @@ class Users:
         if problem:
             yield f"{'url_parameters' if self._url_parameters else 'credential_url'}: {problem}"
 
-    @cached_property
+    @functools.cached_property
     def _dummy_hash(self) -> str:
         """A hash that nothing matches, so that an unknown name takes as long as a wrong password of the first user.
 
@@ -339,15 +341,17 @@ def _wrong_with(url: str) -> str:
     """Say what is wrong with an FS URL, without showing it and without opening it; "" for nothing."""
     try:
         parsed = parse_fs_url(url)
-        opener = registry.get_opener(parsed.protocol)
+        opener = _opener(parsed.protocol)
         if hasattr(opener, "check_url"):
             opener.check_url(parsed)
-    except ParseError:
+    except (ParseError, UnsupportedProtocol) as error:
+        if isinstance(error, UnsupportedProtocol) and (scheme := scheme_of(url)):
+            return f"no filesystem is installed for {scheme}:// URLs"
         return "the url is no FS URL, such as dropbox://KEY~SECRET:TOKEN@/"
-    except UnsupportedProtocol:
-        return f"no filesystem is installed for {url.partition('://')[0]}:// URLs"
     except OpenerError as error:
         return str(error)
+    except Exception as error:  # noqa: BLE001 - a foreign opener's mistake; its text could hold the URL
+        return f"the url cannot be read ({type(error).__name__})"
     return ""
 
 

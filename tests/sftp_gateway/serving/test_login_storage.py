@@ -243,3 +243,18 @@ def test_a_bug_is_a_refusal_with_a_trace_for_us(
     assert "ZeroDivisionError" in log_lines("bug", 1)[0]["trace"]
     transport.auth_password("ann", PASSWORD)
     assert transport.is_authenticated()
+
+
+def test_a_url_without_its_scheme_is_shown_to_nobody(
+    start_gateway: StartGateway, connect: Connect, log_lines: LogLines, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What stands before the :// of a parameter is all that is secret."""
+    url = "KEY~APPSECRET:TOKEN@/?api_host=http://localhost"
+    gateway = start_gateway(users=(UserConfig(name="ann", password_hash=PASSWORD_HASH, url=url),))
+    transport = connect(gateway, "ann", PASSWORD)
+    channel = transport.open_session(timeout=30)
+    with pytest.raises(paramiko.SSHException):
+        channel.invoke_subsystem("sftp")
+    refused = log_lines("login_refused", 1)[0]["reason"]
+    assert refused == "The storage cannot be reached: no filesystem is installed for such a URL"
+    assert "APPSECRET".casefold() not in caplog.text.casefold()

@@ -270,17 +270,19 @@ def test_check_all_names_every_user_that_cannot_sign_in(tmp_path: Path) -> None:
             UserConfig(name="strange", public_keys=("ssh-ed25519 AAAA",), url="mem://"),
             UserConfig(name="unknown", password_hash=HASH, url="gopher://KEY~APPSECRET:TOKEN@/"),
             UserConfig(name="nowhere", password_hash=HASH, url="KEY~APPSECRET:TOKEN"),
+            UserConfig(name="forgotten", password_hash=HASH, url="KEY~APPSECRET:TOKEN@/?api_host=http://localhost"),
             UserConfig(name="twice", public_keys_file=str(empty), url="dropbox://KEY~APPSECRET@/"),
         ]
     )
     problems = list(users.check_all())
-    names = ["keyless", "damaged", "lost", "unset", "strange", "unknown", "nowhere", "twice", "twice"]
+    names = ["keyless", "damaged", "lost", "unset", "strange", "unknown", "nowhere", "forgotten", "twice", "twice"]
     assert [problem.split(":")[0] for problem in problems] == [f"user {name}" for name in names]
     assert "APPSECRET" not in "".join(problems)
     assert problems[2].startswith(f"user lost: url_file: {tmp_path}/nowhere: ")
     assert problems[3].startswith("user unset: url_env: the variable NO_SUCH_VARIABLE is not set here")
     assert "no filesystem is installed for gopher:// URLs" in problems[5]
-    assert "the Dropbox URL has no refresh token" in problems[8]
+    assert problems[7].endswith("the url is no FS URL, such as dropbox://KEY~SECRET:TOKEN@/")
+    assert "the Dropbox URL has no refresh token" in problems[9]
 
 
 def test_fingerprints_are_those_of_openssh() -> None:
