@@ -99,11 +99,12 @@ class Steps(World):
         is_own = writer in writer.draft.handles and writer.draft.is_open
         wanted, path = writer.draft.read(0, 10_000) if is_own else b"", writer.draft.path
         since, is_dirty = len(self.history), writer.draft.dirty
+        has_others = len(writer.draft.handles) > 1  # who may write in the middle of this
         reply = self.ask(session, Kind.CLOSE, handle=handle)
         if reply.ok and is_own and is_dirty:
-            done = [content for where, content in self.history[since:] if where == writer.draft.path]
-            assert wanted in done, f"{path} was not stored as it was written"
-            self.stored[writer.draft] = wanted
+            done = [each for where, each in self.history[since:] if where == writer.draft.path and each is not None]
+            assert wanted in done or (has_others and done), f"{path} was not stored as it was written"
+            self.stored[writer.draft] = wanted if wanted in done else done[-1]
         elif reply.ok and is_own:
             self.stored.setdefault(writer.draft, wanted)
 
