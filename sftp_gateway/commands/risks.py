@@ -23,6 +23,8 @@ def risks(config: GatewayConfig, file: Path | None = None) -> Iterator[str]:
         yield "holds secrets and can be read by other users of this machine; chmod 600, or keep them in files (…_file)"
     if _others_may_write(str(config.state_path)):
         yield f"state_folder: {config.state_path} can be changed by every user of this machine; chmod 700"
+    if not config.users and not config.credential_logins:
+        yield "users: there are none, and credential_logins is off: nobody can sign in"
     for user in config.users:
         yield from _of_user(user)
     for hook in config.hooks:

@@ -134,6 +134,12 @@ def test_check_config_warns_of_what_is_risky(tmp_path: Path) -> None:
     assert "of-the-url" not in done.stdout + warned
 
 
+def test_check_config_warns_where_nobody_can_sign_in(tmp_path: Path) -> None:
+    (tmp_path / "gateway.toml").write_text("credential_logins = false\n")
+    told = call("check-config", "--quiet", tmp_path / "gateway.toml").stderr
+    assert told.endswith("warning: users: there are none, and credential_logins is off: nobody can sign in\n")
+
+
 def test_check_config_tells_of_variables_that_are_no_settings(tmp_path: Path) -> None:
     file = tmp_path / "gateway.toml"
     file.write_text("")
