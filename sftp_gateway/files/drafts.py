@@ -21,6 +21,7 @@ from sftp_gateway.files.partials import Partial, Partials
 from sftp_gateway.files.spool import DamagedError, Quota, Spool, SpoolFullError
 from sftp_gateway.sftp.status import RefusedError
 
+_SWEEPS = 100  # within the time for which partials are kept
 GOING_ON_SECONDS = 86400.0  # between the end of an upload and its client's going on, at most
 
 
@@ -71,6 +72,7 @@ class Drafts:
         self._limits = limits
         self._streams = threading.BoundedSemaphore(limits.streams)
         self._draft = functools.partial(Draft, filesystem, atomic=atomic, streams=self._streams, partials=self.partials)
+        self._sweep_at = 0.0  # when to look next for partials that are too old; monotonic
         self._following = threading.Lock()  # one thread at a time compares the partials with the directory
         # By folded path:
         self._unfinished: Leavings[float] = Leavings()  # when an upload has ended of which not enough is left
@@ -106,7 +108,8 @@ class Drafts:
         `exclusive`: its commit is to replace nothing; `fresh`: nothing is committed there now; `anew`: its client does
         not mean to go on with anything.
         """
-        self.sweep()  # not before somebody has gone on with what he was shown, however old
+        if time.monotonic() >= self._sweep_at:  # each time would cost every upload dearly where many partials wait
+            self.sweep()  # not before somebody has gone on with what he was shown, however old
         draft = self._draft(path, self._spool(), base=base, exclusive=exclusive, fresh=fresh)
         draft.join(session, handle)
         if not anew:
@@ -167,6 +170,7 @@ class Drafts:
 
     def sweep(self) -> None:
         """Drop the partials that have waited for too long."""
+        self._sweep_at = time.monotonic() + self._limits.partial_seconds / _SWEEPS
         for draft in self._overlay.partials():
             if draft.touched < time.time() - self._limits.partial_seconds:
                 self._forgo(draft, "it was too old")

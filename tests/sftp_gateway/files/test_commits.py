@@ -224,3 +224,16 @@ def test_nobody_goes_on_with_a_file_amid_its_commit_although_another_handle_of_i
     assert filesystem.readbytes("/f") == b"content"
     assert not store.overlay.all()
     tree.close()
+
+
+def test_what_waits_to_be_gone_on_with_is_not_looked_through_for_each_new_file(
+    filesystem: AtomicFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand uploads that were cut off would cost each new one many times what it costs else."""
+    tree = Tree(filesystem, spool_directory=tmp_path)
+    partials, looks = tree.store.overlay.partials, []
+    monkeypatch.setattr(tree.store.overlay, "partials", lambda: looks.append(1) or partials())
+    for number in range(10):
+        tree.view().open(f"/{number}", W | C | T, NO_ATTRIBUTES).close()
+    assert len(looks) <= 1
+    tree.close()
