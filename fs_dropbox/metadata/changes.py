@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
+from fs_dropbox.api.retry import LONGEST_FREEZE_SECONDS
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
 from fs_dropbox.errors import ApiError, AuthError, TransportError, reason
 from fs_dropbox.metadata.cache import ABSENT, MetadataCache
@@ -183,7 +184,7 @@ class ChangeFeed:
             self._rests = 1 if self._drain() else OWN_RESTS
         self._set_live(True)  # once more, for as long as the next longpoll may take
         if poll.backoff_seconds:
-            self._stop.wait(poll.backoff_seconds)
+            self._stop.wait(min(poll.backoff_seconds, LONGEST_FREEZE_SECONDS))
 
     def _is_over(self) -> bool:
         """Tell whether nobody waits any more for what is new after the cursor."""

@@ -167,6 +167,17 @@ def test_stop_is_quick_and_ends_the_trust(journal: Journal) -> None:
     assert cache.get("/a") is None
 
 
+def test_backoff_without_end_is_no_failure(
+    journal: Journal, feed: ChangeFeed, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Python cannot even wait for ever; the feed would lose its cursor, and the cache all that it knows."""
+    journal.backoff_seconds = float("inf")
+    journal.add(file("/a"))
+    eventually(lambda: journal.looks)
+    feed.stop()
+    assert (journal.cursors_taken, feed.problem, caplog.messages) == (1, None, [])
+
+
 def test_backoff_is_honoured(journal: Journal, cache: MetadataCache, feed: ChangeFeed) -> None:
     journal.backoff_seconds = 0.3
     journal.add(file("/a"))
