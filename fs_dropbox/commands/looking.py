@@ -20,6 +20,7 @@ from fs_dropbox import paths
 from fs_dropbox.commands.locations import Session, ability, connected
 from fs_dropbox.commands.output import (
     as_json,
+    at_work,
     each,
     entry_json,
     human_size,
@@ -47,7 +48,8 @@ _LOOK_SECONDS = 0.2
 def ls(session: Session, locations: tuple[str, ...], long: bool, recursive: bool, human: bool, json_: bool) -> int:
     """List folders, or the files that are named."""
     rows: list[tuple[str, str, Info]] = []
-    code = each(locations or ("",), lambda location: rows.extend(_found(session.place(location), recursive)))
+    with at_work("ls"):
+        code = each(locations or ("",), lambda location: rows.extend(_found(session.place(location), recursive)))
     if json_:
         print_json([entry_json(path, info) for path, _, info in rows])
         return code
@@ -90,9 +92,9 @@ def tree(session: Session, location: str, level: int | None, folders: bool, json
     """
     place = session.place(location)
     children: dict[str, list[Info]] = {}
-    walk = place.filesystem.walk
-    for path, info in walk.info(place.path, namespaces=_NAMESPACES, max_depth=level):
-        children.setdefault(dirname(path), []).append(info)
+    with at_work("tree"):
+        for path, info in place.filesystem.walk.info(place.path, namespaces=_NAMESPACES, max_depth=level):
+            children.setdefault(dirname(path), []).append(info)
     if json_:
         print_json({"path": place.path, "children": _nested(place.path, children, folders)})
         return

@@ -103,13 +103,17 @@ def entry_json(path: str, info: Info) -> dict[str, Any]:
 class Progress(Observer):
     """Shows a transfer on the terminal: a bar with rate and time left, or nothing where nobody looks."""
 
-    def __init__(self, label: str, *, quiet: bool, steps: bool = False) -> None:
+    def __init__(
+        self, label: str, *, quiet: bool, steps: bool = False, listed: Callable[[], None] = lambda: None
+    ) -> None:
         """Set up.
 
         Args:
             quiet: show no bar even on a terminal.
             steps: print each step that is done to standard output.
+            listed: called when it is known what there is to do.
         """
+        self._listed = listed
         self._steps = steps
         self._begun = time.monotonic()
         self._samples: list[tuple[float, int]] = [(self._begun, 0)]
@@ -126,6 +130,7 @@ class Progress(Observer):
 
     def planned(self, size: int) -> None:
         """Begin to show: the total is known."""
+        self._listed()
         self._bar.length = size
         self._bar.render_progress()
 
@@ -170,11 +175,11 @@ def is_watched() -> bool:
 
 
 @contextlib.contextmanager
-def at_work(label: str) -> Iterator[None]:
-    """Show on a terminal for how long Dropbox has been at work, once that is long: it does not tell how far it is."""
-    if not is_watched():
-        yield
-        return
+def at_work(label: str, *, quiet: bool = False) -> Iterator[Callable[[], None]]:
+    """Show on a terminal for how long Dropbox has been at work, once that is long: it does not tell how far it is.
+
+    Yields what ends that before the block does.
+    """
     ended, begun = threading.Event(), time.monotonic()
 
     def show() -> None:
@@ -182,15 +187,19 @@ def at_work(label: str) -> Iterator[None]:
             click.echo(f"{_NEW_LINE}{label}: Dropbox is at work, {time.monotonic() - begun:.0f} s", nl=False, err=True)
         click.echo(_NEW_LINE, nl=False, err=True)
 
-    clock = threading.Thread(target=show, name="fs-dropbox-clock", daemon=True)
-    try:
-        with contextlib.suppress(RuntimeError):  # no thread is left
-            clock.start()
-        yield
-    finally:
+    def end() -> None:
         ended.set()
         if clock.ident is not None:
             clock.join()
+
+    clock = threading.Thread(target=show, name="fs-dropbox-clock", daemon=True)
+    try:
+        if is_watched() and not quiet:
+            with contextlib.suppress(RuntimeError):  # no thread is left
+                clock.start()
+        yield end
+    finally:
+        end()
 
 
 def each(items: Sequence[_T], do: Callable[[_T], object]) -> int:

@@ -11,7 +11,7 @@ from fs import errors
 from fs.path import basename
 
 from fs_dropbox.commands.locations import Session, connected, is_remote, local_place, needing_a_folder_for
-from fs_dropbox.commands.output import Progress, as_json, human_size, print_json, summary_json, summary_text
+from fs_dropbox.commands.output import Progress, as_json, at_work, human_size, print_json, summary_json, summary_text
 from fs_dropbox.conventions import literal
 from fs_dropbox.mirroring.inventory import fold
 from fs_dropbox.mirroring.mirror import DEFAULT_WORKERS, FATAL, Mirror
@@ -240,20 +240,21 @@ def mirror(
     if not (is_remote(source) or is_remote(target)):
         raise click.UsageError("both are paths of this machine: write :/folder for one in Dropbox")
     places = [session.place(text) if is_remote(text) else local_place(text) for text in (source, target)]
-    progress = Progress("mirror", quiet=quiet or json_, steps=list_ or (dry_run and not quiet and not json_))
     compare: Literal["content", "quick"] = "quick" if quick else "content"
-    run = Mirror(
-        places[0],
-        places[1],
-        delete=delete,
-        dry_run=dry_run,
-        compare=compare,
-        exclude=exclude,
-        workers=workers,
-        observer=progress,
-        break_off=session.close,
-    )
-    return report(run.run(), progress, quiet=quiet, json_=json_, dry_run=dry_run)
+    steps = list_ or (dry_run and not quiet and not json_)
+    with at_work("mirror", quiet=quiet or json_) as listed:
+        progress = Progress("mirror", quiet=quiet or json_, steps=steps, listed=listed)
+        summary = Mirror(
+            *places,
+            delete=delete,
+            dry_run=dry_run,
+            compare=compare,
+            exclude=exclude,
+            workers=workers,
+            observer=progress,
+            break_off=session.close,
+        ).run()
+    return report(summary, progress, quiet=quiet, json_=json_, dry_run=dry_run)
 
 
 def report(summary: Summary, progress: Progress, *, quiet: bool, json_: bool, dry_run: bool = False) -> int:

@@ -294,6 +294,9 @@ def test_progress_is_shown_on_a_terminal_only(
         (("mv", "/folder", "/moved"), "files/move_v2"),
         (("cp", "-r", "/folder", "/copied"), "files/copy_v2"),
         (("restore", "/file"), "files/restore"),
+        (("ls", "-R"), "files/list_folder"),
+        (("tree",), "files/list_folder"),
+        (("mirror", "-n", ":/", "."), "files/list_folder"),
     ],
     ids=lambda value: str(value[0]) if isinstance(value, tuple) else "",
 )
