@@ -148,6 +148,16 @@ def test_an_entry_revives_the_folders_above_it(cache: MetadataCache) -> None:
     assert cache.get("/d") is None
 
 
+def test_what_is_believed_by_its_age_alone_is_doubted() -> None:
+    for cache, believed in ((MetadataCache(), False), (followed_cache(), True)):
+        cache.put(file("/a"), cache.epoch())
+        cache.put_listing("/d", [file("/d/b"), file("/d/c")], cache.epoch())
+        for path in ("/a", "/d/b"):
+            cache.doubt(path)
+        assert [cache.get(path) is not None for path in ("/a", "/d/b")] == [believed, believed]
+        assert (cache.listing("/d") is not None) == believed
+
+
 def test_absence_above_is_doubted_too_unless_it_is_followed() -> None:
     cache = MetadataCache()
     cache.put_absent("/a", cache.epoch())
