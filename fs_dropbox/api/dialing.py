@@ -45,19 +45,21 @@ class Resolver:
         return found
 
     def _look_up(self, host: str, port: int, found: Future[list[Address]]) -> None:
+        addresses: list[Address] = []
+        failure: OSError | None = None
         try:
             addresses = _addresses(host, port)
-        except (OSError, UnicodeError) as error:
-            failure = error if isinstance(error, OSError) else socket.gaierror(socket.EAI_NONAME, "no valid host name")
-            self._forget(host, port)
-            found.set_exception(failure)
-        else:
-            self._forget(host, port)
-            found.set_result(addresses)
-
-    def _forget(self, host: str, port: int) -> None:
-        with self._lock:
-            del self._under_way[host, port]
+        except UnicodeError:
+            failure = socket.gaierror(socket.EAI_NONAME, "no valid host name")
+        except OSError as error:
+            failure = error
+        finally:  # after Ctrl-C, too: nobody may wait for what does not come
+            with self._lock:
+                del self._under_way[host, port]
+            if failure is None:
+                found.set_result(addresses)
+            else:
+                found.set_exception(failure)
 
 
 class Dial:

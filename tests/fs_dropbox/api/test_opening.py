@@ -23,6 +23,7 @@ from fs_dropbox.api import dialing
 from fs_dropbox.emulator import Emulator
 from tests.fs_dropbox.api.dead_hosts import certified, nobody, silent, swallowing, unknown, unresolved
 from tests.fs_dropbox.commands.command_line import environment, run, start
+from tests.fs_dropbox.scarce_threads import allow_threads
 
 SOON_SECONDS = 8.0  # it took eleven
 Where = Callable[[], contextlib.AbstractContextManager[str]]
@@ -106,6 +107,25 @@ def test_a_forgotten_file_may_be_collected_in_the_thread_that_dials_for_it() -> 
     dialling.start()
     dialling.join(10)
     assert not dialling.is_alive()
+
+
+def test_a_look_up_that_is_broken_off_is_in_nobodys_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made where it is wanted once there is no thread for it: Ctrl-C ends it, and what comes later is asked."""
+    allow_threads(monkeypatch, "fs-dropbox-names", 0)
+    found: Any = ["address"]
+    answers = [socket.gaierror(), KeyboardInterrupt(), socket.gaierror(), found]
+
+    def addresses(*_: Any) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(dialing, "_addresses", addresses)
+    resolver = dialing.Resolver()
+    with pytest.raises(KeyboardInterrupt):
+        resolver.lookup("dropbox.invalid", 443)
+    assert resolver.lookup("dropbox.invalid", 443).result(1) is found
 
 
 def test_a_dead_address_does_not_hide_a_live_one(
