@@ -22,8 +22,7 @@ from fs.opener.parse import parse_fs_url
 from fs.path import abspath, basename, dirname, join, normpath
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 from fsspec.compression import compr
-from fsspec.core import get_compression, has_magic
-from fsspec.spec import AbstractFileSystem
+from fsspec.core import get_compression
 from fsspec.utils import isfilelike
 
 from fs_dropbox.files.text_files import text_file
@@ -31,6 +30,7 @@ from fs_dropbox.fsspec_adapter import bulk
 from fs_dropbox.fsspec_adapter.accounts import Accounts
 from fs_dropbox.fsspec_adapter.files import CompressedFile, DropboxFile
 from fs_dropbox.fsspec_adapter.os_errors import os_errors
+from fs_dropbox.fsspec_adapter.patterns import LiteralNames
 from fs_dropbox.fsspec_adapter.transactions import OwnTransactions
 from fs_dropbox.opener import arguments, folder_of
 
@@ -39,7 +39,7 @@ _SECRETS: Final = ("app_secret", "refresh_token", "access_token", "token", "fs_u
 _SCHEME: Final = "dropbox://"
 
 
-class DropboxFileSystem(OwnTransactions, AbstractFileSystem):  # type: ignore[misc]
+class DropboxFileSystem(OwnTransactions, LiteralNames):
     """A Dropbox account in fsspec's terms. Thread-safe; equal options share one account and its cache.
 
     Arguments:
@@ -354,7 +354,7 @@ class DropboxFileSystem(OwnTransactions, AbstractFileSystem):  # type: ignore[mi
 
         With `maxdepth` only files that are no deeper; the others stay, and so do the folders.
         """
-        if not isinstance(path1, str) or maxdepth is not None or has_magic(path1):
+        if not isinstance(path1, str) or maxdepth is not None or self.is_pattern(path1):
             # What is found now, and nothing that comes meanwhile: fsspec copies, and removes what is found then.
             for pair in bulk.moves(self, path1, path2, recursive=recursive, maxdepth=maxdepth):
                 self._mv_one(*pair)

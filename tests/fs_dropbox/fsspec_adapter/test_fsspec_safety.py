@@ -21,6 +21,19 @@ def dropbox(emulator: Emulator) -> Iterator[DropboxFileSystem]:
     DropboxFileSystem.clear_instance_cache()
 
 
+def test_a_name_that_could_be_a_pattern_is_that_of_its_file(dropbox: DropboxFileSystem) -> None:
+    """fsspec's own would read and remove report1.csv, for a name that comes from its own listing."""
+    for name in ("report[1].csv", "report1.csv", "what?.txt", "whats.txt", "[x]/y", "x/y"):
+        dropbox.pipe(f"/folder/{name}", name.encode())
+    assert dropbox.cat("/folder/report[1].csv") == b"report[1].csv"
+    dropbox.mv("/folder/what?.txt", "/folder/why?.txt")
+    dropbox.rm("/folder/report[1].csv")
+    dropbox.rm(["/folder/[x]", "/folder/why?.txt"], recursive=True)
+    assert dropbox.find("/folder") == ["/folder/report1.csv", "/folder/whats.txt", "/folder/x/y"]
+    dropbox.rm(["/folder/report?.csv", "/folder/what[a-z].txt"])
+    assert dropbox.find("/folder") == ["/folder/x/y"]
+
+
 def test_what_lies_deeper_than_a_move_goes_stays(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
     dropbox.pipe({"/from/a": b"a", "/from/sub/b": b"b", "/from/sub/deep/c": b"c"})
     dropbox.mv("/from", "/to", recursive=True, maxdepth=2)
