@@ -269,8 +269,13 @@ class Draft:
             self.forwarding.done(stream)
         self.exclusive = self.fresh = False
         if len(self.handles) > 1:
-            self._start_over()
+            self._start_over(size)
             self._closing = False
+
+    def may_be(self, size: int, content: Content) -> bool:
+        """Tell whether `content` may be those `size` bytes that were just committed, and cut meanwhile: not others'."""
+        with self._lock:
+            return min(self._least, size) <= content.size <= size
 
     def end(self, reason: str, *, at_once: bool = False) -> None:
         """Give up: nothing is committed any more, the spool is freed, `at_once` or by and by. Idempotent."""
@@ -376,14 +381,19 @@ class Draft:
         if self.forwarding.rewrite(offset):
             self.note.after_rewrite()
 
-    def _start_over(self) -> None:
-        """Write on over what was just committed, for the handles that are still open."""
+    def _start_over(self, size: int) -> None:
+        """Write on over the `size` bytes that were just committed, for the handles that are still open."""
         self.base.close()
         try:
-            base = Base(Content(self._filesystem, self.path, local=False))
+            content = Content(self._filesystem, self.path, local=False)
         except (FSError, OSError) as error:  # it is stored all the same: whoever still writes it is told
             self.end(f"what another handle has stored cannot be opened again to be gone on with: {error}")
             return
+        if not self.may_be(size, content):
+            content.close()
+            self.end("what another handle has stored was changed by someone else at once")
+            return
+        base = Base(content)
         with self._lock:
             base.cut(self._least)  # by a handle that was not closed
             self.base = base

@@ -12,7 +12,6 @@ from typing import Literal
 from fs.errors import ResourceNotFound
 
 from sftp_gateway.files.allowance import Allowance
-from sftp_gateway.files.base import Base
 from sftp_gateway.files.content import Content
 from sftp_gateway.files.draft import Draft, State
 from sftp_gateway.files.looking import of_draft
@@ -158,16 +157,16 @@ class ReadHandle(Handle):
         result: Literal["ok", "aborted"] = "ok" if self._moved >= self.size else "aborted"
         return self._transfer("download", self._moved, result) if self._moved else None
 
-    def settle(self, path: str, base: Base | None) -> None:
+    def settle(self, path: str, is_it: Callable[[Content], bool]) -> None:
         """Go on with what the draft is stored as at `path`, before that gets another name or content.
 
-        Where nothing was changed that is still `base`, or cannot be read any more. May come while the handle is closed.
-        Never raises.
+        What is there and is not what `is_it` knows is somebody else's. May come while the handle is closed. Never
+        raises.
         """
         with contextlib.suppress(Exception):  # a later read tells that its draft has ended
             content = self._store.open_committed(path)
             with self._lock:
-                is_used = not self._is_closed and (base is None or base.is_same(content))
+                is_used = not self._is_closed and is_it(content)
                 if is_used:
                     self._content = content
             if not is_used:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from typing import Protocol
 
-from sftp_gateway.files.base import Base
+from sftp_gateway.files.content import Content
 
 
 class Reader(Protocol):
     """Who reads a draft."""
 
-    def settle(self, path: str, base: Base | None) -> None:
-        """Go on with what is stored at `path`, if that is still `base` where one is given. Never raises."""
+    def settle(self, path: str, is_it: Callable[[Content], bool]) -> None:
+        """Go on with what is stored at `path`, if that is it. Never raises."""
 
 
 class Readers:
@@ -36,12 +37,9 @@ class Readers:
         with self._lock, contextlib.suppress(ValueError):
             self._readers.remove(reader)
 
-    def settle(self, path: str, base: Base | None) -> None:
-        """Have all go on with what is stored at `path`, in its turn: later it may be another version.
-
-        Where nothing was changed that is `base`, over which the draft was written, or was changed by someone else.
-        """
+    def settle(self, path: str, is_it: Callable[[Content], bool]) -> None:
+        """Have all go on with what is stored at `path`, in its turn: later it may be another version."""
         with self._lock:
             self._is_over, readers = True, list(self._readers)
         for reader in readers:
-            reader.settle(path, base)
+            reader.settle(path, is_it)

@@ -173,7 +173,8 @@ class Store:
                     if not is_changed and (modified := draft.modified) is not None:
                         draft.base.note_time(self.filesystem, path, partial(self._set_committed_time, path, modified))
                     if draft.leave(handle):
-                        draft.readers.settle(path, None if is_changed else draft.base)
+                        is_it = partial(draft.may_be, size) if is_changed else draft.base.is_same
+                        draft.readers.settle(path, is_it)
                         self.drafts.let_go(draft, "the file was closed")
                     else:
                         draft.note_down()

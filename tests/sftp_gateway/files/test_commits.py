@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fs import errors
@@ -76,15 +77,34 @@ def test_what_is_cut_off_amid_a_commit_does_not_come_back(
     assert client.wait(client.write(first, 0, b"content")).ok
     start_over = Draft._start_over
 
-    def start_over_late(draft: Draft) -> None:
+    def start_over_late(draft: Draft, size: int) -> None:
         draft.truncate(3)
-        start_over(draft)
+        start_over(draft, size)
 
     monkeypatch.setattr(Draft, "_start_over", start_over_late)
     assert client.wait(client.close(first)).ok
     assert client.wait(client.fsetstat(second, size=5)).ok
     assert client.wait(client.close(second)).ok
     assert filesystem.readbytes("/f") == b"con\0\0"
+
+
+def test_what_takes_the_place_of_what_was_just_stored_is_not_gone_on_with(
+    client: RawClient, filesystem: AtomicFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, reader = client.opened("/f", W | C | T), client.opened("/f", W), client.opened("/f", R)
+    assert client.wait(client.write(first, 0, b"content")).ok
+    commit = filesystem.commit
+
+    def commit_before_another(path: str, content: bytes, **options: Any) -> None:
+        commit(path, content, **options)
+        commit(path, b"their version")
+
+    monkeypatch.setattr(filesystem, "commit", commit_before_another)
+    assert client.wait(client.close(first)).ok
+    assert "changed by someone else" in client.wait(client.write(second, 0, b"C")).text
+    assert "changed by someone else" in client.wait(client.read(reader, 0, 100)).text
+    assert not client.wait(client.close(second)).ok
+    assert filesystem.readbytes("/f") == b"their version"
 
 
 def test_a_close_that_waited_for_a_rename_has_the_new_path_to_itself(
