@@ -225,6 +225,19 @@ def test_whoever_gives_a_file_up_himself_or_forgets_it_hears_no_errors(
     other.close()
 
 
+@pytest.mark.parametrize("mode", ["wb", "r+b", "ab", "w"])
+def test_a_file_that_is_forgotten_leaves_dropbox_as_it_was(
+    emulator: Emulator, dropbox_fs: DropboxFS, mode: str
+) -> None:
+    dropbox_fs.writebytes("file", b"old")
+    file: Any = dropbox_fs.open("file", mode)
+    file.write(b"half" if "b" in mode else "half")
+    file.flush()
+    del file
+    gc.collect()
+    assert emulator.control.read("/file") == b"old"
+
+
 def test_the_time_and_the_version_of_a_file_are_those_that_were_asked_for(
     emulator: Emulator, stored: DropboxFS
 ) -> None:
