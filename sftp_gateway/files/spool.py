@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+from sftp_gateway.config import make_private
 from sftp_gateway.files import locked_files
 from sftp_gateway.files.holes import punch
 from sftp_gateway.files.intervals import Intervals
@@ -189,7 +190,7 @@ class Spool:
         with self._lock:
             self._check_open()
             if self.path is None:
-                self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_private(self._directory)
                 path, fd = locked_files.create(self._directory, SPOOL_SUFFIX)
                 try:
                     _write_all(fd, self._memory or b"", 0)

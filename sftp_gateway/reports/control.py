@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from sftp_gateway.config import make_private
 from sftp_gateway.network.wake_up import WakeUp
 
 Answer = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -33,7 +34,7 @@ class ControlSocket:
         """Raises OSError when there can be no socket at the path; a stale one is replaced."""
         self._path = path
         self._answer = answer
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(path.parent)
         path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:

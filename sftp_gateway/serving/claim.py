@@ -9,6 +9,8 @@ import socket
 from pathlib import Path
 from typing import Final
 
+from sftp_gateway.config import make_private
+
 FILE_NAME: Final = "gateway.lock"
 _MAX_BYTES: Final = 1000
 
@@ -29,7 +31,7 @@ class Claim:
         """Take the folder for the gateway that is to listen there; raises `ClaimError`."""
         path = folder / FILE_NAME
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(folder)
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ClaimError(

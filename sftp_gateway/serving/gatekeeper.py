@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sftp_gateway.config import make_private
 from sftp_gateway.network.addresses import Host, Network, host_of, is_in, networks_of
 
 _MAX_REMEMBERED = 10_000
@@ -45,7 +46,7 @@ class Register:
         """Make the file anew, readable by its owner alone; before any process uses it. Raises OSError."""
         if self.file is not None:
             self.remove()
-            self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self.file.parent)
             os.close(os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             try:
                 with contextlib.closing(sqlite3.connect(self.file)) as table:

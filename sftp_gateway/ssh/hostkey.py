@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from sftp_gateway.config import make_private
+
 MODERN: Final = "ed25519"
 COMPATIBLE: Final = (MODERN, "ecdsa", "rsa")
 """Kinds of keys that clients of the 2010s know: JSch verifies no Ed25519, phpseclib signs with RSA only beside RSA."""
@@ -56,7 +58,7 @@ def load_host_key(path: Path) -> paramiko.PKey:
 def create_private_file(path: Path, content: bytes) -> None:
     """Create the file whole and with mode 0600, directories with 0700; where it is there meanwhile, leave it alone."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(path.parent)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
         try:
             with os.fdopen(handle, "wb") as file:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
+from sftp_gateway.config import make_private
+
 FILE_NAME: Final = "journal.sqlite3"
 VERSION: Final = 4
 _BUSY_SECONDS = 30.0
@@ -110,7 +112,7 @@ class JournalFile:
         self._changes = 0  # guarded by _changed
         try:
             if create:
-                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_private(directory)
                 os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             with contextlib.ExitStack() as opened:
                 self._writer = opened.enter_context(contextlib.closing(self._connect()))

@@ -10,9 +10,10 @@ from unittest.mock import Mock
 
 import pytest
 
-from sftp_gateway import GatewayConfig, GatewayError, SFTPGateway
+from sftp_gateway import GatewayConfig, GatewayError, SFTPGateway, UserConfig
 from sftp_gateway.serving.gatekeeper import Gatekeeper
-from tests.sftp_gateway.conftest import PASSWORD, Connect, LogLines, StartGateway
+from tests.sftp_gateway.conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
+from tests.sftp_gateway.connections import sftp
 
 
 def test_a_port_in_use_is_one_clear_line(start_gateway: StartGateway, tmp_path: Path) -> None:
@@ -100,3 +101,25 @@ def test_ipv4_through_an_ipv6_socket_is_logged_as_what_it_is(start_gateway: Star
     _, port = start_gateway(listen="[::]:0").address
     socket.create_connection(("127.0.0.1", port)).close()
     assert log_lines("no_login", 1)[0]["from"] == "127.0.0.1"
+
+
+def test_what_it_makes_in_its_state_folder_is_its_owners_alone(
+    start_gateway: StartGateway, connect: Connect, tmp_path: Path
+) -> None:
+    """Whatever the umask, and also where the state folder was there and others may look into it."""
+    state = tmp_path / "state"
+    state.mkdir(mode=0o755)
+    before = os.umask(0)
+    try:
+        gateway = start_gateway(
+            state_folder=str(state),
+            control_folder=str(tmp_path / "run" / "control"),
+            users=(UserConfig(name="ann", password_hash=PASSWORD_HASH, url="mem://", write_back=True),),
+        )
+        with sftp(connect(gateway, "ann", PASSWORD)).open("/large", "wb") as file:
+            file.write(bytes(2 * 2**20))
+            made = [*state.rglob("*"), *(tmp_path / "run").rglob("*"), tmp_path / "run"]
+            assert [path for path in made if path.suffix == ".spool"]
+    finally:
+        os.umask(before)
+    assert not [path for path in made if path.exists() and path.stat().st_mode & 0o077]
