@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 from fs_dropbox import paths
@@ -159,19 +160,22 @@ class GroupCommit:
             return not writer.result.done()
 
     def _lead(self, leader: _Writer) -> None:
-        with self._changed:
-            self._gather_locked()
-            group = self._take_group_locked()
-        begin = time.monotonic()
+        group: list[_Writer] = []
+        begin = 0.0
         try:
+            with self._changed:
+                self._gather_locked()
+                self._take_group_locked(group)
+            begin = time.monotonic()
             self._settle(group)
         finally:
-            for writer in group:
-                if not writer.result.done():  # the leader was interrupted, perhaps after its call was sent
-                    interrupted = TransportError("interrupted")
-                    interrupted.is_unsettled = True
-                    writer.settle(interrupted)
             with self._changed:
+                for writer in group:
+                    # The leader was interrupted, perhaps after its call was sent.
+                    if not writer.result.done() and writer not in self._queue:
+                        interrupted = TransportError("interrupted")
+                        interrupted.is_unsettled = True
+                        writer.settle(interrupted)
                 self._last_group, self._last_end = len(group), time.monotonic()
                 self._last_seconds = self._last_end - begin
                 self._waiting = len(self._queue)
@@ -187,21 +191,20 @@ class GroupCommit:
         while len(self._queue) < expected and (left := deadline - time.monotonic()) > 0:
             self._arrived.wait(left)
 
-    def _take_group_locked(self) -> list[_Writer]:
-        group: list[_Writer] = []
+    def _take_group_locked(self, group: list[_Writer]) -> None:
+        """Fill a group; those that are in it have left the queue then, all in one step."""
         keys: set[str] = set()
         size = 0
-        while self._queue and len(group) < self._most_files:
-            first = self._queue[0]
-            key = paths.key(first.commit.path)
+        for writer in islice(self._queue, self._most_files):
+            key = paths.key(writer.commit.path)
             # Two commits of one path keep their order: the second goes into the next group.
-            shared = len(first.data) if first.session is None else 0
+            shared = len(writer.data) if writer.session is None else 0
             if group and (size + shared > GROUP_BYTES or key in keys):
                 break
             size += shared
             keys.add(key)
-            group.append(self._queue.popleft())
-        return group
+            group.append(writer)
+        self._queue = deque(islice(self._queue, len(group), None))
 
     def _settle(self, group: list[_Writer]) -> None:
         if len(group) == 1 and group[0].session is None:

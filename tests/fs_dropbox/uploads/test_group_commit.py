@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from fs_dropbox import paths
 from fs_dropbox.api.client import Commit, Update
 from fs_dropbox.entries import FileEntry
 from fs_dropbox.errors import ApiError, TransportError
@@ -116,6 +117,13 @@ def burst(
         eventually(lambda: len(grouped._queue) == count - 1)
         gate.set()
         return [call.result(DEADLINE_SECONDS) for call in (first, *others)]
+
+
+def taken(grouped: GroupCommit) -> int:
+    """Take the next group from the queue, and tell how many are in it."""
+    group: list[group_commit._Writer] = []
+    grouped._take_group_locked(group)
+    return len(group)
 
 
 def test_a_lone_writer_is_one_call(account: Account) -> None:
@@ -276,7 +284,7 @@ def test_spellings_of_one_name_are_one_path(account: Account) -> None:
     grouped = GroupCommit(account)
     names = "/É", "/e\u0301", "/é", "/other"
     grouped._queue.extend(group_commit._Writer(Commit(name, "overwrite"), b"x") for name in names)
-    assert [len(grouped._take_group_locked()) for _ in range(3)] == [1, 1, 2]
+    assert [taken(grouped) for _ in range(3)] == [1, 1, 2]
 
 
 def test_a_group_holds_so_many_bytes_at_most(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,7 +294,7 @@ def test_a_group_holds_so_many_bytes_at_most(account: Account, monkeypatch: pyte
     writers = [group_commit._Writer(Commit(f"/{number}", "overwrite"), b"0123456789") for number in range(5)]
     writers[1].session = "sent"
     grouped._queue.extend(writers)
-    assert [len(grouped._take_group_locked()) for _ in range(2)] == [3, 2]
+    assert [taken(grouped) for _ in range(2)] == [3, 2]
 
 
 def test_sessions_that_were_started_long_ago_are_not_counted_on(account: Account) -> None:
@@ -362,6 +370,33 @@ def test_whoever_waits_and_is_interrupted_leaves_nothing_to_be_committed_later(a
         account.files["/file"] = b"new"
         pool.submit(grouped.commit, Commit("/next", "overwrite"), b"1").result(DEADLINE_SECONDS)
     assert account.files["/file"] == b"new"
+
+
+def test_who_is_interrupted_as_he_gathers_a_group_leaves_it_to_the_next(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = hold_first(account)
+    grouped = GroupCommit(account)
+    keys: list[str] = []
+
+    def key(path: str) -> str:
+        keys.append(path)
+        if len(keys) == 4:  # after that of the first, which is held up, and of two others
+            raise KeyboardInterrupt
+        return path
+
+    monkeypatch.setattr(paths, "key", key)
+    with ThreadPoolExecutor(5) as pool:
+        calls = []
+        for number in range(5):
+            calls.append(pool.submit(grouped.commit, Commit(f"/{number}", "add"), b"x"))
+            eventually(lambda: account.calls and len(grouped._queue) == len(calls) - 1)
+        gate.set()
+        with pytest.raises(KeyboardInterrupt):
+            calls.pop(1).result(DEADLINE_SECONDS)
+        for call in calls:
+            assert call.result(DEADLINE_SECONDS)
+    assert set(account.files) == {"/0", "/2", "/3", "/4"}
 
 
 def test_a_stalled_commit_does_not_hold_up_the_others(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
