@@ -138,9 +138,9 @@ class Supervisor:
             else:
                 self._stop()
         elif number == signal.SIGHUP:
+            self._pass_on(signal.SIGHUP)  # first: `reload` may load what new users need
             with contextlib.suppress(ConfigError):  # each process says what is wrong with it
                 self._config = merged(self._config, self._reload())
-            self._pass_on(signal.SIGHUP)
         elif number == signal.SIGALRM:
             self._on_time()
         self._reap()

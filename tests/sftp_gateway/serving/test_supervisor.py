@@ -126,6 +126,18 @@ def test_a_process_that_starts_after_a_reload_has_the_new_settings(tmp_path: Pat
     assert "idle 77.0\n" not in before
 
 
+def test_processes_hear_of_a_reload_before_the_supervisor_looks_at_it(tmp_path: Path) -> None:
+    """It may have to load what new users need, and a user who was taken away is to be gone at once."""
+    body = "signal.signal(signal.SIGHUP, lambda *_: os.write(2, b'hup\\n')); os.write(2, b'up\\n'); signal.pause(); "
+    body += "signal.pause()"
+    prelude = "import sftp_gateway.supervisor as s; s.merged = lambda old, new: time.sleep(600)"
+    with supervised(tmp_path, body, prelude) as process:
+        started(process)
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr is not None
+        assert [process.stderr.readline(), process.stderr.readline()] == ["hup\n", "hup\n"]
+
+
 DEAF = "[signal.signal(each, signal.SIG_IGN) for each in (signal.SIGTERM, signal.SIGINT)]; os.write(2, b'up\\n'); "
 DEAF += "[signal.pause() for _ in iter(int, 1)]"
 
