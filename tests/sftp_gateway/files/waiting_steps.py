@@ -47,12 +47,15 @@ class Waiting(Writing):
                 drafts._unfinished._last[path] = at - seconds
             for path, (at, user, version) in drafts._replacing._last.items():
                 drafts._replacing._last[path] = _Replacing(at - seconds, user, version)
-        for file in self.files():
-            if file.suffix == ".json":
-                note = json.loads(file.read_text())
-                file.write_text(json.dumps({**note, "touched": note["touched"] - seconds}))
-            there = file.stat()
-            os.utime(file, ns=(there.st_atime_ns, there.st_mtime_ns - int(seconds * 1e9)))
+        for left in self.files():
+            with contextlib.suppress(FileNotFoundError), left.open("r+b") as file:  # a stream renews its note just then
+                if left.suffix == ".json":
+                    note = json.load(file)
+                    file.seek(0)
+                    file.write(json.dumps({**note, "touched": note["touched"] - seconds}).encode())
+                    file.truncate()
+                there = os.fstat(file.fileno())
+                os.utime(file.fileno(), ns=(there.st_atime_ns, there.st_mtime_ns - int(seconds * 1e9)))
         return True
 
     def sweep(self) -> bool:
