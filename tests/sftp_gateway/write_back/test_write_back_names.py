@@ -157,9 +157,7 @@ def test_a_file_that_is_on_its_way_for_too_long_is_not_waited_for(storage: BulkF
         put(client, "/f", b"content")
         eventually(lambda: storage.happened("arrival"), "it was not sent")
         for act in (lambda: client.rename("/f", "/g"), lambda: client.remove("/f")):
-            with pytest.raises(
-                OSError, match=r"still on its way|cannot be delivered yet"
-            ):
+            with pytest.raises(OSError, match=r"still on its way|cannot be delivered yet"):
                 act()
         assert client.stat("/f").st_size == 7
     serving.settled()
