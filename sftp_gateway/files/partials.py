@@ -48,7 +48,7 @@ class Partials:
         # guarded by _lock
         self._seen = 0
         self._looked_at = 0.0
-        self._were_locked = False
+        self._locked: set[Path] = set()  # at the last look, or not to be looked at
 
     def save(self, draft: Draft, grows: bool = False) -> None:
         """Note how much of a draft can be continued, now or, if it `grows`, ever as much as its spool file holds.
@@ -87,8 +87,8 @@ class Partials:
     def may_differ(self, *, at_once: bool) -> bool:
         """Tell whether other processes may have left or taken partials since this last said so.
 
-        A lock leaves no trace when its process dies: what was locked is looked at again a few times a second, and
-        whenever it is to be known `at_once`.
+        A lock leaves no trace when its process dies: whether what was locked is free by now is looked at a few times a
+        second, and whenever it is to be known `at_once`.
         """
         with self._lock:
             now = time.monotonic()
@@ -96,9 +96,12 @@ class Partials:
                 seen = self._directory.stat().st_mtime_ns
             except OSError:
                 return False
-            waits = self._were_locked and (at_once or now - self._looked_at >= LOOK_SECONDS)
-            if seen == self._seen and not waits:
-                return False
+            if seen == self._seen:
+                if not at_once and now - self._looked_at < LOOK_SECONDS:
+                    return False
+                self._looked_at = now
+                if all(map(_is_still_locked, self._locked)):
+                    return False
             self._looked_at = now
             # What changes within the same tick of the file system's clock leaves the same time.
             self._seen = seen if abs(time.time_ns() - seen) > TICK_NANOSECONDS else 0
@@ -107,13 +110,13 @@ class Partials:
     def doubt(self) -> None:
         """Know that a partial is not as it was at the last look."""
         with self._lock:
-            self._were_locked = True
+            self._seen = 0
 
     def load(self) -> Iterator[Partial]:
         """Yield every partial that no living process uses; clear the rest away."""
         if not self._directory.is_dir():
             return
-        self._were_locked = False
+        were_locked = set()
         for file in sorted(self._directory.iterdir()):
             if file.suffix == NEW_SUFFIX:
                 clear_begun(file)
@@ -125,11 +128,12 @@ class Partials:
             except OSError:  # out of descriptors, perhaps: that says nothing of the upload
                 is_used = True
             if is_used:
-                self._were_locked = True
+                were_locked.add(file)
             elif partial is not None:
                 yield partial
             else:
                 self.clear(file)
+        self._locked = were_locked
 
     def drop_old(self, before: float) -> None:
         """Remove what was cut off before a time, where nobody has the folder open who would have to be told."""
@@ -155,3 +159,9 @@ class Partials:
             if size > 0:
                 return Partial(str(content["path"]), size, touched, file)
         return None
+
+
+def _is_still_locked(file: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return is_locked(file)
+    return False
