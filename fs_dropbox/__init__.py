@@ -18,10 +18,27 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import fs.opener
 
+from typing import TYPE_CHECKING
+
 from fs_dropbox._version import __version__
-from fs_dropbox.dropboxfs import DropboxFS
-from fs_dropbox.errors import VersionConflict
+
+if TYPE_CHECKING:
+    from fs_dropbox.dropboxfs import DropboxFS
+    from fs_dropbox.errors import VersionConflict
 
 __all__ = ["DropboxFS", "VersionConflict", "__version__"]
 
-del fs, warnings  # no part of what this package offers
+_HOMES = {"DropboxFS": "dropboxfs", "VersionConflict": "errors"}
+
+
+def __getattr__(name: str) -> object:
+    """Import what is exported when it is asked for: the SDK takes half a second, and the emulator needs none of it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return found
+
+
+del TYPE_CHECKING, fs, warnings  # no part of what this package offers

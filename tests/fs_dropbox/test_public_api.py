@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any, Self, get_overloads, get_type_hints
 
 import pytest
@@ -9,12 +11,20 @@ import pytest
 import fs_dropbox
 from fs_dropbox import DropboxFS
 from fs_dropbox.filesystem.subfolder import ClosingDropboxSubFS, DropboxSubFS
+from tests.root import ROOT
 
 
 def test_package_offers_what_it_says_and_its_modules_only() -> None:
     public = {name for name in dir(fs_dropbox) if not name.startswith("_") and name not in fs_dropbox.__all__}
     foreign = {name for name in public if not getattr(fs_dropbox, name).__name__.startswith("fs_dropbox.")}
     assert not foreign
+
+
+def test_the_sdk_is_imported_where_it_is_needed() -> None:
+    """It takes half a second: a Ctrl-C then was a traceback, and the emulator waited for nothing."""
+    program = "import sys, fs_dropbox.emulator.emulator, fs_dropbox.cli; assert 'dropbox' not in sys.modules; "
+    program += "import fs_dropbox; fs_dropbox.VersionConflict; assert hasattr(fs_dropbox, 'nothing') is False"
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, cwd=ROOT, timeout=60)
 
 
 @pytest.mark.parametrize("kind", [DropboxFS, DropboxSubFS, ClosingDropboxSubFS])
