@@ -142,7 +142,7 @@ def test_idle_is_who_has_no_session_not_who_was_opened_long_ago(
     make: MakeAccounts, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = time.monotonic()
-    monkeypatch.setattr("sftp_gateway.serving.accounts.time", Mock(monotonic=lambda: now))
+    monkeypatch.setattr("sftp_gateway.serving.accounts.time", Mock(monotonic=lambda: now, time=time.time))
     accounts = make(idle_seconds=300.0)
     lease = accounts.acquire(URL)
     now += 1000.0
@@ -216,7 +216,7 @@ def test_asking_again_is_enough_for_a_while(
     make: MakeAccounts, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = time.monotonic()
-    monkeypatch.setattr("sftp_gateway.serving.accounts.time", Mock(monotonic=lambda: now))
+    monkeypatch.setattr("sftp_gateway.serving.accounts.time", Mock(monotonic=lambda: now, time=time.time))
     accounts = make(recheck_seconds=60.0)
     lease = accounts.acquire(URL)
     for seconds, opened in ((50.0, 1), (50.0, 2), (50.0, 2), (50.0, 3)):
