@@ -245,8 +245,6 @@ class Upload:
         except BaseException:
             self._cancel()
             raise
-        finally:
-            self._block.close()
         if entry.content_hash is not None and entry.content_hash != self._hash.hexdigest():
             raise ApiError("files/upload", ("stored_otherwise",))
         return entry
@@ -265,8 +263,6 @@ class Upload:
         except BaseException:
             self._cancel()
             raise
-        finally:
-            self._block.close()
         return Staged(session_id, size, self._hash.hexdigest())
 
     def abort(self) -> None:
@@ -277,7 +273,6 @@ class Upload:
             # Under the lock: a thread that has let go of it may be at another upload's append by now.
             for thread in self._threads:
                 self._client.interrupt(thread)
-        self._block.close()
         self._cancel()
 
     def append(self, offset: int, data: bytes) -> None:
@@ -358,6 +353,7 @@ class Upload:
         self._sent += size
 
     def _cancel(self) -> None:
+        self._block.close()
         for future in list(self._appends):
             future.cancel()
         self._appends.clear()

@@ -216,6 +216,21 @@ def test_what_need_not_wait_is_taken_at_once(emulator: Emulator, uploader: Uploa
     eventually(lambda: uploader.sending.taken_bytes == 0)
 
 
+@pytest.mark.parametrize("end", ["commit", "stage"])
+def test_a_failure_lets_go_of_what_was_not_sent(
+    emulator: Emulator, make_uploader: Callable[..., Uploader], client: Client, end: str
+) -> None:
+    emulator.control.fault(START, "error", error={".tag": "payload_too_large"}, count=None)
+    uploader = make_uploader(client)
+    upload = uploader.open(Commit("/file", "add"))
+    upload.write(memoryview(content(uploader.block_bytes)))
+    upload.write(memoryview(content(2**20)))
+    assert uploader.collected.taken_bytes > 0
+    with pytest.raises(ApiError):
+        getattr(upload, end)()
+    assert uploader.collected.taken_bytes == 0
+
+
 def test_what_is_not_taken_at_once_is_written_then(
     emulator: Emulator, make_uploader: Callable[..., Uploader], client: Client
 ) -> None:
