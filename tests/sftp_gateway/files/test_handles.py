@@ -48,6 +48,19 @@ def test_a_file_that_is_opened_anew_while_its_handle_is_closed_does_not_stay_ope
     assert [content._file.closed for content in opened] == [True]
 
 
+def test_what_was_removed_while_it_is_read_is_told_of_by_its_handle(tmp_path: Path) -> None:
+    filesystem = AtomicFS()
+    filesystem.writebytes("/f", b"content")
+    serving = Serving(filesystem, tmp_path)
+    try:
+        client = serving.raw()
+        reader = client.opened("/f", R)
+        filesystem.remove("/f")
+        assert client.wait(client.fstat(reader)).attributes.size == 7
+    finally:
+        serving.close()
+
+
 def test_a_close_is_ok_although_who_reads_the_file_cannot_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
