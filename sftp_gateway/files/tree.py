@@ -298,8 +298,8 @@ class TreeView:
         """Tell whether this session has left the file at `path`, or is writing it, and nobody else is."""
         inner = self.inner(path)
         draft = self._looking.current(inner)
-        if draft is not None and draft.is_open:
-            return draft.owner is self
+        if draft is not None:
+            return draft.owner is self  # of what was cut off, nobody is
         return self.may_replace(inner)
 
     def _shown(self, path: str, found: Attributes) -> Attributes | None:

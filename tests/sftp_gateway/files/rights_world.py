@@ -66,38 +66,38 @@ class Watched(AtomicFS):
         self.commit(path, bytes(content))
 
     def commit(self, path: str, content: bytes, **options: Any) -> None:
-        exists = MemoryFS.exists(self, path)
-        if not (options.get("exclusive") and exists):
-            expected = options.get("expected_version")
-            if expected is None or (exists and self.version(path) == expected):
-                self.changes(path, content)
         with self.change():
+            exists = MemoryFS.exists(self, path)
+            if not (options.get("exclusive") and exists):
+                expected = options.get("expected_version")
+                if expected is None or (exists and self.version(path) == expected):
+                    self.changes(path, content)
             super().commit(path, content, **options)
 
     def remove(self, path: str) -> None:
         self.passes("remove", path)
-        if MemoryFS.isfile(self, path):
-            self.changes(path, None)
         with self.change():
+            if MemoryFS.isfile(self, path):
+                self.changes(path, None)
             MemoryFS.remove(self, path)
 
     def move(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
         self.passes("move", src_path)
-        is_free = MemoryFS.isdir(self, dirname(dst_path)) and (overwrite or not MemoryFS.exists(self, dst_path))
-        if MemoryFS.isfile(self, src_path) and is_free:
-            content = super_read(self, src_path)
-            self.changes(src_path, None)
-            self.changes(dst_path, content)
         with self.change():
+            is_free = MemoryFS.isdir(self, dirname(dst_path)) and (overwrite or not MemoryFS.exists(self, dst_path))
+            if MemoryFS.isfile(self, src_path) and is_free:
+                content = super_read(self, src_path)
+                self.changes(src_path, None)
+                self.changes(dst_path, content)
             super().move(src_path, dst_path, overwrite, preserve_time)
 
     def movedir(self, src_path: str, dst_path: str, create: bool = False, preserve_time: bool = False) -> None:
         self.passes("movedir", src_path)
-        for path, content in self.content().items():
-            if path.startswith(src_path + "/"):
-                self.changes(path, None)
-                self.changes(dst_path + path[len(src_path) :], content)
         with self.change():
+            for path, content in self.content().items():
+                if path.startswith(src_path + "/"):
+                    self.changes(path, None)
+                    self.changes(dst_path + path[len(src_path) :], content)
             super().movedir(src_path, dst_path, create, preserve_time)
 
     def content(self) -> dict[str, bytes]:

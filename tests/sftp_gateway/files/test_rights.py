@@ -205,6 +205,19 @@ def test_what_comes_with_its_directory_is_not_left_by_a_drop_box(box: Serving) -
     assert client.wait(client.remove("/d/scan")).code == Status.PERMISSION_DENIED
 
 
+def test_what_is_left_of_others_uploads_is_not_left_by_a_drop_box(box: Serving) -> None:
+    client, other = leaving(box).raw(), box.session()
+    client.put("/scan", b"first")
+    box.tree.store.filesystem.remove("/scan")  # picked up
+    theirs = other.raw()
+    assert theirs.wait(theirs.write(theirs.opened("/scan", W | C), 0, b"theirs")).ok
+    other.cut()
+    assert box.raw().list("/")["scan"].size == 5
+    assert client.wait(client.stat("/scan")).code == Status.NO_SUCH_FILE
+    assert client.wait(client.open("/scan", W)).code == Status.NO_SUCH_FILE
+    assert client.wait(client.remove("/scan")).code == Status.PERMISSION_DENIED
+
+
 def test_a_drop_box_sets_no_time_of_what_it_hides(box: Serving) -> None:
     client = leaving(box).raw()
     before = box.tree.store.filesystem.getinfo("/theirs", ["details"]).modified
