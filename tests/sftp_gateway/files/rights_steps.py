@@ -182,9 +182,9 @@ class Steps(World):
             if reader.draft is None:
                 assert reply.attributes.size in {len(each) for each in reader.versions}, "it is of another version"
             return
-        path, since = self.some_path(session), len(self.history)
+        path, wait = self.some_path(session), self.wait
         reply = self.ask(session, Kind.STAT, path=path)
-        if len(self.history) != since:
+        if self.wait < 0 <= wait:  # somebody came in between
             return
         draft = self.current(session.inner(path))
         content = self.storage.content().get(session.inner(path))
