@@ -135,7 +135,7 @@ class Names:
 
     def _check_parent(self, path: str, called: str = "the parent directory") -> None:
         """Refuse what some filesystems do not: MemoryFS puts files into files, and fails where no name is."""
-        if self._store.local:
+        if self._store.local or not self._store.atomic:
             self._store.check_parent(path, called)
 
     def _move(self, source: str, target: str, *, replace: bool) -> None:
