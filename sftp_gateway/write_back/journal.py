@@ -44,11 +44,11 @@ from sftp_gateway.write_back.refusals import MAX_BACKOFF_SECONDS
 from sftp_gateway.write_back.vault import LocalBytes, Vault
 
 FREE_BYTES = 16 * 2**20  # of the journal's own file, which keeps what arrived last as well
-# Parameters: now, passed over up to how many bytes, whatever the mode. What is to wait for longer than anything is told
-# to was told so by a clock that was ahead.
+# Parameters: now, twice; passed over up to how many bytes; whatever the mode. What is to wait for longer than anything
+# is told to was told so by a clock that was ahead. (Python before 3.12.4 takes ?1 for a name, and warns.)
 _DUE = (
-    f"state = 'pending' AND (not_before <= ?1 OR not_before > ?1 + {MAX_BACKOFF_SECONDS})"
-    " AND NOT (size <= ?2 AND (?3 OR mode = 'replace'))"
+    f"state = 'pending' AND (not_before <= ? OR not_before > ? + {MAX_BACKOFF_SECONDS})"
+    " AND NOT (size <= ? AND (? OR mode = 'replace'))"
 )
 
 
@@ -293,8 +293,8 @@ class Journal:
         """
         counted = "count(*), coalesce(sum(size), 0), coalesce(min(acknowledged), 0), coalesce(max(acknowledged), 0)"
         counted += ", coalesce(max(attempts), 0), coalesce(max(hurried), 0)"
-        retry = "SELECT min(not_before) FROM files WHERE state = 'pending' AND not_before > ?1"
-        values = (now, passed_over, any_mode)
+        retry = "SELECT min(not_before) FROM files WHERE state = 'pending' AND not_before > ?"
+        values = (now, now, now, passed_over, any_mode)
         row = self._file.select(f"SELECT {counted}, ({retry}) FROM files WHERE {_DUE}", *values)[0]
         count, size, oldest, latest, attempts, hurried, retry_at = row
         return Outlook(count, size, oldest, latest, attempts, bool(hurried), retry_at)
@@ -304,8 +304,8 @@ class Journal:
         return self._select(
             f"{_DUE} AND NOT EXISTS (SELECT 1 FROM files AS earlier"
             f" WHERE earlier.key = files.key AND earlier.turn < files.turn AND earlier.{LIVE})"
-            " ORDER BY turn LIMIT ?4",
-            *(now, passed_over, any_mode, limit),
+            " ORDER BY turn LIMIT ?",
+            *(now, now, passed_over, any_mode, limit),
         )
 
     def send(self, chosen: Sequence[Pending]) -> list[Pending]:
