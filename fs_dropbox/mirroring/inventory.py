@@ -147,7 +147,7 @@ def key_of(place: Place, inventory: Inventory) -> Callable[[str], str]:
     if place.local_path is None:
         return fold if place.folds_case else str
     names = [split(node.path) for node in inventory.nodes if not node.ignored]
-    for key, respelled in ((fold, _in_other_case), (_composed, _in_other_form)):
+    for key, respelled in ((fold, _in_other_case), (paths.spelling, _in_other_form)):
         respellings = ((folder, respelled(name)) for folder, name in names if name != respelled(name))
         if any(place.at(join(*path)).is_spelled_otherwise for path in islice(respellings, 1)):
             return key
@@ -158,13 +158,9 @@ def _in_other_case(name: str) -> str:
     return name.translate(_SWAPPED)
 
 
-def _composed(path: str) -> str:
-    return unicodedata.normalize("NFC", path)
-
-
 def _in_other_form(name: str) -> str:
     apart = unicodedata.normalize("NFD", name)
-    return apart if apart != name else _composed(name)
+    return apart if apart != name else paths.spelling(name)
 
 
 def _walk(place: Place, inventory: Inventory, is_excluded: Callable[[str], bool]) -> Iterator[Node]:
