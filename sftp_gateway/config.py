@@ -251,15 +251,6 @@ def in_home(variable: str, folder: str, option: str) -> Path:
         raise ConfigError(f"this user has no home folder, and HOME is not set: choose a folder with {option}") from None
 
 
-def make_private(directory: Path) -> None:
-    """Make a directory, and what is missing above it, for the owner alone: `Path.mkdir` gives its mode to the last."""
-    try:
-        directory.mkdir(mode=0o700, exist_ok=True)
-    except FileNotFoundError:
-        make_private(directory.parent)
-        directory.mkdir(mode=0o700, exist_ok=True)
-
-
 def read_text(file: Path) -> str:
     """Return the text of a file that people write; Windows' editors put a mark in front of UTF-8, which is left out."""
     return file.read_text(encoding="utf-8-sig")

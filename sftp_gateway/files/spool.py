@@ -9,10 +9,10 @@ import threading
 import time
 from pathlib import Path
 
-from sftp_gateway.config import make_private
 from sftp_gateway.files import locked_files
 from sftp_gateway.files.holes import punch
 from sftp_gateway.files.intervals import Intervals
+from sftp_gateway.private_directories import make_private
 from sftp_gateway.sftp.status import RefusedError
 
 MEMORY_BYTES = 64 * 2**20

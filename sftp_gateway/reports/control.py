@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from sftp_gateway.config import make_private
 from sftp_gateway.network.wake_up import WakeUp
+from sftp_gateway.private_directories import make_private
 
 Answer = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 _SECONDS: Final = 5.0

@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 from typing import Final
 
-from sftp_gateway.config import make_private
+from sftp_gateway.private_directories import make_private
 
 FILE_NAME: Final = "gateway.lock"
 _MAX_BYTES: Final = 1000

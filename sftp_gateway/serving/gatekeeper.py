@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sftp_gateway.config import make_private
 from sftp_gateway.network.addresses import Host, Network, host_of, is_in, networks_of
+from sftp_gateway.private_directories import make_private
 
 _MAX_REMEMBERED = 10_000
 _BUSY_SECONDS = 10.0

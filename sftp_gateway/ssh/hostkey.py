@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from sftp_gateway.config import make_private
+from sftp_gateway.private_directories import make_private
 
 MODERN: Final = "ed25519"
 COMPATIBLE: Final = (MODERN, "ecdsa", "rsa")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-from sftp_gateway.config import make_private
+from sftp_gateway.private_directories import make_private
 
 FILE_NAME: Final = "journal.sqlite3"
 VERSION: Final = 4
