@@ -244,11 +244,17 @@ class Draft:
             self.size = content.size
             return True
 
-    def commit(self, handle: object, size: int) -> None:
+    def may_end_on_disk(self, most: int) -> bool:
+        """Tell whether this is a new file up to `most` bytes, all here, whose commit may end in the journal."""
+        is_new = self.write_back and self.fresh and self.dirty and not self.base.is_there
+        return is_new and self.size <= most and self.forwarding.is_idle
+
+    def commit(self, handle: object, size: int, *, at_once: bool = False) -> None:
         """Store the first `size` bytes in the filesystem, at the CLOSE of `handle`. In the path's turn.
 
         What others add meanwhile is left to their own CLOSE; `leave` is to follow, until when nobody joins. Raises
-        `fs.errors`, `RefusedError`, OSError.
+        `fs.errors`, `RefusedError`, OSError; with `at_once` `NotAtOnceError` where more than the local disk were to be
+        waited for.
         """
         with self._lock:
             self.check_writer(handle)
@@ -261,7 +267,7 @@ class Draft:
             self._closing = True  # whoever joined now would go on over what is just being replaced
             stream = self.forwarding.take()
         try:
-            self._storing.store(stream, size)
+            self._storing.store(stream, size, at_once=at_once)
         except BaseException:
             self.dirty, self._closing = True, False
             raise

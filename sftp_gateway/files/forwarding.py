@@ -42,6 +42,11 @@ class Forwarding:
         self.resume: tuple[str, int] | None = None  # of an upload that was cut off: a text to go on with, and bytes
 
     @property
+    def is_idle(self) -> bool:
+        """Whether nothing of the file has been sent on."""
+        return self._stream is None and self.resume is None
+
+    @property
     def is_behind(self) -> bool:
         """Whether the client is too far ahead of the storage."""
         return self.lag > LAG_BYTES

@@ -278,12 +278,12 @@ class WriteHandle(Handle):
         self.draft.check_writer(self)
         return _unless_given_up(self.draft)
 
-    def close(self) -> Transfer | None:
-        """Commit. Raises what the storage refused."""
+    def close(self, *, at_once: bool = False) -> Transfer | None:
+        """Commit. Raises what the storage refused; `NotAtOnceError` as `Store.commit`."""
         if not self._has_changed and self not in self.draft.handles:
             return None  # another session goes on with the file, and has all that is to be had
         self.draft.check_writer(self)
-        self._store.commit(self.draft, self, self._allowance)
+        self._store.commit(self.draft, self, self._allowance, at_once=at_once)
         return self._transfer("upload", self._moved, "ok")
 
     def abort(self) -> Transfer | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from sftp_gateway.files.draft import Draft, State
 from sftp_gateway.files.folding import is_at_or_below, related
-from sftp_gateway.sftp.status import RefusedError
+from sftp_gateway.sftp.status import NotAtOnceError, RefusedError
 
 
 class Overlay:
@@ -24,11 +24,11 @@ class Overlay:
         self._openings: list[str] = []
 
     @contextlib.contextmanager
-    def turn(self, *paths: str, names: bool = False) -> Iterator[None]:
+    def turn(self, *paths: str, names: bool = False, wait: bool = True) -> Iterator[None]:
         """Hold the right to change these paths and everything below them.
 
         With `names`, it also waits for what begins there, as that is to know its name. Raises `RefusedError` after a
-        long wait.
+        long wait, without `wait` `NotAtOnceError`.
         """
         keys = tuple(self.fold(path) for path in paths)
 
@@ -37,6 +37,8 @@ class Overlay:
             return not is_open and not self._is_taken(keys)
 
         with self._condition:
+            if not wait and not is_free():
+                raise NotAtOnceError
             self._wait_for(is_free, "another operation on the same path is still running")
             self._turns.append(keys)
         try:

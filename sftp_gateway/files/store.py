@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from sftp_gateway.files.readers import Reader
 from sftp_gateway.files.spool import Quota
 from sftp_gateway.sftp import attributes
 from sftp_gateway.sftp.packets import OpenFlag, Status
-from sftp_gateway.sftp.status import EXISTS, RefusedError
+from sftp_gateway.sftp.status import EXISTS, NotAtOnceError, RefusedError
 
 __all__ = ["Store", "TreeLimits"]
 
@@ -40,12 +41,13 @@ class Store:
     def __init__(self, filesystem: FS, *, spool_directory: Path, limits: TreeLimits) -> None:
         self.filesystem: Any = filesystem
         self.limits = limits
-        meta = filesystem.getmeta()
+        meta: Mapping[str, Any] = filesystem.getmeta()
         self.atomic = bool(meta.get("atomic_writes"))
         self.local = meta.get("network") is False  # its calls may be made where nothing may wait
         self.case_insensitive = bool(meta.get("case_insensitive"))
         self.resumable = bool(meta.get("resumable_uploads"))
         self.has_journal = bool(meta.get("write_back"))
+        self.at_once_bytes = int(meta.get("at_once_bytes", 0))  # a journal takes as much with a single sync
         self._check_writable = getattr(filesystem, "check_writable", None)
         self.quota = Quota(limits.spool_quota)
         self.allowances = Allowances(filesystem)
@@ -152,12 +154,20 @@ class Store:
         self.drafts.drop_partials(path)
         return self.drafts.new(path, session, handle, base=base, anew=False)
 
-    def commit(self, draft: Draft, handle: object, allowance: Allowance | None = None) -> None:
-        """Store what `handle` has written, as far as `allowance` allows; let go of the draft, whatever happens."""
+    def commit(
+        self, draft: Draft, handle: object, allowance: Allowance | None = None, *, at_once: bool = False
+    ) -> None:
+        """Store what `handle` has written, as far as `allowance` allows; let go of the draft, whatever happens.
+
+        With `at_once` only if nothing but the local disk has to be waited for: else raises `NotAtOnceError`, and
+        nothing has changed.
+        """
+        if at_once and (allowance is not None or draft.exclusive or not draft.may_end_on_disk(self.at_once_bytes)):
+            raise NotAtOnceError
         try:
             while True:
                 path = draft.path
-                with self.overlay.turn(path):
+                with self.overlay.turn(path, wait=not at_once):
                     if draft.path != path:
                         continue  # renamed while this waited
                     is_changed, size = draft.dirty, draft.size
@@ -166,7 +176,7 @@ class Store:
                     with counting(allowance if is_changed else None, path, size=size):
                         for other in self.overlay.at(path) if is_changed else ():
                             other.bounds.room = None  # which goes on over what counts from now on: its own CLOSE tells
-                        draft.commit(handle, size)
+                        draft.commit(handle, size, at_once=at_once)
                     if is_changed:
                         self.drafts.stored(path)
                         self.note_left(path, draft.owner)
@@ -179,6 +189,8 @@ class Store:
                     else:
                         draft.note_down()
                     return
+        except NotAtOnceError:
+            raise
         except BaseException:
             if draft.leave(handle):
                 self.drafts.fail(draft, "the file could not be stored")

@@ -30,7 +30,7 @@ class Storing:
         self._atomic = atomic
         self._lock = lock
 
-    def open_file(self, resume: str | None) -> Any:
+    def open_file(self, resume: str | None, *, at_once: bool = False) -> Any:
         """Open the file to be written from its first byte to its last, going on with a checkpoint's text."""
         draft = self._draft
         options: dict[str, Any] = {"seekable": False}
@@ -38,12 +38,17 @@ class Storing:
             options["expected_version"] = draft.base.version
         if draft.write_back:
             options["write_back"] = True
+        if at_once:
+            options["at_once"] = True
         if resume is not None:
             options["resume"] = resume
         return self._filesystem.openbin(draft.path, "xb" if draft.exclusive else "wb", **options)
 
-    def store(self, stream: Stream | None, size: int) -> None:
+    def store(self, stream: Stream | None, size: int, *, at_once: bool = False) -> None:
         """Store the first `size` bytes; `stream` has sent the beginning. In the path's turn."""
+        if at_once:
+            self._write_and_close(self.open_file(None, at_once=True), 0, size)
+            return
         if self._is_copied():
             return
         self._draft.base.check_unchanged(self._filesystem, self._draft.path)
@@ -71,6 +76,9 @@ class Storing:
 
     def _send_and_close(self, stream: Stream | None, size: int) -> None:
         file, done = self._draft.forwarding.finish(stream)
+        self._write_and_close(file, done, size)
+
+    def _write_and_close(self, file: Any, done: int, size: int) -> None:
         try:
             for piece in self._pieces(done, size):
                 file.write(piece)

@@ -109,6 +109,11 @@ class TreeView:
             raise errors.ResourceNotFound(path)
         return inner
 
+    @property
+    def acknowledges_at_once(self) -> bool:
+        """Whether files may be committed where nothing waits but for the local disk."""
+        return self.write_back and self.rights is Rights.READ_WRITE
+
     def is_settled(self, path: str) -> bool:
         """Tell whether nothing at or above a client's path is being changed, so that nobody waits for it."""
         overlay = self.store.overlay

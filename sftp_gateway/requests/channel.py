@@ -12,6 +12,7 @@ import paramiko
 
 from sftp_gateway.files.handles import Handle, WriteHandle
 from sftp_gateway.files.tree import TreeView
+from sftp_gateway.requests.at_once import AtOnce
 from sftp_gateway.requests.operations import Operations
 from sftp_gateway.requests.ordering import Claims
 from sftp_gateway.requests.replies import Replies
@@ -71,6 +72,7 @@ class SFTPChannel:
             tell=self._stream.aside,
             reads_texts=channel.get_transport().remote_version.startswith("SSH-2.0-ssh2js"),  # node-ssh is above it
         )
+        self._at_once = AtOnce(self._operations, view, give_way=self._stream.give_way)
         self._tasks = Tasks(
             self._operations, self._replies, self._stream, workers, room, measure=self._measure, on_done=self._clean_up
         )
@@ -163,7 +165,7 @@ class SFTPChannel:
                 self._parse_buffer()
             if self._tasks.unanswered:
                 return False
-            self._operations.look_ahead()  # as no other thread is at a handle
+            self._at_once.look_ahead()  # as no other thread is at a handle
             return True
 
     def _on_end(self) -> None:
@@ -255,7 +257,7 @@ class SFTPChannel:
             return False
         content = b""
         try:
-            found = self._operations.content_now(handle_id, offset, size)
+            found = self._at_once.content(handle_id, offset, size)
         except Exception as error:  # noqa: BLE001 - whatever fails, the client gets a status
             reply = self._operations.failure(Request(_READ_KIND, request_id, handle=handle_id), error)
         else:
@@ -292,7 +294,7 @@ class SFTPChannel:
         if self._tasks.unanswered:
             claims = self._operations.claims(request)
         if claims is None or self._tasks.is_free(claims):
-            reply = self._operations.answer_now(request)
+            reply = self._at_once.answer(request)
             if reply is not None:
                 self._replies.send(handle, reply)
                 self._measure(request.kind, since, len(reply))

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import logging
 from collections.abc import Callable, Iterator
-from functools import partial
 
 from sftp_gateway.files.directory_handle import DirectoryHandle
 from sftp_gateway.files.folding import moved, related
@@ -19,14 +18,13 @@ from sftp_gateway.sftp import packets
 from sftp_gateway.sftp.events import Events, Transfer
 from sftp_gateway.sftp.packets import Attributes, Extension, Kind, OpenFlag, Status
 from sftp_gateway.sftp.parsing import Request
-from sftp_gateway.sftp.status import RefusedError, status_of
+from sftp_gateway.sftp.status import NotAtOnceError, RefusedError, status_of
 
 logger = logging.getLogger(__name__)
 
-SMALL_COMMIT_BYTES = 2**20
 _LOOKING = {Kind.STAT, Kind.LSTAT, Kind.OPENDIR, Kind.READLINK}
 _NAMING = {Kind.MKDIR, Kind.RMDIR, Kind.REMOVE, Kind.RENAME}
-_SETTLED = {Kind.OPEN, Kind.OPENDIR, Kind.SETSTAT, *_NAMING}
+SETTLED = {Kind.OPEN, Kind.OPENDIR, Kind.SETSTAT, *_NAMING}
 
 
 class Operations:
@@ -56,10 +54,8 @@ class Operations:
         self._count_handles = count_handles or (lambda: len(self.handles))
         self._numbers = itertools.count(1)
         self.handles: dict[bytes, Handle] = {}
-        self._extensions = Extensions(view, self._find, max_handles=max_handles)
+        self._extensions = Extensions(view, self.find, max_handles=max_handles)
         self._methods = self._table()
-        self._at_once = self._table_at_once()
-        self._listed: Handle | None = None  # what was listed last, by nobody but the thread that takes requests in
 
     def claims(self, request: Request) -> Claims:
         """Return what a request needs to have to itself."""
@@ -92,46 +88,29 @@ class Operations:
 
     def answer(self, request: Request) -> bytes:
         """Carry out a request, however long it takes, and return the reply."""
-        method = self._methods.get(request.kind, self._unknown)
         try:
-            return method(request)
+            return self.carry_out(request)
         except Exception as error:  # noqa: BLE001 - whatever fails, the client gets a status, and the session lives on
             if self._may_be_there(request, error):
-                return self._again(method, request)
+                return self._again(request)
             return self.failure(request, error)
+
+    def carry_out(self, request: Request) -> bytes:
+        """Do what `answer` does; raises what fails."""
+        return self._methods.get(request.kind, self._unknown)(request)
 
     def _may_be_there(self, request: Request, error: Exception) -> bool:
         """Tell whether what a request needs may have been made by another connection's process just now."""
-        if request.kind not in _SETTLED and request.extension != Extension.POSIX_RENAME:
+        if request.kind not in SETTLED and request.extension != Extension.POSIX_RENAME:
             return False
         is_missing = status_of(error)[0] == Status.NO_SUCH_FILE
         return is_missing and self._view.doubt(*filter(None, (request.path, request.target)))
 
-    def _again(self, method: Callable[[Request], bytes], request: Request) -> bytes:
+    def _again(self, request: Request) -> bytes:
         try:
-            return method(request)
+            return self.carry_out(request)
         except Exception as error:  # noqa: BLE001 - as in `answer`
             return self.failure(request, error)
-
-    def answer_now(self, request: Request) -> bytes | None:
-        """Return the reply if it can be had without waiting."""
-        method = self._at_once.get(request.kind)
-        if method is None:
-            return None
-        try:
-            return method(request)
-        except Exception as error:  # noqa: BLE001 - as in `answer`
-            return self.failure(request, error)
-
-    def content_now(self, handle_id: bytes, offset: int, size: int) -> bytes | None:
-        """Return what a READ asks for if the bytes are at hand; raises as the handle's `read`."""
-        return self._readable(handle_id).read_now(offset, size)
-
-    def look_ahead(self) -> None:
-        """Prepare, while the client is busy with its last answer, what it will ask for next."""
-        listed, self._listed = self._listed, None
-        if isinstance(listed, DirectoryHandle):
-            listed.look_ahead()
 
     def failure(self, request: Request, error: BaseException) -> bytes:
         """Return the STATUS reply for an error, and note it."""
@@ -182,18 +161,24 @@ class Operations:
         raise RefusedError(f"request type {request.kind} is not supported", Status.OP_UNSUPPORTED)
 
     def _open(self, request: Request) -> bytes:
-        self._check_room()
-        return self._keep(request.id, self._view.open(request.path, request.flags, request.attributes))
+        self.check_room()
+        return self.keep(request.id, self._view.open(request.path, request.flags, request.attributes))
 
     def _opendir(self, request: Request) -> bytes:
-        self._check_room()
-        return self._keep(request.id, self._view.open_directory(request.path))
+        self.check_room()
+        return self.keep(request.id, self._view.open_directory(request.path))
 
     def _close(self, request: Request) -> bytes:
-        handle = self._find(request.handle)
-        del self.handles[request.handle]  # gone, whatever comes
+        return self.close(request, self.find(request.handle).close)
+
+    def close(self, request: Request, close: Callable[[], Transfer | None]) -> bytes:
+        """Carry out a CLOSE by `close`; raises `NotAtOnceError`, after which nothing has changed, if that does."""
+        handle = self.handles.pop(request.handle)  # gone, whatever comes
         try:
-            transfer = handle.close()
+            transfer = close()
+        except NotAtOnceError:
+            self.handles[request.handle] = handle
+            raise
         except Exception as error:  # noqa: BLE001 - as in `answer`
             if isinstance(handle, WriteHandle):
                 self._view.lost(handle)
@@ -203,7 +188,7 @@ class Operations:
         return packets.ok(request.id)
 
     def _read(self, request: Request) -> bytes:
-        return packets.data(request.id, self._readable(request.handle).read(request.offset, request.size))
+        return packets.data(request.id, self.readable(request.handle).read(request.offset, request.size))
 
     def _write(self, request: Request) -> bytes:
         handle = self._writable(request.handle)
@@ -214,14 +199,14 @@ class Operations:
         return packets.attrs(request.id, self._view.stat(request.path))
 
     def _fstat(self, request: Request) -> bytes:
-        return packets.attrs(request.id, self._find(request.handle).attributes())
+        return packets.attrs(request.id, self.find(request.handle).attributes())
 
     def _setstat(self, request: Request) -> bytes:
         self._view.set_attributes(request.path, request.attributes)
         return packets.ok(request.id)
 
     def _fsetstat(self, request: Request) -> bytes:
-        handle = self._find(request.handle)
+        handle = self.find(request.handle)
         wished = request.attributes
         if isinstance(handle, WriteHandle):
             if wished.size is not None:
@@ -235,7 +220,7 @@ class Operations:
         return packets.ok(request.id)
 
     def _readdir(self, request: Request) -> bytes:
-        handle = self._find(request.handle)
+        handle = self.find(request.handle)
         if not isinstance(handle, DirectoryHandle):
             raise RefusedError("not a handle of a directory")
         return packets.names(request.id, handle.next_batch())
@@ -278,27 +263,27 @@ class Operations:
 
     # -- within
 
-    def _readable(self, handle_id: bytes) -> ReadHandle | WriteHandle:
+    def readable(self, handle_id: bytes) -> ReadHandle | WriteHandle:
         """Return the handle of a file."""
-        handle = self._find(handle_id)
+        handle = self.find(handle_id)
         if not isinstance(handle, (ReadHandle, WriteHandle)):
             raise RefusedError("not a handle of a file")
         return handle
 
     def _writable(self, handle_id: bytes) -> WriteHandle:
         """Return the handle of a file that is open for writing."""
-        handle = self._find(handle_id)
+        handle = self.find(handle_id)
         if not isinstance(handle, WriteHandle):
             raise RefusedError("the file is open for reading only", Status.PERMISSION_DENIED)
         return handle
 
-    def _find(self, handle_id: bytes) -> Handle:
+    def find(self, handle_id: bytes) -> Handle:
         handle = self.handles.get(handle_id)
         if handle is None:
             raise RefusedError("no such handle")
         return handle
 
-    def _keep(self, request_id: int, handle: Handle) -> bytes:
+    def keep(self, request_id: int, handle: Handle) -> bytes:
         number = next(self._numbers)  # as four bytes of ASCII: russh (Tabby) loses handles that are not UTF-8
         handle.id = bytes((number >> 21 & 127, number >> 14 & 127, number >> 7 & 127, number & 127))
         self.handles[handle.id] = handle
@@ -317,79 +302,10 @@ class Operations:
             if isinstance(handle, WriteHandle) and related(key(handle.path), key(source)):
                 yield handle, moved(handle.path, source, target)
 
-    def _check_room(self) -> None:
+    def check_room(self) -> None:
         if self._count_handles() >= self._max_handles:
             raise RefusedError(f"more than {self._max_handles} handles are open")
 
     def _log(self, transfer: Transfer | None) -> None:
         if transfer is not None:
             self._events.on_transfer(transfer)
-
-    # -- requests that are answered without waiting for anything, or not yet
-
-    def _table_at_once(self) -> dict[int, Callable[[Request], bytes | None]]:
-        table: dict[int, Callable[[Request], bytes | None]] = {
-            Kind.REALPATH: self._realpath,
-            Kind.WRITE: self._write,
-            Kind.STAT: self._stat_now,
-            Kind.LSTAT: self._stat_now,
-            Kind.READ: self._read_now,
-            Kind.FSTAT: self._fstat_now,
-            Kind.FSETSTAT: self._fsetstat_now,
-            Kind.READDIR: self._readdir_now,
-            Kind.CLOSE: self._close_now,
-        }
-        if self._view.store.local:
-            table |= {kind: partial(self._settled_now, self._methods[kind]) for kind in _SETTLED}
-        else:
-            table |= {Kind.OPEN: self._open_new_now, Kind.OPENDIR: self._opendir_now}
-        return table
-
-    def _stat_now(self, request: Request) -> bytes | None:
-        found = self._view.quick_stat(request.path)
-        return None if found is None else packets.attrs(request.id, found)
-
-    def _read_now(self, request: Request) -> bytes | None:
-        content = self.content_now(request.handle, request.offset, request.size)
-        return None if content is None else packets.data(request.id, content)
-
-    def _open_new_now(self, request: Request) -> bytes | None:
-        self._check_room()
-        handle = self._view.open_new_at_once(request.path, request.flags, request.attributes)
-        return None if handle is None else self._keep(request.id, handle)
-
-    def _opendir_now(self, request: Request) -> bytes | None:
-        self._check_room()
-        handle = self._view.open_directory_at_once(request.path)
-        return None if handle is None else self._keep(request.id, handle)
-
-    def _fstat_now(self, request: Request) -> bytes | None:
-        found = self._find(request.handle).attributes_now()
-        return None if found is None else packets.attrs(request.id, found)
-
-    def _fsetstat_now(self, request: Request) -> bytes | None:
-        return self._fsetstat(request) if isinstance(self.handles.get(request.handle), WriteHandle) else None
-
-    def _readdir_now(self, request: Request) -> bytes | None:
-        handle = self.handles.get(request.handle)
-        if isinstance(handle, DirectoryHandle) and not (handle.at_hand or handle.at_end):
-            return None
-        self._listed = handle
-        return self._readdir(request)
-
-    def _close_now(self, request: Request) -> bytes | None:
-        handle = self.handles.get(request.handle)
-        if not isinstance(handle, DirectoryHandle):
-            if not self._view.store.local:
-                return None
-            if isinstance(handle, WriteHandle) and handle.draft.size > SMALL_COMMIT_BYTES:
-                return None
-            if handle is not None and not self._view.is_settled(handle.path):
-                return None
-        return self._close(request)
-
-    def _settled_now(self, method: Callable[[Request], bytes], request: Request) -> bytes | None:
-        """Answer unless one of the paths is being changed by somebody else."""
-        if not self._view.is_settled(request.path) or (request.target and not self._view.is_settled(request.target)):
-            return None
-        return method(request)

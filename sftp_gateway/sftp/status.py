@@ -18,6 +18,10 @@ class RefusedError(Exception):
         self.code = code
 
 
+class NotAtOnceError(Exception):
+    """What was to be done at once has something to wait for; nothing has changed."""
+
+
 class EndOfDataError(Exception):
     """The end of a file or of a listing: no error."""
 

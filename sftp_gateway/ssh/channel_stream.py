@@ -164,6 +164,10 @@ class ChannelStream:
         """Have `on_idle` called soon."""
         self.transport.wake()
 
+    def give_way(self) -> None:
+        """Let other sessions work while this one is about to wait for something else than its client."""
+        self.transport.packetizer.give_way()
+
     # -- called by the transport
 
     def received(self, data: Piece) -> None:

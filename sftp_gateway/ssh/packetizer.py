@@ -125,8 +125,12 @@ class GatewayPacketizer(Packetizer):
 
     def pause(self, seconds: float) -> None:
         """Do nothing for so long. By the thread that reads."""
-        self._turn.give()
+        self.give_way()
         time.sleep(seconds)
+
+    def give_way(self) -> None:
+        """Let other threads have the turn. By the thread that reads."""
+        self._turn.give()
 
     # -- reading
 

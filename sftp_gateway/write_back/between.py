@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from fs import errors
 
-from sftp_gateway.sftp.status import RefusedError
+from sftp_gateway.sftp.status import NotAtOnceError, RefusedError
 from sftp_gateway.write_back.delivery import same_content
 from sftp_gateway.write_back.elsewhere import Elsewhere
 from sftp_gateway.write_back.journal import Journal
@@ -42,7 +42,7 @@ class Between:
         wait_seconds: float,
     ) -> None:
         self._quota = quota
-        self._inline = inline
+        self.inline = inline  # bytes of a file that the journal itself keeps
         self._wait_seconds = wait_seconds
         self._journal = journal
         self._storage = storage
@@ -69,7 +69,7 @@ class Between:
 
     def new_bytes(self) -> LocalBytes:
         """Return a place on local disk for a file that is being written."""
-        content = self._journal.vault.write(memory_limit=self._inline)
+        content = self._journal.vault.write(memory_limit=self.inline)
         with self._lock:
             self._written.add(content)
         return content
@@ -114,15 +114,21 @@ class Between:
         if version != new.expected:
             raise ConflictError
 
-    def is_absent(self, path: str) -> bool:
-        """Tell whether the storage certainly has nothing at `path`; what is to be delivered may be there any moment."""
+    def is_absent(self, path: str, *, at_once: bool = False) -> bool:
+        """Tell whether the storage certainly has nothing at `path`; what is to be delivered may be there any moment.
+
+        With `at_once`, raises `NotAtOnceError` where the storage would have to be asked.
+        """
         pending = self._elsewhere.find(path)
         if pending is not None and not pending.failed:
             return False
         try:
-            return not self._storage.exists(path)
-        except errors.FSError:
-            return False
+            there = self._storage.cached_info(path) if at_once else self._storage.getinfo(path)
+        except errors.FSError as error:
+            return isinstance(error, errors.ResourceNotFound)
+        if there is None:
+            raise NotAtOnceError
+        return False
 
     def open_through(self, path: str, options: dict[str, Any], *, exclusive: bool) -> Any:
         """Open the storage's own file, for a commit that waits for nothing."""

@@ -100,7 +100,9 @@ class WriteBackFS(FS):
     def getmeta(self, namespace: str = "standard") -> Mapping[str, object]:
         """Return what the filesystem says of itself."""
         meta = self._inner.getmeta(namespace)
-        return {**meta, "network": True, "write_back": True} if namespace == "standard" else meta
+        if namespace != "standard":
+            return meta
+        return {**meta, "network": True, "write_back": True, "at_once_bytes": self._between.inline}
 
     def validatepath(self, path: str) -> str:
         return self._inner.validatepath(path)
@@ -164,13 +166,19 @@ class WriteBackFS(FS):
     # -- files
 
     def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> BinaryIO:
-        """Open a file. Options: those of the filesystem, and `write_back`."""
-        write_back = options.pop("write_back", False)
+        """Open a file. Options: those of the filesystem, `write_back`, and with that `at_once`.
+
+        A file that is to be stored `at_once` raises `NotAtOnceError` where more than the local disk were to be waited
+        for; nothing has changed then.
+        """
+        write_back, at_once = options.pop("write_back", False), options.pop("at_once", False)
         if set(mode) <= {"r", "b"}:
             return self._open_for_reading(path, mode)
         if set(mode) <= {"w", "x", "b"}:
             exclusive = "x" in mode
-            return Outgoing(self._between, path, options, exclusive=exclusive, local=write_back)  # type: ignore[return-value]
+            return Outgoing(  # type: ignore[return-value]
+                self._between, path, options, exclusive=exclusive, local=write_back, at_once=at_once
+            )
         self._between.deliver(path)
         file: BinaryIO = self._inner.openbin(path, mode, buffering, **options)
         return file

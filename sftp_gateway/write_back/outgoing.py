@@ -11,6 +11,7 @@ from typing import Any
 from fs.errors import FileExists
 
 from sftp_gateway.files.stream import PIECE_BYTES, abort
+from sftp_gateway.sftp.status import NotAtOnceError
 from sftp_gateway.write_back.between import Between
 from sftp_gateway.write_back.journal_rows import DeliveredError, Mode, NewFile, NoRoomError
 from sftp_gateway.write_back.pending_files import VERSION_PREFIX
@@ -23,7 +24,16 @@ class Outgoing(io.RawIOBase):
     forgetting the file. `modified` is the time to store, settable until then. Owned by who opened it; not thread-safe.
     """
 
-    def __init__(self, between: Between, path: str, options: dict[str, Any], *, exclusive: bool, local: bool) -> None:
+    def __init__(
+        self,
+        between: Between,
+        path: str,
+        options: dict[str, Any],
+        *,
+        exclusive: bool,
+        local: bool,
+        at_once: bool = False,
+    ) -> None:
         super().__init__()
         self._over = False
         self._through: Any = None
@@ -32,7 +42,8 @@ class Outgoing(io.RawIOBase):
         self._path = path
         self._options = options
         self._exclusive = exclusive
-        self._looked_at = 0  # up to which size the quota was seen to suffice
+        self._at_once = at_once
+        self._looked_at = between.inline  # up to which size the quota was seen to suffice, or is asked at the end
         self._local = between.new_bytes()
         if exclusive and between.is_pending(path):
             raise FileExists(path)
@@ -114,7 +125,7 @@ class Outgoing(io.RawIOBase):
         """Put the file into the journal, or what of it can only go through."""
         expected: str | None = self._options.get("expected_version")
         moment = int(self.modified.timestamp() if self.modified is not None else time.time())
-        fresh = self._between.is_absent(self._path)
+        fresh = self._between.is_absent(self._path, at_once=self._at_once)
         try:
             if expected is not None and expected.startswith(VERSION_PREFIX):
                 replaces = int(expected.removeprefix(VERSION_PREFIX))
@@ -130,6 +141,8 @@ class Outgoing(io.RawIOBase):
 
     def _go_through(self) -> None:
         """Write to the storage from now on, beginning with what is on local disk."""
+        if self._at_once:
+            raise NotAtOnceError
         expected = self._options.get("expected_version")
         if expected is not None and expected.startswith(VERSION_PREFIX):
             self._options["expected_version"] = self._between.delivered_version(self._path, expected)

@@ -14,6 +14,7 @@ from fs.path import dirname
 
 from sftp_gateway.files.draft import Draft
 from sftp_gateway.files.tree import Rights, Tree, TreeLimits, TreeView
+from sftp_gateway.requests.at_once import AtOnce
 from sftp_gateway.requests.operations import Operations
 from sftp_gateway.sftp.packets import Kind
 from sftp_gateway.sftp.parsing import Request
@@ -130,6 +131,7 @@ class Session:
     root: str
     view: TreeView
     operations: Operations
+    at_once: AtOnce
     writers: dict[bytes, str] = field(default_factory=dict)
     readers: list[Reader] = field(default_factory=list)
 
@@ -176,7 +178,8 @@ class World:
     def begin(self, root: str, view: TreeView) -> None:
         self.number += 1
         operations = Operations(view, RecordedEvents(), max_handles=100)
-        self.sessions.append(Session(f"{view.rights.value} {self.number}{root}", root, view, operations))
+        name = f"{view.rights.value} {self.number}{root}"
+        self.sessions.append(Session(name, root, view, operations, AtOnce(operations, view)))
 
     def say(self, text: str) -> None:
         self.log.append("  " * len(self.acting) + text)
@@ -186,7 +189,7 @@ class World:
         request = Request(kind, 1, **fields)
         self.acting.append(session)
         try:
-            body = session.operations.answer_now(request)
+            body = session.at_once.answer(request)
             if body is None:
                 body = session.operations.answer(request)
         finally:

@@ -10,7 +10,7 @@ import pytest
 from fs.info import Info
 from fs.memoryfs import MemoryFS
 
-from sftp_gateway.requests.operations import SMALL_COMMIT_BYTES
+from sftp_gateway.requests.at_once import SMALL_COMMIT_BYTES
 from sftp_gateway.requests.room import ChannelLimits
 from sftp_gateway.sftp.packets import Kind, Status
 from tests.sftp_gateway.atomic_fs import AtomicFS, KnownFS

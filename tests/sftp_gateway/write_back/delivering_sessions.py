@@ -15,7 +15,7 @@ from sftp_gateway.files.folding import fold_path, is_at_or_below
 from sftp_gateway.files.handles import WriteHandle
 from sftp_gateway.files.tree import TreeView
 from sftp_gateway.sftp.packets import Attributes, OpenFlag
-from sftp_gateway.sftp.status import RefusedError
+from sftp_gateway.sftp.status import NotAtOnceError, RefusedError
 from sftp_gateway.write_back.journal_rows import Pending
 from tests.sftp_gateway.write_back.delivering_looking import FILES, FOLDERS, Looking
 from tests.sftp_gateway.write_back.delivering_model import Operation, Version
@@ -222,7 +222,10 @@ class Sessions(Looking):
             self.overs[version.content] = version.over
             self.model.before[version.content] = [*self.model.pending.get(key, ())]
             try:
-                handle.close()
+                try:
+                    handle.close(at_once=True)
+                except NotAtOnceError:
+                    handle.close()
             except BaseException:
                 if not process.dead:
                     upload.drop()

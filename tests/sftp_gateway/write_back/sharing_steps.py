@@ -15,6 +15,7 @@ import pytest
 from fs_dropbox.emulator import Emulator
 from sftp_gateway.files.folding import fold_path
 from sftp_gateway.files.tree import Tree
+from sftp_gateway.requests.at_once import AtOnce
 from sftp_gateway.requests.operations import Operations
 from sftp_gateway.sftp.packets import Attributes, Extension, Kind, Status
 from sftp_gateway.sftp.parsing import Request
@@ -76,6 +77,7 @@ class Sharing:
         self.tree = Tree(self.filesystem, spool_directory=self.folder / "spool")
         views = [self.tree.view(write_back=True), self.tree.view(write_back=True), self.tree.view()]
         self.sessions = [Operations(view, RecordedEvents(), max_handles=100) for view in views]
+        self.at_once = [AtOnce(session, view) for session, view in zip(self.sessions, views, strict=True)]
 
     def close(self) -> None:
         self.tree.close()
@@ -92,7 +94,7 @@ class Sharing:
 
     def ask(self, session: Operations, kind: int, **fields: Any) -> Reply:
         request = Request(kind, 1, **fields)
-        body = session.answer_now(request)
+        body = self.at_once[self.sessions.index(session)].answer(request)
         reply = parsed((body if body is not None else session.answer(request))[4:])
         told = {name: value for name, value in fields.items() if name in ("path", "target", "flags", "offset")}
         self.log.append(f"  {self.sessions.index(session)} {Kind(kind).name} {told} -> {reply}")
