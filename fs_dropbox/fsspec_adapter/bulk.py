@@ -19,7 +19,7 @@ from fsspec.spec import AbstractFileSystem
 from fs_dropbox.fsspec_adapter.os_errors import os_errors
 from fs_dropbox.mirroring.transfer import CHUNK_BYTES, local_file
 from fs_dropbox.paths import key
-from fs_dropbox.uploads.bulk import COMMIT_FILES
+from fs_dropbox.uploads.session_commits import COMMIT_FILES
 
 
 class Pairs(Callback):  # type: ignore[misc]

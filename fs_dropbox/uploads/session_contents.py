@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from fs_dropbox.api.client import Client
 from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.errors import ApiError, TransportError
 from fs_dropbox.pool import Pool
+from fs_dropbox.uploads.checkpoints import Staged
 
 if TYPE_CHECKING:
     from fs_dropbox.uploads.upload import Uploader
@@ -27,28 +28,20 @@ LEAST_FILES: Final = 4
 PIECE_BYTES: Final = 4 * 2**20
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False, kw_only=True)
 class Content:
     """What one file is to hold, on its way into a session."""
 
     index: int
     open: Callable[[], BinaryIO]
     size: int
-    session: str = ""
-    content_hash: str = ""
-    is_appended: bool = False  # its session has it all; only then a commit can be in doubt
+    staged: Staged | None = None  # the session that has it all
+    error: Exception | None = None  # why none will have it
 
-
-C = TypeVar("C", bound=Content)
-
-
-@dataclass(slots=True)
-class Sent(Generic[C]):
-    """What became of some contents: in sessions, closed; to be sent each on its own; failed, and why."""
-
-    appended: list[C]
-    alone: list[C]
-    failed: list[tuple[C, Exception]]
+    @property
+    def is_alone(self) -> bool:
+        """Whether it is to be sent on its own."""
+        return self.staged is None and self.error is None
 
 
 class SessionContents:
@@ -61,70 +54,59 @@ class SessionContents:
         self._client = client
         self._uploader = uploader
 
-    def send(self, pool: Pool, contents: Sequence[C]) -> Sent[C]:
+    def send(self, pool: Pool, contents: Sequence[Content]) -> None:
         """Send the small ones of up to a thousand contents, where they are enough to be worth it."""
         small = [item for item in contents if item.size <= SMALL_BYTES]
         shared = self._uploader.small_files
         if len(small) < LEAST_FILES or shared.most_files == 1:
-            return Sent([], list(contents), [])
-        sent = Sent([], [item for item in contents if item.size > SMALL_BYTES], [])
+            return
         try:
             sessions = self._client.session_start_batch(len(small))
         except (ApiError, TransportError) as error:
             if error.is_not_taken:
                 shared.shrink(1)
-                return Sent([], list(contents), [])
-            sent.failed = [(item, error) for item in small]
-            return sent
-        for item, session in zip(small, sessions, strict=True):
-            item.session = session
-        for group in pool.map(self._append, _groups(small, shared.most_files)):
-            sent.appended += group.appended
-            sent.alone += group.alone
-            sent.failed += group.failed
-        return sent
+            else:
+                _fail(small, error)
+            return
+        list(pool.map(self._append, _groups(zip(small, sessions, strict=True), shared.most_files)))
 
-    def _append(self, group: list[C]) -> Sent[C]:
+    def _append(self, group: Sequence[tuple[Content, str]]) -> None:
         """Send the content of one group."""
-        expected = sum(item.size for item in group)
+        expected = sum(item.size for item, _ in group)
         self._uploader.sending.take(expected)
         try:
-            parts, read, result = self._read(group)
-            try:
-                errors = self._client.session_append_batch(parts) if parts else []
-            except (ApiError, TransportError) as error:
-                if error.is_not_taken:
-                    self._uploader.small_files.shrink(len(read) // 2)
-                    result.alone += read
-                else:
-                    result.failed += [(item, error) for item in read]  # nothing of them can be visible
-                return result
+            read = list(_read(group))
+            parts = [(staged.session_id, data) for _, staged, data in read]
+            errors = self._client.session_append_batch(parts) if parts else []
+        except (ApiError, TransportError) as error:
+            if error.is_not_taken:
+                self._uploader.small_files.shrink(len(read) // 2)
+            else:
+                _fail([item for item, *_ in read], error)  # nothing of them can be visible
+            return
         finally:
             self._uploader.sending.give(expected)
-        for item, refused in zip(read, errors, strict=True):
-            item.is_appended = refused is None
-            # Whatever is wrong with a session, the file has another chance without one.
-            (result.appended if item.is_appended else result.alone).append(item)
-        return result
+        for (item, staged, _), refused in zip(read, errors, strict=True):
+            if refused is None:  # whatever is wrong with a session, the file has another chance without one
+                item.staged = staged
 
-    def _read(self, group: list[C]) -> tuple[list[tuple[str, bytes]], list[C], Sent[C]]:
-        parts: list[tuple[str, bytes]] = []
-        read: list[C] = []
-        result: Sent[C] = Sent([], [], [])
-        for item in group:
-            try:
-                with closing(item.open()) as file:
-                    data = _read_whole(file, item.size + 1)
-            except Exception as error:  # noqa: BLE001 - it is not ours; the file's result tells
-                result.failed.append((item, error))
-                continue
-            if len(data) > item.size:
-                result.alone.append(item)  # it has grown; who knows how far
-                continue
-            item.size, item.content_hash = len(data), ContentHash(data).hexdigest()
-            parts.append((item.session, data))
-            read.append(item)
-        return parts, read, result
+
+def _read(group: Sequence[tuple[Content, str]]) -> Iterator[tuple[Content, Staged, bytes]]:
+    """Yield each content that is as small as was told, with what its session will have."""
+    for item, session in group:
+        try:
+            with closing(item.open()) as file:
+                data = _read_whole(file, item.size + 1)
+        except Exception as error:  # noqa: BLE001 - it is not ours; the file's result tells
+            item.error = error
+            continue
+        if len(data) <= item.size:  # else it has grown; who knows how far
+            yield item, Staged(session, len(data), ContentHash(data).hexdigest()), data
+
+
+def _fail(items: Iterable[Content], error: Exception) -> None:
+    for item in items:
+        item.error = error
 
 
 def pieces(item: Content) -> Generator[bytes, None, None]:
@@ -134,15 +116,15 @@ def pieces(item: Content) -> Generator[bytes, None, None]:
             yield piece
 
 
-def _groups(items: Iterable[C], most: int) -> Iterator[list[C]]:
+def _groups(items: Iterable[tuple[Content, str]], most: int) -> Iterator[list[tuple[Content, str]]]:
     """Yield what goes into one append_batch: its argument travels in a header, which is bounded."""
-    group: list[C] = []
+    group: list[tuple[Content, str]] = []
     size = 0
-    for item in items:
+    for item, session in items:
         if group and (len(group) == most or size + item.size > APPEND_BYTES):
             yield group
             group, size = [], 0
-        group.append(item)
+        group.append((item, session))
         size += item.size
     if group:
         yield group

@@ -11,7 +11,7 @@ from fsspec.asyn import get_loop
 
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.fsspec_adapter.filesystem import DropboxFileSystem
-from fs_dropbox.uploads import bulk
+from fs_dropbox.uploads import session_commits
 from tests.fs_dropbox.accounts import access_to
 from tests.fs_dropbox.files.small_blocks import impatient, make_blocks_small
 from tests.fs_dropbox.fsspec_adapter.random_fsspec import Machine
@@ -48,7 +48,7 @@ class Runs:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch, emulator: Emulator, tmp_path: Path) -> Iterator[Runs]:
     make_blocks_small(monkeypatch)
-    monkeypatch.setattr(bulk, "COMMIT_FILES", 5)
+    monkeypatch.setattr(session_commits, "COMMIT_FILES", 5)
     yield Runs(emulator, tmp_path)
     DropboxFileSystem.clear_instance_cache()
 

@@ -10,7 +10,7 @@ import pytest
 from fs_dropbox import DropboxFS
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.mirroring import mirror, transfer
-from fs_dropbox.uploads import bulk
+from fs_dropbox.uploads import session_commits
 from tests.fs_dropbox.files.small_blocks import impatient, make_blocks_small
 from tests.fs_dropbox.mirroring.random_mirrors import Machine
 from tests.fs_dropbox.mirroring.random_sides import InAccount, InMemory, OnDisk, Side
@@ -56,7 +56,7 @@ def runs(
     make_blocks_small(monkeypatch)
     monkeypatch.setattr(mirror, "SMALL_BYTES", 2000)
     monkeypatch.setattr(transfer, "CHUNK_BYTES", 700)
-    monkeypatch.setattr(bulk, "COMMIT_FILES", 5)
+    monkeypatch.setattr(session_commits, "COMMIT_FILES", 5)
     return Runs(emulator, open_dropbox, tmp_path)
 
 

@@ -227,6 +227,50 @@ def test_busy_namespaces_are_waited_for(
     assert "files/upload" not in _calls(emulator)
 
 
+def test_whoever_is_closed_while_he_waits_for_a_busy_namespace_is_told(
+    emulator: Emulator, dropbox_fs: DropboxFS, contents: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = dropbox_fs._parts.client
+    pause_after = client.pause_after
+
+    def closed(failures: int) -> None:
+        client.close()
+        pause_after(failures)
+
+    monkeypatch.setattr(client, "pause_after", closed)
+    emulator.control.fault(FINISH, "too_many_write_operations", count=2)
+    results = _upload(dropbox_fs, contents)
+    failed = [error for error in results if error is not None]
+    assert 0 < len(failed) < len(results)
+    assert all(isinstance(error, fs.errors.RemoteConnectionError) for error in failed)
+
+
+def test_what_is_not_taken_together_is_committed_one_by_one(
+    emulator: Emulator, dropbox_fs: DropboxFS, contents: dict[str, bytes]
+) -> None:
+    """As by one of the names: nothing is sent again for that, and nothing looked up."""
+    emulator.control.fault(FINISH, "server_error", count=None, status=400, text="did not match pattern")
+    assert _upload(dropbox_fs, contents) == [None] * len(contents)
+    assert _calls(emulator)["files/upload_session/finish"] == len(contents)
+    assert not {"files/upload", "files/get_metadata"} & set(_calls(emulator))
+
+
+def test_what_has_changed_when_its_session_is_refused_is_stored_as_it_is_by_then(
+    emulator: Emulator, dropbox_fs: DropboxFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = iter([b"first", b"later"])
+    files = _files({f"/in/{number}": b"12345" for number in range(6)})
+    files[0] = ("/in/0", lambda: io.BytesIO(next(states)), 5, WHEN)
+
+    def refuse_first(parts: Sequence[object]) -> list[ApiError | None]:
+        return [ApiError(APPEND, ("not_found",)), *append(parts)[1:]]
+
+    append: Any = dropbox_fs._parts.client.session_append_batch
+    monkeypatch.setattr(dropbox_fs._parts.client, "session_append_batch", refuse_first)
+    assert dict(dropbox_fs.upload_files(files)) == dict.fromkeys(range(6))
+    assert emulator.control.read("/in/0") == b"later"
+
+
 def test_what_dropbox_never_got_is_no_success(
     emulator: Emulator, open_dropbox: Callable[..., DropboxFS], contents: dict[str, bytes]
 ) -> None:

@@ -238,6 +238,15 @@ def test_one_name_that_is_not_taken_fails_alone(emulator: Emulator, account: Dro
     assert set(emulator.control.tree()) == {"/one", "/two"}
 
 
+def test_where_the_whole_call_is_refused_nothing_is_looked_up(emulator: Emulator, account: DropboxFS) -> None:
+    tokens = staged(account, *[b"x"] * 6)
+    emulator.control.fault(FINISH, "invalid_token", None)
+    emulator.control.reset_counts()
+    outcomes = dict(account.commit_files((f"/{number}", token, WHEN, None) for number, token in enumerate(tokens)))
+    assert all(isinstance(outcome, fs.errors.PermissionDenied) for outcome in outcomes.values()), outcomes
+    assert not {"files/get_metadata", "files/list_revisions"} & set(emulator.control.calls())
+
+
 def test_folders_of_the_account_stage_too(emulator: Emulator, account: DropboxFS) -> None:
     emulator.control.seed("/in/deep")
     folder = account.opendir("/in")
