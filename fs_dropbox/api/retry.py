@@ -228,9 +228,15 @@ class Governor:
 
 
 @dataclass(slots=True)
-class _Tries:
-    """What has become of a call so far."""
+class _Call:
+    """A call under way, and what has become of it so far."""
 
+    route: str
+    traffic: Traffic
+    waiter: Waiter
+    policy: RetryPolicy
+    deadline: float
+    repeatable: bool
     failures: int = 0
     refusals: int = 0  # for coming too early
     is_doubtful: bool = False  # a try may have been carried out
@@ -278,96 +284,89 @@ class Retry:
         `settle` looks whether it was, and returns its result, or None when it was not. Calls that settle makes with the
         same waiter share its deadline. What nobody has answered may be carried out after the last look, too.
         """
-        policy, tries = waiter.policy or self.policy, _Tries()
-        deadline = waiter.begin(policy.deadline_seconds)
+        policy = waiter.policy or self.policy
+        call = _Call(route, traffic, waiter, policy, waiter.begin(policy.deadline_seconds), repeatable)
         while True:
-            self._admit(traffic, waiter, route, deadline, is_unsettled=tries.is_unanswered and not repeatable)
+            self._admit(call)
             try:
-                pause = policy.pause_seconds(tries.refusals + 1, self._chance())
-                result = self._try(attempt, traffic, waiter, deadline, pause)
-                if tries.failures >= WARN_AFTER_FAILURES:  # who fails in the end tells its caller instead
-                    _logger.warning("%s: went well after %d failures", route, tries.failures)
+                result = self._try(call, attempt)
+                if call.failures >= WARN_AFTER_FAILURES:  # who fails in the end tells its caller instead
+                    _logger.warning("%s: went well after %d failures", route, call.failures)
                 return result
             except (ApiError, TransportError) as error:
                 problem = error
-            tries.note(problem)
-            pause, is_last = self._plan(problem, tries.failures, policy, deadline)
-            if tries.is_doubtful and not repeatable:
-                settled = self._settle(problem, settle, waiter, pause=0.0 if is_last else pause)
+            call.note(problem)
+            pause, is_last = self._plan(call, problem)
+            if call.is_doubtful and not repeatable:
+                settled = self._settle(call, problem, settle, pause=0.0 if is_last else pause)
                 if settled is not None:
                     return settled
-                problem.is_unsettled = settle is None or (tries.is_unanswered and not _is_refusal(problem))
                 is_last = is_last or settle is None
             elif not is_last:
-                self._pause(problem, pause, waiter)
+                _pause(call, problem, pause)
             if is_last:
                 if isinstance(problem, ApiError):
-                    problem.was_repeated = tries.is_doubtful
+                    problem.was_repeated = call.is_doubtful
                 raise problem
 
-    def _admit(self, traffic: Traffic, waiter: Waiter, route: str, deadline: float, *, is_unsettled: bool) -> None:
+    def _admit(self, call: _Call) -> None:
         try:
-            self.governor.admit(traffic, waiter, route, deadline)
+            self.governor.admit(call.traffic, call.waiter, call.route, call.deadline)
         except (ApiError, TransportError) as error:
-            if is_unsettled:
+            if call.is_unanswered and not call.repeatable:
                 error = copy.copy(error)  # the waiter raises one and the same again and again
                 error.is_unsettled = True
             raise error from None
 
-    def _plan(
-        self, problem: ApiError | TransportError, failures: int, policy: RetryPolicy, deadline: float
-    ) -> tuple[float, bool]:
+    def _plan(self, call: _Call, problem: ApiError | TransportError) -> tuple[float, bool]:
         """Return the pause before the next try, without the governor's after a 429, and whether there is to be none."""
         pause = 0.0
         if not _is_rate_limit(problem):
-            pause = max(policy.pause_seconds(failures, self._chance()), problem.retry_after or 0.0)
-        attempts = policy.connect_attempts if _found_nobody(problem) else policy.attempts
-        left = deadline - self._clock.monotonic()
-        return pause, not problem.is_transient or failures >= attempts or pause >= left
+            pause = max(call.policy.pause_seconds(call.failures, self._chance()), problem.retry_after or 0.0)
+        attempts = call.policy.connect_attempts if _found_nobody(problem) else call.policy.attempts
+        left = call.deadline - self._clock.monotonic()
+        return pause, not problem.is_transient or call.failures >= attempts or pause >= left
 
     def _settle(
-        self,
-        problem: ApiError | TransportError,
-        settle: Callable[[], T | None] | None,
-        waiter: Waiter,
-        *,
-        pause: float,
+        self, call: _Call, problem: ApiError | TransportError, settle: Callable[[], T | None] | None, *, pause: float
     ) -> T | None:
         """Look, after a pause, what became of a call that may have been carried out. Return its result, or None where
         it was not; where that is not to be known, raise the problem, or let it say so."""
         problem.is_unsettled = True  # until it is looked up
         try:
-            self._pause(problem, pause, waiter)
-            waiter.check()
+            _pause(call, problem, pause)
+            call.waiter.check()
             settled = settle() if settle is not None else None
         except (ApiError, TransportError) as error:
             if isinstance(error, TransportError) and error.kind in ("interrupted", "closed"):
                 problem = TransportError(error.kind, route=problem.route)
                 problem.is_unsettled = True
             raise problem from None  # it must not be done twice
+        problem.is_unsettled = settle is None or (call.is_unanswered and not _is_refusal(problem))
         return settled
 
-    def _pause(self, problem: Exception, seconds: float, waiter: Waiter) -> None:
-        if seconds:
-            _logger.debug("%s; trying again in %.1f s", problem, seconds)
-            waiter.wait(seconds)
-
-    def _try(self, attempt: Callable[[float], T], traffic: Traffic, waiter: Waiter, deadline: float, pause: float) -> T:
-        """Make an attempt that was admitted. A 429 that asks for no pause at all is given this one."""
+    def _try(self, call: _Call, attempt: Callable[[float], T]) -> T:
+        """Make an attempt that was admitted. A 429 that asks for no pause at all is given one."""
         success = False
         try:
-            result = attempt(max(deadline - self._clock.monotonic(), 0.1))
+            result = attempt(max(call.deadline - self._clock.monotonic(), 0.1))
             success = True
             return result
         except (ApiError, TransportError) as error:
             if _is_rate_limit(error):
                 asked = DEFAULT_RETRY_AFTER_SECONDS if error.retry_after is None else error.retry_after
-                seconds = min(asked or pause, LONGEST_FREEZE_SECONDS)
+                asked = asked or call.policy.pause_seconds(call.refusals + 1, self._chance())
                 contention = isinstance(error, ApiError) and error.tag[-1:] == ("too_many_write_operations",)
-                self.governor.throttle(traffic, seconds, lock_contention=contention)
+                self.governor.throttle(call.traffic, min(asked, LONGEST_FREEZE_SECONDS), lock_contention=contention)
             raise
         finally:
-            self.governor.release(traffic, waiter, success=success)
+            self.governor.release(call.traffic, call.waiter, success=success)
+
+
+def _pause(call: _Call, problem: Exception, seconds: float) -> None:
+    if seconds:
+        _logger.debug("%s; trying again in %.1f s", problem, seconds)
+        call.waiter.wait(seconds)
 
 
 def _is_unanswered(problem: ApiError | TransportError) -> bool:
