@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Literal, TypeVar
 
 import click
 from fs import errors
@@ -42,24 +44,41 @@ def in_parallel(command: _F) -> _F:
     return click.option("-w", "--workers", type=click.IntRange(1, 256), help=text)(command)
 
 
-@click.command()
-@click.argument("locations", metavar="SOURCE... [TARGET]", nargs=-1, required=True)
-@recursively
-@no_clobber
-@excluding
-@in_parallel
-@quietly
-@as_json
-@connected(views_everywhere=False)
-def get(
-    session: Session,
-    locations: tuple[str, ...],
-    no_clobber: bool,
-    exclude: tuple[str, ...],
-    workers: int | None,
-    quiet: bool,
-    json_: bool,
-) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Manner:
+    """What get and put have in common: what is copied, how fast, and what is told of it."""
+
+    no_clobber: bool
+    exclude: tuple[str, ...]
+    workers: int | None
+    quiet: bool
+    json_: bool
+
+
+def _transferring(metavar: str) -> Callable[[Callable[[Session, tuple[str, ...], _Manner], int]], click.Command]:
+    """Make a command that copies locations in a manner."""
+
+    def decorate(function: Callable[[Session, tuple[str, ...], _Manner], int]) -> click.Command:
+        @click.command()
+        @click.argument("locations", metavar=metavar, nargs=-1, required=True)
+        @recursively
+        @no_clobber
+        @excluding
+        @in_parallel
+        @quietly
+        @as_json
+        @connected(views_everywhere=False)
+        @wraps(function)
+        def command(session: Session, locations: tuple[str, ...], **manner: Any) -> int:
+            return function(session, locations, _Manner(**manner))
+
+        return command
+
+    return decorate
+
+
+@_transferring("SOURCE... [TARGET]")
+def get(session: Session, locations: tuple[str, ...], manner: _Manner) -> int:
     """Download files and folders.
 
     They go into TARGET, or into the current folder. Each file appears whole or not at all, with the time that
@@ -69,29 +88,11 @@ def get(
     if target == "-":
         raise click.UsageError("for standard output there is fs-dropbox cat; a file of this name is ./-")
     pairs = _pairs([session.place(source) for source in sources], local_place(target), target)
-    return _transfer(
-        "get", pairs, session, replace=not no_clobber, exclude=exclude, workers=workers, quiet=quiet, json_=json_
-    )
+    return _Transfer("get", session, manner).run(pairs)
 
 
-@click.command()
-@click.argument("locations", metavar="SOURCE... TARGET", nargs=-1, required=True)
-@recursively
-@no_clobber
-@excluding
-@in_parallel
-@quietly
-@as_json
-@connected(views_everywhere=False)
-def put(
-    session: Session,
-    locations: tuple[str, ...],
-    no_clobber: bool,
-    exclude: tuple[str, ...],
-    workers: int | None,
-    quiet: bool,
-    json_: bool,
-) -> int:
+@_transferring("SOURCE... TARGET")
+def put(session: Session, locations: tuple[str, ...], manner: _Manner) -> int:
     """Upload files and folders of this machine.
 
     The source "-" is standard input. A file that is replaced stays in Dropbox as an earlier revision. What is
@@ -101,11 +102,9 @@ def put(
         raise click.UsageError("one or several sources and a target are needed; the target can be /")
     *sources, target = locations
     if sources == ["-"]:
-        return _put_stream(session.place(target), target, no_clobber=no_clobber, quiet=quiet)
+        return _put_stream(session.place(target), target, no_clobber=manner.no_clobber, quiet=manner.quiet)
     pairs = _pairs([local_place(source) for source in sources], session.place(target), target)
-    return _transfer(
-        "put", pairs, session, replace=not no_clobber, exclude=exclude, workers=workers, quiet=quiet, json_=json_
-    )
+    return _Transfer("put", session, manner).run(pairs)
 
 
 def _put_stream(target: Place, text: str, *, no_clobber: bool, quiet: bool) -> int:
@@ -130,79 +129,71 @@ def _pairs(sources: list[Place], target: Place, text: str) -> list[tuple[Place, 
     return [(source, target.at(basename(source.path)) if into else target) for source in sources]
 
 
-def _transfer(
-    label: str,
-    pairs: list[tuple[Place, Place]],
-    session: Session,
-    *,
-    replace: bool,
-    exclude: tuple[str, ...],
-    workers: int | None,
-    quiet: bool,
-    json_: bool,
-) -> int:
-    progress = Progress(label, quiet=quiet or json_)
-    total = Summary()
-    taken: dict[str, list[tuple[str, str]]] = {}
-    for source, target in pairs:
-        try:
-            _refuse_what_is_taken(taken, source, target)
-            info = source.filesystem.getinfo(source.path, ["details"])
-            if info.is_dir:
-                mirror = Mirror(
-                    source,
-                    target,
-                    exclude=exclude,
-                    replace=replace,
-                    workers=workers,
-                    observer=progress,
-                    break_off=session.close,
-                )
-                _add(total, mirror.run())
-            elif not replace and target.filesystem.exists(target.path):
-                total.skipped += 1
-            else:
-                progress.planned(info.size)
-                _copy_unless_equal(source, target, info.size, total, progress)
-        except (errors.FSError, OSError) as error:
-            if len(pairs) == 1:
-                raise
-            step = Step(Action.COPY, source.path)
-            progress.failed(step, error)
-            total.failures.append((step, error))
-            if isinstance(error, FATAL):
-                total.ended_by = error
-        if total.ended_by is not None:
-            break
-    return report(total, progress, quiet=quiet, json_=json_)
+class _Transfer:
+    """One get or put: copies each source to its target and adds up what that came to."""
 
+    def __init__(self, label: str, session: Session, manner: _Manner) -> None:
+        self._session = session
+        self._manner = manner
+        self._progress = Progress(label, quiet=manner.quiet or manner.json_)
+        self._total = Summary()
+        self._taken: dict[str, list[tuple[str, str]]] = {}
 
-def _refuse_what_is_taken(taken: dict[str, list[tuple[str, str]]], source: Place, target: Place) -> None:
-    """Raise where something else of the same command has gone to the same target."""
-    others = taken.setdefault(fold(target.path), [])
-    for other, its_target in others:
-        same = its_target == target.path or target.folds_case or target.is_spelled_otherwise
-        if same and other != source.path:
-            raise errors.ResourceError(source.path, msg=literal(f"{other} has gone to {target.path} already"))
-    others.append((source.path, target.path))
+    def run(self, pairs: list[tuple[Place, Place]]) -> int:
+        """Copy all, and return the exit code; a failure of one of several is told, and the others are copied."""
+        for source, target in pairs:
+            try:
+                self._refuse_what_is_taken(source, target)
+                self._copy(source, target)
+            except (errors.FSError, OSError) as error:
+                if len(pairs) == 1:
+                    raise
+                step = Step(Action.COPY, source.path)
+                self._progress.failed(step, error)
+                self._total.failures.append((step, error))
+                if isinstance(error, FATAL):
+                    self._total.ended_by = error
+            if self._total.ended_by is not None:
+                break
+        return report(self._total, self._progress, quiet=self._manner.quiet, json_=self._manner.json_)
 
+    def _refuse_what_is_taken(self, source: Place, target: Place) -> None:
+        """Raise where something else of the same command has gone to the same target."""
+        others = self._taken.setdefault(fold(target.path), [])
+        for other, its_target in others:
+            same = its_target == target.path or target.folds_case or target.is_spelled_otherwise
+            if same and other != source.path:
+                raise errors.ResourceError(source.path, msg=literal(f"{other} has gone to {target.path} already"))
+        others.append((source.path, target.path))
 
-def _copy_unless_equal(source: Place, target: Place, size: int, total: Summary, progress: Progress) -> None:
-    if holds_the_same(source, target):
-        progress.advanced(size)
-        total.skipped += 1
-        total.skipped_bytes += size
-        return
-    with needing_a_folder_for(target):
-        total.copied_bytes += copy_file(source, target, advanced=progress.advanced)
-    total.copied += 1
+    def _copy(self, source: Place, target: Place) -> None:
+        info = source.filesystem.getinfo(source.path, ["details"])
+        if info.is_dir:
+            mirror = Mirror(
+                source,
+                target,
+                exclude=self._manner.exclude,
+                replace=not self._manner.no_clobber,
+                workers=self._manner.workers,
+                observer=self._progress,
+                break_off=self._session.close,
+            )
+            self._total.add(mirror.run())
+        elif self._manner.no_clobber and target.filesystem.exists(target.path):
+            self._total.skipped += 1
+        else:
+            self._progress.planned(info.size)
+            self._copy_unless_equal(source, target, info.size)
 
-
-def _add(total: Summary, part: Summary) -> None:
-    for name, count in part.counts().items():
-        setattr(total, name, getattr(total, name) + count)
-    total.failures += part.failures
-    total.ended_by = total.ended_by or part.ended_by
+    def _copy_unless_equal(self, source: Place, target: Place, size: int) -> None:
+        if holds_the_same(source, target):
+            self._progress.advanced(size)
+            self._total.skipped += 1
+            self._total.skipped_bytes += size
+            return
+        with needing_a_folder_for(target):
+            self._total.copied_bytes += copy_file(source, target, advanced=self._progress.advanced)
+        self._total.copied += 1
 
 
 @click.command()

@@ -60,3 +60,10 @@ class Summary:
     def counts(self) -> dict[str, int]:
         """Return its numbers by name."""
         return {each.name: value for each in fields(self) if isinstance(value := getattr(self, each.name), int)}
+
+    def add(self, part: Summary) -> None:
+        """Count in what another run did."""
+        for name, count in part.counts().items():
+            setattr(self, name, getattr(self, name) + count)
+        self.failures += part.failures
+        self.ended_by = self.ended_by or part.ended_by
