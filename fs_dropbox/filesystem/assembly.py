@@ -76,8 +76,8 @@ class _Roots:
     budget: BlockBudget
     options: Options
 
-    def layers(self, client: Client, catalog: Catalog) -> tuple[Documents, OpenFiles]:
-        """Return how documents are shown and files opened below a root."""
+    def layers(self, client: Client, catalog: Catalog, history: History | None = None) -> tuple[OpenFiles, Shown]:
+        """Return how files are opened below a root, and what is shown there: with a history, views as well."""
         shown_as = Documents(client.export, self.small, show=self.options.documents, formats=self.options.export)
         files = OpenFiles(
             client,
@@ -88,14 +88,18 @@ class _Roots:
             small=self.small,
             budget=self.budget,
         )
-        return shown_as, files
+        views: dict[str, View] = {}
+        shared = None
+        if history is not None and self.options.views:
+            views = {VERSIONS: Versions(catalog, history, shown_as), DELETED: Deleted(catalog, history, shown_as)}
+            shared = SharedFolders(client.sharing.mountable_folders, self.open)
+        return files, Shown(catalog, shown_as, files.read, views=views, shared=shared)
 
     def open(self, namespace_id: str) -> Shown:
         """Return what is shown below the root of a namespace."""
         rooted = self.client.rooted(namespace_id)
         catalog = Catalog(rooted, MetadataCache(ttl_seconds=self.options.ttl_seconds), submit=self.small.submit)
-        shown_as, files = self.layers(rooted, catalog)
-        return Shown(catalog, shown_as, files.read, views={}, shared=None)
+        return self.layers(rooted, catalog)[1]
 
 
 def assemble(credentials: Credentials, options: Options) -> Parts:
@@ -113,14 +117,8 @@ def assemble(credentials: Credentials, options: Options) -> Parts:
     small = ThreadPoolExecutor(SMALL_FILE_THREADS, thread_name_prefix="fs-dropbox-small")
     catalog = Catalog(client, cache, on_use=feed.start if feed is not None else lambda: None, submit=small.submit)
     roots = _Roots(client, uploader, read_ahead, small, BlockBudget(), options)
-    shown_as, files = roots.layers(client, catalog)
     history = History(client, catalog, small)
-    views: dict[str, View] = {}
-    shared = None
-    if options.views:
-        views = {VERSIONS: Versions(catalog, history, shown_as), DELETED: Deleted(catalog, history, shown_as)}
-        shared = SharedFolders(client.sharing.mountable_folders, roots.open)
-    shown = Shown(catalog, shown_as, files.read, views=views, shared=shared)
+    files, shown = roots.layers(client, catalog, history)
     return Parts(
         client=client,
         account=account,
