@@ -42,11 +42,7 @@ class MetadataCache:
     """
 
     def __init__(
-        self,
-        *,
-        ttl_seconds: float = 30.0,
-        max_entries: int = 300_000,
-        now: Callable[[], float] = _elapsed,
+        self, *, ttl_seconds: float = 30.0, max_entries: int = 300_000, now: Callable[[], float] = _elapsed
     ) -> None:
         self._ttl_seconds = ttl_seconds
         self._max_entries = max_entries
@@ -122,21 +118,19 @@ class MetadataCache:
         """
         with self._lock:
             known = self._listing_locked(key)
-            if self._epochs.is_stale(key, epoch) or (known is not None and known.epoch > epoch):
+            children = self._updated_locked(key, entries, epoch)
+            if children is None or len(children) >= self._max_entries or (known is not None and known.epoch > epoch):
                 return
-            children = {entry.path_lower: entry for entry in entries}
-            if self._update_locked(key, children, epoch) and len(children) < self._max_entries:
-                self._occupy_locked(key)
-                self._listings[key] = Listing(children, self._now() - age_seconds, epoch, epoch)
-                for child in children:
-                    self._slots.pop(child, None)
+            self._occupy_locked(key)
+            self._listings[key] = Listing(children, self._now() - age_seconds, epoch, epoch)
+            for child in children:
+                self._slots.pop(child, None)
 
     def updated(self, key: str, entries: Iterable[Present], epoch: int) -> list[Present] | None:
         """Return the children of a folder, which were asked for at `epoch`, with what has changed since, if known."""
         with self._lock:
-            children = {entry.path_lower: entry for entry in entries}
-            is_current = not self._epochs.is_stale(key, epoch) and self._update_locked(key, children, epoch)
-            return list(children.values()) if is_current else None
+            children = self._updated_locked(key, entries, epoch)
+            return None if children is None else list(children.values())
 
     def apply(self, entry: Entry, *, since: int | None = None, with_contents: bool = False) -> None:
         """Take over what an own call, sent at `since`, has changed.
@@ -336,28 +330,31 @@ class MetadataCache:
         if listing is not None and listing.children.pop(key, None) is not None:
             self._resize_locked(parent(key), listing)
 
-    def _update_locked(self, key: str, children: dict[str, Present], epoch: int) -> bool:
-        """Bring what was asked for at `epoch` up to date; False where what has changed since is not known any more."""
+    def _updated_locked(self, key: str, entries: Iterable[Present], epoch: int) -> dict[str, Present] | None:
+        """Return the children of a folder, asked for at `epoch`, as they are now; None where that is not known."""
+        if self._epochs.is_stale(key, epoch):
+            return None
+        children = {entry.path_lower: entry for entry in entries}
         newer: dict[str, Present | Absence] = {}
         for child in self._held:
             if parent(child) == key:
                 if (known := self._get_locked(child)) is None:
-                    return False
+                    return None
                 newer[child] = known
         for child, changed, below in self._epochs.changes_in(key, epoch):
             if changed > epoch and child not in newer:
                 slot = self._slot_locked(child)
                 if slot is None or slot.epoch < changed:
-                    return False
+                    return None
                 newer[child] = slot.value
             if below > max(changed, epoch) and not isinstance(newer.get(child, children.get(child)), FolderEntry):
-                return False
+                return None
         for child, value in newer.items():
             if value is ABSENT:
                 children.pop(child, None)
             else:
                 children[child] = value
-        return True
+        return children
 
     def _resize_locked(self, key: str, listing: Listing) -> None:
         """Let the table know the new size of a listing."""
