@@ -36,15 +36,16 @@ class DirectoryHandle(Handle):
 
     def next_batch(self) -> list[bytes]:
         """Return the next encoded names, at least one; raises `EndOfDataError` at the end, again and again."""
+        self.look_ahead()
         if self._trouble is not None:
             raise self._trouble
-        batch, self._ahead = self._ahead or self._collect(), []
+        batch, self._ahead = self._ahead, []
         if not batch:
             raise EndOfDataError
         return batch
 
     def look_ahead(self) -> None:
-        """Collect the next batch already; what is wrong with it is raised when it is asked for."""
+        """Collect the next batch already; what is wrong with it is raised when it is asked for, again and again."""
         try:
             self._ahead = self._ahead or self._collect()
         except Exception as error:  # noqa: BLE001 - it is the client's to hear of

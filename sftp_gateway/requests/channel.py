@@ -33,6 +33,7 @@ _READ = struct.Struct(">II4sQI")  # id, length of the handle, handle, offset, si
 _WRITE_KIND = int(Kind.WRITE)
 _READ_KIND = int(Kind.READ)
 _CLOSE_KIND = int(Kind.CLOSE)
+_INIT_KIND = int(Kind.INIT)
 
 Bytes = bytes | bytearray | memoryview
 
@@ -84,6 +85,7 @@ class SFTPChannel:
         self._buffer = bytearray()
         self._position = 0
         self._stalled = False
+        self._greeting = False  # nothing is taken in before the version is told
         self._deaf = False  # takes no request any more
 
     def start(self) -> None:
@@ -175,8 +177,11 @@ class SFTPChannel:
     # -- requests
 
     def _is_full(self) -> bool:
+        if self._greeting:
+            self._greeting = self._tasks.unanswered > 0
         return (
-            self._tasks.unanswered + self._replies.held >= self._room.limits.in_flight
+            self._greeting
+            or self._tasks.unanswered + self._replies.held >= self._room.limits.in_flight
             or self._tasks.unanswered_bytes > self._room.input_bytes
             or self._stream.pending + self._replies.held_bytes > self._room.output_bytes
         )
@@ -299,6 +304,7 @@ class SFTPChannel:
                 self._replies.send(handle, reply)
                 self._measure(request.kind, since, len(reply))
                 return
+        self._greeting = request.kind == _INIT_KIND
         self._tasks.add(request, claims or self._operations.claims(request), since, len(packet))
 
     def _give_up(self, reason: str) -> None:

@@ -7,6 +7,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fs.errors import OperationFailed
@@ -67,6 +68,31 @@ def test_a_write_that_claims_more_than_it_carries_writes_nothing(client: RawClie
     assert client.wait(client.fstat(handle)).attributes.size == 0
 
 
+class Slow(AtomicFS):
+    """Says how full it is when its door is open, which is asked before the version is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.door = threading.Event()
+
+    def getmeta(self, namespace: str = "standard") -> Any:
+        assert namespace == "standard" or self.door.wait(20)
+        return super().getmeta(namespace)
+
+
+def test_the_version_comes_before_the_answers_to_what_was_sent_along(tmp_path: Path) -> None:
+    with Slow() as storage:
+        serving = Serving(storage, tmp_path)
+        client = serving.session().bare()
+        client.send_packet(bytes([Kind.INIT]) + struct.pack(">I", 3))
+        requests = [client.path(Kind.REALPATH, "."), client.extended("limits@openssh.com"), client.stat("/")]
+        assert not client.is_answered(requests[0], within=0.1)
+        storage.door.set()
+        assert client._packet()[0] == Kind.VERSION
+        assert [reply.kind for reply in client.all(requests)] == [Kind.NAME, Kind.EXTENDED_REPLY, Kind.ATTRS]
+        serving.close()
+
+
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches of a listing are as long as they may be, however slow the machine is."""
@@ -74,7 +100,8 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_listing_that_breaks_tells_so_after_what_came_before() -> None:
+@pytest.mark.parametrize("ahead", [True, False])
+def test_a_listing_that_breaks_tells_so_after_what_came_before(ahead: bool) -> None:
     def entries() -> Iterator[tuple[str, Attributes]]:
         for number in range(1500):
             yield f"{number:04}", file_attributes(number, 0)
@@ -82,7 +109,8 @@ def test_a_listing_that_breaks_tells_so_after_what_came_before() -> None:
 
     handle = DirectoryHandle("/d", entries())
     assert len(handle.next_batch()) == 1000
-    handle.look_ahead()
+    if ahead:
+        handle.look_ahead()
     for _ in range(2):
         with pytest.raises(OperationFailed):
             handle.next_batch()
