@@ -44,6 +44,7 @@ class Store:
         meta: Mapping[str, Any] = filesystem.getmeta()
         self.atomic = bool(meta.get("atomic_writes"))
         self.local = meta.get("network") is False  # its calls may be made where nothing may wait
+        self.read_only = bool(meta.get("read_only"))
         self.case_insensitive = bool(meta.get("case_insensitive"))
         self.resumable = bool(meta.get("resumable_uploads"))
         self.has_journal = bool(meta.get("write_back"))

@@ -62,6 +62,8 @@ class Storing:
         draft = self._draft
         if draft.spool.used or draft.size != draft.base.size or draft.modified is not None:
             return False
+        if not self._atomic and self._filesystem.exists(draft.path):
+            return False  # which may be the very file, by whatever name: copied onto itself it would be emptied
         return draft.base.copy_to(self._filesystem, draft.path, replace=not draft.exclusive)
 
     def _store_atomically(self, stream: Stream | None, size: int) -> None:
@@ -93,11 +95,11 @@ class Storing:
     def _store_in_place(self, size: int) -> None:
         """Store where nothing is atomic: from the spool alone, as the old content goes away."""
         draft, base = self._draft, self._draft.base
+        if draft.exclusive and self._filesystem.exists(draft.path):
+            raise RefusedError(EXISTS)
         if base.is_there:
             plain_upload.gather(base, draft.spool, self._lock)
             base.close()
-        elif draft.exclusive and self._filesystem.exists(draft.path):
-            raise RefusedError(EXISTS)
         plain_upload.upload(self._filesystem, draft.path, self._piece, size, draft.modified)
 
     def _pieces(self, offset: int, end: int) -> Iterator[bytes]:

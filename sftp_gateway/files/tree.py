@@ -323,6 +323,8 @@ class TreeView:
             raise RefusedError("this user may not read files", Status.PERMISSION_DENIED)
 
     def _may_write(self) -> None:
+        if self.store.read_only:
+            raise errors.ResourceReadOnly("")
         if self.rights is Rights.READ_ONLY:
             raise RefusedError("this user may only read", Status.PERMISSION_DENIED)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
+from fs.errors import FSError
+
 from sftp_gateway.files.handles import MAX_READ, Handle, ReadHandle, WriteHandle
 from sftp_gateway.files.tree import Rights, TreeView, normal
 from sftp_gateway.sftp import packets
@@ -68,7 +70,8 @@ class Extensions:
             self._view.stat(request.path)
         total, used = self._view.usage()
         free = max(0, total - used) // BLOCK_BYTES
-        flag = _READ_ONLY_FLAG if self._view.rights is Rights.READ_ONLY else 0
+        is_read_only = self._view.rights is Rights.READ_ONLY or self._view.store.read_only
+        flag = _READ_ONLY_FLAG if is_read_only else 0
         values = (BLOCK_BYTES, BLOCK_BYTES, total // BLOCK_BYTES, free, free, 0, 0, 0, 0, flag, _MAX_NAME)
         return packets.extended_reply(request.id, struct.pack(">11Q", *values))
 
@@ -109,8 +112,8 @@ class Extensions:
                 if request.size == 0 or request.size >= source.size:
                     self._view.copy(source, target)
                     return packets.ok(request.id)
-            except RefusedError:
-                pass  # changed meanwhile: what the handle has open is copied through the spool
+            except (RefusedError, FSError):
+                pass  # changed, renamed or removed: what the handle has open is copied through the spool
         self._copy_through(source, target, request)
         return packets.ok(request.id)
 

@@ -253,6 +253,39 @@ def test_a_file_is_not_copied_into_itself(client: RawClient, filesystem: FS, fla
     assert filesystem.readbytes("/f") == b"content"
 
 
+@pytest.mark.parametrize("flags", [W | C | T, W | C | X])
+def test_what_becomes_a_copy_of_itself_stays_as_it_is(client: RawClient, filesystem: FS, flags: int) -> None:
+    """Written anew, or under another name that becomes its own."""
+    filesystem.writebytes("/f", b"content")
+    name = "/g" if flags & X else "/f"
+    source, target = client.opened("/f", R), client.opened(name, flags)
+    assert client.wait(_copy(client, source, target)).ok
+    if name != "/f":
+        assert client.wait(client.posix_rename(name, "/f")).ok
+    assert client.wait(client.close(target)).ok
+    assert filesystem.readbytes("/f") == b"content"
+    assert filesystem.listdir("/") == ["f"]
+
+
+def test_a_copy_of_what_was_renamed_since_it_was_opened(client: RawClient, filesystem: FS) -> None:
+    filesystem.writebytes("/f", b"content")
+    source, target = client.opened("/f", R), client.opened("/g", W | C | T)
+    assert client.wait(client.rename("/f", "/h")).ok
+    assert client.wait(_copy(client, source, target)).ok
+    assert client.wait(client.close(target)).ok
+    assert filesystem.readbytes("/g") == b"content"
+
+
+def test_a_new_copy_replaces_nothing_where_it_has_to_be_exclusive(client: RawClient, filesystem: FS) -> None:
+    filesystem.writebytes("/f", b"content")
+    source, target = client.opened("/f", R), client.opened("/g", W | C | X)
+    assert client.wait(_copy(client, source, target)).ok
+    filesystem.writebytes("/g", b"others'")
+    filesystem.remove("/f")
+    assert client.wait(client.close(target)).code == Status.FAILURE
+    assert filesystem.readbytes("/g") == b"others'"
+
+
 def test_a_copy_that_is_changed_afterwards(client: RawClient, filesystem: FS) -> None:
     filesystem.writebytes("/f", b"0123456789")
     source, target = client.opened("/f", R), client.opened("/g", R | W | C | T)
