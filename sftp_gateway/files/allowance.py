@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fs import errors
 from fs.base import FS
 
+from sftp_gateway.files.listing import sizes_below
 from sftp_gateway.sftp import attributes
 from sftp_gateway.sftp.status import RefusedError
 
@@ -151,8 +152,7 @@ class Allowance:
                 under_way = self._under_way
                 self._added = sum(each.size for each in under_way), sum(each.files for each in under_way)
             try:
-                walk = self._filesystem.walk.info(self._root, ["details"])
-                found = [info.size for _, info in walk if not info.is_dir]
+                found = self._sizes_there()
                 with self._lock:
                     self._bytes, self._files = sum(found) + self._added[0], len(found) + self._added[1]
                     self._measured_at = self._clock()
@@ -161,6 +161,13 @@ class Allowance:
                 with self._lock:
                     self._moment += 1
             return True
+
+    def _sizes_there(self) -> list[int]:
+        """Return the sizes of all files that are there."""
+        if not self._filesystem.getmeta().get("atomic_writes"):
+            return list(sizes_below(self._filesystem, self._root))
+        walk = self._filesystem.walk.info(self._root, ["details"])  # which may have a way of its own
+        return [info.size for _, info in walk if not info.is_dir]
 
     def _sizes(self, paths: Iterable[str]) -> list[int]:
         """Return the sizes of those of the files that are there."""

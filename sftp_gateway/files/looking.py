@@ -16,6 +16,7 @@ from fs.info import Info
 from fs.path import basename, dirname, join
 
 from sftp_gateway.files.draft import Draft, State
+from sftp_gateway.files.listing import list_at_once
 from sftp_gateway.files.overlay import Overlay
 from sftp_gateway.sftp import attributes
 from sftp_gateway.sftp.packets import Attributes
@@ -182,7 +183,7 @@ class Looking:
         if current is not None and current.state is not State.ENDED:
             yield name or basename(current.path), of_draft(current)
         elif self._overlay.fold(draft.path) == key:
-            with contextlib.suppress(errors.FSError):  # removed, or given up
+            with contextlib.suppress(errors.ResourceNotFound):  # removed, or given up
                 info = find(draft.path, ["details"])
                 yield name or basename(draft.path), of_draft(draft) if info is None else attributes.from_info(info)
 
@@ -190,7 +191,7 @@ class Looking:
         """Tell whether the filesystem can say how full it is; asks it once."""
         if self._has_usage is None:
             try:
-                told = set(self._filesystem.getmeta("usage"))
+                told = set(self._filesystem.getmeta("usage") or ())  # some know no such question
                 self._has_usage = told >= _USAGE or self._filesystem.hassyspath("/")
             except errors.FSError:
                 return False
@@ -198,7 +199,7 @@ class Looking:
 
     def usage(self) -> tuple[int, int]:
         """Return total and used bytes of the account, or of the disk that a local directory is on."""
-        usage = self._filesystem.getmeta("usage")
+        usage = self._filesystem.getmeta("usage") or {}
         if usage.keys() >= _USAGE:  # a wrapper may answer with something else
             return int(usage["total"]), int(usage["used"])
         try:
@@ -208,18 +209,11 @@ class Looking:
         return disk.total, disk.total - disk.free
 
     def _infos(self, path: str) -> Iterable[Info]:
-        """List a directory; at once, if not atomic: many hold a lock, and one broken link fails all of OSFS's."""
+        """List a directory; at once, if not atomic: many hold a lock."""
         if self._atomic:
             infos: Iterable[Info] = self._filesystem.scandir(path, namespaces=["details"])
             return infos
-        try:
-            return list(self._filesystem.scandir(path, namespaces=["details"]))
-        except errors.FSError:
-            infos = []
-            for name in self._filesystem.listdir(path):
-                with contextlib.suppress(errors.FSError):
-                    infos.append(self._filesystem.getinfo(join(path, name), ["details"]))
-            return infos
+        return list_at_once(self._filesystem, path, ["details"])
 
 
 def of_draft(draft: Draft) -> Attributes:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import secrets
 from typing import Final
 
 from fs import errors
-from fs.path import basename, join
+from fs.base import FS
+from fs.error_tools import convert_os_errors
+from fs.path import basename, dirname, join
+from fs.wrapfs import WrapFS
 
 from sftp_gateway.files.allowance import Allowance, counting
 from sftp_gateway.files.content import fingerprint
@@ -17,6 +23,7 @@ from sftp_gateway.sftp.packets import Status
 from sftp_gateway.sftp.status import EXISTS, RefusedError
 
 _OF_TARGET: Final = "the target's directory"
+_COPYING: Final = (FS.movedir, WrapFS.movedir)
 
 
 class Names:
@@ -91,7 +98,10 @@ class Names:
                 self._store.check_parent(target, _OF_TARGET)
             else:
                 self._check_parent(target, _OF_TARGET)
-                self._move(source, target, replace=replace or same)
+                if same and source != target and not self._store.atomic:
+                    self._change_case(source, target)
+                else:
+                    self._move(source, target, replace=replace or same)
                 self._store.note_left(source, None)
                 self._store.note_left(target, self._session)
             if not same:
@@ -149,13 +159,52 @@ class Names:
                 raise RefusedError(f"{_OF_TARGET} does not exist", Status.NO_SUCH_FILE) from None
             raise
 
+    def _change_case(self, source: str, target: str) -> None:
+        """Go by way of another name: who copies a file onto itself empties it, and then removes it."""
+        between = join(dirname(source), f"renamed-{secrets.token_hex(4)}")
+        self._move(source, between, replace=False)
+        try:
+            self._move(between, target, replace=False)
+        except BaseException:
+            self._move(between, source, replace=False)
+            raise
+
     def _move_directory(self, source: str, target: str) -> None:
         self._store.forget_left_below(source)
         self._store.forget_left_below(target)
+        if self._rename_on_disk(source, target):
+            return
+        if getattr(type(self._store.filesystem), "movedir", None) in _COPYING and not self._store.atomic:
+            self._refuse_links(source)
         try:
             self._store.filesystem.movedir(source, target, create=True)
         except errors.ResourceReadOnly:  # PyFilesystem takes what does not say that it can be changed for read-only
             self._move_piecemeal(source, target)
+
+    def _rename_on_disk(self, source: str, target: str) -> bool:
+        """Rename a directory of a local disk, which `movedir` would copy file by file; tell whether that could be."""
+        filesystem = self._store.filesystem
+        if not (filesystem.getmeta().get("supports_rename") and filesystem.hassyspath(source)):
+            return False
+        with convert_os_errors("rename", source, directory=True):
+            try:
+                os.rename(filesystem.getsyspath(source), filesystem.getsyspath(target))
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                return False
+        return True
+
+    def _refuse_links(self, path: str) -> None:
+        """Refuse what holds symbolic links: who copies a tree follows them, and then removes what is behind them."""
+        filesystem = self._store.filesystem
+        directories = [path]
+        while directories:
+            path = directories.pop()
+            for info in (filesystem.getinfo(path, ["link"]), *filesystem.scandir(path, ["link"])):
+                if info.get("link", "target"):
+                    raise RefusedError("a symbolic link is in it: it cannot be moved as a whole")
+            directories += [join(path, info.name) for info in filesystem.scandir(path) if info.is_dir]
 
     def _move_piecemeal(self, source: str, target: str) -> None:
         """Move a directory with what every filesystem can do; raises `ResourceReadOnly` where that is nothing."""

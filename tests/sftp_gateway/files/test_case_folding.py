@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
+from fs.errors import OperationFailed
+from fs.path import iteratepath, join
 
 from fs_dropbox.emulator import Emulator
 from sftp_gateway.sftp.packets import Status
 from tests.sftp_gateway.conftest import ServeDropbox
+from tests.sftp_gateway.files.essential_fs import Essential
 from tests.sftp_gateway.raw_client import C, R, RawClient, T, W, X
 from tests.sftp_gateway.without_doors import Serving
 from tests.waiting import eventually
@@ -52,3 +58,54 @@ def test_requests_in_another_spelling_keep_their_place_behind_a_close(client: Ra
     assert [client.wait(request).ok for request in (closing, renaming)] == [True, True]
     assert client.wait(looking).attributes.size == 7
     assert emulator.control.read("/Final.txt") == b"content"
+
+
+class Copying(Essential):
+    """Folds case, and renames as PyFilesystem itself does: by a copy, and the removal of what was copied."""
+
+    _meta = {"case_insensitive": True}
+    refused = ""
+
+    def _found(self, path: str) -> str:
+        found = "/"
+        for name in iteratepath(path):
+            there = self._inner.listdir(found) if self._inner.isdir(found) else []
+            found = join(found, next((each for each in there if each.lower() == name.lower()), name))
+        return found
+
+    def getinfo(self, path: str, namespaces: Any = None) -> Any:
+        return super().getinfo(self._found(path), namespaces)
+
+    def listdir(self, path: str) -> Any:
+        return super().listdir(self._found(path))
+
+    def makedir(self, path: str, permissions: Any = None, recreate: bool = False) -> Any:
+        return super().makedir(self._found(path), permissions, recreate)
+
+    def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
+        if "w" in mode and path == self.refused:
+            raise OperationFailed(path)
+        return super().openbin(self._found(path), mode, buffering, **options)
+
+    def remove(self, path: str) -> None:
+        super().remove(self._found(path))
+
+    def removedir(self, path: str) -> None:
+        super().removedir(self._found(path))
+
+
+def test_a_rename_to_another_case_loses_nothing_where_files_are_copied(tmp_path: Path) -> None:
+    storage = Copying()
+    with storage:
+        storage.makedirs("/d/sub")
+        storage.writebytes("/d/sub/file", b"content")
+        serving = Serving(storage, tmp_path / "spool")
+        client = serving.raw()
+        assert client.wait(client.rename("/d", "/D")).ok
+        assert client.wait(client.posix_rename("/D/Sub/File", "/D/Sub/FILE")).ok
+        assert client.get("/d/sub/file") == b"content"
+        assert (list(client.list("/")), list(client.list("/D/sub"))) == ([".", "..", "D"], [".", "..", "FILE"])
+        storage.refused = "/D/sub/file"
+        assert client.wait(client.rename("/D/sub/FILE", "/D/sub/file")).code == Status.FAILURE
+        assert (client.get("/D/sub/FILE"), list(client.list("/D/sub"))) == (b"content", [".", "..", "FILE"])
+        serving.close()
