@@ -102,7 +102,7 @@ def _seekable(file: Any) -> Any:
         return file
     copy = tempfile.SpooledTemporaryFile(max_size=_COPY_MEMORY_BYTES)  # noqa: SIM115 - Content closes it
     try:
-        with file:
+        with contextlib.closing(file):
             shutil.copyfileobj(file, copy, _COPY_MEMORY_BYTES)
     except BaseException:
         copy.close()

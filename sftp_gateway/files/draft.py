@@ -20,7 +20,7 @@ from sftp_gateway.files.partials import Partials
 from sftp_gateway.files.readers import Readers
 from sftp_gateway.files.spool import Spool
 from sftp_gateway.files.storing import Storing
-from sftp_gateway.sftp.status import RefusedError
+from sftp_gateway.sftp.status import RefusedError, words_of
 
 THIN_BYTES = 16 * 2**20  # how much is given back to the disk at least, at once
 
@@ -393,7 +393,7 @@ class Draft:
         try:
             content = Content(self._filesystem, self.path, local=False)
         except (FSError, OSError) as error:  # it is stored all the same: whoever still writes it is told
-            self.end(f"what another handle has stored cannot be opened again to be gone on with: {error}")
+            self.end(f"what another handle has stored cannot be opened again to be gone on with: {words_of(error)}")
             return
         if not self.may_be(size, content):
             content.close()

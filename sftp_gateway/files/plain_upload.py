@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from fs.base import FS
 from fs.errors import FSError
@@ -36,16 +37,33 @@ def gather(base: Base, spool: Spool, lock: AbstractContextManager[object]) -> No
                     spool.write(first, piece[first - position : last - position])
 
 
-class _Reader:
-    """The readable file that `FS.upload` wants."""
+class _Reader(io.RawIOBase):
+    """The readable file that `FS.upload` wants, with all that the libraries of storages ask of such."""
 
     def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
+        super().__init__()
         self._read = read
         self._size = size
         self._position = 0
 
-    def read(self, size: int = -1) -> bytes:
-        left = self._size - self._position
-        piece = self._read(self._position, left if size < 0 else min(size, left))
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(0, self._size - self._position)
+        piece = self._read(self._position, left if size is None or size < 0 else min(size, left))
         self._position += len(piece)
         return piece
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)

@@ -18,8 +18,10 @@ import fs.errors
 from fs.base import FS
 
 from sftp_gateway.config import scheme_of
+from sftp_gateway.files.one_at_a_time import one_at_a_time
 from sftp_gateway.files.partials import Partials
 from sftp_gateway.files.tree import Tree, TreeLimits
+from sftp_gateway.sftp.status import words_of
 from sftp_gateway.write_back.filesystem import WriteBackFS
 
 _MAX_OPENINGS = 64
@@ -73,7 +75,7 @@ class Lease:
         except fs.errors.DirectoryExpected:
             raise RootMissingError(f"{path} is a file") from None
         except fs.errors.FSError as error:
-            raise AccountUnreachableError(str(error)) from None
+            raise AccountUnreachableError(words_of(error)) from None
         account.known_directories.add(path)
 
     def release(self) -> None:
@@ -105,7 +107,7 @@ class _Account:
     @property
     def state(self) -> AccountState:
         try:
-            told = self.filesystem.getmeta("state")
+            told = self.filesystem.getmeta("state") or {}
         except fs.errors.FSError:  # it is being closed
             told = {}
         return AccountState(
@@ -316,7 +318,7 @@ class Accounts:
             self._close(filesystem)
             return known
         try:
-            filesystem = self._wrap(key, url, filesystem)
+            filesystem = self._wrap(key, url, one_at_a_time(filesystem))
             tree = Tree(filesystem, spool_directory=self._spool_directory / key, limits=self._tree_limits)
         except Exception as error:
             self._close(filesystem)
@@ -376,4 +378,4 @@ def _open(open_filesystem: Callable[[str], FS], url: str) -> FS:
 
 
 def _reason(error: Exception, url: str) -> str:
-    return str(getattr(error, "reason", None) or error).replace(url, "***")
+    return str(getattr(error, "reason", None) or words_of(error)).replace(url, "***")

@@ -95,4 +95,12 @@ def _status_and_reason(error: BaseException) -> tuple[Status, str]:
 def _own_words(error: Exception) -> str:
     """Return what an error says of itself; of the system's errors without the paths, which are the storage's own."""
     cause = getattr(error, "exc", None)
-    return f"the storage failed: {cause.strerror}" if isinstance(cause, OSError) else str(error)
+    return f"the storage failed: {cause.strerror}" if isinstance(cause, OSError) else words_of(error)
+
+
+def words_of(error: Exception) -> str:
+    """Return the text of an error, however it was put together."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - PyFilesystem formats its texts: those that hold a brace of their own cannot be
+        return str(getattr(error, "_msg", type(error).__name__))

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from fs.base import FS
+from fs.errors import OperationFailed, RemoteConnectionError
 from fs.info import Info
 from fs.memoryfs import MemoryFS
 from fs.mountfs import MountFS
@@ -23,40 +24,10 @@ from fs.wrap import read_only
 from fs.wrapfs import WrapFS
 
 from sftp_gateway.files.tree import Tree
-from sftp_gateway.sftp.packets import Status
-from tests.sftp_gateway.raw_client import R, RawClient, W, s
+from sftp_gateway.sftp.packets import Kind, Status
+from tests.sftp_gateway.files.essential_fs import Essential
+from tests.sftp_gateway.raw_client import C, R, RawClient, T, W, s
 from tests.sftp_gateway.without_doors import Serving
-
-
-class Essential(FS):
-    """Nothing but the methods that every filesystem must have, and nothing told about itself."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._inner = MemoryFS()
-
-    def getinfo(self, path: str, namespaces: Any = None) -> Any:
-        return self._inner.getinfo(path, namespaces)
-
-    def listdir(self, path: str) -> Any:
-        return self._inner.listdir(path)
-
-    def makedir(self, path: str, permissions: Any = None, recreate: bool = False) -> Any:
-        self._inner.makedir(path, permissions, recreate)
-        return self.opendir(path)
-
-    def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
-        assert not options, "options that nobody has offered"
-        return self._inner.openbin(path, mode)
-
-    def remove(self, path: str) -> None:
-        self._inner.remove(path)
-
-    def removedir(self, path: str) -> None:
-        self._inner.removedir(path)
-
-    def setinfo(self, path: str, info: Any) -> None:
-        self._inner.setinfo(path, info)
 
 
 class Forward(io.RawIOBase):
@@ -162,6 +133,7 @@ def test_a_wrapper_that_answers_every_question_does_not_tell_how_full_it_is(tmp_
         assert "statvfs@openssh.com" not in client.extensions
         assert client.wait(client.extended("statvfs@openssh.com", s("/"))).code == Status.OP_UNSUPPORTED
         assert client.wait(client.mkdir("/d")).code == Status.PERMISSION_DENIED
+        assert client.wait(client.open("/f", W | C | T)).code == Status.PERMISSION_DENIED  # before a byte is sent
         serving.close()
 
 
@@ -198,6 +170,7 @@ class Odd(Essential):
     ("error", "reason"),
     [
         (KeyError("/secret"), "internal error (KeyError) in rmdir, of which the gateway's log tells more"),
+        (OperationFailed(msg='the answer was {"error": 1}'), 'the answer was {"error": 1}'),
         (ConnectionResetError(104, "Connection reset by peer"), "the system failed: Connection reset by peer"),
     ],
 )
@@ -212,6 +185,56 @@ def test_what_a_filesystem_must_not_raise_is_told_with_path_and_operation(
         assert (reply.code, reply.text) == (Status.FAILURE, f"/d: {reason}")
         assert ("rmdir of /d failed" in caplog.text) == isinstance(error, KeyError)
         assert client.wait(client.lstat("/d")).attributes.size is not None
+        serving.close()
+
+
+class Uploading(Essential):
+    """Hands uploads to a library that wants to know first how much there is, and begins anew where it has to."""
+
+    def upload(self, path: str, file: Any, chunk_size: int | None = None, **options: Any) -> None:
+        assert (file.readable(), file.seekable(), file.tell()) == (True, True, 0)
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        first = bytearray(min(size, 10))
+        assert file.readinto(first) == len(first)
+        file.seek(-len(first), io.SEEK_CUR)
+        content = file.read()
+        assert (content[:10], len(content)) == (first, size)
+        self._inner.writebytes(path, content)
+
+
+def test_uploads_are_files_in_every_respect(tmp_path: Path) -> None:
+    with Uploading() as filesystem:
+        serving = Serving(filesystem, tmp_path / "spool")
+        client = serving.raw()
+        for content in (b"", b"content", bytes(range(256)) * 10_000):
+            client.put("/f", content)
+            assert client.get("/f") == content
+        serving.close()
+
+
+class Flaky(Essential):
+    """Cannot be reached when one of its files is looked at."""
+
+    is_away = True
+
+    def getinfo(self, path: str, namespaces: Any = None) -> Any:
+        if path.endswith("away") and self.is_away:
+            raise RemoteConnectionError(path)
+        return super().getinfo(path, namespaces)
+
+
+def test_what_cannot_be_looked_at_just_now_is_not_left_out_of_a_listing(tmp_path: Path) -> None:
+    """Whoever mirrors the directory would take it for removed."""
+    filesystem = Flaky()
+    with filesystem:
+        filesystem.writebytes("/here", b"")
+        filesystem._inner.writebytes("/away", b"")
+        serving = Serving(filesystem, tmp_path / "spool")
+        client = serving.raw()
+        assert client.wait(client.path(Kind.OPENDIR, "/")).code == Status.FAILURE
+        filesystem.is_away = False
+        assert sorted(client.list("/")) == [".", "..", "away", "here"]
         serving.close()
 
 

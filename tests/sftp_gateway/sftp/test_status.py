@@ -50,6 +50,7 @@ def test_every_filesystem_error_has_a_status() -> None:
             Status.FAILURE,
             "loop",
         ),
+        (errors.OperationFailed("/a", msg='answered {"error": 1}'), Status.FAILURE, 'answered {"error": 1}'),
         (RefusedError("told so", Status.PERMISSION_DENIED), Status.PERMISSION_DENIED, "told so"),
         (EndOfDataError(), Status.EOF, "end of file"),
         (OSError(errno.ENOSPC, "full"), Status.FAILURE, "disk of the gateway is full"),
