@@ -20,8 +20,8 @@ To add routes, write a module in `routes/`:
 
     @table.route("sharing/list_shared_links")           # attributes (host, style, auth, scope, select-admin mode, app
     def list_shared_links(context, arg):                # folder) come from web/routes.json, are enforced in web/
-        path = arg.path("path", "ReadPath", None)       # arg checks types, patterns and ranges: 400 texts
-        with nested(), context.write(path or ""):       # PathLookupError/WriteError -> {".tag": "path", "path": {…}}
+        path = arg.path("path")                         # arg has the type of web/types.json: see specification.py
+        with nested(), context.write(path):             # PathLookupError/WriteError -> {".tag": "path", "path": {…}}
             entry = context.view.find(path)             # the caller's own view: path root and app folder are applied
             links = context.service.state.collection("shared_link")    # a stored table of JSON documents
         return {"links": [...], "has_more": False}      # JSON; Download(...) for download-style routes

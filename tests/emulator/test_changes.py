@@ -176,14 +176,20 @@ def test_revisions_newest_first_with_pages(api: Api) -> None:
     assert [e["rev"] for e in rest["entries"]] == revs[2::-1]
 
 
+def test_revisions_before_one_that_there_is_not(api: Api) -> None:
+    rev = api.put("/a", b"1")["rev"]
+    wrong = {"path": "/a", "before_rev": "0123456789abcdef"}
+    assert bare(error_of(api.rpc("files/list_revisions", wrong))) == "invalid_before_rev"
+    by_id = {"path": "/a", "mode": "id", "before_rev": rev}
+    assert bare(error_of(api.rpc("files/list_revisions", by_id))) == "before_rev_not_supported"
+
+
 def test_revisions_by_path_and_by_id(api: Api) -> None:
     first = api.put("/a", b"1")
     api.ok(relocate(api, "move", "/a", "/b"))
     api.put("/b", b"2", "overwrite")
     assert len(revisions(api, "/b")["entries"]) == 2
     assert len(revisions(api, first["id"], mode="id")["entries"]) == 3
-    by_id = {"path": first["id"], "mode": "id", "before_rev": first["rev"]}
-    assert api.rpc("files/list_revisions", by_id).status_code == 400
     gone = revisions(api, "/a")
     assert gone["is_deleted"] is True
     assert [e["rev"] for e in gone["entries"]] == [first["rev"]]

@@ -11,6 +11,7 @@ from fs_dropbox.emulator.routes import tables
 from fs_dropbox.emulator.web.registry import load_attributes
 
 from .raw_api import Api
+from .specification import sdk_route
 
 ROUTES = sorted(route for table in tables() for route in table.routes)
 VALUES: list[Any] = [
@@ -62,7 +63,8 @@ def test_junk_arguments(api: Api, route: str) -> None:
     api.emulator.control.seed("/a", b"hello")
     api.emulator.control.seed("/folder/b", b"hello")
     chance = random.Random(route)
-    fields = sorted(load_attributes()[route].fields or ())
+    definition = getattr(sdk_route(route).arg_type, "definition", None)  # null has none
+    fields = sorted(name for name, _ in definition._all_fields_) if definition is not None else []
     arguments: list[Any] = [None, 5, "x", [], {}]
     for _ in range(20):
         arguments.append({field: chance.choice(VALUES) for field in fields if chance.random() < 0.8})

@@ -222,6 +222,14 @@ def test_a_cursor_from_before_what_is_remembered_is_reset(api: Api, monkeypatch:
     assert paths(api.news(young)[0]) == ["/4", "/5"]
 
 
+@pytest.mark.parametrize("cursor", ["junk", "AAAA", "\u00e4"])
+def test_a_cursor_that_never_was(api: Api, cursor: str) -> None:
+    for route in ("files/list_folder/continue", "files/list_folder/longpoll"):
+        told = f'Error in call to API function "{route}": Invalid "cursor" parameter: \'{cursor}\''
+        refused = api.rpc(route, {"cursor": cursor})
+        assert (refused.status_code, refused.content.decode()) == (400, told)
+
+
 def test_longpoll_answers_at_once_when_something_is_pending(api: Api) -> None:
     cursor = latest(api)
     api.put("/a", b"1")

@@ -25,6 +25,14 @@ def shown(entry: dict[str, Any]) -> tuple[str, str, str]:
 DELETED = ("deleted", "/office/shared/sub/a.txt", "/Office/Shared/sub/A.txt")
 
 
+def test_a_namespace_is_the_folder_where_it_shows(api: Api, rev: str) -> None:
+    by_path = api.ok(api.rpc("files/get_metadata", {"path": "/office/shared"}))
+    namespace = f"ns:{by_path['shared_folder_id']}"
+    assert by_path["name"] == "Shared"
+    assert api.ok(api.rpc("files/get_metadata", {"path": namespace})) == by_path
+    assert [entry["path_lower"] for entry in api.entries(namespace)] == ["/office/shared/sub"]
+
+
 def test_what_a_delta_says_is_gone(api: Api, rev: str) -> None:
     cursor = api.ok(api.rpc("files/list_folder/get_latest_cursor", {"path": "", "recursive": True}))["cursor"]
     api.emulator.control.delete("/office/shared/sub/a.txt")

@@ -71,9 +71,9 @@ def test_bad_arguments_are_told_in_plain_text(api: Api) -> None:
         return response.text.removeprefix(prefix)
 
     assert text({}) == "missing required field 'path'"
-    assert text({"path": 5}) == "path: expected string, got integer"
-    assert text({"path": "", "recursive": "yes"}) == "recursive: expected boolean, got string"
-    assert text({"path": "", "limit": 2001}) == "limit: must be between 1 and 2000, got 2001"
+    assert text({"path": 5}) == "path: '5' expected to be a string, got integer"
+    assert text({"path": "", "recursive": "yes"}) == "recursive: 'yes' is not a valid boolean"
+    assert text({"path": "", "limit": 2001}) == "limit: 2001 is not within range [1, 2000]"
     assert text({"path": "", "no_such": 1}) == "unknown field 'no_such'"
     assert text({"path": "relative"}).startswith("path: 'relative' did not match pattern")
     assert text(None) == "expected object, got null"
@@ -120,7 +120,11 @@ def test_junk_bodies_and_headers(api: Api) -> None:
     auth = {"Authorization": f"Bearer {api.token}"}
     url = "https://api.dropboxapi.com/2/files/list_folder"
     junk = api.http.post(url, data=b"{", headers={**auth, "Content-Type": "application/json"}, timeout=30)
-    assert (junk.status_code, "could not decode input as JSON" in junk.text) == (400, True)
+    told = 'Error in call to API function "files/list_folder": request body: could not decode input as JSON'
+    assert (junk.status_code, junk.text) == (400, told)
+    for body in (b"", b"[" * 100_000):
+        junk = api.http.post(url, data=body, headers={**auth, "Content-Type": "application/json"}, timeout=30)
+        assert (junk.status_code, junk.text) == (400, told)
     kind = api.http.post(url, data=b"{}", headers={**auth, "Content-Type": "text/html"}, timeout=30)
     assert (kind.status_code, 'Bad HTTP "Content-Type" header' in kind.text) == (400, True)
     upload = "https://content.dropboxapi.com/2/files/upload"
@@ -129,6 +133,9 @@ def test_junk_bodies_and_headers(api: Api) -> None:
     json_kind = {**auth, "Content-Type": "application/json", "Dropbox-API-Arg": '{"path":"/a"}'}
     assert api.http.post(upload, data=b"x", headers=json_kind, timeout=30).status_code == 400
     assert api.http.get(url, headers=auth, timeout=30).status_code == 400
+    download = "https://content.dropboxapi.com/2/files/download"
+    with_body = api.http.post(download, data=b"x", headers={**auth, "Dropbox-API-Arg": '{"path":"/a"}'}, timeout=30)
+    assert (with_body.status_code, "request body is supposed to be empty" in with_body.text) == (400, True)
 
 
 def test_a_route_is_on_its_own_host_only(api: Api) -> None:

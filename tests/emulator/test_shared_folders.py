@@ -228,6 +228,10 @@ def test_leaving(api: Api, bob: Api) -> None:
     assert bare(error_of(api.rpc("sharing/relinquish_folder_membership", arg))) == "folder_owner"
     assert bob.ok(bob.rpc("sharing/relinquish_folder_membership", arg)) == {".tag": "complete"}
     assert bare(error_of(bob.rpc("sharing/mount_folder", arg))) == "access_error/not_a_member"
+    add_member(api, folder, BOB)
+    job = bob.ok(bob.rpc("sharing/relinquish_folder_membership", {**arg, "leave_a_copy": True}))
+    assert job.pop(".tag") == "async_job_id"
+    assert bob.ok(bob.rpc("sharing/check_job_status", job)) == {".tag": "complete"}
 
 
 def test_team_folders_are_listed_but_not_unmounted(emulator: Emulator, api: Api) -> None:

@@ -314,6 +314,8 @@ def test_thumbnails_of_links(api: Api, dbx: dropbox.Dropbox) -> None:
     preview, response = dbx.files_get_thumbnail_v2(link)
     assert preview.link_metadata.url == link.get_link().url
     assert response.content[:3] == b"\xff\xd8\xff"
+    gone = {"resource": {".tag": "link", "url": "https://www.dropbox.com/scl/fi/none/p.png?rlkey=none"}}
+    assert bare(error_of(api.download("files/get_thumbnail_v2", gone))) == "not_found"
 
 
 def test_thumbnails_in_batches(api: Api) -> None:

@@ -11,7 +11,7 @@ from dropbox import common, team
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.emulator.model.accounts import BASIC_SCOPES
 
-from .people import BOB, EVE, api_of, member_id, rooted, team_api, team_client, upload_to_api
+from .people import BOB, EVE, api_of, member_id, rooted, share, team_api, team_client, upload_to_api
 from .raw_api import Api, bare, error_of
 
 # Whom a call is for -------------------------------------------------------------
@@ -119,6 +119,14 @@ def test_the_sdk_asks_about_the_team(emulator: Emulator, api: Api, space: str) -
         namespaces = client.team_namespaces_list().namespaces
         kinds = {(n.name, n.namespace_type._tag) for n in namespaces}
         assert {("Plans", "team_folder"), ("Bob", "team_member_folder")} <= kinds
+
+
+def test_a_folder_that_is_shared_no_longer_is_no_namespace(emulator: Emulator, api: Api, space: str) -> None:
+    folder = share(api, "/Shared")["shared_folder_id"]
+    api.ok(api.rpc("sharing/unshare_folder", {"shared_folder_id": folder}))
+    client = team_api(api, BOB)
+    listed = client.ok(client.rpc("team/namespaces/list", {}))["namespaces"]
+    assert folder not in [namespace["namespace_id"] for namespace in listed]
 
 
 def test_a_foreign_cursor_is_invalid(emulator: Emulator, api: Api, space: str) -> None:

@@ -227,7 +227,7 @@ def test_the_root_is_refused_with_the_texts_of_the_service(api: Api) -> None:
         "The root folder is unsupported."
     )
     for route, arg in (
-        ("files/get_metadata", {"path": ""}),
+        ("files/get_metadata", {"path": "/"}),
         ("files/delete_v2", {"path": "/"}),
         ("files/create_folder_v2", {"path": "/"}),
         ("files/move_v2", {"from_path": "/", "to_path": "/x"}),

@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any
 
 from fs_dropbox.emulator.model import metadata
-from fs_dropbox.emulator.model.errors import BadArgumentError, PathLookupError, RouteError
+from fs_dropbox.emulator.model.errors import BadArgumentError, BadRequestError, PathLookupError, RouteError
 from fs_dropbox.emulator.model.tree import Change, Entry, File, Folder, Namespace, Tombstone
 from fs_dropbox.emulator.model.view import View
 
@@ -70,18 +70,18 @@ class Cursors:
         return "AA" + base64.urlsafe_b64encode(self._sign(data) + data).decode().rstrip("=")
 
     def unseal(self, text: str) -> Any:
-        """Return the value behind a text of seal(), or raise BadArgumentError."""
+        """Return the value behind a text of seal(), or raise BadRequestError."""
         try:
             raw = base64.urlsafe_b64decode(text[2:] + "=" * (-len(text[2:]) % 4))
         except ValueError:
-            raise BadArgumentError("cursor: did not match pattern") from None
+            raw = b""
         signature, data = raw[:SIGNATURE_BYTES], raw[SIGNATURE_BYTES:]
         if not text.startswith("AA") or not hmac.compare_digest(signature, self._sign(data)):
-            raise BadArgumentError("cursor: unsupported cursor type")
+            raise BadRequestError(f"Invalid \"cursor\" parameter: '{text}'")
         return json.loads(zlib.decompress(data))
 
     def decode(self, text: str) -> Cursor:
-        """Return the cursor behind a text. Raises BadArgumentError for one never given out, reset for a void one."""
+        """Return the cursor behind a text. Raises BadRequestError for one never given out, reset for a void one."""
         fields = self.unseal(text)
         if not isinstance(fields, list) or len(fields) != len(fields_of(Cursor)):
             raise BadArgumentError("cursor: unsupported cursor type")

@@ -108,7 +108,9 @@ class View:
                 raise PathLookupError("not_found")
             if self.root.kind == "app_folder" and self.prefix_of(namespace) is None:
                 raise PathLookupError("not_found")  # an app with an app folder never gets out of it
-            return namespace.root, slash + rest
+            mounts = [] if namespace is self.root else namespace.mounts
+            mount = next((mount for mount in mounts if self.path_of(mount) is not None), None)
+            return mount or namespace.root, slash + rest  # where it shows, it has a name, a path and an id there
         if path.startswith("id:"):
             entry_id, slash, rest = path.partition("/")
             entry = self.state.entries.get(entry_id)

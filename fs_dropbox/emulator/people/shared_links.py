@@ -21,7 +21,6 @@ from fs_dropbox.emulator.service import Service
 
 URL = re.compile(r"https?://[^/]+/scl/(?:fi|fo)/([\w-]+)/[^?]*\?(?:.*&)?rlkey=([\w-]+).*")
 FORM = re.compile(r"https?://[^/]+/(?:s|sh|scl/fi|scl/fo)/.+")  # of links of all years, whether there is one or not
-AUDIENCES = ("public", "team", "no_one", "members")
 OLD_VISIBILITY = {"public": "public", "team_only": "team", "password": "public"}
 RESOLVED = {"public": "public", "team": "team_only", "no_one": "no_one", "members": "shared_folder_only"}
 
@@ -120,31 +119,28 @@ def create(service: Service, account: Account, entry: Entry, settings: Arguments
 
 def apply(service: Service, link: Link, account: Account, settings: Arguments) -> None:
     """Change a link by sharing.SharedLinkSettings, or raise settings_error and leave it as it is."""
-    visibility = settings.optional_union("requested_visibility", tags=tuple(OLD_VISIBILITY))
-    audience = settings.optional_union("audience", tags=AUDIENCES)
-    access = settings.optional_union("access", tags=("viewer", "editor", "max", "default"))
-    password, expires = settings.string("link_password", None), settings.timestamp("expires")
-    require = settings.fields.get("require_password")
-    wants_password = settings.boolean("require_password") or (visibility is not None and visibility.tag == "password")
-    allow_download = settings.fields.get("allow_download")
-    settings.boolean("allow_download")
+    visibility, audience = settings.choice("requested_visibility"), settings.choice("audience")
+    password, expires = settings.get("link_password"), settings.timestamp("expires")
+    require, allow_download = settings.get("require_password"), settings.get("allow_download")
+    wants_password = require or visibility == "password"
     if account.account_type == "basic" and (wants_password or password or expires or allow_download is False):
         raise _settings_error("not_authorized")
-    wanted = audience.tag if audience is not None else OLD_VISIBILITY[visibility.tag] if visibility else link.audience
+    wanted = audience or OLD_VISIBILITY.get(visibility, link.audience)
     if wanted == "team" and account.team_id is None:
         raise _settings_error("not_authorized")
     if (
         (wants_password and not (password or link.password))
         or (password and require is False)
         or (expires is not None and expires <= service.state.clock())
-        or (audience is not None and visibility is not None and OLD_VISIBILITY[visibility.tag] != audience.tag)
+        or (audience and OLD_VISIBILITY.get(visibility, audience) != audience)
+        or wanted not in RESOLVED
     ):
         raise _settings_error("invalid_settings")
     link.audience = wanted
     link.password = None if require is False else password or link.password
     link.expires = expires if expires is not None else link.expires
-    if access is not None:
-        link.access = "editor" if access.tag == "editor" else "viewer"
+    if access := settings.choice("access"):
+        link.access = "editor" if access == "editor" else "viewer"
     if allow_download is not None:
         link.allow_download = allow_download
 

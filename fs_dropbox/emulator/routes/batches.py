@@ -15,8 +15,6 @@ from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 
-MAX_ENTRIES = 1000
-MAX_FOLDERS = 10_000
 MANY_FOLDERS = 100  # recorded with a job, two with an answer at once
 CONTENDED = union("failure", failure=union("too_many_write_operations"))
 
@@ -48,9 +46,9 @@ def _failure(error: RouteError) -> dict[str, Any]:
 @table.route("files/delete_batch")
 def delete_batch(context: Context, arg: Arguments) -> Any:
     """Delete several entries."""
-    entries = arg.structs("entries", frozenset({"path", "parent_rev"}), maximum=MAX_ENTRIES)
-    paths = [write_path(context, entry, "path", "WritePathOrId") for entry in entries]
-    parent_revs = [entry.string("parent_rev", None) for entry in entries]
+    entries = arg.structs("entries")
+    paths = [write_path(context, entry, "path") for entry in entries]
+    parent_revs = [entry.get("parent_rev") for entry in entries]
 
     def work(index: int) -> dict[str, Any]:
         try:
@@ -67,14 +65,12 @@ def delete_batch(context: Context, arg: Arguments) -> Any:
 @table.route("files/create_folder_batch")
 def create_folder_batch(context: Context, arg: Arguments) -> Any:
     """Create several folders; a path given twice is made once, and answered at both places."""
-    values = arg.array("paths", maximum=MAX_FOLDERS)
-    named = [Arguments({"path": value}, f"paths: index {i}: ") for i, value in enumerate(values)]
-    given = [write_path(context, one, "path", "WritePath") for one in named]
+    given = [write_path(context, Arguments({"paths": path}), "paths") for path in arg.get("paths")]
     once: dict[str, str] = {}
     for path in given:
         once.setdefault(fold(path), path)
     paths = list(once.values())
-    autorename = arg.boolean("autorename")
+    autorename = arg.get("autorename", False)
 
     def work(index: int) -> dict[str, Any]:
         try:
@@ -88,18 +84,18 @@ def create_folder_batch(context: Context, arg: Arguments) -> Any:
     contended = union("failure", failure=union("path", path=union("too_many_write_operations")))
     made = dict(zip(once, run_batch(context, [[path] for path in paths], work, contended), strict=True))
     status = union("complete", entries=[made[fold(path)] for path in given])
-    as_job, force = len(given) >= MANY_FOLDERS, arg.boolean("force_async")
+    as_job, force = len(given) >= MANY_FOLDERS, arg.get("force_async", False)
     return context.launch("create_folder_batch", status, as_job=as_job, force=force)
 
 
 @table.route("files/move_batch_v2", "files/copy_batch_v2")
 def relocation_batch(context: Context, arg: Arguments) -> Any:
     """Move or copy several entries, each on its own."""
-    entries = arg.structs("entries", frozenset({"from_path", "to_path"}), minimum=1, maximum=MAX_ENTRIES)
-    sources = [write_path(context, entry, "from_path", "WritePathOrId") for entry in entries]
-    targets = [write_path(context, entry, "to_path", "WritePathOrId") for entry in entries]
-    autorename = arg.boolean("autorename")
-    transfer = arg.boolean("allow_ownership_transfer")
+    entries = arg.structs("entries")
+    sources = [write_path(context, entry, "from_path") for entry in entries]
+    targets = [write_path(context, entry, "to_path") for entry in entries]
+    autorename = arg.get("autorename", False)
+    transfer = arg.get("allow_ownership_transfer", False)
     kind = "move_batch" if context.route == "files/move_batch_v2" else "copy_batch"
 
     def work(index: int) -> dict[str, Any]:

@@ -49,8 +49,8 @@ def _parse_range(header: str | None, size: int, past_end: str) -> tuple[int, int
 @table.route("files/download")
 def download(context: Context, arg: Arguments) -> Any:
     """Send a file, or the range of it that the request asks for."""
-    path = arg.path("path", "ReadPath")
-    rev = arg.string("rev", None)
+    path = arg.path("path")
+    rev = arg.get("rev")
     with context.service.state.lock, nested():
         file, revision = context.view.find_file(f"rev:{rev}" if rev is not None else path)
         check_downloadable(file)

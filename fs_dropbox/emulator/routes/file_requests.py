@@ -19,7 +19,6 @@ from fs_dropbox.emulator.web.registry import Table
 table = Table()
 
 MAX_REQUESTS = 4000
-GRACE = ("one_day", "two_days", "seven_days", "thirty_days", "always")
 PAYING = ("pro", "business")
 
 
@@ -60,14 +59,13 @@ def _encode(context: Context, request_id: str, document: dict[str, Any]) -> dict
 
 def _deadline(context: Context, deadline: Arguments) -> dict[str, Any]:
     """Read file_requests.FileRequestDeadline; plans without this feature are refused."""
-    deadline.string("deadline")
     seconds = deadline.timestamp("deadline")
-    late = deadline.optional_union("allow_late_uploads", tags=GRACE)
+    late = deadline.choice("allow_late_uploads")
     if context.user.account_type not in PAYING:
         raise RouteError("validation_error")
     assert seconds is not None
     shown: dict[str, Any] = {"deadline": format_time(seconds)}
-    return shown if late is None else {**shown, "allow_late_uploads": union(late.tag)}
+    return {**shown, "allow_late_uploads": union(late)} if late else shown
 
 
 def _folder(context: Context, path: str) -> Folder:
@@ -94,20 +92,19 @@ def _folder(context: Context, path: str) -> Folder:
 @table.route("file_requests/create")
 def create(context: Context, arg: Arguments) -> Any:
     """Open a request for files that go to a folder."""
-    title, path = arg.string("title", min_length=1), arg.path("destination", "Path")
-    deadline = arg.optional_struct("deadline")
-    is_open = arg.boolean("open", True)
+    title, path = arg.get("title"), arg.path("destination")
+    is_open = arg.get("open", True)
     if not context.user.email_verified:
         raise RouteError("email_unverified")
     with context.write(path):
         if len(_mine(context)) >= MAX_REQUESTS:
             raise RouteError("rate_limit")
-        limit = _deadline(context, deadline) if deadline is not None else None
+        limit = _deadline(context, arg.struct("deadline")) if arg.get("deadline") is not None else None
         document = {
             "account": context.account_id,
             "folder_id": _folder(context, path).id,
             "title": title,
-            "description": arg.string("description", None),
+            "description": arg.get("description"),
             "deadline": limit,
             "created": context.service.state.now(),
             "is_open": is_open,
@@ -119,7 +116,7 @@ def create(context: Context, arg: Arguments) -> Any:
 
 
 def _get(context: Context, arg: Arguments) -> tuple[str, dict[str, Any]]:
-    request_id = arg.string("id", min_length=1)
+    request_id = arg.get("id")
     document = _mine(context).get(request_id)
     if document is None:
         raise RouteError("not_found")
@@ -136,20 +133,19 @@ def get(context: Context, arg: Arguments) -> Any:
 @table.route("file_requests/update")
 def update(context: Context, arg: Arguments) -> Any:
     """Change a request."""
-    deadline = arg.union("deadline", "no_update", tags=("no_update", "update"))
+    deadline = arg.union("deadline", "no_update")
     with context.mutation():
         request_id, old = _get(context, arg)
         document = {
             **old,
-            "title": arg.string("title", old["title"], min_length=1),
-            "description": arg.string("description", old["description"]),
-            "is_open": arg.boolean("open", old["is_open"]),
+            "title": arg.get("title", old["title"]),
+            "description": arg.get("description", old["description"]),
+            "is_open": arg.get("open", old["is_open"]),
         }
-        if arg.fields.get("destination") is not None:
-            document["folder_id"] = _folder(context, arg.path("destination", "Path")).id
+        if arg.get("destination") is not None:
+            document["folder_id"] = _folder(context, arg.path("destination")).id
         if deadline.tag == "update":
-            given = deadline.fields.get("update", deadline.fields if "deadline" in deadline.fields else None)
-            document["deadline"] = None if given is None else _deadline(context, Arguments(given, "deadline: "))
+            document["deadline"] = _deadline(context, deadline) if deadline.get("deadline") is not None else None
         _requests(context)[request_id] = document
         return _encode(context, request_id, document)
 
@@ -174,7 +170,7 @@ def count(context: Context, arg: Arguments) -> Any:
 @table.route("file_requests/delete")
 def delete(context: Context, arg: Arguments) -> Any:
     """Delete closed requests, all of them or none."""
-    ids = arg.array("ids")
+    ids = arg.get("ids")
     with context.mutation():
         mine = _mine(context)
         if not all(request_id in mine for request_id in ids):

@@ -27,10 +27,10 @@ from fs_dropbox.emulator.web.registry import Table
 table = Table()
 
 
-def write_path(context: Context, arg: Arguments, name: str, alias: str) -> str:
+def write_path(context: Context, arg: Arguments, name: str) -> str:
     """Return the path of something to change; the root is refused as the options say."""
     try:
-        return str(arg.path(name, alias))
+        return arg.path(name)
     except BadArgumentError as error:
         if error.detail.endswith(ROOT_UNSUPPORTED) and context.service.options.root_refusal == "malformed_path":
             return "//"  # malformed wherever it is looked up
@@ -40,7 +40,7 @@ def write_path(context: Context, arg: Arguments, name: str, alias: str) -> str:
 @table.route("files/get_metadata")
 def get_metadata(context: Context, arg: Arguments) -> Any:
     """Answer what is at a path."""
-    path = arg.path("path", "ReadPath")
+    path = arg.path("path")
     with context.service.state.lock, nested():
         view = context.view
         try:
@@ -49,7 +49,7 @@ def get_metadata(context: Context, arg: Arguments) -> Any:
                 return metadata.of_revision(view, revision, file=file, tagged=True)
             return metadata.of_entry(view, view.find(path))
         except PathLookupError:
-            deleted = _deleted(view, path) if arg.boolean("include_deleted") else None
+            deleted = _deleted(view, path) if arg.get("include_deleted", False) else None
             if deleted is None:
                 raise
             return deleted
@@ -70,8 +70,8 @@ def _deleted(view: View, path: str) -> metadata.Metadata | None:
 @table.route("files/create_folder_v2", "files/create_folder")
 def create_folder(context: Context, arg: Arguments) -> Any:
     """Create a folder."""
-    path = write_path(context, arg, "path", "WritePath")
-    autorename = arg.boolean("autorename")
+    path = write_path(context, arg, "path")
+    autorename = arg.get("autorename", False)
     with nested(), context.write(path):
         folder = mutations.create_folder(context.view, path, autorename=autorename)
         result = metadata.of_entry(context.view, folder, tagged=False)
@@ -99,8 +99,8 @@ def delete_entry(context: Context, path: str, parent_rev: str | None) -> metadat
 @table.route("files/delete_v2", "files/delete")
 def delete(context: Context, arg: Arguments) -> Any:
     """Delete a file, or a folder with everything below."""
-    path = write_path(context, arg, "path", "WritePathOrId")
-    parent_rev = arg.string("parent_rev", None)
+    path = write_path(context, arg, "path")
+    parent_rev = arg.get("parent_rev")
     with deletion_errors(), context.write(path):
         result = delete_entry(context, path, parent_rev)
     return {"metadata": result} if context.route.endswith("_v2") else result
@@ -124,11 +124,11 @@ def relocation_errors() -> Iterator[None]:
 @table.route("files/move_v2", "files/move", "files/copy_v2", "files/copy")
 def relocate(context: Context, arg: Arguments) -> Any:
     """Move or copy an entry with everything below; never overwrites."""
-    source = write_path(context, arg, "from_path", "WritePathOrId")
-    target = write_path(context, arg, "to_path", "WritePathOrId")
-    autorename = arg.boolean("autorename")
+    source = write_path(context, arg, "from_path")
+    target = write_path(context, arg, "to_path")
+    autorename = arg.get("autorename", False)
     move = context.route.startswith("files/move")
-    transfer = arg.boolean("allow_ownership_transfer")
+    transfer = arg.get("allow_ownership_transfer", False)
     with relocation_errors(), context.write(*((source, target) if move else (target,))):
         entry = mutations.relocate(
             context.view, source, target, move=move, autorename=autorename, may_change_owner=transfer
@@ -140,19 +140,21 @@ def relocate(context: Context, arg: Arguments) -> Any:
 @table.route("files/list_revisions")
 def list_revisions(context: Context, arg: Arguments) -> Any:
     """List the revisions of a path or of a file's id, newest first."""
-    path = arg.path("path", "PathOrId")
-    mode = arg.union("mode", "path", tags=("path", "id")).tag
-    limit = arg.integer("limit", 10, 1, 100)
-    before_rev = arg.string("before_rev", None)
+    path = arg.path("path")
+    mode = arg.choice("mode", "path")
+    limit = arg.get("limit", 10)
+    before_rev = arg.get("before_rev")
     with context.service.state.lock, nested():
         view = context.view
         file, history, grave_time = _history(view, path, mode)
         history = [revision for revision in reversed(history) if view.state.is_kept(revision)]
         if before_rev is not None:
             if mode == "id":
-                raise BadRequestError("request body: before_rev: not supported in mode id")
+                raise RouteError("before_rev_not_supported")
             revs = [revision.rev for revision in history]
-            history = history[revs.index(before_rev) + 1 :] if before_rev in revs else []
+            if before_rev not in revs:
+                raise RouteError("invalid_before_rev")
+            history = history[revs.index(before_rev) + 1 :]
         entries = [
             metadata.of_revision(view, r, file=file if file is not None and file.revision is r else None)
             for r in history[:limit]
@@ -194,8 +196,8 @@ def _deleted_history(view: View, path: str) -> tuple[None, list[Revision], int]:
 @table.route("files/restore")
 def restore(context: Context, arg: Arguments) -> Any:
     """Bring back a revision of a file."""
-    path = write_path(context, arg, "path", "WritePath")
-    rev = arg.string("rev", min_length=9)
+    path = write_path(context, arg, "path")
+    rev = arg.get("rev")
     with nested("path_lookup", "path_write"), context.write(path):
         file = mutations.restore(context.view, path, rev)
         return metadata.of_entry(context.view, file, tagged=False)
@@ -204,8 +206,8 @@ def restore(context: Context, arg: Arguments) -> Any:
 @table.route("files/permanently_delete")
 def permanently_delete(context: Context, arg: Arguments) -> Any:
     """Delete an entry beyond recovery; apps of a Business team only."""
-    path = write_path(context, arg, "path", "WritePathOrId")
-    parent_rev = arg.string("parent_rev", None)
+    path = write_path(context, arg, "path")
+    parent_rev = arg.get("parent_rev")
     if context.team is None and (context.account is None or context.account.team_id is None):
         raise BadRequestError("Your API app is not allowed to call this function.")
     with nested("path_lookup", "path_write"), context.write(path):

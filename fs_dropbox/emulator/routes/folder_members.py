@@ -20,35 +20,41 @@ LEVELS = ("editor", "viewer", "viewer_no_comment")
 
 def _managed(context: Context, arg: Arguments) -> Namespace:
     """Return the folder whose members the caller may change."""
-    namespace = shared_folders.get(context.service, context.user, arg.string("shared_folder_id"))
+    namespace = shared_folders.get(context.service, context.user, arg.get("shared_folder_id"))
     if namespace.kind == "team_folder":
-        raise RouteError("team_folder")
+        raise RouteError("no_permission" if context.route.endswith("update_folder_member") else "team_folder")
     if namespace.members[context.user.account_id] not in ("owner", "editor"):
         raise RouteError("no_permission")
     return namespace
 
 
+def _level(arg: Arguments, default: str = "") -> str:
+    level = arg.choice("access_level", default)
+    if level not in LEVELS:
+        raise arg.error("access_level", f"'{level}' cannot be given to a member")
+    return level
+
+
 def _find(context: Context, selector: Arguments) -> Account | None:
-    accounts, value = context.service.accounts, selector.string(selector.tag)
+    accounts, value = context.service.accounts, selector.get(selector.tag)
     return accounts.by_email(value) if selector.tag == "email" else accounts.accounts.get(value)
 
 
 @table.route("sharing/add_folder_member")
 def add_members(context: Context, arg: Arguments) -> Any:
     """Let others in; they find the folder among the mountable ones. Unknown addresses stay invited."""
-    members = arg.structs("members", minimum=1, maximum=20)
-    arg.boolean("quiet")
+    members = arg.structs("members")
     with context.mutation():
         namespace = _managed(context, arg)
         for member in members:
-            selector = member.union("member", tags=("email", "dropbox_id"))
-            level = member.union("access_level", "viewer", tags=LEVELS).tag
+            selector = member.union("member")
+            level = _level(member, "viewer")
             account = _find(context, selector)
             if account is None and selector.tag == "dropbox_id":
-                bad = union("invalid_dropbox_id", invalid_dropbox_id=selector.string("dropbox_id"))
+                bad = union("invalid_dropbox_id", invalid_dropbox_id=selector.get("dropbox_id"))
                 raise RouteError(union("bad_member", bad_member=bad))
             if account is None:
-                namespace.extra.setdefault("invitees", {})[selector.string("email")] = level
+                namespace.extra.setdefault("invitees", {})[selector.get("email")] = level
                 context.service.state.store_namespace(namespace)
             elif account.account_id != namespace.owner:
                 shared_folders.add_member(context.service, namespace, account, level)
@@ -57,14 +63,13 @@ def add_members(context: Context, arg: Arguments) -> Any:
 @table.route("sharing/list_folder_members")
 def list_members(context: Context, arg: Arguments) -> Any:
     """List the members and who is invited."""
-    arg.array("actions", [])
-    return _page(context, Place(0, arg.integer("limit", 1000, 1, 1000), about=arg.string("shared_folder_id")))
+    return _page(context, Place(0, arg.get("limit", 1000), about=arg.get("shared_folder_id")))
 
 
 @table.route("sharing/list_folder_members/continue")
 def list_members_continue(context: Context, arg: Arguments) -> Any:
     """List further members."""
-    return _page(context, valid(place_of(context, "folder_members", arg.string("cursor"))))
+    return _page(context, valid(place_of(context, "folder_members", arg.get("cursor"))))
 
 
 def _readable(context: Context, folder_id: str) -> Namespace:
@@ -106,7 +111,7 @@ def _user(context: Context, account_id: str, level: str) -> dict[str, Any]:
 @table.route("sharing/update_folder_member")
 def update_member(context: Context, arg: Arguments) -> Any:
     """Change what a member may do."""
-    level = arg.union("access_level", tags=LEVELS).tag
+    level = _level(arg)
     with context.mutation():
         namespace = _managed(context, arg)
         account = _member(context, namespace, arg)
@@ -117,7 +122,7 @@ def update_member(context: Context, arg: Arguments) -> Any:
 @table.route("sharing/remove_folder_member")
 def remove_member(context: Context, arg: Arguments) -> Any:
     """Send a member away, with a copy or without."""
-    leave_a_copy = arg.boolean("leave_a_copy")
+    leave_a_copy = arg.get("leave_a_copy", False)
     with context.mutation():
         namespace = _managed(context, arg)
         account = _member(context, namespace, arg)
@@ -128,7 +133,7 @@ def remove_member(context: Context, arg: Arguments) -> Any:
 
 
 def _member(context: Context, namespace: Namespace, arg: Arguments) -> Account:
-    account = _find(context, arg.union("member", tags=("email", "dropbox_id")))
+    account = _find(context, arg.union("member"))
     if account is None or account.account_id not in namespace.members:
         tag = "invalid_dropbox_id" if account is None else "not_a_member"
         raise RouteError(union("member_error", member_error=union(tag)))
@@ -138,12 +143,12 @@ def _member(context: Context, namespace: Namespace, arg: Arguments) -> Account:
 @table.route("sharing/relinquish_folder_membership")
 def relinquish(context: Context, arg: Arguments) -> Any:
     """Leave a shared folder for good."""
-    leave_a_copy = arg.boolean("leave_a_copy")
+    leave_a_copy = arg.get("leave_a_copy", False)
     with context.mutation():
-        namespace = shared_folders.get(context.service, context.user, arg.string("shared_folder_id"))
+        namespace = shared_folders.get(context.service, context.user, arg.get("shared_folder_id"))
         if namespace.kind == "team_folder":
             raise RouteError("team_folder")
         if namespace.owner == context.account_id:
             raise RouteError("folder_owner")
         shared_folders.remove_member(context.service, namespace, context.user, leave_a_copy=leave_a_copy)
-    return context.launch("sharing", union("complete"), as_job=False)
+    return context.launch("sharing", union("complete"), as_job=leave_a_copy)

@@ -26,5 +26,5 @@ KINDS = {
 @table.route(*KINDS)
 def check(context: Context, arg: Arguments) -> Any:
     """Answer how far a job is."""
-    job_id = arg.string("async_job_id", min_length=1)
+    job_id = arg.get("async_job_id")
     return context.service.jobs.check(KINDS[context.route], context.account_id, job_id)

@@ -13,7 +13,7 @@ from fs_dropbox.emulator.model.errors import PlainError, RouteError, WriteError,
 from fs_dropbox.emulator.model.sessions import SessionError
 from fs_dropbox.emulator.model.tree import Revision
 from fs_dropbox.emulator.routes.download import check_downloadable, sent
-from fs_dropbox.emulator.routes.upload import COMMIT_INFO, commit_info, receive
+from fs_dropbox.emulator.routes.upload import commit_info, receive
 from fs_dropbox.emulator.service import Service
 from fs_dropbox.emulator.web.answers import download_response, json_response, text_response
 from fs_dropbox.emulator.web.context import Context
@@ -28,7 +28,7 @@ USED_UP = "This link is invalid, used or expired"
 @table.route("files/get_temporary_link")
 def get_temporary_link(context: Context, arg: Arguments) -> Any:
     """Answer a URL from which anybody can read the file's present content for some hours."""
-    path = arg.path("path", "ReadPath")
+    path = arg.path("path")
     if not context.user.email_verified:
         raise RouteError("email_not_verified")
     with context.mutation(), nested():
@@ -73,9 +73,9 @@ def read_temporary_link(service: Service, request: Request) -> Response:
 @table.route(UPLOAD_ROUTE)
 def get_temporary_upload_link(context: Context, arg: Arguments) -> Any:
     """Answer a URL to which anybody can upload one file once."""
-    info = arg.struct("commit_info", COMMIT_INFO)
+    info = arg.struct("commit_info")
     commit_info(info)
-    seconds = arg.number("duration", 14400.0, 60.0, 14400.0)
+    seconds = arg.get("duration", 14400.0)
     with context.mutation():
         link = {
             "commit_info": info.fields,

@@ -18,14 +18,13 @@ from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 
-MAX_LIMIT = 2000
 ABANDONED_CHECK_SECONDS = 0.25
 
 
 @table.route("files/list_folder")
 def list_folder(context: Context, arg: Arguments) -> Any:
     """List the first page of a folder, or of what a shared link leads to."""
-    if arg.fields.get("shared_link") is not None:
+    if arg.get("shared_link") is not None:
         return shared_links.list_folder(context, arg)
     with context.service.state.lock, nested():
         cursor = _new_cursor(context, arg)
@@ -41,9 +40,7 @@ def get_latest_cursor(context: Context, arg: Arguments) -> Any:
 
 
 def _new_cursor(context: Context, arg: Arguments, *, listing: bool = True) -> Cursor:
-    path = arg.path("path", "PathROrId", root=True)
-    for name in ("include_has_explicit_shared_members", "include_restorable_info"):
-        arg.boolean(name)
+    path = arg.path("path", root=True)
     if path.startswith("//"):
         # Malformed for other routes, but not here: rclone lists what is below its root as "//folder".
         path = f"/{path.lstrip('/')}"
@@ -60,12 +57,12 @@ def _new_cursor(context: Context, arg: Arguments, *, listing: bool = True) -> Cu
         everything=view.sees_everything,
         namespace=inner.namespace.id,
         path=inner.key_path(),
-        recursive=arg.boolean("recursive"),
-        deleted=arg.boolean("include_deleted"),
-        mounted=arg.boolean("include_mounted_folders", True),
-        non_downloadable=arg.boolean("include_non_downloadable_files", True),
-        media_info=arg.boolean("include_media_info"),
-        limit=arg.integer("limit", None, 1, MAX_LIMIT),
+        recursive=arg.get("recursive", False),
+        deleted=arg.get("include_deleted", False),
+        mounted=arg.get("include_mounted_folders", True),
+        non_downloadable=arg.get("include_non_downloadable_files", True),
+        media_info=arg.get("include_media_info", False),
+        limit=arg.get("limit"),
         sequence=context.service.state.sequence,
         epoch=context.service.cursors.epoch,
         after=() if listing else None,
@@ -80,7 +77,7 @@ def _answer(context: Context, page: Page) -> Any:
 @table.route("files/list_folder/continue")
 def list_folder_continue(context: Context, arg: Arguments) -> Any:
     """List the next page, or what has changed."""
-    text = arg.string("cursor", min_length=1)
+    text = arg.get("cursor")
     by_link = shared_links.list_folder_continue(context, text)
     if by_link is not None:
         return by_link
@@ -94,10 +91,10 @@ def list_folder_continue(context: Context, arg: Arguments) -> Any:
 @table.route("files/list_folder/longpoll")
 def longpoll(context: Context, arg: Arguments) -> Any:
     """Wait until something changes or the time is over."""
-    cursor = context.service.cursors.decode(arg.string("cursor", min_length=1))
+    cursor = context.service.cursors.decode(arg.get("cursor"))
     if cursor.media_info:
         raise BadArgumentError("cursor: unsupported cursor type")
-    seconds = arg.integer("timeout", 30, 30, 480)
+    seconds = arg.get("timeout", 30)
     service, state = context.service, context.service.state
     deadline = time.monotonic() + seconds + random.uniform(0, service.options.longpoll_jitter_seconds)
     with state.changed:

@@ -18,7 +18,7 @@ table = Table()
 
 
 def _for_each(context: Context, arg: Arguments, work: Callable[[File], None] | None) -> Any:
-    paths = [entry.path("path", "WritePathOrId") for entry in arg.structs("entries")]
+    paths = [entry.path("path") for entry in arg.structs("entries")]
     results = []
     with context.mutation():
         for path in paths:

@@ -16,14 +16,12 @@ from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 
-FORMATS = ("html", "markdown", "plain_text")
-
 
 @table.route("files/export")
 def export(context: Context, arg: Arguments) -> Any:
     """Send a doc in an export format."""
-    path = arg.path("path", "ReadPath")
-    wanted = arg.string("export_format", None)
+    path = arg.path("path")
+    wanted = arg.get("export_format")
     with context.service.state.lock, nested():
         file, _ = context.view.find_file(path)
         if file is None or (path.startswith("rev:") and not context.service.options.export_by_rev):
@@ -52,8 +50,8 @@ def _body(context: Context) -> bytes:
 @table.route("files/paper/create")
 def create(context: Context, arg: Arguments) -> Any:
     """Create a Paper doc; a name that is taken gets a number."""
-    path = arg.path("path", "Path")
-    source_format = arg.union("import_format", tags=FORMATS).tag
+    path = arg.path("path")
+    source_format = arg.choice("import_format")
     body = _body(context)
     if not context.user.email_verified:
         raise RouteError("email_unverified")
@@ -84,10 +82,10 @@ def _store(context: Context, info: CommitInfo, body: bytes) -> File:
 @table.route("files/paper/update")
 def update(context: Context, arg: Arguments) -> Any:
     """Change a Paper doc: replace it (policy update: only at the revision given), or add before or after."""
-    path = arg.path("path", "WritePathOrId")
-    source_format = arg.union("import_format", tags=FORMATS).tag
-    policy = arg.union("doc_update_policy", tags=("update", "overwrite", "prepend", "append")).tag
-    at_revision = arg.integer("paper_revision", None)
+    path = arg.path("path")
+    source_format = arg.choice("import_format")
+    policy = arg.choice("doc_update_policy")
+    at_revision = arg.get("paper_revision")
     body = _body(context)
     with nested(), context.write(path):
         file = context.view.find(path)

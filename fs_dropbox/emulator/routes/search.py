@@ -34,27 +34,26 @@ CATEGORIES = {
 @table.route("files/search_v2")
 def search(context: Context, arg: Arguments) -> Any:
     """Find entries by name; the file's text is not searched."""
-    words = [fold(word) for word in arg.string("query", max_length=1000).split()]
-    options = arg.optional_struct("options") or Arguments({})
-    limit = options.integer("max_results", DEFAULT_RESULTS, 1, 1000)
+    words = [fold(word) for word in arg.get("query").split()]
+    options = arg.struct("options")
+    limit = options.get("max_results", DEFAULT_RESULTS)
     return _answer(context, Place(0, limit, {"words": words, **_options(options)}))
 
 
 def _options(options: Arguments) -> dict[str, Any]:
-    categories = options.array("file_categories", [])
     return {
-        "path": options.path("path", "PathROrId", "", root=True),
-        "deleted": options.union("file_status", "active", tags=("active", "deleted")).tag == "deleted",
-        "extensions": [str(extension).lower().lstrip(".") for extension in options.array("file_extensions", [])],
-        "categories": [value if isinstance(value, str) else value.get(".tag") for value in categories],
-        "newest_first": options.union("order_by", "relevance").tag == "last_modified_time",
+        "path": options.path("path", root=True),
+        "deleted": options.choice("file_status", "active") == "deleted",
+        "extensions": [extension.lower().lstrip(".") for extension in options.get("file_extensions", [])],
+        "categories": [category.tag for category in options.unions("file_categories")],
+        "newest_first": options.choice("order_by", "relevance") == "last_modified_time",
     }
 
 
 @table.route("files/search/continue_v2")
 def search_continue(context: Context, arg: Arguments) -> Any:
     """Answer the next matches."""
-    place = place_of(context, "search", arg.string("cursor", min_length=1))
+    place = place_of(context, "search", arg.get("cursor"))
     if place is None:
         raise BadArgumentError("cursor: unsupported cursor type")
     return _answer(context, place)

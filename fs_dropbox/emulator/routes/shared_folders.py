@@ -60,10 +60,8 @@ def _encode(context: Context, namespace: Namespace) -> dict[str, Any]:
 @table.route("sharing/share_folder")
 def share_folder(context: Context, arg: Arguments) -> Any:
     """Share a folder, which is created when there is none."""
-    path = arg.path("path", "WritePathOrId")
-    force = arg.boolean("force_async")
-    for name in ("acl_update_policy", "member_policy", "shared_link_policy", "viewer_info_policy"):
-        arg.optional_union(name)
+    path = arg.path("path")
+    force = arg.get("force_async", False)
     if not context.user.email_verified:
         raise RouteError("email_unverified")
     with context.write(path):
@@ -79,7 +77,7 @@ def share_folder(context: Context, arg: Arguments) -> Any:
 @table.route("sharing/unshare_folder")
 def unshare_folder(context: Context, arg: Arguments) -> Any:
     """End a shared folder: its owner keeps the content."""
-    leave_a_copy = arg.boolean("leave_a_copy")
+    leave_a_copy = arg.get("leave_a_copy", False)
     with context.mutation():
         namespace = _get(context, arg)
         shared_folders.unshare(context.service, context.user, namespace, leave_a_copy=leave_a_copy)
@@ -87,13 +85,12 @@ def unshare_folder(context: Context, arg: Arguments) -> Any:
 
 
 def _get(context: Context, arg: Arguments) -> Namespace:
-    return shared_folders.get(context.service, context.user, arg.string("shared_folder_id"))
+    return shared_folders.get(context.service, context.user, arg.get("shared_folder_id"))
 
 
 @table.route("sharing/get_folder_metadata")
 def get_folder_metadata(context: Context, arg: Arguments) -> Any:
     """Answer a shared folder."""
-    arg.array("actions", [])
     with context.service.state.lock:
         try:
             return _encode(context, _get(context, arg))
@@ -138,7 +135,7 @@ def list_received_files(context: Context, arg: Arguments) -> Any:
     """List the single files that others have shared with the caller."""
     with context.service.state.lock:
         files = shared_folders.received_files(context.service, context.user)
-        return _listed(context, arg, "received", files, _encode_received, limit=100, most=300)
+        return _listed(context, arg, "received", files, _encode_received, limit=100)
 
 
 def _encode_received(context: Context, received: tuple[dict[str, Any], Entry]) -> dict[str, Any]:
@@ -165,7 +162,6 @@ def _listed(
     **limits: int,
 ) -> Any:
     """Answer a page: here the end of a list is told by the missing cursor."""
-    arg.array("actions", [])
     page, cursor, has_more = asked_for(context, arg, kind, items, **limits)
     answer: dict[str, Any] = {"entries": [encode(context, item) for item in page]}
     return {**answer, "cursor": cursor} if has_more else answer

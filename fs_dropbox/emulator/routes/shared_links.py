@@ -43,15 +43,15 @@ def _encode(context: Context, link: Link, entry: Entry, shown: Entry | None = No
 @table.route("sharing/create_shared_link_with_settings")
 def create(context: Context, arg: Arguments) -> Any:
     """Make a link."""
-    path = arg.path("path", "ReadPath")
-    settings = arg.optional_struct("settings")
+    path = arg.path("path")
+    settings = arg.struct("settings")
     if not context.user.email_verified:
         raise RouteError("email_not_verified")
     with nested(), context.mutation():
         entry = _entry(context, path)
         for link, linked in _links(context):
             if linked is entry:
-                raise _already(_encode(context, link, entry) if settings is None or not settings.fields else None)
+                raise _already(_encode(context, link, entry) if not settings.fields else None)
         return _encode(context, shared_links.create(context.service, context.user, entry, settings), entry)
 
 
@@ -80,13 +80,13 @@ def _entry(context: Context, path: str) -> Entry:
 @table.route("sharing/list_shared_links")
 def list_links(context: Context, arg: Arguments) -> Any:
     """List the caller's links: all of them in pages, or those that lead to a path (directly, or by a parent)."""
-    path = arg.string("path", None) or None
-    direct_only = arg.boolean("direct_only")
-    cursor = arg.string("cursor", None)
+    path = arg.get("path")
+    direct_only = arg.get("direct_only", False)
+    cursor = arg.get("cursor")
     with nested(), context.service.state.lock:
         links = _links(context)
         if path is not None:
-            wanted = _entry(context, arg.path("path", "ReadPath"))
+            wanted = _entry(context, arg.path("path"))
             places = {wanted} if direct_only else {wanted, *_parents(context, wanted)}
             return {"links": [_encode(context, k, entry) for k, entry in links if entry in places], "has_more": False}
         place = Place(0, PAGE) if cursor is None else place_of(context, "shared_links", cursor)
@@ -113,9 +113,9 @@ def get_metadata(context: Context, arg: Arguments) -> Any:
 
 
 def _shown(context: Context, arg: Arguments) -> tuple[Link, Entry, Entry]:
-    path = arg.string("path", None) or ""
-    link, entry = shared_links.resolve(context.service, arg.string("url"))
-    shared_links.check_reader(context.service, link, context.account, arg.string("link_password", None))
+    path = arg.get("path") or ""
+    link, entry = shared_links.resolve(context.service, arg.get("url"))
+    shared_links.check_reader(context.service, link, context.account, arg.get("link_password"))
     try:
         return link, entry, shared_links.below(context.service, entry, path)
     except PathLookupError as error:
@@ -145,8 +145,8 @@ def modify(context: Context, arg: Arguments) -> Any:
     """Change a link's settings."""
     settings = arg.struct("settings")
     with context.mutation():
-        link, entry = _own(context, arg.string("url"))
-        if arg.boolean("remove_expiration"):
+        link, entry = _own(context, arg.get("url"))
+        if arg.get("remove_expiration", False):
             link.expires = None
         shared_links.apply(context.service, link, context.user, settings)
         shared_links.store(context.service, link)
@@ -156,7 +156,7 @@ def modify(context: Context, arg: Arguments) -> Any:
 @table.route("sharing/revoke_shared_link")
 def revoke(context: Context, arg: Arguments) -> Any:
     """End a link."""
-    url = arg.string("url")
+    url = arg.get("url")
     if not shared_links.FORM.fullmatch(url):
         raise RouteError("shared_link_malformed")
     with context.mutation():
@@ -179,12 +179,12 @@ def _own(context: Context, url: str) -> tuple[Link, Entry]:
 def list_folder(context: Context, arg: Arguments) -> Any:
     """Answer files/list_folder with `shared_link`: the path is relative to the link."""
     shared = arg.struct("shared_link")
-    url, password = shared.string("url"), shared.string("password", None)
-    path = arg.path("path", "PathROrId", root=True)
-    if arg.boolean("recursive"):
+    url, password = shared.get("url"), shared.get("password")
+    path = arg.path("path", root=True)
+    if arg.get("recursive", False):
         raise BadArgumentError("recursive: not supported for shared links")
     document = {"url": url, "password": password, "path": path}
-    return _list_below(context, Place(0, arg.integer("limit", context.service.options.page_size, 1, 2000), document))
+    return _list_below(context, Place(0, arg.get("limit", context.service.options.page_size), document))
 
 
 def list_folder_continue(context: Context, cursor: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from fs_dropbox.emulator.arguments import Arguments
@@ -13,20 +12,12 @@ from fs_dropbox.emulator.web.registry import Table
 table = Table()
 
 MAX_TAGS = 20
-TEXT = re.compile(r"[\w]{1,32}")
-
-
-def _text(arg: Arguments) -> str:
-    text = arg.string("tag_text", min_length=1, max_length=32)
-    if not TEXT.fullmatch(text):
-        raise arg.error("tag_text", f"'{text}' did not match pattern '[\\w]+'")
-    return str(text.lower())
 
 
 @table.route("files/tags/add")
 def add(context: Context, arg: Arguments) -> Any:
     """Put a tag on an entry."""
-    path, text = arg.path("path", "Path"), _text(arg)
+    path, text = arg.path("path"), arg.get("tag_text").lower()
     with nested(), context.mutation():
         entry = context.view.find(path)
         tags = entry.extra.get("tags", [])
@@ -41,7 +32,7 @@ def add(context: Context, arg: Arguments) -> Any:
 @table.route("files/tags/remove")
 def remove(context: Context, arg: Arguments) -> Any:
     """Take a tag off an entry."""
-    path, text = arg.path("path", "Path"), _text(arg)
+    path, text = arg.path("path"), arg.get("tag_text").lower()
     with nested(), context.mutation():
         entry = context.view.find(path)
         if text not in entry.extra.get("tags", []):
@@ -53,7 +44,7 @@ def remove(context: Context, arg: Arguments) -> Any:
 @table.route("files/tags/get")
 def get(context: Context, arg: Arguments) -> Any:
     """Answer the tags of several entries."""
-    paths = [Arguments({"path": path}, "paths: ").path("path", "Path") for path in arg.array("paths")]
+    paths = [Arguments({"paths": path}).path("paths") for path in arg.get("paths")]
     with nested(), context.service.state.lock:
         return {
             "paths_to_tags": [

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fs_dropbox.emulator.arguments import Arguments, as_union
+from fs_dropbox.emulator.arguments import Arguments
 from fs_dropbox.emulator.model.accounts import Account, Team
 from fs_dropbox.emulator.model.errors import RouteError, union
 from fs_dropbox.emulator.model.tree import Namespace
 from fs_dropbox.emulator.people import teams
+from fs_dropbox.emulator.people.mounting import DISSOLVED
 from fs_dropbox.emulator.routes.users import name_of, team_of
 from fs_dropbox.emulator.web.context import Context
 from fs_dropbox.emulator.web.paging import asked_for
@@ -64,7 +65,6 @@ def _encoder(context: Context) -> Callable[[Context, Account], dict[str, Any]]:
 @table.route("team/members/list_v2", "team/members/list", "team/members/list/continue_v2", "team/members/list/continue")
 def list_members(context: Context, arg: Arguments) -> Any:
     """List the members."""
-    arg.boolean("include_removed")
     with context.service.state.lock:
         members = context.service.accounts.members(_team(context).team_id)
         page, cursor, has_more = asked_for(context, arg, "members", members)
@@ -75,15 +75,11 @@ def list_members(context: Context, arg: Arguments) -> Any:
 @table.route("team/members/get_info_v2", "team/members/get_info")
 def get_member_info(context: Context, arg: Arguments) -> Any:
     """Answer members by their ids or e-mail addresses."""
-    selectors = [
-        as_union(value, f"members: index {index}: ", ("team_member_id", "external_id", "email"))
-        for index, value in enumerate(arg.array("members", minimum=1))
-    ]
     encode = _encoder(context)
     found = []
     with context.service.state.lock:
-        for selector in selectors:
-            value = selector.string(selector.tag)
+        for selector in arg.unions("members"):
+            value = selector.get(selector.tag)
             member = _find_member(context, selector.tag, value)
             if member is None:
                 found.append(union("id_not_found", id_not_found=value))
@@ -146,7 +142,8 @@ def list_namespaces(context: Context, arg: Arguments) -> Any:
     with service.state.lock:
         members = {account.account_id: account for account in service.accounts.members(team.team_id)}
         own = teams.owned_namespaces(service, team)
-        known = [n for n in service.state.namespaces.values() if n in own or n.owner in members]
+        living = (namespace for namespace in service.state.namespaces.values() if namespace.kind != DISSOLVED)
+        known = [n for n in living if n in own or n.owner in members]
         page, cursor, has_more = asked_for(context, arg, "namespaces", known)
         shown = [_namespace(namespace, members.get(namespace.owner or "")) for namespace in page]
     return {"namespaces": shown, "cursor": cursor, "has_more": has_more}

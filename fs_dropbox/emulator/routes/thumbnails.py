@@ -37,10 +37,9 @@ def _picture(context: Context, arg: Arguments, file: File | None, revision: Revi
         or revision.size > MAX_SOURCE_BYTES
     ):
         raise RouteError("unsupported_image")
-    picture_format = arg.union("format", "jpeg", tags=("jpeg", "png", "webp")).tag
-    size = SIZE.fullmatch(arg.union("size", "w64h64").tag)
-    if size is None:
-        raise arg.error("size", "invalid value")
+    picture_format = arg.choice("format", "jpeg")
+    size = SIZE.fullmatch(arg.choice("size", "w64h64"))
+    assert size is not None
     if picture_format == "webp":
         raise RouteError("conversion_error")
     make = images.grey_png if picture_format == "png" else images.grey_jpeg
@@ -50,7 +49,7 @@ def _picture(context: Context, arg: Arguments, file: File | None, revision: Revi
 @table.route("files/get_thumbnail")
 def get_thumbnail(context: Context, arg: Arguments) -> Any:
     """Send a thumbnail of a picture."""
-    path = arg.path("path", "ReadPath")
+    path = arg.path("path")
     with context.service.state.lock, nested():
         file, revision = context.view.find_file(path)
         picture = _picture(context, arg, file, revision)
@@ -60,22 +59,23 @@ def get_thumbnail(context: Context, arg: Arguments) -> Any:
 @table.route("files/get_thumbnail_v2")
 def get_thumbnail_v2(context: Context, arg: Arguments) -> Any:
     """Send a thumbnail of a picture at a path, or behind a shared link."""
-    resource = arg.union("resource", tags=("path", "link"))
+    resource = arg.union("resource")
     with context.service.state.lock, nested():
         if resource.tag == "path":
-            file, revision = context.view.find_file(resource.path("path", "ReadPath"))
+            file, revision = context.view.find_file(resource.path("path"))
             shown = {"file_metadata": metadata.of_revision(context.view, revision, file=file)}
             picture = _picture(context, arg, file, revision)
             return Download(shown, picture, len(picture))
-        link, entry = shared_links.resolve(context.service, resource.string("url"))
         try:
-            shared_links.check_reader(context.service, link, context.account, resource.string("password", None))
+            link, entry = shared_links.resolve(context.service, resource.get("url"))
+            shared_links.check_reader(context.service, link, context.account, resource.get("password"))
         except RouteError as error:
-            raise RouteError("access_denied") from error
-        target: Entry = shared_links.below(context.service, entry, resource.string("path", None) or "")
+            is_missing = error.error[".tag"] == "shared_link_not_found"
+            raise RouteError("not_found" if is_missing else "access_denied") from error
+        target: Entry = shared_links.below(context.service, entry, resource.get("path") or "")
         if not isinstance(target, File):
             raise PathLookupError("not_file")
-        minimal = {"url": resource.string("url"), "id": target.id, "rev": target.revision.rev}
+        minimal = {"url": resource.get("url"), "id": target.id, "rev": target.revision.rev}
         picture = _picture(context, arg, target, target.revision)
         return Download({"link_metadata": minimal}, picture, len(picture))
 
@@ -83,16 +83,15 @@ def get_thumbnail_v2(context: Context, arg: Arguments) -> Any:
 @table.route("files/get_thumbnail_batch")
 def get_thumbnail_batch(context: Context, arg: Arguments) -> Any:
     """Answer the thumbnails of several pictures, in base64."""
-    entries = arg.array("entries")
+    entries = arg.structs("entries")
     if len(entries) > MAX_BATCH:
         raise RouteError("too_many_files")
     results = []
     with context.service.state.lock:
-        for index, value in enumerate(entries):
-            entry = Arguments(value, f"entries: index {index}: ")
+        for entry in entries:
             try:
                 with nested():
-                    file, revision = context.view.find_file(entry.path("path", "ReadPath"))
+                    file, revision = context.view.find_file(entry.path("path"))
                     picture = base64.b64encode(_picture(context, entry, file, revision)).decode()
                     shown = metadata.of_revision(context.view, revision, file=file)
                     results.append(union("success", metadata=shown, thumbnail=picture))
@@ -104,7 +103,7 @@ def get_thumbnail_batch(context: Context, arg: Arguments) -> Any:
 @table.route("files/get_preview")
 def get_preview(context: Context, arg: Arguments) -> Any:
     """Refuse with the documented reason: the emulator has no converter."""
-    path = arg.path("path", "ReadPath")
+    path = arg.path("path")
     with context.service.state.lock, nested():
         _, revision = context.view.find_file(path)
     known = PREVIEWED.fullmatch(revision.name.rpartition(".")[2])

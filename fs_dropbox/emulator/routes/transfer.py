@@ -28,7 +28,7 @@ COPY_REFERENCE_SECONDS = 30 * 365 * 86400
 @table.route("files/copy_reference/get")
 def get_copy_reference(context: Context, arg: Arguments) -> Any:
     """Answer a text by which another account can copy an entry."""
-    path = arg.path("path", "ReadPath")
+    path = arg.path("path")
     with nested(), context.mutation():
         entry = context.view.find(path)
         reference = secrets.token_urlsafe(24)
@@ -46,7 +46,7 @@ def get_copy_reference(context: Context, arg: Arguments) -> Any:
 @table.route("files/copy_reference/save")
 def save_copy_reference(context: Context, arg: Arguments) -> Any:
     """Copy what a reference stands for into the caller's Dropbox."""
-    reference, path = arg.string("copy_reference"), arg.path("path", "Path")
+    reference, path = arg.get("copy_reference"), arg.path("path")
     service = context.service
     with nested(), context.write(path):
         document = service.state.collection("copy_reference").get(reference)
@@ -75,7 +75,7 @@ def save_copy_reference(context: Context, arg: Arguments) -> Any:
 @table.route("files/save_url")
 def save_url(context: Context, arg: Arguments) -> Any:
     """Store what is behind a URL. The emulator reaches its own links only; everything else fails to download."""
-    path, url = arg.path("path", "Path"), arg.string("url")
+    path, url = arg.path("path"), arg.get("url")
     if not re.match(r"https?://[^/\[\]]+(?:/|$)", url):
         raise RouteError("invalid_url")
     with nested(), context.write(path):

@@ -16,32 +16,18 @@ from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 
-COMMIT_INFO = frozenset(
-    {"path", "mode", "autorename", "client_modified", "mute", "property_groups", "strict_conflict"}
-)  # the names in files.CommitInfo
-CURSOR = frozenset({"session_id", "offset"})  # in files.UploadSessionCursor
-
 
 def commit_info(arg: Arguments) -> mutations.CommitInfo:
     """Read a files.CommitInfo."""
-    mode = arg.union("mode", "add", tags=("add", "overwrite", "update"))
-    rev = mode.string("update", min_length=9) if mode.tag == "update" else ""
-    arg.boolean("mute")
-    arg.array("property_groups", [])
+    mode = arg.union("mode", "add")
     return mutations.CommitInfo(
-        path=arg.path("path", "WritePathOrId"),
+        path=arg.path("path"),
         mode=mode.tag,  # type: ignore[arg-type]
-        rev=rev,
-        autorename=arg.boolean("autorename"),
+        rev=mode.get("update", ""),
+        autorename=arg.get("autorename", False),
         client_modified=arg.timestamp("client_modified"),
-        strict_conflict=arg.boolean("strict_conflict"),
+        strict_conflict=arg.get("strict_conflict", False),
     )
-
-
-def optional_hash(arg: Arguments) -> str | None:
-    """Read the content hash of the request's bytes."""
-    value = arg.string("content_hash", None, min_length=64, max_length=64)
-    return None if value is None else str(value)
 
 
 def receive(
@@ -93,7 +79,7 @@ def session_errors() -> Iterator[None]:
 def upload(context: Context, arg: Arguments) -> Any:
     """Store a file in one call."""
     info = commit_info(arg)
-    content_hash = optional_hash(arg)
+    content_hash = arg.get("content_hash")
     sessions = context.service.sessions
     session = sessions.new("sequential", context.account_id)
     try:
@@ -121,9 +107,9 @@ def commit(context: Context, session: UploadSession, info: mutations.CommitInfo)
 @table.route("files/upload_session/start")
 def session_start(context: Context, arg: Arguments) -> Any:
     """Begin an upload session."""
-    close = arg.boolean("close")
-    content_hash = optional_hash(arg)
-    kind = arg.union("session_type", "sequential", tags=("sequential", "concurrent")).tag
+    close = arg.get("close", False)
+    content_hash = arg.get("content_hash")
+    kind = arg.choice("session_type", "sequential")
     if kind == "concurrent" and close:
         raise RouteError("concurrent_session_close_not_allowed")
     session = context.service.sessions.new(kind, context.account_id)
@@ -143,8 +129,8 @@ def session_start(context: Context, arg: Arguments) -> Any:
 @table.route("files/upload_session/append_v2")
 def session_append(context: Context, arg: Arguments) -> Any:
     """Append to an upload session."""
-    cursor = arg.struct("cursor", CURSOR)
-    _append(context, cursor, close=arg.boolean("close"), content_hash=optional_hash(arg))
+    cursor = arg.struct("cursor")
+    _append(context, cursor, close=arg.get("close", False), content_hash=arg.get("content_hash"))
 
 
 @table.route("files/upload_session/append")
@@ -154,7 +140,7 @@ def session_append_v1(context: Context, arg: Arguments) -> Any:
 
 
 def _append(context: Context, cursor: Arguments, *, close: bool, content_hash: str | None) -> None:
-    session_id, offset = cursor.string("session_id"), cursor.integer("offset")
+    session_id, offset = cursor.get("session_id"), cursor.get("offset")
     with session_errors():
         session = context.service.sessions.get(session_id, context.account_id)
         receive(context, session, offset, close=close, content_hash=content_hash)
@@ -164,10 +150,10 @@ def _append(context: Context, cursor: Arguments, *, close: bool, content_hash: s
 @table.route("files/upload_session/finish")
 def session_finish(context: Context, arg: Arguments) -> Any:
     """Append the last bytes and commit."""
-    cursor = arg.struct("cursor", CURSOR)
-    session_id, offset = cursor.string("session_id"), cursor.integer("offset")
-    info = commit_info(arg.struct("commit", COMMIT_INFO))
-    content_hash = optional_hash(arg)
+    cursor = arg.struct("cursor")
+    session_id, offset = cursor.get("session_id"), cursor.get("offset")
+    info = commit_info(arg.struct("commit"))
+    content_hash = arg.get("content_hash")
     sessions = context.service.sessions
     if (done := sessions.repeated(session_id)) is not None:
         return done

@@ -10,23 +10,19 @@ from fs_dropbox.emulator.arguments import Arguments
 from fs_dropbox.emulator.model import metadata, mutations
 from fs_dropbox.emulator.model.errors import RouteError, WriteError, union
 from fs_dropbox.emulator.model.sessions import Append, SessionError, UploadSession
-from fs_dropbox.emulator.routes.batches import MAX_ENTRIES, run_batch
-from fs_dropbox.emulator.routes.upload import COMMIT_INFO, CURSOR, commit_info, finish_error, optional_hash
+from fs_dropbox.emulator.routes.batches import run_batch
+from fs_dropbox.emulator.routes.upload import commit_info, finish_error
 from fs_dropbox.emulator.web.context import Context
 from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 
-PART = frozenset({"cursor", "length", "close"})  # the names in an entry of append_batch
-FINISH = frozenset({"cursor", "commit"})  # and of finish_batch
-MAX_APPENDS = 500  # fewer than in the other batches
-
 
 @table.route("files/upload_session/start_batch")
 def start_batch(context: Context, arg: Arguments) -> Any:
     """Begin several upload sessions."""
-    number = arg.integer("num_sessions", minimum=1, maximum=MAX_ENTRIES)
-    kind = arg.union("session_type", "sequential", tags=("sequential", "concurrent")).tag
+    number = arg.get("num_sessions")
+    kind = arg.choice("session_type", "sequential")
     sessions = [context.service.sessions.new(kind, context.account_id) for _ in range(number)]
     with context.mutation():
         for session in sessions:
@@ -39,10 +35,10 @@ class _Part:
 
     def __init__(self, context: Context, entry: Arguments) -> None:
         self._context = context
-        cursor = entry.struct("cursor", CURSOR)
-        self._session_id, self._offset = cursor.string("session_id"), cursor.integer("offset")
-        self.length: int = entry.integer("length")
-        self._close = entry.boolean("close")
+        cursor = entry.struct("cursor")
+        self._session_id, self._offset = cursor.get("session_id"), cursor.get("offset")
+        self.length: int = entry.get("length")
+        self._close = entry.get("close", False)
         self._session: UploadSession | None = None
         self._append: Append | None = None
         self.failure: dict[str, Any] | None = None
@@ -83,8 +79,8 @@ class _Part:
 @table.route("files/upload_session/append_batch")
 def append_batch(context: Context, arg: Arguments) -> Any:
     """Append to several upload sessions; the body is all their bytes, one after the other."""
-    parts = [_Part(context, entry) for entry in arg.structs("entries", PART, maximum=MAX_APPENDS)]
-    content_hash = optional_hash(arg)
+    parts = [_Part(context, entry) for entry in arg.structs("entries")]
+    content_hash = arg.get("content_hash")
     total = sum(part.length for part in parts)
     if total > context.service.options.max_request_bytes:
         raise RouteError("payload_too_large")
@@ -128,10 +124,10 @@ def _distribute(context: Context, parts: list[_Part], total: int, check: Content
 @table.route("files/upload_session/finish_batch_v2", "files/upload_session/finish_batch")
 def finish_batch(context: Context, arg: Arguments) -> Any:
     """Commit several closed sessions: at once (v2), or as a job."""
-    entries = arg.structs("entries", FINISH, maximum=MAX_ENTRIES)
-    cursors = [entry.struct("cursor", CURSOR) for entry in entries]
-    places = [(cursor.string("session_id"), cursor.integer("offset")) for cursor in cursors]
-    infos = [commit_info(entry.struct("commit", COMMIT_INFO)) for entry in entries]
+    entries = arg.structs("entries")
+    cursors = [entry.struct("cursor") for entry in entries]
+    places = [(cursor.get("session_id"), cursor.get("offset")) for cursor in cursors]
+    infos = [commit_info(entry.struct("commit")) for entry in entries]
 
     def work(index: int) -> dict[str, Any]:
         try:

@@ -77,7 +77,7 @@ class ZipBody:
 @table.route("files/download_zip")
 def download_zip(context: Context, arg: Arguments) -> Any:
     """Send a folder with everything below as a zip file."""
-    path = arg.path("path", "ReadPath")
+    path = arg.path("path")
     with context.service.state.lock, nested():
         view = context.view
         folder = view.find(path)

@@ -87,4 +87,4 @@ def length_of(response: Response) -> int:
 def bad_type(given: str, accepted: tuple[str, ...]) -> str:
     """Return the refusal of a content type."""
     listed = ", ".join(f'"{kind}"' for kind in accepted)
-    return f'Bad HTTP "Content-Type" header: "{given}". Expecting one of {listed}.'
+    return f'Bad HTTP "Content-Type" header: "{given}".  Expecting one of {listed}.'

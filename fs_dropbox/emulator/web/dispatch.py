@@ -13,7 +13,7 @@ import time
 from email.utils import formatdate
 from typing import Any
 
-from fs_dropbox.emulator.arguments import Arguments, as_union
+from fs_dropbox.emulator.arguments import Arguments
 from fs_dropbox.emulator.faults import Fault
 from fs_dropbox.emulator.http import DroppedError, Request, Response
 from fs_dropbox.emulator.meter import Record
@@ -41,6 +41,7 @@ from fs_dropbox.emulator.web.authorize import authorize
 from fs_dropbox.emulator.web.context import Context, Download
 from fs_dropbox.emulator.web.cors import answer_preflight, is_preflight, open_up
 from fs_dropbox.emulator.web.registry import Attributes, PageFunction, RouteFunction, Table, load_attributes
+from fs_dropbox.emulator.web.specification import check_argument
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ CORS_JSON = "text/plain; charset=dropbox-cors-hack"
 RPC_TYPES = (JSON_TYPE, "application/json; charset=utf-8", CORS_JSON)
 UPLOAD_TYPES = ("application/octet-stream", CORS_JSON)
 LISTINGS = ("files/list_folder", "files/list_folder/continue")
+NO_JSON = "could not decode input as JSON"
 NO_ARGUMENT = 'Must provide HTTP header "Dropbox-API-Arg" or URL parameter "arg".'
 MAX_JSON_BYTES = 8 << 20
 MIN_PACED_BYTES = 65536  # shorter answers are a matter of the delay, not of the bandwidth
@@ -150,7 +152,7 @@ class _Measured:
             response = self.work()
         except CallError as failure:
             response = self.failure_response(failure)
-        except (DroppedError, OSError):
+        except DroppedError:
             raise
         except Exception:
             log.exception("%s failed", self.route)
@@ -300,8 +302,8 @@ class _Call(_Measured):
         if self._attributes.style == "rpc":
             try:
                 return request.read(MAX_JSON_BYTES).decode()
-            except ValueError as error:
-                raise BadRequestError(f"request body: could not decode input as JSON: {error}") from None
+            except ValueError:
+                raise BadArgumentError(NO_JSON) from None
         self._place = 'HTTP header "Dropbox-API-Arg"'
         argument = request.headers.get("dropbox-api-arg")
         if argument is None:
@@ -310,8 +312,8 @@ class _Call(_Measured):
         try:
             # The documentation wants ASCII, but the service takes UTF-8 as well: rclone sends it.
             return argument.encode("latin-1").decode()
-        except UnicodeDecodeError as error:
-            raise BadArgumentError(f"could not decode input as JSON: {error}") from None
+        except UnicodeDecodeError:
+            raise BadArgumentError(NO_JSON) from None
 
     def _check_form(self) -> None:
         request, style, host = self.request, self._attributes.style, self._attributes.host
@@ -327,25 +329,22 @@ class _Call(_Measured):
             raise BadRequestError(bad_type(given, UPLOAD_TYPES))
         if style == "download" and given not in ("", "text/plain", "text/plain; charset=utf-8", *UPLOAD_TYPES):
             raise BadRequestError(bad_type(given, ("", "text/plain; charset=utf-8", *UPLOAD_TYPES)))
+        if style == "download" and next(iter(request.blocks()), None) is not None:
+            raise BadRequestError("The request body is supposed to be empty, but isn't.")
 
     def _parse(self, raw: str) -> Arguments:
+        is_absent = not raw and (self._attributes.style != "rpc" or not self.request.headers.get("content-type"))
         try:
-            value = json.loads(raw) if raw else None
+            value = None if is_absent else json.loads(raw)
             if "\\ud" in raw.lower():  # half of a surrogate pair is no character
                 json.dumps(value, ensure_ascii=False).encode()
-        except ValueError as error:
-            raise BadArgumentError(f"could not decode input as JSON: {error}") from None
+        except (ValueError, RecursionError):
+            raise BadArgumentError(NO_JSON) from None
         self.argument = value
-        fields = self._attributes.fields
-        if isinstance(value, str) and fields is None:
-            return as_union(value, "")
-        if fields is not None and not fields and value is not None:
-            raise BadArgumentError("expected null, got value")
-        if value is None:
-            in_header = self._attributes.style != "rpc"
-            missing = BadRequestError(NO_ARGUMENT) if in_header and not raw else None
-            return Arguments({}, absent=missing or BadArgumentError("expected object, got null"))
-        arguments = Arguments(value)
-        if fields is not None:
-            arguments.check_names(fields)
-        return arguments
+        try:
+            check_argument(self.route, value)
+        except BadArgumentError:
+            if is_absent and self._attributes.style != "rpc":
+                raise BadRequestError(NO_ARGUMENT) from None
+            raise
+        return Arguments(value or {})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fs_dropbox.emulator.arguments import Arguments
-from fs_dropbox.emulator.model.errors import BadArgumentError, RouteError
+from fs_dropbox.emulator.model.errors import BadRequestError, RouteError
 from fs_dropbox.emulator.web.context import Context
 
 
@@ -21,12 +21,12 @@ class Place:
 
 
 def asked_for(
-    context: Context, arg: Arguments, kind: str, items: Sequence[Any], *, limit: int = 1000, most: int = 1000
+    context: Context, arg: Arguments, kind: str, items: Sequence[Any], *, limit: int = 1000
 ) -> tuple[list[Any], str, bool]:
     """Return the page that a call asks for: the first one by its limit or, of a route with continue, by its cursor."""
     if "/continue" not in context.route:
-        return cut(context, kind, items, Place(0, arg.integer("limit", limit, 1, most)))
-    return cut(context, kind, items, valid(place_of(context, kind, arg.string("cursor"))))
+        return cut(context, kind, items, Place(0, arg.get("limit") or limit))
+    return cut(context, kind, items, valid(place_of(context, kind, arg.get("cursor"))))
 
 
 def valid(place: Place | None) -> Place:
@@ -47,7 +47,7 @@ def place_of(context: Context, kind: str, cursor: str) -> Place | None:
     """Return the place that a cursor stands for; None where it is of something, or of somebody, else."""
     try:
         fields = context.service.cursors.unseal(cursor)
-    except BadArgumentError:
+    except BadRequestError:
         return None
     is_this = isinstance(fields, list) and fields[:2] == [kind, _reader(context)]
     return Place(*fields[2:]) if is_this else None

@@ -32,7 +32,6 @@ class Attributes:
     scope: str | None
     select_admin: str | None  # whole_team, team_admin
     app_folder: bool  # apps with an app folder may call it
-    fields: frozenset[str] | None  # names in the argument; None when it is not a struct
 
 
 class Table:
@@ -74,7 +73,6 @@ def load_attributes() -> dict[str, Attributes]:
             scope=row["scope"],
             select_admin=row["select_admin"],
             app_folder=row["app_folder"],
-            fields=None if row["fields"] is None else frozenset(row["fields"]),
         )
         for name, row in json.loads(text).items()
     }
