@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,32 +29,34 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     emulator = Emulator(options.folder, options.port, address=options.address)
-    stop = threading.Event()
-
-    def end(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        stop.set()
-
+    for number in (signal.SIGINT, signal.SIGTERM):  # at any moment, also while it copies a seed
+        signal.signal(number, signal.default_int_handler)
     try:
-        emulator.start()
-    except OSError as error:
-        place = error.filename or f"{options.address}:{options.port}"
-        print(f"The emulator cannot start: {place}: {_reason(error)}", file=sys.stderr)
-        return 1
-    try:
-        if options.seed is not None and not emulator.control.tree():
-            try:
-                emulator.control.seed_from(options.seed)
-            except (OSError, ValueError) as error:
-                print(f"The emulator cannot start: --seed: {error}", file=sys.stderr)
-                return 1
-        signal.signal(signal.SIGINT, end)
-        signal.signal(signal.SIGTERM, end)
+        failure = _start(emulator, options)
+        if failure is not None:
+            print(f"The emulator cannot start: {failure}", file=sys.stderr)
+            return 1
         _tell(emulator, plain=options.http)
-        stop.wait()
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        pass
     finally:
         emulator.stop()
     return 0
+
+
+def _start(emulator: Emulator, options: argparse.Namespace) -> str | None:
+    """Start, with the seed where there is nothing yet; return why that fails."""
+    try:
+        emulator.start()
+    except OSError as error:
+        return f"{error.filename or f'{options.address}:{options.port}'}: {_reason(error)}"
+    if options.seed is not None and not emulator.control.tree():
+        try:
+            emulator.control.seed_from(options.seed)
+        except (OSError, ValueError) as error:
+            return f"--seed: {error}"
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -326,8 +326,11 @@ class Connection:
     # Bytes ------------------------------------------------------------------
 
     def send(self, data: bytes) -> None:
-        """Send everything."""
-        self._socket.sendall(data)
+        """Send everything, or raise DroppedError."""
+        try:
+            self._socket.sendall(data)
+        except OSError as error:
+            raise DroppedError from error
 
     def read_into(self, view: memoryview) -> None:
         """Fill the view, or raise DroppedError at the end of the stream."""
@@ -336,7 +339,10 @@ class Connection:
             view[:position] = self._buffer[:position]
             del self._buffer[:position]
         while position < len(view):
-            count = self._socket.recv_into(view[position:])
+            try:
+                count = self._socket.recv_into(view[position:])
+            except OSError as error:
+                raise DroppedError from error
             if count == 0:
                 raise DroppedError
             position += count
@@ -351,7 +357,10 @@ class Connection:
         return line
 
     def _fill(self) -> bool:
-        data = self._socket.recv(65536)
+        try:
+            data = self._socket.recv(65536)
+        except OSError as error:
+            raise DroppedError from error
         self._buffer += data
         return bool(data)
 

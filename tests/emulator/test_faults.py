@@ -354,3 +354,5 @@ def test_control_over_http(api: Api) -> None:
     assert control("no_such").status_code == 404
     assert control("delete", path="/none").status_code == 409
     assert control("seed", wrong=1).status_code == 400
+    assert control("tree", path="/a/b").status_code == 400
+    assert control("seed_from", folder="/etc").status_code == 404  # whoever reaches the port reads no local files

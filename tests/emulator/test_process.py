@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +19,7 @@ import requests
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.emulator.__main__ import main
 from tests.emulator.process import Process
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -137,6 +141,20 @@ def test_a_seed_that_dropbox_does_not_take(failing: Callable[..., str], tmp_path
     assert f"'{tmp_path}/desktop.ini' cannot be in a Dropbox: disallowed_name" in told
 
 
+def test_ctrl_c_while_it_copies_a_seed(tmp_path: Path) -> None:
+    """It ends as it does later: in order, with nothing to say."""
+    seed = tmp_path / "seed"
+    seed.mkdir()
+    for number in range(3000):
+        (seed / f"{number}").touch()
+    command = [sys.executable, "-m", "fs_dropbox.emulator", "--port", "0", "--folder", str(tmp_path / "emulator")]
+    with subprocess.Popen([*command, "--seed", str(seed)], stderr=subprocess.PIPE) as process:
+        eventually((tmp_path / "emulator" / "emulator.sqlite").exists)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=30)
+    assert (process.returncode, told) == (0, b"")
+
+
 def test_a_port_in_use(failing: Callable[..., str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -165,6 +183,35 @@ def test_a_folder_that_cannot_be_used(failing: Callable[..., str], tmp_path: Pat
         assert "another emulator uses this folder" in failing("--port", "0", "--folder", tmp_path / "taken")
     (tmp_path / "taken" / "emulator.sqlite").write_bytes(b"junk" * 1000)
     assert "cannot start" in failing("--port", "0", "--folder", tmp_path / "taken")
+
+
+def test_the_first_account_and_app_stay_the_first(tmp_path: Path) -> None:
+    """They are meant where none is named, also after a restart."""
+    known: list[str] = []
+    for number in range(6):
+        with Emulator(tmp_path) as emulator:
+            assert emulator.control.account()["email"] == "ann@example.com"
+            assert emulator.control.sign_in()["app_key"] == emulator.app_key
+            assert [known.email for known in emulator.service.accounts.accounts.values()][1:] == known
+            known.append(f"person{number}@example.com")
+            emulator.control.add_account(known[-1])
+            emulator.control.add_app(f"app {number}")
+            emulator.control.set_account(account_type="business")
+
+
+def test_a_full_disk_is_over_when_there_is_room_again(tmp_path: Path) -> None:
+    with Emulator(tmp_path) as emulator:
+        control, database = emulator.control, emulator.service.state.storage._database
+        assert database is not None
+        (pages,) = database.execute("PRAGMA page_count").fetchone()
+        database.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            _ = [control.seed(f"/{number}") for number in range(1000)]
+        database.execute("PRAGMA max_page_count = 1000000")
+        control.seed("/later")
+        tree = control.tree()
+    with Emulator(tmp_path) as emulator:
+        assert emulator.control.tree() == tree
 
 
 def test_start_raises_and_stop_leaves_nothing(tmp_path: Path) -> None:

@@ -123,6 +123,30 @@ def test_stop_ends_everything() -> None:
         emulator.stop()  # once more does no harm
 
 
+def test_a_connection_without_a_thread_is_not_the_last(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def no_more(thread: threading.Thread) -> None:
+        if thread.name == "emulator-connection":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more)
+        assert exchange(api.emulator, b"GET /nothing HTTP/1.1\r\n\r\n") == b""
+    assert b"404" in exchange(api.emulator, b"GET /nothing HTTP/1.1\r\n\r\n")
+
+
+def test_a_disk_that_fails_is_an_answer(api: Api) -> None:
+    """Clients hear of it; they need not guess why their connection is gone."""
+    incoming = api.emulator.service.state.contents.incoming
+    incoming.rmdir()
+    big = bytes(3 << 20)
+    assert api.upload("files/upload", {"path": "/a"}, big).status_code == 500
+    incoming.mkdir()
+    assert api.put("/a", big)["size"] == len(big)
+
+
 def test_an_ipv6_address() -> None:
     try:
         with Emulator(address="::1") as emulator:

@@ -239,6 +239,21 @@ def test_a_concurrent_session_survives_a_restart(tmp_path: Path) -> None:
         api.http.close()
 
 
+def test_progress_is_noted_while_no_one_changes_it(tmp_path: Path) -> None:
+    """Each append notes all that the session has, to which others are just adding."""
+    with Emulator(tmp_path) as emulator:
+        session = emulator.service.sessions.new("concurrent", None)
+
+        class Digests(dict[int, bytes]):
+            def items(self) -> Any:
+                assert session.lock.locked()
+                return super().items()
+
+        session.digests = Digests({0: b"x"})
+        emulator.service.sessions.register(session)
+        assert session.document()["digests"] == {"0": b"x".hex()}
+
+
 def test_data_of_a_refused_finish_stays(api: Api) -> None:
     api.put("/a", b"old")
     session = start(api, b"abc")

@@ -237,24 +237,25 @@ class Control(AccountControl, ContentControl):
 # HTTP -----------------------------------------------------------------------
 
 MAX_BODY_BYTES = 1 << 30
-_METHODS = frozenset(name for name in dir(Control) if not name.startswith("_") and name != "faults_struck")
+# Not what reads local files: whoever reaches the port could read them all.
+_METHODS = frozenset(name for name in dir(Control) if not name.startswith("_")) - {"faults_struck", "seed_from"}
 
 
 @table.page("GET", "/_emulator")
 @table.page("POST", "/_emulator")
 def control_route(service: Service, request: Request) -> Response:
-    """Call a method of Control: arguments from the query and the JSON body; bytes in base64 as {"base64": …}."""
+    """Call a method of Control with the arguments in the JSON body; bytes in base64 as {"base64": …}."""
     name = request.path.removeprefix("/_emulator").strip("/")
     if name not in _METHODS:
         return _json_answer(404, {"error": f"no control route {name!r}", "routes": sorted(_METHODS)})
+    body = request.read(MAX_BODY_BYTES)
     try:
-        body = request.read(MAX_BODY_BYTES)
-        arguments = {**request.query, **(json.loads(body, object_hook=_decode) if body else {})}
+        arguments = json.loads(body, object_hook=_decode) if body else {}
         return _json_answer(200, getattr(Control(service), name)(**arguments))
     except CallError as failure:
         return _json_answer(409, {"error": str(failure)})
-    except (TypeError, ValueError, KeyError) as error:
-        return _json_answer(400, {"error": str(error)})
+    except (TypeError, ValueError, KeyError, AttributeError, AssertionError) as error:  # what wrong arguments lead to
+        return _json_answer(400, {"error": str(error) or repr(error)})
 
 
 def _decode(value: dict[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from fs_dropbox.emulator.model.errors import RouteError, union
 from fs_dropbox.emulator.model.options import Options
 
-REMEMBERED = 10_000
+REMEMBERED = 500  # each may have a thousand entries to tell of
 
 
 @dataclass(slots=True)

@@ -104,14 +104,15 @@ class UploadSession:
 
     def document(self) -> dict[str, Any]:
         """Return what is stored."""
-        return {
-            "kind": self.kind,
-            "account_id": self.account_id,
-            "created_at": self.created_at,
-            "closed": self.closed,
-            "size": self.size,
-            "digests": {str(number): digest.hex() for number, digest in self.digests.items()},
-        }
+        with self.lock:
+            return {
+                "kind": self.kind,
+                "account_id": self.account_id,
+                "created_at": self.created_at,
+                "closed": self.closed,
+                "size": self.size,
+                "digests": {str(number): digest.hex() for number, digest in self.digests.items()},
+            }
 
     def restore(self, document: dict[str, Any]) -> None:
         """Take up the stored fields after a restart."""
@@ -273,8 +274,10 @@ class Sessions:
                     del self._stored[session.id]
 
     def register(self, session: UploadSession) -> None:
-        """Make a session known, or store its progress."""
+        """Make a session known, or store its progress; not of one that another call has finished meanwhile."""
         with self._lock:
+            if session.is_finished:
+                return
             self._sessions[session.id] = session
         if self._state.storage.is_durable:
             with self._state.mutation():

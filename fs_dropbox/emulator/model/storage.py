@@ -17,10 +17,14 @@ Document = dict[str, Any]
 SCHEMA = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
-CREATE TABLE IF NOT EXISTS documents (kind TEXT, key TEXT, value TEXT, PRIMARY KEY (kind, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS documents (kind TEXT, key TEXT, value TEXT, PRIMARY KEY (kind, key));
 CREATE TABLE IF NOT EXISTS changes (sequence INTEGER, namespace TEXT, path TEXT, deleted TEXT);
 CREATE INDEX IF NOT EXISTS changes_order ON changes (namespace, sequence);
 """
+
+
+PUT = "INSERT INTO documents VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
+FORGET = "DELETE FROM changes WHERE namespace = ? AND sequence <= ?"
 
 
 class Storage:
@@ -33,6 +37,7 @@ class Storage:
         self._database: sqlite3.Connection | None = None
         self._puts: dict[tuple[str, str], Callable[[], Document] | None] = {}
         self._changes: list[tuple[int, str, str, str | None]] = []
+        self._forgotten: dict[str, int] = {}
         if path is not None:
             try:
                 self._database = _open(path)
@@ -60,11 +65,9 @@ class Storage:
             self._changes.append((change.sequence, namespace_id, change.key_path, change.deleted_display))
 
     def forget_changes(self, namespace_id: str, sequence: int) -> None:
-        """Remove the journal records up to this one."""
+        """Remove the journal records up to this one with the next flush."""
         if self._database is not None:
-            self._database.execute(
-                "DELETE FROM changes WHERE namespace = ? AND sequence <= ?", (namespace_id, sequence)
-            )
+            self._forgotten[namespace_id] = sequence
 
     def flush(self) -> None:
         """Write what was collected, all of it or nothing."""
@@ -77,18 +80,21 @@ class Storage:
                 gone.append((kind, key))
             else:
                 rows.append((kind, key, json.dumps(document(), separators=(",", ":"))))
-        self._database.execute("BEGIN IMMEDIATE")
-        self._database.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", rows)
-        self._database.executemany("DELETE FROM documents WHERE kind = ? AND key = ?", gone)
-        self._database.executemany("INSERT INTO changes VALUES (?, ?, ?, ?)", self._changes)
-        self._database.execute("COMMIT")
+        with self._database:  # rolled back where it fails, so that the next flush can write it all
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.executemany(PUT, rows)
+            self._database.executemany("DELETE FROM documents WHERE kind = ? AND key = ?", gone)
+            self._database.executemany("INSERT INTO changes VALUES (?, ?, ?, ?)", self._changes)
+            self._database.executemany(FORGET, self._forgotten.items())
         self._puts.clear()
         self._changes.clear()
+        self._forgotten.clear()
 
     def load(self, kind: str) -> Iterator[tuple[str, Document]]:
-        """Yield all documents of a kind."""
+        """Yield all documents of a kind, in the order in which they were made: the first account stays the first."""
         if self._database is not None:
-            for key, value in self._database.execute("SELECT key, value FROM documents WHERE kind = ?", (kind,)):
+            query = "SELECT key, value FROM documents WHERE kind = ? ORDER BY rowid"
+            for key, value in self._database.execute(query, (kind,)):
                 yield key, json.loads(value)
 
     def load_changes(self) -> Iterator[tuple[str, Change]]:

@@ -90,7 +90,13 @@ class HTTPServer:
                     sock.close()
                     return
                 self._connections[thread] = connection
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:  # out of threads: some will end
+                log.warning("cannot serve a connection: %s", error)
+                with self._lock:
+                    del self._connections[thread]
+                sock.close()
 
     def _serve(self, connection: Connection) -> None:
         try:
