@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -236,3 +237,13 @@ def test_revoked(emulator: Emulator) -> None:
 def test_traffic_of_every_route_is_known() -> None:
     for route in routes.ALL:
         assert route.repeatable or route.traffic is Traffic.WRITE
+
+
+def test_close_leaves_no_socket_and_warns_of_none(make_client: Callable[..., Client]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        client = make_client()
+        client.list_folder("")
+        client.close()
+        client.close()
+        del client

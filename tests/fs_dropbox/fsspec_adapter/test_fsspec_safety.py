@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -12,13 +11,6 @@ import pytest
 
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.fsspec_adapter.filesystem import DropboxFileSystem
-from tests.fs_dropbox.accounts import access_to
-
-
-@pytest.fixture
-def dropbox(emulator: Emulator) -> Iterator[DropboxFileSystem]:
-    yield DropboxFileSystem(**access_to(emulator))
-    DropboxFileSystem.clear_instance_cache()
 
 
 def test_a_name_that_could_be_a_pattern_is_that_of_its_file(dropbox: DropboxFileSystem) -> None:
