@@ -6,7 +6,6 @@ import contextlib
 import enum
 import threading
 import time
-from collections.abc import Callable
 
 from fs.base import FS
 from fs.errors import FSError
@@ -16,13 +15,12 @@ from sftp_gateway.files.bounds import Bounds
 from sftp_gateway.files.content import Content, Fingerprint
 from sftp_gateway.files.forwarding import Forwarding
 from sftp_gateway.files.notes import Note
+from sftp_gateway.files.pace import Pace
 from sftp_gateway.files.partials import Partials
 from sftp_gateway.files.readers import Readers
 from sftp_gateway.files.spool import Spool
 from sftp_gateway.files.storing import Storing
 from sftp_gateway.sftp.status import RefusedError, words_of
-
-THIN_BYTES = 16 * 2**20  # how much is given back to the disk at least, at once
 
 
 class State(enum.Enum):
@@ -75,13 +73,12 @@ class Draft:
         self.end_reason = ""
         self.readers = Readers()
         self.bounds = Bounds(self)
+        self.pace = Pace(self, self._lock)
         self._closing = False
-        self._is_thin = False
         self.base = Base(base)
         self.exclusive = exclusive  # its commit is to replace nothing
-        self._caught_up: list[Callable[[], None]] = []
         self.forwarding = Forwarding(
-            spool, self._storing.open_file, atomic=atomic, streams=streams, on_progress=self._progress
+            spool, self._storing.open_file, atomic=atomic, streams=streams, on_progress=self.pace.advanced
         )
 
     # -- what the client does
@@ -117,8 +114,8 @@ class Draft:
             self.forwarding.extend(offset, data)
             self.note.after_write(end)
             if self.spool.quota.is_scarce:
-                self.thin()
-            return not self.is_behind
+                self.pace.thin()
+            return not self.pace.is_behind
 
     def truncate(self, size: int) -> None:
         """Make the file `size` bytes long, filling up with zeros."""
@@ -157,37 +154,11 @@ class Draft:
             piece[start - offset : stop - offset] = old + bytes(stop - start - len(old))
         return bytes(piece)
 
-    def thin(self, *, at_least: int | None = None) -> bool:
-        """Keep on disk no longer what the filesystem has for certain, where that is much; tell whether.
-
-        What is left cannot be continued once it is cut off, and what was dropped can be neither read nor written.
-        """
-        with self._lock:
-            end = self.forwarding.stored
-            is_much = end - self.spool.dropped >= (at_least or THIN_BYTES)
-            if self.state is not State.OPEN or not is_much or not self.spool.may_drop(end):
-                return False
-            was_thin, self._is_thin = self._is_thin, True
-            with contextlib.suppress(OSError):  # what cannot be forgotten is not dropped
-                self.note.renew()  # before: whoever comes after a crash is not to take zeros for content
-                if self.spool.drop_before(end):
-                    return True
-            self._is_thin = was_thin
-            return False
-
     def needs_base(self, offset: int, size: int) -> bool:
         """Tell whether `read` would have to fetch old content."""
         with self._lock:
             end = min(offset + size, self.base.size)
             return end > offset and bool(self.spool.missing(offset, end))
-
-    def when_caught_up(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once, from any thread, when the storage has caught up or the stream is over."""
-        with self._lock:
-            if self.is_behind:
-                self._caught_up.append(callback)
-                return
-        callback()
 
     # -- what the store does
 
@@ -335,11 +306,6 @@ class Draft:
             return True
 
     @property
-    def is_behind(self) -> bool:
-        """Whether the client is to be held back: it is far ahead of the storage, or that is to make room first."""
-        return self.forwarding.is_behind or (self.spool.quota.is_short and self.forwarding.makes_room)
-
-    @property
     def is_open(self) -> bool:
         """Whether somebody writes it."""
         return self.state is State.OPEN
@@ -353,7 +319,7 @@ class Draft:
         with self._lock:
             if self.state is State.PARTIAL:
                 return self.size
-            if self.state is State.ENDED or not self.fresh or self.base.is_there or self._is_thin:
+            if self.state is State.ENDED or not self.fresh or self.base.is_there or self.pace.is_thin:
                 return 0
             return max(0, min(self.spool.prefix, self.size) - 1)
 
@@ -404,15 +370,3 @@ class Draft:
             base.cut(self._least)  # by a handle that was not closed
             self.base = base
             self.spool.forget_dropped()
-
-    def _progress(self) -> None:
-        with self._lock:
-            if self.state is State.OPEN:
-                self.note.look_again()
-                if self.spool.quota.is_short:
-                    self.thin(at_least=1)
-            if self.is_behind:
-                return
-            callbacks, self._caught_up = self._caught_up, []
-        for callback in callbacks:
-            callback()

@@ -16,7 +16,7 @@ from fs.errors import FSError
 from sftp_gateway.files.content import Content, Fingerprint, fingerprint
 from sftp_gateway.files.draft import Draft, State
 from sftp_gateway.files.leavings import Leavings
-from sftp_gateway.files.overlay import Overlay, partials_of
+from sftp_gateway.files.overlay import Overlay
 from sftp_gateway.files.partials import Partial, Partials
 from sftp_gateway.files.spool import DamagedError, Quota, Spool, SpoolFullError
 from sftp_gateway.sftp.status import RefusedError
@@ -161,7 +161,7 @@ class Drafts:
 
     def make_room(self) -> bool:
         """Keep no longer what the storage has of a file that is being written, or the oldest partial; tell whether."""
-        if any(draft.thin() for draft in self._overlay.all()):
+        if any(draft.pace.thin() for draft in self._overlay.all()):
             return True
         oldest = self._overlay.partials()[:1]
         for draft in oldest:
@@ -206,7 +206,7 @@ class Drafts:
 
     def _keep_latest(self, path: str) -> None:
         """Keep of several partials of one file the latest alone: who goes on with it is not to mix two uploads."""
-        for draft in partials_of(self._overlay.at(path))[:-1]:
+        for draft in self._overlay.partials(path)[:-1]:
             self._drop(draft, "replaced by a later upload")
 
     def _keep_few(self) -> None:

@@ -237,7 +237,7 @@ class WriteHandle(Handle):
                     raise
         self._moved += len(data)
         while not keeps_up and self.draft.spool.quota.is_short and self._make_room():
-            keeps_up = not self.draft.is_behind
+            keeps_up = not self.draft.pace.is_behind
         return keeps_up
 
     def read(self, offset: int, size: int) -> bytes:
@@ -296,7 +296,7 @@ class WriteHandle(Handle):
         return self._transfer("upload", self._moved, "failed", reason)
 
     def _make_room(self) -> bool:
-        return self.draft.thin(at_least=1) or self._store.drafts.make_room()
+        return self.draft.pace.thin(at_least=1) or self._store.drafts.make_room()
 
     def _check_readable(self) -> None:
         if not self.readable:

@@ -152,9 +152,9 @@ class Overlay:
         with self._condition:
             return [draft for drafts in self._drafts.values() for draft in drafts]
 
-    def partials(self) -> list[Draft]:
-        """Return the partials, the oldest first."""
-        return partials_of(self.all())
+    def partials(self, path: str | None = None) -> list[Draft]:
+        """Return the partials, or those at `path`, the oldest first."""
+        return _partials(self.all() if path is None else self.at(path))
 
     def _wait_for(self, is_free: Callable[[], bool], refusal: str) -> None:
         if not self._condition.wait_for(is_free, self._wait_seconds):
@@ -174,13 +174,12 @@ class Overlay:
         return any(related(key, other) for turn in self._turns for other in turn for key in keys)
 
 
-def partials_of(drafts: list[Draft]) -> list[Draft]:
-    """Return those of the drafts that are partials, the oldest first."""
+def _partials(drafts: list[Draft]) -> list[Draft]:
     return sorted((draft for draft in drafts if draft.state is State.PARTIAL), key=lambda draft: draft.touched)
 
 
 def _top(drafts: list[Draft]) -> Draft:
-    partials = partials_of(drafts)
+    partials = _partials(drafts)
     if not partials:
         return drafts[-1]
     later = [draft for draft in drafts if draft.state is not State.PARTIAL and draft.touched > partials[-1].touched]

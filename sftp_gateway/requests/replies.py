@@ -43,7 +43,7 @@ class Replies:
             release = partial(self.release, handle)
             self._stream.transport.call_later(HOLD_SECONDS, partial(self._release_one, handle))
             if isinstance(handle, WriteHandle):
-                handle.draft.when_caught_up(release)
+                handle.draft.pace.when_caught_up(release)
 
     def release(self, handle: Handle) -> None:
         """Send what was held back."""

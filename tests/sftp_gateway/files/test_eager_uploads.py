@@ -129,7 +129,7 @@ def test_who_waits_for_the_storage_goes_on_when_the_rest_is_cut_off(
     goes_on = threading.Event()
     with filesystem.stalled("open", "/f"):
         assert not draft.write(0, os.urandom(6 * MIB))
-        draft.when_caught_up(goes_on.set)
+        draft.pace.when_caught_up(goes_on.set)
         assert not goes_on.is_set()
         draft.truncate(MIB)
         assert goes_on.wait(1)

@@ -41,7 +41,7 @@ class Closing(World):
         model.write(at, data)
         if not keeps_up:
             event = threading.Event()
-            opened.handle.draft.when_caught_up(event.set)
+            opened.handle.draft.pace.when_caught_up(event.set)
             self.waiting.append((opened.handle.draft, event))
         return True
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sftp_gateway.files import draft
+from sftp_gateway.files import pace
 from sftp_gateway.files.tree import TreeLimits
 from tests.sftp_gateway.files.short_of_room.telling_fs import MIB, QUOTA, TellingFS
 from tests.sftp_gateway.without_doors import Serving
@@ -15,7 +15,7 @@ from tests.sftp_gateway.without_doors import Serving
 
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draft, "THIN_BYTES", MIB)
+    monkeypatch.setattr(pace, "THIN_BYTES", MIB)
 
 
 @pytest.fixture

@@ -254,7 +254,7 @@ def test_a_note_that_is_just_being_renewed_does_not_outlive_what_it_vouches_for(
     """Another session gives the file, or a directory above it, another name."""
     draft, note = noted_and_stored(serving)
     is_dropped = threading.Event()
-    dropping = threading.Thread(target=lambda: is_dropped.set() if draft.thin() else None)
+    dropping = threading.Thread(target=lambda: is_dropped.set() if draft.pace.thin() else None)
     this_thread = threading.current_thread()
 
     def dumps(content: Any) -> str:
@@ -277,11 +277,11 @@ def test_what_cannot_be_forgotten_is_not_dropped(serving: Serving, monkeypatch: 
     draft, note = noted_and_stored(serving)
     with monkeypatch.context() as refusing:
         refusing.setattr(Path, "unlink", refuse)
-        assert not draft.thin()
-        assert not draft.thin(), "it is taken for forgotten"
+        assert not draft.pace.thin()
+        assert not draft.pace.thin(), "it is taken for forgotten"
     assert note.exists()
     assert draft.lasting == QUOTA // 2 - 1
-    assert draft.thin()
+    assert draft.pace.thin()
     assert not note.exists()
 
 
