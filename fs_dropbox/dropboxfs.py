@@ -21,7 +21,7 @@ from fs.permissions import Permissions
 from fs_dropbox import paths
 from fs_dropbox.api.auth import Credentials
 from fs_dropbox.api.retry import OPEN_SECONDS
-from fs_dropbox.conventions import as_given, errors_at, path_error
+from fs_dropbox.conventions import as_given, binary_mode, errors_at, path_error
 from fs_dropbox.entries import FileEntry, FolderEntry
 from fs_dropbox.errors import opening
 from fs_dropbox.files.read_file import COPY_BYTES
@@ -231,8 +231,7 @@ class DropboxFS(OpensFolders, Beyond):
         `checkpoint()` of an earlier file told) does not send again what Dropbox has: write all bytes once more;
         `version` reads that rev of a file, present or deleted.
         """
-        _mode = Mode(mode)
-        _mode.validate_bin()
+        _mode = binary_mode(mode)
         _path = self.validatepath(path)
         if _path == "/":
             raise fs.errors.FileExpected(path)

@@ -135,7 +135,9 @@ class Transport:
         assert response is not None
         _logger.debug("%s: %d in %.3f s", route, response.status_code, response.elapsed.total_seconds())
         try:
-            return Answer(json.loads(result), response if style == "download" else None)
+            # Dropbox writes "null" where there is nothing to tell; others write nothing, and say so.
+            is_void = not result and response.headers.get("content-length") == "0"
+            return Answer(None if is_void else json.loads(result), response if style == "download" else None)
         except ValueError as error:
             response.close()
             kind: TransportKind = "protocol" if result.strip() else "cut"

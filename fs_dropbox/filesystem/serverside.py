@@ -194,16 +194,25 @@ class ServerSide:
         if not isinstance(entry, FileEntry):
             raise fs.errors.FileExpected(source)
         if not same:
-            self._put_at(target, existing, overwrite=overwrite, call=lambda: call(source, target, entry))
+            self._put_at(target, existing, entry, overwrite=overwrite, call=lambda: call(source, target, entry))
 
     def _put_at(
-        self, target: str, existing: Present | None, *, overwrite: bool, call: Callable[[], object], attempt: int = 1
+        self,
+        target: str,
+        existing: Present | None,
+        entry: FileEntry,
+        *,
+        overwrite: bool,
+        call: Callable[[], object],
+        attempt: int = 1,
     ) -> None:
         """Put a file where nothing or another file is; look again where something else is there than was known."""
         if existing is not None:
             existing = self._catalog.find_latest(target)  # what took its place, a folder even, would be deleted
         if isinstance(existing, FolderEntry):
             raise fs.errors.FileExpected(target)
+        if existing is not None and existing.id == entry.id:  # others have moved it, or Dropbox folds case otherwise
+            raise fs.errors.OperationFailed(target, msg="'{path}': this is the same file already")
         try:
             if existing is None:
                 self._catalog.require_parent(target)
@@ -214,7 +223,8 @@ class ServerSide:
             if not overwrite or attempt == _ATTEMPTS:
                 raise
             # What was known of the target is forgotten already, as after every call that fails.
-            self._put_at(target, self._catalog.find(target), overwrite=True, call=call, attempt=attempt + 1)
+            found = self._catalog.find(target)
+            self._put_at(target, found, entry, overwrite=True, call=call, attempt=attempt + 1)
 
     def _replace(self, target: str, existing: FileEntry, call: Callable[[], object]) -> None:
         """Put something else where a file is. Dropbox's own calls never overwrite: the old one goes first, and comes

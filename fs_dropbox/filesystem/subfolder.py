@@ -6,10 +6,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 import fs.errors
-from fs.base import FS
 from fs.error_tools import unwrap_errors
 from fs.info import Info
 from fs.subfs import SubFS
+
+from fs_dropbox.conventions import StoresWhole
 
 if TYPE_CHECKING:
     from fs_dropbox.uploads.bulk import File
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=SubFS[Any])
 
 
-class OpensFolders(FS):
+class OpensFolders(StoresWhole):
     """What opens a folder as a filesystem of its own that can do what the whole one can."""
 
     @overload  # type: ignore[override]  # for an argument that may be either, the base class's word is enough

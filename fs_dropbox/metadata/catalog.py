@@ -123,7 +123,8 @@ class Catalog(Finding):
     def is_empty(self, path: str) -> bool:
         """Tell whether a folder has no children; asks Dropbox: deletion is recursive, so the cache is no proof."""
         with fs_errors(path):
-            return not any(page.entries for page in self._client.pages(paths.to_api(path), limit=1))
+            pages = self._client.pages(paths.to_api(path), limit=1)
+            return all(isinstance(entry, DeletedEntry) for page in pages for entry in page.entries)
 
     def tree(self, path: str) -> Tree:
         """Return what is below a folder, from one recursive listing unless the cache has it all.

@@ -128,6 +128,8 @@ class Documents:
 
     def target(self, source: FileEntry, path: str) -> str:
         """Return where a document goes that is moved or copied to `path`: it keeps its own extension."""
+        if not paths.extension(source.path_display):
+            return path
         extension = f".{paths.extension(source.path_display)}"
         shown = f"{extension}.{self._extension(source)}"
         if path.lower().endswith(shown.lower()):

@@ -32,6 +32,7 @@ class MinimalServer:
     unknown 400  what it does not know is a bad request instead of a page that is not there
     unknown 501  the same, as what is not implemented
     untyped      there is but one kind of upload session, and no word for it
+    void         what has no result is an empty answer
     narrow       refuses headers of more than 1 KiB: many servers do of more than 8
     vague        does all that a batch asks for, and tells of every third thing neither that nor anything else
     """
@@ -286,6 +287,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def send(self, status: int, answer: Any) -> None:
         """Answer with JSON or a text; neither says what it is, nor how long."""
         self.send_response(status)
+        if answer is None and "void" in self.server.minimal.switches:
+            self.send_header("Content-Length", "0")
+            answer = ""
         self.end_headers()
         self.wfile.write(answer.encode() if isinstance(answer, str) else json.dumps(answer).encode())
 

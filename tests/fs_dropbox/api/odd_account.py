@@ -193,6 +193,9 @@ class OddServer:
         entries = [self.metadata(key) for key in inside]
         if "strange" in self.quirks:
             entries.insert(0, {".tag": "hologram", "name": "new", "path_lower": f"{folder}/new", "depth": 3})
+        if "gone" in self.quirks:
+            gone = [key for key in dict.fromkeys(self.journal) if key not in self.tree]
+            entries += [self.metadata(key) for key in gone if key.rpartition("/")[0] == folder]
         if "twice" in self.quirks:
             entries += entries[:2]
         return self.next_page(self.remember(entries, folder, len(self.journal), False), first=True)

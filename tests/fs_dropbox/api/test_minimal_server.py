@@ -132,7 +132,7 @@ def test_files_that_are_sent_ahead(switches: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "switches", [(), ("untyped",), ("untyped", "batches")], ids=lambda switches: " ".join(switches)
+    "switches", [(), ("void",), ("untyped",), ("untyped", "batches")], ids=lambda switches: " ".join(switches)
 )
 def test_a_large_file_where_sessions_take_bytes_in_order_alone(switches: tuple[str, ...]) -> None:
     minimal = MinimalServer(*switches)

@@ -21,6 +21,7 @@ QUIRKS = [
     ("sparse",),
     ("unmounted",),
     ("strange",),
+    ("gone",),
     ("twice",),
     ("pages",),
     ("pages", "reset"),
@@ -145,6 +146,28 @@ def test_names_that_a_server_lowers_in_its_own_way(tmp_path: Path, name: str) ->
         assert account.readtext(path) == "2"
         account.removetree(name)
         assert account.listdir("/") == []
+        assert not odd.tree
+
+
+@pytest.mark.parametrize("change", ["move", "copy"])
+def test_names_that_a_server_takes_for_one_are_not_put_over_each_other(tmp_path: Path, change: str) -> None:
+    """What is in the way would be deleted first."""
+    odd = OddServer()
+    with serving(odd, tmp_path) as arguments, DropboxFS(**arguments) as account:
+        account.writetext("Σς", "1")
+        with pytest.raises(fs.errors.OperationFailed, match="the same file"):
+            getattr(account, change)("Σς", "ΣΣ", overwrite=True)
+        assert "files/delete_v2" not in odd.routes
+        assert account.readtext("Σς") == "1"
+
+
+def test_a_folder_of_which_only_deletions_are_told_is_empty(tmp_path: Path) -> None:
+    odd = OddServer("gone")
+    with serving(odd, tmp_path) as arguments, DropboxFS(**arguments) as account:
+        account.makedir("folder")
+        account.writetext("folder/file", "")
+        account.remove("folder/file")
+        account.removedir("folder")
         assert not odd.tree
 
 

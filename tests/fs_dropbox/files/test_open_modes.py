@@ -219,6 +219,34 @@ def test_text_that_cannot_be_opened_stores_nothing(
     assert emulator.control.read("/file") == b"old"
 
 
+def test_text_that_cannot_be_written_leaves_what_was_there(dropbox_fs: DropboxFS, emulator: Emulator) -> None:
+    """PyFilesystem's own `writetext` closes the file that it has emptied."""
+    emulator.control.write("/d/file", b"old")
+    with dropbox_fs.opendir("/d") as folder:
+        for filesystem, path in ((dropbox_fs, "d/file"), (folder, "file"), (folder, "new")):
+            with pytest.raises(UnicodeEncodeError):
+                filesystem.writetext(path, "ä", encoding="ascii")
+            with pytest.raises(TypeError):
+                filesystem.writetext(path, b"new")  # type: ignore[arg-type]
+            with pytest.raises(TypeError):
+                filesystem.writebytes(path, "new")  # type: ignore[arg-type]
+        folder.writetext("latin", "ä\n", encoding="latin-1", newline="\r\n")
+        folder.writebytes("bytes", b"bytes")
+    assert emulator.control.read("/d/file") == b"old"
+    assert emulator.control.read("/d/latin") == b"\xe4\r\n"
+    assert emulator.control.tree() == {"/d": None, "/d/file": 3, "/d/latin": 3, "/d/bytes": 5}
+
+
+@pytest.mark.parametrize("mode", ["rw", "wa", "xw", "ww"])
+def test_modes_that_say_two_things_are_refused(dropbox_fs: DropboxFS, mode: str) -> None:
+    """As by Python; PyFilesystem takes "rw" for one that empties the file."""
+    dropbox_fs.writetext("file", "old")
+    for open_file in (dropbox_fs.open, dropbox_fs.openbin):
+        with pytest.raises(ValueError, match="one of r, w, x and a"):
+            open_file("file", mode)
+    assert dropbox_fs.readtext("file") == "old"
+
+
 def test_text_whose_buffer_was_taken_away_is_forgotten_without_a_word(dropbox_fs: DropboxFS) -> None:
     dropbox_fs.writetext("file", "text")
     with dropbox_fs.open("file").detach() as binary:  # type: ignore[attr-defined]

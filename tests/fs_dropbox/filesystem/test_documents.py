@@ -192,6 +192,14 @@ def test_documents_are_moved_copied_and_removed_by_the_name_that_is_shown(
     assert dropbox_fs.exists("/d/Moved.paper.md")
 
 
+def test_what_has_no_bytes_and_no_extension_is_moved_and_copied(documents: Emulator, dropbox_fs: DropboxFS) -> None:
+    documents.control.make_google_doc("/Form.gdoc", b"")
+    documents.control.move("/Form.gdoc", "/Form")
+    dropbox_fs.copy("/Form", "/Copy")
+    dropbox_fs.move("/Form", "/Moved")
+    assert {"Copy", "Moved"} <= {path.strip("/") for path in documents.control.tree()}
+
+
 def test_a_real_file_keeps_its_name(documents: Emulator, open_dropbox: Callable[..., DropboxFS]) -> None:
     documents.control.write("/d/Notes.paper.md", b"a file of its own")
     dropbox_fs = open_dropbox()
