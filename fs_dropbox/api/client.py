@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-from fs_dropbox.api import commits, exports, longpolls, results, routes
+from fs_dropbox.api import commits, downloads, exports, longpolls, results, routes
 from fs_dropbox.api.auth import Credentials
 from fs_dropbox.api.batch_calls import BatchCalls
 from fs_dropbox.api.calls import Account, Caller
 from fs_dropbox.api.commits import Commit, Update
-from fs_dropbox.api.downloads import range_header, read_range
 from fs_dropbox.api.fresh import Fresh
 from fs_dropbox.api.results import Longpoll, Page, SpaceUsage
 from fs_dropbox.api.retry import Governor, RetryPolicy, Traffic
@@ -179,16 +178,20 @@ class Client(SessionCalls):
 
         The range is checked against what was sent: its bounds, its length, its end.
         """
-        return b"".join(self.download_pieces(path, start, end, RANGE_PIECE_BYTES))
+        return b"".join(downloads.download(self._caller, path, start, end, RANGE_PIECE_BYTES))
 
-    def download_pieces(self, path: str, start: int, end: int, piece_bytes: int) -> list[bytes]:
-        """Return what `download` does, in pieces of this size but for the last: as they came, without a copy."""
-        return self._caller.request(
-            routes.DOWNLOAD,
-            {"path": path},
-            headers=range_header(start, end),
-            receive=lambda answer: read_range(self._caller, answer, start, end, piece_bytes),
-        )
+    def download_revision(
+        self, entry: FileEntry, start: int, end: int, piece_bytes: int = RANGE_PIECE_BYTES
+    ) -> list[bytes]:
+        """Return what `download` does, of this revision whatever its path holds by now.
+
+        In pieces of one size but for the last: as they came, without a copy.
+        """
+
+        def ask(path: str, rev: str | None) -> list[bytes]:
+            return downloads.download(self._caller, path, start, end, piece_bytes, rev)
+
+        return downloads.of_revision(entry.rev, entry.path_display, ask)
 
     def export(self, entry: FileEntry, export_format: str | None = None) -> bytes:
         """Return what a document is exported as, in the format that Dropbox proposes unless one is given."""

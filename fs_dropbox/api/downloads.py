@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
 
 from fs_dropbox.api import routes
 from fs_dropbox.api.calls import Caller
 from fs_dropbox.api.transport import Answer
-from fs_dropbox.errors import TransportError
+from fs_dropbox.errors import ApiError, TransportError
+
+T = TypeVar("T")
 
 _PIECE_BYTES: Final = 256 * 1024
+_REV_NOT_TAKEN: Final = (("path", "not_found"), ("path", "malformed_path"), ("bad_request",))
+
+
+def of_revision(rev: str, elsewhere: str, ask: Callable[[str, str | None], T]) -> T:
+    """Return what `ask` does of a revision: by its rev, or where that is not taken, by what else leads there.
+
+    Then `ask` is given the rev, too, and raises ApiError ("path", "not_found") where another one is there by now.
+    """
+    try:
+        return ask(f"rev:{rev}", None)
+    except ApiError as error:
+        if error.tag not in _REV_NOT_TAKEN or not elsewhere:
+            raise
+        refused = error
+    try:
+        return ask(elsewhere, rev)
+    except ApiError as error:
+        raise (refused if error.tag == ("path", "not_found") else error) from None
+
+
+def download(caller: Caller, path: str, start: int, end: int, piece_bytes: int, rev: str | None = None) -> list[bytes]:
+    """Return bytes [start, end) of what is at a path (or "rev:…"), in pieces; where `rev` is given, of that alone."""
+
+    def receive(answer: Answer) -> list[bytes]:
+        if rev is not None and answer.result["rev"] != rev:
+            raise ApiError(routes.DOWNLOAD.name, ("path", "not_found"))
+        return read_range(caller, answer, start, end, piece_bytes)
+
+    return caller.request(routes.DOWNLOAD, {"path": path}, headers=range_header(start, end), receive=receive)
 
 
 def range_header(start: int, end: int) -> Mapping[str, str]:

@@ -6,6 +6,7 @@ from typing import Final
 
 from fs_dropbox.api import routes
 from fs_dropbox.api.calls import Caller
+from fs_dropbox.api.downloads import of_revision
 from fs_dropbox.api.transport import Answer
 from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.entries import FileEntry
@@ -20,19 +21,10 @@ def export(caller: Caller, entry: FileEntry, export_format: str | None) -> bytes
 
     It is asked for by its rev; where Dropbox does not take that, by its id, if that is still the same revision.
     """
-    try:
-        return _export(caller, f"rev:{entry.rev}", export_format)
-    except ApiError as error:
-        if error.tag not in (("path", "not_found"), ("path", "malformed_path"), ("bad_request",)) or not entry.id:
-            raise
-        refused = error
-    try:
-        return _export(caller, entry.id, export_format, rev=entry.rev)
-    except ApiError as error:
-        raise (refused if error.tag == ("path", "not_found") else error) from None
+    return of_revision(entry.rev, entry.id, lambda path, rev: _export(caller, path, export_format, rev))
 
 
-def _export(caller: Caller, path: str, export_format: str | None, *, rev: str | None = None) -> bytes:
+def _export(caller: Caller, path: str, export_format: str | None, rev: str | None) -> bytes:
     argument = {"path": path, **({"export_format": export_format} if export_format else {})}
 
     def receive(answer: Answer) -> bytes:

@@ -53,7 +53,9 @@ class OpenFiles:
         self._documents = documents
         self._read_ahead = read_ahead
         self._budget = budget
-        self._siblings = Siblings(lambda entry: self._client.download(f"rev:{entry.rev}", 0, entry.size), small.submit)
+        self._siblings = Siblings(
+            lambda entry: b"".join(self._client.download_revision(entry, 0, entry.size)), small.submit
+        )
         self._lock = threading.RLock()  # the garbage collector may close a file in the thread that has it
         self._files: WeakSet[DropboxFile] = WeakSet()  # guarded by _lock
 
@@ -157,12 +159,11 @@ class OpenFiles:
 
     def _blocks(self, path: str, entry: FileEntry) -> BlockReader:
         """Return a reader of this revision, whatever the path holds later."""
-        pinned = f"rev:{entry.rev}"
 
         def fetch(start: int, end: int) -> Sequence[bytes]:
             known = self._siblings.take(entry, paths.parent(entry.path_lower)) if end - start == entry.size else None
             if known is None:
-                return self._client.download_pieces(pinned, start, end, BLOCK_BYTES)
+                return self._client.download_revision(entry, start, end, BLOCK_BYTES)
             return [known[at : at + BLOCK_BYTES] for at in range(0, len(known), BLOCK_BYTES)]
 
         checked = CheckedFetch(fetch, path, entry.size, entry.content_hash) if entry.content_hash else fetch

@@ -32,6 +32,7 @@ class MinimalServer:
     unknown 400  what it does not know is a bad request instead of a page that is not there
     unknown 501  the same, as what is not implemented
     untyped      there is but one kind of upload session, and no word for it
+    no revs      nothing is told of revisions by their rev
     void         what has no result is an empty answer
     narrow       refuses headers of more than 1 KiB: many servers do of more than 8
     vague        does all that a batch asks for, and tells of every third thing neither that nor anything else
@@ -269,6 +270,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send(refused.status, refused.body)
 
     def download(self, minimal: MinimalServer, path: str) -> None:
+        if path.startswith("rev:") and "no revs" in minimal.switches:
+            raise Refused(409, {"error": NOT_FOUND})
         with minimal.lock:
             rev = path.removeprefix("rev:") if path.startswith("rev:") else minimal.files[minimal.at(path)]["rev"]
             content = minimal.old[rev]

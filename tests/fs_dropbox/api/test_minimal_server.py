@@ -26,6 +26,7 @@ SWITCHES = [
     ("unknown 400",),
     ("unknown 501",),
     ("ranges",),
+    ("no revs",),
     ("batches",),
     ("batches", "ranges", "longpoll"),
     ("batches", "narrow"),
@@ -140,6 +141,16 @@ def test_a_large_file_where_sessions_take_bytes_in_order_alone(switches: tuple[s
     with serving(minimal) as arguments, DropboxFS(**arguments, change_feed=False) as account:
         account.writebytes("large", content)
         assert minimal.files["/large"]["content"] == content
+
+
+def test_where_no_revs_are_taken_nobody_reads_two_versions() -> None:
+    minimal = MinimalServer("no revs")
+    with serving(minimal) as arguments, DropboxFS(**arguments) as account:
+        minimal.put("/file", b"1")
+        with account.openbin("file") as file:
+            minimal.put("/file", b"2")
+            with pytest.raises(fs.errors.ResourceNotFound):
+                file.read()
 
 
 def test_a_longpoll_that_waits_for_nobody_is_not_asked_all_the_time() -> None:
