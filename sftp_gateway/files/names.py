@@ -175,7 +175,7 @@ class Names:
         if self._rename_on_disk(source, target):
             return
         if getattr(type(self._store.filesystem), "movedir", None) in _COPYING and not self._store.atomic:
-            self._refuse_links(source)
+            self._refuse_what_is_elsewhere(source)
         try:
             self._store.filesystem.movedir(source, target, create=True)
         except errors.ResourceReadOnly:  # PyFilesystem takes what does not say that it can be changed for read-only
@@ -195,13 +195,16 @@ class Names:
                 return False
         return True
 
-    def _refuse_links(self, path: str) -> None:
-        """Refuse what holds symbolic links: who copies a tree follows them, and then removes what is behind them."""
+    def _refuse_what_is_elsewhere(self, path: str) -> None:
+        """Refuse what holds symbolic links or other filesystems: who copies a tree empties what is behind them."""
         filesystem = self._store.filesystem
         directories = [path]
         while directories:
             path = directories.pop()
-            for info in (filesystem.getinfo(path, ["link"]), *filesystem.scandir(path, ["link"])):
+            itself = filesystem.getinfo(path, ["link"])
+            if not itself.name:  # it is the root of another one
+                raise RefusedError("another filesystem begins here: it cannot be moved")
+            for info in (itself, *filesystem.scandir(path, ["link"])):
                 if info.get("link", "target"):
                     raise RefusedError("a symbolic link is in it: it cannot be moved as a whole")
             directories += [join(path, info.name) for info in filesystem.scandir(path) if info.is_dir]

@@ -82,6 +82,22 @@ def test_what_is_behind_links_stays_where_directories_are_copied(
     assert (home / "d" / "sub" / "file").read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["/a", "/a/b", "/a/b/sub"])
+def test_what_is_mounted_stays_where_it_is(tmp_path: Path, name: str) -> None:
+    """A `MountFS` would take it into memory, where there is nothing else."""
+    inner = MemoryFS()
+    inner.makedir("/sub")
+    inner.writebytes("/sub/f", b"content")
+    with MountFS() as filesystem:
+        filesystem.mount("a/b", inner)
+        serving = Serving(filesystem, tmp_path / "spool")
+        client = serving.raw()
+        assert client.wait(client.rename(name, "/a/b/new")).ok == (name == "/a/b/sub")
+        assert client.wait(client.posix_rename(name, "/new")).code in (Status.FAILURE, Status.NO_SUCH_FILE)
+        assert inner.readbytes("/new/f" if name == "/a/b/sub" else "/sub/f") == b"content"
+        serving.close()
+
+
 @pytest.fixture
 def layers(tmp_path: Path) -> Iterator[tuple[Path, Path, RawClient]]:
     """Two folders, one over the other, and a client that sees both."""
