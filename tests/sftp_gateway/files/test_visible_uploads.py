@@ -273,14 +273,3 @@ def test_lftp_continues_and_replaces(client: RawClient, filesystem: AtomicFS) ->
     replies = client.all(requests)
     assert [reply.code for reply in replies[:-1]] == [0, 0, 0, Status.NO_SUCH_FILE, 0]
     assert filesystem.readbytes("/g") == b"0123456789"
-
-
-def test_two_sessions_upload_the_same_name(serving: Serving, filesystem: AtomicFS) -> None:
-    one, other = serving.raw(), serving.raw()
-    first, second = one.opened("/f", W | C | T), other.opened("/f", W | C | T)
-    one.wait(one.write(first, 0, b"one" * 10))
-    other.wait(other.write(second, 0, b"other"))
-    assert other.wait(other.close(second)).ok
-    assert filesystem.readbytes("/f") == b"other"
-    assert one.wait(one.close(first)).ok
-    assert filesystem.readbytes("/f") == b"one" * 10
