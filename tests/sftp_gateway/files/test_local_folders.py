@@ -88,8 +88,9 @@ def test_what_is_mounted_stays_where_it_is(tmp_path: Path, name: str) -> None:
     inner = MemoryFS()
     inner.makedir("/sub")
     inner.writebytes("/sub/f", b"content")
-    with MountFS() as filesystem:
-        filesystem.mount("a/b", inner)
+    filesystem = MountFS()
+    filesystem.mount("a/b", inner)
+    with filesystem:
         serving = Serving(filesystem, tmp_path / "spool")
         client = serving.raw()
         assert client.wait(client.rename(name, "/a/b/new")).ok == (name == "/a/b/sub")
