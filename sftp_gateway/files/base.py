@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fs.base import FS
 from fs.errors import ResourceNotFound
 
-from sftp_gateway.files.content import Content, fingerprint
+from sftp_gateway.files.content import Content, Fingerprint, fingerprint
 from sftp_gateway.sftp.status import RefusedError
 
 
@@ -25,6 +25,16 @@ class Base:
         self.is_there = content is not None
         # what the commit may replace, where the filesystem tells versions apart
         self.version = content.version if content is not None and copy_of is None else None
+
+    @property
+    def fingerprint(self) -> Fingerprint | None:
+        """What tells the version that a commit may replace, where the filesystem itself tells none apart."""
+        return self._content.fingerprint if self._content is not None and self.copy_of is None else None
+
+    def know_again(self, as_now: Fingerprint) -> None:
+        """Take a version for this, as a rename has made it of this."""
+        if self._content is not None:
+            self._content.fingerprint = as_now
 
     def cut(self, size: int) -> None:
         """Let only the first `size` bytes count from now on."""

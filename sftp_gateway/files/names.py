@@ -14,7 +14,7 @@ from fs.path import basename, dirname, join
 from fs.wrapfs import WrapFS
 
 from sftp_gateway.files.allowance import Allowance, counting
-from sftp_gateway.files.content import fingerprint
+from sftp_gateway.files.content import Fingerprint, fingerprint
 from sftp_gateway.files.draft import Draft, State
 from sftp_gateway.files.folding import moved
 from sftp_gateway.files.store import Store
@@ -228,22 +228,30 @@ class Names:
             self._store.overlay.move(draft, moved(draft.path, source, target))
             self._store.drafts.note_again(draft)
 
-    def _bases(self, source: str) -> dict[Draft, tuple[int, object]]:
+    def _bases(self, source: str) -> dict[Draft, Fingerprint]:
         """Return which drafts at or below `source` are written over what is still committed, and what tells that."""
         found = {}
         for draft in self._drafts(source):
-            if draft.base.version is not None and self._version(draft.path) == draft.base.version:
-                found[draft] = fingerprint(self._store.filesystem, draft.path)
+            base = draft.base
+            if base.version is not None and self._version(draft.path) != base.version:
+                continue
+            if base.version is not None or base.fingerprint is not None:
+                now = fingerprint(self._store.filesystem, draft.path)
+                if base.fingerprint in (None, now):
+                    found[draft] = now
         return found
 
     def _drafts(self, path: str) -> list[Draft]:
         """Return the drafts at or below `path`."""
         return self._store.overlay.at(path) + self._store.overlay.below(path)
 
-    def _rebase(self, bases: dict[Draft, tuple[int, object]]) -> None:
+    def _rebase(self, bases: dict[Draft, Fingerprint]) -> None:
         """Have drafts replace what they were written over although a rename made that a new version."""
         for draft, known in bases.items():
-            if fingerprint(self._store.filesystem, draft.path) == known:
+            now = fingerprint(self._store.filesystem, draft.path)
+            if draft.base.version is None and now[0] == known[0]:  # of what was copied the time is another
+                draft.base.know_again(now)
+            elif now == known:
                 draft.base.version = self._version(draft.path)
 
     def _version(self, path: str) -> str | None:

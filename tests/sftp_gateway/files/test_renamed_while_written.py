@@ -17,6 +17,7 @@ from fs_dropbox.emulator import Emulator
 from sftp_gateway.files.folding import moved
 from sftp_gateway.sftp.packets import Status
 from tests.sftp_gateway.atomic_fs import AtomicFS
+from tests.sftp_gateway.files.essential_fs import Essential
 from tests.sftp_gateway.raw_client import A, C, R, RawClient, T, W, s
 from tests.sftp_gateway.without_doors import Serving
 from tests.waiting import eventually
@@ -42,6 +43,30 @@ def test_what_is_changed_in_place_may_be_renamed_meanwhile(tmp_path: Path, flags
             assert emulator.control.read("/e/f" if folder else "/d/g") == b"content and more"
         finally:
             serving.close()
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_is_changed_in_place_may_be_renamed_where_that_is_a_copy(tmp_path: Path, folder: bool) -> None:
+    """A copy has another time, which tells versions apart where nothing else does."""
+    storage = Essential()
+    with storage:
+        storage.makedir("/d")
+        storage.writebytes("/d/f", b"content")
+        storage.setinfo("/d/f", {"details": {"modified": 10**9}})
+        serving = Serving(storage, tmp_path)
+        client = serving.raw()
+        handle = client.opened("/d/f", W)
+        old, new, path = ("/d", "/e", "/e/f") if folder else ("/d/f", "/d/g", "/d/g")
+        assert client.wait(client.rename(old, new)).ok
+        assert client.wait(client.write(handle, 7, b" and more")).ok
+        storage.setinfo(path, {"details": {"modified": 10**9 + 1}})
+        assert client.wait(client.close(handle)).code == Status.FAILURE  # somebody else has changed it since
+        handle = client.opened(path, W)
+        assert client.wait(client.rename(new, old)).ok
+        assert client.wait(client.write(handle, 7, b" and more")).ok
+        assert client.wait(client.close(handle)).ok
+        assert storage.readbytes("/d/f") == b"content and more"
+        serving.close()
 
 
 def test_what_somebody_else_changed_before_the_rename_is_not_overwritten(tmp_path: Path) -> None:
