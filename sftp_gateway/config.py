@@ -49,7 +49,7 @@ class UserConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """One user of the gateway: who it is, what it sees, what it may do."""
 
     name: Annotated[str, Meta(description="The login name.", min_length=1)]
-    password_hash: Annotated[str, Meta(description="What `sftp-gateway hash-password` printed.")] = ""
+    password_hash: Annotated[str, Meta(description="What `sftp-gateway hash-password` printed, or a bcrypt hash.")] = ""
     password_hash_file: Annotated[str, Meta(description="The file that holds it.")] = ""
     public_keys: Annotated[tuple[str, ...], Meta(description="Lines as in authorized_keys.")] = ()
     public_keys_file: Annotated[str, Meta(description="A file of such lines.")] = ""

@@ -45,6 +45,7 @@ _HEADER = re.compile(r"\s*\[\[?\s*([\w-]+)\s*\]\]?\s*(?:#.*)?")
 _KEY = re.compile(r"""\s*["']?([\w-]+)["']?\s*=(.*)""")
 _QUOTES = re.compile(r"\"\"\"|'''")
 _SHOWN_MISTAKES: Final = 1
+_HASHES: Final = ("$argon2", "$2a$", "$2b$", "$2y$")  # what they begin with
 _WORDS: Final[Mapping[type, str]] = {
     bool: "true or false",
     int: "a whole number",
@@ -273,7 +274,7 @@ def _wrong_with_user(user: UserConfig) -> Iterator[tuple[str, str]]:
         yield "cannot sign in; give password_hash, public_keys or a file of them", "name"
     if user.password_hash and user.password_hash_file:
         yield "password_hash and password_hash_file are given; give one of them", "password_hash_file"
-    if user.password_hash and not user.password_hash.startswith("$argon2"):
+    if user.password_hash and not user.password_hash.startswith(_HASHES):
         yield "password_hash: is not a hash; make one with: sftp-gateway hash-password", "password_hash"
     for network in user.networks:
         if not _is_network(network):

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-import argon2
 import msgspec
 from fs.opener import registry
 from fs.opener.errors import OpenerError, ParseError, UnsupportedProtocol
@@ -26,6 +25,7 @@ from fs.opener.parse import parse_fs_url
 
 from sftp_gateway.config import UserConfig, read_text, scheme_of, why_unreadable
 from sftp_gateway.network.addresses import is_in, networks_of
+from sftp_gateway.serving.passwords import hash_password, is_hash, matches, unmatched
 
 _KEY_KINDS: Final = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
 ELSEWHERE: Final = "this user may not sign in from this address"
@@ -39,9 +39,6 @@ _KEY_AND_SECRET = re.compile(r"([a-z0-9]{15}[^a-z0-9~@])\W*[a-z0-9]{15}\b.*", re
 _TOKEN = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*\d)[\w.-]{40,}")
 
 _opener = functools.cache(registry.get_opener)  # which looks through all that is installed each time
-
-# RFC 9106 and OWASP: 19 MiB, two passes; a stored hash brings its own parameters.
-_hasher = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
 
 class UserError(Exception):
@@ -172,9 +169,9 @@ class Users:
         Who makes hashes with other tools makes cheaper or dearer ones.
         """
         for user in self._users.values():
-            with contextlib.suppress(UserError, argon2.exceptions.InvalidHashError):
-                parameters = argon2.extract_parameters(password_hash(user))
-                return argon2.PasswordHasher.from_parameters(parameters).hash(secrets.token_hex(16))
+            with contextlib.suppress(UserError):
+                if is_hash(stored := password_hash(user)):
+                    return unmatched(stored)
         return hash_password(secrets.token_hex(16))
 
     def _matches(self, name: str, stored: str, password: str) -> bool:
@@ -185,11 +182,9 @@ class Users:
             known = self._verified.get(name, b"")
         if hmac.compare_digest(known, digest):
             return True
-        try:
-            with self._hashing:
-                _hasher.verify(stored, typed)
-        except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
-            return False
+        with self._hashing:
+            if not matches(stored, typed):
+                return False
         with self._lock:
             self._verified[name] = digest
         return True
@@ -221,11 +216,6 @@ class Users:
             quota=(user.quota_bytes, user.quota_files),
             terms=self._terms(user),
         )
-
-
-def hash_password(password: str) -> str:
-    """Return what `password_hash` of a user holds."""
-    return _hasher.hash(password)
 
 
 def password_hash(user: UserConfig) -> str:
@@ -323,12 +313,9 @@ def _check_ways_in(user: UserConfig) -> None:
     stored = password_hash(user)
     if not stored and not keys:
         raise UserError(f"user {user.name}: {user.public_keys_file}: holds no key")
-    if stored:
-        try:
-            argon2.extract_parameters(stored)
-        except argon2.exceptions.InvalidHashError:
-            text = f"user {user.name}: password_hash: is damaged; make one with: sftp-gateway hash-password"
-            raise UserError(text) from None
+    if stored and not is_hash(stored):
+        what = "is damaged, or a bcrypt hash of a cost above 15; make one with: sftp-gateway hash-password"
+        raise UserError(f"user {user.name}: password_hash: {what}")
 
 
 def _check_url(user: UserConfig) -> None:

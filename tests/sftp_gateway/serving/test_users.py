@@ -12,13 +12,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-import sftp_gateway.serving.users as module
+import sftp_gateway.serving.passwords as module
 from sftp_gateway.config import UserConfig
+from sftp_gateway.serving.passwords import hash_password
 from sftp_gateway.serving.users import (
     UserError,
     Users,
     fingerprint,
-    hash_password,
     is_credential_name,
     is_mistaken,
     shown_name,
