@@ -60,6 +60,7 @@ class SFTPChannel:
         self.channel = channel
         self._heard_at = time.monotonic()
         self._room = room = room or Room()
+        self._user = view.user
         self._workers = workers
         self._events = events
         self._meter = meter
@@ -93,7 +94,7 @@ class SFTPChannel:
 
         Call it inside `check_channel_subsystem_request`, before it returns True.
         """
-        self._room.enter()
+        self._room.enter(self._user)
         self._stream.start(self._room.window_bytes)
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -334,5 +335,5 @@ class SFTPChannel:
             self._replies.release(handle)
         self._operations.abort_all()
         self._stream.finish()
-        self._room.leave()
+        self._room.leave(self._user)
         self._ended.set()

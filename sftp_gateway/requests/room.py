@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,7 +29,7 @@ class Room:
     """The room that channels share, equally: each may keep so much of each kind, the less the more of them there are.
 
     Few need theirs; but a user may have a hundred sessions with sixteen channels each, and all may ask for much and
-    take nothing. Owned by the gateway. Thread-safe: `_lock` guards the number of channels, a leaf.
+    take nothing. Owned by the gateway. Thread-safe: one leaf lock.
     """
 
     def __init__(self, limits: ChannelLimits = ChannelLimits(), total: int = ROOM_BYTES) -> None:
@@ -36,27 +37,33 @@ class Room:
         self.limits = limits
         self._total = total
         self._lock = threading.Lock()
-        self._channels = 0  # guarded by _lock
-        self._count(0)
+        self._channels: Counter[str] = Counter()  # of each user; guarded by _lock
+        self._count("", 0)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether one more channel could not have its least: there should be none that somebody can do without."""
-        return self._channels >= self._total // LEAST_WINDOW_BYTES
+    def is_full(self, user: str) -> bool:
+        """Tell whether a user should have no channel more that he can do without.
 
-    def enter(self) -> None:
+        Of those that can have their least he may take half of what the others leave: there always is some for others.
+        """
+        with self._lock:
+            mine = self._channels[user]
+            return 2 * mine >= self._total // LEAST_WINDOW_BYTES - (self._channels.total() - mine)
+
+    def enter(self, user: str) -> None:
         """Count a channel."""
-        self._count(1)
+        self._count(user, 1)
 
-    def leave(self) -> None:
+    def leave(self, user: str) -> None:
         """Count a channel no longer."""
-        self._count(-1)
+        self._count(user, -1)
 
-    def _count(self, change: int) -> None:
+    def _count(self, user: str, change: int) -> None:
         limits = self.limits
         with self._lock:
-            self._channels += change
-            share = self._total // max(1, self._channels)
+            self._channels[user] += change
+            if not self._channels[user]:
+                del self._channels[user]
+            share = self._total // max(1, self._channels.total())
             self.input_bytes = min(limits.input_bytes, share)
             self.output_bytes = min(limits.output_bytes, share)
             self.window_bytes = max(LEAST_WINDOW_BYTES, min(limits.window_bytes, share))

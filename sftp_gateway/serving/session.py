@@ -258,14 +258,15 @@ class Session(paramiko.ServerInterface):
 
     @_answers(OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED)
     def check_channel_request(self, kind: str, chanid: int) -> int:  # noqa: ARG002
-        if kind != "session" or self.signed_in_at is None:
+        login = self.login
+        if kind != "session" or login is None:
             return OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
-        has_room = self.transport.open_channels < self._most_channels()
+        has_room = self.transport.open_channels < self._most_channels(login)
         return OPEN_SUCCEEDED if has_room else OPEN_FAILED_RESOURCE_SHORTAGE
 
-    def _most_channels(self) -> int:
+    def _most_channels(self, login: Login) -> int:
         """Return how many channels this connection may have: where all share too little, one."""
-        return 1 if self._services.room.is_full else MAX_CHANNELS
+        return 1 if self._services.room.is_full(login.name) else MAX_CHANNELS
 
     def check_channel_pty_request(self, *arguments: object) -> bool:  # noqa: ARG002
         """Agree, so that the client goes on to ask for a shell and gets the reason why there is none."""
@@ -287,7 +288,7 @@ class Session(paramiko.ServerInterface):
         served = [known for known in self.channels if not known.wait(0)]  # closed ones, too, that still have work
         taken = any(known.channel is channel for known in self.channels)
         login = self._login
-        if name != "sftp" or taken or login is None or len(served) >= self._most_channels():
+        if name != "sftp" or taken or login is None or len(served) >= self._most_channels(login):
             return False
         try:
             self._lease = self._lease or self._services.accounts.acquire(login.url)

@@ -172,12 +172,12 @@ def test_only_sftp_gets_a_window_and_many_channels_get_smaller_ones(serving: Ser
     channel.invoke_subsystem("sftp")
     eventually(lambda: channel.out_window_size == LIMITS.window_bytes)
     for _ in range(999):
-        serving.room.enter()
+        serving.room.enter("")
     later = session.raw().channel
     assert later.out_window_size > LEAST_WINDOW_BYTES - 1000
     assert session.channels[1].channel.in_window_size == LEAST_WINDOW_BYTES
     for _ in range(999):
-        serving.room.leave()
+        serving.room.leave("")
     session.raw()
     assert session.channels[2].channel.in_window_size == LIMITS.window_bytes
 

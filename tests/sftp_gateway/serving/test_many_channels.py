@@ -7,11 +7,12 @@ import socket
 import paramiko
 import pytest
 
+from sftp_gateway.config import UserConfig
 from sftp_gateway.requests.room import LEAST_WINDOW_BYTES
 from sftp_gateway.serving.session import MAX_CHANNELS
 from sftp_gateway.sftp.packets import Kind
 from tests.sftp_gateway.atomic_fs import AtomicFS
-from tests.sftp_gateway.conftest import PASSWORD, Connect, StartGateway
+from tests.sftp_gateway.conftest import PASSWORD, PASSWORD_HASH, Connect, StartGateway
 from tests.sftp_gateway.raw_client import RawClient
 from tests.waiting import eventually
 
@@ -60,16 +61,21 @@ def test_channels_are_bounded_and_not_remembered(
         eventually(lambda: session.channels[0].wait(0), "its SFTP does not end")
 
 
-def test_where_all_share_too_little_a_connection_has_one_channel(start_gateway: StartGateway, connect: Connect) -> None:
-    """A user's hundred sessions with sixteen channels each could have gigabytes kept for them else."""
-    gateway = start_gateway()
-    gateway._services.room._total = 3 * LEAST_WINDOW_BYTES
+def test_a_user_leaves_channels_for_others(start_gateway: StartGateway, connect: Connect) -> None:
+    """A user's hundred sessions with sixteen channels each could have gigabytes kept for them else.
+
+    Whoever has none any more has one for each connection all the same.
+    """
+    users = [UserConfig(name=name, password_hash=PASSWORD_HASH, url="mem://") for name in ("ann", "bob")]
+    gateway = start_gateway(users=tuple(users))
+    room = gateway._services.room
+    room._total = 8 * LEAST_WINDOW_BYTES
     greedy = connect(gateway, "ann", PASSWORD)
-    channels = [greedy.open_session(timeout=30) for _ in range(4)]
-    for channel in channels[:3]:
+    channels = [greedy.open_session(timeout=30) for _ in range(5)]
+    for channel in channels[:4]:
         channel.invoke_subsystem("sftp")
     with pytest.raises(paramiko.SSHException):
-        channels[3].invoke_subsystem("sftp")
+        channels[4].invoke_subsystem("sftp")
     modest = connect(gateway, "ann", PASSWORD)
     channel = modest.open_session(timeout=30)
     channel.invoke_subsystem("sftp")
@@ -77,9 +83,15 @@ def test_where_all_share_too_little_a_connection_has_one_channel(start_gateway: 
     with pytest.raises(paramiko.ChannelException, match="Resource shortage"):
         modest.open_session(timeout=30)
     assert client.wait(client.stat("/")).kind == Kind.ATTRS
+    other = connect(gateway, "bob", PASSWORD)
+    others = [other.open_session(timeout=30) for _ in range(2)]
+    for channel in others:
+        channel.invoke_subsystem("sftp")
+    with pytest.raises(paramiko.ChannelException, match="Resource shortage"):
+        other.open_session(timeout=30)
     for channel in channels:
         channel.close()
-    eventually(lambda: not gateway._services.room.is_full)
+    eventually(lambda: not room.is_full("ann"))
     modest.open_session(timeout=30).invoke_subsystem("sftp")
 
 
