@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import logging
 import logging.handlers
+import math
 import os
 import re
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterable
@@ -20,6 +22,8 @@ from typing import Any, Final, TextIO
 from sftp_gateway.sftp.events import Listener, Transfer
 
 HIDDEN: Final = "***"
+FAILURES_A_MINUTE: Final = 100
+"""Lines of one session: a client can fail thousands of times a second, which would fill the disk."""
 
 _PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+")  # printable ASCII but for space, quotes, "=" and the backslash
 
@@ -37,13 +41,18 @@ class SessionLog:
     """Write the lines of one session: who, from where, what happened; no secret of its login. Thread-safe.
 
     Receives the events of the session's channels (`sftp_gateway.sftp.events.Events`), and tells every event of the
-    session to the listeners, whatever the level.
+    session to the listeners, whatever the level and however many there are. One leaf lock.
     """
 
     def __init__(self, session: str, address: str, listeners: Iterable[Listener] = ()) -> None:
         self._fields: dict[str, Any] = {"session": session, "from": address}
         self._listeners = tuple(listeners)
         self._secrets: tuple[str, ...] = ()
+        self._lock = threading.Lock()
+        # guarded by _lock
+        self._minute = -math.inf  # when the present one began
+        self._failures = 0  # in it
+        self._omitted = 0  # since the last line
 
     def knows(self, user: str, secrets: Iterable[str] = ()) -> None:
         """Name the user from now on, and strike these texts out of every line."""
@@ -52,11 +61,13 @@ class SessionLog:
 
     def log(self, event: str, *, level: int = logging.INFO, **fields: Any) -> None:
         """Log an event of this session."""
-        if not self._listeners and not _logger.isEnabledFor(level):
+        omitted = self._omitted_before(event) if _logger.isEnabledFor(level) else None
+        if not self._listeners and omitted is None:
             return
         struck = {key: self._strike(value) for key, value in fields.items() if value is not None}
         told = self._fields | struck
-        log_event(event, level=level, **told)
+        if omitted is not None:
+            log_event(event, level=level, **told, omitted=omitted or None)
         for listener in self._listeners:
             listener(event, told)
 
@@ -89,6 +100,20 @@ class SessionLog:
     def on_failure(self, operation: str, path: str, reason: str, *, is_expected: bool = False) -> None:
         level = logging.DEBUG if is_expected else logging.WARNING
         self.log("failure", level=level, operation=operation, path=path, reason=reason)
+
+    def _omitted_before(self, event: str) -> int | None:
+        """Return how many failures were left out since the last line; None where this one is to be."""
+        with self._lock:
+            if event == "failure":
+                now = time.monotonic()
+                if now - self._minute >= 60.0:
+                    self._minute, self._failures = now, 0
+                self._failures += 1
+                if self._failures > FAILURES_A_MINUTE:
+                    self._omitted += 1
+                    return None
+            omitted, self._omitted = self._omitted, 0
+            return omitted
 
     def _strike(self, value: Any) -> Any:
         if isinstance(value, str):

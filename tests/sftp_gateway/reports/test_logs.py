@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import logging
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
-from sftp_gateway.logs import SessionLog, log_event, set_up_logging
+from sftp_gateway.logs import FAILURES_A_MINUTE, SessionLog, log_event, set_up_logging
 from sftp_gateway.sftp.events import Transfer
 
 
@@ -88,6 +90,29 @@ def test_secrets_of_the_session_are_struck_out(output: io.StringIO, style: str) 
     log.knows("ann", ["ANOTHER"])  # as when a second attempt signs in
     log.on_failure("open", "/x", "neither TOKEN nor ANOTHER")
     assert "neither *** nor ***" in output.getvalue()
+
+
+def test_whoever_fails_without_end_does_not_fill_the_log(output: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are told to metrics and hooks, and what else happens is logged."""
+    set_up_logging("info", "json", output)
+    now = 1000.0
+    stopped = SimpleNamespace(monotonic=lambda: now, strftime=time.strftime, gmtime=time.gmtime)
+    monkeypatch.setattr("sftp_gateway.logs.time", stopped)
+    told: list[str] = []
+    log = SessionLog("1", "10.0.0.1", [lambda event, _: told.append(event)])
+    for number in range(5000):
+        log.on_failure("mkdir", "/d", "exists already", is_expected=True)  # which is debug: no line
+        log.on_failure("open", f"/{number}", "not allowed")
+    log.on_mkdir("/d")
+    log.on_failure("open", "/5000", "not allowed")
+    now += 60.0
+    log.on_failure("open", "/5001", "not allowed")
+    log.on_failure("open", "/5002", "not allowed")
+    lines = [json.loads(line) for line in output.getvalue().splitlines()]
+    failures = [line["path"] for line in lines if line["event"] == "failure"]
+    assert failures == [*(f"/{number}" for number in range(FAILURES_A_MINUTE)), "/5001", "/5002"]
+    assert [line.get("omitted") for line in lines[-4:]] == [None, 5000 - FAILURES_A_MINUTE, 1, None]
+    assert (len(told), told.count("failure")) == (10_004, 10_003)
 
 
 def test_paramiko_is_quiet(output: io.StringIO) -> None:
