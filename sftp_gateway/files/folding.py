@@ -8,8 +8,14 @@ from fs.path import basename
 
 
 def fold_path(path: str) -> str:
-    """Return what is equal for all spellings of a path; macOS writes letters and their accents apart."""
-    return path.lower() if path.isascii() else unicodedata.normalize("NFC", path).lower()
+    """Return what is equal for all spellings of a path; macOS writes letters and their accents apart.
+
+    Storages lower each letter by itself. Python knows the sigma at the end of a word, and makes two letters of İ.
+    """
+    if path.isascii():
+        return path.lower()
+    path = unicodedata.normalize("NFC", path).replace("\u03a3", "\u03c3")
+    return "İ".join(map(str.lower, path.split("İ"))) if "İ" in path else path.lower()
 
 
 def shown_name(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from fs.errors import OperationFailed
 from fs.path import iteratepath, join
 
 from fs_dropbox.emulator import Emulator
+from fs_dropbox.paths import key
+from sftp_gateway.files.folding import fold_path
 from sftp_gateway.sftp.packets import Status
 from tests.sftp_gateway.conftest import ServeDropbox
 from tests.sftp_gateway.files.essential_fs import Essential
@@ -21,6 +24,14 @@ from tests.waiting import eventually
 @pytest.fixture
 def serving(serve_dropbox: ServeDropbox) -> Serving:
     return serve_dropbox()
+
+
+def test_letters_are_lowered_one_by_one_as_the_storage_does() -> None:
+    """Of two names that it keeps apart, what is sent to one would go to the other else."""
+    assert fold_path("/İ/Üi\u0307") == "/İ/üi\u0307"
+    assert fold_path("/ΟΔΟΣ") == fold_path("/οδοσ") != fold_path("/οδος")
+    letters = [letter for letter in map(chr, range(0x110000)) if unicodedata.ucd_3_2_0.category(letter)[0] == "L"]
+    assert [letter for letter in letters if fold_path(f"/a{letter}") != key(f"/a{letter}")] == []
 
 
 def test_a_file_being_written_is_found_in_every_spelling(client: RawClient) -> None:
