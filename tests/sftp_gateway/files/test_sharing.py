@@ -16,8 +16,8 @@ import pytest
 from fs_dropbox.emulator import Emulator
 from sftp_gateway.files import notes, partials
 from sftp_gateway.files.store import Store
-from sftp_gateway.files.tree import TreeLimits
-from sftp_gateway.sftp.packets import Kind
+from sftp_gateway.files.tree import Rights, TreeLimits
+from sftp_gateway.sftp.packets import Kind, Status
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import C, R, RawClient, T, W
 from tests.sftp_gateway.without_doors import Serving
@@ -212,6 +212,17 @@ def test_a_process_that_is_out_of_descriptors_forgets_no_partial(
         Store(AtomicFS(), spool_directory=tmp_path, limits=TreeLimits()).close()
     with two(tmp_path, shared=False) as (first, _):
         finish(first.raw(), "/file")
+
+
+def test_what_a_drop_box_has_left_is_known_to_its_own_process(tmp_path: Path) -> None:
+    """Which does not hear of what another one puts in its place."""
+    with two(tmp_path) as (first, second):
+        box, other = (serving.session(rights=Rights.WRITE_ONLY).raw() for serving in (first, second))
+        box.put("/f", b"left")
+        assert size(other, "/f") is None
+        assert other.wait(other.remove("/f")).code == Status.PERMISSION_DENIED
+        second.raw().put("/f", b"theirs")
+        assert box.wait(box.remove("/f")).ok
 
 
 def test_what_another_process_has_just_made_is_there_for_whoever_needs_it(tmp_path: Path) -> None:

@@ -305,4 +305,5 @@ def test_statvfs_tells_the_usage(tmp_path: Path) -> None:
         size, _, blocks, free, available, *_, flags, longest = struct.unpack(">11Q", client.wait(request).data)
         assert (size * blocks, size * free, size * available) == (2**31, 2**30, 2**30)
         assert (flags, longest) == (0, 255)
+    assert client.wait(client.extended("statvfs@openssh.com", s("/missing"))).code == Status.NO_SUCH_FILE
     serving.close()
