@@ -19,7 +19,7 @@ from fs_dropbox.mirroring.transfer import Place, copy_file
 @click.command()
 @click.argument("locations", metavar="LOCATION...", nargs=-1, required=True)
 @click.option("-p", "--parents", is_flag=True, help="Make the folders above too; no error where it exists.")
-@connected()
+@connected(changes=True)
 def mkdir(session: Session, locations: tuple[str, ...], parents: bool) -> int:
     """Make folders."""
 
@@ -38,7 +38,7 @@ def mkdir(session: Session, locations: tuple[str, ...], parents: bool) -> int:
 @click.argument("locations", metavar="LOCATION...", nargs=-1, required=True)
 @click.option("-r", "--recursive", is_flag=True, help="Remove folders with all that they hold.")
 @click.option("-f", "--force", is_flag=True, help="No error where nothing is.")
-@connected()
+@connected(changes=True)
 def rm(session: Session, locations: tuple[str, ...], recursive: bool, force: bool) -> int:
     """Remove files. Dropbox keeps them restorable for a while: see versions and restore."""
 
@@ -65,7 +65,7 @@ def rm(session: Session, locations: tuple[str, ...], recursive: bool, force: boo
 @click.command()
 @click.argument("locations", metavar="SOURCE... TARGET", nargs=-1, required=True)
 @click.option("-f", "--force", is_flag=True, help="Replace a file that is there.")
-@connected()
+@connected(changes=True)
 def mv(session: Session, locations: tuple[str, ...], force: bool) -> int:
     """Move or rename files and folders.
 
@@ -91,7 +91,7 @@ def mv(session: Session, locations: tuple[str, ...], force: bool) -> int:
 @click.argument("locations", metavar="SOURCE... TARGET", nargs=-1, required=True)
 @click.option("-r", "--recursive", is_flag=True, help="Copy folders with all that they hold.")
 @click.option("-f", "--force", is_flag=True, help="Replace a file that is there.")
-@connected()
+@connected(changes=True)
 def cp(session: Session, locations: tuple[str, ...], recursive: bool, force: bool) -> int:
     """Copy files and folders.
 
@@ -126,7 +126,7 @@ def cp(session: Session, locations: tuple[str, ...], recursive: bool, force: boo
 @click.command()
 @click.argument("location")
 @click.argument("rev", required=False)
-@connected()
+@connected(changes=True)
 def restore(session: Session, location: str, rev: str | None) -> None:
     """Bring back a revision of a file, or what was deleted.
 

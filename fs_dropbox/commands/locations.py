@@ -21,7 +21,7 @@ from fs.path import abspath, dirname, join, normpath, relpath
 
 from fs_dropbox.conventions import literal
 from fs_dropbox.login.connections import Connections
-from fs_dropbox.mirroring.transfer import Place
+from fs_dropbox.mirroring.transfer import Place, StoppedError
 from fs_dropbox.views.places import place_of
 
 # A name, a colon, then a path from the root or nothing.
@@ -188,8 +188,13 @@ def ability(place: Place, name: str) -> Any:
     return method
 
 
-def connected(*, follow: bool = False, views_everywhere: bool = True) -> Callable[[Command], Command]:
-    """Give a command the options that choose the default connection, and a `session` as its first argument."""
+def connected(
+    *, follow: bool = False, views_everywhere: bool = True, changes: bool = False
+) -> Callable[[Command], Command]:
+    """Give a command the options that choose the default connection, and a `session` as its first argument.
+
+    Where it `changes` something, whoever interrupts it is told what may have become of that.
+    """
 
     def decorate(command: Command) -> Command:
         @click.option("-c", "--connection", metavar="NAME", help="The connection for paths that name none.")
@@ -199,6 +204,10 @@ def connected(*, follow: bool = False, views_everywhere: bool = True) -> Callabl
             session = Session(connection, url_env, follow=follow, views_everywhere=views_everywhere)
             try:
                 return command(session, *args, **options)
+            except (KeyboardInterrupt, StoppedError) as error:
+                if changes:
+                    error.add_note("a change that was under way may have been made")
+                raise
             finally:
                 session.close()
 

@@ -111,8 +111,8 @@ def _run(arguments: list[str]) -> int:
         return end.exit_code
     except BrokenPipeError:
         raise
-    except (KeyboardInterrupt, click.Abort, StoppedError):
-        click.echo("fs-dropbox: interrupted", err=True)
+    except (KeyboardInterrupt, click.Abort, StoppedError) as interruption:
+        click.echo("; ".join(["fs-dropbox: interrupted", *getattr(interruption, "__notes__", ())]), err=True)
         return INTERRUPTED
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()

@@ -55,8 +55,10 @@ class _Manner:
     json_: bool
 
 
-def _transferring(metavar: str) -> Callable[[Callable[[Session, tuple[str, ...], _Manner], int]], click.Command]:
-    """Make a command that copies locations in a manner."""
+def _transferring(
+    metavar: str, *, changes: bool = False
+) -> Callable[[Callable[[Session, tuple[str, ...], _Manner], int]], click.Command]:
+    """Make a command that copies locations in a manner; `changes` is for `connected`."""
 
     def decorate(function: Callable[[Session, tuple[str, ...], _Manner], int]) -> click.Command:
         @click.command()
@@ -67,7 +69,7 @@ def _transferring(metavar: str) -> Callable[[Callable[[Session, tuple[str, ...],
         @in_parallel
         @quietly
         @as_json
-        @connected(views_everywhere=False)
+        @connected(views_everywhere=False, changes=changes)
         @wraps(function)
         def command(session: Session, locations: tuple[str, ...], **manner: Any) -> int:
             return function(session, locations, _Manner(**manner))
@@ -91,7 +93,7 @@ def get(session: Session, locations: tuple[str, ...], manner: _Manner) -> int:
     return _Transfer("get", session, manner).run(pairs)
 
 
-@_transferring("SOURCE... TARGET")
+@_transferring("SOURCE... TARGET", changes=True)
 def put(session: Session, locations: tuple[str, ...], manner: _Manner) -> int:
     """Upload files and folders of this machine.
 

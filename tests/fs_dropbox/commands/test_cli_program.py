@@ -252,6 +252,28 @@ def test_interrupting_a_transfer_leaves_nothing_half_written(
     assert len([size for size in emulator.control.tree("/up").values() if size == 4_000_000]) == 8
 
 
+@pytest.mark.parametrize(
+    ("arguments", "route", "said"),
+    [
+        (("rm", "/file"), "files/delete_v2", "; a change that was under way may have been made"),
+        (("put", __file__, "/new"), "files/upload", "; a change that was under way may have been made"),
+        (("ls", "/"), "files/list_folder", ""),
+    ],
+)
+def test_whoever_interrupts_a_change_is_told_that_it_may_have_been_made(
+    env: dict[str, str], store: Connections, emulator: Emulator, arguments: tuple[str, ...], route: str, said: str
+) -> None:
+    emulator.control.write("/file", b"x")
+    struck = emulator.control.faults_struck
+    emulator.control.fault(route, "stall", at="answer")
+    with start(*arguments, env=env) as process:
+        eventually(lambda: emulator.control.faults_struck > struck)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30)[1] == f"fs-dropbox: interrupted{said}\n"
+    emulator.control.release()
+    assert process.returncode == 130
+
+
 def _run_on_terminal(
     *arguments: str, env: dict[str, str], command: Sequence[str] = COMMAND, kind: str = "xterm"
 ) -> tuple[int, bytes]:
