@@ -164,12 +164,13 @@ class Client(SessionCalls):
     def revisions(self, path: str, per_call: int = REVISIONS_PER_CALL) -> Iterator[FileEntry]:
         """Yield all revisions of a file, present or deleted, newest first; they are asked for when they are wanted."""
         argument: dict[str, Any] = {"path": path, "limit": per_call}
-        has_more = True
+        has_more, last = True, ""
         while has_more:
             entries, has_more = self._call(routes.LIST_REVISIONS, argument, results.decode_revisions, path)
             yield from entries
-            has_more = has_more and bool(entries)
-            argument |= {"before_rev": entries[-1].rev} if entries else {}
+            before, last = last, entries[-1].rev if entries else ""
+            has_more = has_more and last not in ("", before)  # stand-ins may know no `before_rev`
+            argument["before_rev"] = last
 
     # Content
 

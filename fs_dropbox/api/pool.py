@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import http.client
+import io
+import math
 import os
 import socket
 import ssl
 import threading
+import time
 import weakref
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import requests
@@ -23,7 +26,12 @@ from fs_dropbox.api.dialing import Dial, Resolver
 from fs_dropbox.api.retry import Waiter
 from fs_dropbox.errors import TransportError
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 CONNECT_SECONDS: Final = 15.0
+ANSWER_SECONDS: Final = 600.0
+"""How long an answer may take from its first byte on, unless it is content: each byte may be the last for a minute."""
 HTTPS_PORT: Final = 443
 CA_VARIABLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 # Dropbox has answered with the second now and then; what is in front of it adds a charset.
@@ -31,12 +39,13 @@ JSON_TYPES: Final = ("application/json", "text/javascript")
 
 
 class Activity(threading.local):
-    """What the current thread is doing: its call, where it connected to last, whether its request has left, and the
-    last answer."""
+    """What the current thread is doing: its call, where it connected to last, whether its request has left, whether the
+    answer is content, and the last answer."""
 
     waiter: Waiter | None = None
     host: str = ""  # as people name it: without the usual port
     was_sent: bool = False
+    is_content: bool = False
     response: requests.Response | None = None
 
     def take(self) -> requests.Response | None:
@@ -72,11 +81,41 @@ class Connections:
             connection.break_off()
 
 
+class _Timely(io.RawIOBase):
+    """What comes from a connection, no longer than `ANSWER_SECONDS` after the first of it."""
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+        self._until = math.inf
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int | None:
+        now = time.monotonic()
+        if now > self._until:
+            raise TimeoutError("timed out")
+        count = self._raw.readinto(buffer)
+        self._until = min(self._until, now + ANSWER_SECONDS)
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
 class _Final(http.client.HTTPResponse):
     """An answer without those before it that say only that it is under way, such as 103 Early Hints.
 
     http.client takes them for the answer, but for 100, and what follows for that to the connection's next request.
     """
+
+    activity: Activity  # set in the subclass that each session makes
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.activity.is_content:
+            self.fp = io.BufferedReader(_Timely(self.fp.detach()))
 
     def begin(self) -> None:
         super().begin()
@@ -88,7 +127,6 @@ class _Final(http.client.HTTPResponse):
 class Tracked(urllib3.connection.HTTPConnection):
     """A connection whose request can be broken off by other threads."""
 
-    response_class = _Final
     connections: Connections  # set in the subclass that each session makes
     waiter: Waiter | None = None  # of the request under way
     _dial: Dial | None = None  # while it is being connected
@@ -155,7 +193,8 @@ class _Adapter(requests.adapters.HTTPAdapter):
     """Connections with one TLS context, in pools that count them."""
 
     def __init__(self, connections: Connections, context: ssl.SSLContext, size: int) -> None:
-        known = {"connections": connections}
+        answer = type("Answer", (_Final,), {"activity": connections.activity})
+        known = {"connections": connections, "response_class": answer}
         plain = type("TrackedConnection", (Tracked,), known)
         secure = type("TrackedTLSConnection", (Tracked, urllib3.connection.HTTPSConnection), known)
         self._pools = {

@@ -111,10 +111,11 @@ class Transport:
     ) -> Answer:
         """Send one request and return its result. Raises ApiError or TransportError; repeats nothing.
 
-        `seconds` is the longest wait for any single packet.
+        `seconds` is the longest wait for any single packet; what is no content is complete within `ANSWER_SECONDS`.
         """
         timeout = (min(CONNECT_SECONDS, seconds), seconds)
         self._activity.waiter = waiter
+        self._activity.is_content = style == "download"
         try:
             outcome = self._sdk.request_json_string(
                 host, route, style, argument, "noauth", data, timeout=timeout, extra_headers=dict(headers)
@@ -148,6 +149,7 @@ class Transport:
     ) -> tuple[int, dict[str, Any]]:
         """Post a form to the API host; returns status and answer of what is neither 429 nor 5xx."""
         self._activity.waiter = waiter
+        self._activity.is_content = False
         url = f"https://{self.api_host}/{path}"
         try:
             response = self._session.post(url, data=dict(form), timeout=(min(CONNECT_SECONDS, seconds), seconds))

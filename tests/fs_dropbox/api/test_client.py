@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -232,6 +233,14 @@ def test_revisions_and_restore(emulator: Emulator, client: Client) -> None:
     client.delete("/file")
     assert client.restore("/file", revs[3]).size == 1
     assert emulator.control.read("/file") == b"3"
+
+
+def test_revisions_end_where_a_stand_in_tells_the_same_again_and_again(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = (client.upload(Commit("/file", "overwrite"), content) for content in (b"old", b"new"))
+    monkeypatch.setattr(client, "_call", lambda *_: ([new, old], True))
+    assert [*islice(client.revisions("/file"), 100)] == [new, old] * 2
 
 
 def test_links(client: Client) -> None:

@@ -205,6 +205,20 @@ def test_a_stall_ends_with_the_timeout(
     operation(client, emulator, folder)
 
 
+def test_what_drips_for_ever_is_no_answer(
+    emulator: Emulator, client: Client, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though each byte comes soon after the one before. Content may take what it takes."""
+    monkeypatch.setattr("fs_dropbox.api.pool.ANSWER_SECONDS", 0.2)
+    before = emulator.control.calls()
+    for route in ("files/get_metadata", "files/download"):
+        emulator.control.fault(route, "slow_body", pieces=10, seconds=0.1)
+    entry = client.get_metadata(f"{folder}/file.txt")
+    assert client.download(entry.path_lower, 0, 7) == emulator.control.read(f"{folder}/file.txt")[:7]
+    made = emulator.control.calls() - before
+    assert (made["files/get_metadata"], made["files/download"]) == (2, 1)
+
+
 @pytest.mark.parametrize(("operation", "route"), CASES)
 def test_faults_without_end_end_with_one_clear_error(
     emulator: Emulator,
