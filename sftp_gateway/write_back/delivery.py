@@ -66,34 +66,33 @@ class Delivery:
         # guarded by _lock
         self._bulk_is_under_way = False
         self._trouble = ""
-        self._threads = [
-            threading.Thread(target=self._serve, name=f"sftp-delivery-{number}", daemon=True) for number in range(LANES)
-        ]
+        self._users = 1  # the owner, until it stops this, and the threads
+        self._ended = threading.Event()
 
     def start(self) -> None:
         """Begin to deliver, as soon as no other process does. Raises RuntimeError where there can be no thread."""
-        for thread in self._threads:
+        for number in range(LANES):
+            thread = threading.Thread(target=self._run, name=f"sftp-delivery-{number}", daemon=True)
+            with self._lock:
+                self._users += 1
             try:
                 thread.start()
             except RuntimeError:
-                if thread is self._threads[0]:
+                self._leave()
+                if not number:
                     raise
                 return  # one is enough, and more of them only quicker
 
     def stop(self, seconds: float) -> bool:
-        """Begin nothing more, and wait for what is under way; tell whether all has ended. Idempotent."""
-        self._stopping.set()
-        self._journal.bell.ring(urgent=True)
-        deadline = time.monotonic() + seconds
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join(max(0.0, deadline - time.monotonic()))
-        ended = not any(thread.is_alive() for thread in self._threads)
-        if ended and self._lock_descriptor >= 0:
-            self._tell_what_is_left()
-            os.close(self._lock_descriptor)
-            self._lock_descriptor = -1
-        return ended
+        """Begin nothing more, and wait for what is under way; tell whether all has ended. Idempotent.
+
+        Whoever ends last, however late, closes the journal and lets another delivery have it.
+        """
+        if not self._stopping.is_set():
+            self._stopping.set()
+            self._journal.bell.ring(urgent=True)
+            self._leave()
+        return self._ended.wait(seconds)
 
     @property
     def is_mine(self) -> bool:
@@ -101,6 +100,24 @@ class Delivery:
         return self._lock_descriptor >= 0
 
     # -- within
+
+    def _run(self) -> None:
+        try:
+            self._serve()
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+        if self._lock_descriptor >= 0:
+            self._tell_what_is_left()
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = -1
+        self._journal.close()
+        self._ended.set()
 
     def _tell_what_is_left(self) -> None:
         with contextlib.suppress(sqlite3.Error):  # a full disk; the next start tells what waits

@@ -68,14 +68,13 @@ class WriteBackFS(FS):
         self._delivery.start()
 
     def close(self) -> None:
-        """End the delivery; what is pending waits for the next process. Idempotent."""
+        """End the delivery, which closes the journal; what is pending waits for the next one. Idempotent."""
         if self.isclosed():
             return
         super().close()
-        ended = self._delivery.stop(_STOP_SECONDS)
+        self._delivery.stop(_STOP_SECONDS)
         self._inner.close()  # breaks off what is under way
-        if ended or self._delivery.stop(_STOP_SECONDS):
-            self.journal.close()
+        self._delivery.stop(_STOP_SECONDS)
 
     @property
     def is_busy(self) -> bool:

@@ -116,6 +116,25 @@ def test_what_nobody_named_is_cleared_away_after_an_hour(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == [young]
 
 
+def test_what_hangs_in_the_storage_keeps_nobody_from_delivering_once_it_ends(
+    storage: BulkFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then, nobody else sends what it may be sending."""
+    monkeypatch.setattr("sftp_gateway.write_back.filesystem._STOP_SECONDS", 0.01)
+    first = start()
+    with storage.stalled("arrival", "/f"):
+        put(first.client(), "/f", b"content")
+        eventually(lambda: ("arrival", "/f") in storage.calls)
+        first.close()
+        second = start()
+        put(second.client(), "/g", b"content")
+        assert first.written_back._delivery.is_mine
+        assert not second.written_back._delivery.is_mine
+    eventually(lambda: second.written_back._delivery.is_mine, "nobody delivers any more")
+    second.settled()
+    assert storage.happened("arrival") == ["/f", "/g"]
+
+
 def test_few_threads_deliver_all_the_same(
     storage: BulkFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
