@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import click
 from msgspec.structs import FieldInfo
 
-from sftp_gateway.commands.administration import COMMANDS, EXIT_UNUSABLE, config_file
+from sftp_gateway.commands.administration import COMMANDS, EXIT_FAILED, EXIT_UNUSABLE, config_file
 from sftp_gateway.commands.demo import default_directory, run_demo
 from sftp_gateway.commands.means import allow_many_files, share_free_memory
 from sftp_gateway.commands.pending import pending
@@ -40,11 +40,14 @@ _Command = TypeVar("_Command", bound=Callable[..., None])
 
 
 def main() -> None:
-    """Run the command line; a mistake of the user is one line and exit code 2."""
+    """Run the command line; whatever keeps it from that is one line and an exit code."""
     try:
         cli.main(prog_name="sftp-gateway", standalone_mode=False)
-    except (ConfigError, GatewayError, JournalError) as error:
+    except (ConfigError, JournalError) as error:
         _fail(str(error))
+    except GatewayError as error:  # such as a port in use: another time it may start
+        is_mistake = isinstance(error.__cause__, (ConfigError, HostKeyError))
+        _fail(str(error), EXIT_UNUSABLE if is_mistake else EXIT_FAILED)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(EXIT_UNUSABLE)
@@ -97,8 +100,8 @@ _EXIT_CODES = """
 \b
 Exit codes
   0    done; of serve and demo: everybody was served to the end
-  1    something failed, or sessions had to be cut off at the end
-  2    a mistake in the command, the settings or the environment
+  1    something failed; or sessions had to be cut off at the end
+  2    a mistake in the command or the settings
   130  ended at once with Ctrl-C
 """
 

@@ -25,8 +25,9 @@ from sftp_gateway.server import Crew, GatewayError, take_state_folder
 from sftp_gateway.serving.gatekeeper import Register
 from sftp_gateway.serving.reloading import merged
 
-EXIT_UNUSABLE = 2
-EXIT_BUG = 70
+_EXIT_FAILED = 1
+_EXIT_UNABLE = 2  # of a process that has said why it cannot serve
+_EXIT_BUG = 70
 _PASSED_ON = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 _SIGNALS = _PASSED_ON | {signal.SIGCHLD, signal.SIGALRM}
 _STEADY_SECONDS = 5.0  # a process that dies sooner is replaced later and later
@@ -157,7 +158,7 @@ class Supervisor:
     def _on_time(self) -> None:
         if self._stopping:
             _logger.error("%d processes do not end: they are killed", len(self._processes))
-            self._exit_code = 1
+            self._exit_code = _EXIT_FAILED
             self._kill()
             return
         now = time.monotonic()
@@ -181,14 +182,14 @@ class Supervisor:
         number = self._processes.pop(pid)
         lived = time.monotonic() - self._started[number]
         if self._stopping:
-            self._exit_code = self._exit_code or (1 if code else 0)
+            self._exit_code = self._exit_code or (_EXIT_FAILED if code else 0)
             return
         reason = f"exit code {code}" if code >= 0 else f"signal {-code}"
         log_event("process_ended", level=logging.ERROR, process=number, pid=pid, seconds=round(lived, 1), reason=reason)
         early = lived < _STEADY_SECONDS
-        if early and code == EXIT_UNUSABLE and number not in self._early_deaths:
-            self._stop()  # it has said why it cannot serve
-            self._exit_code = EXIT_UNUSABLE
+        if early and code == _EXIT_UNABLE and number not in self._early_deaths:
+            self._stop()
+            self._exit_code = _EXIT_FAILED
             return
         deaths = self._early_deaths[number] = self._early_deaths.get(number, 0) + 1 if early else 0
         delay = min(_MAX_DELAY_SECONDS, 2.0 ** (deaths - 2)) if deaths > 1 else 0.0
@@ -229,7 +230,7 @@ class Supervisor:
 
     def _be_process(self, number: int) -> NoReturn:
         """Be one of the processes; never returns."""
-        code = EXIT_BUG
+        code = _EXIT_BUG
         try:
             os.setpgid(0, 0)  # Ctrl-C of a terminal reaches the supervisor alone, which passes it on
             os.close(self._lifeline[1])
@@ -240,7 +241,7 @@ class Supervisor:
             code = self._serve(self._config, crew)
         except GatewayError as error:
             _logger.error("%s", error)
-            code = EXIT_UNUSABLE
+            code = _EXIT_UNABLE
         except BaseException:
             _logger.exception("a process failed")
         finally:

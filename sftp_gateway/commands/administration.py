@@ -25,6 +25,7 @@ from sftp_gateway.reports.last_logins import FILE_NAME, read_last_logins
 from sftp_gateway.serving.services import credential_logins
 from sftp_gateway.serving.users import Users
 
+EXIT_FAILED: Final = 1
 EXIT_UNUSABLE: Final = 2
 
 ASK_WITH_CONFIG: Final = "; name the gateway's file with --config, if it has one"

@@ -53,9 +53,9 @@ def call(*arguments: str | Path, **environment: str) -> subprocess.CompletedProc
     return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
 
 
-def one_line(done: subprocess.CompletedProcess[str]) -> str:
+def one_line(done: subprocess.CompletedProcess[str], code: int = 2) -> str:
     """Return the line in which a command that was refused said why."""
-    assert done.returncode == 2, done
+    assert done.returncode == code, done
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr

@@ -92,7 +92,7 @@ def test_a_port_in_use(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = call("serve", "--listen", f"127.0.0.1:{port}", "--state-folder", tmp_path)
-    assert one_line(done) == (
+    assert one_line(done, 1) == (
         f"sftp-gateway: cannot listen on 127.0.0.1:{port}: the port is in use; "
         "stop the other server, or choose another port with --listen\n"
     )
@@ -102,7 +102,7 @@ def test_a_status_page_on_a_port_in_use_names_its_own_flag(tmp_path: Path) -> No
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         arguments = ("serve", "--listen", "127.0.0.1:0", "--metrics", f"127.0.0.1:{port}", "--state-folder", tmp_path)
-        told = one_line(call(*arguments))
+        told = one_line(call(*arguments), 1)
     assert told.endswith("the port is in use; stop the other server, or choose another port with --metrics\n")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,25 @@ def test_a_template_keeps_instances_apart(unit: Path) -> None:
 def test_one_user_who_cannot_sign_in_keeps_nobody_else_out() -> None:
     """The gateway serves the others (test_log_lines.py), so what is looked at first must not stop it."""
     assert re.search(r"^ExecStartPre=-\S+ check-config ", UNIT.read_text(), re.MULTILINE)
+
+
+def test_a_mistake_in_the_settings_is_not_tried_again(tmp_path: Path) -> None:
+    found = re.search(r"^RestartPreventExitStatus=(\d+)$", UNIT.read_text(), re.MULTILINE)
+    assert found
+    hopeless = int(found[1])
+    config = tmp_path / "gateway.toml"
+
+    def serve(settings: str) -> int:
+        config.write_text(f'state_folder = "state"\n{settings}\n')
+        return call("serve", "--config", config).returncode
+
+    (tmp_path / "key").touch(0o644)
+    for mistake in ("x =", 'liste = "x"', "workers = 0", 'listen = "x"', 'host_keys = ["key"]', 'log_file = "no/log"'):
+        assert serve(mistake) == hopeless, mistake
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        in_use = f'listen = "127.0.0.1:{taken.getsockname()[1]}"'
+        for passes in (in_use, f"{in_use}\nprocesses = 2", 'listen = "192.0.2.1:2222"'):
+            assert serve(passes) not in (0, hopeless), passes
 
 
 def test_the_commands_of_the_files_exist(tmp_path: Path) -> None:
