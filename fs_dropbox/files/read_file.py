@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -36,6 +37,7 @@ class DropboxFile(AllOrNothing, io.RawIOBase):
         self.mode = mode.to_platform_bin()
         self._mode = mode
         self._on_close = on_close
+        self._process = os.getpid()
         self._lock = threading.RLock()
         # guarded by _lock
         self._position = 0
@@ -112,6 +114,11 @@ class DropboxFile(AllOrNothing, io.RawIOBase):
     def abort(self, error: Exception | None = None) -> None:
         """Discard what was written; nothing of a file that only reads."""
 
+    @property
+    def _is_the_parents(self) -> bool:
+        """Whether this process was forked since it was opened: no lock of it may ever be free here."""
+        return os.getpid() != self._process
+
     def _length(self) -> int:
         raise NotImplementedError
 
@@ -159,7 +166,9 @@ class ReadFile(DropboxFile):
         return self._blocks.cached(offset, size)
 
     def close(self) -> None:
-        if not self.closed:
+        if self._is_the_parents:
+            super().close()
+        elif not self.closed:
             self._blocks.close()
             super().close()
             self._on_close(self)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from fs.errors import FSError, OperationFailed
+from fs.errors import FilesystemClosed, FSError, OperationFailed
 from fs.mode import Mode
 
 from fs_dropbox.entries import FileEntry
@@ -141,6 +141,9 @@ class WriteFile(DropboxFile):
 
         Closing afterwards does nothing, or raises `error`: for whoever does not know that the file was aborted.
         """
+        if self._is_the_parents:
+            self._ended = True
+            return
         with self._lock:
             if error is None:  # whoever has the file discards it, and need not be told
                 self._error = None
@@ -152,6 +155,11 @@ class WriteFile(DropboxFile):
     def close(self) -> None:
         """Commit; raises an `fs.errors` error when Dropbox does not take the file, once: closing again does nothing."""
         if self.closed:
+            return
+        if self._is_the_parents:
+            super().close()
+            if not self._ended:
+                raise FilesystemClosed
             return
         with self._lock:
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tempfile
 import threading
 from collections import deque
@@ -85,6 +86,7 @@ class Buffer:
 
     def __init__(self, allowance: Allowance) -> None:
         self._allowance = allowance
+        self._process = os.getpid()
         self._lock = threading.Lock()
         # guarded by _lock
         self._memory = io.BytesIO()  # gives out what it holds without a copy
@@ -97,7 +99,8 @@ class Buffer:
         return self._length
 
     def __del__(self) -> None:
-        self.close()
+        if os.getpid() == self._process:  # one that was forked may never get the lock
+            self.close()
 
     @property
     def is_on_disk(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import subprocess
 import sys
@@ -18,6 +19,11 @@ import pytest
 from fs_dropbox import DropboxFS
 from fs_dropbox.api import dialing
 from fs_dropbox.emulator import Emulator
+from fs_dropbox.files.blocks import BlockBudget, BlockReader
+from fs_dropbox.files.read_file import ReadFile
+from fs_dropbox.files.write_file import WriteFile
+from fs_dropbox.filesystem.open_files import OpenFiles
+from fs_dropbox.uploads.memory import Allowance, Buffer
 from tests.fs_dropbox.api.dead_hosts import silent, swallowing, unresolved
 from tests.waiting import eventually
 
@@ -245,6 +251,36 @@ def test_what_was_opened_before_a_fork_is_closed_in_the_child(account: DropboxFS
     with account.openbin("large") as file:
         forked(work)
         assert file.read() == LARGE
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+@pytest.mark.parametrize("mode", ["rb", "w"])
+@pytest.mark.parametrize("way", ["closed", "aborted", "forgotten"])
+def test_a_forked_process_waits_for_no_lock_of_its_parent(account: DropboxFS, mode: str, way: str) -> None:
+    """Whatever a thread had locked when it was forked is locked there for ever."""
+    files: list[Any] = [account.open("large", mode)]
+    if mode != "rb":
+        files[0].write("x" if mode == "w" else b"x")
+        files[0].flush()
+
+    def work() -> None:
+        file = files.pop()
+        if way == "closed":
+            with contextlib.suppress(fs.errors.FilesystemClosed):
+                file.close()
+        elif way == "aborted":
+            file.abort()
+
+    kinds = {ReadFile, WriteFile, OpenFiles, BlockReader, BlockBudget, Buffer, Allowance}
+    locks = [each._lock for each in gc.get_objects() if type(each) in kinds]
+    with ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as locked:
+        for lock in locks:
+            pool.submit(locked.enter_context, lock).result()
+        try:
+            forked(work)
+        finally:
+            pool.submit(locked.close).result()
+    files.pop().close()
 
 
 def test_a_thread_that_outlives_the_main_thread_still_writes_and_reads_large_files(emulator: Emulator) -> None:
