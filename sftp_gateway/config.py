@@ -79,7 +79,7 @@ class UserConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that a gateway can be told."""
 
-    listen: Annotated[str, Meta(description="Address and port; [::]:2222 for IPv6, port 0 for any free one.")] = (
+    listen: Annotated[str, Meta(description="Address and port; [::]:2222 for IPv6, too, port 0 for any.")] = (
         "127.0.0.1:2222"
     )
     state_folder: Annotated[

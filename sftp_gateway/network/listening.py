@@ -21,6 +21,8 @@ def listen(host: str, port: int, flag: str) -> socket.socket:
         raise ListenError(f"{host}: is no address of this machine: {error.strerror or error}") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:  # all of its addresses are those of IPv4, too, however the system is set
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind(address)
         listener.listen(_BACKLOG)
         listener.setblocking(False)

@@ -6,11 +6,13 @@ import os
 import socket
 import sqlite3
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
 from sftp_gateway import GatewayConfig, GatewayError, SFTPGateway, UserConfig
+from sftp_gateway.network.listening import listen
 from sftp_gateway.serving.gatekeeper import Gatekeeper
 from tests.sftp_gateway.conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
 from tests.sftp_gateway.connections import sftp
@@ -95,6 +97,24 @@ def test_the_host_key_stays_the_same(start_gateway: StartGateway, connect: Conne
 
 def test_ipv6(start_gateway: StartGateway, connect: Connect) -> None:
     assert connect(start_gateway(listen="[::1]:0"), "ann", PASSWORD).is_authenticated()
+
+
+def test_all_addresses_of_ipv6_are_those_of_ipv4_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a system is set to keep them apart, as some are (`net.ipv6.bindv6only`)."""
+
+    class KeptApart:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(socket, name)
+
+        def socket(self, family: int, kind: int) -> socket.socket:
+            made = socket.socket(family, kind)
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            return made
+
+    monkeypatch.setattr("sftp_gateway.network.listening.socket", KeptApart())
+    with listen("::", 0, "--listen") as listener:
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, listener.getsockname()[1]), timeout=20).close()
 
 
 def test_ipv4_through_an_ipv6_socket_is_logged_as_what_it_is(start_gateway: StartGateway, log_lines: LogLines) -> None:
