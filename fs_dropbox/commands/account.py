@@ -309,7 +309,8 @@ def _tell(result: dict[str, Any]) -> None:
     if "account" in result:
         rows.append(("account", f"{result['account']} ({result['email']})"))
         root, home = result["root_namespace"], result["home_namespace"]
-        rows.append(("root", f"the team's space (namespace {root})" if root != home else f"namespace {root}"))
+        if root:  # stand-ins may not tell
+            rows.append(("root", f"the team's space (namespace {root})" if root != home else f"namespace {root}"))
     if "used" in result:
         rows.append(("space", f"{human_size(result['used'])} of {human_size(result['allocated'])} used"))
     if "latency_ms" in result:

@@ -36,6 +36,7 @@ from fs_dropbox.mirroring.transfer import CHUNK_BYTES, Place
 
 _NAMESPACES = ("basic", "details", "dropbox")
 _LOOK_SECONDS = 0.2
+FOLLOWING = "following"
 
 
 @click.command()
@@ -227,7 +228,7 @@ def watch(session: Session, location: str, json_: bool, count: int | None, secon
     """Print changes as they happen.
 
     Those below LOCATION, made anywhere; Ctrl-C ends it. A rename appears as a deletion and an addition.
-    Standard error says "following" when the watch has begun.
+    Standard error says "following" when the watch has begun, or why it cannot.
     """
     place = session.place(location)
     if not place.filesystem.exists(place.path):
@@ -245,12 +246,12 @@ def watch(session: Session, location: str, json_: bool, count: int | None, secon
 def _changes(place: Place, batches: queue.SimpleQueue[Sequence[Entry]], seconds: float | None) -> Iterator[Entry]:
     """Yield the changes at and below a place, for so long; standard error tells whether they are being followed."""
     deadline = float("inf") if seconds is None else time.monotonic() + seconds
-    key, following = paths.key(place.path), False
+    key, told = paths.key(place.path), ""
     while (left := deadline - time.monotonic()) > 0:
-        if following != bool(ability(place, "feed_is_live")):
-            following = not following
-            text = "following" if following else "Dropbox is not answering: changes will be late"
-            click.echo(f"fs-dropbox: {text}", err=True)
+        state = _state(place, was_followed=told == FOLLOWING)
+        if state not in ("", told):
+            told = state
+            click.echo(f"fs-dropbox: {state}", err=True)
         try:
             batch = batches.get(timeout=min(left, _LOOK_SECONDS))
         except queue.Empty:
@@ -258,6 +259,14 @@ def _changes(place: Place, batches: queue.SimpleQueue[Sequence[Entry]], seconds:
         if not batch:
             click.echo("fs-dropbox: changes may have been missed: look at everything again", err=True)
         yield from (entry for entry in batch if paths.is_under(paths.key(entry.path_display), key))
+
+
+def _state(place: Place, *, was_followed: bool) -> str:
+    """Say whether changes are being followed, and why not; "" while that is not known yet."""
+    if ability(place, "feed_is_live"):
+        return FOLLOWING
+    problem = getattr(place.filesystem, "feed_problem", None) or ("Dropbox is not answering" if was_followed else "")
+    return f"{problem}: changes will be late" if problem else ""
 
 
 def _change_kind(entry: Entry) -> str:

@@ -212,12 +212,12 @@ class Catalog(Finding):
             return None
         try:
             entries, is_whole = self._share(
-                dirname(path),
+                path,
                 ("beginning", folder, pages, epoch),
                 lambda: self._fetch_beginning(dirname(path), folder, pages, epoch),
             )
         except fs.errors.FSError as error:
-            if isinstance(error.__cause__, ApiError):
+            if isinstance(error.__cause__, ApiError) and not error.__cause__.is_rate_limit:
                 return None  # asking for the name itself tells more
             raise
         return entries.get(key, ABSENT if is_whole and key.isascii() else None)

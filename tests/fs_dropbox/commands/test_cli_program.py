@@ -394,6 +394,18 @@ def test_watch_prints_changes_below_a_folder(env: dict[str, str], store: Connect
     assert (rows[0]["size"], rows[0]["rev"] != "") == (4, True)
 
 
+def test_watch_says_why_it_does_not_follow(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
+    route = "files/list_folder/get_latest_cursor"
+    emulator.control.fault(route, "server_error", None, status=400, text="Unknown API function")
+    with start("watch", "--for", "30", env=env) as process:
+        assert process.stderr is not None
+        assert "Unknown API function: changes will be late" in process.stderr.readline()
+        emulator.control.clear_faults()
+        assert process.stderr.readline() == "fs-dropbox: following\n"
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+
 def test_watch_ends_in_time_and_by_ctrl_c(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
     done = run("watch", "/none", "--for", "0.5", env=env)
     assert (done.returncode, done.stderr.splitlines()[0]) == (0, "fs-dropbox: there is no file or folder /none yet")

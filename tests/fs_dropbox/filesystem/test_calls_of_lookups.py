@@ -14,6 +14,7 @@ import pytest
 from fs.info import Info
 
 from fs_dropbox import DropboxFS
+from fs_dropbox.api.retry import RetryPolicy
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.entries import FileEntry, to_info
 from tests.fs_dropbox.counting import DEADLINE_SECONDS, calls
@@ -103,6 +104,23 @@ def test_a_thousand_files_into_a_folder_that_nobody_has_listed(account: DropboxF
             assert account.getsize(f"folder/{number}") == 1
     assert counted.pop("files/upload") == 100
     assert counted == {"files/get_metadata": 4, "files/list_folder": 1}  # of the folder itself as well
+
+
+def test_a_lookup_that_fails_by_a_listing_names_what_was_asked_for(account: DropboxFS, emulator: Emulator) -> None:
+    emulator.control.seed("/folder")
+    assert not any(account.exists(f"folder/{number}") for number in range(3))
+    emulator.control.fault("files/list_folder", "server_error", None, status=404, text="nobody here")
+    with pytest.raises(fs.errors.FSError, match="folder/3"):
+        account.exists("folder/3")
+
+
+def test_a_lookup_that_is_held_up_waits_no_longer_than_one_call(account: DropboxFS, emulator: Emulator) -> None:
+    emulator.control.seed("/folder")
+    assert not any(account.exists(f"folder/{number}") for number in range(3))
+    emulator.control.fault("files/list_folder", "rate_limit", None, retry_after=0)
+    account._parts.client._caller._retry.policy = RetryPolicy(deadline_seconds=1.0, longest_pause_seconds=0.1)
+    with pytest.raises(fs.errors.OperationFailed, match=r"folder/3.*rate of requests"):
+        account.exists("folder/3")
 
 
 def test_lookups_in_a_large_folder_list_little_of_it(
