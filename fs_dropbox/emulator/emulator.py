@@ -27,6 +27,7 @@ from fs_dropbox.emulator.web.dispatch import Dispatcher
 from fs_dropbox.emulator.web.server import HTTPServer
 
 TUNNEL_NAMES = ("dropboxapi.com", "dropbox.com", "dropboxusercontent.com", "localhost", "127.0.0.1")
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # nobody can be called by them, and no certificate names them
 DEFAULT_EMAIL = "ann@example.com"
 LOGIN_REDIRECT = "http://localhost:53682/"
 """Where the default apps may send browsers: there `fs-dropbox login` waits for them, and rclone does."""
@@ -82,7 +83,8 @@ class Emulator:
         self._server = HTTPServer(dispatcher, tls, self._tunnel_status, service.limits.connect)
         service.drop_connections = self._server.drop_connections
         self.port = self._server.start(self._address, self._port)
-        self.host = f"[{self._address}]:{self.port}" if ":" in self._address else f"{self._address}:{self.port}"
+        address = ANY_ADDRESS.get(self._address, self._address)
+        self.host = f"[{address}]:{self.port}" if ":" in address else f"{address}:{self.port}"
 
     def _tunnel_status(self, request: Request) -> int:
         """Return what the CONNECT proxy answers."""

@@ -109,6 +109,12 @@ def test_a_misspelt_field_is_refused_wherever_it_is(api: Api) -> None:
         assert api.rpc(route, {"entries": [{**entry, "y": 1}]}).status_code == 400
 
 
+def test_a_limit_that_the_specification_has_in_words_only(api: Api) -> None:
+    ids = [api.emulator.account.account_id] * 300
+    assert len(api.ok(api.rpc("users/get_account_batch", {"account_ids": ids}))) == 300
+    assert api.rpc("users/get_account_batch", {"account_ids": [*ids, ids[0]]}).status_code == 400
+
+
 def test_what_takes_no_argument_refuses_one(api: Api) -> None:
     for argument in ({}, "", {"a": 1}):
         answer = api.rpc("users/get_current_account", argument)

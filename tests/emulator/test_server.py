@@ -147,6 +147,14 @@ def test_a_disk_that_fails_is_an_answer(api: Api) -> None:
     assert api.put("/a", big)["size"] == len(big)
 
 
+def test_all_addresses_are_called_by_one() -> None:
+    with Emulator(address="0.0.0.0") as emulator:
+        assert emulator.url == f"https://127.0.0.1:{emulator.port}"
+        api = Api(emulator)
+        assert api.ok(api.rpc("users/get_current_account"))["email"] == "ann@example.com"
+        api.http.close()
+
+
 def test_an_ipv6_address() -> None:
     try:
         with Emulator(address="::1") as emulator:

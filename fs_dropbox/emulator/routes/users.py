@@ -13,6 +13,8 @@ from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
 
+MAX_ACCOUNTS = 300  # in one call; the specification says so in words only
+
 
 def name_of(account: Account) -> dict[str, str]:
     """Return users.Name."""
@@ -84,6 +86,8 @@ def get_account_batch(context: Context, arg: Arguments) -> Any:
     """Answer other accounts."""
     accounts = context.service.accounts.accounts
     result = []
+    if len(arg.get("account_ids")) > MAX_ACCOUNTS:
+        raise arg.error("account_ids", f"more than {MAX_ACCOUNTS} items")
     for account_id in arg.get("account_ids"):
         if account_id not in accounts:
             raise RouteError(union("no_account", no_account=account_id))
