@@ -166,7 +166,12 @@ class Names:
         try:
             self._move(between, target, replace=False)
         except BaseException:
-            self._move(between, source, replace=False)
+            try:
+                self._move(between, source, replace=False)
+            except (errors.FSError, OSError):
+                raise RefusedError(
+                    f"could not get its new name, nor its old one back: it is {basename(between)}"
+                ) from None
             raise
 
     def _move_directory(self, source: str, target: str) -> None:

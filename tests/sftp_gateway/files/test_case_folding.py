@@ -75,7 +75,7 @@ class Copying(Essential):
     """Folds case, and renames as PyFilesystem itself does: by a copy, and the removal of what was copied."""
 
     _meta = {"case_insensitive": True}
-    refused = ""
+    refused: tuple[str, ...] = ()
 
     def _found(self, path: str) -> str:
         found = "/"
@@ -94,7 +94,7 @@ class Copying(Essential):
         return super().makedir(self._found(path), permissions, recreate)
 
     def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
-        if "w" in mode and path == self.refused:
+        if "w" in mode and path in self.refused:
             raise OperationFailed(path)
         return super().openbin(self._found(path), mode, buffering, **options)
 
@@ -116,7 +116,11 @@ def test_a_rename_to_another_case_loses_nothing_where_files_are_copied(tmp_path:
         assert client.wait(client.posix_rename("/D/Sub/File", "/D/Sub/FILE")).ok
         assert client.get("/d/sub/file") == b"content"
         assert (list(client.list("/")), list(client.list("/D/sub"))) == ([".", "..", "D"], [".", "..", "FILE"])
-        storage.refused = "/D/sub/file"
+        storage.refused = ("/D/sub/file",)
         assert client.wait(client.rename("/D/sub/FILE", "/D/sub/file")).code == Status.FAILURE
         assert (client.get("/D/sub/FILE"), list(client.list("/D/sub"))) == (b"content", [".", "..", "FILE"])
+        storage.refused = ("/D/sub/file", "/D/sub/FILE")
+        reply = client.wait(client.rename("/D/sub/FILE", "/D/sub/file"))
+        name = reply.text.rpartition(" ")[2]
+        assert (reply.code, client.get(f"/D/sub/{name}")) == (Status.FAILURE, b"content")
         serving.close()
