@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from fs_dropbox.emulator.model.errors import BadArgumentError
 
 ROOT_AS_SLASH = 'Specify the root folder as an empty string rather than as "/".'
 ROOT_UNSUPPORTED = "The root folder is unsupported."
-TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+
+
+@lru_cache(maxsize=1024)  # what has been checked is read right after
+def parse_time(text: str) -> int:
+    """Return a time of the API as whole seconds since 1970, or raise ValueError."""
+    return int(datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp())
 
 
 class Arguments:
@@ -41,7 +47,7 @@ class Arguments:
     def timestamp(self, name: str) -> int | None:
         """Return a time as whole seconds since 1970, or None when absent."""
         value = self.get(name)
-        return None if value is None else int(datetime.strptime(value, TIME_FORMAT).replace(tzinfo=UTC).timestamp())
+        return None if value is None else parse_time(value)
 
     def struct(self, name: str) -> Arguments:
         """Return a struct; one without any fields where it is absent."""

@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from datetime import datetime
 from functools import cache
 from importlib import resources
 from math import isfinite
 from typing import Any
 
-from fs_dropbox.emulator.arguments import TIME_FORMAT
+from fs_dropbox.emulator.arguments import parse_time
 from fs_dropbox.emulator.model.errors import BadArgumentError
 
 Check = Callable[[Any], None]  # raises _RefusalError
@@ -176,9 +175,12 @@ def _check_boolean(value: Any) -> None:
 
 def _check_time(value: Any) -> None:
     try:
-        datetime.strptime(value, TIME_FORMAT)
-    except (TypeError, ValueError) as error:
+        parse_time(value)
+    except ValueError as error:
         raise _RefusalError(str(error)) from None
+    except TypeError:
+        kind = "None" if value is None else type(value).__name__
+        raise _RefusalError(f"strptime() argument 1 must be str, not {kind}") from None
 
 
 def _string(shortest: int | None = None, longest: int | None = None, pattern: str | None = None) -> Check:
