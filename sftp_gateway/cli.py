@@ -137,6 +137,7 @@ def serve(file: Path | None, **flags: Any) -> None:
     if config.processes == 1:
         sys.exit(_serve(config, load=load))
     host_keys = load_host_keys(config)
+    _check_hooks(config)
     _look_at_users(config)
     supervisor = Supervisor(config, serve=partial(_serve, load=load), reload=partial(_reload_for_others, load))
     sys.exit(supervisor.run(lambda address: _say_ready(address, fingerprints(host_keys))))
@@ -182,11 +183,16 @@ def _reload_for_others(load: Callable[[], GatewayConfig]) -> GatewayConfig:
     Where it does, all processes stay as they are.
     """
     config = load()
-    for hook in config.hooks:
-        read_secret(hook)
+    _check_hooks(config)
     _set_up_logging(config)
     _look_at_users(config)
     return config
+
+
+def _check_hooks(config: GatewayConfig) -> None:
+    """Raise `ConfigError` where each process would."""
+    for hook in config.hooks:
+        read_secret(hook)
 
 
 def _set_up_logging(config: GatewayConfig) -> None:

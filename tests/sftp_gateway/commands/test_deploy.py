@@ -82,7 +82,9 @@ def test_a_mistake_in_the_settings_is_not_tried_again(tmp_path: Path) -> None:
         return call("serve", "--config", config).returncode
 
     (tmp_path / "key").touch(0o644)
-    for mistake in ("x =", 'liste = "x"', "workers = 0", 'listen = "x"', 'host_keys = ["key"]', 'log_file = "no/log"'):
+    hook = '[[hooks]]\nevents = ["upload"]\nurl = "https://example.com/"\nsecret_file = "no"'
+    files = ('host_keys = ["key"]', 'log_file = "no/log"', hook, f"processes = 2\n{hook}")
+    for mistake in ("x =", 'liste = "x"', "workers = 0", 'listen = "x"', *files):
         assert serve(mistake) == hopeless, mistake
     with socket.create_server(("127.0.0.1", 0)) as taken:
         in_use = f'listen = "127.0.0.1:{taken.getsockname()[1]}"'
