@@ -207,7 +207,7 @@ class Names:
         while directories:
             path = directories.pop()
             itself = filesystem.getinfo(path, ["link"])
-            if not itself.name:  # it is the root of another one
+            if itself.name == "":  # it is the root of another one
                 raise RefusedError("another filesystem begins here: it cannot be moved")
             for info in (itself, *filesystem.scandir(path, ["link"])):
                 if info.get("link", "target"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,6 +53,20 @@ def test_what_a_directory_cannot_be_renamed_to_is_refused(client: RawClient, hom
         assert client.wait(request).code == Status.FAILURE
     assert client.wait(client.rename("/d", "/missing/d")).code == Status.NO_SUCH_FILE
     assert (home / "d" / "sub" / "file").read_text() == "mine"
+
+
+def test_a_directory_goes_to_another_disk_unless_links_are_in_it(
+    client: RawClient, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr("sftp_gateway.files.names.os.rename", refuse)
+    assert client.wait(client.rename("/d", "/new")).code == Status.FAILURE
+    assert (home.parent / "others" / "precious").read_text() == "precious"
+    assert client.wait(client.rename("/d/sub", "/new")).ok
+    assert (home / "new" / "file").read_text() == "mine"
+    assert [path.name for path in (home / "d").iterdir()] == ["link"]
 
 
 def _mounted(home: Path) -> FS:
