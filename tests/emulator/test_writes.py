@@ -145,6 +145,19 @@ def test_what_is_strict_conflicts_even_where_it_would_change_nothing(api: Api) -
     assert api.put("/a", b"same", "overwrite", strict_conflict=True)["rev"] != first["rev"]
 
 
+def test_properties_without_a_template_are_refused_but_the_file_is_stored(api: Api) -> None:
+    groups = [{"template_id": "ptid:none", "fields": [{"name": "a", "value": "b"}]}]
+    missing = {".tag": "template_not_found", "template_not_found": "ptid:none"}
+    refused = error_of(api.upload("files/upload", {"path": "/a", "property_groups": groups}, b"1"))
+    assert refused == {".tag": "properties_error", "properties_error": missing}
+    session = api.ok(api.upload("files/upload_session/start", {"close": True}, b"12"))["session_id"]
+    commit = {"path": "/b", "property_groups": groups}
+    entry = {"cursor": {"session_id": session, "offset": 2}, "commit": commit}
+    (told,) = api.ok(api.rpc("files/upload_session/finish_batch_v2", {"entries": [entry]}))["entries"]
+    assert told == {".tag": "failure", "failure": {".tag": "properties_error", "properties_error": missing}}
+    assert api.emulator.control.tree() == {"/a": 1, "/b": 2}
+
+
 def test_a_refused_upload_can_be_committed_elsewhere(api: Api) -> None:
     api.put("/a", b"old")
     error = error_of(api.upload("files/upload", {"path": "/a"}, b"new"))

@@ -63,6 +63,7 @@ class CommitInfo:
     autorename: bool = False
     client_modified: int | None = None
     strict_conflict: bool = False
+    template: str = ""  # of its first property group, of which the emulator has none
 
 
 def commit(view: View, info: CommitInfo, content: Incoming) -> File:

@@ -10,7 +10,7 @@ from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.emulator.arguments import Arguments
 from fs_dropbox.emulator.model import metadata, mutations
 from fs_dropbox.emulator.model.errors import RouteError, TaggedError, WriteError, union
-from fs_dropbox.emulator.model.sessions import SessionError, UploadSession
+from fs_dropbox.emulator.model.sessions import Incoming, SessionError, UploadSession
 from fs_dropbox.emulator.web.context import Context
 from fs_dropbox.emulator.web.registry import Table
 
@@ -19,7 +19,7 @@ table = Table()
 
 def commit_info(arg: Arguments) -> mutations.CommitInfo:
     """Read a files.CommitInfo."""
-    mode = arg.union("mode", "add")
+    mode, groups = arg.union("mode", "add"), arg.get("property_groups")
     return mutations.CommitInfo(
         path=arg.path("path"),
         mode=mode.tag,  # type: ignore[arg-type]
@@ -27,6 +27,7 @@ def commit_info(arg: Arguments) -> mutations.CommitInfo:
         autorename=arg.get("autorename", False),
         client_modified=arg.timestamp("client_modified"),
         strict_conflict=arg.get("strict_conflict", False),
+        template=groups[0]["template_id"] if groups else "",
     )
 
 
@@ -85,7 +86,7 @@ def upload(context: Context, arg: Arguments) -> Any:
     try:
         with session_errors():
             receive(context, session, 0, close=False, content_hash=content_hash)
-        return commit(context, session, info)
+            return commit(context, session, info)
     except WriteError as error:
         sessions.register(session)
         raise RouteError({".tag": "path", "reason": error.union, "upload_session_id": session.id}) from error
@@ -95,12 +96,22 @@ def upload(context: Context, arg: Arguments) -> Any:
 
 
 def commit(context: Context, session: UploadSession, info: mutations.CommitInfo) -> metadata.Metadata:
-    """Make a session's bytes a file, or raise WriteError."""
+    """Make a session's bytes a file, or raise WriteError or SessionError."""
     incoming = context.service.sessions.incoming(session)
     with context.write(info.path):
-        file = mutations.commit(context.view, info, incoming)
-        result = metadata.of_entry(context.view, file, tagged=False)
-        context.service.sessions.finish(session, result)
+        return commit_incoming(context, session, info, incoming)
+
+
+def commit_incoming(
+    context: Context, session: UploadSession, info: mutations.CommitInfo, incoming: Incoming
+) -> metadata.Metadata:
+    """Do commit()'s work. Needs the write lock."""
+    file = mutations.commit(context.view, info, incoming)
+    result = metadata.of_entry(context.view, file, tagged=False)
+    context.service.sessions.finish(session, result)
+    if info.template:  # the file is stored all the same, as it is documented
+        missing = union("template_not_found", template_not_found=info.template)
+        raise SessionError("properties_error", properties_error=missing)
     return result
 
 
@@ -181,6 +192,7 @@ _FINISH_TAGS = frozenset(
         "concurrent_session_missing_data",
         "payload_too_large",
         "content_hash_mismatch",
+        "properties_error",
         "too_many_write_operations",
     }
 )

@@ -11,7 +11,7 @@ from fs_dropbox.emulator.model import metadata, mutations
 from fs_dropbox.emulator.model.errors import RouteError, WriteError, union
 from fs_dropbox.emulator.model.sessions import Append, SessionError, UploadSession
 from fs_dropbox.emulator.routes.batches import run_batch
-from fs_dropbox.emulator.routes.upload import commit_info, finish_error
+from fs_dropbox.emulator.routes.upload import commit_incoming, commit_info, finish_error
 from fs_dropbox.emulator.web.context import Context
 from fs_dropbox.emulator.web.registry import Table
 
@@ -150,7 +150,4 @@ def _finish(context: Context, session_id: str, offset: int, info: mutations.Comm
     if not session.closed:
         raise SessionError("concurrent_session_not_closed" if session.is_concurrent else "not_closed")
     session.check_end(offset)
-    file = mutations.commit(context.view, info, sessions.incoming(session))
-    result = metadata.of_entry(context.view, file, tagged=False)
-    sessions.finish(session, result)
-    return result
+    return commit_incoming(context, session, info, sessions.incoming(session))
