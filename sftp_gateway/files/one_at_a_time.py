@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from fs.base import FS
-from fs.tarfs import ReadTarFS
+
+_NOT_SAFE: Final = {"fs.tarfs.ReadTarFS", "fs.sshfs.sshfs.SSHFS"}
+"""They say that they are, and yet have one position for all files, or one SFTP client of paramiko's."""
 
 
 def one_at_a_time(filesystem: FS) -> FS:
-    """Return the filesystem itself, or where it says that it is not safe in threads, one that lets in one by one.
-
-    PyFilesystem's for tar archives says that it is, and yet its files share one position.
-    """
-    if filesystem.getmeta().get("thread_safe") is not False and not isinstance(filesystem, ReadTarFS):
+    """Return the filesystem itself, or where it says, or is known, not to be safe in threads, one that lets in one."""
+    is_known = any(f"{kind.__module__}.{kind.__qualname__}" in _NOT_SAFE for kind in type(filesystem).__mro__)
+    if filesystem.getmeta().get("thread_safe") is not False and not is_known:
         return filesystem
     return cast(FS, _Filesystem(filesystem, threading.RLock()))
 

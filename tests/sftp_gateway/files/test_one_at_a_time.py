@@ -109,6 +109,14 @@ def short_turns() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
+def test_who_says_wrongly_that_it_is_safe_is_known() -> None:
+    """Two threads that use one SFTP client of paramiko's wait for each other's answers for ever."""
+    made = type("SSHFS", (Essential,), {"__module__": "fs.sshfs.sshfs", "_meta": {"thread_safe": True}})
+    for kind in (made, type("Derived", (made,), {})):
+        filesystem = kind()
+        assert one_at_a_time(filesystem) is not filesystem
+
+
 def test_others_are_used_as_they_are() -> None:
     for filesystem in (MemoryFS(), Essential()):
         assert one_at_a_time(filesystem) is filesystem
