@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import Any, Final, Literal, TypeAlias
 
@@ -246,12 +247,15 @@ def to_fs_error(error: ApiError | TransportError, path: str, target: str | None 
 def fs_errors(path: str, *, target: str | None = None) -> Iterator[None]:
     """Raise what a call raises as `fs.errors` with the PyFilesystem path (and target) of the caller.
 
-    So with the TimeoutError of whoever waits, beyond all bounds, for a call that another thread makes.
+    So with the TimeoutError of whoever waits, beyond all bounds, for a call that another thread makes, and with the
+    CancelledError where the filesystem was closed before that had begun.
     """
     try:
         yield
     except (ApiError, TransportError) as error:
         raise to_fs_error(error, path, target) from error
+    except CancelledError as error:
+        raise to_fs_error(TransportError("closed", was_sent=False), path, target) from error
     except TimeoutError as error:
         raise path_error(fs.errors.OperationTimeout, path, str(error), cause=error) from error
 

@@ -157,6 +157,23 @@ def test_close_while_the_feed_reconnects(account: DropboxFS, emulator: Emulator,
     close_in_time(account, [])
 
 
+def test_what_has_not_begun_when_it_is_closed_is_an_error_like_any_other(
+    account: DropboxFS, emulator: Emulator
+) -> None:
+    pool, free = account._parts.uploader._pool, threading.Event()
+    with ThreadPoolExecutor(2) as executor:
+        for _ in range(pool._max_workers):
+            pool.submit(free.wait)
+        working = executor.submit(writing, account, emulator)
+        eventually(lambda: pool._work_queue.qsize() >= 2)
+        closing = executor.submit(account.close)
+        eventually(working.done)
+        free.set()
+        closing.result(CLOSE_SECONDS)
+        with pytest.raises(fs.errors.FSError):
+            working.result()
+
+
 @pytest.mark.parametrize("way", ["silent", "swallowing", "unresolved", "proxy"])
 def test_close_while_connecting(
     account: DropboxFS, emulator: Emulator, way: str, monkeypatch: pytest.MonkeyPatch
