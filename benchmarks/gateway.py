@@ -66,7 +66,7 @@ def _make(stage: Stage, count: int) -> None:
 
 def _seed_small(stage: Stage) -> None:
     _make_small(stage)
-    stage.account.control("seed_from", folder=str(stage.scratch / "small"), path="/small")
+    stage.account.seed_from(stage.scratch / "small", "/small")
 
 
 def _flat(stage: Stage) -> Path:
@@ -169,7 +169,7 @@ def _make_large(stage: Stage) -> None:
     write_random(stage.scratch / "large", stage.size(500, 10) * MB)
     local = stage.scratch / "seed"
     write_random(local / "down.bin", stage.size(500, 10) * MB)
-    stage.account.control("seed_from", folder=str(local))
+    stage.account.seed_from(local)
 
 
 def _large(stage: Stage, start: Starter, name: str) -> None:
@@ -197,7 +197,7 @@ def _seed_folders(stage: Stage) -> None:
         folder.mkdir(parents=True)
         for file in range(4):
             (folder / f"{file}.txt").write_bytes(b"x")
-    stage.account.control("seed_from", folder=str(local), path="/many")
+    stage.account.seed_from(local, "/many")
 
 
 def _list_folders(stage: Stage, start: Starter, _: str) -> None:

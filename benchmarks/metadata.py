@@ -46,8 +46,7 @@ def _seed_tree(stage: Stage, path: str, files: int, folders: int) -> None:
         file = local / f"folder {number % folders:03}" / f"file {number:05}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"%d" % number)
-    stage.account.control("seed", path=path)
-    stage.account.control("seed_from", folder=str(local), path=path)
+    stage.account.seed_from(local, path)
 
 
 # A walk ------------------------------------------------------------------------

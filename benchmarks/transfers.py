@@ -51,7 +51,7 @@ def _faster(results: Results, times: float, label: str = "", peer: str = PEER) -
 def _seed_large(stage: Stage) -> None:
     local = stage.scratch / "seed"
     write_random(local / "large", _large_bytes(stage))
-    stage.account.control("seed_from", folder=str(local))
+    stage.account.seed_from(local)
 
 
 def _read_large(stage: Stage) -> None:
@@ -75,7 +75,7 @@ def _read_large_rclone(stage: Stage) -> None:
 def _seed_random(stage: Stage) -> None:
     local = stage.scratch / "seed"
     write_random(local / "large", stage.size(100, 10) * MB)
-    stage.account.control("seed_from", folder=str(local))
+    stage.account.seed_from(local)
 
 
 def _read_random(stage: Stage) -> None:
@@ -155,7 +155,7 @@ def _make_small(stage: Stage) -> None:
 def _seed_small(stage: Stage) -> None:
     _make_small(stage)
     stage.account.control("seed", path="/small")
-    stage.account.control("seed_from", folder=str(stage.scratch / "small"), path="/small")
+    stage.account.seed_from(stage.scratch / "small", "/small")
 
 
 def _read_small(stage: Stage) -> None:
