@@ -228,20 +228,3 @@ def test_it_begins_once_nobody_has_the_account_without_it(
     put(client, "/f", b"content")
     assert gateway.pending().waiting == 1
     assert client.listdir("/") == ["f"]
-
-
-def test_what_is_moved_before_its_lost_answer_was_asked_for_comes_once_more(
-    emulator: Emulator, start_gateway: StartGateway, connect: Connect
-) -> None:
-    emulator.control.seed("/in")
-    commit = "files/upload_session/finish_batch_v2"
-    emulator.control.fault(commit, "ambiguous")
-    emulator.control.fault(commit, "stall", after=1)
-    gateway = start_gateway(users=(user(emulator.fs_url),), write_back_delay_seconds=0.05)
-    with connect(gateway, "ann", PASSWORD).open_sftp_client() as client:
-        put(client, "/in/f", b"content")
-        eventually(lambda: emulator.control.exists("/in/f"), "not committed", 60)
-        emulator.control.move("/in", "/out")
-        emulator.control.release()
-        delivered(gateway)
-    assert emulator.control.tree() == {"/in/f": 7, "/out/f": 7, "/in": None, "/out": None}
