@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import fs
@@ -223,3 +224,17 @@ def test_start_raises_and_stop_leaves_nothing(tmp_path: Path) -> None:
         running.control.seed("/x", b"1")
     with Emulator(tmp_path / "a") as running:
         assert running.control.tree() == {"/x": 1}
+
+
+def test_a_folder_that_was_kept_without_the_order_of_its_documents(tmp_path: Path) -> None:
+    with Emulator(tmp_path) as emulator:
+        emulator.control.write("/kept", b"content")
+    with closing(sqlite3.connect(tmp_path / "emulator.sqlite", isolation_level=None)) as database:
+        database.executescript(
+            "CREATE TABLE older (kind TEXT, key TEXT, value TEXT, PRIMARY KEY (kind, key)) WITHOUT ROWID;"
+            "INSERT INTO older SELECT kind, key, value FROM documents;"
+            "DROP TABLE documents; ALTER TABLE older RENAME TO documents;"
+        )
+    for _ in range(2):
+        with Emulator(tmp_path) as emulator:
+            assert emulator.control.read("/kept") == b"content"

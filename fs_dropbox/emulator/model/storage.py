@@ -22,6 +22,15 @@ CREATE TABLE IF NOT EXISTS changes (sequence INTEGER, namespace TEXT, path TEXT,
 CREATE INDEX IF NOT EXISTS changes_order ON changes (namespace, sequence);
 """
 
+# For what was kept before the order in which documents are made was.
+IN_ORDER = """
+BEGIN;
+CREATE TABLE ordered (kind TEXT, key TEXT, value TEXT, PRIMARY KEY (kind, key));
+INSERT INTO ordered SELECT kind, key, value FROM documents;
+DROP TABLE documents;
+ALTER TABLE ordered RENAME TO documents;
+COMMIT;
+"""
 
 PUT = "INSERT INTO documents VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 FORGET = "DELETE FROM changes WHERE namespace = ? AND sequence <= ?"
@@ -116,6 +125,9 @@ def _open(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
     try:
         database.executescript(SCHEMA)
+        (made_by,) = database.execute("SELECT sql FROM sqlite_master WHERE name = 'documents'").fetchone()
+        if "WITHOUT ROWID" in made_by:
+            database.executescript(IN_ORDER)
     except sqlite3.Error:
         database.close()
         raise
