@@ -9,7 +9,7 @@ import re
 import stat
 import threading
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -104,10 +104,12 @@ def take_inventory(place: Place, stop: threading.Event, is_excluded: Callable[[s
     local = place.local_path
     inventory = Inventory()
     walk = _walk(place, inventory, is_excluded)
-    for node in walk if local is None else _local(local, place.path, inventory, is_excluded):
-        if stop.is_set():
-            raise StoppedError
-        inventory.nodes.append(node)
+    # Closed by the thread that walks: PyFilesystem's own filesystems hold their locks while they list.
+    with contextlib.closing(walk if local is None else _local(local, place.path, inventory, is_excluded)) as nodes:
+        for node in nodes:
+            if stop.is_set():
+                raise StoppedError
+            inventory.nodes.append(node)
     return inventory
 
 
@@ -163,7 +165,7 @@ def _in_other_form(name: str) -> str:
     return apart if apart != name else paths.spelling(name)
 
 
-def _walk(place: Place, inventory: Inventory, is_excluded: Callable[[str], bool]) -> Iterator[Node]:
+def _walk(place: Place, inventory: Inventory, is_excluded: Callable[[str], bool]) -> Generator[Node, None, None]:
     base = abspath(normpath(place.path))
     exports = place.filesystem.getmeta("dropbox").get("documents") == "export"
     excluded: set[str] = set()
@@ -181,7 +183,9 @@ def _walk(place: Place, inventory: Inventory, is_excluded: Callable[[str], bool]
     inventory.add("", place.filesystem.getinfo(base, _NAMESPACES))
 
 
-def _local(root: str, shown: str, inventory: Inventory, is_excluded: Callable[[str], bool]) -> Iterator[Node]:
+def _local(
+    root: str, shown: str, inventory: Inventory, is_excluded: Callable[[str], bool]
+) -> Generator[Node, None, None]:
     """Walk this machine's disks: symbolic links to files are followed, those to folders are not (they can be loops)."""
     pending = [""]
     while pending:

@@ -6,6 +6,7 @@ import os
 import resource
 import threading
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from fs.memoryfs import MemoryFS
 from fs.osfs import OSFS
 
 from fs_dropbox import DropboxFS
+from fs_dropbox.mirroring.inventory import exclusion, take_inventory
 from fs_dropbox.mirroring.mirror import Mirror
 from fs_dropbox.mirroring.steps import Observer
 from fs_dropbox.mirroring.transfer import GrownError, Place, StoppedError, copy_file, snapshot
 from tests.fs_dropbox.mirroring.mirrored import make_unreadable, run, write_many
+from tests.waiting import DEADLINE_SECONDS
 
 
 def test_nothing_is_deleted_when_a_folder_of_the_source_cannot_be_read(source: FS, monkeypatch: Any) -> None:
@@ -117,6 +120,18 @@ def test_a_disk_that_takes_the_first_part_alone_is_full(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert disk.readbytes("f") == b"before"
     assert os.listdir(tmp_path) == ["f"]
+
+
+def test_a_listing_that_is_broken_off_lets_go_of_its_filesystem() -> None:
+    filesystem: Any = MemoryFS()  # holds its lock while it lists
+    filesystem.makedirs("a/b")
+    stop = threading.Event()
+    stop.set()
+    with ThreadPoolExecutor(1) as pool:
+        broken_off = pool.submit(take_inventory, Place(filesystem), stop, exclusion(()))
+        assert isinstance(broken_off.exception(), StoppedError)
+        assert filesystem._lock.acquire(timeout=DEADLINE_SECONDS)
+    filesystem._lock.release()
 
 
 def test_a_missing_source_is_an_error_and_empties_nothing(tmp_path: Path) -> None:
