@@ -217,8 +217,8 @@ class Draft:
 
     def may_end_on_disk(self, most: int) -> bool:
         """Tell whether this is a new file up to `most` bytes, all here, whose commit may end in the journal."""
-        is_new = self.write_back and self.fresh and self.dirty and not self.base.is_there
-        return is_new and self.size <= most and self.forwarding.is_idle
+        is_new = self.dirty and self.fresh and not self.base.is_there and not self.exclusive
+        return self.write_back and is_new and self.size <= most and self.forwarding.is_idle
 
     def commit(self, handle: object, size: int, *, at_once: bool = False) -> None:
         """Store the first `size` bytes in the filesystem, at the CLOSE of `handle`. In the path's turn.

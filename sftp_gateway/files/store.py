@@ -163,7 +163,7 @@ class Store:
         With `at_once` only if nothing but the local disk has to be waited for: else raises `NotAtOnceError`, and
         nothing has changed.
         """
-        if at_once and (allowance is not None or draft.exclusive or not draft.may_end_on_disk(self.at_once_bytes)):
+        if at_once and (allowance is not None or not draft.may_end_on_disk(self.at_once_bytes)):
             raise NotAtOnceError
         try:
             while True:

@@ -60,7 +60,8 @@ class Storing:
     def _is_copied(self) -> bool:
         """Have the filesystem copy another file, where this is nothing else and takes no time of its own along."""
         draft = self._draft
-        if draft.spool.used or draft.size != draft.base.size or draft.modified is not None:
+        is_more = draft.spool.used or draft.size != draft.base.size or draft.modified is not None
+        if draft.base.copy_of is None or is_more:
             return False
         if not self._atomic and self._filesystem.exists(draft.path):
             return False  # which may be the very file, by whatever name: copied onto itself it would be emptied
