@@ -103,10 +103,9 @@ def take_inventory(place: Place, stop: threading.Event, is_excluded: Callable[[s
     """
     local = place.local_path
     inventory = Inventory()
-    walk = _walk(place, inventory, is_excluded)
-    # Closed by the thread that walks: PyFilesystem's own filesystems hold their locks while they list.
-    with contextlib.closing(walk if local is None else _local(local, place.path, inventory, is_excluded)) as nodes:
-        for node in nodes:
+    walk = _walk(place, inventory, is_excluded) if local is None else _local(local, place.path, inventory, is_excluded)
+    with contextlib.closing(walk):  # by the thread that walks: PyFilesystem's own hold their locks while they list
+        for node in walk:
             if stop.is_set():
                 raise StoppedError
             inventory.nodes.append(node)

@@ -209,10 +209,10 @@ class Names:
             itself = filesystem.getinfo(path, ["link"])
             if itself.name == "":  # it is the root of another one
                 raise RefusedError("another filesystem begins here: it cannot be moved")
-            for info in (itself, *filesystem.scandir(path, ["link"])):
-                if info.get("link", "target"):
-                    raise RefusedError("a symbolic link is in it: it cannot be moved as a whole")
-            directories += [join(path, info.name) for info in filesystem.scandir(path) if info.is_dir]
+            found = list(filesystem.scandir(path, ["link"]))
+            if any(info.get("link", "target") for info in (itself, *found)):
+                raise RefusedError("a symbolic link is in it: it cannot be moved as a whole")
+            directories += [join(path, info.name) for info in found if info.is_dir]
 
     def _move_piecemeal(self, source: str, target: str) -> None:
         """Move a directory with what every filesystem can do; raises `ResourceReadOnly` where that is nothing."""
