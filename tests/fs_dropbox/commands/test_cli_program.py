@@ -1,9 +1,8 @@
-"""The command line as processes: exit codes, one-line errors, pipes, signals, watch."""
+"""The command line as processes: exit codes, one-line errors, pipes, signals."""
 
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import pty
 import select
@@ -364,57 +363,3 @@ def test_no_name_reaches_a_terminal_that_would_obey_it(
     _, shown = _run_on_terminal(*(each.replace("{tmp}", str(tmp_path)) for each in arguments), env=env)
     assert b"\x1b]0;owned" not in shown, shown
     assert b"\\x1b]0;owned\\x07" in shown
-
-
-# Watch
-
-
-def test_watch_prints_changes_below_a_folder(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
-    emulator.control.seed("/Docs")
-    with start("watch", "--json", "--count", "3", "/docs", env=env) as process:
-        assert process.stderr is not None
-        assert process.stdout is not None
-        assert process.stderr.readline() == "fs-dropbox: following\n"
-        emulator.control.write("/elsewhere", b"x")
-        rows = []
-        for change in (
-            lambda: emulator.control.write("/Docs/new.txt", b"news"),
-            lambda: emulator.control.seed("/Docs/Folder"),
-            lambda: emulator.control.delete("/Docs/new.txt"),
-        ):
-            change()
-            rows.append(json.loads(process.stdout.readline()))
-        assert process.communicate(timeout=60) == ("", "")
-    assert process.returncode == 0
-    assert [(row["change"], row["path"]) for row in rows] == [
-        ("file", "/Docs/new.txt"),
-        ("folder", "/Docs/Folder"),
-        ("deleted", "/Docs/new.txt"),
-    ]
-    assert (rows[0]["size"], rows[0]["rev"] != "") == (4, True)
-
-
-def test_watch_says_why_it_does_not_follow(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
-    route = "files/list_folder/get_latest_cursor"
-    emulator.control.fault(route, "server_error", None, status=400, text="Unknown API function")
-    with start("watch", "--for", "30", env=env) as process:
-        assert process.stderr is not None
-        assert "Unknown API function: changes will be late" in process.stderr.readline()
-        emulator.control.clear_faults()
-        assert process.stderr.readline() == "fs-dropbox: following\n"
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
-
-
-def test_watch_ends_in_time_and_by_ctrl_c(env: dict[str, str], store: Connections, emulator: Emulator) -> None:
-    done = run("watch", "/none", "--for", "0.5", env=env)
-    assert (done.returncode, done.stderr.splitlines()[0]) == (0, "fs-dropbox: there is no file or folder /none yet")
-    with start("watch", env=env) as process:
-        assert process.stderr is not None
-        process.stderr.readline()
-        emulator.control.write("/one.txt", b"1")
-        assert process.stdout is not None
-        assert "/one.txt (1 B)" in process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
-    assert process.returncode == 130

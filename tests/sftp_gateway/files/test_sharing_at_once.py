@@ -6,8 +6,7 @@ import errno
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,23 +19,10 @@ from sftp_gateway.files.tree import TreeLimits
 from sftp_gateway.sftp.status import RefusedError
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.files.lagging_fs import LaggingFS, Traits
-from tests.sftp_gateway.files.shared_stores import CONTENT, sharing, written
+from tests.sftp_gateway.files.shared_stores import CONTENT, written
 from tests.sftp_gateway.files.writing_model import make_small
 from tests.sftp_gateway.raw_client import C, T, W
 from tests.waiting import eventually
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with closing(sharing(AtomicFS(), tmp_path)) as store:
-        yield store
-
-
-@pytest.fixture
-def other(store: Store, tmp_path: Path) -> Iterator[Store]:
-    """Another process with the same storage."""
-    with closing(sharing(store.filesystem, tmp_path)) as other:
-        yield other
 
 
 def amid_the_note(store: Store, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +17,9 @@ from sftp_gateway.files.spool import Spool
 from sftp_gateway.files.store import Store
 from sftp_gateway.files.tree import TreeLimits
 from tests.sftp_gateway.atomic_fs import AtomicFS
-from tests.sftp_gateway.files.shared_stores import CONTENT, sharing, written
+from tests.sftp_gateway.files.shared_stores import CONTENT, written
 from tests.sftp_gateway.raw_client import C, T, W
 from tests.waiting import eventually
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with closing(sharing(AtomicFS(), tmp_path)) as store:
-        yield store
-
-
-@pytest.fixture
-def other(store: Store, tmp_path: Path) -> Iterator[Store]:
-    """Another process with the same storage."""
-    with closing(sharing(store.filesystem, tmp_path)) as other:
-        yield other
 
 
 def before_it_takes_over(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
