@@ -19,7 +19,7 @@ from sftp_gateway.files.tree import TreeLimits
 from sftp_gateway.sftp.status import RefusedError
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.files.lagging_fs import LaggingFS, Traits
-from tests.sftp_gateway.files.shared_stores import CONTENT, written
+from tests.sftp_gateway.files.sharing.shared_stores import CONTENT, written
 from tests.sftp_gateway.files.writing_model import make_small
 from tests.sftp_gateway.raw_client import C, T, W
 from tests.waiting import eventually

@@ -1,4 +1,4 @@
-"""Stores for tests of files: of two processes that share a storage, where a file has none of its own."""
+"""Stores of two processes that share a storage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from sftp_gateway.files.store import Store
 from tests.sftp_gateway.atomic_fs import AtomicFS
-from tests.sftp_gateway.files.shared_stores import sharing
+from tests.sftp_gateway.files.sharing.shared_stores import sharing
 
 
 @pytest.fixture

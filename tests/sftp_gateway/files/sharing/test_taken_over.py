@@ -17,7 +17,7 @@ from sftp_gateway.files.spool import Spool
 from sftp_gateway.files.store import Store
 from sftp_gateway.files.tree import TreeLimits
 from tests.sftp_gateway.atomic_fs import AtomicFS
-from tests.sftp_gateway.files.shared_stores import CONTENT, written
+from tests.sftp_gateway.files.sharing.shared_stores import CONTENT, written
 from tests.sftp_gateway.raw_client import C, T, W
 from tests.waiting import eventually
 
