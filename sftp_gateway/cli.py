@@ -14,7 +14,7 @@ from msgspec.structs import FieldInfo
 
 from sftp_gateway.commands.administration import COMMANDS, EXIT_FAILED, EXIT_UNUSABLE, config_file
 from sftp_gateway.commands.demo import default_directory, run_demo
-from sftp_gateway.commands.means import allow_many_files, share_free_memory
+from sftp_gateway.commands.means import allow_many_files, keep_loaded, share_free_memory
 from sftp_gateway.commands.pending import pending
 from sftp_gateway.commands.signals import Signals
 from sftp_gateway.config import (
@@ -139,6 +139,7 @@ def serve(file: Path | None, **flags: Any) -> None:
     host_keys = load_host_keys(config)
     _check_hooks(config)
     _look_at_users(config)
+    keep_loaded()
     supervisor = Supervisor(config, serve=partial(_serve, load=load), reload=partial(_reload_for_others, load))
     sys.exit(supervisor.run(lambda address: _say_ready(address, fingerprints(host_keys))))
 
@@ -152,6 +153,7 @@ def _serve(config: GatewayConfig, crew: Crew | None = None, *, load: Callable[[]
         if crew is None:
             _say_ready(gateway.address, gateway.fingerprints)
             _look_at_users(config)
+            keep_loaded()
         else:
             crew.begun()
         signals.wait()

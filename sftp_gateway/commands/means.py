@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import resource
 
 _ARENA_MAX = -8  # M_ARENA_MAX, malloc.h of the GNU C library
@@ -25,3 +26,12 @@ def share_free_memory() -> None:
     """
     with contextlib.suppress(AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(_ARENA_MAX, _ARENAS)
+
+
+def keep_loaded() -> None:
+    """Take all that is loaded by now for what stays: nobody looks through it for what could be freed any more.
+
+    That would stop all threads each time, and write to memory that forked processes share.
+    """
+    gc.collect()
+    gc.freeze()
