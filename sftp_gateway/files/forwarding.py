@@ -143,9 +143,7 @@ class Forwarding:
     def cancel(self) -> None:
         """End the stream."""
         stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.cancel()
-        self._on_progress()
+        self._end(stream)
 
     def take(self) -> Stream | None:
         """Hand the stream over to be finished; no other begins. `done` is to be called with it."""
@@ -155,8 +153,7 @@ class Forwarding:
     def done(self, stream: Stream | None) -> None:
         """Note that the file is committed, or could not be; a stream that was not finished is of no use any more."""
         self.resume = None
-        if stream is not None:
-            stream.cancel()
+        self._end(stream)
 
     def finish(self, stream: Stream | None) -> tuple[Any, int]:
         """Return the open file and how many bytes it has taken; raises `fs.errors`."""
@@ -165,6 +162,11 @@ class Forwarding:
     def may_start_anew(self, error: Exception) -> bool:
         """Tell whether an upload may have failed only because it went on with an earlier one."""
         return self.resume is not None and type(error) is OperationFailed and not self._spool.dropped
+
+    def _end(self, stream: Stream | None) -> None:
+        if stream is not None:
+            stream.cancel()
+            self._on_progress()
 
     def _open(self) -> Any:
         resume = self.resume  # once: another thread may find it of no use meanwhile

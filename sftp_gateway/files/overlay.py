@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from sftp_gateway.files.draft import Draft, State
 from sftp_gateway.files.folding import is_at_or_below, related
 from sftp_gateway.sftp.status import NotAtOnceError, RefusedError
+
+_T = TypeVar("_T")
+
+
+class _Held(Generic[_T]):
+    """What is in one of an overlay's lists until the end of a `with`."""
+
+    def __init__(self, condition: threading.Condition, held: list[_T], one: _T) -> None:
+        self._condition = condition
+        self._held = held
+        self._one = one
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        with self._condition:
+            self._held.remove(self._one)
+            self._condition.notify_all()
 
 
 class Overlay:
@@ -23,56 +42,41 @@ class Overlay:
         self._turns: list[tuple[str, ...]] = []
         self._openings: list[str] = []
 
-    @contextlib.contextmanager
-    def turn(self, *paths: str, names: bool = False, wait: bool = True) -> Iterator[None]:
-        """Hold the right to change these paths and everything below them.
+    def turn(self, *paths: str, names: bool = False, wait: bool = True) -> _Held[tuple[str, ...]]:
+        """Return a context that holds the right to change these paths and everything below them.
 
         With `names`, it also waits for what begins there, as that is to know its name. Raises `RefusedError` after a
         long wait, without `wait` `NotAtOnceError`.
         """
-        keys = tuple(self.fold(path) for path in paths)
+        keys = tuple(map(self.fold, paths))
 
         def is_free() -> bool:
             is_open = names and any(is_at_or_below(opening, key) for opening in self._openings for key in keys)
             return not is_open and not self._is_taken(keys)
 
-        with self._condition:
-            if not wait and not is_free():
-                raise NotAtOnceError
-            self._wait_for(is_free, "another operation on the same path is still running")
-            self._turns.append(keys)
-        try:
-            yield
-        finally:
-            with self._condition:
-                self._turns.remove(keys)
-                self._condition.notify_all()
+        return self._hold(self._turns, keys, is_free, wait, "another operation on the same path is still running")
 
-    @contextlib.contextmanager
-    def opening(self, path: str, *, wait: bool = True) -> Iterator[bool]:
-        """Have no name at or above `path` change: what begins there is seen by whoever is next.
+    def opening(self, path: str, *, wait: bool = True) -> _Held[str]:
+        """Return a context in which no name at or above `path` changes: what begins there is seen by whoever is next.
 
-        Waits until nothing there is being changed, and raises `RefusedError` after a long wait; without `wait` it tells
-        whether that is so.
+        Waits until nothing there is being changed, and raises `RefusedError` after a long wait, without `wait`
+        `NotAtOnceError`.
         """
         key = self.fold(path)
 
         def is_free() -> bool:
-            return not any(is_at_or_below(key, other) for turn in self._turns for other in turn)
+            return not self._turns or not any(is_at_or_below(key, other) for turn in self._turns for other in turn)
 
+        return self._hold(self._openings, key, is_free, wait, "the file is still being stored")
+
+    def _hold(self, held: list[_T], one: _T, is_free: Callable[[], bool], wait: bool, refusal: str) -> _Held[_T]:
         with self._condition:
-            if wait:
-                self._wait_for(is_free, "the file is still being stored")
-            began = is_free()
-            if began:
-                self._openings.append(key)
-        try:
-            yield began
-        finally:
-            if began:
-                with self._condition:
-                    self._openings.remove(key)
-                    self._condition.notify_all()
+            if not is_free():
+                if not wait:
+                    raise NotAtOnceError
+                self._wait_for(is_free, refusal)
+            held.append(one)
+        return _Held(self._condition, held, one)
 
     def wait_settled(self, path: str) -> None:
         """Wait until nothing at or above `path` is being changed; raises `RefusedError` after a long wait."""
@@ -171,7 +175,7 @@ class Overlay:
         return True
 
     def _is_taken(self, keys: tuple[str, ...]) -> bool:
-        return any(related(key, other) for turn in self._turns for other in turn for key in keys)
+        return bool(self._turns) and any(related(key, other) for turn in self._turns for other in turn for key in keys)
 
 
 def _partials(drafts: list[Draft]) -> list[Draft]:

@@ -18,7 +18,7 @@ from sftp_gateway.files.names import Names
 from sftp_gateway.files.store import Store, TreeLimits
 from sftp_gateway.sftp import attributes
 from sftp_gateway.sftp.packets import Attributes, OpenFlag, Status
-from sftp_gateway.sftp.status import RefusedError
+from sftp_gateway.sftp.status import NotAtOnceError, RefusedError
 
 __all__ = ["Rights", "Tree", "TreeLimits", "TreeView"]
 
@@ -178,10 +178,12 @@ class TreeView:
         if not flags & _CREAT or flags & _READ or self._allowance is not None or _is_for_directories(path):
             return None
         inner = self.inner(path)
-        with self.store.overlay.opening(inner, wait=False) as is_free:
-            if not is_free or not self._looking.is_known_to_be_new(inner):
-                return None
-            return self._open_for_writing(path, flags, wished, is_new=True)
+        try:
+            with self.store.overlay.opening(inner, wait=False):
+                is_new = self._looking.is_known_to_be_new(inner)
+                return self._open_for_writing(path, flags, wished, is_new=True) if is_new else None
+        except NotAtOnceError:
+            return None
 
     def lost(self, handle: Handle) -> None:
         """Note that an upload failed: its client may still remove the file."""

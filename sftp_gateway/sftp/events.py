@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 Listener = Callable[[str, Mapping[str, Any]], None]
 """Called with each event of a session and the fields that the log shows of it, without secrets; from several threads,
 also from the transport's: it must be quick and must not raise."""
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(NamedTuple):
     """One finished upload or download: the path as the client named it, bytes that were moved, wall-clock seconds.
 
     `result` is "ok", "aborted" (the connection ended first; nothing was stored) or "failed" (with a `reason`).

@@ -104,6 +104,8 @@ class Cursor:
     def attributes(self) -> Attributes:
         """Read ATTRS."""
         flags = self._number(_U32)
+        if not flags:
+            return NO_ATTRIBUTES
         size = self._number(_U64) if flags & ATTR_SIZE else None
         uid, gid = (self._number(_U32), self._number(_U32)) if flags & ATTR_UIDGID else (None, None)
         permissions = self._number(_U32) if flags & ATTR_PERMISSIONS else None

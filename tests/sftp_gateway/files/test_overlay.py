@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sftp_gateway.files.overlay import Overlay
-from sftp_gateway.sftp.status import RefusedError
+from sftp_gateway.sftp.status import NotAtOnceError, RefusedError
 from tests.waiting import DEADLINE_SECONDS, eventually
 
 Enter = Callable[[Overlay], AbstractContextManager[Any]]
@@ -113,11 +113,11 @@ def test_others_go_on(first: Enter, second: Enter) -> None:
 def test_who_does_not_want_to_wait_is_told() -> None:
     overlay = Overlay(str.lower, wait_seconds=DEADLINE_SECONDS)
     with overlay.turn("/a"):
-        with overlay.opening("/a", wait=False) as began:
-            assert not began
-        with overlay.opening("/b", wait=False) as began:
-            assert began
+        with pytest.raises(NotAtOnceError):
+            overlay.opening("/a", wait=False)
+        with overlay.opening("/b", wait=False):
+            pass
         assert not overlay.is_settled("/A")
         assert not overlay.is_quiet
-    with overlay.opening("/a", wait=False) as began:
-        assert began
+    with overlay.opening("/a", wait=False):
+        pass
