@@ -16,13 +16,13 @@ from sftp_gateway.sftp import attributes
 from sftp_gateway.sftp.status import RefusedError
 
 REMEASURE_SECONDS = 300.0
-DOUBT_SECONDS = 10.0  # what was measured longer ago is looked at again before somebody is refused for it
-_DOUBT_FACTOR = 10  # or so many times as long as measuring took
+DOUBT_SECONDS = 10.0  # an older measurement is repeated before somebody is refused for it
+_DOUBT_FACTOR = 10  # or one that is older than so many times the seconds that it took
 
 
 @dataclass(eq=False)
 class _Change:
-    """A change under way: what is counted for it until it is known what became of it."""
+    """A change under way: what is counted for it until its outcome is known."""
 
     size: int
     files: int
@@ -32,12 +32,11 @@ class _Change:
 class Allowance:
     """The quota of a directory; one for all sessions of a process that see it. Owned by `Allowances`. Thread-safe.
 
-    The directory is measured by one walk when something is first written, and again by the next write after a while;
-    between, what the sessions themselves change is counted: what is there afterwards, whatever became of a change. So
-    what others add counts some minutes later. What is under way while the directory is measured may be seen by that or
-    not, and counts as if it were not: there is never less counted than is there, and who would be refused for it has
-    the directory measured once more. One lock over the numbers, a leaf; one around measuring, so that it is done once
-    for all.
+    The directory is measured by one walk before the first write, and again by the first write after a few minutes. In
+    between, the changes of our own sessions are counted, by what is there before and after each; what others add counts
+    with the next measurement. A change under way during a measurement may or may not be seen by it, and is counted as
+    if it were not: the count is never too low, and before a refusal the directory is measured once more. One leaf lock
+    over the numbers; another one around measuring, so that it is done once for all who wait.
     """
 
     def __init__(
@@ -62,14 +61,14 @@ class Allowance:
         self._files = 0
         self._measured_at: float | None = None
         self._measured_in = 0.0  # seconds
-        self._moment = 0  # one more whenever measuring begins, and whenever it ends
+        self._moment = 0  # incremented whenever measuring begins, and whenever it ends: odd during it
         self._under_way: set[_Change] = set()
-        self._added = (0, 0)  # bytes and files that came since the last measurement began
+        self._added = (0, 0)  # bytes and files that were added since the last measurement began
 
     def room(self, path: str) -> Room | None:
-        """Return how large the file at `path` may become; None where only the number of files is limited.
+        """Return how large the file at `path` may become; None if only the number of files is limited.
 
-        Raises `RefusedError` where it may not be there at all.
+        Raises `RefusedError` if it would be one file too many.
         """
         self._measure()
         old = self._size(path)
@@ -84,7 +83,7 @@ class Allowance:
             return self._max_bytes - self._bytes
 
     def usage(self, total: int, used: int) -> tuple[int, int]:
-        """Return total and used bytes as they are for who may have this much of a storage with these."""
+        """Return total and used bytes as this quota shows them, in a storage with `total` and `used`."""
         if not self._max_bytes:
             return total, used
         self._measure()
@@ -93,9 +92,9 @@ class Allowance:
 
     @contextlib.contextmanager
     def counting(self, *paths: str, size: int | None = None) -> Iterator[None]:
-        """Count what the block makes of the files at `paths`, whose turn it has.
+        """Count what the block changes about the files at `paths`, whose turn the caller has.
 
-        Where it is to store the first one with `size` bytes, that is refused if it is too much.
+        With `size`, the block stores the first of them with so many bytes: refused if that is too much.
         """
         if size is None and self._measured_at is None:
             yield
@@ -109,13 +108,13 @@ class Allowance:
         finally:
             try:
                 after = self._sizes(paths)
-            except Exception:  # noqa: BLE001 - nobody knows what became of it: who measures next does
+            except Exception:  # noqa: BLE001 - the outcome is unknown until the next measurement
                 self._end(change, change.size, change.files)
             else:
                 self._end(change, sum(after) - sum(before), len(after) - len(before))
 
     def _check(self, more: int, files: int, *, begin: bool = False) -> _Change:
-        """Refuse so many bytes and files more where that is too much; with `begin`, count them as being under way."""
+        """Refuse so many more bytes and files if that is too much; with `begin`, count them as a change under way."""
         while True:
             with self._lock:
                 too_large = self._max_bytes and more > 0 and self._bytes + more > self._max_bytes
@@ -132,7 +131,7 @@ class Allowance:
     def _end(self, change: _Change, more: int, files: int) -> None:
         with self._lock:
             self._under_way.discard(change)
-            if change.moment != self._moment or self._moment % 2:  # who measures may have seen it or not
+            if change.moment != self._moment or self._moment % 2:  # a measurement may have seen it or not
                 more, files = max(0, more), max(0, files)
             self._add(more - change.size, files - change.files)
 
@@ -142,7 +141,7 @@ class Allowance:
         self._added = self._added[0] + more, self._added[1] + files
 
     def _measure(self, seconds: float = REMEASURE_SECONDS) -> bool:
-        """Look what is there if that was last done so long ago; tell whether it was."""
+        """Measure the directory, unless that was done within `seconds`; return whether it was measured."""
         with self._measuring:
             begun = self._clock()
             if self._measured_at is not None and begun - self._measured_at < seconds:
@@ -166,11 +165,11 @@ class Allowance:
         """Return the sizes of all files that are there."""
         if not self._filesystem.getmeta().get("atomic_writes"):
             return list(sizes_below(self._filesystem, self._root))
-        walk = self._filesystem.walk.info(self._root, ["details"])  # which may have a way of its own
+        walk = self._filesystem.walk.info(self._root, ["details"])  # the filesystem may have a faster way
         return [info.size for _, info in walk if not info.is_dir]
 
     def _sizes(self, paths: Iterable[str]) -> list[int]:
-        """Return the sizes of those of the files that are there."""
+        """Return the sizes of the files that are there."""
         return [size for path in paths if (size := self._size(path)) is not None]
 
     def _size(self, path: str) -> int | None:
@@ -194,25 +193,25 @@ class Room:
     """How large one file that is being written may become within a quota."""
 
     def __init__(self, allowance: Allowance, old: int) -> None:
-        """Take the place of `old` bytes."""
+        """Know that the file replaces `old` bytes."""
         self._allowance = allowance
         self._old = old
 
     @property
     def size(self) -> int:
-        """How large it may become, as far as is known; found out without waiting."""
+        """How large it may become, as far as is known without waiting."""
         return max(0, self._old + self._allowance.left)
 
 
 def counting(
     allowance: Allowance | None, *paths: str, size: int | None = None
 ) -> contextlib.AbstractContextManager[None]:
-    """Do what `Allowance.counting` does where there is one."""
+    """Return `allowance.counting(...)`, or a context that does nothing without an allowance."""
     return allowance.counting(*paths, size=size) if allowance is not None else contextlib.nullcontext()
 
 
 class Allowances:
-    """The quotas of a filesystem: one for all who see a directory within the same limits. Owned by a `Store`.
+    """The quotas of a filesystem: one for each directory and limits, shared by all sessions. Owned by a `Store`.
 
     Thread-safe: one lock, a leaf.
     """

@@ -12,9 +12,9 @@ from sftp_gateway.sftp.status import RefusedError
 
 
 class Base:
-    """Old content as far as it still counts; of a new file, none. Owned by a draft, which closes it.
+    """Old content, as far as it still counts; none for a new file. Owned by a draft, which closes it.
 
-    Where it is the content of another file, `copy_of` is that file's path. `size` and `cut` are under the draft's lock;
+    If it is the content of another file, `copy_of` is that file's path. `size` and `cut` are under the draft's lock;
     `pread` may be called from any thread. Its methods raise `fs.errors`.
     """
 
@@ -23,16 +23,16 @@ class Base:
         self.copy_of = copy_of
         self.size = content.size if content is not None else 0  # how much of it counts
         self.is_there = content is not None
-        # what the commit may replace, where the filesystem tells versions apart
+        # the only version that the commit may replace, if the filesystem has versions
         self.version = content.version if content is not None and copy_of is None else None
 
     @property
     def fingerprint(self) -> Fingerprint | None:
-        """What tells the version that a commit may replace, where the filesystem itself tells none apart."""
+        """What identifies the version that the commit may replace, if the filesystem has no versions."""
         return self._content.fingerprint if self._content is not None and self.copy_of is None else None
 
     def know_again(self, as_now: Fingerprint) -> None:
-        """Take a version for this, as a rename has made it of this."""
+        """Accept the fingerprint that this content has after a rename."""
         if self._content is not None:
             self._content.fingerprint = as_now
 
@@ -45,9 +45,9 @@ class Base:
         return self._content.pread(start, end - start) if self._content is not None and start < end else b""
 
     def copy_to(self, filesystem: FS, path: str, *, replace: bool) -> bool:
-        """Store this at `path` without moving a byte, if it is the whole of another file that is still the same.
+        """Have the filesystem copy this to `path`, if it is the whole of another file that is still the same.
 
-        Tells whether; nothing has changed where not.
+        Returns whether it did; nothing has changed if not.
         """
         if self.copy_of is None or self._content is None or self.size != self._content.size:
             return False
@@ -62,16 +62,16 @@ class Base:
         return True
 
     def check_unchanged(self, filesystem: FS, path: str) -> None:
-        """Raise `RefusedError` where the file whose content this is, at `path` or elsewhere, has been changed since.
+        """Raise `RefusedError` if the file with this content, at `path` or elsewhere, was changed since.
 
-        For filesystems without versions, whose open files change with them.
+        For filesystems without versions, whose open files show such changes.
         """
         if self._content is None or self._content.fingerprint is None:
             return
         try:
             now = fingerprint(filesystem, self.copy_of or path)
         except ResourceNotFound:
-            if self.copy_of is not None:  # renamed or removed, which the open file outlives
+            if self.copy_of is not None:  # renamed or removed: the open file still has the content
                 return
             raise
         if now != self._content.fingerprint:
@@ -82,7 +82,7 @@ class Base:
         return self._content is not None and content.is_same(self._content)
 
     def note_time(self, filesystem: FS, path: str, set_time: Callable[[], None]) -> None:
-        """Have the file's time set: that by itself is no change of what a commit may replace."""
+        """Have the file's time set, and accept that as no change of what the commit may replace."""
         content = self._content if self.version is None else None
         is_unchanged = content is not None and fingerprint(filesystem, path) == content.fingerprint
         set_time()

@@ -1,4 +1,4 @@
-"""`Bounds`: which sizes and gaps of a file that is being written are refused, and what of it was refused."""
+"""`Bounds`: which sizes and gaps of a file that is being written are refused, and which of its WRITEs were."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sftp_gateway.sftp.status import RefusedError
 if TYPE_CHECKING:
     from sftp_gateway.files.draft import Draft
 
-_MOST_RANGES = 1000  # a client can have every second byte refused
+_MOST_RANGES = 1000  # a client could have every second byte refused
 
 
 class Bounds:
-    """What a draft may not become, by its user's quota and the room for spools, or for what its client may believe.
+    """The limits of a draft: its user's quota, the spool quota, and gaps in what its client takes for sent.
 
     Owned by the draft, under its lock.
     """
@@ -23,35 +23,35 @@ class Bounds:
     def __init__(self, draft: Draft) -> None:
         self._draft = draft
         self.room: Room | None = None  # what its user's quota leaves for it, as far as is known
-        self._goes_on: tuple[int, int] | None = None  # from where to where nothing may be missing
+        self._goes_on: tuple[int, int] | None = None  # the range that its client takes for sent: no gaps may be there
         self._unstored = Intervals()  # of WRITEs that failed
         self._reason: Exception = RefusedError("")  # of the last one
 
     def check_growth(self, size: int, *, zeros_to: int) -> None:
-        """Refuse sizes that nobody could have sent: the zeros in between would be stored for days."""
+        """Refuse a size that the quotas do not allow, or that is absurd: its zeros would be stored for days."""
         draft = self._draft
         room = self.room.size if self.room is not None else size
         if size > max(room, draft.size):
             raise RefusedError(f"your quota is used up: no more than {room:,} bytes are left for this file")
         if zeros_to - draft.base.size - draft.spool.used > draft.spool.quota.limit:
-            self.check_unstored()  # what is missing in between was refused, for this reason
+            self.check_unstored()  # if the gap is there because WRITEs were refused, their reason is the better one
             raise RefusedError("the gateway's space for unfinished uploads would be used up")
 
     def check_unstored(self) -> None:
-        """Raise what a WRITE failed with, of what was not sent again: clients close what they could not write, too."""
+        """Raise the error of a failed WRITE whose bytes were not sent again: clients CLOSE even after such errors."""
         if self._unstored:
             raise self._reason
 
     def goes_on(self, *, since: int) -> None:
-        """Know that the client may take more for sent than there is, and what is there from `since` on for its own."""
+        """Know that the client resumes: it takes all that it sees, from `since` on, for what it has sent itself."""
         self._goes_on = since, self._draft.size
 
     def may_end_anywhere(self) -> None:
-        """Know that the client knows what there is."""
+        """Know that the client does not resume: it has set the size itself."""
         self._goes_on = None
 
     def check_going_on(self) -> None:
-        """Refuse zeros, and what is to be replaced, for what a client takes for sent by an upload without an end."""
+        """Refuse to commit zeros or old content where a client takes them for what it has sent earlier."""
         draft = self._draft
         since, at = self._goes_on or (0, draft.size)
         if not draft.base.size <= at < draft.size:
@@ -65,16 +65,16 @@ class Bounds:
             )
 
     def refused(self, start: int, end: int, error: Exception) -> None:
-        """Know that what a client has sent was not taken."""
+        """Know that a WRITE of [start, end) has failed."""
         self._reason = error
         self._unstored.add(start, end)
         if len(self._unstored) > _MOST_RANGES:
             self._unstored.add(0, self._unstored.end)
 
     def taken(self, start: int, end: int) -> None:
-        """Know that what a client has sent was taken, perhaps once more."""
+        """Know that a WRITE of [start, end) has succeeded, perhaps after it had failed before."""
         self._unstored.remove(start, end)
 
     def forget_refused(self) -> None:
-        """Know that the client of what was refused is gone."""
+        """Forget failed WRITEs: their client is gone."""
         self._unstored = Intervals()

@@ -21,18 +21,18 @@ class DirectoryHandle(Handle):
     """A directory that is listed, in batches as they become known."""
 
     def __init__(self, path: str, entries: Iterator[tuple[str, Attributes]], *, at_hand: bool = False) -> None:
-        """Take the first entry already, so that a directory that cannot be listed raises here.
+        """Read the first entry, so that a directory that cannot be listed raises here.
 
-        `at_hand`: no entry has to be waited for.
+        `at_hand`: reading an entry never waits.
         """
         super().__init__(path)
         self.at_hand = at_hand
         here = attributes.directory_attributes()
         first = next(entries, None)
         self._entries = itertools.chain([(".", here), ("..", here)], [first] if first is not None else (), entries)
-        self.at_end = False  # whether every name was given or collected, and this is known
+        self.at_end = False  # whether it is known that all entries were collected
         self._ahead: list[bytes] = []
-        self._trouble: Exception | None = None  # with what comes after `_ahead`
+        self._trouble: Exception | None = None  # raised by what comes after `_ahead`
 
     def next_batch(self) -> list[bytes]:
         """Return the next encoded names, at least one; raises `EndOfDataError` at the end, again and again."""
@@ -45,10 +45,10 @@ class DirectoryHandle(Handle):
         return batch
 
     def look_ahead(self) -> None:
-        """Collect the next batch already; what is wrong with it is raised when it is asked for, again and again."""
+        """Collect the next batch; an error is raised when the batch is asked for, again and again."""
         try:
             self._ahead = self._ahead or self._collect()
-        except Exception as error:  # noqa: BLE001 - it is the client's to hear of
+        except Exception as error:  # noqa: BLE001 - raised by `next_batch`
             self._trouble = error
 
     def _collect(self) -> list[bytes]:

@@ -34,9 +34,10 @@ class State(enum.Enum):
 class Draft:
     """What a client has written over what was there, not yet visible in the filesystem.
 
-    Its content is the spool; where that has a gap, the old content (`base`) as far as it counts; beyond, zeros. Old
-    content is fetched only when it is asked for, or at the commit. Owned by a store. Thread-safe: one lock over its
-    fields and the spool, never held over the filesystem. Who commits holds the path's turn (`Overlay.turn`).
+    Its content is what the spool holds; in the spool's gaps the old content (`base`), as far as that still counts; and
+    zeros beyond. Old content is fetched only when it is read, or at the commit. Owned by a store. Thread-safe: one lock
+    over its fields and the spool, never held over calls of the filesystem. A commit is made in the path's turn
+    (`Overlay.turn`).
     """
 
     def __init__(
@@ -63,12 +64,12 @@ class Draft:
         self.write_back = False  # its commit may end in the journal on local disk
         self.handles: set[object] = set()
         self.size = base.size if base is not None else 0
-        self._least = self.size  # since the last commit began
-        self.modified: float | None = None  # as the client wishes
+        self._least = self.size  # the smallest size since the last commit began
+        self.modified: float | None = None  # the time that the client has set
         self.touched = time.time()
         self.dirty = base is None
-        self.fresh = fresh  # no committed file has its name
-        self.replaces: Fingerprint | None = None  # the version that is there, if nothing of that counts
+        self.fresh = fresh  # no committed file is at its path
+        self.replaces: Fingerprint | None = None  # the committed version that it replaces as a whole, if there is one
         self.note = Note(self, partials)
         self.end_reason = ""
         self.readers = Readers()
@@ -99,7 +100,7 @@ class Draft:
                 self._check()
                 if end > self.size:
                     self.bounds.check_growth(end, zeros_to=offset)
-                if offset < self.size:  # of the rest, nothing was sent yet
+                if offset < self.size:  # what lies beyond was not sent on yet
                     self._rewrite(offset)
                 self.note.before_write(offset)
                 self.spool.write(offset, data)
@@ -163,7 +164,7 @@ class Draft:
     # -- what the store does
 
     def join(self, session: object, handle: object) -> bool:
-        """Let a handle write this file, and only its session; tell whether that is still possible."""
+        """Let a handle write this file, which then is its session's alone; return whether that is still possible."""
         with self._lock:
             if self.state is State.ENDED or self._closing:
                 return False
@@ -171,26 +172,26 @@ class Draft:
                 was_shared = self.spool.is_shared
                 if not self.spool.reclaim():
                     return False
-                if was_shared:  # other processes may have gone on with it
+                if was_shared:  # another process may have continued it meanwhile
                     self.forwarding.resume = self.note.noted_checkpoint()
                     self.forwarding.cut(self.size)
                 self.state = State.OPEN
                 self.bounds.goes_on(since=0)
                 self.dirty = True
                 self.forwarding.allow()
-            if self.owner is not session:  # a session that lost its connection is overtaken by its successor
+            if self.owner is not session:  # a client that has reconnected takes over from its dead session
                 self.handles.clear()
                 self.owner, self.write_back = session, bool(getattr(session, "write_back", False))
             self.handles.add(handle)
             return True
 
     def check_writer(self, handle: object) -> None:
-        """Raise `RefusedError` where a handle does not write this file any more."""
+        """Raise `RefusedError` if a handle does not write this file any more."""
         if handle not in self.handles or self.state is State.ENDED:
             raise RefusedError(self.end_reason or "another session has opened the file and goes on with it")
 
     def leave(self, handle: object) -> bool:
-        """Take a handle out; tell whether it was the last, after which none can join."""
+        """Remove a handle; return whether it was the last one, after which none can join."""
         with self._lock:
             self.handles.discard(handle)
             self._closing = self._closing or not self.handles
@@ -200,13 +201,13 @@ class Draft:
         """Give the file another path to be committed to."""
         with self._lock:
             self.path = path
-            self.bounds.room = None  # whatever is to be replaced there: CLOSE tells
+            self.bounds.room = None  # it may replace another file there: the quota is checked again at CLOSE
             self.exclusive = self.exclusive if exclusive is None else exclusive
             self.fresh = self.fresh if fresh is None else fresh
             self.forwarding.retarget()
 
     def become_copy(self, content: Content, path: str) -> bool:
-        """Hold the whole of `content`, the committed file at `path`; tell whether this draft was empty and could."""
+        """Become a copy of `content`, the committed file at `path`, if this draft is empty; return whether it was."""
         with self._lock:
             self._check()
             if self.size or self.base.is_there:
@@ -216,16 +217,16 @@ class Draft:
             return True
 
     def may_end_on_disk(self, most: int) -> bool:
-        """Tell whether this is a new file up to `most` bytes, all here, whose commit may end in the journal."""
+        """Tell whether this is a new file of at most `most` bytes, none sent on yet, that the journal may take."""
         is_new = self.dirty and self.fresh and not self.base.is_there and not self.exclusive
         return self.write_back and is_new and self.size <= most and self.forwarding.is_idle
 
     def commit(self, handle: object, size: int, *, at_once: bool = False) -> None:
-        """Store the first `size` bytes in the filesystem, at the CLOSE of `handle`. In the path's turn.
+        """Store the first `size` bytes in the filesystem, at the CLOSE of `handle`. Called in the path's turn.
 
-        What others add meanwhile is left to their own CLOSE; `leave` is to follow, until when nobody joins. Raises
-        `fs.errors`, `RefusedError`, OSError; with `at_once` `NotAtOnceError` where more than the local disk were to be
-        waited for.
+        What other handles add meanwhile is committed by their own CLOSE. The caller calls `leave` afterwards; until
+        then no handle can join. Raises `fs.errors`, `RefusedError`, OSError; with `at_once` `NotAtOnceError` if it
+        would have to wait for more than the local disk.
         """
         with self._lock:
             self.check_writer(handle)
@@ -235,7 +236,7 @@ class Draft:
                 return
             self.bounds.check_going_on()
             self.dirty, self._least = False, self.size
-            self._closing = True  # whoever joined now would go on over what is just being replaced
+            self._closing = True  # a handle that joined now would write over a version that is being replaced
             stream = self.forwarding.take()
         try:
             self._storing.store(stream, size, at_once=at_once)
@@ -250,12 +251,12 @@ class Draft:
             self._closing = False
 
     def may_be(self, size: int, content: Content) -> bool:
-        """Tell whether `content` may be those `size` bytes that were just committed, and cut meanwhile: not others'."""
+        """Tell whether `content` can be the `size` bytes that were just committed, perhaps truncated since."""
         with self._lock:
             return min(self._least, size) <= content.size <= size
 
     def end(self, reason: str, *, at_once: bool = False) -> None:
-        """Give up: nothing is committed any more, the spool is freed, `at_once` or by and by. Idempotent."""
+        """Give up: nothing more is committed, and the spool is freed, `at_once` or in the background. Idempotent."""
         with self._lock:
             if self.state is State.ENDED:
                 return
@@ -269,7 +270,7 @@ class Draft:
         base.close()
 
     def note_down(self) -> None:
-        """Note on disk what of it can be continued."""
+        """Note on disk how much of it can be continued."""
         with self._lock:
             self.note.settle()
 
@@ -280,23 +281,23 @@ class Draft:
                 self.note.renew()
 
     def share(self) -> None:
-        """Let other processes go on with this partial, unless somebody here goes on with it already."""
+        """Let other processes continue this partial, unless this one is continuing it already."""
         with self._lock:
             if self.state is State.PARTIAL:
                 self.spool.share()
 
     def give_up(self) -> bool:
-        """Have nobody go on with a partial any more, whose end follows; tell whether it still was one."""
+        """Keep everybody from continuing a partial that is about to end; return whether it still was a partial."""
         with self._lock:
             if self.state is not State.PARTIAL:
                 return False
             self._closing = True
             if not self.spool.reclaim():
-                self.spool.release()  # another process goes on with it, or has dropped it
+                self.spool.release()  # another process has continued or dropped it
             return True
 
     def yield_up(self) -> bool:
-        """End as a partial that another process goes on with, or has dropped; tell whether that can be."""
+        """End as a partial that another process has continued or dropped; return whether that is possible."""
         with self._lock:
             if self.state is not State.PARTIAL or not self.spool.is_shared:
                 return False
@@ -312,9 +313,9 @@ class Draft:
 
     @property
     def lasting(self) -> int:
-        """How many bytes could be continued if the upload ended now.
+        """How many bytes a client could resume from if the upload were cut off now.
 
-        They lack at least the last byte: a client that sees the whole size would take the file for finished.
+        Always at least one less than there are: a client that saw the full size would take the file for complete.
         """
         with self._lock:
             if self.state is State.PARTIAL:
@@ -324,7 +325,7 @@ class Draft:
             return max(0, min(self.spool.prefix, self.size) - 1)
 
     def keep(self) -> bool:
-        """Become a partial that can be continued, if there is enough of it; tell whether."""
+        """Become a partial, if there is anything to continue; return whether there is."""
         with self._lock:
             size = self.lasting
             if self.state is not State.OPEN or not size:
@@ -349,7 +350,7 @@ class Draft:
         self.forwarding.check()
 
     def _rewrite(self, offset: int) -> None:
-        """Note ahead of a change at `offset` that nothing may go on with what was sent of it; also on disk."""
+        """Know that the bytes from `offset` on are about to change: what was sent on of them cannot be continued."""
         if self.forwarding.rewrite(offset):
             self.note.after_rewrite()
 
@@ -358,7 +359,7 @@ class Draft:
         self.base.close()
         try:
             content = Content(self._filesystem, self.path, local=False)
-        except (FSError, OSError) as error:  # it is stored all the same: whoever still writes it is told
+        except (FSError, OSError) as error:  # the commit stands; the handles that still write are told
             self.end(f"what another handle has stored cannot be opened again to be gone on with: {words_of(error)}")
             return
         if not self.may_be(size, content):
@@ -367,6 +368,6 @@ class Draft:
             return
         base = Base(content)
         with self._lock:
-            base.cut(self._least)  # by a handle that was not closed
+            base.cut(self._least)  # another handle may have truncated it since
             self.base = base
             self.spool.forget_dropped()

@@ -22,7 +22,7 @@ from sftp_gateway.files.spool import DamagedError, Quota, Spool, SpoolFullError
 from sftp_gateway.sftp.status import RefusedError
 
 _SWEEPS = 100  # within the time for which partials are kept
-GOING_ON_SECONDS = 86400.0  # between the end of an upload and its client's going on, at most
+GOING_ON_SECONDS = 86400.0  # how long after its end a client may still believe that it can resume an upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,11 @@ class TreeLimits:
     partials: int = 1000  # uploads that were cut off and can be continued; each takes a file descriptor
     commit_wait_seconds: float = 120.0  # how long one request waits for another that changes the same path
     shared: bool = False  # other processes of this gateway use the same spool directory
-    streams: int = 32  # uploads that are sent on while they arrive; others when one of them has ended, or at CLOSE
+    streams: int = 32  # uploads that are sent on while they arrive; more wait until one has ended, or for their CLOSE
 
 
 class _Replacing(NamedTuple):
-    """An upload that was to replace a version as a whole, and has ended without a commit."""
+    """An upload that was meant to replace a whole version and has ended without a commit."""
 
     at: float
     user: str
@@ -47,9 +47,9 @@ class _Replacing(NamedTuple):
 
 
 class Drafts:
-    """What is between a client and the filesystem, of this process and, as far as it was cut off, of others.
+    """All that was written and is not committed: of this process and, where it was cut off, of other processes.
 
-    Every draft is in the overlay from when it is made, or found on disk, until it is let go of. Owned by a `Store`.
+    A draft is in the overlay from the moment when it is made, or found on disk, until it ends. Owned by a `Store`.
     Thread-safe; one lock, held over local disk only. Raises `RefusedError` and OSError.
     """
 
@@ -63,7 +63,7 @@ class Drafts:
         spool_directory: Path,
         limits: TreeLimits,
     ) -> None:
-        """Take up what an earlier process has left in `spool_directory`."""
+        """Show the partials that an earlier process has left in `spool_directory`."""
         self.partials = Partials(spool_directory)
         self._filesystem = filesystem
         self._overlay = overlay
@@ -75,14 +75,14 @@ class Drafts:
         self._sweep_at = 0.0  # when to look next for partials that are too old; monotonic
         self._following = threading.Lock()  # one thread at a time compares the partials with the directory
         # By folded path:
-        self._unfinished: Leavings[float] = Leavings()  # when an upload has ended of which not enough is left
+        self._unfinished: Leavings[float] = Leavings()  # when an upload has ended that cannot be continued in full
         self._replacing: Leavings[_Replacing] = Leavings()
         for partial in self.partials.load():
             self._revive(partial)
         self._keep_few()
 
     def close(self) -> None:
-        """Give up what is still being written; partials stay for a later process. Idempotent."""
+        """End all drafts; what can be continued stays on disk for a later process. Idempotent."""
         for draft in self._overlay.all():
             if self._keep(draft):
                 draft.note_down()
@@ -103,13 +103,13 @@ class Drafts:
         fresh: bool = False,
         anew: bool = True,
     ) -> Draft:
-        """Begin a draft over `base`, if that is given; else it takes the place of what was cut off at `path`.
+        """Begin a draft over `base`; without one it replaces the partials at `path`.
 
-        `exclusive`: its commit is to replace nothing; `fresh`: nothing is committed there now; `anew`: its client does
-        not mean to go on with anything.
+        `exclusive`: its commit must not replace anything; `fresh`: nothing is committed there now; `anew`: its client
+        does not mean to resume an earlier upload.
         """
-        if time.monotonic() >= self._sweep_at:  # each time would cost every upload dearly where many partials wait
-            self.sweep()  # not before somebody has gone on with what he was shown, however old
+        if time.monotonic() >= self._sweep_at:  # not for each upload: with many partials that would be slow
+            self.sweep()
         draft = self._draft(path, self._spool(), base=base, exclusive=exclusive, fresh=fresh)
         draft.join(session, handle)
         if not anew:
@@ -120,14 +120,14 @@ class Drafts:
         return draft
 
     def join(self, draft: Draft, session: object, handle: object) -> bool:
-        """Let `handle` go on with a draft; tell whether it is not too late for that."""
+        """Let `handle` write an existing draft; return whether that is still possible."""
         joined = draft.join(session, handle)
         if not joined and draft.state is State.PARTIAL:  # another process has just taken it
             self.partials.doubt()
         return joined
 
     def cut_off(self, draft: Draft) -> None:
-        """Keep what can be continued of a draft that nobody writes any more; let go of it where that is nothing."""
+        """Keep what can be continued of a draft that nobody writes any more; end it if that is nothing."""
         if not self._keep(draft):
             self.fail(draft, "the upload was cut off")
             return
@@ -138,51 +138,51 @@ class Drafts:
         self._keep_few()
 
     def stored(self, path: str) -> None:
-        """Know that what is at `path` is what its client has sent, also where it looks like what it has replaced."""
+        """Know that an upload to `path` is complete: what is there now is the client's own content."""
         self._replacing.forget(self._overlay.fold(path))
 
     def fail(self, draft: Draft, reason: str) -> None:
-        """Let go of a draft that is not stored; its client may mean to go on with it all the same."""
-        if draft.size or draft.replaces is not None:  # else nobody has seen anything of it
+        """End a draft that could not be stored; its client may try to resume it all the same."""
+        if draft.size or draft.replaces is not None:  # else no client has seen anything of it
             self._remember(draft)
         self.let_go(draft, reason)
 
     def let_go(self, draft: Draft, reason: str) -> None:
-        """End a draft: nothing of it is left. `reason` is for whoever still wants to write or read it."""
+        """End a draft and keep nothing of it. `reason` is told to whoever still writes or reads it."""
         draft.give_up()
         self._end(draft, reason)
 
     # -- what was cut off
 
     def drop_partials(self, path: str) -> None:
-        """Let go of what was cut off at `path`: something else takes its place."""
+        """End the partials at `path`: something else takes their place."""
         for draft in self._overlay.at(path):
             self._drop(draft, "replaced")
 
     def make_room(self) -> bool:
-        """Keep no longer what the storage has of a file that is being written, or the oldest partial; tell whether."""
+        """Free spool space: what the storage already has of a file, else the oldest partial; return whether any was."""
         if any(draft.pace.thin() for draft in self._overlay.all()):
             return True
         oldest = self._overlay.partials()[:1]
         for draft in oldest:
-            self._forgo(draft, "its space was needed", at_once=True)  # else the next would go, too, before it is free
+            self._forgo(draft, "its space was needed", at_once=True)  # else the next would be dropped before it is free
         return bool(oldest)
 
     def sweep(self) -> None:
-        """Drop the partials that have waited for too long."""
+        """Drop the partials that are too old."""
         self._sweep_at = time.monotonic() + self._limits.partial_seconds / _SWEEPS
         for draft in self._overlay.partials():
             if draft.touched < time.time() - self._limits.partial_seconds:
                 self._forgo(draft, "it was too old")
 
     def note_again(self, draft: Draft) -> None:
-        """Note the new path of a draft that has a note, unless another process has taken it over."""
+        """Update the note of a draft that was renamed, unless another process has taken it over."""
         draft.note_again()
         if self._limits.shared:
             draft.share()
 
     def follow(self, *, at_once: bool = False) -> None:
-        """Know the partials that other processes have left, and forget those that they go on with."""
+        """Show the partials that other processes have left, and hide those that they have continued or dropped."""
         if not self._limits.shared or not self.partials.may_differ(at_once=at_once):
             return
         with self._following:
@@ -195,9 +195,9 @@ class Drafts:
                     and (noted.path, noted.size) == (draft.path, draft.size)
                     and draft.spool.is_as_known
                 ):
-                    del found[file]  # else who went on with it was killed before that was noted
+                    del found[file]  # if not, a process that continued it was killed before it could note that
                 elif draft.yield_up():
-                    self._remember(draft)  # that one may have dropped it, too, and a client here has seen it
+                    self._remember(draft)  # the other process may have dropped it, and a client here has seen it
                     self._overlay.remove(draft)
             for partial in found.values():
                 self._revive(partial)
@@ -205,41 +205,41 @@ class Drafts:
     # -- within
 
     def _keep_latest(self, path: str) -> None:
-        """Keep of several partials of one file the latest alone: who goes on with it is not to mix two uploads."""
+        """Keep only the latest of several partials of one file, so that nobody mixes two uploads."""
         for draft in self._overlay.partials(path)[:-1]:
             self._drop(draft, "replaced by a later upload")
 
     def _keep_few(self) -> None:
-        """Keep the latest partials alone, where there are too many."""
+        """Keep only the latest partials, if there are too many."""
         for draft in self._overlay.partials()[: -self._limits.partials]:
             self._forgo(draft, "later ones took its place")
 
     def _forgo(self, draft: Draft, reason: str, *, at_once: bool = False) -> None:
-        """Let go of a partial whose client may have seen it, and is not to go on behind a gap."""
+        """Drop a partial, and remember that: its client may have seen it, and must not append behind a gap."""
         self._remember(draft)
         self._drop(draft, reason, at_once=at_once)
 
     def _drop(self, draft: Draft, reason: str, *, at_once: bool = False) -> None:
-        """Let go of a partial, unless somebody has gone on with it meanwhile."""
+        """Drop a partial, unless somebody has continued it meanwhile."""
         if draft.give_up():
             self._end(draft, reason, at_once=at_once)
 
     def _end(self, draft: Draft, reason: str, *, at_once: bool = False) -> None:
-        """End a draft with which nobody can go on any more."""
+        """End a draft that nobody can continue any more."""
         try:
             draft.end(reason, at_once=at_once)
         finally:
             self._overlay.remove(draft)
 
     def _remember(self, draft: Draft) -> None:
-        """Know for a while what is not to be taken for a part of this draft, nor the old content in its place."""
+        """Remember for a while that this upload has ended: neither a new one nor old content is its beginning."""
         key, now = self._overlay.fold(draft.path), time.monotonic()
         self._unfinished.note(key, now)
         if draft.replaces is not None:
             self._replacing.note(key, _Replacing(now, _user(draft.owner), draft.replaces))
 
     def _go_on(self, draft: Draft) -> None:
-        """Know what the client may mean to go on with: it comes after an upload that has ended."""
+        """Have a draft's gaps refused if its client may believe that it resumes an upload that has ended."""
         key, since = self._overlay.fold(draft.path), time.monotonic() - GOING_ON_SECONDS
         replacing, ended_at = self._replacing.last(key), self._unfinished.last(key)
         if replacing is not None and replacing.at > since and self._is_its_client(draft, replacing):
@@ -248,22 +248,22 @@ class Drafts:
             draft.bounds.goes_on(since=draft.size)
 
     def _is_its_client(self, draft: Draft, replacing: _Replacing) -> bool:
-        """Tell whether who writes may take what is there for the beginning of what was to replace it."""
+        """Tell whether the client may take the old version, which is there unchanged, for its own earlier upload."""
         if _user(draft.owner) != replacing.user:
             return False
         try:
             return replacing.version == fingerprint(self._filesystem, draft.path)
-        except FSError:  # nobody can tell: better safe than sorry
+        except FSError:  # cannot be told: assume so, to be safe
             return True
 
     def _keep(self, draft: Draft) -> bool:
-        """Make a draft a partial; tell whether that could be."""
+        """Make a draft a partial; return whether that was possible."""
         with contextlib.suppress(OSError, RefusedError):  # the disk is full, perhaps
             return draft.keep()
         return False
 
     def _revive(self, partial: Partial) -> None:
-        """Show what was cut off in another process."""
+        """Show a partial that another process has left."""
         path, size, touched, file = partial
         spool = self._spool()
         if not self._take_over(spool, partial):
@@ -273,7 +273,7 @@ class Drafts:
         draft.size, draft.touched, draft.state = size, touched, State.PARTIAL
         draft.forwarding.resume = self.partials.checkpoint(file)
         draft.forwarding.cut(size)
-        draft.note_down()  # before the file is cut, from whose size its note may have told how much there is
+        draft.note_down()  # before the file is truncated: the old note may take the size from the file
         spool.truncate(size)
         if self._limits.shared:
             draft.share()
@@ -281,12 +281,12 @@ class Drafts:
         self._keep_latest(path)
 
     def _take_over(self, spool: Spool, partial: Partial) -> bool:
-        """Have what was cut off as a spool; tell whether that could be. What is of no use to anybody is removed."""
+        """Adopt the file of a partial as a spool; return whether that was possible. Useless files are removed."""
         file = partial.file
-        with contextlib.suppress(OSError):  # another was quicker; or the system refuses, which says nothing of the file
+        with contextlib.suppress(OSError):  # another process was quicker, or we are out of descriptors: keep the file
             try:
                 spool.adopt(file, partial.size)
-                return self.partials.noted(file) == partial  # else another process went on with it meanwhile
+                return self.partials.noted(file) == partial  # if not, another process has continued it meanwhile
             except DamagedError:
                 if self.partials.noted(file) == partial:
                     self.partials.clear(file)
@@ -300,5 +300,5 @@ class Drafts:
 
 
 def _user(session: object) -> str:
-    """Return who has signed in to a session: a client that goes on with what was cut off does so as the same user."""
+    """Return who has signed in to a session: only the same user resumes an upload."""
     return str(getattr(session, "user", ""))

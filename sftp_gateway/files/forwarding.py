@@ -1,4 +1,4 @@
-"""`Forwarding`: what of a file goes to the filesystem before its commit, and goes on after its upload was cut off."""
+"""`Forwarding`: sends a file on to the filesystem while it arrives, and resumes that after a cut."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from sftp_gateway.files.spool import DroppedError, Spool
 from sftp_gateway.files.stream import Stream
 
 STREAM_FROM_BYTES = 4 * 2**20  # smaller files are one upload at CLOSE
-LAG_BYTES = 32 * 2**20  # a client that is further ahead of the storage gets its answers later
+LAG_BYTES = 32 * 2**20  # a client that is further ahead of the storage has to wait for its replies
 
 
 class Forwarding:
     """The stream of a draft, if it has one, and the checkpoint of an earlier one. Owned by a draft, under its lock.
 
-    `open_file` opens the file in the filesystem, going on with a checkpoint's text where it is given one; it is called
-    in the stream's thread. There are as many such threads at once as `streams` allows, also of those that were
-    cancelled and still wait for the filesystem.
+    `open_file` opens the file in the filesystem, resuming from a checkpoint's text if it is given one; it is called in
+    the stream's thread. `streams` bounds how many such threads there are, those included that were cancelled and still
+    wait for the filesystem.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Forwarding:
         self._on_progress = on_progress
         self._stream: Stream | None = None
         self._may_begin = atomic
-        self.resume: tuple[str, int] | None = None  # of an upload that was cut off: a text to go on with, and bytes
+        self.resume: tuple[str, int] | None = None  # the checkpoint of an earlier stream: its text, and bytes
 
     @property
     def is_idle(self) -> bool:
@@ -53,30 +53,30 @@ class Forwarding:
 
     @property
     def lag(self) -> int:
-        """How many bytes that could be sent on wait for the storage to take them."""
+        """How many bytes wait for the storage to take them."""
         return self._stream.lag if self._stream is not None else 0
 
     @property
     def checkpoint(self) -> tuple[str, int] | None:
-        """What the filesystem has for certain of a file that is not committed yet: a text to go on with, and bytes."""
+        """What the filesystem has for certain of the uncommitted file: a text to resume with, and bytes."""
         known = self._stream.checkpoint() if self._stream is not None else None
         return known or self.resume
 
     @property
     def stored(self) -> int:
-        """How many bytes are not needed here as long as the stream that is under way comes to its end."""
+        """How many bytes the spool does not need any more, unless the current stream fails."""
         return self._stream.stored if self._stream is not None else 0
 
     @property
     def makes_room(self) -> bool:
-        """Whether the storage is yet to say that it has more of what is in the spool, which may go from there then."""
+        """Whether waiting lets the spool shrink: the storage will confirm more, which the spool can drop then."""
         stream, spool = self._stream, self._spool
         if stream is None or not stream.tells_what_is_stored:
             return False
         return spool.prefix > stream.stored and spool.may_drop(spool.prefix)
 
     def check(self) -> None:
-        """Raise what the storage refused, but for what went wrong only because an earlier upload was gone on with."""
+        """Raise the stream's error, unless it may come from resuming an earlier upload: then begin anew."""
         if self._stream is not None and self._stream.error is not None:
             if not self.may_start_anew(self._stream.error):
                 raise self._stream.error
@@ -85,11 +85,11 @@ class Forwarding:
             self.allow()
 
     def allow(self) -> None:
-        """Let a stream begin, once more if there was one."""
+        """Let a stream begin, even if there was one before."""
         self._may_begin = self._atomic
 
     def extend(self, offset: int, data: bytes | memoryview) -> None:
-        """Send on what the spool has without a gap; the last that came is `data` at `offset`."""
+        """Send on what the spool has without a gap; the latest WRITE was `data` at `offset`."""
         if self._stream is None:
             if (
                 not self._may_begin
@@ -102,20 +102,20 @@ class Forwarding:
                 self._stream = Stream(
                     self._spool, self._open, on_progress=self._on_progress, on_end=self._streams.release
                 )
-            except RuntimeError:  # no more threads: all of it is sent at CLOSE
+            except RuntimeError:  # no more threads: everything is sent at CLOSE
                 self._streams.release()
                 return
         self._stream.extend(self._spool.prefix, offset, data)
 
     def rewrite(self, offset: int) -> bool:
-        """Note that the bytes from `offset` change; tell whether such were sent, which is of no use any more then.
+        """Know that the bytes from `offset` on change; if some were sent on, give that up and return True.
 
-        Raises `DroppedError` where nobody could send it anew.
+        Raises `DroppedError` if the spool could not send it all again.
         """
         was_behind = self.is_behind
         is_touched = self._stream is not None and not self._stream.retract(offset)
         if was_behind and not self.is_behind:
-            self._on_progress()  # there may be nothing left to get on with
+            self._on_progress()  # there may be nothing left to wait for
         if is_touched or (self.resume is not None and offset < self.resume[1]):
             if self._spool.dropped:
                 raise DroppedError
@@ -125,18 +125,18 @@ class Forwarding:
         return False
 
     def retarget(self) -> None:
-        """End a stream whose file is open under an old path; the next goes on with what is there."""
+        """End a stream whose file is open under an old path; the next one resumes from its checkpoint."""
         if self._stream is not None:
             self.suspend()
             self.allow()
 
     def suspend(self) -> None:
-        """End the stream, to be gone on with."""
+        """End the stream, and keep its checkpoint to be resumed from."""
         self.resume = self.checkpoint
         self.cancel()
 
     def cut(self, size: int) -> None:
-        """Do not go on with what has more than the `size` bytes that are left: they may be followed by others."""
+        """Drop a checkpoint beyond the `size` bytes that are left: what follows them may be different."""
         if self.resume is not None and self.resume[1] > size:
             self.resume = None
 
@@ -146,12 +146,12 @@ class Forwarding:
         self._end(stream)
 
     def take(self) -> Stream | None:
-        """Hand the stream over to be finished; no other begins. `done` is to be called with it."""
+        """Hand the stream over to be finished, and begin no other. The caller calls `done` with it."""
         stream, self._stream, self._may_begin = self._stream, None, False
         return stream
 
     def done(self, stream: Stream | None) -> None:
-        """Note that the file is committed, or could not be; a stream that was not finished is of no use any more."""
+        """Know that the commit is over, well or not; cancel the stream if it was not finished."""
         self.resume = None
         self._end(stream)
 
@@ -160,7 +160,7 @@ class Forwarding:
         return stream.finish() if stream is not None else (self._open(), 0)
 
     def may_start_anew(self, error: Exception) -> bool:
-        """Tell whether an upload may have failed only because it went on with an earlier one."""
+        """Tell whether an upload may have failed only because it resumed an earlier one."""
         return self.resume is not None and type(error) is OperationFailed and not self._spool.dropped
 
     def _end(self, stream: Stream | None) -> None:
@@ -169,10 +169,10 @@ class Forwarding:
             self._on_progress()
 
     def _open(self) -> Any:
-        resume = self.resume  # once: another thread may find it of no use meanwhile
+        resume = self.resume  # read once: another thread may drop it meanwhile
         if resume is not None:
             try:
                 return self._open_file(resume[0])
-            except FSError:  # it was forgotten, or is too old: everything is sent again
+            except FSError:  # the filesystem does not know it any more: everything is sent again
                 self.resume = None
         return self._open_file(None)

@@ -35,12 +35,12 @@ class Handle:
     def __init__(self, path: str) -> None:
         self.id = b""
         self.path = path  # as the client names it
-        self.held: deque[bytes] = deque()  # replies that wait until the storage has caught up
+        self.held: deque[bytes] = deque()  # replies that are held back until the storage has caught up
         self.opened = time.monotonic()
-        self.failed_with = ""  # the reason that was told last: a client has many requests on their way when one fails
+        self.failed_with = ""  # the reason that was logged last: one failure often hits many requests in flight
 
     def close(self) -> Transfer | None:
-        """Carry out the client's CLOSE; return what is to be logged. Raises what made it fail; closed it is anyway."""
+        """Carry out the client's CLOSE; return what is to be logged. The handle is closed even if this raises."""
         return None
 
     def abort(self) -> Transfer | None:
@@ -100,7 +100,7 @@ class ReadHandle(Handle):
         assert isinstance(self.source, Draft)
         try:
             piece = self.source.read(offset, size)
-        except Exception:  # whatever a draft raises whose end came while it was read
+        except Exception:  # the draft may have ended while it was read
             if not self._is_settled():
                 raise
             return self.read(offset, size)
@@ -158,9 +158,9 @@ class ReadHandle(Handle):
         return self._transfer("download", self._moved, result) if self._moved else None
 
     def settle(self, path: str, is_it: Callable[[Content], bool]) -> None:
-        """Go on with what the draft is stored as at `path`, before that gets another name or content.
+        """Go on with the committed file at `path`, before that gets another name or content.
 
-        What is there and is not what `is_it` knows is somebody else's. May come while the handle is closed. Never
+        If `is_it` does not accept it, it is somebody else's. May be called while the handle is being closed. Never
         raises.
         """
         with contextlib.suppress(Exception):  # a later read tells that its draft has ended
@@ -216,10 +216,10 @@ class WriteHandle(Handle):
         self.draft = store.open_for_writing(
             fs_path, flags, session, self, is_new=is_new, replaces=replaces, allowance=allowance
         )
-        self._has_changed = self.draft.dirty  # anything, so that its end without a commit would be a loss
+        self._has_changed = self.draft.dirty  # so that its end without a commit would lose something
 
     def expect(self, path: str) -> None:
-        """Know a path that a rename is to give it."""
+        """Know a path that a pending rename will give it."""
         self.paths = [*self.paths[-_RENAMES:], path]
 
     def write(self, offset: int, data: bytes | memoryview) -> bool:
@@ -268,7 +268,7 @@ class WriteHandle(Handle):
         self.draft.modified = modified
 
     def sync(self) -> None:
-        """Make what was received survive a crash of the gateway; it is not committed by that."""
+        """Make what was received survive a crash of the gateway and its machine; that does not commit it."""
         self.draft.check_writer(self)
         self.draft.spool.sync()
         self.draft.note_down()
@@ -281,7 +281,7 @@ class WriteHandle(Handle):
     def close(self, *, at_once: bool = False) -> Transfer | None:
         """Commit. Raises what the storage refused; `NotAtOnceError` as `Store.commit`."""
         if not self._has_changed and self not in self.draft.handles:
-            return None  # another session goes on with the file, and has all that is to be had
+            return None  # another session has taken the file over, and this handle has written nothing
         self.draft.check_writer(self)
         self._store.commit(self.draft, self, self._allowance, at_once=at_once)
         return self._transfer("upload", self._moved, "ok")

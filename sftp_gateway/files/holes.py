@@ -1,4 +1,4 @@
-"""`punch`: give the space of a file's beginning back to the disk. Python's own library cannot."""
+"""`punch`: free the disk space of a part of a file (`fallocate`), which Python's own library cannot."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _UNABLE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.ENOD
 
 
 def punch(descriptor: int, start: int, end: int) -> bool:
-    """Free what is from `start` to `end`, of which zeros are read then; tell whether the system could.
+    """Free the space from `start` to `end`, which reads as zeros then; return whether the system could.
 
-    Where it could not, nothing has changed. What failed half-way, on a full disk for one, counts as freed: nobody knows
-    what is left there.
+    If it could not, nothing has changed. If it failed half-way, as on a full disk, the range counts as freed: nobody
+    knows what is left of it.
     """
     fallocate = _fallocate()
     if fallocate is None:

@@ -1,4 +1,4 @@
-"""What is in a directory, of filesystems of which one entry that cannot be looked at fails all of a listing."""
+"""Listings of filesystems where a single unreadable entry, such as a broken link, fails the whole listing."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fs.path import join
 
 from sftp_gateway.sftp import attributes
 
-_ITS_OWN: Final = (errors.ResourceNotFound, errors.PermissionDenied)  # wrong with an entry, and with nothing else
+_ITS_OWN: Final = (errors.ResourceNotFound, errors.PermissionDenied)  # wrong with one entry, and nothing else
 
 
 def list_at_once(filesystem: Any, path: str, namespaces: list[str]) -> list[Info]:
-    """Return what is in a directory, but for what nobody can look at: broken links, on a disk. Raises `fs.errors`.
+    """Return what is in a directory, without entries that nobody can look at (broken links). Raises `fs.errors`.
 
-    What only cannot be looked at just now is no less there: whoever mirrors the directory would remove it.
+    It raises for an entry that cannot be looked at just now: left out, it would be removed by whoever mirrors this.
     """
     try:
         return list(filesystem.scandir(path, namespaces=namespaces))
@@ -33,7 +33,7 @@ def list_at_once(filesystem: Any, path: str, namespaces: list[str]) -> list[Info
 
 
 def sizes_below(filesystem: Any, path: str) -> Iterator[int]:
-    """Yield the size of each file below a directory; what links lead to is not below it. Raises `fs.errors`."""
+    """Yield the size of each file below a directory; links to directories are not followed. Raises `fs.errors`."""
     directories = [path]
     while directories:
         path = directories.pop()

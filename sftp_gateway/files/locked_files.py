@@ -1,4 +1,4 @@
-"""Files of which a lock tells whether somebody uses them: how they are made, looked at, and cleared away half made."""
+"""Files whose lock tells whether a process uses them: how they are made, tested, and removed if never finished."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-NEW_SUFFIX: Final = ".new"  # of what gets its name moments later
+NEW_SUFFIX: Final = ".new"  # until a file gets its final name, moments later
 _FORGOTTEN_SECONDS: Final = 3600.0
 
 
 def create(directory: Path, suffix: str) -> tuple[Path, int]:
-    """Make a file that only we can read; return its path and the descriptor that has it locked. Raises OSError."""
+    """Make a file with mode 0600; return its path and the descriptor that holds its lock. Raises OSError."""
     path = directory / f"{secrets.token_hex(12)}{suffix}"
     begun = path.with_suffix(NEW_SUFFIX)
     descriptor = os.open(begun, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        begun.rename(path)  # locked before it has the name by which others would take it for forgotten
+        begun.rename(path)  # after it is locked: unlocked under this name, others would take it for abandoned
     except BaseException:
         os.close(descriptor)
         begun.unlink(missing_ok=True)
@@ -32,7 +32,7 @@ def create(directory: Path, suffix: str) -> tuple[Path, int]:
 
 @contextlib.contextmanager
 def locked(file: Path, kind: int = fcntl.LOCK_EX) -> Iterator[None]:
-    """Have a file locked meanwhile; raises BlockingIOError where it is locked already, and OSError."""
+    """Lock a file within a `with`; raises BlockingIOError if it is locked already, and OSError."""
     descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
@@ -42,7 +42,7 @@ def locked(file: Path, kind: int = fcntl.LOCK_EX) -> Iterator[None]:
 
 
 def is_locked(file: Path) -> bool:
-    """Tell whether somebody uses a file; whoever takes it over waits for such a look. Raises OSError."""
+    """Tell whether a process uses a file. It is locked for a moment, which others have to expect. Raises OSError."""
     try:
         with locked(file, fcntl.LOCK_SH):
             return False
@@ -51,7 +51,7 @@ def is_locked(file: Path) -> bool:
 
 
 def clear_begun(file: Path) -> None:
-    """Remove what was to get its name, if its process died long ago."""
+    """Remove a file that never got its final name, if it is old enough that its process must have died."""
     with contextlib.suppress(OSError):
         if time.time() - file.stat().st_mtime > _FORGOTTEN_SECONDS:
             file.unlink()

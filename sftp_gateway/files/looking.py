@@ -1,4 +1,4 @@
-"""`Looking`: what is seen at a path: committed files, and what is being written in their place."""
+"""`Looking`: what a client sees at a path: committed files, and what is being written in their place."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Looking:
     def __init__(
         self, filesystem: Any, overlay: Overlay, *, local: bool, atomic: bool, follow: Callable[..., None] | None
     ) -> None:
-        """Look at `filesystem`, which waits for nothing if it is `local`; if it is `atomic`, it lists by and by.
+        """Look at `filesystem`. If it is `local`, its calls never wait; if it is `atomic`, listings can be streamed.
 
-        `follow` has the overlay know of other processes' drafts; with `at_once` it looks in any case.
+        `follow` brings other processes' drafts into the overlay; with `at_once=True` it always looks.
         """
         self._filesystem = filesystem
         self._cached_info = getattr(filesystem, "cached_info", None)
@@ -49,7 +49,7 @@ class Looking:
         self._has_usage: bool | None = None
 
     def current(self, path: str, *, at_once: bool = False) -> Draft | None:
-        """Return the draft that counts at `path`; `at_once` also where another process has left it just now."""
+        """Return the draft that is seen at `path`; with `at_once` even one that another process has just left."""
         if self._follow is not None:
             self._follow(at_once=at_once)
         draft = self._overlay.top(path)
@@ -69,7 +69,7 @@ class Looking:
             raise
 
     def committed(self, path: str) -> Attributes:
-        """Return the attributes of what is stored at `path`, whatever is being written there."""
+        """Return the attributes of the committed file or directory at `path`, whatever is being written there."""
         return attributes.from_info(self._filesystem.getinfo(path, ["details"]))
 
     def quick_stat(self, path: str) -> Attributes | None:
@@ -90,7 +90,7 @@ class Looking:
         return None if info is None else attributes.from_info(info)
 
     def is_known_to_be_new(self, path: str) -> bool:
-        """Tell, without waiting, whether nothing is at `path` or happens there, and its parent is a directory."""
+        """Tell, without waiting, whether it is known that `path` is free and its parent is a directory."""
         if self._cached_info is None or self.current(path, at_once=True) is not None:
             return False
         try:
@@ -99,14 +99,14 @@ class Looking:
             with contextlib.suppress(errors.FSError):
                 parent = self._cached_info(dirname(path))
                 return parent is not None and attributes.is_directory(parent)
-        except errors.FSError:  # whatever is wrong, it is told where it may take its time
+        except errors.FSError:  # whatever is wrong, the slow way reports it
             pass
         return False
 
     def doubt(self, path: str) -> bool:
-        """Forget what is known to be missing at a path or above it if another process may have made it since.
+        """Forget that something is missing at a path or above it, if another process may have made it since.
 
-        Returns whether there is anything to be looked up again.
+        Returns whether there is anything to look up again.
         """
         if self._follow is None or self._cached_info is None or self._forget is None:
             return False
@@ -116,7 +116,7 @@ class Looking:
                 self._cached_info(path)
             except errors.ResourceNotFound:
                 missing = path
-            except errors.FSError:  # whatever is wrong, it has been told
+            except errors.FSError:  # whatever is wrong, it was reported
                 return False
             path = dirname(path)
         if missing:
@@ -146,7 +146,7 @@ class Looking:
         return None if infos is None else self._with_drafts(path, infos, drafts, self._cached_info)
 
     def check_no_draft(self, path: str) -> None:
-        """Refuse to take what is being written for a directory."""
+        """Raise `DirectoryExpected` if a file is being written at `path`."""
         if self.current(path) is not None:
             raise errors.DirectoryExpected(path)
 
@@ -178,7 +178,7 @@ class Looking:
     def _now(
         self, key: str, draft: Draft, find: Callable[[str, list[str]], Info | None], name: str = ""
     ) -> Iterator[tuple[str, Attributes]]:
-        """Yield what is there where `draft` was when its directory was read: renamed, replaced or stored meanwhile."""
+        """Yield what is there now of a `draft` that was there when the listing began: it may be committed or gone."""
         current = self._overlay.top(key)
         if current is not None and current.state is not State.ENDED:
             yield name or basename(current.path), of_draft(current)
@@ -188,10 +188,10 @@ class Looking:
                 yield name or basename(draft.path), of_draft(draft) if info is None else attributes.from_info(info)
 
     def has_usage(self) -> bool:
-        """Tell whether the filesystem can say how full it is; asks it once."""
+        """Tell whether the filesystem knows how full it is; asks it once."""
         if self._has_usage is None:
             try:
-                told = set(self._filesystem.getmeta("usage") or ())  # some know no such question
+                told = set(self._filesystem.getmeta("usage") or ())  # some do not know this namespace
                 self._has_usage = told >= _USAGE or self._filesystem.hassyspath("/")
             except errors.FSError:
                 return False
@@ -209,7 +209,7 @@ class Looking:
         return disk.total, disk.total - disk.free
 
     def _infos(self, path: str) -> Iterable[Info]:
-        """List a directory; at once, if not atomic: many hold a lock."""
+        """List a directory; as a whole if not atomic, as many filesystems hold a lock meanwhile."""
         if self._atomic:
             infos: Iterable[Info] = self._filesystem.scandir(path, namespaces=["details"])
             return infos
@@ -223,9 +223,9 @@ def of_draft(draft: Draft) -> Attributes:
 
 
 def _packed(entries: Iterator[tuple[str, Attributes]]) -> Iterator[tuple[str, Attributes]]:
-    """Take all entries at once, and yield them: a client may open the same large directory a thousand times.
+    """Read all entries at once, and yield them from a compressed copy: a client may open a thousand large directories.
 
-    Those that wait take some twenty bytes each, where their infos would take a thousand.
+    An entry that waits takes some twenty bytes; its `Info` would take a thousand.
     """
     waiting: deque[bytes] = deque()
     while part := [(name, tuple(value)) for name, value in islice(entries, _PACKED_AT_ONCE)]:

@@ -29,7 +29,7 @@ _COPYING: Final = (FS.movedir, WrapFS.movedir)
 class Names:
     """The requests that change names, in the filesystem's own paths. Owned by a `TreeView`; has no state of its own.
 
-    What they do is `session`'s, and counts for `allowance`. All methods raise `fs.errors`, `RefusedError`, OSError.
+    They act for `session`, and count for the quota `allowance`. All raise `fs.errors`, `RefusedError`, OSError.
     """
 
     def __init__(self, store: Store, allowance: Allowance | None = None, session: object = None) -> None:
@@ -38,7 +38,7 @@ class Names:
         self._allowance = allowance
 
     def mkdir(self, path: str, *, write_back: bool = False) -> None:
-        """Make a directory; with `write_back` it may be in the journal alone."""
+        """Make a directory; with `write_back` the journal may deliver it later."""
         self._store.filesystem.validatepath(path)
         with self._store.overlay.opening(path):
             if self._store.overlay.top(path) is not None:
@@ -125,7 +125,7 @@ class Names:
         except errors.ResourceNotFound:
             return
         if not replace:
-            self._store.looking.stat(source)  # clients remove what is said to be in the way
+            self._store.looking.stat(source)  # first: told that the target is in the way, clients remove it
             raise RefusedError(f"the target {basename(target)} exists already")
         if attributes.are_of_directory(there):
             if not attributes.are_of_directory(self._store.looking.stat(source)):
@@ -144,7 +144,7 @@ class Names:
             raise
 
     def _check_parent(self, path: str, called: str = "the parent directory") -> None:
-        """Refuse what some filesystems do not: MemoryFS puts files into files, and fails where no name is."""
+        """Check what some filesystems do not: MemoryFS puts files into files."""
         if self._store.local or not self._store.atomic:
             self._store.check_parent(path, called)
 
@@ -160,7 +160,7 @@ class Names:
             raise
 
     def _change_case(self, source: str, target: str) -> None:
-        """Go by way of another name: who copies a file onto itself empties it, and then removes it."""
+        """Rename by way of a third name: filesystems that rename by copying would empty and then remove the file."""
         between = join(dirname(source), f"renamed-{secrets.token_hex(4)}")
         self._move(source, between, replace=False)
         try:
@@ -183,11 +183,11 @@ class Names:
             self._refuse_what_is_elsewhere(source)
         try:
             self._store.filesystem.movedir(source, target, create=True)
-        except errors.ResourceReadOnly:  # PyFilesystem takes what does not say that it can be changed for read-only
+        except errors.ResourceReadOnly:  # PyFilesystem takes a filesystem for read-only unless its meta denies that
             self._move_piecemeal(source, target)
 
     def _rename_on_disk(self, source: str, target: str) -> bool:
-        """Rename a directory of a local disk, which `movedir` would copy file by file; tell whether that could be."""
+        """Rename a directory on a local disk, which `movedir` would copy file by file; return whether that worked."""
         filesystem = self._store.filesystem
         if not (filesystem.getmeta().get("supports_rename") and filesystem.hassyspath(source)):
             return False
@@ -201,13 +201,13 @@ class Names:
         return True
 
     def _refuse_what_is_elsewhere(self, path: str) -> None:
-        """Refuse what holds symbolic links or other filesystems: who copies a tree empties what is behind them."""
+        """Refuse a tree with symbolic links or mount points: to move it by copying would empty what they lead to."""
         filesystem = self._store.filesystem
         directories = [path]
         while directories:
             path = directories.pop()
             itself = filesystem.getinfo(path, ["link"])
-            if itself.name == "":  # it is the root of another one
+            if itself.name == "":  # the root of another filesystem
                 raise RefusedError("another filesystem begins here: it cannot be moved")
             found = list(filesystem.scandir(path, ["link"]))
             if any(info.get("link", "target") for info in (itself, *found)):
@@ -215,7 +215,7 @@ class Names:
             directories += [join(path, info.name) for info in found if info.is_dir]
 
     def _move_piecemeal(self, source: str, target: str) -> None:
-        """Move a directory with what every filesystem can do; raises `ResourceReadOnly` where that is nothing."""
+        """Move a directory entry by entry; raises `ResourceReadOnly` if the filesystem is read-only."""
         self._store.filesystem.makedir(target, recreate=True)
         for name in self._store.filesystem.listdir(source):
             path = join(source, name)
@@ -234,7 +234,7 @@ class Names:
             self._store.drafts.note_again(draft)
 
     def _bases(self, source: str) -> dict[Draft, Fingerprint]:
-        """Return which drafts at or below `source` are written over what is still committed, and what tells that."""
+        """Return the drafts at or below `source` whose base is still what is committed, with its fingerprint."""
         found = {}
         for draft in self._drafts(source):
             base = draft.base
@@ -251,10 +251,10 @@ class Names:
         return self._store.overlay.at(path) + self._store.overlay.below(path)
 
     def _rebase(self, bases: dict[Draft, Fingerprint]) -> None:
-        """Have drafts replace what they were written over although a rename made that a new version."""
+        """Let drafts still replace what they were written over, although a rename has made that a new version."""
         for draft, known in bases.items():
             now = fingerprint(self._store.filesystem, draft.path)
-            if draft.base.version is None and now[0] == known[0]:  # of what was copied the time is another
+            if draft.base.version is None and now[0] == known[0]:  # a copy has another time
                 draft.base.know_again(now)
             elif now == known:
                 draft.base.version = self._version(draft.path)

@@ -1,4 +1,4 @@
-"""`Note`: keeps what is noted on disk about a file that is being written true, in case the process is killed."""
+"""`Note`: keeps the note on disk about a file that is being written up to date, in case the process is killed."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ NOTE_SECONDS = 0.1
 class Note:
     """What the note on disk says of a draft, if there is one. Owned by the draft, under its lock.
 
-    A note that `grows` is true while the file is written in order: it vouches for all that the spool file holds but the
-    last byte. Others vouch for `size` bytes; they are renewed after `NOTE_BYTES`, but not within `NOTE_SECONDS`.
+    A note that `grows` stays true while the file is written in order: it covers all of the spool file but the last
+    byte. Other notes cover `size` bytes; they are rewritten every `NOTE_BYTES`, but not more often than every
+    `NOTE_SECONDS`.
     """
 
     def __init__(self, draft: Draft, partials: Partials) -> None:
         self._draft = draft
         self._partials = partials
-        self.size = 0  # bytes that it vouches for; 0 without a note
+        self.size = 0  # bytes that it covers; 0 without a note
         self.grows = False
         self._checkpoint: tuple[str, int] | None = None
         self._moment = 0.0
-        self._look_at = NOTE_BYTES  # the offset from which on the filesystem's checkpoint is looked at again
+        self._look_at = NOTE_BYTES  # at this offset the filesystem's checkpoint is looked at again
 
     def written(self, size: int, checkpoint: tuple[str, int] | None, *, grows: bool) -> None:
         """Know what the note says."""
@@ -36,12 +37,12 @@ class Note:
         self._moment = time.monotonic()
 
     def before_write(self, offset: int) -> None:
-        """Say no longer that the file is written in order, if it is not."""
+        """Before a WRITE out of order: make the note cover a fixed size."""
         if self.grows and offset > self._draft.spool.prefix:
             self._save(grows=False)
 
     def after_write(self, end: int) -> None:
-        """Note what has come, if it is time for that."""
+        """Rewrite the note if it is time for that."""
         if end < self._look_at and self.grows:
             return
         draft = self._draft
@@ -54,31 +55,31 @@ class Note:
             self._save(grows=draft.spool.is_gapless)
 
     def after_truncate(self) -> None:
-        """Vouch for no more than there is."""
+        """Cover no more than there is."""
         if self.size > self._draft.lasting:
             self._save(grows=self.grows)
 
     def after_rewrite(self) -> None:
-        """Say that the filesystem has nothing to go on with any more."""
+        """Forget the filesystem's checkpoint: what it has sent was rewritten since."""
         if self._checkpoint is not None:
             self._save(grows=self.grows)
 
     def renew(self) -> None:
-        """Say of the file what is true now, where anything was noted."""
+        """Rewrite the note, if there is one."""
         if self.size:
             self._save(grows=self.grows)
 
     def settle(self) -> None:
-        """Say of a file that nobody writes any more what can be continued of it."""
+        """Write the final note of a file that nobody writes any more."""
         self._save(grows=False)
 
     def look_again(self) -> None:
-        """Note what the filesystem has for certain, where that is more than was noted."""
+        """Note the filesystem's checkpoint, if it has advanced."""
         if self.size and self._draft.forwarding.checkpoint not in (None, self._checkpoint):
             self._save(grows=self.grows)
 
     def noted_checkpoint(self) -> tuple[str, int] | None:
-        """Return what the filesystem has, as the note says, which another process may have written last."""
+        """Return the checkpoint in the note on disk, which another process may have written."""
         file = self._draft.spool.path
         return self._partials.checkpoint(file) if file is not None else None
 
@@ -87,7 +88,7 @@ class Note:
 
     @property
     def _may_grow(self) -> bool:
-        """Whether the file has no gap any more, or is gone on with."""
+        """Whether the note can become one that grows: the file has no gap any more."""
         return self.size > 0 and self._draft.spool.is_gapless
 
     def _is_due(self) -> bool:

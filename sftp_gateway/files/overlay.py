@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 
 class _Held(Generic[_T]):
-    """What is in one of an overlay's lists until the end of a `with`."""
+    """Keeps an entry in one of an overlay's lists until the end of a `with`."""
 
     def __init__(self, condition: threading.Condition, held: list[_T], one: _T) -> None:
         self._condition = condition
@@ -43,10 +43,10 @@ class Overlay:
         self._openings: list[str] = []
 
     def turn(self, *paths: str, names: bool = False, wait: bool = True) -> _Held[tuple[str, ...]]:
-        """Return a context that holds the right to change these paths and everything below them.
+        """Wait for the right to change these paths and everything below them; return a context that holds it.
 
-        With `names`, it also waits for what begins there, as that is to know its name. Raises `RefusedError` after a
-        long wait, without `wait` `NotAtOnceError`.
+        With `names`, also wait for files that are being opened there, whose path must not change meanwhile. Raises
+        `RefusedError` after a long wait; without `wait` it raises `NotAtOnceError` instead of waiting.
         """
         keys = tuple(map(self.fold, paths))
 
@@ -57,10 +57,9 @@ class Overlay:
         return self._hold(self._turns, keys, is_free, wait, "another operation on the same path is still running")
 
     def opening(self, path: str, *, wait: bool = True) -> _Held[str]:
-        """Return a context in which no name at or above `path` changes: what begins there is seen by whoever is next.
+        """Wait until nothing at or above `path` is being changed; return a context in which no name there changes.
 
-        Waits until nothing there is being changed, and raises `RefusedError` after a long wait, without `wait`
-        `NotAtOnceError`.
+        Raises `RefusedError` after a long wait; without `wait` it raises `NotAtOnceError` instead of waiting.
         """
         key = self.fold(path)
 
@@ -187,4 +186,4 @@ def _top(drafts: list[Draft]) -> Draft:
     if not partials:
         return drafts[-1]
     later = [draft for draft in drafts if draft.state is not State.PARTIAL and draft.touched > partials[-1].touched]
-    return (later or partials)[-1]  # of what is earlier, nobody may know yet that its client is gone
+    return (later or partials)[-1]  # a draft that is older than a partial may be that of a client that has vanished

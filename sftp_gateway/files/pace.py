@@ -1,4 +1,4 @@
-"""`Pace`: how the storage keeps up with what is written: who waits for that, and what need not be kept here."""
+"""`Pace`: how far the storage is behind the client: when the client must wait, and what the spool can drop."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sftp_gateway.files.draft import Draft
 
-THIN_BYTES = 16 * 2**20  # how much is given back to the disk at least, at once
+THIN_BYTES = 16 * 2**20  # less is not worth a hole in the spool file
 
 
 class Pace:
-    """What a draft's client and the local disk hear of the storage. Owned by the draft, whose `lock` it takes."""
+    """Flow control of one draft. Owned by the draft, whose `lock` it takes."""
 
     def __init__(self, draft: Draft, lock: AbstractContextManager[object]) -> None:
         self._draft = draft
         self._lock = lock
         self._caught_up: list[Callable[[], None]] = []
-        self.is_thin = False  # what the storage has is not all here any more: it cannot be continued
+        self.is_thin = False  # the spool has dropped its beginning: the upload cannot be continued once it is cut off
 
     @property
     def is_behind(self) -> bool:
-        """Whether the client is to be held back: it is far ahead of the storage, or that is to make room first."""
+        """Whether the client must wait: it is far ahead of the storage, or the storage has to make room first."""
         forwarding, quota = self._draft.forwarding, self._draft.spool.quota
         return forwarding.is_behind or (quota.is_short and forwarding.makes_room)
 
@@ -37,9 +37,9 @@ class Pace:
         callback()
 
     def thin(self, *, at_least: int | None = None) -> bool:
-        """Keep on disk no longer what the filesystem has for certain, where that is much; tell whether.
+        """Drop from the spool what the filesystem has for certain, if that is much; return whether it did.
 
-        What is left cannot be continued once it is cut off, and what was dropped can be neither read nor written.
+        The upload cannot be continued then once it is cut off, and what was dropped can be neither read nor written.
         """
         draft, spool = self._draft, self._draft.spool
         with self._lock:
@@ -48,15 +48,15 @@ class Pace:
             if not draft.is_open or not is_much or not spool.may_drop(end):
                 return False
             was_thin, self.is_thin = self.is_thin, True
-            with contextlib.suppress(OSError):  # what cannot be forgotten is not dropped
-                draft.note.renew()  # before: whoever comes after a crash is not to take zeros for content
+            with contextlib.suppress(OSError):  # while the note stands, nothing may be dropped
+                draft.note.renew()  # first: after a crash nobody may take the hole's zeros for content
                 if spool.drop_before(end):
                     return True
             self.is_thin = was_thin
             return False
 
     def advanced(self) -> None:
-        """Know that the storage has more, or that it gets no more."""
+        """Know that the storage has taken more, or takes no more: wake those who wait for that."""
         with self._lock:
             if self._draft.is_open:
                 self._draft.note.look_again()

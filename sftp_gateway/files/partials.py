@@ -1,4 +1,4 @@
-"""`Partials`: notes on disk about uploads that are not finished, so that a later process can continue them."""
+"""`Partials`: notes on disk about unfinished uploads, so that a later process can continue them."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Partial(NamedTuple):
 
 
 class Partials:
-    """One small JSON file beside each kept spool file: path, size and time. Owned by a store; calls may come at once.
+    """One small JSON file beside each kept spool file: path, size and time. Owned by a store. Thread-safe.
 
-    A file that is being written gets one, in case the process is killed. As long as it is written in order, that note
-    says so, and need not be written again: the spool file's own size tells how much there is. A spool file that nobody
-    has locked and that has no note was left by a process that died early: it is removed.
+    A file that is being written has one, too, in case the process is killed. While the file is written in order, its
+    note says so and need not be rewritten: the size of the spool file tells how much there is. A spool file that is
+    neither locked nor has a note was left by a process that died early: it is removed.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -48,12 +48,12 @@ class Partials:
         # guarded by _lock
         self._seen = 0
         self._looked_at = 0.0
-        self._locked: set[Path] = set()  # at the last look, or not to be looked at
+        self._locked: set[Path] = set()  # at the last look, or could not be looked at
 
     def save(self, draft: Draft, grows: bool = False) -> None:
-        """Note how much of a draft can be continued, now or, if it `grows`, ever as much as its spool file holds.
+        """Note how much of a draft can be continued: its current size or, if it `grows`, whatever its spool file holds.
 
-        Under the draft's lock. Without a note it lasts as long as this process.
+        Called under the draft's lock. If the note cannot be written, a restart loses the partial; that is logged.
         """
         size = draft.lasting
         if draft.spool.path is None or size <= 0:
@@ -75,20 +75,20 @@ class Partials:
         """Drop the note of a draft. Idempotent."""
         if draft.spool.path is not None:
             draft.spool.path.with_suffix(NOTE_SUFFIX).unlink(missing_ok=True)
-        draft.note.written(0, None, grows=False)  # after: whoever gives it up once more is to try again
+        draft.note.written(0, None, grows=False)  # last: if the removal fails, it can be tried again
 
     def checkpoint(self, file: Path) -> tuple[str, int] | None:
-        """Return what the filesystem has of the partial in a spool file, if its note tells."""
+        """Return the filesystem's checkpoint from the note of a spool file, if it has one."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             text, sent = json.loads(file.with_suffix(NOTE_SUFFIX).read_text())["upload"]
             return str(text), int(sent)
         return None
 
     def may_differ(self, *, at_once: bool) -> bool:
-        """Tell whether other processes may have left or taken partials since this last said so.
+        """Tell whether other processes may have left or taken partials since this last returned True.
 
-        A lock leaves no trace when its process dies: whether what was locked is free by now is looked at a few times a
-        second, and whenever it is to be known `at_once`.
+        The end of a process that held a lock changes no time stamp: whether the locked files are free by now is checked
+        a few times a second, and always with `at_once`.
         """
         with self._lock:
             now = time.monotonic()
@@ -103,17 +103,17 @@ class Partials:
                 if all(map(_is_still_locked, self._locked)):
                     return False
             self._looked_at = now
-            # What changes within the same tick of the file system's clock leaves the same time.
+            # Another change within the same tick of the file system's clock would have the same time.
             self._seen = seen if abs(time.time_ns() - seen) > TICK_NANOSECONDS else 0
             return True
 
     def doubt(self) -> None:
-        """Know that a partial is not as it was at the last look."""
+        """Have `may_differ` look again: a partial is not as it was."""
         with self._lock:
             self._seen = 0
 
     def load(self) -> Iterator[Partial]:
-        """Yield every partial that no living process uses; clear the rest away."""
+        """Yield every partial that no living process uses; remove what is of no use."""
         if not self._directory.is_dir():
             return
         were_locked = set()
@@ -125,7 +125,7 @@ class Partials:
             try:
                 is_used = is_locked(file)
                 partial = None if is_used else self.noted(file)
-            except OSError:  # out of descriptors, perhaps: that says nothing of the upload
+            except OSError:  # out of descriptors, perhaps: that says nothing about the upload
                 is_used = True
             if is_used:
                 were_locked.add(file)
@@ -136,22 +136,22 @@ class Partials:
         self._locked = were_locked
 
     def drop_old(self, before: float) -> None:
-        """Remove what was cut off before a time, where nobody has the folder open who would have to be told."""
+        """Remove partials that are older than a time, of an account that this process does not have open."""
         for partial in self.load():
             if partial.touched < before:
-                with contextlib.suppress(OSError), locked(partial.file):  # else somebody opens it just now
+                with contextlib.suppress(OSError), locked(partial.file):  # fails if somebody has just opened it
                     if self.noted(partial.file) == partial:
                         self.clear(partial.file)
 
     def clear(self, file: Path) -> None:
-        """Remove a spool file and what else is on disk about it. Raises OSError."""
-        for suffix in (NEW_SUFFIX, NOTE_SUFFIX, SPOOL_SUFFIX):  # by the last of which the others are found
+        """Remove a spool file with its note. Raises OSError."""
+        for suffix in (NEW_SUFFIX, NOTE_SUFFIX, SPOOL_SUFFIX):  # the spool file last: the others are found by it
             file.with_suffix(suffix).unlink(missing_ok=True)
 
     def noted(self, file: Path) -> Partial | None:
-        """Return what the note of a spool file says; None where nothing can be continued. Raises OSError."""
+        """Return what the note of a spool file says; None if nothing can be continued. Raises OSError."""
         with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-            there = file.stat()  # before the note is read: `save` comes before the file is cut
+            there = file.stat()  # before the note is read: notes are saved before their files are truncated
             content = json.loads(file.with_suffix(NOTE_SUFFIX).read_text())
             size, touched = int(content["size"]), float(content["touched"])
             if content.get("grows"):

@@ -1,4 +1,4 @@
-"""`Readers`: who reads a file that is being written, and goes on with what that is stored as."""
+"""`Readers`: who reads a file that is being written, and goes on with the committed file."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from sftp_gateway.files.content import Content
 
 
 class Reader(Protocol):
-    """Who reads a draft."""
+    """A reader of a draft."""
 
     def settle(self, path: str, is_it: Callable[[Content], bool]) -> None:
-        """Go on with what is stored at `path`, if that is it. Never raises."""
+        """Go on with the committed file at `path`, if `is_it` says that it is the draft's. Never raises."""
 
 
 class Readers:
@@ -26,19 +26,19 @@ class Readers:
         self._is_over = False
 
     def add(self, reader: Reader) -> bool:
-        """Take a reader in; tell whether it is not too late for that."""
+        """Add a reader; return whether it is not too late for that."""
         with self._lock:
             if not self._is_over:
                 self._readers.append(reader)
             return not self._is_over
 
     def remove(self, reader: Reader) -> None:
-        """Let go of a reader. Idempotent."""
+        """Remove a reader. Idempotent."""
         with self._lock, contextlib.suppress(ValueError):
             self._readers.remove(reader)
 
     def settle(self, path: str, is_it: Callable[[Content], bool]) -> None:
-        """Have all go on with what is stored at `path`, in its turn: later it may be another version."""
+        """Have all go on with the committed file at `path`. In the path's turn: later it may be another version."""
         with self._lock:
             self._is_over, readers = True, list(self._readers)
         for reader in readers:

@@ -16,10 +16,10 @@ from sftp_gateway.private_directories import make_private
 from sftp_gateway.sftp.status import RefusedError
 
 MEMORY_BYTES = 64 * 2**20
-"""What all spools of a tree together have in memory at most; their clients can have thousands of files open."""
+"""How much all spools of a tree together may hold in memory: clients can have thousands of files open."""
 SPOOL_SUFFIX = ".spool"
-PAGE_BYTES = 4096  # what is counted for each gap: as much of a disk can be taken by one byte behind it
-_LARGE_BYTES = 64 * 2**20  # the system takes a tenth of a second and more to free a file of this size
+PAGE_BYTES = 4096  # counted for each gap: a single byte behind it can take as much of the disk
+_LARGE_BYTES = 64 * 2**20  # to free a file of this size takes the system a tenth of a second or more
 _RESERVE_BYTES = 32 * 2**20  # what clients send before they notice that they are held back
 _LOCK_TRIES = 20
 _LOCK_PAUSE_SECONDS = 0.005
@@ -91,10 +91,10 @@ class Quota:
 
 
 class Spool:
-    """The bytes that were written to a file so far, in memory while it is small, else in a file that only we can read.
+    """The bytes that were written to a file so far: in memory while they are few, else in a file with mode 0600.
 
-    Owned by a draft. Thread-safe: one lock, held over memory and local disk only. Positions that were never
-    written are no part of it: `missing` tells them; what `pread` returns for them means nothing. The space of a large
+    Owned by a draft. Thread-safe: one lock, held over memory and local disk only. Positions that were never written
+    are not part of it: `missing` returns them, and what `pread` returns for them means nothing. The space of a large
     file is freed in a short-lived thread of its own.
     """
 
@@ -111,12 +111,12 @@ class Spool:
         self._closed = False
         self._shared = False
         self._can_drop = True  # as far as is known
-        self.dropped = 0  # how much of the beginning is not here any more
+        self.dropped = 0  # how many bytes of the beginning were dropped
         self.path: Path | None = None  # of the file, once there is one
 
     @property
     def used(self) -> int:
-        """Bytes that were written, each position counted once."""
+        """How many bytes were written, each position counted once."""
         return self._written.total
 
     @property
@@ -131,11 +131,11 @@ class Spool:
 
     @property
     def is_shared(self) -> bool:
-        """Whether another process may take the file over."""
+        """Whether other processes may take the file over."""
         return self._shared
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
-        """Store `data`; raises `SpoolFullError`, or OSError when the disk is full: then nothing has changed."""
+        """Store `data`. Raises `SpoolFullError`, or OSError if the disk is full; nothing has changed then."""
         end = offset + len(data)
         with self._lock:
             self.check_here(offset)
@@ -154,7 +154,7 @@ class Spool:
             written.add(offset, end)
 
     def _count(self, total: int, ranges: int) -> None:
-        """Have so many bytes in so many ranges count for the quota; raises `SpoolFullError`."""
+        """Count `total` bytes in so many `ranges` against the quota; raises `SpoolFullError`."""
         count = total - self.dropped + max(0, ranges - 1) * PAGE_BYTES
         if count > self._counted:
             self.quota.take(count - self._counted)
@@ -174,11 +174,11 @@ class Spool:
         memory[offset:end] = data
 
     def _fits(self, size: int, end: int) -> bool:
-        """Take the room in memory for what is written up to `end`; tell whether there is some."""
+        """Reserve memory for what is written up to `end`; return whether there is enough."""
         return end <= self._memory_limit and self.quota.move_memory(size, max(size, end))
 
     def _cut_back(self, end: int) -> None:
-        """Have the file end where what was written ends, as notes take its size for that."""
+        """Truncate the file to what was written: notes may rely on its size."""
         if self._memory is not None:
             self.quota.move_memory(len(self._memory), min(len(self._memory), end))
             del self._memory[end:]
@@ -207,10 +207,10 @@ class Spool:
         self.quota.move_memory(len(memory or b""), 0)
 
     def adopt(self, path: Path, size: int) -> None:
-        """Take over a spool file that an earlier process left, of which the first `size` bytes are written.
+        """Take over the spool file of an earlier process, of which the first `size` bytes are written.
 
-        Only for a new spool. What is there beyond stays until `truncate`. Raises BlockingIOError where
-        another process uses the file, `DamagedError` where it is shorter, `SpoolFullError`, OSError.
+        Only for a new spool. What the file holds beyond stays until `truncate`. Raises BlockingIOError if another
+        process uses the file, `DamagedError` if it is shorter, `SpoolFullError`, OSError.
         """
         with self._lock:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -227,7 +227,7 @@ class Spool:
             self._written.add(0, size)
 
     def share(self) -> None:
-        """Let another process take the file over, until `reclaim`."""
+        """Allow other processes to take the file over, until `reclaim`."""
         with self._lock:
             if self._fd >= 0:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
@@ -235,7 +235,7 @@ class Spool:
 
     @property
     def is_as_known(self) -> bool:
-        """Whether the file is still there, and no other process has made it longer or shorter."""
+        """Whether the file is still there, with the size that this process has given it."""
         with self._lock:
             if self._fd < 0:
                 return False
@@ -243,7 +243,7 @@ class Spool:
             return found.st_nlink > 0 and found.st_size == self._written.end
 
     def reclaim(self) -> bool:
-        """Have a shared file for ourselves again; tell whether it is still there as we know it, and nobody uses it."""
+        """Lock a shared file again; return whether it is still there as we know it, and nobody else uses it."""
         with self._lock:
             if not self._shared:
                 return not self._closed
@@ -287,7 +287,7 @@ class Spool:
             return self._written.missing(start, end)
 
     def truncate(self, size: int) -> None:
-        """Forget everything from `size` on."""
+        """Drop everything from `size` on."""
         with self._lock:
             self.check_here(size)
             gaps = self._written.missing(0, size)
@@ -296,11 +296,11 @@ class Spool:
             self._count(self._written.total, len(self._written))
 
     def may_drop(self, end: int) -> bool:
-        """Tell whether the space before `end` can be given back, as far as is known."""
+        """Tell whether the space before `end` can be freed, as far as is known."""
         return self._can_drop and self._fd >= 0 and self.dropped < end <= self.prefix
 
     def drop_before(self, end: int) -> bool:
-        """Give the space of what is before `end` back, which nobody can read or change then; tell whether."""
+        """Free the space before `end`, which cannot be read or written any more then; return whether that worked."""
         with self._lock:
             if self._closed or not self.may_drop(end):
                 return False
@@ -311,13 +311,13 @@ class Spool:
             return self._can_drop
 
     def forget_dropped(self) -> None:
-        """Take what was dropped for never written."""
+        """Treat what was dropped as never written."""
         with self._lock:
             self._written.remove(0, self.dropped)
             self.dropped = 0
 
     def close(self, *, at_once: bool = False) -> None:
-        """Drop everything, the file too; with `at_once` its space is free when this returns. Idempotent."""
+        """Drop everything, the file too; with `at_once` its space is free on return. Idempotent."""
         with self._lock:
             if self._closed:
                 return
@@ -338,7 +338,7 @@ class Spool:
             self.close()
 
     def check_here(self, offset: int) -> None:
-        """Refuse what touches what was dropped, or a spool that is closed; raises `RefusedError`."""
+        """Raise `RefusedError` if the spool is closed, or `offset` lies in what was dropped."""
         self._check_open()
         if offset < self.dropped:
             raise DroppedError
@@ -349,16 +349,16 @@ class Spool:
 
 
 def _close(fd: int, *, frees: int) -> None:
-    """Close a file, which frees so many bytes that nobody waits for: no client waits for it where they are many."""
+    """Close a file, which `frees` so many bytes: if they are many, in a thread, so that no client waits for it."""
     if frees >= _LARGE_BYTES:
-        with contextlib.suppress(RuntimeError):  # no more threads: then it takes its time
+        with contextlib.suppress(RuntimeError):  # no more threads: the client has to wait
             threading.Thread(target=os.close, args=(fd,), name="sftp-spool").start()
             return
     os.close(fd)
 
 
 def _lock_patiently(fd: int) -> bool:
-    """Lock the file; others look at it for a moment only, unless they use it."""
+    """Lock the file, with a few tries: other processes lock it for a moment to see whether it is used."""
     for _ in range(_LOCK_TRIES):
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -43,16 +43,16 @@ class Store:
         self.limits = limits
         meta: Mapping[str, Any] = filesystem.getmeta()
         self.atomic = bool(meta.get("atomic_writes"))
-        self.local = meta.get("network") is False  # its calls may be made where nothing may wait
+        self.local = meta.get("network") is False  # its calls may be made in threads that must not wait
         self.read_only = bool(meta.get("read_only"))
         self.case_insensitive = bool(meta.get("case_insensitive"))
         self.resumable = bool(meta.get("resumable_uploads"))
         self.has_journal = bool(meta.get("write_back"))
-        self.at_once_bytes = int(meta.get("at_once_bytes", 0))  # a journal takes as much with a single sync
+        self.at_once_bytes = int(meta.get("at_once_bytes", 0))  # the largest file that a journal takes with one sync
         self._check_writable = getattr(filesystem, "check_writable", None)
         self.quota = Quota(limits.spool_quota)
         self.allowances = Allowances(filesystem)
-        self._left: Leavings[object] = Leavings()  # by folded path: the marks of those who have left something there
+        self._left: Leavings[object] = Leavings()  # by folded path: the mark of the view that wrote it last
         self.overlay = Overlay(self.fold, wait_seconds=limits.commit_wait_seconds)
         self.drafts = Drafts(
             filesystem, self.overlay, self.quota, atomic=self.atomic, spool_directory=spool_directory, limits=limits
@@ -66,7 +66,7 @@ class Store:
         )
 
     def close(self) -> None:
-        """Give up what is still being written; partials stay for a later process. Idempotent."""
+        """End all drafts; what can be continued stays on disk for a later process. Idempotent."""
         self.drafts.close()
 
     # -- reading and writing
@@ -86,7 +86,7 @@ class Store:
                         raise RefusedError("is still being written by another session") from None
             if draft.readers.add(reader):
                 return draft
-            time.sleep(_PAUSE_SECONDS)  # it ended just then
+            time.sleep(_PAUSE_SECONDS)  # it ended just now
         raise RefusedError("others go on with its upload again and again")
 
     def open_committed(self, path: str) -> Content:
@@ -104,11 +104,11 @@ class Store:
         replaces: bool = True,
         allowance: Allowance | None = None,
     ) -> Draft:
-        """Return the draft that `handle` of `session` may write: a new one, or one that goes on.
+        """Return the draft that `handle` of `session` may write: a new one, or one that is continued.
 
-        `is_new`: it is known that nothing is at `path` and that there can be something. Without `replaces` it is a new
-        file, beside what others write there, and replaces nothing that is committed, now or when it is closed.
-        `allowance` is the quota that its commit will count for.
+        `is_new`: it is known that nothing is at `path`, and that a file may be there. Without `replaces` it is always a
+        new file, beside what others write there, and replaces nothing that is committed, now or when it is closed.
+        `allowance` is the quota that its commit counts for.
         """
         self.filesystem.validatepath(path)
         if self._check_writable is not None:
@@ -129,12 +129,12 @@ class Store:
                 if draft is not None:
                     draft.bounds.room = room
                     return draft
-                self.overlay.wait_settled(path)  # it may be just being stored
+                self.overlay.wait_settled(path)  # it may be in the middle of its commit
                 time.sleep(_PAUSE_SECONDS)
             raise RefusedError("others go on with its upload again and again")
 
     def _open_for_writing(self, path: str, flags: int, session: object, handle: object) -> Draft | None:
-        """Do it, or return None if a draft ended just then."""
+        """Do it; None if the draft at `path` has just ended, so that it is to be tried again."""
         draft = self.looking.current(path)
         if flags & OpenFlag.TRUNC:
             there = self._find(path, draft, create=bool(flags & OpenFlag.CREAT))
@@ -158,9 +158,9 @@ class Store:
     def commit(
         self, draft: Draft, handle: object, allowance: Allowance | None = None, *, at_once: bool = False
     ) -> None:
-        """Store what `handle` has written, as far as `allowance` allows; let go of the draft, whatever happens.
+        """Commit what `handle` has written, if `allowance` allows it; the handle leaves the draft, whatever happens.
 
-        With `at_once` only if nothing but the local disk has to be waited for: else raises `NotAtOnceError`, and
+        With `at_once` only if nothing but the local disk has to be waited for: otherwise raises `NotAtOnceError`, and
         nothing has changed.
         """
         if at_once and (allowance is not None or not draft.may_end_on_disk(self.at_once_bytes)):
@@ -176,7 +176,7 @@ class Store:
                         self._check_may_replace(path, draft.owner)
                     with counting(allowance if is_changed else None, path, size=size):
                         for other in self.overlay.at(path) if is_changed else ():
-                            other.bounds.room = None  # which goes on over what counts from now on: its own CLOSE tells
+                            other.bounds.room = None  # it now replaces this: its quota is checked again at its CLOSE
                         draft.commit(handle, size, at_once=at_once)
                     if is_changed:
                         self.drafts.stored(path)
@@ -198,13 +198,13 @@ class Store:
             raise
 
     def abandon(self, draft: Draft, handle: object) -> None:
-        """Let go of a draft whose handle will not be closed by its client: keep what can be continued."""
+        """Let go of a draft whose client is gone without a CLOSE: keep what can be continued."""
         if handle in draft.handles and draft.leave(handle):
             self.drafts.cut_off(draft)
 
     def truncate(self, path: str, size: int, session: object, allowance: Allowance | None = None) -> None:
         """Set the size of the file at `path`, as far as `allowance` allows."""
-        with self.overlay.turn(path):  # not amid its CLOSE, which would not take that along
+        with self.overlay.turn(path):  # not during its commit, which would miss this
             draft = self.looking.current(path)
             if draft is not None and draft.state is State.OPEN:
                 draft.truncate(size)
@@ -225,7 +225,7 @@ class Store:
         self.commit(draft, handle, allowance)
 
     def set_modified(self, path: str, modified: float) -> None:
-        """Set the time of the file at `path` where the filesystem can; else only check that it is there."""
+        """Set the time of the file at `path` if the filesystem can; otherwise only check that it is there."""
         draft = self.looking.current(path)
         if draft is not None and draft.state is State.OPEN:
             draft.modified = modified
@@ -236,24 +236,24 @@ class Store:
         self.looking.stat(path)
 
     def copy_onto(self, draft: Draft, source: str, version: Content | Draft) -> None:
-        """Make an empty draft a copy of the committed file at `source`, which must still be at `version`."""
+        """Make an empty draft a copy of the committed file at `source`, which must still be the one in `version`."""
         content = self.open_committed(source)
         if not isinstance(version, Content) or not content.is_same(version) or not draft.become_copy(content, source):
             content.close()
             raise RefusedError("the file was changed by someone else meanwhile")
 
-    # -- whose something is
+    # -- who has written what, for drop boxes
 
     def note_left(self, path: str, session: object) -> None:
-        """Know who has left what is at a path (None: nobody who is known), in its turn."""
+        """Note who has written what is at a path (None: nobody that is known). In the path's turn."""
         self._left.note(self.fold(path), getattr(session, "mark", None))
 
     def forget_left_below(self, directory: str) -> None:
-        """Know of nobody who has left what will be in a directory."""
+        """Forget who has written what is in a directory."""
         self._left.forget_below(self.fold(directory))
 
     def is_left_by(self, mark: object, path: str) -> bool:
-        """Tell whether it is a session with this `mark` that has left what is at a path."""
+        """Tell whether the view with this `mark` has written what is at a path."""
         return self._left.last(self.fold(path)) is mark
 
     def is_theirs(self, path: str, session: object) -> bool:
@@ -281,7 +281,7 @@ class Store:
             raise RefusedError(EXISTS)
 
     def _find(self, path: str, draft: Draft | None, *, create: bool, refuse: bool = False) -> Fingerprint | None:
-        """Return what tells the committed file at `path`; refuse directories, and new files without a parent."""
+        """Return the fingerprint of the file at `path`; refuse directories, and new files without a parent."""
         try:
             info = self.filesystem.getinfo(path, ["details"])
         except errors.ResourceNotFound:

@@ -17,16 +17,16 @@ logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 2**20  # how much is handed to a storage at once
 FINISH_SECONDS = 600.0
-LOOK_SECONDS = 1.0  # what is handed on is stored some time later, of which nobody tells
+LOOK_SECONDS = 1.0  # between looks at the checkpoint: the filesystem does not tell when it advances
 MOST_LOOKS = 60  # while nothing more comes
 
 
 class Stream:
     """Carries a spool's gapless beginning into a file of the filesystem, in a thread of its own.
 
-    Once that has caught up, what comes next is handed to the file by who brings it, as long as the file takes it
-    without waiting (`write_now`): no thread is woken, and nothing is read from the spool again. What the file does not
-    take is carried by the thread, and all that comes after it until that has caught up once more.
+    Once the thread has caught up, whoever writes next hands the data to the file directly, as long as the file takes it
+    without waiting (`write_now`): no thread is woken, and nothing is read back from the spool. What the file does not
+    take is carried by the thread, and so is all that follows until the thread has caught up again.
     Owned by a draft. Thread-safe: one condition, held over `write_now` and over nothing else of the filesystem. What
     was carried cannot be changed any more: a draft whose client rewrites it cancels the stream and uploads everything
     at the end.
@@ -64,9 +64,9 @@ class Stream:
         return 0 if self.error else self._end - self._done
 
     def retract(self, offset: int) -> bool:
-        """Carry nothing from `offset` on, which is about to change, before `extend` says so once more.
+        """Carry nothing from `offset` on, which is about to change, until `extend` is called again.
 
-        Tells whether that is possible: not where some of it was carried already.
+        Returns whether that is possible: it is not if some of it was carried already.
         """
         with self._condition:
             if offset < self._taken:
@@ -75,24 +75,24 @@ class Stream:
             return True
 
     def checkpoint(self) -> tuple[str, int] | None:
-        """Tell how much the filesystem has for certain, and by which text it goes on with that, if it can."""
+        """Return the text with which the filesystem can resume, and how many bytes it has for certain, if it can."""
         tell = getattr(self._file, "checkpoint", None)
         known: tuple[str, int] | None = tell() if tell is not None else None
         return known
 
     @property
     def tells_what_is_stored(self) -> bool:
-        """Whether `stored` will say more by and by."""
+        """Whether `stored` can grow before the end."""
         return self.error is None and hasattr(self._file, "checkpoint")
 
     @property
     def stored(self) -> int:
-        """How many bytes the filesystem has for certain that nobody reads from the spool again."""
+        """How many bytes the filesystem has for certain, and the spool need not keep."""
         known = self.checkpoint()
         return min(known[1], self._done) if known is not None and self.error is None else 0
 
     def extend(self, end: int, offset: int = 0, data: bytes | memoryview = b"") -> None:
-        """Say that the spool is gapless up to `end`, and what was written to it last, which is not kept."""
+        """Know that the spool has no gap up to `end`, and that `data` was written to it last (it is not kept here)."""
         with self._condition:
             if end <= self._end:
                 return
@@ -103,7 +103,7 @@ class Stream:
                 self._condition.notify_all()
 
     def _take(self, data: bytes | memoryview) -> bool:
-        """Give the file at once what it is to have next; tell whether it took that. The thread is idle meanwhile."""
+        """Hand the file its next bytes directly; return whether it took them. The thread is idle meanwhile."""
         if self._write_now is None or self._stop or self._cancelled or self.error is not None:
             return False
         try:

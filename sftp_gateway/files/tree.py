@@ -38,9 +38,9 @@ class Rights(enum.Enum):
 class Tree:
     """One shared filesystem, its open writes and its partial uploads; one for all sessions of an account. Thread-safe.
 
-    The tree does not own `filesystem`: whoever opened it closes it, after `close()`. `spool_directory` belongs to trees
-    of this filesystem alone (made with mode 0700 when needed); what an earlier process left there is taken up again, so
-    a name that stays the same for the account lets uploads be continued after a restart.
+    The tree does not own `filesystem`: whoever opened it closes it, after `close()`. `spool_directory` (made with mode
+    0700 when needed) must be used for this filesystem alone. Partial uploads that an earlier process left there can be
+    continued: give each account the same directory again after a restart.
     """
 
     def __init__(self, filesystem: FS, *, spool_directory: Path, limits: TreeLimits | None = None) -> None:
@@ -57,14 +57,14 @@ class Tree:
     ) -> TreeView:
         """Return what one session sees: the directory `root` as "/"; no client path leads out of it.
 
-        `quota` is the most that it may hold, in bytes and files (0: no limit). With `write_back` its files are
-        committed when they are on local disk, where the filesystem has a journal. `user` has signed in: what was cut
-        off is gone on with by the same one.
+        `quota` is the most that it may hold, in bytes and files (0: no limit). With `write_back`, and if the filesystem
+        has a journal, files count as committed when they are on local disk. `user` is who has signed in: only the same
+        user resumes an upload.
         """
         return TreeView(self.store, root, rights, write_back=write_back, quota=quota, user=user)
 
     def close(self) -> None:
-        """Abort what is still being written. Idempotent."""
+        """End what is still being written; what can be continued stays on disk. Idempotent."""
         self.store.close()
 
 
@@ -93,7 +93,7 @@ class TreeView:
         self._confinement = Confinement(store.filesystem, self._root)
         self._is_viewed = getattr(store.filesystem, "is_viewed", None) if rights is Rights.WRITE_ONLY else None
         self._allowance = store.allowances.find(self._root, quota)
-        self.mark = object()  # of what it leaves
+        self.mark = object()  # by which it is known what this view has written
         self._names = Names(store, self._allowance, self)
         self._lost: deque[str] = deque(maxlen=_REMEMBERED)  # paths whose upload failed
 
@@ -115,7 +115,7 @@ class TreeView:
         return self.write_back and self.rights is Rights.READ_WRITE
 
     def is_settled(self, path: str) -> bool:
-        """Tell whether nothing at or above a client's path is being changed, so that nobody waits for it."""
+        """Tell whether nothing at or above a client's path is being changed, so that a request need not wait."""
         overlay = self.store.overlay
         return overlay.is_quiet or overlay.is_settled(self.inner(path))
 
@@ -174,7 +174,7 @@ class TreeView:
         return ReadHandle(normal(path), self.store, self, self.inner(path))
 
     def open_new_at_once(self, path: str, flags: int, wished: Attributes) -> Handle | None:
-        """Begin a new file if nothing has to be waited for, because it is known that nothing is there; else None."""
+        """Begin a new file if that needs no waiting, because it is known that nothing is there; else return None."""
         if not flags & _CREAT or flags & _READ or self._allowance is not None or _is_for_directories(path):
             return None
         inner = self.inner(path)
@@ -186,7 +186,7 @@ class TreeView:
             return None
 
     def lost(self, handle: Handle) -> None:
-        """Note that an upload failed: its client may still remove the file."""
+        """Note that an upload failed: its client may still ask to remove the file."""
         self._lost.append(self.key(handle.path))
 
     def set_attributes(self, path: str, wished: Attributes) -> None:
@@ -198,7 +198,7 @@ class TreeView:
             self.store.truncate(inner, wished.size, self, self._allowance)
         if wished.mtime is not None and normal(path) != "/":
             if self.rights is Rights.WRITE_ONLY:
-                self.stat(path)  # what it hides cannot be changed
+                self.stat(path)  # raises for what the drop box hides
                 if not self._is_own(path):
                     return
             self.store.set_modified(inner, wished.mtime)
@@ -208,8 +208,8 @@ class TreeView:
     # -- names
 
     def doubt(self, *paths: str) -> bool:
-        """Forget what is known to be missing where another process may have made it; tells if that is so of any."""
-        with contextlib.suppress(errors.FSError, RefusedError):  # of paths that are none
+        """Forget that something is missing if another process may have made it; return whether to look again."""
+        with contextlib.suppress(errors.FSError, RefusedError):  # for invalid paths
             return True in {self._looking.doubt(self.inner(path)) for path in paths}
         return False
 
@@ -231,7 +231,7 @@ class TreeView:
         """Remove a file; one whose upload failed is gone already, which is no error."""
         key = self.key(path)
         if self.rights is Rights.WRITE_ONLY and key in self._lost and not self._is_own(path):
-            self._lost.remove(key)  # what it sent is gone, and what is there now is not its own
+            self._lost.remove(key)  # what it has sent is gone; what is there now is somebody else's
             return
         self._may_change(path)
         try:
@@ -251,7 +251,7 @@ class TreeView:
         self._names.rename(self.inner(source), self.inner(target), replace=replace)
 
     def copy(self, source: ReadHandle, target: WriteHandle) -> None:
-        """Make the empty file that `target` writes a copy of a whole file, of which no byte is fetched."""
+        """Make the empty file of `target` a copy of the whole file of `source`, by a server-side copy."""
         self.store.copy_onto(target.draft, source.fs_path, source.source)
 
     # -- rights
@@ -281,7 +281,7 @@ class TreeView:
         return handle
 
     def _check_directory(self, path: str) -> None:
-        """Refuse files where a directory is meant that is not there: each would replace the one before."""
+        """Refuse to make a file where the client means a missing directory: each file would replace the one before."""
         try:
             if not attributes.are_of_directory(self.stat(path)):
                 raise errors.DirectoryExpected(path)
@@ -291,28 +291,28 @@ class TreeView:
     # -- quota
 
     def usage(self) -> tuple[int, int]:
-        """Return total and used bytes of the storage, or of what the session may have of it."""
+        """Return total and used bytes: of the user's quota, or else of the storage."""
         total, used = self._looking.usage()
         return self._allowance.usage(total, used) if self._allowance is not None else (total, used)
 
     # -- drop boxes
 
     def may_replace(self, fs_path: str) -> bool:
-        """Tell whether this session may change what is committed at a path: in a drop box, what it has left there."""
+        """Tell whether this session may change what is committed at a path: in a drop box, only its own files."""
         return self.rights is not Rights.WRITE_ONLY or self.store.is_left_by(self.mark, fs_path)
 
     def _is_own(self, path: str) -> bool:
-        """Tell whether this session has left the file at `path`, or is writing it, and nobody else is."""
+        """Tell whether the file at `path` is this session's: it writes it, or has written it last."""
         inner = self.inner(path)
         draft = self._looking.current(inner)
         if draft is not None:
-            return draft.owner is self  # of what was cut off, nobody is
+            return draft.owner is self  # partials have no owner
         return self.may_replace(inner)
 
     def _shown(self, path: str, found: Attributes) -> Attributes | None:
         """Return what is seen of an entry; raises `ResourceNotFound` for what a drop box hides.
 
-        None where somebody else writes over what this session has left: that is still what there is.
+        None if somebody else is writing over this session's own file: the committed one is to be shown.
         """
         if self.rights is not Rights.WRITE_ONLY or attributes.are_of_directory(found) or self._is_own(path):
             return found
