@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import fs
 import paramiko
@@ -37,9 +37,6 @@ from sftp_gateway.ssh.transport import DISCONNECT_BY_APPLICATION, BoundedTranspo
 from sftp_gateway.write_back.filesystem import WriteBackLimits
 from sftp_gateway.write_back.journal_rows import Totals
 from sftp_gateway.write_back.journals import Journals
-
-if TYPE_CHECKING:
-    from sftp_gateway.reports.metrics import Gauges, SharedGauges
 
 _WATCH_SECONDS = 1.0
 _GOODBYE_SECONDS = 10.0
@@ -276,19 +273,9 @@ class SFTPGateway:
         """Tell whether connections are taken in."""
         return not self._stopping.is_set()
 
-    def _look(self) -> tuple[Gauges, SharedGauges]:
-        from sftp_gateway.reports.metrics import Gauges, SharedGauges
-
+    def _look(self) -> Mapping[str, float]:
         sessions = [session for session, _ in self._snapshot()]
-        pending = self.pending()
-        age = time.time() - pending.oldest if pending.oldest is not None else 0.0
-        return Gauges(**inspection.gauges(sessions, self._services, draining=self._stopping.is_set())), SharedGauges(
-            banned_addresses=self._services.gatekeeper.bans,
-            pending_files=pending.waiting,
-            pending_bytes=pending.bytes,
-            pending_failed=pending.failed,
-            pending_oldest_seconds=max(0.0, age),
-        )
+        return inspection.gauges(sessions, self._services, self.pending(), draining=self._stopping.is_set())
 
     def _answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """Answer a request of the control socket: show sessions, or end some."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
@@ -22,34 +21,6 @@ _CHANGES: Final = ("rename", "remove", "rmdir", "mkdir")
 _OTHER: Final = "other"
 
 
-@dataclass(frozen=True, slots=True)
-class Gauges:
-    """How things stand in one process at this moment."""
-
-    connections: int = 0
-    sessions: int = 0
-    handles: int = 0
-    spool_bytes: int = 0
-    worker_threads: int = 0
-    worker_threads_busy: int = 0
-    requests_waiting: int = 0
-    accounts: int = 0
-    accounts_throttled: int = 0
-    accounts_unfollowed: int = 0
-    draining: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class SharedGauges:
-    """How things stand that all processes see alike."""
-
-    banned_addresses: int = 0
-    pending_files: int = 0
-    pending_bytes: int = 0
-    pending_failed: int = 0
-    pending_oldest_seconds: float = 0.0
-
-
 _COUNTERS: Final[Mapping[str, tuple[str, ...]]] = {  # what each means, and its labels
     "refused": ("Connections refused at once.", "reason"),
     "logins": ("Connections by how signing in ended; none: the client left before it tried.", "result", "user"),
@@ -62,7 +33,8 @@ _COUNTERS: Final[Mapping[str, tuple[str, ...]]] = {  # what each means, and its 
     "received_bytes": ("Bytes received in SFTP packets.",),
     "sent_bytes": ("Bytes sent in SFTP packets.",),
 }
-_HELP: Final = {
+# How things stand in one process at this moment; for all of them together these are added up.
+_GAUGES: Final = {
     "connections": "Connections, signed in or not.",
     "sessions": "Connections that have signed in.",
     "handles": "Files and directories that clients have open.",
@@ -74,26 +46,19 @@ _HELP: Final = {
     "accounts_throttled": "Open filesystems whose storage holds up writers at present.",
     "accounts_unfollowed": "Open filesystems that do not hear of foreign changes at present.",
     "draining": "1 while the gateway takes nobody in any more.",
+}
+# How things stand that all processes see alike.
+_SHARED_GAUGES: Final = {
     "banned_addresses": "Addresses that are banned after failed logins.",
     "pending_files": "Files acknowledged in write-back mode that are not delivered yet.",
     "pending_bytes": "Bytes of files acknowledged in write-back mode that are not delivered, failed ones included.",
     "pending_failed": "Files acknowledged in write-back mode that the storage has refused for good.",
     "pending_oldest_seconds": "Age of the oldest file that is not delivered yet.",
 }
-
-
-def _make_gauges(registry: CollectorRegistry) -> dict[str, Gauge]:
-    """Return a gauge for each field of `Gauges`, of which processes are added up, and of `SharedGauges`."""
-    return {
-        field.name: Gauge(
-            f"sftp_gateway_{field.name}",
-            _HELP[field.name],
-            multiprocess_mode="livesum" if kind is Gauges else "livemax",
-            registry=registry,
-        )
-        for kind in (Gauges, SharedGauges)
-        for field in fields(kind)
-    }
+_MODES: Final[Mapping[Literal["livesum", "livemax"], Mapping[str, str]]] = {
+    "livesum": _GAUGES,
+    "livemax": _SHARED_GAUGES,
+}
 
 
 class Metrics:
@@ -108,11 +73,11 @@ class Metrics:
         self,
         *,
         users: Collection[str] | None = None,
-        look: Callable[[], tuple[Gauges, SharedGauges]] = lambda: (Gauges(), SharedGauges()),
+        look: Callable[[], Mapping[str, float]] = dict,
         directory: Path | None = None,
         process: int = 0,
     ) -> None:
-        """`users` are those that are told apart; None for a single number for all."""
+        """`users` are those that are told apart, None for a single number for all; `look` tells how things stand."""
         self.users = users
         self._look = look
         self._directory = directory
@@ -139,7 +104,11 @@ class Metrics:
         self._sent = self._count["sent_bytes"].inc
         info = Gauge("sftp_gateway_info", "The version.", ["version"], multiprocess_mode="livemax", registry=registry)
         info.labels(_version()).set(1)
-        self._gauges = _make_gauges(registry)
+        self._gauges = {
+            name: Gauge(f"sftp_gateway_{name}", meaning, multiprocess_mode=mode, registry=registry)
+            for mode, gauges in _MODES.items()
+            for name, meaning in gauges.items()
+        }
 
     def answered(self, kind: int, seconds: float, size: int) -> None:
         """Count one answered request: its kind, and the bytes of the answer."""
@@ -168,9 +137,8 @@ class Metrics:
 
     def refresh(self) -> None:
         """Look how things stand; each process does so every second for the others."""
-        for gauges in self._look():
-            for field in fields(gauges):
-                self._gauges[field.name].set(getattr(gauges, field.name))
+        for name, value in self._look().items():
+            self._gauges[name].set(value)
 
     def render(self) -> bytes:
         """Return all metrics, of all processes."""

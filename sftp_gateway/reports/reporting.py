@@ -19,7 +19,7 @@ from sftp_gateway.reports.status_page import StatusPage
 from sftp_gateway.sftp.events import Listener, Meter
 
 if TYPE_CHECKING:
-    from sftp_gateway.reports.metrics import Gauges, Metrics, SharedGauges
+    from sftp_gateway.reports.metrics import Metrics
 
 _logger = logging.getLogger(__name__)
 
@@ -42,11 +42,11 @@ class Reporting:
         self,
         config: GatewayConfig,
         *,
-        look: Callable[[], tuple[Gauges, SharedGauges]],
+        look: Callable[[], Mapping[str, float]],
         process: int = 0,
         shared: StatusShare | None = None,
     ) -> None:
-        """Raises `ConfigError`, and `ListenError` where there can be no status page."""
+        """`look` returns the gauges. Raises `ConfigError`, and `ListenError` where there can be no status page."""
         self._process = process
         self._hooks = Hooks(config.hooks, count=self._count_hook)
         self._metrics = _make_metrics(config, look, process, shared)
@@ -139,7 +139,7 @@ class Reporting:
 
 def _make_metrics(
     config: GatewayConfig,
-    look: Callable[[], tuple[Gauges, SharedGauges]],
+    look: Callable[[], Mapping[str, float]],
     process: int,
     shared: StatusShare | None,
 ) -> Metrics | None:

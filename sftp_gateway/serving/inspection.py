@@ -11,10 +11,11 @@ from typing import Any
 from sftp_gateway.files.directory_handle import DirectoryHandle
 from sftp_gateway.files.handles import WriteHandle
 from sftp_gateway.serving.session import Services, Session
+from sftp_gateway.write_back.journal_rows import Totals
 
 
-def gauges(sessions: Iterable[Session], services: Services, *, draining: bool) -> dict[str, int]:
-    """Return how things stand in this process, by the names of `sftp_gateway.reports.metrics.Gauges`."""
+def gauges(sessions: Iterable[Session], services: Services, pending: Totals, *, draining: bool) -> Mapping[str, float]:
+    """Return how things stand, by the names of the gauges in `sftp_gateway.reports.metrics`."""
     known = list(sessions)
     channels = [channel for session in known for channel in session.channels if not channel.wait(0)]
     threads, busy, waiting = services.workers.load
@@ -30,7 +31,12 @@ def gauges(sessions: Iterable[Session], services: Services, *, draining: bool) -
         "accounts": len(accounts),
         "accounts_throttled": sum(account.throttled for account in accounts),
         "accounts_unfollowed": sum(account.unfollowed for account in accounts),
-        "draining": int(draining),
+        "draining": draining,
+        "banned_addresses": services.gatekeeper.bans,
+        "pending_files": pending.waiting,
+        "pending_bytes": pending.bytes,
+        "pending_failed": pending.failed,
+        "pending_oldest_seconds": max(0.0, time.time() - pending.oldest) if pending.oldest is not None else 0.0,
     }
 
 
