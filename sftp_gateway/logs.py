@@ -23,7 +23,7 @@ from sftp_gateway.sftp.events import Listener, Transfer
 
 HIDDEN: Final = "***"
 FAILURES_A_MINUTE: Final = 100
-"""Lines of one session: a client can fail thousands of times a second, which would fill the disk."""
+"""Failure lines of one session that are written: a client can fail thousands of times a second."""
 
 _PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+")  # printable ASCII but for space, quotes, "=" and the backslash
 
@@ -55,7 +55,7 @@ class SessionLog:
         self._omitted = 0  # since the last line
 
     def knows(self, user: str, secrets: Iterable[str] = ()) -> None:
-        """Name the user from now on, and strike these texts out of every line."""
+        """Name the user from now on, and remove these texts from every line."""
         self._fields = {**self._fields, "user": user}
         self._secrets = tuple(sorted({*self._secrets, *secrets}, key=len, reverse=True))
 
@@ -102,7 +102,7 @@ class SessionLog:
         self.log("failure", level=level, operation=operation, path=path, reason=reason)
 
     def _omitted_before(self, event: str) -> int | None:
-        """Return how many failures were left out since the last line; None where this one is to be."""
+        """Return how many failures were omitted since the last line; None if this one must be omitted, too."""
         with self._lock:
             if event == "failure":
                 now = time.monotonic()
@@ -148,7 +148,7 @@ class JSONFormatter(logging.Formatter):
 
 
 class LogFile(logging.handlers.WatchedFileHandler):
-    """A file that its owner's group may read; made anew when it was renamed or removed, as logrotate does."""
+    """A log file that its group may read; reopened after it was renamed or removed, as by logrotate."""
 
     def _open(self) -> TextIOWrapper:
         descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
@@ -158,9 +158,9 @@ class LogFile(logging.handlers.WatchedFileHandler):
 def set_up_logging(level: str, style: str, stream: TextIO | None = None, *, file: str = "") -> None:
     """Send everything that is logged in this process to the file, or to the stream (standard error).
 
-    Raises OSError when the file cannot be opened; all is as before then.
+    Raises OSError if the file cannot be opened; nothing has changed then.
     """
-    # Nothing of this is shown; not to find it out for each line is what the documentation of logging advises.
+    # These are never shown: the documentation of logging advises to switch them off, for speed.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = LogFile(file) if file else logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JSONFormatter() if style == "json" else TextFormatter())
@@ -214,7 +214,7 @@ def printable(text: str) -> str:
 
 
 def printable_json(line: str) -> str:
-    """Do the same with a line of JSON, which stays JSON and means the same."""
+    """Escape a line of JSON in the same way; it stays valid JSON and means the same."""
     if line.isprintable():
         return line
     return "".join(character if character.isprintable() else json.dumps(character)[1:-1] for character in line)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def make_private(directory: Path) -> None:
-    """Make a directory, and what is missing above it, for the owner alone: `Path.mkdir` gives its mode to the last."""
+    """Make a directory and its missing parents with mode 0700; `Path.mkdir` would give that mode to the last only."""
     try:
         directory.mkdir(mode=0o700, exist_ok=True)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Which spellings of a path are one for a filesystem that folds case, which is shown, and what lies where. Pure."""
+"""Equal spellings of paths for filesystems that fold case, and which path lies below which. Pure."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from fs.path import basename
 
 
 def fold_path(path: str) -> str:
-    """Return what is equal for all spellings of a path; macOS writes letters and their accents apart.
+    """Return a key that is equal for all spellings of a path; macOS sends decomposed names.
 
-    Storages lower each letter by itself. Python knows the sigma at the end of a word, and makes two letters of İ.
+    Storages lower each letter by itself, while Python treats the final sigma and İ in special ways.
     """
     if path.isascii():
         return path.lower()
@@ -38,6 +38,6 @@ def related(key: str, other: str) -> bool:
 
 
 def moved(path: str, source: str, target: str) -> str:
-    """Return the path of what is at `path`, at or below `source`, once that is `target`; spellings may differ."""
+    """Return the new path of what is at `path` after `source`, at or above it, was renamed to `target`."""
     rest = path.split("/")[source.rstrip("/").count("/") + 1 :]
     return "/".join([target.rstrip("/"), *rest])

@@ -1,4 +1,4 @@
-"""`one_at_a_time`: a filesystem that is not made for threads, for the many that the gateway has."""
+"""`one_at_a_time`: makes a filesystem that is not thread-safe usable by the gateway's threads."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, Final, cast
 from fs.base import FS
 
 _NOT_SAFE: Final = {"fs.tarfs.ReadTarFS", "fs.sshfs.sshfs.SSHFS"}
-"""They say that they are, and yet have one position for all files, or one SFTP client of paramiko's."""
+"""They claim to be thread-safe, but have one position for all files, or share one paramiko client."""
 
 
 def one_at_a_time(filesystem: FS) -> FS:
-    """Return the filesystem itself, or where it says, or is known, not to be safe in threads, one that lets in one."""
+    """Return the filesystem itself if it is thread-safe, else a wrapper that lets one thread in at a time."""
     is_known = any(f"{kind.__module__}.{kind.__qualname__}" in _NOT_SAFE for kind in type(filesystem).__mro__)
     if filesystem.getmeta().get("thread_safe") is not False and not is_known:
         return filesystem
@@ -21,7 +21,7 @@ def one_at_a_time(filesystem: FS) -> FS:
 
 
 class _OneAtATime:
-    """Something whose methods are called by one thread at a time, and so are those of what they return.
+    """A wrapper whose methods, and those of the files that they return, run in one thread at a time.
 
     One reentrant lock for a filesystem and all its files, held over its calls on purpose.
     """
@@ -47,7 +47,7 @@ class _OneAtATime:
 
 class _Filesystem(_OneAtATime):
     def getmeta(self, namespace: str = "standard") -> Any:
-        """Say that every call may have to wait."""
+        """Return the metadata with `network` set: every call may have to wait."""
         with self._lock:
             meta = self._inner.getmeta(namespace)
         return {**meta, "network": True} if namespace == "standard" else meta

@@ -1,4 +1,4 @@
-"""What the protocol half tells whoever writes the log lines, and what sessions tell metrics and hooks."""
+"""The events of a session: what the SFTP protocol reports to logs, metrics and hooks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Events(Protocol):
     def on_failure(self, operation: str, path: str, reason: str, *, is_expected: bool = False) -> None:
         """Note a request that was answered with an error other than "no such file" and "end of file".
 
-        Expected is what clients ask for just in case: directories that are there.
+        Expected failures are those of requests that clients make just in case: MKDIR of an existing directory.
         """
 
 

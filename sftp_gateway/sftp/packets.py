@@ -133,7 +133,7 @@ _OK_TAIL = string(b"OK") + string(b"en")
 
 
 def ok(request_id: int) -> bytes:
-    """Build the STATUS reply that says that all went well."""
+    """Build the STATUS reply of success."""
     return _HEAD_NUMBER.pack(9 + len(_OK_TAIL), _STATUS_KIND, request_id, 0) + _OK_TAIL
 
 

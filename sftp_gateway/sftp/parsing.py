@@ -50,7 +50,7 @@ class Request:
     target_handle: bytes = b""  # copy-data
     target_offset: int = 0
     more_data: bytes = b""  # users-groups-by-id
-    wrong_name: str = ""  # what is wrong with a path, which is then as it can be shown
+    wrong_name: str = ""  # what is wrong with a path, which is then only fit to be shown
 
 
 _U32 = struct.Struct(">I")
@@ -89,7 +89,7 @@ class Cursor:
         return self._data[start:end]
 
     def name(self) -> str:
-        """Read a path; of one that nothing can have, `wrong_name` tells why, and the path is as it can be shown."""
+        """Read a path. If it is invalid, `wrong_name` tells why, and the result is only fit to be shown."""
         raw = self.string()
         if len(raw) > MAX_NAME:
             self.wrong_name, raw = "the path is too long", raw[:_SHOWN] + b"..."

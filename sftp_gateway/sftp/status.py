@@ -19,7 +19,7 @@ class RefusedError(Exception):
 
 
 class NotAtOnceError(Exception):
-    """What was to be done at once has something to wait for; nothing has changed."""
+    """Something that must not wait would have to; nothing has changed."""
 
 
 class EndOfDataError(Exception):
@@ -27,12 +27,12 @@ class EndOfDataError(Exception):
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Tell whether the gateway's disk, or its quota there, is what was short."""
+    """Tell whether the gateway's disk is full, or its quota there used up."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def is_unexpected(error: BaseException) -> bool:
-    """Tell whether an error is of a kind that nobody raises on purpose: a bug, here or in the filesystem."""
+    """Tell whether an error looks like a bug, here or in the filesystem, as nobody raises its kind on purpose."""
     return not isinstance(error, (RefusedError, EndOfDataError, errors.FSError, OSError))
 
 
@@ -93,14 +93,14 @@ def _status_and_reason(error: BaseException) -> tuple[Status, str]:
 
 
 def _own_words(error: Exception) -> str:
-    """Return what an error says of itself; of the system's errors without the paths, which are the storage's own."""
+    """Return an error's own text; of an OSError without its paths, which are not those of the client."""
     cause = getattr(error, "exc", None)
     return f"the storage failed: {cause.strerror}" if isinstance(cause, OSError) else words_of(error)
 
 
 def words_of(error: Exception) -> str:
-    """Return the text of an error, however it was put together."""
+    """Return the text of an error, even if `str(error)` fails."""
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - PyFilesystem formats its texts: those that hold a brace of their own cannot be
+    except Exception:  # noqa: BLE001 - PyFilesystem formats its texts, which fails if they contain braces
         return str(getattr(error, "_msg", type(error).__name__))
