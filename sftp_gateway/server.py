@@ -34,7 +34,7 @@ from sftp_gateway.serving.services import change_services, load_account_secret, 
 from sftp_gateway.serving.session import SIGN_IN_CHANGED, Session
 from sftp_gateway.ssh.hostkey import COMPATIBLE, MODERN, HostKeyError, load_host_key, load_or_create_host_key
 from sftp_gateway.ssh.transport import DISCONNECT_BY_APPLICATION, BoundedTransport, prepare_socket
-from sftp_gateway.write_back.filesystem import WriteBackLimits
+from sftp_gateway.write_back.between import WriteBackLimits
 from sftp_gateway.write_back.journal_rows import Totals
 from sftp_gateway.write_back.journals import Journals
 

@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fs import errors
@@ -16,13 +17,23 @@ from sftp_gateway.write_back.delivery import same_content
 from sftp_gateway.write_back.elsewhere import Elsewhere
 from sftp_gateway.write_back.journal import Journal
 from sftp_gateway.write_back.journal_rows import BeingSentError, ConflictError, NewFile, Pending
-from sftp_gateway.write_back.pending_directories import PendingDirectoriesFS
+from sftp_gateway.write_back.pending_directories import PendingDirectories
 from sftp_gateway.write_back.pending_files import PendingReader
 from sftp_gateway.write_back.vault import LocalBytes
 
 _CHANGED = "the file was changed by someone else meanwhile"
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class WriteBackLimits:
+    """Bounds of one account; sizes are bytes."""
+
+    quota: int = 10 * 2**30  # of what waits for its delivery; beyond, files go through to the storage
+    delay_seconds: float = 10.0  # how long a file waits for others that could go along
+    inline: int = 64 * 2**10  # files up to this size are kept in the journal itself
+    wait_seconds: float = 120.0  # how long a request waits for the delivery of what it depends on
 
 
 class Between:
@@ -32,18 +43,11 @@ class Between:
     """
 
     def __init__(
-        self,
-        storage: PendingDirectoriesFS,
-        journal: Journal,
-        elsewhere: Elsewhere,
-        *,
-        quota: int,
-        inline: int,
-        wait_seconds: float,
+        self, storage: PendingDirectories, journal: Journal, elsewhere: Elsewhere, limits: WriteBackLimits
     ) -> None:
-        self._quota = quota
-        self.inline = inline  # bytes of a file that the journal itself keeps
-        self._wait_seconds = wait_seconds
+        self.inline = limits.inline
+        self._quota = limits.quota
+        self._wait_seconds = limits.wait_seconds
         self._journal = journal
         self._storage = storage
         self._elsewhere = elsewhere

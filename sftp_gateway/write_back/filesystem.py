@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from fs import errors
@@ -15,26 +14,16 @@ from fs.permissions import Permissions
 from fs.subfs import SubFS
 
 from sftp_gateway.sftp.status import RefusedError
-from sftp_gateway.write_back.between import Between
+from sftp_gateway.write_back.between import Between, WriteBackLimits
 from sftp_gateway.write_back.delivery import Delivery
 from sftp_gateway.write_back.elsewhere import Elsewhere
 from sftp_gateway.write_back.journal import Journal
 from sftp_gateway.write_back.journal_rows import ConflictError, Pending
 from sftp_gateway.write_back.outgoing import Outgoing
-from sftp_gateway.write_back.pending_directories import PendingDirectoriesFS
+from sftp_gateway.write_back.pending_directories import PendingDirectories
 from sftp_gateway.write_back.pending_files import info_of
 
 _STOP_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class WriteBackLimits:
-    """Bounds of one account; sizes are bytes."""
-
-    quota: int = 10 * 2**30  # of what waits for its delivery; beyond, files go through to the storage
-    delay_seconds: float = 10.0  # how long a file waits for others that could go along
-    inline: int = 64 * 2**10  # files up to this size are kept in the journal itself
-    wait_seconds: float = 120.0  # how long a request waits for the delivery of what it depends on
 
 
 class WriteBackFS(FS):
@@ -55,15 +44,9 @@ class WriteBackFS(FS):
         self.journal = journal
         self._elsewhere = Elsewhere(filesystem, journal)
         self.is_viewed: Callable[[str], bool] | None = getattr(filesystem, "is_viewed", None)
-        self._inner = PendingDirectoriesFS(filesystem, journal.directories)
-        self._between = Between(
-            self._inner,
-            journal,
-            self._elsewhere,
-            quota=limits.quota,
-            inline=limits.inline,
-            wait_seconds=limits.wait_seconds,
-        )
+        self._filesystem = filesystem
+        self._inner = PendingDirectories(filesystem, journal.directories)
+        self._between = Between(self._inner, journal, self._elsewhere, limits)
         self._delivery = Delivery(filesystem, journal, label=label, delay_seconds=limits.delay_seconds)
         self._delivery.start()
 
@@ -73,7 +56,7 @@ class WriteBackFS(FS):
             return
         super().close()
         self._delivery.stop(_STOP_SECONDS)
-        self._inner.close()  # breaks off what is under way
+        self._filesystem.close()  # breaks off what is under way
         self._delivery.stop(_STOP_SECONDS)
 
     @property
@@ -98,13 +81,13 @@ class WriteBackFS(FS):
 
     def getmeta(self, namespace: str = "standard") -> Mapping[str, object]:
         """Return what the filesystem says of itself."""
-        meta = self._inner.getmeta(namespace)
+        meta = self._filesystem.getmeta(namespace)
         if namespace != "standard":
             return meta
         return {**meta, "network": True, "write_back": True, "at_once_bytes": self._between.inline}
 
     def validatepath(self, path: str) -> str:
-        return self._inner.validatepath(path)
+        return self._filesystem.validatepath(path)
 
     def getinfo(self, path: str, namespaces: Collection[str] | None = None) -> Info:
         info = self._look(path, namespaces, self._inner.getinfo)

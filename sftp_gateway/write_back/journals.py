@@ -17,8 +17,9 @@ from sftp_gateway.files.folding import fold_path
 from sftp_gateway.files.locked_files import is_locked
 from sftp_gateway.files.partials import TICK_NANOSECONDS
 from sftp_gateway.logs import log_event
+from sftp_gateway.write_back.between import WriteBackLimits
 from sftp_gateway.write_back.delivery import LOCK_NAME
-from sftp_gateway.write_back.filesystem import WriteBackFS, WriteBackLimits
+from sftp_gateway.write_back.filesystem import WriteBackFS
 from sftp_gateway.write_back.journal import Journal
 from sftp_gateway.write_back.journal_file import FILE_NAME, JournalError
 from sftp_gateway.write_back.journal_rows import Totals

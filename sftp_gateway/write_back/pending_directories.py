@@ -1,4 +1,4 @@
-"""`PendingDirectoriesFS`: a filesystem together with the directories that are acknowledged and not made in it yet."""
+"""`PendingDirectories`: a filesystem together with the directories that are acknowledged and not made in it yet."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from fs.enums import ResourceType
 from fs.info import Info
 from fs.path import dirname
 from fs.permissions import Permissions
-from fs.subfs import SubFS
 
 from sftp_gateway.files.folding import shown_name
 from sftp_gateway.sftp import attributes
 from sftp_gateway.write_back.directory_rows import DirectoryRows, PendingDirectory
 
 
-class PendingDirectoriesFS(FS):
-    """Every call sees the pending directories; the filesystem itself gets them as soon as it needs them.
+class PendingDirectories:
+    """The calls of a filesystem, which see the pending directories, too; it gets them itself as soon as it needs them.
 
     `makedir_later` only records a directory: what is delivered into it makes it, and else the delivery does. A call
     that puts something else into one has it made first. Below a fresh pending directory nothing is asked of the
@@ -28,25 +27,12 @@ class PendingDirectoriesFS(FS):
     """
 
     def __init__(self, filesystem: FS, rows: DirectoryRows) -> None:
-        super().__init__()
         self._inner: Any = filesystem
         self._rows = rows
         self._cached_info = getattr(filesystem, "cached_info", None)
         self._cached_listing = getattr(filesystem, "cached_listing", None)
 
-    def close(self) -> None:
-        if not self.isclosed():
-            super().close()
-            self._inner.close()
-
     # -- looking
-
-    def getmeta(self, namespace: str = "standard") -> Mapping[str, object]:
-        meta: Mapping[str, object] = self._inner.getmeta(namespace)
-        return meta
-
-    def validatepath(self, path: str) -> str:
-        return str(self._inner.validatepath(path))
 
     def getinfo(self, path: str, namespaces: Collection[str] | None = None) -> Info:
         found = self._look(path)
@@ -61,15 +47,9 @@ class PendingDirectoriesFS(FS):
             found = self._cached_info(path, namespaces)
         return found
 
-    def listdir(self, path: str) -> list[str]:
-        return [info.name for info in self.scandir(path)]
-
-    def scandir(
-        self, path: str, namespaces: Collection[str] | None = None, page: tuple[int, int] | None = None
-    ) -> Iterator[Info]:
+    def scandir(self, path: str, namespaces: Collection[str] | None = None) -> Iterator[Info]:
         directories = self._rows.children(path)
-        found = self._with_directories(self._stored_in(path, namespaces), directories)
-        return iter(list(found)[page[0] : page[1]]) if page is not None else found
+        return self._with_directories(self._stored_in(path, namespaces), directories)
 
     def cached_listing(self, path: str, namespaces: Collection[str] | None = None) -> Iterator[Info] | None:
         """Return what `scandir` would if that is possible without waiting."""
@@ -118,7 +98,7 @@ class PendingDirectoriesFS(FS):
 
     # -- files
 
-    def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
+    def openbin(self, path: str, mode: str, buffering: int = -1, **options: Any) -> Any:
         if set(mode) & {"w", "x", "a"}:
             self.make(dirname(path))
         elif self._look(path) is not None:
@@ -130,15 +110,15 @@ class PendingDirectoriesFS(FS):
             raise errors.FileExpected(path)
         self._inner.remove(path)
 
-    def copy(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
+    def copy(self, src_path: str, dst_path: str, **options: bool) -> None:
         self._look(src_path)
         self.make(dirname(dst_path))
-        self._inner.copy(src_path, dst_path, overwrite=overwrite, preserve_time=preserve_time)
+        self._inner.copy(src_path, dst_path, **options)
 
-    def move(self, src_path: str, dst_path: str, overwrite: bool = False, preserve_time: bool = False) -> None:
+    def move(self, src_path: str, dst_path: str, **options: bool) -> None:
         self._look(src_path)
         self.make(dirname(dst_path))
-        self._inner.move(src_path, dst_path, overwrite=overwrite, preserve_time=preserve_time)
+        self._inner.move(src_path, dst_path, **options)
 
     def setinfo(self, path: str, info: Mapping[str, Mapping[str, object]]) -> None:
         if self._look(path) is None:
@@ -148,14 +128,15 @@ class PendingDirectoriesFS(FS):
 
     def makedir_later(self, path: str) -> None:
         """Record a directory to be made; raises as `makedir` does."""
-        if self.exists(path):
+        with contextlib.suppress(errors.ResourceNotFound):
+            self.getinfo(path)
             raise errors.DirectoryExists(path)
         parent = dirname(path)
         if parent != "/" and not attributes.is_directory(self.getinfo(parent, ["basic"])):
             raise errors.DirectoryExpected(parent)
         self._rows.add(path)
 
-    def makedir(self, path: str, permissions: Permissions | None = None, recreate: bool = False) -> SubFS[FS]:
+    def makedir(self, path: str, permissions: Permissions | None = None, recreate: bool = False) -> None:
         if self._rows.find(path) is None:
             self.make(dirname(path))
             self._inner.makedir(path, permissions, recreate)
@@ -163,7 +144,6 @@ class PendingDirectoriesFS(FS):
             self.make(path)
         else:
             raise errors.DirectoryExists(path)
-        return self.opendir(path)
 
     def removedir(self, path: str) -> None:
         """Remove an empty directory; raises `BeingSentError` beside `fs.errors`."""
@@ -175,11 +155,11 @@ class PendingDirectoriesFS(FS):
             self.make(path)  # perhaps it is there, perhaps somebody else's files are in it
         self._inner.removedir(path)
 
-    def movedir(self, src_path: str, dst_path: str, create: bool = False, preserve_time: bool = False) -> None:
+    def movedir(self, src_path: str, dst_path: str, **options: bool) -> None:
         """Move a directory below which nothing is pending any more."""
         self.make(src_path)
         self.make(dst_path if self._rows.find(dst_path) is not None else dirname(dst_path))
-        self._inner.movedir(src_path, dst_path, create=create, preserve_time=preserve_time)
+        self._inner.movedir(src_path, dst_path, **options)
 
     def make(self, path: str) -> None:
         """Have the filesystem make what is pending at and above `path`."""

@@ -15,7 +15,8 @@ from fs.osfs import OSFS
 
 from fs_dropbox.emulator import Emulator
 from sftp_gateway.files.folding import fold_path
-from sftp_gateway.write_back.filesystem import WriteBackFS, WriteBackLimits
+from sftp_gateway.write_back.between import WriteBackLimits
+from sftp_gateway.write_back.filesystem import WriteBackFS
 from sftp_gateway.write_back.journal import Journal
 from tests.sftp_gateway.conftest import PASSWORD
 from tests.sftp_gateway.connections import sftp

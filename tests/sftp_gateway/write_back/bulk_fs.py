@@ -16,7 +16,8 @@ from fs.path import dirname
 
 from sftp_gateway.files.folding import fold_path
 from sftp_gateway.files.tree import Rights
-from sftp_gateway.write_back.filesystem import WriteBackFS, WriteBackLimits
+from sftp_gateway.write_back.between import WriteBackLimits
+from sftp_gateway.write_back.filesystem import WriteBackFS
 from sftp_gateway.write_back.journal import Journal
 from sftp_gateway.write_back.journal_rows import Pending
 from tests.sftp_gateway.atomic_fs import AtomicFS

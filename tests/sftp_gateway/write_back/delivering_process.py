@@ -20,8 +20,9 @@ from sftp_gateway.write_back import (
     journal_rows,
     outgoing,
 )
+from sftp_gateway.write_back.between import WriteBackLimits
 from sftp_gateway.write_back.delivery import Delivery
-from sftp_gateway.write_back.filesystem import WriteBackFS, WriteBackLimits
+from sftp_gateway.write_back.filesystem import WriteBackFS
 from sftp_gateway.write_back.journal import Journal
 from sftp_gateway.write_back.journal_file import JournalFile
 from sftp_gateway.write_back.journal_rows import Outcome

@@ -16,7 +16,7 @@ from typing import Any
 from fs import errors
 
 from sftp_gateway.files.folding import fold_path
-from sftp_gateway.write_back.filesystem import WriteBackLimits
+from sftp_gateway.write_back.between import WriteBackLimits
 from sftp_gateway.write_back.journal import Journal
 from sftp_gateway.write_back.journal_rows import Pending
 from tests.sftp_gateway.write_back.delivering_cloud import Cloud, Node

@@ -20,7 +20,8 @@ from sftp_gateway.requests.operations import Operations
 from sftp_gateway.sftp.packets import Attributes, Extension, Kind, Status
 from sftp_gateway.sftp.parsing import Request
 from sftp_gateway.write_back import delivery
-from sftp_gateway.write_back.filesystem import WriteBackFS, WriteBackLimits
+from sftp_gateway.write_back.between import WriteBackLimits
+from sftp_gateway.write_back.filesystem import WriteBackFS
 from sftp_gateway.write_back.journal import Journal
 from tests.sftp_gateway.raw_client import C, R, Reply, T, W, X, parsed
 from tests.sftp_gateway.without_doors import RecordedEvents

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from sftp_gateway.write_back import journals
-from sftp_gateway.write_back.filesystem import WriteBackFS, WriteBackLimits
+from sftp_gateway.write_back.between import WriteBackLimits
+from sftp_gateway.write_back.filesystem import WriteBackFS
 from sftp_gateway.write_back.journal import Journal
 from sftp_gateway.write_back.journal_file import FILE_NAME, JournalError
 from sftp_gateway.write_back.journal_rows import NewFile, Totals
