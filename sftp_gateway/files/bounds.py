@@ -57,11 +57,11 @@ class Bounds:
         if not draft.base.size <= at < draft.size:
             return
         if draft.spool.missing(at, at + 1):
-            raise RefusedError("its upload was cut off, and not all that had been sent could be kept: begin it anew")
+            raise RefusedError("its upload was cut off, and not all of it could be kept: upload the whole file again")
         if draft.spool.missing(since, at):
             raise RefusedError(
-                "this is still the old version, which an upload was to replace that was cut off or refused:"
-                " begin it anew, as a whole; for a day you cannot add to it"
+                "the upload that was to replace this file was cut off or refused, and this is still the old version:"
+                " upload the whole file again (for a day nothing can be appended to it)"
             )
 
     def refused(self, start: int, end: int, error: Exception) -> None:

@@ -89,7 +89,7 @@ class Names:
                 self._store.looking.stat(source)
                 return
             if any(each.is_open and each.spool.dropped for each in self._drafts(source)):
-                raise RefusedError("it is just being uploaded, larger than the gateway's room: not before its end")
+                raise RefusedError("its upload is under way, larger than the gateway's space: rename it afterwards")
             if not same or source == target:
                 self._refuse_target(source, target, replace=replace)
             is_new = draft is not None and draft.state is State.OPEN and not self._store.filesystem.exists(source)

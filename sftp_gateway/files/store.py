@@ -29,6 +29,7 @@ from sftp_gateway.sftp.status import EXISTS, NotAtOnceError, RefusedError
 __all__ = ["Store", "TreeLimits"]
 
 _CREAT_EXCL = OpenFlag.CREAT | OpenFlag.EXCL
+_CONTESTED = "other sessions take over its upload again and again"
 _TRIES, _PAUSE_SECONDS = 100, 0.01  # to open what ends just then, or is gone on with elsewhere
 
 
@@ -87,7 +88,7 @@ class Store:
             if draft.readers.add(reader):
                 return draft
             time.sleep(_PAUSE_SECONDS)  # it ended just now
-        raise RefusedError("others go on with its upload again and again")
+        raise RefusedError(_CONTESTED)
 
     def open_committed(self, path: str) -> Content:
         """Open the committed version at `path`."""
@@ -131,7 +132,7 @@ class Store:
                     return draft
                 self.overlay.wait_settled(path)  # it may be in the middle of its commit
                 time.sleep(_PAUSE_SECONDS)
-            raise RefusedError("others go on with its upload again and again")
+            raise RefusedError(_CONTESTED)
 
     def _open_for_writing(self, path: str, flags: int, session: object, handle: object) -> Draft | None:
         """Do it; None if the draft at `path` has just ended, so that it is to be tried again."""

@@ -261,7 +261,7 @@ class TreeView:
         if flags & OpenFlag.READ:
             self._may_read()
         if not flags & (OpenFlag.WRITE | OpenFlag.APPEND | OpenFlag.CREAT):
-            raise RefusedError("opened to be cut, but not for writing")
+            raise RefusedError("opened with TRUNC, but not for writing")
         if normal(path) == "/":
             raise errors.FileExpected(path)
         if flags & _CREAT and _is_for_directories(path):

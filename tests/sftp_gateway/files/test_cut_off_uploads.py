@@ -96,7 +96,7 @@ def test_who_has_seen_more_than_could_be_kept_does_not_go_on(
     session.cut()
     handle = client.opened("/f", W | C)
     assert client.wait(client.write(handle, seen, b"abc")).ok
-    assert "begin it anew" in client.wait(client.close(handle)).text
+    assert "upload the whole file again" in client.wait(client.close(handle)).text
     assert filesystem.exists("/f") == bool(old)
     assert not old or filesystem.readbytes("/f") == old
 
@@ -122,7 +122,7 @@ def test_old_content_is_not_taken_for_the_beginning_of_what_was_to_replace_it(
     for flags in (W, W | C | A):
         handle = client.opened("/f", flags)
         assert client.wait(client.write(handle, 3, b"3456789")).ok
-        assert "begin it anew" in client.wait(client.close(handle)).text
+        assert "upload the whole file again" in client.wait(client.close(handle)).text
         assert filesystem.readbytes("/f") == b"old"
     handle = client.opened("/f", W)
     assert all(reply.ok for reply in client.all([client.write(handle, 1, b"L"), client.close(handle)])), "in its place"
@@ -233,7 +233,7 @@ def test_nobody_goes_on_with_what_was_not_kept_for_long(filesystem: AtomicFS, tm
         assert client.wait(client.stat("/h")).attributes.size == 9
     handle = client.opened("/f", W | C)
     assert client.wait(client.write(handle, 9, b"9abc")).ok
-    assert "begin it anew" in client.wait(client.close(handle)).text
+    assert "upload the whole file again" in client.wait(client.close(handle)).text
     assert not filesystem.exists("/f")
     serving.close()
 

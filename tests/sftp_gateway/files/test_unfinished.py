@@ -210,7 +210,7 @@ def test_who_does_not_go_on_with_what_was_cut_off_adds_to_the_old_version(
         for hours in (1, 23):
             clock = SimpleNamespace(monotonic=lambda hours=hours: begun + hours * 3600, time=time.time)
             monkeypatch.setattr(drafts, "time", clock)
-            with pytest.raises(RefusedError, match="begin it anew"):
+            with pytest.raises(RefusedError, match="upload the whole file again"):
                 put(view, W | C | A, b"+")
         clock.monotonic = lambda: begun + 25 * 3600
     put(view, W | C | A, b"+")

@@ -166,7 +166,7 @@ def test_it_gets_no_other_name_in_the_middle(serving: Serving, storage: TellingF
     handle = thinned(client, serving, "/d/f")
     for source, target in (("/d/f", "/g"), ("/d", "/e")):
         for ask in (client.rename, client.posix_rename):
-            assert "just being uploaded" in client.wait(ask(source, target)).text
+            assert "upload is under way" in client.wait(ask(source, target)).text
     assert client.wait(client.close(handle)).ok
     assert client.wait(client.rename("/d", "/e")).ok
     assert storage.readbytes("/e/f") == CONTENT
@@ -210,7 +210,7 @@ def test_who_has_seen_more_of_it_than_is_left_does_not_go_on(serving: Serving, s
     serving.tree.store.quota.limit = 10 * QUOTA  # there would be room for the zeros
     handle = client.opened("/f", W | C)
     assert client.wait(client.write(handle, seen, b"the end")).ok
-    assert "begin it anew" in client.wait(client.close(handle)).text
+    assert "upload the whole file again" in client.wait(client.close(handle)).text
     assert not storage.exists("/f")
     client.put("/f", b"anew")
     assert storage.readbytes("/f") == b"anew"
