@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fs.base import FS
 from fs.errors import OperationFailed
 
-from sftp_gateway.files import plain_upload
+from sftp_gateway.files import local_upload, plain_upload
 from sftp_gateway.files.stream import PIECE_BYTES, Stream, abort
 from sftp_gateway.sftp.status import EXISTS, RefusedError
 
@@ -54,7 +54,7 @@ class Storing:
         self._draft.base.check_unchanged(self._filesystem, self._draft.path)
         if self._atomic:
             self._store_atomically(stream, size)
-        else:
+        elif not self._store_as_new_file(size):
             self._store_in_place(size)
 
     def _is_copied(self) -> bool:
@@ -93,11 +93,16 @@ class Storing:
             raise
         file.close()
 
+    def _store_as_new_file(self, size: int) -> bool:
+        draft = self._draft
+        if draft.exclusive and self._filesystem.exists(draft.path):
+            raise RefusedError(EXISTS)
+        pieces = self._pieces(0, size)
+        return local_upload.upload(self._filesystem, draft.path, pieces, draft.modified, exclusive=draft.exclusive)
+
     def _store_in_place(self, size: int) -> None:
         """Store where nothing is atomic: from the spool alone, as the old content goes away."""
         draft, base = self._draft, self._draft.base
-        if draft.exclusive and self._filesystem.exists(draft.path):
-            raise RefusedError(EXISTS)
         if base.is_there:
             plain_upload.gather(base, draft.spool, self._lock)
             base.close()

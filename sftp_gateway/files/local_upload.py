@@ -1,0 +1,124 @@
+"""`upload`: a draft's content into a file of a local disk, all or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterable
+from typing import Any, Final
+
+from fs.mountfs import MountFS
+from fs.multifs import MultiFS
+from fs.osfs import OSFS
+from fs.subfs import ClosingSubFS, SubFS
+from fs.wrapfs import WrapFS
+
+from sftp_gateway.sftp.status import EXISTS, RefusedError
+
+# It cannot be done this way, by this user or on this disk: in place it can, or fails with what is wrong.
+_NOT_THIS_WAY: Final = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV, errno.EOPNOTSUPP, errno.EINVAL),
+    *(errno.EISDIR, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG),
+}
+
+
+def upload(
+    filesystem: Any, path: str, pieces: Iterable[bytes], modified: float | None, *, exclusive: bool = False
+) -> bool:
+    """Store what `pieces` are as the file at `path`, which until then is as it was; tell whether that can be.
+
+    It cannot on other storages, on disks that have no files without a name (NFS, FAT), and where a new file would not
+    be what the old one is: with other names, of another owner, in a directory that is not ours to change. Nothing has
+    changed then. Raises `fs.errors`, OSError, `RefusedError`, and what `pieces` raise.
+    """
+    place = _place(filesystem, path)
+    if place is None or not hasattr(os, "O_TMPFILE"):
+        return False
+    try:
+        return _store(place, pieces, modified, exclusive=exclusive)
+    except FileExistsError:
+        raise RefusedError(EXISTS) from None
+    except OSError as error:
+        if error.errno in _NOT_THIS_WAY:
+            return False
+        raise
+
+
+def _place(filesystem: Any, path: str) -> str | None:
+    """Return where on a disk a filesystem would write; None of one that may keep contents in a form of its own."""
+    while True:
+        kind = type(filesystem)
+        if kind in (WrapFS, SubFS, ClosingSubFS):
+            filesystem, path = filesystem.delegate_path(path)
+        elif kind is MountFS:
+            filesystem, path = filesystem._delegate(path)
+        elif kind is MultiFS:
+            filesystem = filesystem.write_fs
+        elif isinstance(filesystem, OSFS) and kind.openbin is OSFS.openbin:
+            return str(filesystem.getsyspath(filesystem.validatepath(path)))
+        else:
+            return None
+
+
+def _store(place: str, pieces: Iterable[bytes], modified: float | None, *, exclusive: bool) -> bool:
+    if os.path.islink(place):
+        place = os.path.realpath(place)
+    try:
+        old = os.stat(place)
+    except FileNotFoundError:
+        old = None
+    if old is not None and not (stat.S_ISREG(old.st_mode) and old.st_nlink == 1 and os.access(place, os.W_OK)):
+        return False
+    # A file without a name until it is whole: in no listing, and gone with the process.
+    with open(os.open(os.path.dirname(place), os.O_TMPFILE | os.O_WRONLY, 0o666), "wb") as file:
+        if old is not None and not _is_made_alike(file.fileno(), place):
+            return False
+        for piece in pieces:
+            file.write(piece)
+        file.flush()
+        if modified is not None:
+            os.utime(file.fileno(), (modified, modified))
+        if exclusive or old is None:
+            try:
+                _give_name(file.fileno(), place)
+                return True
+            except FileExistsError:
+                if exclusive:
+                    raise
+        between = os.path.join(os.path.dirname(place), f".{secrets.token_hex(8)}")
+        _give_name(file.fileno(), between)  # as no call gives it a name that is taken
+        try:
+            os.replace(between, place)
+        except BaseException:
+            os.unlink(between)
+            raise
+    return True
+
+
+def _give_name(descriptor: int, place: str) -> None:
+    """Raises FileExistsError where something has the name."""
+    os.link(f"/proc/self/fd/{descriptor}", place, src_dir_fd=descriptor)  # without one, links are not followed
+
+
+def _is_made_alike(descriptor: int, place: str) -> bool:
+    """Give a new file the mode, the owner and the attributes (access control) of an old one; tell if it has them."""
+    wanted = _traits(place)
+    if _traits(descriptor) == wanted:
+        return True
+    (mode, user, group), attributes = wanted
+    with contextlib.suppress(OSError):
+        os.fchown(descriptor, user, group)
+        os.fchmod(descriptor, mode)
+        for name, value in attributes.items():
+            os.setxattr(descriptor, name, value)
+    return _traits(descriptor) == wanted
+
+
+def _traits(file: int | str) -> tuple[tuple[int, int, int], dict[str, bytes]]:
+    there = os.stat(file)
+    return (stat.S_IMODE(there.st_mode), there.st_uid, there.st_gid), {
+        name: os.getxattr(file, name) for name in os.listxattr(file)
+    }
