@@ -52,7 +52,7 @@ class Base:
         if self.copy_of is None or self._content is None or self.size != self._content.size:
             return False
         try:
-            now = Content(filesystem, self.copy_of, local=False)
+            now = Content(filesystem, self.copy_of, local=False, quota=self._content.quota)
             now.close()
             if not now.is_same(self._content):
                 return False

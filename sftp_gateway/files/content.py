@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import shutil
 import tempfile
 import threading
 from typing import Any
@@ -12,8 +11,12 @@ from typing import Any
 from fs.base import FS
 from fs.info import Info
 
+from sftp_gateway.files.spool import Quota, SpoolFullError
+from sftp_gateway.sftp.status import RefusedError
+
 Fingerprint = tuple[int, object]
 _COPY_MEMORY_BYTES = 2**20
+_NO_ROOM = "the storage gives files from their beginning to their end alone: the gateway has no room for a copy of it"
 _MAX_OFFSET = 2**63 - 1  # Python's own files know no larger one
 
 
@@ -24,19 +27,26 @@ class Content:
     lock. `version` is None where the filesystem has none; then `fingerprint` (size and time) tells versions apart.
     """
 
-    def __init__(self, filesystem: FS, path: str, *, local: bool) -> None:
-        """Open `path`; `local` says that its reads never wait for a network. Raises `fs.errors`."""
-        self._file: Any = _seekable(filesystem.openbin(path, "r"))
+    def __init__(self, filesystem: FS, path: str, *, local: bool, quota: Quota) -> None:
+        """Open `path`; `local` says that its reads never wait for a network. Raises `fs.errors`, `RefusedError`.
+
+        A file that only goes forward is copied, which takes of the `quota` until this is closed.
+        """
+        self.quota = quota
+        self._counted: list[int] = []  # of it
         self._local = local
         self._lock = threading.Lock()
-        self._pread = getattr(self._file, "pread", None)
-        self._cached = getattr(self._file, "cached", None)
+        self._file: Any = filesystem.openbin(path, "r")
         try:
+            if hasattr(self._file, "seekable") and not self._file.seekable():
+                self._copy()
+            self._pread = getattr(self._file, "pread", None)
+            self._cached = getattr(self._file, "cached", None)
             self.version: str | None = getattr(self._file, "version", None)
             self.size: int = self._file.seek(0, io.SEEK_END)
             self.fingerprint = None if self.version is not None else fingerprint(filesystem, path)
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
     @property
@@ -77,6 +87,9 @@ class Content:
         """Close the file; errors of a file that was only read concern nobody. Idempotent."""
         with contextlib.suppress(Exception):
             self._file.close()
+        while self._counted:
+            with contextlib.suppress(IndexError):  # another thread closes it, too
+                self.quota.give(self._counted.pop())
 
     def _read_once(self, offset: int, size: int) -> bytes:
         if offset > _MAX_OFFSET:
@@ -95,19 +108,17 @@ class Content:
             self._file.seek(offset)
             return self._file.read(size) or b""
 
-
-def _seekable(file: Any) -> Any:
-    """Return a file that can be read at any position: itself, or a local copy of one that only goes forward."""
-    if not hasattr(file, "seekable") or file.seekable():
-        return file
-    copy = tempfile.SpooledTemporaryFile(max_size=_COPY_MEMORY_BYTES)  # noqa: SIM115 - Content closes it
-    try:
+    def _copy(self) -> None:
+        file = self._file
+        self._file = tempfile.SpooledTemporaryFile(max_size=_COPY_MEMORY_BYTES)  # noqa: SIM115 - `close` closes it
         with contextlib.closing(file):
-            shutil.copyfileobj(file, copy, _COPY_MEMORY_BYTES)
-    except BaseException:
-        copy.close()
-        raise
-    return copy
+            while piece := file.read(_COPY_MEMORY_BYTES):
+                try:
+                    self.quota.take(len(piece))
+                except SpoolFullError:
+                    raise RefusedError(_NO_ROOM) from None
+                self._counted.append(len(piece))
+                self._file.write(piece)
 
 
 def fingerprint(filesystem: FS, path: str) -> Fingerprint:

@@ -358,8 +358,8 @@ class Draft:
         """Write on over the `size` bytes that were just committed, for the handles that are still open."""
         self.base.close()
         try:
-            content = Content(self._filesystem, self.path, local=False)
-        except (FSError, OSError) as error:  # the commit stands; the handles that still write are told
+            content = Content(self._filesystem, self.path, local=False, quota=self.spool.quota)
+        except (FSError, OSError, RefusedError) as error:  # the commit stands; the handles that still write are told
             self.end(f"what another handle has stored cannot be opened again to be gone on with: {words_of(error)}")
             return
         if not self.may_be(size, content):

@@ -92,7 +92,7 @@ class Store:
 
     def open_committed(self, path: str) -> Content:
         """Open the committed version at `path`."""
-        return Content(self.filesystem, path, local=self.local)
+        return Content(self.filesystem, path, local=self.local, quota=self.quota)
 
     def open_for_writing(
         self,

@@ -8,6 +8,7 @@ import pytest
 from fs.memoryfs import MemoryFS
 
 from sftp_gateway.files.content import Content
+from sftp_gateway.files.spool import Quota
 
 
 class _Dribble(io.BytesIO):
@@ -27,6 +28,6 @@ def test_a_read_is_full_but_at_the_end(offset: int, size: int) -> None:
     with filesystem:
         with MemoryFS.openbin(filesystem, "/f", "w") as file:
             file.write(b"0123456789")
-        content = Content(filesystem, "/f", local=True)
+        content = Content(filesystem, "/f", local=True, quota=Quota(0))
         assert content.pread(offset, size) == b"0123456789"[offset : offset + size]
         content.close()

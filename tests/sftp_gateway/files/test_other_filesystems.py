@@ -23,7 +23,7 @@ from fs.osfs import OSFS
 from fs.wrap import read_only
 from fs.wrapfs import WrapFS
 
-from sftp_gateway.files.tree import Tree
+from sftp_gateway.files.tree import Tree, TreeLimits
 from sftp_gateway.sftp.packets import Kind, Status
 from tests.sftp_gateway.files.essential_fs import Essential
 from tests.sftp_gateway.raw_client import C, R, RawClient, T, W, s
@@ -55,6 +55,25 @@ class ForwardOnly(Essential):
     def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
         file = super().openbin(path, mode, buffering, **options)
         return Forward(file) if mode.startswith("r") else file
+
+
+def test_files_that_only_go_forward_are_copied_as_long_as_there_is_room(tmp_path: Path) -> None:
+    """Else a few of them would fill the disk."""
+    filesystem = ForwardOnly()
+    with filesystem:
+        filesystem._inner.writebytes("/large", bytes(3 * 2**20))
+        filesystem._inner.writebytes("/small", b"content")
+        serving = Serving(filesystem, tmp_path / "spool", limits=TreeLimits(spool_quota=4 * 2**20))
+        client = serving.raw()
+        handle = client.opened("/large", R)
+        reply = client.wait(client.open("/large", R))
+        assert reply.code == Status.FAILURE
+        assert "has no room for a copy of it" in reply.text
+        assert client.get("/small") == b"content"
+        assert client.wait(client.close(handle)).ok
+        assert client.get("/large") == bytes(3 * 2**20)
+        assert serving.tree.store.quota.used == 0
+        serving.close()
 
 
 def mounted() -> FS:
