@@ -213,27 +213,22 @@ class Delivery:
         now = time.time()
         with self._lock:
             passed_over = SMALL_BYTES if self._bulk_is_under_way else -1
-        any_mode = self._sender.has_staging
-        outlook = self._journal.outlook(now, passed_over, any_mode=any_mode)
+        outlook = self._journal.outlook(now, passed_over)
         seconds = self._worth_waiting(outlook, now)
         if seconds > 0:
             return [], min(seconds, LOOK_SECONDS), True
-        due = self._journal.due(now, passed_over, any_mode=any_mode, limit=BULK_FILES) if outlook.count else []
+        due = self._journal.due(now, passed_over, limit=BULK_FILES) if outlook.count else []
         if not due:
             until = now + LOOK_SECONDS if outlook.retry is None else min(now + LOOK_SECONDS, outlook.retry)
             return [], until - now, False
         if not self._is_bulk(due[0]):
             return due[:1], 0.0, False
-        small = [pending for pending in due if self._is_small(pending)]
+        small = [pending for pending in due if pending.size <= SMALL_BYTES]
         sizes = itertools.accumulate(pending.size for pending in small)
         return [pending for pending, size in zip(small, sizes, strict=True) if size <= BULK_BYTES], 0.0, False
 
     def _is_bulk(self, first: Pending) -> bool:
-        return self._sender.has_bulk and self._is_small(first)
-
-    def _is_small(self, pending: Pending) -> bool:
-        """Tell whether a file can go along with others: staged uploads can expect something each."""
-        return pending.size <= SMALL_BYTES and (self._sender.has_staging or pending.mode == "replace")
+        return self._sender.has_staging and first.size <= SMALL_BYTES
 
     def _worth_waiting(self, outlook: Outlook, now: float) -> float:
         """Return for how many seconds more files may come that could go along."""

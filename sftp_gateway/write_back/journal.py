@@ -44,12 +44,9 @@ from sftp_gateway.write_back.refusals import MAX_BACKOFF_SECONDS
 from sftp_gateway.write_back.vault import LocalBytes, Vault
 
 FREE_BYTES = 16 * 2**20  # of the journal's own file, which keeps what arrived last as well
-# Parameters: now, twice; passed over up to how many bytes; whatever the mode. What is to wait for longer than anything
-# is told to was told so by a clock that was ahead. (Python before 3.12.4 takes ?1 for a name, and warns.)
-_DUE = (
-    f"state = 'pending' AND (not_before <= ? OR not_before > ? + {MAX_BACKOFF_SECONDS})"
-    " AND NOT (size <= ? AND (? OR mode = 'replace'))"
-)
+# Parameters: now, twice; passed over up to how many bytes. What is to wait for longer than anything is told to was told
+# so by a clock that was ahead. (Python before 3.12.4 takes ?1 for a name, and warns.)
+_DUE = f"state = 'pending' AND (not_before <= ? OR not_before > ? + {MAX_BACKOFF_SECONDS}) AND size > ?"
 
 
 class Journal:
@@ -286,26 +283,23 @@ class Journal:
         again = "UPDATE files SET state = 'pending', fresh = 0 WHERE state = 'sending' AND id = ?"
         self._file.execute_many(again, numbers)
 
-    def outlook(self, now: float, passed_over: int, *, any_mode: bool) -> Outlook:
-        """Tell what there is to send, due or behind what is; files up to `passed_over` bytes do not count.
-
-        Without `any_mode`, only those of them do not that replace whatever is there.
-        """
+    def outlook(self, now: float, passed_over: int) -> Outlook:
+        """Tell what there is to send, due or behind what is; files up to `passed_over` bytes do not count."""
         counted = "count(*), coalesce(sum(size), 0), coalesce(min(acknowledged), 0), coalesce(max(acknowledged), 0)"
         counted += ", coalesce(max(attempts), 0), coalesce(max(hurried), 0)"
         retry = "SELECT min(not_before) FROM files WHERE state = 'pending' AND not_before > ?"
-        values = (now, now, now, passed_over, any_mode)
-        row = self._file.select(f"SELECT {counted}, ({retry}) FROM files WHERE {_DUE}", *values)[0]
+        found = f"SELECT {counted}, ({retry}) FROM files WHERE {_DUE}"
+        row = self._file.select(found, now, now, now, passed_over)[0]
         count, size, oldest, latest, attempts, hurried, retry_at = row
         return Outlook(count, size, oldest, latest, attempts, bool(hurried), retry_at)
 
-    def due(self, now: float, passed_over: int, *, any_mode: bool, limit: int) -> list[Pending]:
+    def due(self, now: float, passed_over: int, *, limit: int) -> list[Pending]:
         """Return the first of each path that may be sent now, in order, but for those that `outlook` does not count."""
         return self._select(
             f"{_DUE} AND NOT EXISTS (SELECT 1 FROM files AS earlier"
             f" WHERE earlier.key = files.key AND earlier.turn < files.turn AND earlier.{LIVE})"
             " ORDER BY turn LIMIT ?",
-            *(now, now, passed_over, any_mode, limit),
+            *(now, now, passed_over, limit),
         )
 
     def send(self, chosen: Sequence[Pending]) -> list[Pending]:

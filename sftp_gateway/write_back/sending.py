@@ -1,4 +1,4 @@
-"""`Sender`: brings pending files into a storage: staged, in bulk or one by one, whatever it offers."""
+"""`Sender`: brings pending files into a storage: many at once where it stages uploads, else one by one."""
 
 from __future__ import annotations
 
@@ -28,19 +28,14 @@ class Sender:
     def __init__(self, filesystem: FS, journal: Journal) -> None:
         self._filesystem: Any = filesystem
         self._journal = journal
-        meta = filesystem.getmeta()
-        self.has_staging = bool(meta.get("staged_uploads")) and hasattr(filesystem, "stage_files")
-        self.has_bulk = self.has_staging or (bool(meta.get("bulk_uploads")) and hasattr(filesystem, "upload_files"))
+        self.has_staging = bool(filesystem.getmeta().get("staged_uploads")) and hasattr(filesystem, "stage_files")
 
     def send(self, sending: Sequence[Pending]) -> Iterator[tuple[Pending, Exception | None]]:
         """Send files; yield each of them once, with what went wrong."""
         if self.has_staging:
             yield from self._send_staged(sending)
-        elif len(sending) > 1:
-            yield from self._send_in_bulk(sending)
         else:
-            for pending in sending:
-                yield pending, self._try(pending)
+            yield from ((pending, self._try(pending)) for pending in sending)
 
     # -- staged
 
@@ -49,7 +44,8 @@ class Sender:
     ) -> Iterator[tuple[Pending, Exception | None]]:
         staged = [pending for pending in sending if pending.staged is not None]
         new = [pending for pending in sending if pending.staged is None]
-        for pending, token in _answered(new, self._filesystem.stage_files, map(self._source, new)):
+        sources = [(functools.partial(self._journal.open, pending), pending.size) for pending in new]
+        for pending, token in _answered(new, self._filesystem.stage_files, sources):
             if isinstance(token, Exception):
                 yield pending, token
             else:
@@ -78,17 +74,6 @@ class Sender:
         ]
         yield from _answered(staged, self._filesystem.commit_files, files)
 
-    def _source(self, pending: Pending) -> tuple[Any, int]:
-        return functools.partial(self._journal.open, pending), pending.size
-
-    # -- in bulk
-
-    def _send_in_bulk(self, sending: Sequence[Pending]) -> Iterator[tuple[Pending, Exception | None]]:
-        files = [(pending.path, *self._source(pending), _moment(pending)) for pending in sending]
-        for pending, error in _answered(sending, self._filesystem.upload_files, files):
-            # A directory that somebody has removed is made again.
-            yield pending, self._try(pending) if isinstance(error, errors.ResourceNotFound) else error
-
     # -- one by one
 
     def _try(self, pending: Pending) -> Exception | None:
@@ -96,7 +81,7 @@ class Sender:
         try:
             try:
                 self._send(pending)
-            except errors.ResourceNotFound:
+            except errors.ResourceNotFound:  # a directory that somebody has removed is made again
                 parent = dirname(pending.path)
                 self._journal.directories.doubt(parent)
                 self._filesystem.makedirs(parent, recreate=True)
@@ -122,13 +107,13 @@ class Sender:
 
 
 def _answered(
-    files: Sequence[Pending], ask: Callable[[list[Any]], Iterable[tuple[int, Any]]], questions: Iterable[Any]
+    files: Sequence[Pending], ask: Callable[[list[Any]], Iterable[tuple[int, Any]]], questions: list[Any]
 ) -> Iterator[tuple[Pending, Any]]:
     """Ask the storage something of each file; yield each once, with the answer, or with why there was none."""
     left = dict(enumerate(files))
     failure: Exception = errors.OperationFailed(msg="the storage said nothing of it")
     try:
-        for index, answer in ask(list(questions)) if files else ():
+        for index, answer in ask(questions) if files else ():
             yield left.pop(index), answer
     except Exception as error:  # noqa: BLE001 - whatever it is, the rest is tried again
         failure = error

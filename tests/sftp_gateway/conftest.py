@@ -23,7 +23,7 @@ from tests.passwords import PASSWORD_HASH as PASSWORD_HASH
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import RawClient
 from tests.sftp_gateway.without_doors import Serving
-from tests.sftp_gateway.write_back.bulk_fs import BulkFS, WriteBack
+from tests.sftp_gateway.write_back.remote_fs import RemoteFS, WriteBack
 from tests.waiting import eventually
 
 StartGateway = Callable[..., SFTPGateway]
@@ -103,13 +103,13 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def storage(request: pytest.FixtureRequest) -> BulkFS:
+def storage(request: pytest.FixtureRequest) -> RemoteFS:
     """What `start` delivers to: of the class that a test names by indirect parametrization."""
-    return getattr(request, "param", BulkFS)()
+    return getattr(request, "param", RemoteFS)()
 
 
 @pytest.fixture
-def start(storage: BulkFS, serve_write_back: ServeWriteBack, unhurried: None) -> ServeWriteBack:
+def start(storage: RemoteFS, serve_write_back: ServeWriteBack, unhurried: None) -> ServeWriteBack:
     """Serve the storage with write-back; `limits` are those of write-back."""
     return partial(serve_write_back, storage)
 

@@ -16,7 +16,7 @@ from sftp_gateway.write_back.journal import Journal
 from sftp_gateway.write_back.journal_file import FILE_NAME
 from sftp_gateway.write_back.journal_rows import NewFile, Outcome
 from tests.sftp_gateway.conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
-from tests.sftp_gateway.write_back.bulk_fs import BulkFS, get, put
+from tests.sftp_gateway.write_back.remote_fs import RemoteFS, get, put
 from tests.waiting import eventually
 
 
@@ -158,11 +158,11 @@ def test_a_journal_that_cannot_be_read_is_reported_and_kept(folder: Path, how: s
 def test_without_a_usable_journal_close_waits_for_the_storage(
     how: str, start_gateway: StartGateway, connect: Connect, log_lines: LogLines, tmp_path: Path
 ) -> None:
-    filesystem = BulkFS()
+    filesystem = RemoteFS()
     users = (UserConfig(name="ann", password_hash=PASSWORD_HASH, url="mem://", write_back=True),)
 
     def gateway() -> SFTPGateway:
-        return start_gateway(users=users, open_filesystem=lambda _: BulkFS() if how == "" else filesystem)
+        return start_gateway(users=users, open_filesystem=lambda _: RemoteFS() if how == "" else filesystem)
 
     first = gateway()
     with connect(first, "ann", PASSWORD).open_sftp_client() as client:
@@ -172,7 +172,7 @@ def test_without_a_usable_journal_close_waits_for_the_storage(
     folder = next((tmp_path / "state" / "journal").iterdir())
     before = broken(folder, how)
     second = gateway()
-    filesystem = BulkFS()
+    filesystem = RemoteFS()
     with connect(second, "ann", PASSWORD).open_sftp_client() as client:
         put(client, "/g", b"y")
         assert filesystem.exists("/g"), "CLOSE did not wait"

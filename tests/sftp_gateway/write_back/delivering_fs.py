@@ -66,10 +66,10 @@ class Version(io.BytesIO):
 class CloudFS(FS):
     """One process's way to the cloud: may remember what was, as far as nobody tells otherwise; see `forget`."""
 
-    def __init__(self, cloud: Cloud, *, staging: bool, bulk: bool, remembers: bool) -> None:
+    def __init__(self, cloud: Cloud, *, staging: bool, remembers: bool) -> None:
         super().__init__()
         self._meta = {"atomic_writes": True, "network": True, "case_insensitive": True, "thread_safe": True}
-        self._meta |= {"bulk_uploads": bulk, "staged_uploads": staging}
+        self._meta |= {"staged_uploads": staging}
         self.cloud = cloud
         self.passes: Callable[[str, str], None] = lambda operation, path: None
         self.passed: Callable[[str, str], None] = lambda operation, path: None
@@ -214,20 +214,6 @@ class CloudFS(FS):
         self.passed(operation, path)
 
     # -- many at once
-
-    def upload_files(self, files: Any) -> Any:
-        files = list(files)
-        self.passes("bulk", "")
-        for index, (path, open_file, size, modified) in enumerate(files):
-            with open_file() as file:
-                content = file.read()
-            assert len(content) == size
-            try:
-                self.commit(path, content, modified, None)
-            except errors.FSError as error:
-                yield index, error
-            else:
-                yield index, None
 
     def stage_files(self, sources: Any) -> Any:
         self.passes("stage", "")

@@ -38,7 +38,6 @@ class World:
         staging = chance.random() < 0.85
         self.traits: dict[str, bool] = {
             "staging": staging,
-            "bulk": staging or chance.random() < 0.7,
             "remembers": chance.random() < 0.4,
         }
         self.is_calm = True

@@ -6,10 +6,9 @@ import io
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 from fs import errors
@@ -17,7 +16,7 @@ from fs import errors
 from sftp_gateway.write_back.delivery import same_content
 from sftp_gateway.write_back.vault import Vault
 from tests.sftp_gateway.conftest import ServeWriteBack
-from tests.sftp_gateway.write_back.bulk_fs import BulkFS, put
+from tests.sftp_gateway.write_back.remote_fs import RemoteFS, StagedFS, put
 from tests.waiting import eventually
 
 
@@ -56,15 +55,15 @@ def test_only_equal_contents_are_the_same(one: bytes, other: bytes, same: bool) 
         assert same_content(Drip(one * 10), io.BytesIO(other * 10)) is same
 
 
-class BreakingFS(BulkFS):
+class BreakingFS(StagedFS):
     """Says what became of the first file of a group, and then nothing any more, as often as a test wants."""
 
     breaks = 1
 
-    def upload_files(
-        self, files: Iterable[tuple[str, Callable[[], BinaryIO], int, datetime | None]]
-    ) -> Iterator[tuple[int, Exception | None]]:
-        for number, outcome in enumerate(super().upload_files(files)):
+    def commit_files(
+        self, files: Iterable[tuple[str, str, datetime, str | None]]
+    ) -> Iterator[tuple[int, bool | Exception]]:
+        for number, outcome in enumerate(super().commit_files(files)):
             if number == 1 and self.breaks:
                 self.breaks -= 1
                 raise errors.RemoteConnectionError(msg="the line broke")
@@ -90,7 +89,7 @@ def test_what_the_storage_says_nothing_of_is_sent_again(
 def test_a_group_holds_so_many_bytes_at_most(serve_write_back: ServeWriteBack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sftp_gateway.write_back.delivery.BULK_BYTES", 25)
     monkeypatch.setattr("sftp_gateway.write_back.delivery.QUIET_SECONDS", 1000.0)
-    filesystem = BulkFS()
+    filesystem = StagedFS()
     filesystem.reachable.clear()
     serving = serve_write_back(filesystem, delay_seconds=60.0)
     client = serving.client()
@@ -117,7 +116,7 @@ def test_what_nobody_named_is_cleared_away_after_an_hour(tmp_path: Path) -> None
 
 
 def test_what_hangs_in_the_storage_keeps_nobody_from_delivering_once_it_ends(
-    storage: BulkFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
+    storage: RemoteFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until then, nobody else sends what it may be sending."""
     monkeypatch.setattr("sftp_gateway.write_back.filesystem._STOP_SECONDS", 0.01)
@@ -136,7 +135,7 @@ def test_what_hangs_in_the_storage_keeps_nobody_from_delivering_once_it_ends(
 
 
 def test_few_threads_deliver_all_the_same(
-    storage: BulkFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
+    storage: RemoteFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin = threading.Thread.start
 

@@ -12,7 +12,7 @@ import pytest
 from sftp_gateway.write_back.journal import Journal
 from sftp_gateway.write_back.journal_file import FILE_NAME, VERSION
 from sftp_gateway.write_back.journal_rows import BeingSentError, ConflictError, Mode, NewFile, Outcome
-from tests.sftp_gateway.write_back.bulk_fs import BulkFS, WriteBack
+from tests.sftp_gateway.write_back.remote_fs import RemoteFS, WriteBack
 
 # What the first version wrote; its columns are those of `files` before `staged`.
 FIRST_VERSION = (
@@ -84,7 +84,7 @@ def test_a_journal_of_an_earlier_version_is_delivered(tmp_path: Path, version: i
         first.note_staged({1: None})
     with contextlib.closing(sqlite3.connect(folder / FILE_NAME)) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (VERSION,)
-    filesystem = BulkFS()
+    filesystem = RemoteFS()
     serving = WriteBack(filesystem, tmp_path)
     try:
         serving.settled()
@@ -114,7 +114,7 @@ def test_what_may_be_stored_at_any_moment_is_not_replaced_in_the_journal(journal
     journal.note_staged({number: "token"})
     later = add(journal, b"1 and more", replaces=number)
     assert [(each.id, each.staged) for each in journal.all()] == [(number, "token"), (later, None)]
-    assert [each.id for each in journal.due(1e12, -1, any_mode=False, limit=10)] == [number]
+    assert [each.id for each in journal.due(1e12, -1, limit=10)] == [number]
     assert add(journal, b"again", replaces=later) > later, "this one has not left"
     assert len(journal.all()) == 2
 
@@ -221,7 +221,7 @@ def test_what_has_failed_overtakes_nothing_when_it_is_tried_again(journal: Journ
         (second, "pending", True),
         (first, "pending", False),  # the storage may have something there by now
     ]
-    assert [each.id for each in journal.due(1e12, -1, any_mode=True, limit=10)] == [second]
+    assert [each.id for each in journal.due(1e12, -1, limit=10)] == [second]
 
 
 def test_of_versions_that_were_renamed_the_later_ones_come_over_what_the_first_has_left(journal: Journal) -> None:
@@ -236,7 +236,7 @@ def test_of_versions_that_were_renamed_the_later_ones_come_over_what_the_first_h
 @pytest.mark.parametrize("change", ["rename", "time", "discard"])
 def test_what_has_changed_since_it_was_chosen_is_not_sent_as_it_was(journal: Journal, change: str) -> None:
     number = add(journal, b"1")
-    chosen = journal.due(1e12, -1, any_mode=True, limit=10)
+    chosen = journal.due(1e12, -1, limit=10)
     if change == "rename":
         assert journal.rename("/f", "/g", replace=False, occupied=False, committed=False)
     elif change == "time":

@@ -17,7 +17,7 @@ from sftp_gateway.write_back.journal import Journal
 from sftp_gateway.write_back.journal_file import FILE_NAME, JournalError
 from sftp_gateway.write_back.journal_rows import NewFile, Totals
 from sftp_gateway.write_back.journals import Journals
-from tests.sftp_gateway.write_back.bulk_fs import BulkFS
+from tests.sftp_gateway.write_back.remote_fs import RemoteFS
 from tests.waiting import eventually
 
 
@@ -88,7 +88,7 @@ def test_what_changes_within_one_tick_of_the_clock_is_seen(
     assert every.waits("key")
 
 
-class OfAccount(BulkFS):
+class OfAccount(RemoteFS):
     def getmeta(self, namespace: str = "standard") -> Any:
         return {"id": "dbid:one"} if namespace == "account" else super().getmeta(namespace)
 

@@ -12,7 +12,7 @@ import pytest
 from fs import errors
 
 from tests.sftp_gateway.conftest import LogLines, ServeWriteBack
-from tests.sftp_gateway.write_back.bulk_fs import BulkFS, StagedFS, WriteBack, get, put
+from tests.sftp_gateway.write_back.remote_fs import RemoteFS, StagedFS, WriteBack, get, put
 from tests.waiting import eventually
 
 
@@ -217,13 +217,13 @@ def test_what_was_made_without_an_answer_is_removed_in_the_storage_too(
 def test_what_was_made_for_a_refused_file_is_removed_in_the_storage_too(
     start: ServeWriteBack, serve_write_back: ServeWriteBack
 ) -> None:
-    class Strict(BulkFS):
+    class Strict(RemoteFS):
         def commit(self, path: str, content: bytes, **options: Any) -> None:
             if not self.isdir("/d"):
                 raise errors.ResourceNotFound("/d")
             super().commit(path, content, **options)
 
-    storage = Strict(bulk=False)
+    storage = Strict()
     serving = serve_write_back(storage, delay_seconds=1000.0)
     client = serving.client()
     client.mkdir("/d")

@@ -16,13 +16,13 @@ from fs import errors
 from sftp_gateway.write_back.journal_rows import NewFile
 from tests.sftp_gateway.atomic_fs import PendingFile
 from tests.sftp_gateway.conftest import ServeWriteBack
-from tests.sftp_gateway.write_back.bulk_fs import BulkFS, WriteBack, get, put
+from tests.sftp_gateway.write_back.remote_fs import RemoteFS, StagedFS, WriteBack, get, put
 from tests.waiting import eventually
 
 # -- acknowledging
 
 
-def test_close_is_answered_before_the_storage_has_the_file(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_close_is_answered_before_the_storage_has_the_file(storage: RemoteFS, start: ServeWriteBack) -> None:
     serving = start()
     storage.reachable.clear()
     client = serving.client()
@@ -49,7 +49,7 @@ def test_what_is_forgotten_or_fails_in_its_block_is_not_stored(start: ServeWrite
     assert storage.listdir("/") == []
 
 
-def test_a_user_without_write_back_waits_for_the_storage(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_a_user_without_write_back_waits_for_the_storage(storage: RemoteFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     put(serving.client(), "/f", b"acknowledged")
     put(serving.client(write_back=False), "/f", b"stored")
@@ -59,7 +59,7 @@ def test_a_user_without_write_back_waits_for_the_storage(storage: BulkFS, start:
 
 
 @pytest.mark.parametrize("size", [0, 1, 64 * 1024, 64 * 1024 + 1, 9 * 2**20])
-def test_content_of_any_size_arrives(storage: BulkFS, start: ServeWriteBack, size: int) -> None:
+def test_content_of_any_size_arrives(storage: RemoteFS, start: ServeWriteBack, size: int) -> None:
     content = os.urandom(size)
     serving = start()
     put(serving.client(), "/f", content)
@@ -68,7 +68,8 @@ def test_content_of_any_size_arrives(storage: BulkFS, start: ServeWriteBack, siz
     eventually(lambda: not list(serving.journal.vault.directory.glob("*.content")), "content was left behind")
 
 
-def test_many_small_files_share_their_calls(storage: BulkFS, start: ServeWriteBack) -> None:
+@pytest.mark.parametrize("storage", [StagedFS], indirect=True)
+def test_many_small_files_share_their_calls(storage: RemoteFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     for number in range(100):
@@ -79,8 +80,8 @@ def test_many_small_files_share_their_calls(storage: BulkFS, start: ServeWriteBa
     assert len(storage.commits) == 100
 
 
-def test_without_bulk_uploads_files_go_one_by_one(tmp_path: Path) -> None:
-    storage = BulkFS(bulk=False)
+def test_without_staged_uploads_files_go_one_by_one(tmp_path: Path) -> None:
+    storage = RemoteFS()
     serving = WriteBack(storage, tmp_path)
     client = serving.client()
     for number in range(20):
@@ -125,7 +126,7 @@ def test_the_journal_is_for_its_owner_alone(start: ServeWriteBack) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 
 
-def test_beyond_the_quota_files_go_through(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_beyond_the_quota_files_go_through(storage: RemoteFS, start: ServeWriteBack) -> None:
     serving = start(quota=1000, delay_seconds=60.0)
     client = serving.client()
     put(client, "/first", bytes(900))
@@ -140,7 +141,7 @@ def test_beyond_the_quota_files_go_through(storage: BulkFS, start: ServeWriteBac
 
 
 def test_names_without_content_take_no_more_than_the_quota(
-    storage: BulkFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
+    storage: RemoteFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many: the disk is as full of them."""
     monkeypatch.setattr("sftp_gateway.write_back.journal.FREE_BYTES", 200_000)
@@ -167,7 +168,7 @@ def test_what_is_being_written_takes_no_more_than_the_quota(start: ServeWriteBac
     assert serving.journal.used == 3 * 2**20
 
 
-def test_what_goes_through_at_its_close_and_fails_is_discarded(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_what_goes_through_at_its_close_and_fails_is_discarded(storage: RemoteFS, start: ServeWriteBack) -> None:
     serving = start(quota=1000, delay_seconds=60.0)
     file = serving.written_back.openbin("/f", "w", write_back=True, seekable=False)
     file.write(bytes(900))
@@ -181,7 +182,7 @@ def test_what_goes_through_at_its_close_and_fails_is_discarded(storage: BulkFS, 
 
 
 def test_who_does_not_write_back_goes_on_where_the_storage_stopped(
-    storage: BulkFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
+    storage: RemoteFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Although there is a journal between: somebody else writes back."""
     resumed: list[str | None] = []
@@ -209,7 +210,7 @@ def test_who_does_not_write_back_goes_on_where_the_storage_stopped(
     assert resumed == [None, "text"]
 
 
-def test_local_disk_takes_at_once_what_there_is_room_for(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_local_disk_takes_at_once_what_there_is_room_for(storage: RemoteFS, start: ServeWriteBack) -> None:
     serving = start(quota=3 * 2**20, delay_seconds=0.0)
     content = os.urandom(6 * 2**20)
     file: Any = serving.written_back.openbin("/f", "w", write_back=True, seekable=False)
@@ -231,7 +232,7 @@ def test_local_disk_takes_at_once_what_there_is_room_for(storage: BulkFS, start:
 # -- what others see
 
 
-def test_pending_files_are_seen_by_all_sessions_with_size_and_time(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_pending_files_are_seen_by_all_sessions_with_size_and_time(storage: RemoteFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     mine, other = serving.client(), serving.client(write_back=False)
     storage.makedir("/d")
@@ -253,7 +254,7 @@ def test_pending_files_are_seen_by_all_sessions_with_size_and_time(storage: Bulk
     assert not storage.happened("pread"), "it was read from local disk"
 
 
-def test_a_time_that_comes_after_close_travels_with_the_delivery(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_a_time_that_comes_after_close_travels_with_the_delivery(storage: RemoteFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     put(client, "/f", b"first")
@@ -271,7 +272,7 @@ def test_a_time_that_comes_after_close_travels_with_the_delivery(storage: BulkFS
     assert len(storage.happened("arrival")) == 2
 
 
-def test_a_time_that_comes_while_a_file_is_being_sent_changes_nothing(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_a_time_that_comes_while_a_file_is_being_sent_changes_nothing(storage: RemoteFS, start: ServeWriteBack) -> None:
     serving = start()
     client = serving.client()
     with storage.stalled("arrival", "/f"):
@@ -284,7 +285,7 @@ def test_a_time_that_comes_while_a_file_is_being_sent_changes_nothing(storage: B
     assert client.stat("/f").st_mtime == before
 
 
-def test_a_reader_goes_on_after_the_delivery(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_a_reader_goes_on_after_the_delivery(storage: RemoteFS, start: ServeWriteBack) -> None:
     for size in (1000, 300_000):
         serving = start(delay_seconds=60.0)
         client = serving.client()
@@ -304,7 +305,7 @@ def test_a_reader_goes_on_after_the_delivery(storage: BulkFS, start: ServeWriteB
 
 
 def test_closing_drains_what_it_can_and_tells_what_is_left(
-    storage: BulkFS, start: ServeWriteBack, caplog: pytest.LogCaptureFixture
+    storage: RemoteFS, start: ServeWriteBack, caplog: pytest.LogCaptureFixture
 ) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
@@ -324,7 +325,7 @@ def test_closing_drains_what_it_can_and_tells_what_is_left(
     assert storage.readbytes("/g") == b"content"
 
 
-def test_a_start_clears_away_what_belongs_to_nothing_alone(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_a_start_clears_away_what_belongs_to_nothing_alone(storage: RemoteFS, start: ServeWriteBack) -> None:
     first = start(delay_seconds=60.0)
     put(first.client(), "/f", bytes(300_000))
     folder = first.journal.vault.directory
@@ -342,7 +343,7 @@ def test_a_start_clears_away_what_belongs_to_nothing_alone(storage: BulkFS, star
     eventually(lambda: not list(folder.glob("*.content")), "content was left behind")
 
 
-def test_of_two_processes_one_delivers_and_both_see(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_of_two_processes_one_delivers_and_both_see(storage: RemoteFS, start: ServeWriteBack) -> None:
     """Two instances over one folder behave as two processes do: locks are those of open files."""
     first = start(delay_seconds=60.0)
     eventually(lambda: first.written_back._delivery.is_mine, "nobody delivers")

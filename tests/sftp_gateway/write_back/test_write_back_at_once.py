@@ -15,14 +15,14 @@ from sftp_gateway.ssh import turns
 from tests.sftp_gateway.atomic_fs import KnownFS
 from tests.sftp_gateway.conftest import ServeWriteBack
 from tests.sftp_gateway.raw_client import C, RawClient, T, W
-from tests.sftp_gateway.write_back.bulk_fs import BulkFS, WriteBack
+from tests.sftp_gateway.write_back.remote_fs import RemoteFS, WriteBack
 from tests.waiting import eventually
 
 INLINE = 1000
 
 
-class KnownBulkFS(BulkFS, KnownFS):
-    """A `BulkFS` of which everything is known, as long as a test wants that."""
+class KnownRemoteFS(RemoteFS, KnownFS):
+    """A `RemoteFS` of which everything is known, as long as a test wants that."""
 
     is_known = True
 
@@ -34,12 +34,12 @@ Work = list[Callable[[], object]]
 
 
 @pytest.fixture
-def storage() -> KnownBulkFS:
-    return KnownBulkFS()
+def storage() -> KnownRemoteFS:
+    return KnownRemoteFS()
 
 
 @pytest.fixture
-def serving(storage: KnownBulkFS, start: ServeWriteBack) -> WriteBack:
+def serving(storage: KnownRemoteFS, start: ServeWriteBack) -> WriteBack:
     return start(delay_seconds=60.0, inline=INLINE)
 
 
@@ -65,7 +65,7 @@ def written(client: RawClient, path: str, content: bytes = b"small") -> bytes:
     return handle
 
 
-def test_a_new_file_is_stored_without_waking_a_worker(serving: WriteBack, storage: KnownBulkFS) -> None:
+def test_a_new_file_is_stored_without_waking_a_worker(serving: WriteBack, storage: KnownRemoteFS) -> None:
     client = serving.raw()
     with without_workers(serving) as submitted:
         assert client.wait(client.close(written(client, "/f"))).ok
@@ -98,7 +98,7 @@ def test_other_sessions_work_while_one_waits_for_the_disk(serving: WriteBack, mo
     ids=["large", "a change", "unknown by then"],
 )
 def test_what_may_wait_for_the_storage_is_left_to_a_worker(
-    serving: WriteBack, storage: KnownBulkFS, make: Callable[[RawClient, KnownBulkFS], bytes]
+    serving: WriteBack, storage: KnownRemoteFS, make: Callable[[RawClient, KnownRemoteFS], bytes]
 ) -> None:
     storage.writebytes("/there", b"old")
     client = serving.raw()
@@ -114,7 +114,7 @@ def test_what_may_wait_for_the_storage_is_left_to_a_worker(
     assert len(serving.pending()) == 1
 
 
-def test_what_the_quota_has_no_room_for_goes_through_in_a_worker(storage: KnownBulkFS, start: ServeWriteBack) -> None:
+def test_what_the_quota_has_no_room_for_goes_through_in_a_worker(storage: KnownRemoteFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0, inline=INLINE, quota=3)
     client = serving.raw()
     handle = written(client, "/f")

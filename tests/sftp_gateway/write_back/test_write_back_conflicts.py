@@ -9,11 +9,11 @@ from fs import errors
 
 from sftp_gateway.sftp.status import RefusedError
 from tests.sftp_gateway.conftest import LogLines, ServeWriteBack
-from tests.sftp_gateway.write_back.bulk_fs import BulkFS, events, get, put, staged_too
+from tests.sftp_gateway.write_back.remote_fs import RemoteFS, events, get, put, staged_too
 from tests.waiting import eventually
 
 
-def test_an_append_to_a_pending_file_takes_its_place(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_an_append_to_a_pending_file_takes_its_place(storage: RemoteFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     put(client, "/log", b"one")
@@ -26,7 +26,7 @@ def test_an_append_to_a_pending_file_takes_its_place(storage: BulkFS, start: Ser
     assert len(storage.commits) == 1
 
 
-def test_a_change_of_what_was_delivered_meanwhile(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_a_change_of_what_was_delivered_meanwhile(storage: RemoteFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     put(client, "/f", b"0123456789")
@@ -42,7 +42,7 @@ def test_a_change_of_what_was_delivered_meanwhile(storage: BulkFS, start: ServeW
 
 @staged_too
 def test_a_change_in_place_never_overwrites_a_foreign_one(
-    storage: BulkFS, start: ServeWriteBack, log_lines: LogLines
+    storage: RemoteFS, start: ServeWriteBack, log_lines: LogLines
 ) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
@@ -67,7 +67,7 @@ def test_a_change_in_place_never_overwrites_a_foreign_one(
 
 
 def test_a_change_in_place_never_overwrites_what_was_acknowledged_meanwhile(
-    storage: BulkFS, start: ServeWriteBack
+    storage: RemoteFS, start: ServeWriteBack
 ) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
@@ -79,7 +79,7 @@ def test_a_change_in_place_never_overwrites_what_was_acknowledged_meanwhile(
     assert get(client, "/f") == b"of another session"
 
 
-def test_what_is_known_to_be_refused_is_told_at_the_close(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_what_is_known_to_be_refused_is_told_at_the_close(storage: RemoteFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     storage.commit("/f", b"0123456789")
@@ -97,7 +97,7 @@ def test_what_is_known_to_be_refused_is_told_at_the_close(storage: BulkFS, start
     assert not serving.pending()
 
 
-def test_a_change_of_what_failed_never_overwrites_a_foreign_file(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_a_change_of_what_failed_never_overwrites_a_foreign_file(storage: RemoteFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     put(client, "/f", b"0123456789")
@@ -113,7 +113,7 @@ def test_a_change_of_what_failed_never_overwrites_a_foreign_file(storage: BulkFS
     assert [pending.failed for pending in serving.pending()] == [True]
 
 
-def test_an_overwrite_replaces_what_is_there_by_then(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_an_overwrite_replaces_what_is_there_by_then(storage: RemoteFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     put(serving.client(), "/f", b"mine")
     storage.commit("/f", b"foreign")
@@ -123,7 +123,7 @@ def test_an_overwrite_replaces_what_is_there_by_then(storage: BulkFS, start: Ser
 
 
 @staged_too
-def test_an_exclusive_creation_replaces_nothing(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_an_exclusive_creation_replaces_nothing(storage: RemoteFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     put(client, "/f", b"mine", "wx")
@@ -137,7 +137,7 @@ def test_an_exclusive_creation_replaces_nothing(storage: BulkFS, start: ServeWri
 
 
 @staged_too
-def test_what_had_arrived_although_nobody_knew_is_no_conflict(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_what_had_arrived_although_nobody_knew_is_no_conflict(storage: RemoteFS, start: ServeWriteBack) -> None:
     """As after a crash between the commit and the journal's note of it."""
     serving = start(delay_seconds=60.0)
     client = serving.client()
@@ -155,7 +155,7 @@ def test_what_had_arrived_although_nobody_knew_is_no_conflict(storage: BulkFS, s
 
 
 def test_what_may_have_arrived_is_renamed_in_the_storage_too(
-    storage: BulkFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
+    storage: RemoteFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sftp_gateway.write_back.refusals.MAX_BACKOFF_SECONDS", 0.05)
     serving = start(delay_seconds=60.0)
@@ -170,7 +170,7 @@ def test_what_may_have_arrived_is_renamed_in_the_storage_too(
 
 
 @staged_too
-def test_a_delivery_that_dies_is_taken_up(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_a_delivery_that_dies_is_taken_up(storage: RemoteFS, start: ServeWriteBack) -> None:
     first = start(delay_seconds=60.0)
     put(first.client(), "/f", b"content")
     put(first.client(), "/gone", b"content")
@@ -188,7 +188,7 @@ def test_a_delivery_that_dies_is_taken_up(storage: BulkFS, start: ServeWriteBack
 @staged_too
 @pytest.mark.parametrize("act", ["rename", "posix_rename", "remove", "copy"])
 def test_what_is_done_to_an_upload_is_not_done_to_what_another_has_put_there(
-    storage: BulkFS, start: ServeWriteBack, act: str
+    storage: RemoteFS, start: ServeWriteBack, act: str
 ) -> None:
     """The upload is refused only when it is delivered, because of that very request."""
     serving = start(delay_seconds=60.0)
@@ -214,7 +214,7 @@ def test_what_is_done_to_an_upload_is_not_done_to_what_another_has_put_there(
 
 @pytest.mark.parametrize("act", ["rename", "remove"])
 def test_an_upload_that_is_refused_while_it_is_renamed_or_removed_is_done_with(
-    storage: BulkFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch, act: str
+    storage: RemoteFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch, act: str
 ) -> None:
     monkeypatch.setattr("sftp_gateway.write_back.refusals.MAX_BACKOFF_SECONDS", 0.05)
     serving = start(delay_seconds=60.0)

@@ -21,7 +21,7 @@ from fs_dropbox.emulator import Emulator
 from sftp_gateway.write_back.journal_file import FILE_NAME
 from sftp_gateway.write_back.journals import look_into
 from tests.sftp_gateway.conftest import PASSWORD
-from tests.sftp_gateway.write_back.bulk_fs import put
+from tests.sftp_gateway.write_back.remote_fs import put
 from tests.sftp_gateway.write_back.write_back_gateway import WriteBackGateway, settle
 from tests.waiting import eventually
 

@@ -16,7 +16,7 @@ from sftp_gateway.cli import cli
 from sftp_gateway.write_back.journal_rows import Totals
 from tests.sftp_gateway.conftest import PASSWORD, PASSWORD_HASH, Connect, LogLines, StartGateway
 from tests.sftp_gateway.connections import sftp
-from tests.sftp_gateway.write_back.bulk_fs import BulkFS, Unclosed, put
+from tests.sftp_gateway.write_back.remote_fs import RemoteFS, Unclosed, put
 from tests.waiting import eventually
 
 
@@ -130,7 +130,7 @@ def test_people_with_credentials_have_no_write_back(
 
 
 def test_a_new_token_takes_over_what_waits(start_gateway: StartGateway, connect: Connect, log_lines: LogLines) -> None:
-    filesystem = BulkFS()
+    filesystem = RemoteFS()
     filesystem.reachable.clear()
 
     def gateway(token: str, name: str = "ann", *, write_back: bool = True) -> SFTPGateway:
@@ -160,7 +160,7 @@ def test_a_new_token_takes_over_what_waits(start_gateway: StartGateway, connect:
     eventually(lambda: filesystem.exists("/g"), "not delivered")
 
 
-class OfAccount(BulkFS):
+class OfAccount(RemoteFS):
     """A filesystem that tells whose account it is, as the token says."""
 
     def __init__(self) -> None:
@@ -180,7 +180,7 @@ def test_what_waits_for_one_account_is_not_delivered_to_another(
     bobs.account = "bob's"
     anns.reachable.clear()
 
-    def gateway(token: str, filesystem: BulkFS) -> SFTPGateway:
+    def gateway(token: str, filesystem: RemoteFS) -> SFTPGateway:
         url = f"dropbox://key~secret:{token}@/"
         return start_gateway(users=(user(url),), open_filesystem=lambda _: Unclosed(filesystem))
 

@@ -11,7 +11,7 @@ import paramiko
 import pytest
 
 from fs_dropbox.emulator import Emulator
-from tests.sftp_gateway.write_back.bulk_fs import put
+from tests.sftp_gateway.write_back.remote_fs import put
 from tests.sftp_gateway.write_back.write_back_gateway import WriteBackGateway
 from tests.waiting import eventually
 

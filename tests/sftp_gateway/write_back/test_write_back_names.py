@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from tests.sftp_gateway.conftest import ServeWriteBack
-from tests.sftp_gateway.write_back.bulk_fs import BulkFS, WriteBack, get, put, staged_too
+from tests.sftp_gateway.write_back.remote_fs import RemoteFS, WriteBack, get, put, staged_too
 from tests.waiting import eventually
 
 # -- order
 
 
 @staged_too
-def test_each_version_of_a_path_arrives_in_order(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_each_version_of_a_path_arrives_in_order(storage: RemoteFS, start: ServeWriteBack) -> None:
     serving = start()
     client = serving.client()
     for number in range(1, 30):
@@ -29,7 +29,7 @@ def test_each_version_of_a_path_arrives_in_order(storage: BulkFS, start: ServeWr
 
 
 def test_versions_are_in_order_where_several_threads_send(tmp_path: Path) -> None:
-    storage = BulkFS(bulk=False)
+    storage = RemoteFS()
     serving = WriteBack(storage, tmp_path, delay_seconds=60.0)
     client = serving.client()
     for number in range(1, 5):
@@ -49,7 +49,7 @@ def test_versions_are_in_order_where_several_threads_send(tmp_path: Path) -> Non
 # -- names
 
 
-def test_a_new_pending_file_is_renamed_without_the_storage(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_a_new_pending_file_is_renamed_without_the_storage(storage: RemoteFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     storage.writebytes("/target", b"old")
@@ -67,7 +67,7 @@ def test_a_new_pending_file_is_renamed_without_the_storage(storage: BulkFS, star
     assert not storage.happened("move")
 
 
-def test_a_renamed_file_comes_after_what_it_replaces(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_a_renamed_file_comes_after_what_it_replaces(storage: RemoteFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     put(client, "/new", b"new!")
@@ -81,7 +81,7 @@ def test_a_renamed_file_comes_after_what_it_replaces(storage: BulkFS, start: Ser
 
 
 @staged_too
-def test_a_changed_file_is_delivered_before_it_is_renamed(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_a_changed_file_is_delivered_before_it_is_renamed(storage: RemoteFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     storage.writebytes("/a", b"old")
@@ -92,7 +92,7 @@ def test_a_changed_file_is_delivered_before_it_is_renamed(storage: BulkFS, start
     assert not serving.pending()
 
 
-def test_a_case_change_of_a_pending_file(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_a_case_change_of_a_pending_file(storage: RemoteFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     put(client, "/readme", b"x")
@@ -103,7 +103,7 @@ def test_a_case_change_of_a_pending_file(storage: BulkFS, start: ServeWriteBack)
     assert storage.listdir("/") == ["README"]
 
 
-def test_a_directory_above_a_pending_file_is_renamed(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_a_directory_above_a_pending_file_is_renamed(storage: RemoteFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     client.mkdir("/d")
@@ -117,7 +117,7 @@ def test_a_directory_above_a_pending_file_is_renamed(storage: BulkFS, start: Ser
     assert not storage.exists("/d")
 
 
-def test_removing_a_pending_file(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_removing_a_pending_file(storage: RemoteFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     storage.writebytes("/old", b"old")
@@ -133,7 +133,7 @@ def test_removing_a_pending_file(storage: BulkFS, start: ServeWriteBack) -> None
 
 
 def test_a_file_that_is_just_being_sent_is_renamed_and_removed_after_that(
-    storage: BulkFS, start: ServeWriteBack
+    storage: RemoteFS, start: ServeWriteBack
 ) -> None:
     serving = start()
     client = serving.client()
@@ -150,7 +150,7 @@ def test_a_file_that_is_just_being_sent_is_renamed_and_removed_after_that(
     assert not serving.pending()
 
 
-def test_a_file_that_is_on_its_way_for_too_long_is_not_waited_for(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_a_file_that_is_on_its_way_for_too_long_is_not_waited_for(storage: RemoteFS, start: ServeWriteBack) -> None:
     serving = start(wait_seconds=0.3)
     client = serving.client()
     with storage.stalled("arrival", "/f"):
@@ -166,7 +166,7 @@ def test_a_file_that_is_on_its_way_for_too_long_is_not_waited_for(storage: BulkF
 
 @pytest.mark.parametrize("change", ["put", "rename"])
 def test_a_version_that_arrives_while_the_next_is_acknowledged_does_not_come_back(
-    storage: BulkFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch, change: str
+    storage: RemoteFS, start: ServeWriteBack, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     """Between the look at the storage, which has nothing yet, and the journal's record."""
     serving = start(delay_seconds=60.0)
@@ -199,7 +199,7 @@ def test_a_version_that_arrives_while_the_next_is_acknowledged_does_not_come_bac
 
 @pytest.mark.parametrize("change", ["put", "rename"])
 def test_a_pending_file_is_shown_in_the_case_that_it_will_have(
-    storage: BulkFS, start: ServeWriteBack, change: str
+    storage: RemoteFS, start: ServeWriteBack, change: str
 ) -> None:
     """As the storage has it: in that of the first version."""
     serving = start(delay_seconds=60.0)
@@ -216,7 +216,7 @@ def test_a_pending_file_is_shown_in_the_case_that_it_will_have(
     assert client.listdir("/") == storage.listdir("/") == ["Readme"]
 
 
-def test_directories_know_of_pending_files(storage: BulkFS, start: ServeWriteBack) -> None:
+def test_directories_know_of_pending_files(storage: RemoteFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
     client = serving.client()
     client.mkdir("/d")

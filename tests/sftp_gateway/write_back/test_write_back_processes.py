@@ -14,7 +14,7 @@ import pytest
 
 from fs_dropbox.emulator import Emulator
 from sftp_gateway.write_back.journal_rows import Pending
-from tests.sftp_gateway.write_back.bulk_fs import WriteBack, get, put
+from tests.sftp_gateway.write_back.remote_fs import WriteBack, get, put
 from tests.waiting import eventually
 
 

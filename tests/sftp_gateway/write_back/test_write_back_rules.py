@@ -17,18 +17,18 @@ from sftp_gateway.write_back.journal_file import _Change
 from sftp_gateway.write_back.journal_rows import ConflictError, NewFile, Pending
 from tests.sftp_gateway.conftest import ServeWriteBack
 from tests.sftp_gateway.raw_client import W
-from tests.sftp_gateway.write_back.bulk_fs import BulkFS, StagedFS, WriteBack, get, put
+from tests.sftp_gateway.write_back.remote_fs import RemoteFS, StagedFS, WriteBack, get, put, staged_too
 from tests.waiting import eventually
 
 
 @pytest.fixture
 def begin(
-    storage: BulkFS, serve_write_back: ServeWriteBack, unhurried: None, monkeypatch: pytest.MonkeyPatch
+    storage: RemoteFS, serve_write_back: ServeWriteBack, unhurried: None, monkeypatch: pytest.MonkeyPatch
 ) -> ServeWriteBack:
     """Serve the storage, or another one, with write-back that waits for a minute and tries again at once."""
     monkeypatch.setattr("sftp_gateway.write_back.refusals.MAX_BACKOFF_SECONDS", 0.05)
 
-    def begin(over: BulkFS = storage, **limits: Any) -> WriteBack:
+    def begin(over: RemoteFS = storage, **limits: Any) -> WriteBack:
         return serve_write_back(over, **({"delay_seconds": 60.0} | limits))
 
     return begin
@@ -57,7 +57,7 @@ def change(serving: WriteBack, path: str, content: bytes) -> None:
 # -- what the storage has, or may have
 
 
-def test_where_the_storage_cannot_be_asked_it_may_have_the_file(storage: BulkFS, begin: ServeWriteBack) -> None:
+def test_where_the_storage_cannot_be_asked_it_may_have_the_file(storage: RemoteFS, begin: ServeWriteBack) -> None:
     serving = begin()
     storage.writebytes("/f", b"old")
     file = serving.written_back.openbin("/f", "w", write_back=True)
@@ -69,7 +69,7 @@ def test_where_the_storage_cannot_be_asked_it_may_have_the_file(storage: BulkFS,
     assert not storage.exists("/f"), "what was there before is back"
 
 
-def test_what_a_rename_replaces_does_not_come_back(storage: BulkFS, begin: ServeWriteBack) -> None:
+def test_what_a_rename_replaces_does_not_come_back(storage: RemoteFS, begin: ServeWriteBack) -> None:
     serving = begin()
     client = serving.client()
     storage.writebytes("/g", b"old")
@@ -94,7 +94,7 @@ def test_a_pending_file_replaces_nothing_by_a_plain_rename_and_goes_nowhere_that
     assert (get(client, "/f"), get(client, "/g")) == (b"one", b"two")
 
 
-def test_a_copy_is_of_what_is_pending(storage: BulkFS, begin: ServeWriteBack) -> None:
+def test_a_copy_is_of_what_is_pending(storage: RemoteFS, begin: ServeWriteBack) -> None:
     serving = begin()
     storage.writebytes("/f", b"old")
     put(serving.client(), "/f", b"new")
@@ -104,7 +104,7 @@ def test_a_copy_is_of_what_is_pending(storage: BulkFS, begin: ServeWriteBack) ->
 
 @pytest.mark.parametrize("call", ["copy", "move"])
 def test_what_was_pending_before_comes_before_a_copy_or_a_move(
-    storage: BulkFS, begin: ServeWriteBack, call: str
+    storage: RemoteFS, begin: ServeWriteBack, call: str
 ) -> None:
     serving = begin()
     storage.commit("/source", b"later")
@@ -116,7 +116,7 @@ def test_what_was_pending_before_comes_before_a_copy_or_a_move(
 
 @pytest.mark.parametrize("call", ["copy", "move", "remove"])
 def test_what_has_failed_does_not_come_back_when_its_successor_is_gone(
-    storage: BulkFS, begin: ServeWriteBack, call: str
+    storage: RemoteFS, begin: ServeWriteBack, call: str
 ) -> None:
     serving = begin()
     client = serving.client()
@@ -136,7 +136,8 @@ def test_what_has_failed_does_not_come_back_when_its_successor_is_gone(
     assert [pending.failed for pending in serving.pending()] == [True], "it is reported all the same"
 
 
-def test_changes_in_place_do_not_go_in_bulk_where_that_replaces(storage: BulkFS, begin: ServeWriteBack) -> None:
+@staged_too
+def test_changes_in_place_never_overwrite_foreign_files(storage: RemoteFS, begin: ServeWriteBack) -> None:
     serving = begin()
     for path in ("/f", "/g"):
         storage.commit(path, b"0123")
@@ -148,7 +149,7 @@ def test_changes_in_place_do_not_go_in_bulk_where_that_replaces(storage: BulkFS,
 
 
 @pytest.mark.parametrize("storage", [StagedFS], indirect=True)
-def test_what_the_storage_has_already_needs_no_local_copy(storage: BulkFS, begin: ServeWriteBack) -> None:
+def test_what_the_storage_has_already_needs_no_local_copy(storage: RemoteFS, begin: ServeWriteBack) -> None:
     serving = begin()
     put(serving.client(), "/large", b"x" * 100_000)
     storage.reachable.clear()
@@ -163,7 +164,7 @@ def test_what_the_storage_has_already_needs_no_local_copy(storage: BulkFS, begin
 
 
 def test_a_change_of_a_pending_file_that_goes_through_replaces_no_foreign_one(
-    storage: BulkFS, begin: ServeWriteBack
+    storage: RemoteFS, begin: ServeWriteBack
 ) -> None:
     serving = begin()
     put(serving.client(), "/f", b"0123")
@@ -193,7 +194,7 @@ def test_what_is_delivered_while_it_is_being_opened_is_read_from_the_storage(
     assert get(client, "/f") == b"content"
 
 
-def test_a_change_of_what_is_gone_is_told_at_once(storage: BulkFS, begin: ServeWriteBack) -> None:
+def test_a_change_of_what_is_gone_is_told_at_once(storage: RemoteFS, begin: ServeWriteBack) -> None:
     serving = begin()
     storage.commit("/f", b"0123")
     change(serving, "/f", b"ab")
@@ -203,7 +204,7 @@ def test_a_change_of_what_is_gone_is_told_at_once(storage: BulkFS, begin: ServeW
     assert not storage.exists("/f")
 
 
-def test_a_refusal_that_is_about_no_other_version_is_tried_again(storage: BulkFS, begin: ServeWriteBack) -> None:
+def test_a_refusal_that_is_about_no_other_version_is_tried_again(storage: RemoteFS, begin: ServeWriteBack) -> None:
     serving = begin()
     storage.commit("/f", b"0123")
     change(serving, "/f", b"ab")
@@ -217,7 +218,7 @@ def test_a_refusal_that_is_about_no_other_version_is_tried_again(storage: BulkFS
 
 
 def test_a_delivery_that_breaks_off_is_aborted(begin: ServeWriteBack) -> None:
-    one_by_one = BulkFS(bulk=False)
+    one_by_one = RemoteFS()
     serving = begin(one_by_one)
     one_by_one.commit("/f", b"old")
     put(serving.client(), "/f", b"new")
@@ -233,7 +234,7 @@ def test_a_delivery_that_breaks_off_is_aborted(begin: ServeWriteBack) -> None:
 # -- what failed
 
 
-def failed(serving: WriteBack, storage: BulkFS, path: str) -> None:
+def failed(serving: WriteBack, storage: RemoteFS, path: str) -> None:
     """Have a file refused for good."""
     storage.refused[path] = errors.InvalidPath(path, msg="not this name")
     put(serving.client(), path, b"refused")
@@ -242,7 +243,7 @@ def failed(serving: WriteBack, storage: BulkFS, path: str) -> None:
     assert serving.client().stat(path).st_size == 7
 
 
-def test_what_failed_goes_along_with_its_directory(storage: BulkFS, begin: ServeWriteBack) -> None:
+def test_what_failed_goes_along_with_its_directory(storage: RemoteFS, begin: ServeWriteBack) -> None:
     serving = begin()
     storage.makedir("/d")
     failed(serving, storage, "/d/bad")
@@ -256,7 +257,7 @@ def test_what_failed_goes_along_with_its_directory(storage: BulkFS, begin: Serve
 
 
 def test_what_failed_does_not_come_back_where_another_file_was_moved_away(
-    storage: BulkFS, begin: ServeWriteBack
+    storage: RemoteFS, begin: ServeWriteBack
 ) -> None:
     serving = begin()
     failed(serving, storage, "/f")
@@ -269,7 +270,7 @@ def test_what_failed_does_not_come_back_where_another_file_was_moved_away(
 
 
 def test_what_failed_does_not_come_back_after_a_commit_that_waited_for_nothing(
-    storage: BulkFS, begin: ServeWriteBack
+    storage: RemoteFS, begin: ServeWriteBack
 ) -> None:
     serving = begin()
     failed(serving, storage, "/f")
@@ -282,7 +283,7 @@ def test_what_failed_does_not_come_back_after_a_commit_that_waited_for_nothing(
 
 @pytest.mark.parametrize("act", ["rename", "rmdir"])
 def test_what_failed_does_not_come_back_where_a_directory_is_gone(
-    storage: BulkFS, begin: ServeWriteBack, act: str
+    storage: RemoteFS, begin: ServeWriteBack, act: str
 ) -> None:
     serving = begin()
     failed(serving, storage, "/f")

@@ -1,4 +1,4 @@
-"""What tests of write-back share: a filesystem with bulk uploads, a journal before it, sessions on both."""
+"""What tests of write-back share: filesystems, a journal before them, sessions on both."""
 
 from __future__ import annotations
 
@@ -27,32 +27,16 @@ from tests.waiting import eventually
 DEADLINE_SECONDS = 20.0
 
 
-class BulkFS(AtomicFS):
-    """An `AtomicFS` that takes many files at once, refuses paths, and is unreachable when a test wants that."""
+class RemoteFS(AtomicFS):
+    """An `AtomicFS` that refuses paths, loses answers, and is unreachable when a test wants that."""
 
-    def __init__(self, *, bulk: bool = True) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._meta = {**self._meta, "bulk_uploads": bulk, "case_insensitive": True}
+        self._meta = {**self._meta, "case_insensitive": True}
         self.refused: dict[str, Exception] = {}
         self.lost: set[str] = set()  # paths whose next commit takes place although an error is told
         self.reachable = threading.Event()
         self.reachable.set()
-
-    def upload_files(
-        self, files: Iterable[tuple[str, Callable[[], BinaryIO], int, datetime | None]]
-    ) -> Iterator[tuple[int, Exception | None]]:
-        files = list(files)
-        self.passes("bulk", str(len(files)))
-        for index, (path, open_file, size, modified) in enumerate(files):
-            with open_file() as file:
-                content = file.read()
-            assert len(content) == size
-            try:
-                self.commit(path, content, modified=modified)
-            except errors.FSError as error:
-                yield index, error
-            else:
-                yield index, None
 
     def commit(self, path: str, content: bytes, **options: Any) -> None:
         self.passes("arrival", path)
@@ -66,8 +50,8 @@ class BulkFS(AtomicFS):
             raise errors.RemoteConnectionError(path, msg="the answer was lost")
 
 
-class StagedFS(BulkFS):
-    """A `BulkFS` to which content is sent ahead. What is lost with an answer may be asked for again, as anything."""
+class StagedFS(RemoteFS):
+    """A `RemoteFS` to which content is sent ahead. What is lost with an answer may be asked for again, as anything."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -169,7 +153,7 @@ def get(client: paramiko.SFTPClient, path: str) -> bytes:
 
 
 # For tests whose fixture `storage` is of either class.
-staged_too = pytest.mark.parametrize("storage", [BulkFS, StagedFS], indirect=True)
+staged_too = pytest.mark.parametrize("storage", [RemoteFS, StagedFS], indirect=True)
 
 
 def events(serving: WriteBack) -> list[tuple[str, ...]]:
