@@ -97,9 +97,11 @@ class SessionLog:
     def on_mkdir(self, path: str) -> None:
         self.log("mkdir", path=path)
 
-    def on_failure(self, operation: str, path: str, reason: str, *, is_expected: bool = False) -> None:
-        level = logging.DEBUG if is_expected else logging.WARNING
-        self.log("failure", level=level, operation=operation, path=path, reason=reason)
+    def on_failure(
+        self, operation: str, path: str, reason: str, *, is_expected: bool = False, trace: str | None = None
+    ) -> None:
+        level = logging.ERROR if trace else logging.DEBUG if is_expected else logging.WARNING
+        self.log("failure", level=level, operation=operation, path=path, reason=reason, trace=trace)
 
     def _omitted_before(self, event: str) -> int | None:
         """Return how many failures were omitted since the last line; None if this one must be omitted, too."""

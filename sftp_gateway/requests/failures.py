@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import traceback
 from collections.abc import Callable
 
 from fs.errors import InvalidPath, ResourceNotFound
@@ -13,8 +13,6 @@ from sftp_gateway.sftp.events import Events
 from sftp_gateway.sftp.packets import Extension, Kind, OpenFlag, Status
 from sftp_gateway.sftp.parsing import Request
 from sftp_gateway.sftp.status import EXISTS, EndOfDataError, is_unexpected, status_of
-
-logger = logging.getLogger(__name__)
 
 _EXTENSIONS = frozenset(Extension)  # strings are no members of an Enum before Python 3.12
 _QUIET = (Status.EOF, Status.NO_SUCH_FILE)
@@ -47,13 +45,13 @@ class Failures:
         code, text = status_of(error, path)
         if is_unexpected(error):
             text += f" in {_name(request)}, of which the gateway's log tells more"
-            logger.error("%s of %s failed", _name(request), path or "a handle", exc_info=error)
         is_repeated = handle is not None and handle.failed_with == text
         if not is_repeated and (code not in _QUIET or (code == Status.NO_SUCH_FILE and _makes(request))):
             if handle is not None:
                 handle.failed_with = text
             is_expected = request.kind == Kind.MKDIR and text.endswith(f": {EXISTS}")  # asked for just in case
-            self._events.on_failure(_name(request), path, text, is_expected=is_expected)
+            trace = "".join(traceback.format_exception(error)) if is_unexpected(error) else None
+            self._events.on_failure(_name(request), path, text, is_expected=is_expected, trace=trace)
             if code in _TOLD and request.kind in _CHANGING and not is_expected:
                 self._tell(f"sftp-gateway: {text}")
         if code == Status.NO_SUCH_FILE and self._reads_texts:

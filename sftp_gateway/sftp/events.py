@@ -43,10 +43,13 @@ class Events(Protocol):
     def on_mkdir(self, path: str) -> None:
         """Note that a directory was made."""
 
-    def on_failure(self, operation: str, path: str, reason: str, *, is_expected: bool = False) -> None:
+    def on_failure(
+        self, operation: str, path: str, reason: str, *, is_expected: bool = False, trace: str | None = None
+    ) -> None:
         """Note a request that was answered with an error other than "no such file" and "end of file".
 
         Expected failures are those of requests that clients make just in case: MKDIR of an existing directory.
+        `trace` is the traceback of an error that nobody expected.
         """
 
 

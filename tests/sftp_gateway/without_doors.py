@@ -28,6 +28,7 @@ class RecordedEvents:
     def __init__(self) -> None:
         self.transfers: list[Transfer] = []
         self.others: list[tuple[str, ...]] = []
+        self.traces: list[str] = []
 
     def on_transfer(self, transfer: Transfer) -> None:
         self.transfers.append(transfer)
@@ -41,7 +42,10 @@ class RecordedEvents:
     def on_mkdir(self, path: str) -> None:
         self.others.append(("mkdir", path))
 
-    def on_failure(self, operation: str, path: str, reason: str, *, is_expected: bool = False) -> None:
+    def on_failure(
+        self, operation: str, path: str, reason: str, *, is_expected: bool = False, trace: str | None = None
+    ) -> None:
+        self.traces += [trace] if trace else []
         self.others.append(("failure", operation, path, reason))
 
 

@@ -100,9 +100,10 @@ def test_whoever_fails_without_end_does_not_fill_the_log(output: io.StringIO, mo
     monkeypatch.setattr("sftp_gateway.logs.time", stopped)
     told: list[str] = []
     log = SessionLog("1", "10.0.0.1", [lambda event, _: told.append(event)])
+    log.knows("anna", ["SECRET"])
     for number in range(5000):
         log.on_failure("mkdir", "/d", "exists already", is_expected=True)  # which is debug: no line
-        log.on_failure("open", f"/{number}", "not allowed")
+        log.on_failure("open", f"/{number}", "not allowed", trace="Traceback of SECRET" if number % 2 else None)
     log.on_mkdir("/d")
     log.on_failure("open", "/5000", "not allowed")
     now += 60.0
@@ -112,6 +113,10 @@ def test_whoever_fails_without_end_does_not_fill_the_log(output: io.StringIO, mo
     failures = [line["path"] for line in lines if line["event"] == "failure"]
     assert failures == [*(f"/{number}" for number in range(FAILURES_A_MINUTE)), "/5001", "/5002"]
     assert [line.get("omitted") for line in lines[-4:]] == [None, 5000 - FAILURES_A_MINUTE, 1, None]
+    assert [(line["level"], line.get("trace")) for line in lines[:2]] == [
+        ("warning", None),
+        ("error", "Traceback of ***"),
+    ]
     assert (len(told), told.count("failure")) == (10_004, 10_003)
 
 
