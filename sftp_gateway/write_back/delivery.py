@@ -1,4 +1,4 @@
-"""`Delivery`: carries the pending files of a journal to the storage, in order for each path, until they are there."""
+"""`Delivery`: carries what is pending in a journal to the storage, in order for each path, until it is there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, cast
 
@@ -20,7 +20,6 @@ from fs.base import FS
 from sftp_gateway.files.stream import PIECE_BYTES
 from sftp_gateway.logs import log_event
 from sftp_gateway.sftp.status import status_of
-from sftp_gateway.write_back.directory_delivery import DirectoryMaker
 from sftp_gateway.write_back.directory_rows import PendingDirectory
 from sftp_gateway.write_back.journal import Journal
 from sftp_gateway.write_back.journal_rows import Outcome, Outlook, Pending
@@ -35,6 +34,7 @@ QUIET_SECONDS = 1.0  # without a new file, after which what is there is sent
 LOOK_SECONDS = 30.0  # how long the process that delivers sleeps at most where nobody wakes it
 LOCK_SECONDS = 2.0  # how often another looks whether that one is gone
 TIDY_SECONDS = 10.0
+DIRECTORIES = 8  # made by one thread, one after the other
 LOCK_NAME = "delivery.lock"
 
 _logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Delivery:
         self._label = label
         self._delay_seconds = delay_seconds
         self._sender = Sender(filesystem, journal)
-        self._directories = DirectoryMaker(filesystem, journal.directories, label=label)
+        self._forget: Callable[[str], None] = getattr(filesystem, "forget", lambda _path: None)
         self._lock_path = journal.vault.directory / LOCK_NAME
         self._stopping = threading.Event()
         self._leading = threading.Lock()
@@ -136,21 +136,33 @@ class Delivery:
             self._journal.bell.ring(urgent=True)  # what has the same paths may go now
 
     def _carry(self, sending: list[Pending]) -> None:
-        try:
+        with self._put_back_by(partial(self._journal.put_back, sending)):
             self._deliver(sending)
-        except Exception:
-            _logger.exception("whether files of %s were delivered is not known", self._label)
-            self._put_back(partial(self._journal.put_back, sending))
         if self._is_bulk(sending[0]):
             with self._lock:
                 self._bulk_is_under_way = False
 
     def _make(self, directories: list[PendingDirectory]) -> None:
+        with self._put_back_by(partial(self._journal.directories.put_back, directories)):
+            for directory in directories:
+                self._make_one(directory)
+
+    def _make_one(self, directory: PendingDirectory) -> None:
+        """Make a directory; what goes wrong is noted and tried again, or logged where that would be in vain."""
+        rows = self._journal.directories
         try:
-            self._directories.make(directories)
-        except Exception:
-            _logger.exception("whether directories of %s were made is not known", self._label)
-            self._put_back(partial(self._journal.directories.put_back, directories))
+            self._forget(directory.path)  # another process may have removed what was there
+            self._filesystem.makedirs(directory.path, recreate=True)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is noted, and tried again if that is not vain
+            reason = status_of(error)[1]
+            if not is_for_good(error, directory.attempts):
+                rows.failed(directory.key, reason, time.time() + pause(directory.attempts))
+                return
+            rows.dropped(directory.key)
+            path = directory.path + "/"
+            log_event("undeliverable", level=logging.ERROR, user=self._label, path=path, reason=reason)
+        else:
+            rows.made(directory.path)
 
     def _lead(self) -> Callable[[], None] | None:
         """Wait until something is to be done, and return it; None at the end."""
@@ -167,9 +179,10 @@ class Delivery:
                     return partial(self._carry, sending)
                 if not chosen:
                     now = time.time()
-                    directories, later = self._directories.choose(now, quiet_seconds=self._quiet_seconds)
-                    if directories:
-                        return partial(self._make, directories)
+                    rows = self._journal.directories
+                    directories, later = rows.due(now, quiet_seconds=self._quiet_seconds, limit=DIRECTORIES)
+                    if directories and (making := rows.send(directories)):
+                        return partial(self._make, making)
                     seconds = seconds if later is None else min(seconds, later - now)
                     self._journal.bell.wait(min(seconds, self._tidy()), urgent=is_settled)
             except sqlite3.Error as error:
@@ -180,12 +193,17 @@ class Delivery:
                 self._stopping.wait(QUIET_SECONDS)
         return None
 
-    def _put_back(self, note: Callable[[], None]) -> None:
-        """Note that something is to be delivered once more of which nobody knows whether it was."""
-        while not self._stopping.wait(QUIET_SECONDS):  # else the next start does it
-            with contextlib.suppress(sqlite3.Error):
-                note()
-                return
+    @contextlib.contextmanager
+    def _put_back_by(self, note: Callable[[], None]) -> Iterator[None]:
+        """Have what was to be delivered so once more where a bug leaves it unknown whether it was."""
+        try:
+            yield
+        except Exception:
+            _logger.exception("whether what was sent for %s arrived is not known", self._label)
+            while not self._stopping.wait(QUIET_SECONDS):  # else the next start does it
+                with contextlib.suppress(sqlite3.Error):
+                    note()
+                    return
 
     @property
     def _quiet_seconds(self) -> float:

@@ -14,7 +14,6 @@ from sftp_gateway.files.tree import Tree, TreeLimits
 from sftp_gateway.write_back import (
     between,
     delivery,
-    directory_delivery,
     directory_rows,
     journal_file,
     journal_rows,
@@ -211,7 +210,7 @@ CLOCK = Clock()
 
 def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have everything happen with a few bytes, and without threads."""
-    for module in (between, delivery, directory_delivery, directory_rows, journal_rows, outgoing):
+    for module in (between, delivery, directory_rows, journal_rows, outgoing):
         monkeypatch.setattr(module, "time", CLOCK)
     monkeypatch.setattr(Delivery, "start", lambda _: None)
     monkeypatch.setattr(delivery, "SMALL_BYTES", 40)
