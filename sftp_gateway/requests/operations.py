@@ -89,10 +89,13 @@ class Operations:
     def answer(self, request: Request) -> bytes:
         """Carry out a request, however long it takes, and return the reply."""
         try:
+            try:
+                return self.carry_out(request)
+            except Exception as error:
+                if not self._may_be_there(request, error):
+                    raise
             return self.carry_out(request)
         except Exception as error:  # noqa: BLE001 - whatever fails, the client gets a status, and the session lives on
-            if self._may_be_there(request, error):
-                return self._again(request)
             return self.failure(request, error)
 
     def carry_out(self, request: Request) -> bytes:
@@ -105,12 +108,6 @@ class Operations:
             return False
         is_missing = status_of(error)[0] == Status.NO_SUCH_FILE
         return is_missing and self._view.doubt(*filter(None, (request.path, request.target)))
-
-    def _again(self, request: Request) -> bytes:
-        try:
-            return self.carry_out(request)
-        except Exception as error:  # noqa: BLE001 - as in `answer`
-            return self.failure(request, error)
 
     def failure(self, request: Request, error: BaseException) -> bytes:
         """Return the STATUS reply for an error, and note it."""
