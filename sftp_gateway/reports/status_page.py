@@ -7,8 +7,8 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any, Final
+from http.server import BaseHTTPRequestHandler
+from typing import Any, Final, cast
 
 from sftp_gateway.network.wake_up import WakeUp
 
@@ -29,12 +29,14 @@ class StatusPage:
     def __init__(
         self, listener: socket.socket, *, metrics: Callable[[], bytes], content_type: str, healthy: Callable[[], bool]
     ) -> None:
-        self._server = _Server(listener)
-        self._server.pages = {
+        self.pages: dict[str, Callable[[], tuple[int, str, bytes]]] = {
             "/metrics": lambda: (200, content_type, metrics()),
             "/healthz": lambda: (200, _TEXT, b"ok\n") if healthy() else (503, _TEXT, b"draining\n"),
         }
         self.address: tuple[str, int] = listener.getsockname()[:2]
+        self._listener = listener
+        self._room = threading.BoundedSemaphore(_MAX_REQUESTS)
+        self._threads: list[threading.Thread] = []
         self._wake_up = WakeUp()
         self._thread = threading.Thread(target=self._serve, name="sftp-gateway-status", daemon=True)
         self._thread.start()
@@ -43,16 +45,50 @@ class StatusPage:
         """End, after the requests under way. Idempotent."""
         self._wake_up.ring()
         self._thread.join()
-        self._server.server_close()
+        self._listener.close()
+        for thread in self._threads:
+            thread.join()
         self._wake_up.close()
 
     def _serve(self) -> None:
-        while (taken := self._wake_up.accept(self._server.socket)) is not None:
-            self._server.take(*taken)
+        while (taken := self._wake_up.accept(self._listener)) is not None:
+            self._take(*taken)
+
+    def _take(self, request: socket.socket, peer: Any) -> None:
+        """Answer in a thread. No `ThreadingHTTPServer`: that trips over a thread that could not be started."""
+        if not self._room.acquire(blocking=False):
+            request.close()
+            return
+        thread = threading.Thread(target=self._answer, args=(request, peer), name="sftp-gateway-page")
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads
+            _logger.error("a status page cannot be shown: %s", error)
+            self._end(request)
+        else:
+            self._threads = [known for known in self._threads if known.is_alive()] + [thread]
+
+    def _answer(self, request: socket.socket, peer: Any) -> None:
+        deadline = threading.Timer(_REQUEST_SECONDS, _cut, (request,))
+        try:
+            deadline.start()
+            _Handler(request, peer, cast(Any, self))
+        except OSError:
+            pass  # the peer has gone, or was too slow
+        except Exception:
+            _logger.exception("a status page failed")
+        finally:
+            deadline.cancel()
+            self._end(request)
+
+    def _end(self, request: socket.socket) -> None:
+        _cut(request)
+        request.close()
+        self._room.release()
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: _Server
+    server: Any  # the StatusPage
     server_version = "SFTPGateway"
     sys_version = ""
 
@@ -70,52 +106,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log nothing: scrapers come every few seconds."""
-
-
-class _Server(HTTPServer):
-    def __init__(self, listener: socket.socket) -> None:
-        self.pages: dict[str, Callable[[], tuple[int, str, bytes]]] = {}
-        self._room = threading.BoundedSemaphore(_MAX_REQUESTS)
-        self._threads: list[threading.Thread] = []
-        super().__init__(listener.getsockname(), _Handler, bind_and_activate=False)
-        self.socket.close()
-        self.socket = listener
-
-    def server_close(self) -> None:
-        super().server_close()
-        for thread in self._threads:
-            thread.join()
-
-    def take(self, request: socket.socket, client_address: Any) -> None:
-        """Answer in a thread. Not socketserver's mixin, which trips over a thread that could not be started."""
-        if not self._room.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        thread = threading.Thread(target=self._answer, args=(request, client_address), name="sftp-gateway-page")
-        try:
-            thread.start()
-        except RuntimeError as error:  # no more threads
-            _logger.error("a status page cannot be shown: %s", error)
-            self._end(request)
-        else:
-            self._threads = [known for known in self._threads if known.is_alive()] + [thread]
-
-    def _answer(self, request: Any, client_address: Any) -> None:
-        deadline = threading.Timer(_REQUEST_SECONDS, _cut, (request,))
-        try:
-            deadline.start()
-            self.finish_request(request, client_address)
-        except OSError:
-            pass  # the peer has gone, or was too slow
-        except Exception:
-            _logger.exception("a status page failed")
-        finally:
-            deadline.cancel()
-            self._end(request)
-
-    def _end(self, request: Any) -> None:
-        self.shutdown_request(request)
-        self._room.release()
 
 
 def _cut(request: socket.socket) -> None:
