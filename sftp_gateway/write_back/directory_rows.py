@@ -14,11 +14,10 @@ from fs.path import dirname, iteratepath, join, recursepath
 
 from sftp_gateway.write_back.arrivals import Arrivals
 from sftp_gateway.write_back.journal_file import JournalFile
-from sftp_gateway.write_back.journal_rows import BeingSentError, span
+from sftp_gateway.write_back.journal_rows import AT_OR_BELOW, BELOW, BeingSentError, by_name, span
 from sftp_gateway.write_back.refusals import MAX_BACKOFF_SECONDS
 
 _COLUMNS: Final = "path, key, fresh, state, attempts, reason, acknowledged"
-_BELOW: Final = "(key > ? AND key < ?)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +46,13 @@ class DirectoryRows:
 
     def find(self, path: str) -> PendingDirectory | None:
         """Return the pending directory at `path`."""
-        found = self._select("key = ?", self.fold(path))
-        return found[0] if found else None
+        return next(iter(self._select("key = ?", self.fold(path))), None)
 
     def above(self, path: str) -> PendingDirectory | None:
         """Return the deepest pending directory at or above `path`."""
         keys = _with_those_above(self.fold(path))
-        found = self._select(f"key IN ({_places(keys)}) ORDER BY length(key) DESC LIMIT 1", *keys)
-        return found[0] if found else None
+        deepest = f"key IN ({_places(keys)}) ORDER BY length(key) DESC LIMIT 1"
+        return next(iter(self._select(deepest, *keys)), None)
 
     def spelled(self, path: str) -> str:
         """Return `path` with the pending directories above it in the case that they were given."""
@@ -64,12 +62,7 @@ class DirectoryRows:
     def children(self, directory: str) -> dict[str, PendingDirectory]:
         """Return the pending directories directly in a directory, by folded name."""
         first, last = self._span(directory)
-        found = {}
-        for each in self._select(f"{_BELOW} ORDER BY key", first, last):
-            name = each.key[len(first) :]
-            if "/" not in name:
-                found[name] = each
-        return found
+        return by_name(self._select(f"{BELOW} ORDER BY key", first, last), first)
 
     def all(self) -> list[PendingDirectory]:
         """Return every pending directory."""
@@ -77,11 +70,11 @@ class DirectoryRows:
 
     def are_at_or_below(self, path: str) -> bool:
         """Tell whether a directory at or below `path` is pending."""
-        return bool(self._select(f"key = ? OR {_BELOW} LIMIT 1", self.fold(path), *self._span(path)))
+        return bool(self._select(f"{AT_OR_BELOW} LIMIT 1", self.fold(path), *self._span(path)))
 
     def trouble(self, path: str) -> str:
         """Return why a directory at or below `path` could not be made when that was last tried; else ""."""
-        found = self._select(f"(key = ? OR {_BELOW}) AND attempts > 0 LIMIT 1", self.fold(path), *self._span(path))
+        found = self._select(f"{AT_OR_BELOW} AND attempts > 0 LIMIT 1", self.fold(path), *self._span(path))
         return found[0].reason if found else ""
 
     # -- what users do
@@ -102,7 +95,7 @@ class DirectoryRows:
         key, span = self.fold(path), self._span(path)
 
         def work(db: sqlite3.Connection) -> bool:
-            if db.execute(f"SELECT 1 FROM folders WHERE {_BELOW} LIMIT 1", span).fetchone():
+            if db.execute(f"SELECT 1 FROM folders WHERE {BELOW} LIMIT 1", span).fetchone():
                 raise errors.DirectoryNotEmpty(path)
             states = db.execute("SELECT state FROM folders WHERE key = ?", (key,)).fetchall()
             if states == [("sending",)]:
@@ -114,7 +107,7 @@ class DirectoryRows:
     def hurry(self, path: str) -> None:
         """Have what is at or below `path` made without delay, whatever came of it before."""
         if self.are_at_or_below(path):
-            hurried = f"UPDATE folders SET hurried = 1, not_before = 0, attempts = 0 WHERE key = ? OR {_BELOW}"
+            hurried = f"UPDATE folders SET hurried = 1, not_before = 0, attempts = 0 WHERE {AT_OR_BELOW}"
             self._file.execute(hurried, self.fold(path), *self._span(path))
 
     # -- what the delivery does

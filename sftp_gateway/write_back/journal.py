@@ -18,6 +18,7 @@ from sftp_gateway.write_back.directory_rows import DirectoryRows
 from sftp_gateway.write_back.journal_file import JournalFile
 from sftp_gateway.write_back.journal_rows import (
     AT_OR_BELOW,
+    BELOW,
     COLUMNS,
     LIVE,
     MAY_CHANGE,
@@ -30,6 +31,7 @@ from sftp_gateway.write_back.journal_rows import (
     Pending,
     Totals,
     alone,
+    by_name,
     delete,
     fail,
     first_path,
@@ -80,18 +82,12 @@ class Journal:
 
     def find(self, path: str) -> Pending | None:
         """Return what counts at `path`: the latest that is to be delivered, else what failed there."""
-        found = self._select("key = ? AND hidden = 0 ORDER BY turn DESC LIMIT 1", self.fold(path))
-        return found[0] if found else None
+        return next(iter(self._select("key = ? AND hidden = 0 ORDER BY turn DESC LIMIT 1", self.fold(path))), None)
 
     def children(self, directory: str) -> dict[str, Pending]:
         """Return what counts directly in a directory, by folded name."""
         first, last = self._span(directory)
-        found = {}
-        for pending in self._select("key > ? AND key < ? AND hidden = 0 ORDER BY turn", first, last):
-            name = pending.key[len(first) :]
-            if "/" not in name:
-                found[name] = pending
-        return found
+        return by_name(self._select(f"{BELOW} AND hidden = 0 ORDER BY turn", first, last), first)
 
     def is_live(self, path: str) -> bool:
         """Tell whether something at or below `path` is still to be delivered."""
@@ -101,7 +97,7 @@ class Journal:
 
     def is_shown_below(self, directory: str) -> bool:
         """Tell whether something is shown below `directory`, what failed included."""
-        return bool(self._select("key > ? AND key < ? AND hidden = 0 LIMIT 1", *self._span(directory)))
+        return bool(self._select(f"{BELOW} AND hidden = 0 LIMIT 1", *self._span(directory)))
 
     def trouble(self, path: str) -> str:
         """Return why something at or below `path` could not be delivered when that was last tried; else ""."""
@@ -111,8 +107,7 @@ class Journal:
 
     def get(self, number: int) -> Pending | None:
         """Return the pending file of this id."""
-        found = self._select("id = ?", number)
-        return found[0] if found else None
+        return next(iter(self._select("id = ?", number)), None)
 
     def all(self) -> list[Pending]:
         """Return everything, in the order of delivery."""
@@ -255,11 +250,11 @@ class Journal:
         span = self._span(source)
 
         def work(db: sqlite3.Connection) -> None:
-            for pending in select(db, "key > ? AND key < ?", *span):
+            for pending in select(db, BELOW, *span):
                 path = moved(pending.path, source, target)
                 db.execute("UPDATE files SET path = ?, key = ? WHERE id = ?", (path, self.fold(path), pending.id))
 
-        if self._select("key > ? AND key < ? LIMIT 1", *span):
+        if self._select(f"{BELOW} LIMIT 1", *span):
             self._file.change(work)
 
     def hurry(self, path: str = "/") -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -128,7 +128,8 @@ LIVE = "state != 'failed'"
 MAY_CHANGE = "state = 'pending' AND staged IS NULL"  # as `Pending.may_change`
 _NAMES = tuple(field.name for field in fields(Pending))
 COLUMNS = ", ".join(_NAMES)
-AT_OR_BELOW = "(key = ? OR (key > ? AND key < ?))"
+BELOW = "(key > ? AND key < ?)"  # values: `span`
+AT_OR_BELOW = f"(key = ? OR {BELOW})"  # values: a key, and its `span`
 # What counts towards the quota: the contents, or what the file holds beyond so many bytes, where that is more: names.
 USED = (
     "SELECT max(value, (page_count - freelist_count) * page_size - ?)"
@@ -140,6 +141,11 @@ def span(key: str) -> tuple[str, str]:
     """Return what the keys below a directory's lie between."""
     prefix = key.rstrip("/")
     return prefix + "/", prefix + "0"  # the character after "/"
+
+
+def by_name(rows: Iterable[Any], prefix: str) -> dict[str, Any]:
+    """Return those of rows below a directory that are directly in it, by folded name; the last of each name counts."""
+    return {row.key[len(prefix) :]: row for row in rows if "/" not in row.key[len(prefix) :]}
 
 
 def from_row(row: Sequence[object]) -> Pending:
