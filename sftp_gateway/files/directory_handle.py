@@ -57,7 +57,7 @@ class DirectoryHandle(Handle):
         now_minutes = int(time.time()) // 60
         until = time.monotonic() + BATCH_SECONDS
         for name, value in self._entries:
-            entry = packets.name_entry(name.encode("utf-8", "replace"), attributes.line(value, now_minutes), value)
+            entry = packets.name_entry(name, attributes.line(value, now_minutes), value)
             batch.append(entry)
             size += len(entry)
             if size >= BATCH_BYTES or len(batch) >= BATCH_NAMES or time.monotonic() > until:

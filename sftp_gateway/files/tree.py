@@ -110,6 +110,11 @@ class TreeView:
         return inner
 
     @property
+    def names_are_bytes(self) -> bool:
+        """Whether names are those of a local disk, which need not be UTF-8; the others are held as Python does."""
+        return self._confinement.is_needed
+
+    @property
     def acknowledges_at_once(self) -> bool:
         """Whether files may be committed where nothing waits but for the local disk."""
         return self.write_back and self.rights is Rights.READ_WRITE

@@ -22,7 +22,7 @@ from sftp_gateway.requests.workers import Workers
 from sftp_gateway.sftp import packets
 from sftp_gateway.sftp.events import Events, Meter
 from sftp_gateway.sftp.packets import Kind, Status
-from sftp_gateway.sftp.parsing import PacketError, Request, parse
+from sftp_gateway.sftp.parsing import ByteCursor, PacketError, Request, parse
 from sftp_gateway.sftp.status import RefusedError
 from sftp_gateway.ssh.channel_stream import ChannelStream
 
@@ -61,6 +61,7 @@ class SFTPChannel:
         self._heard_at = time.monotonic()
         self._room = room = room or Room()
         self._user = view.user
+        self._names_are_bytes = view.names_are_bytes
         self._workers = workers
         self._events = events
         self._meter = meter
@@ -290,6 +291,8 @@ class SFTPChannel:
             self._events.on_failure("request", "", error.reason)
             self._stream.send(packets.status(error.request_id, Status.BAD_MESSAGE, error.reason))
             return
+        if request.wrong_name and self._names_are_bytes:
+            request = parse(packet, ByteCursor)
         if request.wrong_name:
             self._stream.send(self._operations.failure(request, RefusedError(request.wrong_name)))
             return

@@ -133,7 +133,7 @@ class Extensions:
     @staticmethod
     def one_name(request_id: int, path: str) -> bytes:
         """Build the NAME reply that carries one path."""
-        return packets.names(request_id, [packets.name_entry(path.encode("utf-8", "replace"), _LINE, NO_ATTRIBUTES)])
+        return packets.names(request_id, [packets.name_entry(path, _LINE, NO_ATTRIBUTES)])
 
 
 def _names_of(ids: bytes, known: int, name: str) -> bytes:

@@ -188,8 +188,12 @@ def attrs(request_id: int, value: Attributes) -> bytes:
     return _HEAD.pack(5 + len(body), _ATTRS_KIND, request_id) + body
 
 
-def name_entry(filename: bytes, line: bytes, value: Attributes) -> bytes:
+def name_entry(name: str, line: bytes, value: Attributes) -> bytes:
     """Encode one entry of a NAME reply; its longname is `line` and then the name."""
+    try:
+        filename = name.encode("utf-8", "surrogateescape")  # the very bytes that a disk has
+    except UnicodeEncodeError:
+        filename = name.encode("utf-8", "replace")
     size = len(filename)
     return b"".join(
         (_U32.pack(size), filename, _U32.pack(len(line) + size), line, filename, attributes(value)),

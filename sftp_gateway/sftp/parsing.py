@@ -63,6 +63,7 @@ class Cursor:
     """Reads fields off a packet; raises `PacketError` where the packet is too short."""
 
     __slots__ = ("_data", "_position", "_request_id", "wrong_name")
+    takes_any_bytes = False
 
     def __init__(self, data: bytes, position: int = 0, request_id: int | None = None) -> None:
         """Begin at `position`; errors carry the `request_id`."""
@@ -98,6 +99,8 @@ class Cursor:
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError:
+            if self.takes_any_bytes and not self.wrong_name:
+                return raw.decode("utf-8", "surrogateescape")
             self.wrong_name = self.wrong_name or "the path is not valid UTF-8"
             return raw.decode("utf-8", "backslashreplace")
 
@@ -133,7 +136,14 @@ class Cursor:
         return PacketError("the packet is too short", self._request_id)
 
 
-def parse(packet: bytes) -> Request:
+class ByteCursor(Cursor):
+    """Reads paths that are not UTF-8, too, as Python has those of a disk."""
+
+    __slots__ = ()
+    takes_any_bytes = True
+
+
+def parse(packet: bytes, make_cursor: type[Cursor] = Cursor) -> Request:
     """Parse a packet without its length; raises `PacketError`. Of unknown types only kind and id are read."""
     try:
         kind, request_id = _HEAD.unpack_from(packet)
@@ -142,7 +152,7 @@ def parse(packet: bytes) -> Request:
     request = Request(kind, request_id)
     read_fields = _FIELDS.get(kind)
     if read_fields is not None:
-        cursor = Cursor(packet, _HEAD.size, request_id)
+        cursor = make_cursor(packet, _HEAD.size, request_id)
         read_fields(cursor, request)
         request.wrong_name = cursor.wrong_name
     return request

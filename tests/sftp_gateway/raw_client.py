@@ -50,7 +50,7 @@ class Reply:
 
 def s(value: str | bytes) -> bytes:
     """Encode a string."""
-    raw = value.encode() if isinstance(value, str) else value
+    raw = value.encode(errors="surrogateescape") if isinstance(value, str) else value
     return struct.pack(">I", len(raw)) + raw
 
 
@@ -74,10 +74,14 @@ def parsed(body: bytes) -> Reply:
     elif reply.kind == Kind.NAME:
         count = cursor.u32()
         assert count > 0, "an empty NAME"
-        reply.names = [(cursor.string().decode(), cursor.string().decode(), cursor.attributes()) for _ in range(count)]
+        reply.names = [(_name(cursor), _name(cursor), cursor.attributes()) for _ in range(count)]
     else:
         reply.data = body[5:]
     return reply
+
+
+def _name(cursor: Cursor) -> str:
+    return cursor.string().decode(errors="surrogateescape")
 
 
 class RawClient:

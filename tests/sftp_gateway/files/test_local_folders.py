@@ -16,7 +16,7 @@ from fs.osfs import OSFS
 from fs.subfs import SubFS
 
 from sftp_gateway.files.allowance import Allowance
-from sftp_gateway.sftp.packets import Status
+from sftp_gateway.sftp.packets import Kind, Status
 from tests.sftp_gateway.raw_client import C, R, RawClient, T, W
 from tests.sftp_gateway.without_doors import Serving
 
@@ -164,3 +164,32 @@ def test_links_do_not_count_for_a_quota(home: Path, filesystem: FS) -> None:
     (home / "d" / "sub" / "circle").symlink_to(home)
     allowance = Allowance(filesystem, "/", max_bytes=100)
     assert allowance.usage(1000, 0) == (100, len("mine"))
+
+
+def test_names_that_are_not_utf_8_are_those_of_the_disk(client: RawClient, home: Path) -> None:
+    """A disk may have several of one spelling otherwise, and whoever mirrors it would lose them."""
+    for name in (b"caf\xe9", b"caf\xea"):
+        (home / os.fsdecode(name)).write_bytes(name)
+        assert client.get(f"/{os.fsdecode(name)}") == name
+    assert sorted(client.list("/")) == [".", "..", "caf\udce9", "caf\udcea", "d"]
+    reply = client.wait(client.path(Kind.REALPATH, b"/d/../caf\xe9"))
+    assert [name for name, *_ in reply.names] == ["/caf\udce9"]
+    client.put("/new\udcff", b"content")
+    assert client.wait(client.rename("/new\udcff", "/n\udcfe")).ok
+    assert client.wait(client.mkdir("/m\udcfd")).ok
+    assert client.wait(client.remove("/caf\udcea")).ok
+    assert client.wait(client.stat("/caf\udcea")).code == Status.NO_SUCH_FILE
+    assert sorted(os.listdir(os.fsencode(home))) == [b"caf\xe9", b"d", b"m\xfd", b"n\xfe"]
+
+
+def test_what_was_cut_off_under_such_a_name_is_gone_on_with(serving: Serving, home: Path) -> None:
+    session = serving.session()
+    client = session.raw()
+    handle = client.opened(b"/caf\xe9", W | C | T)
+    assert client.wait(client.write(handle, 0, b"0123456789")).ok
+    session.cut()
+    client = serving.raw()
+    assert client.wait(client.stat("/caf\udce9")).attributes.size == 9
+    handle = client.opened(b"/caf\xe9", W | C)
+    assert all(reply.ok for reply in client.all([client.write(handle, 9, b"9"), client.close(handle)]))
+    assert (home / os.fsdecode(b"caf\xe9")).read_bytes() == b"0123456789"
