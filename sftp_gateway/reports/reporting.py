@@ -49,7 +49,13 @@ class Reporting:
         """`look` returns the gauges. Raises `ConfigError`, and `ListenError` where there can be no status page."""
         self._process = process
         self._hooks = Hooks(config.hooks, count=self._count_hook)
-        self._metrics = _make_metrics(config, look, process, shared)
+        self._metrics: Metrics | None = None
+        if config.metrics:
+            from sftp_gateway.reports.metrics import Metrics  # only where it is asked for: it loads much
+
+            users = _names(config) if config.metrics_users else None
+            directory = shared.directory if shared is not None else None
+            self._metrics = Metrics(users=users, look=look, directory=directory, process=process)
         self._listener = shared.listener if shared is not None else listen_for_status(config)
         self._last_logins = LastLogins(config.state_path / FILE_NAME)
         self._page: StatusPage | None = None
@@ -135,21 +141,6 @@ class Reporting:
     def _count_hook(self, hook: str, result: str) -> None:
         if self._metrics is not None:
             self._metrics.on_hook(hook, result)
-
-
-def _make_metrics(
-    config: GatewayConfig,
-    look: Callable[[], Mapping[str, float]],
-    process: int,
-    shared: StatusShare | None,
-) -> Metrics | None:
-    """Import what metrics need only where they are asked for."""
-    if not config.metrics:
-        return None
-    from sftp_gateway.reports.metrics import Metrics
-
-    users = _names(config) if config.metrics_users else None
-    return Metrics(users=users, look=look, directory=shared.directory if shared is not None else None, process=process)
 
 
 def _names(config: GatewayConfig) -> frozenset[str]:

@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from fs.base import FS
 from fs.errors import FSError
@@ -24,6 +25,7 @@ from sftp_gateway.write_back.journal import Journal
 from sftp_gateway.write_back.journal_file import FILE_NAME, JournalError
 from sftp_gateway.write_back.journal_rows import Totals
 
+_T = TypeVar("_T")
 _Stamp = tuple[tuple[int, int], ...]
 _HELD = (
     "they were acknowledged for another account than the one that the URL opens now: configure the credentials of that"
@@ -125,7 +127,7 @@ class Journals:
             totals = self._look(self._directory / key)
             if totals is None or not totals.is_anything_waiting:
                 continue
-            heir = heirs.get(_noted(self._directory / key, "kind"), "")
+            heir = heirs.get(_kind_of(self._directory / key), "")
             if heir and not self.is_attended(key) and (key, heir) not in self._held:
                 wanted[key] = heir
             elif (key, heir) not in self._held:
@@ -140,7 +142,7 @@ class Journals:
             return
         kind = self._kind(url, users)
         for directory in sorted(self._directories(), key=lambda each: not self.waits(each.name)):
-            if self.is_attended(directory.name) or _noted(directory, "kind") != kind:
+            if self.is_attended(directory.name) or _kind_of(directory) != kind:
                 continue
             if self._is_held(directory, key, account):
                 continue
@@ -225,22 +227,20 @@ def _is_anothers(journal: Journal, account: str) -> bool:
 
 def look_into(directory: Path) -> Totals | None:
     """Return how much is in the journal of a directory; None where that cannot be told."""
-    try:
-        journal = Journal(directory, create=False, check=False)  # asked for whenever it changes
-    except JournalError:
-        return None
-    with contextlib.closing(journal), contextlib.suppress(sqlite3.Error):
-        return journal.totals()
-    return None
+    return _ask(directory, Journal.totals, None)
 
 
-def _noted(directory: Path, name: str) -> str:
+def _kind_of(directory: Path) -> str:
+    return _ask(directory, lambda journal: journal.noted("kind"), "")
+
+
+def _ask(directory: Path, question: Callable[[Journal], _T], otherwise: _T) -> _T:
+    """Ask a journal something, which nobody else notices; return `otherwise` where it cannot be read."""
     try:
-        journal = Journal(directory, create=False, check=False)
-    except JournalError:
-        return ""
-    with contextlib.closing(journal):
-        return journal.noted(name)
+        with contextlib.closing(Journal(directory, create=False, check=False)) as journal:
+            return question(journal)
+    except (JournalError, sqlite3.Error):
+        return otherwise
 
 
 def _stamp(directory: Path) -> _Stamp:
