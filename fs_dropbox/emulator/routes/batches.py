@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from fs_dropbox.emulator.arguments import Arguments
@@ -23,24 +24,30 @@ def run_batch(
     context: Context,
     entries: Sequence[Sequence[str]],
     work: Callable[[int], dict[str, Any]],
+    errors: Callable[[], AbstractContextManager[None]],
+    *,
+    wrap: Callable[[dict[str, Any]], dict[str, Any]] = lambda error: error,
     contended: dict[str, Any] = CONTENDED,
 ) -> list[dict[str, Any]]:
     """Do the work for each entry, given by the paths that it changes, under the write locks of their namespaces.
 
+    `errors` makes its failures those of the route for a single entry, `wrap` what a batch has in their place.
     Who waits too long for a lock fails entirely.
     """
-    results = []
+
+    def outcome(index: int) -> dict[str, Any]:
+        try:
+            with errors():
+                context.check_declared_contention()
+                return {".tag": "success", **work(index)}
+        except RouteError as error:
+            return union("failure", failure=wrap(error.error))
+
     try:
         with context.write_batch(entries):
-            for index in range(len(entries)):
-                results.append(work(index))
+            return [outcome(index) for index in range(len(entries))]
     except RateLimitError:
         return [contended] * len(entries)
-    return results
-
-
-def _failure(error: RouteError) -> dict[str, Any]:
-    return union("failure", failure=error.error)
 
 
 @table.route("files/delete_batch")
@@ -51,14 +58,9 @@ def delete_batch(context: Context, arg: Arguments) -> Any:
     parent_revs = [entry.get("parent_rev") for entry in entries]
 
     def work(index: int) -> dict[str, Any]:
-        try:
-            with deletion_errors():
-                context.check_declared_contention()
-                return union("success", metadata=delete_entry(context, paths[index], parent_revs[index]))
-        except RouteError as error:
-            return _failure(error)
+        return {"metadata": delete_entry(context, paths[index], parent_revs[index])}
 
-    status = union("complete", entries=run_batch(context, [[path] for path in paths], work))
+    status = union("complete", entries=run_batch(context, [[path] for path in paths], work, deletion_errors))
     return context.launch("delete_batch", status, as_job=True)
 
 
@@ -73,16 +75,12 @@ def create_folder_batch(context: Context, arg: Arguments) -> Any:
     autorename = arg.get("autorename", False)
 
     def work(index: int) -> dict[str, Any]:
-        try:
-            with nested():
-                context.check_declared_contention()
-                folder = mutations.create_folder(context.view, paths[index], autorename=autorename)
-                return union("success", metadata=metadata.of_entry(context.view, folder, tagged=False))
-        except RouteError as error:
-            return _failure(error)
+        folder = mutations.create_folder(context.view, paths[index], autorename=autorename)
+        return {"metadata": metadata.of_entry(context.view, folder, tagged=False)}
 
     contended = union("failure", failure=union("path", path=union("too_many_write_operations")))
-    made = dict(zip(once, run_batch(context, [[path] for path in paths], work, contended), strict=True))
+    results = run_batch(context, [[path] for path in paths], work, nested, contended=contended)
+    made = dict(zip(once, results, strict=True))
     status = union("complete", entries=[made[fold(path)] for path in given])
     as_job, force = len(given) >= MANY_FOLDERS, arg.get("force_async", False)
     return context.launch("create_folder_batch", status, as_job=as_job, force=force)
@@ -99,28 +97,19 @@ def relocation_batch(context: Context, arg: Arguments) -> Any:
     kind = "move_batch" if context.route == "files/move_batch_v2" else "copy_batch"
 
     def work(index: int) -> dict[str, Any]:
-        try:
-            with relocation_errors():
-                context.check_declared_contention()
-                entry = mutations.relocate(
-                    context.view,
-                    sources[index],
-                    targets[index],
-                    move=kind == "move_batch",
-                    autorename=autorename,
-                    may_change_owner=transfer,
-                )
-                return union("success", success=metadata.of_entry(context.view, entry))
-        except RouteError as error:
-            return union("failure", failure=_relocation_failure(error.error))
+        source, target, move = sources[index], targets[index], kind == "move_batch"
+        entry = mutations.relocate(
+            context.view, source, target, move=move, autorename=autorename, may_change_owner=transfer
+        )
+        return {"success": metadata.of_entry(context.view, entry)}
 
     # A move changes the namespace that it takes from, too.
     changed = list(zip(sources, targets, strict=True)) if kind == "move_batch" else [[path] for path in targets]
-    status = union("complete", entries=run_batch(context, changed, work))
+    status = union("complete", entries=run_batch(context, changed, work, relocation_errors, wrap=_in_batch))
     return context.launch(kind, status, as_job=True)
 
 
-def _relocation_failure(error: dict[str, Any]) -> dict[str, Any]:
+def _in_batch(error: dict[str, Any]) -> dict[str, Any]:
     if error[".tag"] in ("too_many_write_operations", "internal_error"):
         return error
     return union("relocation_error", relocation_error=error)

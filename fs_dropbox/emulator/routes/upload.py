@@ -9,7 +9,7 @@ from typing import Any
 from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.emulator.arguments import Arguments
 from fs_dropbox.emulator.model import metadata, mutations
-from fs_dropbox.emulator.model.errors import RouteError, TaggedError, WriteError, union
+from fs_dropbox.emulator.model.errors import RouteError, WriteError, union
 from fs_dropbox.emulator.model.sessions import Incoming, SessionError, UploadSession
 from fs_dropbox.emulator.web.context import Context
 from fs_dropbox.emulator.web.registry import Table
@@ -31,14 +31,7 @@ def commit_info(arg: Arguments) -> mutations.CommitInfo:
     )
 
 
-def receive(
-    context: Context,
-    session: UploadSession,
-    offset: int,
-    *,
-    close: bool,
-    content_hash: str | None,
-) -> None:
+def receive(context: Context, session: UploadSession, offset: int, *, close: bool, content_hash: str | None) -> None:
     """Append the request's body to a session, or raise SessionError; nothing counts unless all of it is right."""
     options = context.service.options
     length = context.request.length
@@ -198,20 +191,13 @@ _FINISH_TAGS = frozenset(
 )
 
 
-def finish_error(error: TaggedError) -> dict[str, Any]:
-    """Return a failure as files.UploadSessionFinishError."""
-    tag = error.union[".tag"]
-    if tag in _FINISH_TAGS:
-        return error.union
-    if isinstance(error, SessionError):
-        return union("lookup_failed", lookup_failed=error.union)
-    return union("path", path=error.union)
-
-
 @contextmanager
 def finish_errors() -> Iterator[None]:
     """Wrap failures into files.UploadSessionFinishError."""
     try:
         yield
     except (SessionError, WriteError) as error:
-        raise RouteError(finish_error(error)) from error
+        if error.union[".tag"] in _FINISH_TAGS:
+            raise RouteError(error.union) from error
+        field = "lookup_failed" if isinstance(error, SessionError) else "path"
+        raise RouteError(union(field, **{field: error.union})) from error

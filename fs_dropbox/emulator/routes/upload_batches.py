@@ -8,10 +8,10 @@ from typing import Any
 from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.emulator.arguments import Arguments
 from fs_dropbox.emulator.model import metadata, mutations
-from fs_dropbox.emulator.model.errors import RouteError, WriteError, union
+from fs_dropbox.emulator.model.errors import RouteError, union
 from fs_dropbox.emulator.model.sessions import Append, SessionError, UploadSession
 from fs_dropbox.emulator.routes.batches import run_batch
-from fs_dropbox.emulator.routes.upload import commit_incoming, commit_info, finish_error
+from fs_dropbox.emulator.routes.upload import commit_incoming, commit_info, finish_errors
 from fs_dropbox.emulator.web.context import Context
 from fs_dropbox.emulator.web.registry import Table
 
@@ -130,13 +130,9 @@ def finish_batch(context: Context, arg: Arguments) -> Any:
     infos = [commit_info(entry.struct("commit")) for entry in entries]
 
     def work(index: int) -> dict[str, Any]:
-        try:
-            context.check_declared_contention()
-            return {".tag": "success", **_finish(context, *places[index], infos[index])}
-        except (SessionError, WriteError) as error:
-            return union("failure", failure=finish_error(error))
+        return _finish(context, *places[index], infos[index])
 
-    results = run_batch(context, [[info.path] for info in infos], work)
+    results = run_batch(context, [[info.path] for info in infos], work, finish_errors)
     if context.route == "files/upload_session/finish_batch_v2":
         return {"entries": results}
     return context.launch("finish_batch", union("complete", entries=results), as_job=True)
