@@ -250,6 +250,10 @@ def reason_of(error: BaseException) -> str:
 def told(error: BaseException) -> str:
     """Return what an error says, in one line, and in words for people where PyFilesystem has given it none."""
     plain, path = PLAIN.get(type(error), ""), getattr(error, "path", None)
-    bare = plain and path is not None and str(error) == str(type(error)(path))
-    text = plain.format(path=path) if bare else str(error)
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - another storage's text with braces in it, which PyFilesystem takes for fields
+        text = str(getattr(error, "_msg", type(error).__name__))
+    if plain and path is not None and text == str(type(error)(path)):
+        text = plain.format(path=path)
     return " ".join(text.split())

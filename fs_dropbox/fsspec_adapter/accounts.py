@@ -84,7 +84,7 @@ def _open(connection: str | None = None, fs_url: str | None = None, token: str |
         try:
             found = Connections().default() if connection is None else Connections().find(connection)
         except ConnectionsError as error:
-            raise fs.errors.CreateFailed(str(error)) from error
+            raise fs.errors.CreateFailed(literal(str(error))) from error
         if found is None:
             raise fs.errors.CreateFailed("no Dropbox to open: run fs-dropbox login, or give credentials")
         fs_url = found.url

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fs.errors import OperationFailed
 
 from fs_dropbox.commands.program import explain
 from fs_dropbox.emulator import Emulator
@@ -240,6 +241,11 @@ def test_no_thread_is_needed(seeded: Emulator, cli: Cli, monkeypatch: pytest.Mon
 def test_where_a_thread_is_needed_after_all_it_is_said() -> None:
     code, text = explain(RuntimeError("can't start new thread"))
     assert (code, "lets no further threads be started" in text) == (1, True)
+
+
+def test_what_another_storage_says_with_braces_is_told() -> None:
+    """PyFilesystem takes them for fields, and then has no text at all."""
+    assert explain(OperationFailed(msg='the answer was {"error": 1}')) == (1, 'the answer was {"error": 1}')
 
 
 def test_folders_that_are_called_as_views_are_mirrored_as_any(seeded: Emulator, cli: Cli) -> None:

@@ -55,6 +55,8 @@ def test_a_stored_connection_needs_no_credentials(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     with pytest.raises(OSError, match="fs-dropbox login"):
         DropboxFileSystem().ls("/")
+    with pytest.raises(OSError, match=r"\{Work\}"):
+        DropboxFileSystem(connection="{Work}").ls("/")
     user = f"{emulator.app_key}~{emulator.app_secret}"
     url = f"dropbox://{user}:{quote(emulator.refresh_token, safe='')}@/?api_host={emulator.host}"
     Connections().put(Connection("Work", f"{url}&ca_certs={quote(str(emulator.ca_file))}"))
