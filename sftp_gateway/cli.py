@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
-from msgspec.structs import FieldInfo
+from msgspec.structs import FieldInfo, replace
 
 from sftp_gateway.commands.administration import COMMANDS, EXIT_FAILED, EXIT_UNUSABLE, config_file
 from sftp_gateway.commands.demo import default_directory, run_demo
@@ -30,7 +30,6 @@ from sftp_gateway.logs import log_event, set_up_logging
 from sftp_gateway.reports.hooks import read_secret
 from sftp_gateway.server import Crew, GatewayError, SFTPGateway, fingerprints, load_host_keys
 from sftp_gateway.serving.passwords import hash_password
-from sftp_gateway.serving.services import credential_logins
 from sftp_gateway.serving.users import Users
 from sftp_gateway.ssh.hostkey import HostKeyError
 from sftp_gateway.supervisor import Supervisor
@@ -165,7 +164,8 @@ def _look_at_users(config: GatewayConfig) -> None:
 
     It loads what their URLs are opened with: the first login is as quick as others, and forked processes share it.
     """
-    for problem in Users(config.users, **({} if config.users else credential_logins(config))).check_all():
+    own = replace(config, credential_logins=config.credential_logins and not config.users)
+    for problem in Users(own).check_all():
         log_event("misconfigured", level=logging.WARNING, reason=problem)
 
 

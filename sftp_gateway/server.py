@@ -30,7 +30,7 @@ from sftp_gateway.serving.claim import Claim, ClaimError
 from sftp_gateway.serving.gatekeeper import Register
 from sftp_gateway.serving.keeper import Keeper
 from sftp_gateway.serving.reloading import merged, needing_restart
-from sftp_gateway.serving.services import change_services, load_account_secret, make_services
+from sftp_gateway.serving.services import load_account_secret, make_services
 from sftp_gateway.serving.session import SIGN_IN_CHANGED, Session
 from sftp_gateway.ssh.hostkey import COMPATIBLE, MODERN, HostKeyError, load_host_key, load_or_create_host_key
 from sftp_gateway.ssh.transport import DISCONNECT_BY_APPLICATION, BoundedTransport, prepare_socket
@@ -194,7 +194,7 @@ class SFTPGateway:
         for key in needing_restart(old, config):
             log_event("reload", level=logging.WARNING, setting=key, reason="takes effect after a restart")
         self._config = new = merged(old, config)
-        change_services(self._services, new)
+        self._services.configure(new)
         self._acceptor.trust(new.proxy_protocol)
         ended = self._end_where(
             lambda session: session.login is not None and not self._services.users.still_grants(session.login),

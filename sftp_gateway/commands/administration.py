@@ -22,7 +22,6 @@ from sftp_gateway.logs import printable, printable_json
 from sftp_gateway.reports.control import ask_all
 from sftp_gateway.reports.hooks import read_secret
 from sftp_gateway.reports.last_logins import FILE_NAME, read_last_logins
-from sftp_gateway.serving.services import credential_logins
 from sftp_gateway.serving.users import Users
 
 EXIT_FAILED: Final = 1
@@ -77,8 +76,8 @@ def check_config(file: Path, quiet: bool, as_json: bool) -> None:
 
 def _problems(config: GatewayConfig, flawed: Container[str]) -> Iterator[str]:
     """Yield what only the files and variables tell that the settings name; nothing more about what is flawed anyway."""
-    sound = [user for user in config.users if f"user {user.name}" not in flawed]
-    yield from Users(sound, **credential_logins(config)).check_all()
+    sound = tuple(user for user in config.users if f"user {user.name}" not in flawed)
+    yield from Users(msgspec.structs.replace(config, users=sound)).check_all()
     for hook in config.hooks:
         try:
             read_secret(hook)

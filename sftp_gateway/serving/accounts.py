@@ -12,12 +12,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
-from pathlib import Path
 
 import fs.errors
 from fs.base import FS
 
-from sftp_gateway.config import scheme_of
+from sftp_gateway.config import GatewayConfig, scheme_of
 from sftp_gateway.files.one_at_a_time import one_at_a_time
 from sftp_gateway.files.partials import Partials
 from sftp_gateway.files.tree import Tree, TreeLimits
@@ -131,24 +130,24 @@ class Accounts:
 
     def __init__(
         self,
+        config: GatewayConfig,
         *,
         open_filesystem: Callable[[str], FS],
-        spool_directory: Path,
         secret: bytes,
-        tree_limits: TreeLimits,
-        open_seconds: float,
-        idle_seconds: float,
-        recheck_seconds: float,
         wrap: Callable[[str, str, FS], FS] = lambda key, url, filesystem: filesystem,  # noqa: ARG005
+        shared: bool = False,
     ) -> None:
-        """`wrap` gets the key, the URL and the filesystem of an account that is opened, and returns what is used."""
+        """`wrap` gets the key, the URL and the filesystem of an account that is opened, and returns what is used.
+
+        `shared`: other processes have the same accounts.
+        """
+        self.configure(config)
         self._open_filesystem = open_filesystem
-        self._spool_directory = spool_directory
+        self._spool_directory = config.state_path / "spool"
         self._secret = secret
-        self._tree_limits = tree_limits
-        self._open_seconds = open_seconds
-        self._idle_seconds = idle_seconds
-        self._recheck_seconds = recheck_seconds
+        self._tree_limits = TreeLimits(
+            spool_quota=config.spool_quota_bytes, partial_seconds=config.partial_seconds, shared=shared
+        )
         self._wrap = wrap
         self._lock = threading.Lock()
         # guarded by _lock
@@ -165,21 +164,21 @@ class Accounts:
         Raises `AccountRefusedError`, or `AccountUnreachableError`, also when nothing is known after `open_seconds`.
         """
         key = self.key(url)
-        deadline = time.monotonic() + self._open_seconds
+        deadline = time.monotonic() + self._config.open_seconds
         while True:
             with self._lock:
                 account = self._open.get(key)
                 if account is not None and account.outdated and not account.sessions:
                     self._retire_locked(key)
                     account = None
-                if account is not None and time.monotonic() - account.checked_at <= self._recheck_seconds:
+                if account is not None and time.monotonic() - account.checked_at <= self._config.recheck_seconds:
                     account.sessions += 1
                     return Lease(account, self._release)
                 opening = self._opening.get(key) or self._start_opening_locked(key, url)
             try:
                 account = opening.result(max(0.0, deadline - time.monotonic()))
             except FutureTimeoutError:
-                raise AccountUnreachableError(f"no answer within {self._open_seconds:g} s") from None
+                raise AccountUnreachableError(f"no answer within {self._config.open_seconds:g} s") from None
             with self._lock:
                 if not account.retired:
                     account.sessions += 1
@@ -204,11 +203,9 @@ class Accounts:
             accounts = list(self._open.values())
         return [account.state for account in accounts]
 
-    def set_times(self, *, open_seconds: float, idle_seconds: float, recheck_seconds: float) -> None:
-        """Use these times from now on."""
-        self._open_seconds = open_seconds
-        self._idle_seconds = idle_seconds
-        self._recheck_seconds = recheck_seconds
+    def configure(self, config: GatewayConfig) -> None:
+        """Use the times in these settings from now on."""
+        self._config = config
 
     def renew(self, url: str) -> None:
         """Open the URL's account anew as soon as somebody wants it and nobody has it."""
@@ -222,7 +219,7 @@ class Accounts:
         now = time.monotonic()
         with self._lock:
             for key, account in list(self._open.items()):
-                is_idle = account.sessions == 0 and now - account.idle_since >= self._idle_seconds
+                is_idle = account.sessions == 0 and now - account.idle_since >= self._config.account_idle_seconds
                 if is_idle and not account.is_delivering:
                     self._retire_locked(key)
             self._close_unused_locked()

@@ -11,10 +11,11 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sftp_gateway.config import GatewayConfig
 from sftp_gateway.network.addresses import Host, Network, host_of, is_in, networks_of
 from sftp_gateway.private_directories import make_private
 
@@ -61,22 +62,6 @@ class Register:
                 self.file.with_name(self.file.name + suffix).unlink(missing_ok=True)
 
 
-@dataclass(frozen=True, slots=True)
-class GateLimits:
-    """How many may be here; 0 failures are no ban, and a rate of 0 is no limit."""
-
-    max_connections: int
-    max_connections_per_address: int
-    max_sessions_per_user: int
-    ban_failures: int  # different ones from one address, within `ban_seconds`
-    ban_seconds: float
-    ban_exempt: Iterable[str] = ()  # networks
-    max_unauthenticated: int = 300  # connections at once that have not signed in
-    connections_per_minute: float = 0  # of one address that do not sign in, after a burst of so many
-    connection_burst: int = 1
-    rate_exempt: Iterable[str] = ()  # networks
-
-
 class Gatekeeper:
     """Count connections, sessions and failed logins. Thread-safe: one leaf lock; owned by `SFTPGateway`.
 
@@ -89,9 +74,9 @@ class Gatekeeper:
     """
 
     def __init__(
-        self, limits: GateLimits, *, register: Register | None = None, clock: Callable[[], float] = time.monotonic
+        self, config: GatewayConfig, *, register: Register | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.limit(limits)
+        self.configure(config)
         self._clock = clock
         self._register = register or Register()
         self._lock = threading.Lock()
@@ -118,13 +103,13 @@ class Gatekeeper:
                 "PRAGMA wal_checkpoint;"
             )
 
-    def limit(self, limits: GateLimits) -> None:
-        """Hold everybody who comes from now on to these limits; who is here stays."""
-        self._limits = limits
-        self._ban_exempt = networks_of(limits.ban_exempt)
-        self._rate_exempt = networks_of(limits.rate_exempt)
-        self._seconds_each = 60.0 / limits.connections_per_minute if limits.connections_per_minute else 0.0
-        self._burst_seconds = self._seconds_each * limits.connection_burst
+    def configure(self, config: GatewayConfig) -> None:
+        """Hold everybody who comes from now on to the limits in these settings; who is here stays."""
+        self._config = config
+        self._ban_exempt = networks_of(config.ban_exempt)
+        self._rate_exempt = networks_of(config.rate_exempt)
+        self._seconds_each = 60.0 / config.connections_per_minute if config.connections_per_minute else 0.0
+        self._burst_seconds = self._seconds_each * config.connection_burst
 
     @property
     def bans(self) -> int:
@@ -171,7 +156,7 @@ class Gatekeeper:
             known = self._hidden(user)
             table.execute("DELETE FROM failures WHERE place = ? AND user = ?", (place, known))
             sessions = _sum(table, "SELECT sum(number) FROM sessions WHERE user = ?", known)
-            if sessions >= (maximum or self._limits.max_sessions_per_user):
+            if sessions >= (maximum or self._config.max_sessions_per_user):
                 return False
             table.execute(
                 "INSERT INTO sessions VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET number = number + 1",
@@ -194,22 +179,22 @@ class Gatekeeper:
 
     def fail(self, user: str, address: str, attempt: bytes) -> bool:
         """Note a failed login, told apart by a digest of what was tried; return True when that bans the address."""
-        if not self._limits.ban_failures or is_in(self._ban_exempt, address):
+        if not self._config.ban_failures or is_in(self._ban_exempt, address):
             return False
         place, now = _place(address), self._clock()
         with self._change() as table:
-            table.execute("DELETE FROM failures WHERE place = ? AND at <= ?", (place, now - self._limits.ban_seconds))
+            table.execute("DELETE FROM failures WHERE place = ? AND at <= ?", (place, now - self._config.ban_seconds))
             tried = hmac.digest(self._register.pepper, attempt, "sha256")
             table.execute(
                 "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?)", (place, self._hidden(user), tried, now)
             )
             failures = _sum(table, "SELECT count(*) FROM failures WHERE place = ?", place)
-            if failures >= self._limits.ban_failures:
+            if failures >= self._config.ban_failures:
                 table.execute("DELETE FROM failures WHERE place = ?", (place,))
-                table.execute("INSERT OR REPLACE INTO bans VALUES (?, ?)", (place, now + self._limits.ban_seconds))
+                table.execute("INSERT OR REPLACE INTO bans VALUES (?, ?)", (place, now + self._config.ban_seconds))
             self._forget_oldest(table, "failures", "at", 0.0)
             self._forget_oldest(table, "bans", "until", now)
-        return failures >= self._limits.ban_failures
+        return failures >= self._config.ban_failures
 
     def _refusal(self, table: sqlite3.Connection, address: str, place: str) -> str | None:
         """Why there may be no connection from here; None, and less is left of the rate, if there may be one."""
@@ -219,17 +204,17 @@ class Gatekeeper:
         count = "SELECT total(number), total(strangers) FROM connections"
         everybody, strangers = table.execute(count).fetchone()
         here, strangers_here = table.execute(f"{count} WHERE place = ?", (place,)).fetchone()
-        if everybody >= self._limits.max_connections:
+        if everybody >= self._config.max_connections:
             return "too many connections"
-        if here >= self._limits.max_connections_per_address:
+        if here >= self._config.max_connections_per_address:
             return "too many connections from one address"
         is_exempt = is_in(self._rate_exempt, address)
         (near,) = table.execute("SELECT total(strangers) FROM connections WHERE area = ?", (_area(address),)).fetchone()
-        room, room_near = (self._limits.max_unauthenticated - (strangers - some) for some in (strangers_here, near))
+        room, room_near = (self._config.max_unauthenticated - (strangers - some) for some in (strangers_here, near))
         # One address has at most half of the room that the others leave: there always is some for one more address.
         too_many_here = strangers_here and 2 * strangers_here >= room
         too_many_near = near and 4 * near >= 3 * room_near
-        if strangers >= self._limits.max_unauthenticated or (not is_exempt and (too_many_here or too_many_near)):
+        if strangers >= self._config.max_unauthenticated or (not is_exempt and (too_many_here or too_many_near)):
             return "too many connections that have not signed in"
         return None if is_exempt else self._slow_down(table, place, now)
 

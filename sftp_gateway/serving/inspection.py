@@ -10,7 +10,8 @@ from typing import Any
 
 from sftp_gateway.files.directory_handle import DirectoryHandle
 from sftp_gateway.files.handles import WriteHandle
-from sftp_gateway.serving.session import Services, Session
+from sftp_gateway.serving.services import Services
+from sftp_gateway.serving.session import Session
 from sftp_gateway.write_back.journal_rows import Totals
 
 

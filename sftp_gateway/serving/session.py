@@ -8,7 +8,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import paramiko
@@ -24,18 +23,9 @@ from paramiko.server import InteractiveQuery
 from sftp_gateway.files.tree import Rights
 from sftp_gateway.logs import SessionLog
 from sftp_gateway.requests.channel import SFTPChannel
-from sftp_gateway.requests.room import Room
-from sftp_gateway.requests.workers import Workers
-from sftp_gateway.serving.accounts import (
-    AccountRefusedError,
-    Accounts,
-    AccountUnreachableError,
-    Lease,
-    RootMissingError,
-)
-from sftp_gateway.serving.gatekeeper import Gatekeeper
-from sftp_gateway.serving.users import ELSEWHERE, Login, UserError, Users, fingerprint, is_mistaken, shown_name
-from sftp_gateway.sftp.events import Listener, Meter
+from sftp_gateway.serving.accounts import AccountRefusedError, AccountUnreachableError, Lease, RootMissingError
+from sftp_gateway.serving.services import Services
+from sftp_gateway.serving.users import ELSEWHERE, Login, UserError, fingerprint, is_mistaken, shown_name
 from sftp_gateway.ssh.algorithms import NOTHING_IN_COMMON
 from sftp_gateway.ssh.transport import (
     DISCONNECT_BY_APPLICATION,
@@ -51,19 +41,6 @@ SIGN_IN_CHANGED = "signing in here has changed"
 _ABORT_SECONDS = 600.0
 _QUIET_SECONDS = 2.0
 _HOW_TO = "; the credentials of an app are APP_KEY~APP_SECRET, with a refresh token as the password"
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What all sessions of a gateway share."""
-
-    users: Users
-    accounts: Accounts
-    workers: Workers
-    room: Room
-    gatekeeper: Gatekeeper
-    listeners: tuple[Listener, ...] = ()
-    meter: Meter | None = None
 
 
 _Check = TypeVar("_Check", bound=Callable[..., Any])

@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,7 @@ from fs.opener import registry
 from fs.opener.errors import OpenerError, ParseError, UnsupportedProtocol
 from fs.opener.parse import parse_fs_url
 
-from sftp_gateway.config import UserConfig, read_text, scheme_of, why_unreadable
+from sftp_gateway.config import GatewayConfig, UserConfig, read_text, scheme_of, why_unreadable
 from sftp_gateway.network.addresses import is_in, networks_of
 from sftp_gateway.serving.passwords import hash_password, is_hash, matches, unmatched
 
@@ -81,10 +81,8 @@ class Login:
 class Users:
     """Check names, passwords and keys in constant time; costs nothing for users who do not sign in. Thread-safe."""
 
-    def __init__(
-        self, users: Iterable[UserConfig] = (), *, credential_url: str | None = None, url_parameters: str = ""
-    ) -> None:
-        self.replace(users, credential_url=credential_url, url_parameters=url_parameters)
+    def __init__(self, config: GatewayConfig) -> None:
+        self.configure(config)
         self._salt = secrets.token_bytes(32)
         # Hashing takes 19 MiB and a core each time: more at once would only be a way to stop the server.
         self._hashing = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
@@ -92,19 +90,16 @@ class Users:
         # guarded by _lock
         self._verified: dict[str, bytes] = {}
 
-    def replace(
-        self, users: Iterable[UserConfig], *, credential_url: str | None = None, url_parameters: str = ""
-    ) -> None:
-        """Let these in from now on, and nobody else."""
-        self._users = {user.name: user for user in users}
-        self._credential_url = credential_url
-        self._url_parameters = url_parameters
+    def configure(self, config: GatewayConfig) -> None:
+        """Let in those whom these settings let in from now on, and nobody else."""
+        self._users = {user.name: user for user in config.users}
+        self._config = config
         self.__dict__.pop("_dummy_hash", None)
 
     def check_password(self, name: str, password: str, address: str = "") -> Login | None:
         """Return the login for this name and password, None when they are refused; raises `UserError`."""
         user = self._users.get(name)
-        if user is None and self._credential_url is not None and is_credential_name(name) and password:
+        if user is None and self._config.credential_logins and is_credential_name(name) and password:
             return self._credential_login(name, password)
         stored = password_hash(user) if user is not None and _comes_from(user, address) else ""
         if not self._matches(name, stored or self._dummy_hash, password) or user is None or not stored:
@@ -125,7 +120,8 @@ class Users:
 
     def _terms(self, user: UserConfig | None) -> object:
         if user is None:
-            return self._credential_url, self._url_parameters
+            config = self._config
+            return config.credential_logins, config.credential_url, config.url_parameters
         return msgspec.structs.replace(user, max_sessions=0)  # which changes nothing for who is here
 
     def is_elsewhere(self, name: str, address: str) -> bool:
@@ -158,9 +154,10 @@ class Users:
                     check(user)
                 except UserError as error:
                     yield str(error)
-        problem = _wrong_with(self._credential_login("KEY~SECRET", "TOKEN").url) if self._credential_url else ""
-        if problem:
-            yield f"{'url_parameters' if self._url_parameters else 'credential_url'}: {problem}"
+        if self._config.credential_logins and (
+            problem := _wrong_with(self._credential_login("KEY~SECRET", "TOKEN").url)
+        ):
+            yield f"{'url_parameters' if self._config.url_parameters else 'credential_url'}: {problem}"
 
     @functools.cached_property
     def _dummy_hash(self) -> str:
@@ -192,9 +189,9 @@ class Users:
     def _credential_login(self, name: str, password: str) -> Login:
         """Return a login that opening its URL has to prove."""
         parts = {"user": quote(name, safe=""), "password": quote(password, safe="", errors="surrogateescape")}
-        url = re.sub(r"\{(user|password)\}", lambda match: parts[match[1]], self._credential_url or "")
-        if self._url_parameters:
-            url += ("&" if "?" in url else "?") + self._url_parameters
+        url = re.sub(r"\{(user|password)\}", lambda match: parts[match[1]], self._config.credential_url)
+        if self._config.url_parameters:
+            url += ("&" if "?" in url else "?") + self._config.url_parameters
         secret = name.split("~")[1] if "~" in name else ""
         # To strike out a letter or two would spoil the line, and tell them.
         hidden = tuple(text for text in (password, parts["password"], secret, url) if len(text) >= _LEAST_STRUCK_OUT)

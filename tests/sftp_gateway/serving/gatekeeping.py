@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sftp_gateway.serving.gatekeeper import Gatekeeper, GateLimits, Register
+from sftp_gateway.config import GatewayConfig
+from sftp_gateway.serving.gatekeeper import Gatekeeper, Register
 
 
 class Clock:
@@ -17,15 +18,23 @@ class Clock:
 
 
 def keeper(clock: Clock, *, register: Register | None = None, **settings: Any) -> Gatekeeper:
+    clock.gates.append(Gatekeeper(limits(**settings), register=register, clock=clock))
+    return clock.gates[-1]
+
+
+def limits(**settings: Any) -> GatewayConfig:
     values: dict[str, Any] = {
         "max_connections": 10,
         "max_connections_per_address": 3,
         "max_sessions_per_user": 2,
+        "connections_per_minute": 0.0,
+        "connection_burst": 1,
         "ban_failures": 3,
         "ban_seconds": 60.0,
+        "ban_exempt": (),
+        "rate_exempt": (),
     }
-    clock.gates.append(Gatekeeper(GateLimits(**(values | settings)), register=register, clock=clock))
-    return clock.gates[-1]
+    return GatewayConfig(**(values | settings))
 
 
 def connections(gate: Gatekeeper, address: str, number: int) -> int:

@@ -18,9 +18,9 @@ import pytest
 from fs.base import FS
 from fs.memoryfs import MemoryFS
 
+from sftp_gateway.config import GatewayConfig
 from sftp_gateway.files.handles import WriteHandle
 from sftp_gateway.files.partials import Partials
-from sftp_gateway.files.tree import TreeLimits
 from sftp_gateway.serving.accounts import AccountRefusedError, Accounts, AccountUnreachableError
 from sftp_gateway.sftp.packets import NO_ATTRIBUTES, OpenFlag
 from tests.waiting import eventually
@@ -51,18 +51,18 @@ def storage() -> Storage:
     return Storage()
 
 
+def config(**settings: Any) -> GatewayConfig:
+    return GatewayConfig(**({"open_seconds": 10.0, "account_idle_seconds": 0.0, "recheck_seconds": 60.0} | settings))
+
+
 @pytest.fixture
 def make(storage: Storage, tmp_path: Path) -> Iterator[MakeAccounts]:
     with ExitStack() as stack:
 
         def make(**settings: Any) -> Accounts:
-            values: dict[str, Any] = {"open_seconds": 10.0, "idle_seconds": 0.0, "recheck_seconds": 60.0}
+            wrap = settings.pop("wrap", lambda _key, _url, opened: opened)
             accounts = Accounts(
-                open_filesystem=storage,
-                spool_directory=tmp_path / "spool",
-                secret=b"secret",
-                tree_limits=TreeLimits(),
-                **(values | settings),
+                config(state_folder=str(tmp_path), **settings), open_filesystem=storage, secret=b"secret", wrap=wrap
             )
             stack.callback(accounts.close)
             return accounts
@@ -111,7 +111,7 @@ def test_an_account_is_closed_when_its_last_session_has_left_for_a_while(make: M
 
 
 def test_an_idle_account_stays_open_for_its_time(make: MakeAccounts, storage: Storage) -> None:
-    accounts = make(idle_seconds=3600.0)
+    accounts = make(account_idle_seconds=3600.0)
     accounts.acquire(URL).release()
     accounts.close_idle()
     accounts.acquire(URL).release()
@@ -143,7 +143,7 @@ def test_idle_is_who_has_no_session_not_who_was_opened_long_ago(
 ) -> None:
     now = time.monotonic()
     monkeypatch.setattr("sftp_gateway.serving.accounts.time", Mock(monotonic=lambda: now, time=time.time))
-    accounts = make(idle_seconds=300.0)
+    accounts = make(account_idle_seconds=300.0)
     lease = accounts.acquire(URL)
     now += 1000.0
     lease.release()
@@ -187,7 +187,7 @@ def test_an_account_that_is_closed_while_it_is_asked_again_is_opened_anew(
     def closed(filesystem: MemoryFS) -> None:
         if filesystem in storage.opened[1:2]:  # not one of an earlier test, collected just now
             accounts.close_idle()
-            accounts.set_times(open_seconds=10.0, idle_seconds=0.0, recheck_seconds=60.0)
+            accounts.configure(config())
         close(filesystem)
 
     monkeypatch.setattr(MemoryFS, "close", closed)
@@ -199,7 +199,7 @@ def test_an_account_that_is_closed_while_it_is_asked_again_is_opened_anew(
 def test_an_account_of_which_something_has_changed_is_opened_anew_once_nobody_has_it(
     make: MakeAccounts, storage: Storage
 ) -> None:
-    accounts = make(idle_seconds=300.0)
+    accounts = make(account_idle_seconds=300.0)
     first = accounts.acquire(URL)
     accounts.renew(URL)
     second = accounts.acquire(URL)
@@ -341,10 +341,10 @@ def test_an_account_that_gets_no_thread_to_be_closed_in_is_closed_later(
     make: MakeAccounts, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the session that leaves it then leaves all the same."""
-    accounts = make(idle_seconds=0.0)
+    accounts = make(account_idle_seconds=0.0)
     lease = accounts.acquire(URL)
     storage.error = fs.errors.PermissionDenied("revoked")
-    accounts.set_times(open_seconds=10.0, idle_seconds=0.0, recheck_seconds=0.0)
+    accounts.configure(config(recheck_seconds=0.0))
     with pytest.raises(AccountRefusedError):
         accounts.acquire(URL)
     with monkeypatch.context() as patched:
@@ -360,7 +360,7 @@ def test_an_account_that_gets_no_thread_to_be_closed_in_is_closed_later(
 def test_what_was_cut_off_long_ago_is_dropped_although_nobody_comes_back(
     make: MakeAccounts, storage: Storage, tmp_path: Path, is_open: bool
 ) -> None:
-    accounts = make(idle_seconds=0.0)
+    accounts = make(account_idle_seconds=0.0)
     lease = accounts.acquire(URL)
     for path in ("/old", "/new"):
         handle = lease.tree.view().open(path, OpenFlag.WRITE | OpenFlag.CREAT, NO_ATTRIBUTES)
@@ -369,7 +369,7 @@ def test_what_was_cut_off_long_ago_is_dropped_although_nobody_comes_back(
         handle.abort()
     draft = lease.tree.store.looking.current("/old")
     assert draft is not None
-    draft.touched -= 2 * TreeLimits().partial_seconds
+    draft.touched -= 2 * config().partial_seconds
     lease.tree.store.drafts.note_again(draft)
     assert len(list(tmp_path.rglob("*.spool"))) == 2
     if not is_open:

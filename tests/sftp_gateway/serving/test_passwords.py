@@ -7,8 +7,8 @@ import pytest
 
 from sftp_gateway.config import UserConfig
 from sftp_gateway.serving.passwords import hash_password, is_hash, matches
-from sftp_gateway.serving.users import Users
 from tests.passwords import PASSWORD_HASH
+from tests.sftp_gateway.serving.letting_in import users_of
 
 QUICK = bcrypt.hashpw(b"secret", b"$2b$04$CCCCCCCCCCCCCCCCCCCCC.").decode()
 # Openwall's, of whom the bcrypt of PHP and of Apache's htpasswd is.
@@ -22,7 +22,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize("kind", ["$2a$", "$2b$", "$2y$"])
 def test_hashes_of_other_servers_are_taken(kind: str) -> None:
-    users = Users([UserConfig(name="ann", password_hash=kind + QUICK[4:], url="mem://")])
+    users = users_of([UserConfig(name="ann", password_hash=kind + QUICK[4:], url="mem://")])
     assert [*users.check_all()] == []
     for _ in range(2):  # the second time from memory
         assert users.check_password("ann", "secret") is not None
@@ -64,7 +64,7 @@ def test_nothing_is_the_password_of_what_is_no_hash(stored: str) -> None:
     assert not is_hash(stored)
     assert not matches(stored, b"secret")
     if stored:
-        users = Users([UserConfig(name="ann", password_hash=stored, url="mem://")])
+        users = users_of([UserConfig(name="ann", password_hash=stored, url="mem://")])
         assert users.check_password("ann", "secret") is None
         assert [*users.check_all()] == [
             "user ann: password_hash: is damaged, or a bcrypt hash of a cost above 15; make one with: sftp-gateway"
@@ -78,7 +78,7 @@ def test_nothing_is_the_password_of_what_is_no_hash(stored: str) -> None:
     ids=["bcrypt", "dearer bcrypt", "another tool's argon2", "ours"],
 )
 def test_what_is_compared_for_unknown_names_costs_as_much(stored: str) -> None:
-    users = Users([UserConfig(name="ann", password_hash=stored, url="mem://")])
+    users = users_of([UserConfig(name="ann", password_hash=stored, url="mem://")])
     kind_and_cost = stored[:7] if stored.startswith("$2") else stored.rsplit("$", 2)[0]
     assert users._dummy_hash.startswith(f"{kind_and_cost}{'$' * stored.startswith('$argon2')}")
     assert users._dummy_hash != stored

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from sftp_gateway.serving import gatekeeper
-from sftp_gateway.serving.gatekeeper import Gatekeeper, GateLimits, Register
-from tests.sftp_gateway.serving.gatekeeping import Clock, connections, keeper
+from sftp_gateway.serving.gatekeeper import Gatekeeper, Register
+from tests.sftp_gateway.serving.gatekeeping import Clock, connections, keeper, limits
 
 
 @pytest.fixture
@@ -42,7 +42,10 @@ def test_processes_share_limits_and_bans(two: tuple[Gatekeeper, Gatekeeper]) -> 
 
 def test_processes_share_rates_and_room_for_strangers(two: tuple[Gatekeeper, Gatekeeper]) -> None:
     for gate in two:
-        gate.limit(GateLimits(50, 50, 50, 0, 1, max_unauthenticated=8, connections_per_minute=6, connection_burst=6))
+        many = {"max_connections": 50, "max_connections_per_address": 50, "max_sessions_per_user": 50}
+        gate.configure(
+            limits(**many, ban_failures=0, max_unauthenticated=8, connections_per_minute=6.0, connection_burst=6)
+        )
     first, second = two
     assert [gate.connect("10.0.0.1") for gate in (first, second, first, second)] == [None] * 4
     assert first.connect("10.0.0.1") == second.connect("10.0.0.1") == "too many connections that have not signed in"
@@ -97,13 +100,13 @@ def test_a_disk_that_fills_up_refuses_nobody(clock: Clock, tmp_path: Path) -> No
     """The counts of several processes have their room on it from the start, and so do those of one that is replaced."""
     register = Register(tmp_path / "gate.sqlite", processes=2)
     register.prepare()
-    limits = {"max_connections": 5000, "max_unauthenticated": 5000, "ban_failures": 2}
-    gates = [keeper(clock, register=replace(register, process=number), **limits) for number in range(2)]
+    many = {"max_connections": 5000, "max_unauthenticated": 5000, "ban_failures": 2}
+    gates = [keeper(clock, register=replace(register, process=number), **many) for number in range(2)]
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     largest = max(path.stat().st_size for path in tmp_path.iterdir())
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
     try:
-        gates.append(keeper(clock, register=replace(register, process=1), **limits))
+        gates.append(keeper(clock, register=replace(register, process=1), **many))
         for number in range(200):
             address, gate = f"10.0.{number // 250}.{number % 250}", gates[number % 3]
             assert gate.connect(address) is None
@@ -152,7 +155,6 @@ def test_who_leaves_while_nothing_can_be_written_is_not_counted_for_ever(clock: 
 
 def test_processes_that_begin_at_once_wait_for_each_other(tmp_path: Path) -> None:
     """SQLite does not wait where a file gets its log; a process that could not count ended its gateway."""
-    limits = GateLimits(10, 3, 2, 3, 60.0)
     with ThreadPoolExecutor(8) as threads:
         for number in range(20):
             register = Register(tmp_path / f"gate-{number}", processes=8)
@@ -161,6 +163,6 @@ def test_processes_that_begin_at_once_wait_for_each_other(tmp_path: Path) -> Non
 
             def begin(process: int, register: Register = register, start: threading.Barrier = start) -> None:
                 start.wait(20)
-                Gatekeeper(limits, register=replace(register, process=process)).close()
+                Gatekeeper(limits(), register=replace(register, process=process)).close()
 
             list(threads.map(begin, range(8)))

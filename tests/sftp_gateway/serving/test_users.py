@@ -17,12 +17,12 @@ from sftp_gateway.config import UserConfig
 from sftp_gateway.serving.passwords import hash_password
 from sftp_gateway.serving.users import (
     UserError,
-    Users,
     fingerprint,
     is_credential_name,
     is_mistaken,
     shown_name,
 )
+from tests.sftp_gateway.serving.letting_in import config_of, users_of
 
 HASH = hash_password("secret")
 TEMPLATE = "dropbox://{user}:{password}@/"
@@ -37,7 +37,7 @@ def blob_of(line: str) -> bytes:
 
 
 def test_the_right_password_and_no_other_signs_in() -> None:
-    users = Users([UserConfig(name="ann", password_hash=HASH, url="mem://", root="/in", rights="read-only")])
+    users = users_of([UserConfig(name="ann", password_hash=HASH, url="mem://", root="/in", rights="read-only")])
     for _ in range(2):  # the second time from memory
         login = users.check_password("ann", "secret")
         assert login is not None
@@ -48,12 +48,12 @@ def test_the_right_password_and_no_other_signs_in() -> None:
 
 def test_a_password_that_was_changed_signs_in_no_more() -> None:
     """Though it was verified before, which is remembered."""
-    users = Users([UserConfig(name="ann", password_hash=hash_password("old"), url="mem://")])
+    users = users_of([UserConfig(name="ann", password_hash=hash_password("old"), url="mem://")])
     assert users.check_password("ann", "old") is not None
-    users.replace([UserConfig(name="ann", password_hash=hash_password("new"), url="mem://")])
+    users.configure(config_of([UserConfig(name="ann", password_hash=hash_password("new"), url="mem://")]))
     assert users.check_password("ann", "old") is None
     assert users.check_password("ann", "new") is not None
-    users.replace([])
+    users.configure(config_of([]))
     assert users.check_password("ann", "new") is None
 
 
@@ -69,7 +69,7 @@ def test_an_unknown_name_costs_as_much_as_a_wrong_password(monkeypatch: pytest.M
             return HASH
 
     monkeypatch.setattr(module, "_hasher", Hasher())
-    users = Users([UserConfig(name="ann", password_hash=HASH, url="mem://")], credential_url=TEMPLATE)
+    users = users_of([UserConfig(name="ann", password_hash=HASH, url="mem://")], credential_url=TEMPLATE)
     assert users.check_password("ann", "one") is None
     assert users.check_password("nobody", "two") is None
     assert verified == [b"one", b"two"]
@@ -81,16 +81,16 @@ def test_an_unknown_name_costs_as_much_as_a_password_that_another_tool_has_hashe
     (tmp_path / "hash").write_text(foreign.hash("x"))
     keys = UserConfig(name="bob", public_keys=("x",), url="mem://")
     ann = UserConfig(name="ann", password_hash_file=str(tmp_path / "hash"), url="mem://")
-    users = Users([keys, UserConfig(name="eve", password_hash_file="gone", url="mem://"), ann])
+    users = users_of([keys, UserConfig(name="eve", password_hash_file="gone", url="mem://"), ann])
     assert argon2.extract_parameters(users._dummy_hash) == argon2.extract_parameters(foreign.hash("y"))
-    users.replace([keys])
+    users.configure(config_of([keys]))
     assert argon2.extract_parameters(users._dummy_hash) == argon2.extract_parameters(HASH)
 
 
 def test_a_password_that_was_right_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     hasher = Mock(wraps=module._hasher)
     monkeypatch.setattr(module, "_hasher", hasher)
-    users = Users([UserConfig(name="ann", password_hash=HASH, url="mem://")])
+    users = users_of([UserConfig(name="ann", password_hash=HASH, url="mem://")])
     for _ in range(3):
         assert users.check_password("ann", "secret") is not None
     assert hasher.verify.call_count == 1
@@ -103,7 +103,7 @@ def test_from_elsewhere_nobody_learns_that_a_password_is_right(monkeypatch: pyte
     """Neither from the answer nor from the time that it takes, also once it was right from where it may come."""
     hasher = Mock(wraps=module._hasher)
     monkeypatch.setattr(module, "_hasher", hasher)
-    users = Users([UserConfig(name="ann", password_hash=HASH, url="mem://", networks=("10.0.0.0/8",))])
+    users = users_of([UserConfig(name="ann", password_hash=HASH, url="mem://", networks=("10.0.0.0/8",))])
     assert users.check_password("ann", "secret", "::ffff:10.1.2.3") is not None
     for password in ("secret", "wrong"):
         assert users.check_password("ann", password, "192.0.2.1") is None
@@ -112,7 +112,7 @@ def test_from_elsewhere_nobody_learns_that_a_password_is_right(monkeypatch: pyte
 
 
 def test_a_user_with_keys_only_has_no_password() -> None:
-    users = Users([UserConfig(name="ann", public_keys=(new_key_line(),), url="mem://")])
+    users = users_of([UserConfig(name="ann", public_keys=(new_key_line(),), url="mem://")])
     assert users.check_password("ann", "") is None
     assert users.check_password("ann", "secret") is None
     assert users.why_refused("ann") == "this user has no password, only public keys"
@@ -122,7 +122,7 @@ def test_keys_from_the_configuration_and_from_a_file(tmp_path: Path) -> None:
     lines = [new_key_line() for _ in range(3)]
     file = tmp_path / "authorized_keys"
     file.write_text(f"# the laptop\n\n{lines[1]} ann@laptop\n")
-    users = Users([UserConfig(name="ann", public_keys=(lines[0],), public_keys_file=str(file), url="mem://")])
+    users = users_of([UserConfig(name="ann", public_keys=(lines[0],), public_keys_file=str(file), url="mem://")])
     assert users.check_key("ann", blob_of(lines[0])) is not None
     assert users.check_key("ann", blob_of(lines[1])) is not None
     assert users.check_key("ann", blob_of(lines[2])) is None
@@ -133,7 +133,7 @@ def test_keys_from_the_configuration_and_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", ["restrict", "no-pty,no-X11-forwarding"])
 def test_a_key_line_may_forbid_what_nobody_may_do(options: str) -> None:
     line = new_key_line()
-    users = Users([UserConfig(name="ann", public_keys=(f"{options} {line}",), url="mem://")])
+    users = users_of([UserConfig(name="ann", public_keys=(f"{options} {line}",), url="mem://")])
     assert users.check_key("ann", base64.b64decode(line.split()[1])) is not None
 
 
@@ -151,7 +151,7 @@ def test_a_key_line_may_forbid_what_nobody_may_do(options: str) -> None:
 )
 def test_a_line_that_is_no_key_is_refused_with_what_to_do(line: str, told: str) -> None:
     """Options that would restrict a key are never left out."""
-    users = Users([UserConfig(name="ann", public_keys=(line.format(key=new_key_line()),), url="mem://")])
+    users = users_of([UserConfig(name="ann", public_keys=(line.format(key=new_key_line()),), url="mem://")])
     with pytest.raises(UserError, match=told):
         users.check_key("ann", b"x")
 
@@ -159,7 +159,7 @@ def test_a_line_that_is_no_key_is_refused_with_what_to_do(line: str, told: str) 
 def test_the_url_comes_from_the_environment_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "url").write_text("mem://file\n")
     monkeypatch.setenv("ANN_URL", "mem://environment")
-    users = Users(
+    users = users_of(
         [
             UserConfig(name="ann", password_hash=HASH, url_env="ANN_URL"),
             UserConfig(name="bob", password_hash=HASH, url_file=str(tmp_path / "url")),
@@ -184,29 +184,29 @@ def test_the_credential_convention(name: str) -> None:
 @pytest.mark.parametrize("name", ["ann", "", "~", "~secret", "key~se cret", "a@b@c", "key~a~b~c", "../x~y/..", "a:b~c"])
 def test_other_names_are_not_credentials(name: str) -> None:
     assert not is_credential_name(name)
-    assert Users(credential_url=TEMPLATE).check_password(name, "token") is None
+    assert users_of(credential_url=TEMPLATE).check_password(name, "token") is None
 
 
 def test_credentials_become_a_url_that_only_opening_proves() -> None:
-    users = Users(credential_url=TEMPLATE, url_parameters="root=home")
+    users = users_of(credential_url=TEMPLATE, url_parameters="root=home")
     login = users.check_password("key~se/c@ret~me@x.com", "to:k/e@n{user}%")
     assert login is not None
     assert not login.proven
     assert login.url == "dropbox://key~se%2Fc%40ret~me%40x.com:to%3Ak%2Fe%40n%7Buser%7D%25@/?root=home"
     assert login.storage == "Dropbox"
     assert users.check_password("key~secret", "") is None
-    assert Users().check_password("key~secret", "token") is None
+    assert users_of().check_password("key~secret", "token") is None
 
 
 def test_parameters_of_the_credential_url_and_of_their_own_setting() -> None:
-    users = Users(credential_url=f"{TEMPLATE}?root=home", url_parameters="timeout_seconds=60&views=on")
+    users = users_of(credential_url=f"{TEMPLATE}?root=home", url_parameters="timeout_seconds=60&views=on")
     login = users.check_password("key~secret", "token")
     assert login is not None
     assert login.url.endswith("?root=home&timeout_seconds=60&views=on")
 
 
 def test_a_configured_user_goes_before_the_convention() -> None:
-    users = Users([UserConfig(name="me@x.com", password_hash=HASH, url="mem://")], credential_url=TEMPLATE)
+    users = users_of([UserConfig(name="me@x.com", password_hash=HASH, url="mem://")], credential_url=TEMPLATE)
     assert users.check_password("me@x.com", "token") is None
     login = users.check_password("me@x.com", "secret")
     assert login is not None
@@ -214,7 +214,7 @@ def test_a_configured_user_goes_before_the_convention() -> None:
 
 
 def test_no_secret_is_shown() -> None:
-    users = Users(
+    users = users_of(
         [UserConfig(name="ann", password_hash=HASH, url="dropbox://KEY~APPSECRET:TOKEN@/")], credential_url=TEMPLATE
     )
     for login in (users.check_password("ann", "secret"), users.check_password("KEY~APPSECRET~a@b.c", "TOKEN")):
@@ -244,14 +244,14 @@ def test_secrets_that_are_typed_as_a_name_by_mistake_are_not_shown(typed: str, s
 
 
 def test_whatever_is_secret_of_a_login_is_known_to_its_log() -> None:
-    login = Users(credential_url=TEMPLATE).check_password("key~APPSECRET~me@x.com", "to:k/e@n")
+    login = users_of(credential_url=TEMPLATE).check_password("key~APPSECRET~me@x.com", "to:k/e@n")
     assert login is not None
     assert {"to:k/e@n", "to%3Ak%2Fe%40n", "APPSECRET", login.url} <= set(login.secrets)
     url = "dropbox://KEY~LONGAPPSECRET:LONGREFRESHTOKEN@/"
-    configured = Users([UserConfig(name="ann", password_hash=HASH, url=url)]).check_password("ann", "secret")
+    configured = users_of([UserConfig(name="ann", password_hash=HASH, url=url)]).check_password("ann", "secret")
     assert configured is not None
     assert {url, "LONGAPPSECRET", "LONGREFRESHTOKEN"} <= set(configured.secrets)
-    short = Users(credential_url=TEMPLATE).check_password("key~a", "x")
+    short = users_of(credential_url=TEMPLATE).check_password("key~a", "x")
     assert short is not None
     assert set(short.secrets) == {short.url}, "a letter would be struck out of every word, and so be told"
     assert "" not in (*login.secrets, *configured.secrets), "it would be struck out everywhere"
@@ -260,7 +260,7 @@ def test_whatever_is_secret_of_a_login_is_known_to_its_log() -> None:
 def test_check_all_names_every_user_that_cannot_sign_in(tmp_path: Path) -> None:
     empty = tmp_path / "keys"
     empty.touch()
-    users = Users(
+    users = users_of(
         [
             UserConfig(name="fine", password_hash=HASH, url="mem://"),
             UserConfig(name="keyless", public_keys_file=str(empty), url="mem://"),
@@ -292,7 +292,7 @@ def test_fingerprints_are_those_of_openssh() -> None:
 
 def test_a_thousand_users_cost_nothing_until_they_sign_in(tmp_path: Path) -> None:
     """Neither keys nor URLs are read, nor hashes checked, before somebody comes."""
-    Users(
+    users_of(
         UserConfig(name=f"user{n}", public_keys_file=str(tmp_path / "missing"), url_file=str(tmp_path / "missing"))
         for n in range(1000)
     )
