@@ -27,9 +27,9 @@ from sftp_gateway.config import (
 )
 from sftp_gateway.loading import load_config
 from sftp_gateway.logs import log_event, set_up_logging
+from sftp_gateway.passwords import hash_password
 from sftp_gateway.reports.hooks import read_secret
 from sftp_gateway.server import Crew, GatewayError, SFTPGateway, fingerprints, load_host_keys
-from sftp_gateway.serving.passwords import hash_password
 from sftp_gateway.serving.users import Users
 from sftp_gateway.ssh.hostkey import HostKeyError
 from sftp_gateway.supervisor import Supervisor

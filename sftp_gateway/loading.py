@@ -30,6 +30,7 @@ from sftp_gateway.config import (
     parse_address,
     read_text,
 )
+from sftp_gateway.passwords import begins_as_hash
 
 ENVIRONMENT_PREFIX: Final = "SFTP_GATEWAY_"
 _PATHS: Final = (
@@ -45,7 +46,6 @@ _HEADER = re.compile(r"\s*\[\[?\s*([\w-]+)\s*\]\]?\s*(?:#.*)?")
 _KEY = re.compile(r"""\s*["']?([\w-]+)["']?\s*=(.*)""")
 _QUOTES = re.compile(r"\"\"\"|'''")
 _SHOWN_MISTAKES: Final = 1
-_HASHES: Final = ("$argon2", "$2a$", "$2b$", "$2y$")  # what they begin with
 _WORDS: Final[Mapping[type, str]] = {
     bool: "true or false",
     int: "a whole number",
@@ -274,7 +274,7 @@ def _wrong_with_user(user: UserConfig) -> Iterator[tuple[str, str]]:
         yield "cannot sign in; give password_hash, public_keys or a file of them", "name"
     if user.password_hash and user.password_hash_file:
         yield "password_hash and password_hash_file are given; give one of them", "password_hash_file"
-    if user.password_hash and not user.password_hash.startswith(_HASHES):
+    if user.password_hash and not begins_as_hash(user.password_hash):
         yield "password_hash: is not a hash; make one with: sftp-gateway hash-password", "password_hash"
     for network in user.networks:
         if not _is_network(network):

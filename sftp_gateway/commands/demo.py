@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from sftp_gateway.config import ConfigError, GatewayConfig, UserConfig, in_home, parse_address
+from sftp_gateway.passwords import hash_password
 from sftp_gateway.server import GatewayError, SFTPGateway
-from sftp_gateway.serving.passwords import hash_password
 
 if TYPE_CHECKING:
     from fs_dropbox.emulator import Emulator

@@ -25,7 +25,7 @@ from fs.opener.parse import parse_fs_url
 
 from sftp_gateway.config import GatewayConfig, UserConfig, read_text, scheme_of, why_unreadable
 from sftp_gateway.network.addresses import is_in, networks_of
-from sftp_gateway.serving.passwords import hash_password, is_hash, matches, unmatched
+from sftp_gateway.passwords import hash_password, is_hash, matches, unmatched
 
 _KEY_KINDS: Final = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
 ELSEWHERE: Final = "this user may not sign in from this address"

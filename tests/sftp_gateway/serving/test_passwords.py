@@ -6,7 +6,7 @@ import bcrypt
 import pytest
 
 from sftp_gateway.config import UserConfig
-from sftp_gateway.serving.passwords import hash_password, is_hash, matches
+from sftp_gateway.passwords import hash_password, is_hash, matches
 from tests.passwords import PASSWORD_HASH
 from tests.sftp_gateway.serving.letting_in import users_of
 

@@ -12,9 +12,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-import sftp_gateway.serving.passwords as module
+import sftp_gateway.passwords as module
 from sftp_gateway.config import UserConfig
-from sftp_gateway.serving.passwords import hash_password
+from sftp_gateway.passwords import hash_password
 from sftp_gateway.serving.users import (
     UserError,
     fingerprint,

@@ -23,6 +23,11 @@ def hash_password(password: str) -> str:
     return _hasher.hash(password)
 
 
+def begins_as_hash(stored: str) -> bool:
+    """Tell whether this is meant as a hash, and not as the password itself."""
+    return stored.startswith(("$argon2", "$2a$", "$2b$", "$2y$"))
+
+
 def is_hash(stored: str) -> bool:
     """Tell whether passwords can be compared with this."""
     try:
