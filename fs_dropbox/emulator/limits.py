@@ -103,29 +103,21 @@ class Limits:
     def delay(self, route: str) -> None:
         """Wait as long as a call of this route takes."""
         latency = self.latency
-        seconds = latency.route_seconds.get(route, latency.delay_seconds) + self._jitter()
-        if seconds > 0:
-            self._stopping.wait(seconds)
+        self._wait(latency.route_seconds.get(route, latency.delay_seconds))
 
     def hold_back(self) -> None:
         """Wait before an answer that is ready, where there is jitter: calls are answered out of their order then."""
-        seconds = self._jitter()
+        self._wait(0.0)
+
+    def _wait(self, seconds: float) -> None:
+        most = self.latency.jitter_seconds
+        if most > 0:
+            seconds += self.latency.chance.uniform(0.0, most)
         if seconds > 0:
             self._stopping.wait(seconds)
 
-    def _jitter(self) -> float:
-        most = self.latency.jitter_seconds
-        return self.latency.chance.uniform(0.0, most) if most > 0 else 0.0
-
-    def upload_pace(self) -> Callable[[int], None] | None:
-        """Return what slows a request's body down, or None."""
-        return self._pace(self.latency.upload_bytes_per_second)
-
-    def download_pace(self) -> Callable[[int], None] | None:
-        """Return what slows an answer's body down, or None."""
-        return self._pace(self.latency.download_bytes_per_second)
-
-    def _pace(self, bytes_per_second: float | None) -> Callable[[int], None] | None:
+    def pace(self, bytes_per_second: float | None) -> Callable[[int], None] | None:
+        """Return what slows a body down to a bandwidth, or None."""
         if not bytes_per_second:
             return None
         begin: float | None = None  # set by the first block: what comes before is not transfer

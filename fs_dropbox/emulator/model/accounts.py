@@ -230,10 +230,7 @@ class Accounts:
 
     def by_member_id(self, team_id: str, team_member_id: str) -> Account | None:
         """Return the member of a team."""
-        for account in self.accounts.values():
-            if account.team_id == team_id and account.team_member_id == team_member_id:
-                return account
-        return None
+        return next((known for known in self.members(team_id) if known.team_member_id == team_member_id), None)
 
     def members(self, team_id: str) -> list[Account]:
         """Return the members of a team."""

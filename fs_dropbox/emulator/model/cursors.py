@@ -9,11 +9,12 @@ import json
 import random
 import zlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from dataclasses import fields as fields_of
 from heapq import merge
 from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 from fs_dropbox.emulator.model import metadata
@@ -99,15 +100,23 @@ class Cursors:
 def folder_of(view: View, cursor: Cursor) -> Folder:
     """Return the folder that a cursor lists, or raise PathLookupError."""
     namespace = view.state.namespaces.get(cursor.namespace)
-    node: Entry | None = namespace.root if namespace is not None else None
     if namespace is None or view.prefix_of(namespace) is None:
         raise PathLookupError("not_found")
-    for key in cursor.path.split("/")[1:]:
-        node = node.inner.children.get(key) if isinstance(node, Folder) else None
-    if node is None:
+    folder = _below(namespace.root, cursor.path)
+    if folder is None:
         raise PathLookupError("not_found")
-    if not isinstance(node, Folder):
+    if not isinstance(folder, Folder):
         raise PathLookupError("not_folder")
+    return folder
+
+
+def _below(folder: Folder, path: str, shows: Callable[[Entry], bool] = lambda _: True) -> Entry | None:
+    """Return what is at a path below a folder, None where nothing is, or what is on the way does not show."""
+    node: Entry | None = folder
+    for key in path.split("/")[1:]:
+        node = node.inner.children.get(key) if isinstance(node, Folder) else None
+        if node is None or not shows(node):
+            return None
     return node
 
 
@@ -213,7 +222,7 @@ def _pending(view: View, cursor: Cursor, folder: Folder) -> Iterator[Pending]:
 
 
 def _pending_in(journal: list[Change], cursor: Cursor, base: str, lower: str, display: str) -> Iterator[Pending]:
-    for index in range(bisect_right(journal, cursor.sequence, key=_sequence), len(journal)):
+    for index in range(bisect_right(journal, cursor.sequence, key=attrgetter("sequence")), len(journal)):
         change = journal[index]
         path = lower + change.key_path
         if not path.startswith(base + "/"):
@@ -221,10 +230,6 @@ def _pending_in(journal: list[Change], cursor: Cursor, base: str, lower: str, di
         if not cursor.recursive and "/" in path[len(base) + 1 :]:
             continue
         yield change.sequence, path, display, change
-
-
-def _sequence(change: Change) -> int:
-    return change.sequence
 
 
 def _read_changes(view: View, cursor: Cursor, folder: Folder) -> Page:
@@ -246,7 +251,7 @@ def _read_changes(view: View, cursor: Cursor, folder: Folder) -> Page:
         position = max(view.state.sequence, cursor.sequence)
     entries = []
     for (path, _), (display, change) in latest.items():
-        entry = _current(view, folder, base[0], path)
+        entry = _below(folder, path[len(base[0]) :], view.shows)
         if change.deleted_display is not None:
             if not (isinstance(entry, File) and _was_file(entry)):  # a file in place of another is reported alone
                 shown = display + change.deleted_display
@@ -270,22 +275,11 @@ def _was_file(file: File) -> bool:
     return not file.namespace.tombstones.get(file.key_path())
 
 
-def _current(view: View, folder: Folder, base: str, path: str) -> Entry | None:
-    node: Entry | None = folder
-    for key in path[len(base) + 1 :].split("/"):
-        node = node.inner.children.get(key) if isinstance(node, Folder) else None
-        if node is None or not view.shows(node):
-            return None
-    return node
-
-
 def _lost_team_folder(view: View, folder: Folder, path: str) -> Folder | None:
     """Return the team folder at a path to which the account has lost its access: for it, the folder has gone."""
-    node: Entry | None = folder
-    for key in path.split("/")[1:]:
-        if node is None or not view.shows(node):
-            return None
-        node = node.inner.children.get(key) if isinstance(node, Folder) else None
+    above, _, key = path.rpartition("/")
+    parent = _below(folder, above, view.shows)
+    node = parent.inner.children.get(key) if isinstance(parent, Folder) else None
     if not isinstance(node, Folder) or node.mount is None or view.account is None or view.shows(node):
         return None
     return node if view.account.account_id in node.mount.extra.get("former_members", []) else None

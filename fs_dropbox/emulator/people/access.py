@@ -14,16 +14,8 @@ PAPER = ("paper/", "files/paper/")
 DENIALS: dict[str, tuple[tuple[str, ...], dict[str, Any], str | None]] = {
     "paper_disabled": (PAPER, union("paper_access_denied", paper_access_denied=union("paper_disabled")), None),
     "not_paper_user": (PAPER, union("paper_access_denied", paper_access_denied=union("not_paper_user")), None),
-    "data_transport": (
-        UPLOADS,
-        union("invalid_account_type", invalid_account_type=union("feature")),
-        QUOTA_TEXT,
-    ),
-    "sharing_endpoint": (
-        ("sharing/",),
-        union("invalid_account_type", invalid_account_type=union("endpoint")),
-        None,
-    ),
+    "data_transport": (UPLOADS, union("invalid_account_type", invalid_account_type=union("feature")), QUOTA_TEXT),
+    "sharing_endpoint": (("sharing/",), union("invalid_account_type", invalid_account_type=union("endpoint")), None),
     "team_access": (("team/",), union("team_access_denied"), None),
 }
 

@@ -60,13 +60,8 @@ def store(service: Service, link: Link) -> None:
 def links_of(service: Service, account: Account) -> list[tuple[Link, Entry]]:
     """Return an account's links whose entries still exist, oldest first."""
     entries = service.state.entries
-    links = [Link(**document) for document in collection(service).values()]
-    return [(link, entries[link.entry_id]) for link in links if is_live(service, link, account)]
-
-
-def is_live(service: Service, link: Link, owner: Account) -> bool:
-    """Tell whether a link is the account's and leads somewhere."""
-    return link.owner == owner.account_id and link.entry_id in service.state.entries
+    mine = [Link(**document) for document in collection(service).values() if document["owner"] == account.account_id]
+    return [(link, entries[link.entry_id]) for link in mine if link.entry_id in entries]
 
 
 def resolve(service: Service, url: str) -> tuple[Link, Entry]:
@@ -173,16 +168,11 @@ def metadata_of(
     return metadata
 
 
-def resolved_visibility(link: Link) -> str:
-    """Return who can open a link, as a tag of sharing.ResolvedVisibility."""
-    if link.password is None:
-        return RESOLVED[link.audience]
-    return {"public": "password", "team": "team_and_password"}.get(link.audience, RESOLVED[link.audience])
-
-
 def _permissions(service: Service, link: Link, *, owns: bool) -> dict[str, Any]:
     pays = service.accounts.accounts[link.owner].account_type != "basic"
-    resolved = resolved_visibility(link)
+    resolved = RESOLVED[link.audience]
+    if link.password is not None:
+        resolved = {"public": "password", "team": "team_and_password"}.get(link.audience, resolved)
     permissions: dict[str, Any] = {
         "resolved_visibility": union(resolved),
         "can_revoke": owns,
@@ -206,9 +196,8 @@ def _permissions(service: Service, link: Link, *, owns: bool) -> dict[str, Any]:
         "can_use_extended_sharing_controls": owns and pays,
     }
     if owns:
-        permissions["requested_visibility"] = union("team_only" if link.audience == "team" else "public")
-        if link.password is not None:
-            permissions["requested_visibility"] = union("password")
+        requested = "team_only" if link.audience == "team" else "public"
+        permissions["requested_visibility"] = union(requested if link.password is None else "password")
     else:
         permissions["revoke_failure_reason"] = union("owner_only")
     return permissions

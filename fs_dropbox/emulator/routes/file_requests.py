@@ -12,8 +12,8 @@ from fs_dropbox.emulator.model.storage import Collection
 from fs_dropbox.emulator.model.times import format_time
 from fs_dropbox.emulator.model.tree import File, Folder
 from fs_dropbox.emulator.routes.shared_links import web_url
+from fs_dropbox.emulator.web import paging
 from fs_dropbox.emulator.web.context import Context
-from fs_dropbox.emulator.web.paging import asked_for
 from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
@@ -154,9 +154,8 @@ def update(context: Context, arg: Arguments) -> Any:
 def list_requests(context: Context, arg: Arguments) -> Any:
     """List the caller's requests in pages."""
     with context.service.state.lock:
-        page, cursor, has_more = asked_for(context, arg, "file_requests", list(_mine(context).items()))
-        shown = [_encode(context, *one) for one in page]
-    return {"file_requests": shown, "cursor": cursor, "has_more": has_more}
+        mine = list(_mine(context).items())
+        return paging.answer(context, arg, "file_requests", mine, lambda one: _encode(context, *one))
 
 
 @table.route("file_requests/count")

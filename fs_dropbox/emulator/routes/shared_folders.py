@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from fs_dropbox.emulator.arguments import Arguments
 from fs_dropbox.emulator.model.errors import RouteError, union
@@ -13,11 +13,12 @@ from fs_dropbox.emulator.people import shared_folders
 from fs_dropbox.emulator.people.mounting import mount_of
 from fs_dropbox.emulator.people.shared_folders import AlreadySharedError
 from fs_dropbox.emulator.routes.shared_links import web_url
+from fs_dropbox.emulator.web import paging
 from fs_dropbox.emulator.web.context import Context
-from fs_dropbox.emulator.web.paging import asked_for
 from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
+T = TypeVar("T")
 
 POLICY = {
     "member_policy": union("anyone"),
@@ -154,14 +155,10 @@ def _encode_received(context: Context, received: tuple[dict[str, Any], Entry]) -
 
 
 def _listed(
-    context: Context,
-    arg: Arguments,
-    kind: str,
-    items: Sequence[Any],
-    encode: Callable[[Context, Any], dict[str, Any]],
-    **limits: int,
+    context: Context, arg: Arguments, kind: str, items: Sequence[T], encode: Callable[[Context, T], Any], **limits: int
 ) -> Any:
     """Answer a page: here the end of a list is told by the missing cursor."""
-    page, cursor, has_more = asked_for(context, arg, kind, items, **limits)
-    answer: dict[str, Any] = {"entries": [encode(context, item) for item in page]}
-    return {**answer, "cursor": cursor} if has_more else answer
+    answer = paging.answer(context, arg, kind, items, lambda item: encode(context, item), field="entries", **limits)
+    if not answer.pop("has_more"):
+        del answer["cursor"]
+    return answer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from fs_dropbox.emulator.arguments import Arguments
@@ -12,8 +11,8 @@ from fs_dropbox.emulator.model.tree import Namespace
 from fs_dropbox.emulator.people import teams
 from fs_dropbox.emulator.people.mounting import DISSOLVED
 from fs_dropbox.emulator.routes.users import name_of, team_of
+from fs_dropbox.emulator.web import paging
 from fs_dropbox.emulator.web.context import Context
-from fs_dropbox.emulator.web.paging import asked_for
 from fs_dropbox.emulator.web.registry import Table
 
 table = Table()
@@ -49,17 +48,11 @@ def _profile(context: Context, account: Account) -> dict[str, Any]:
     }
 
 
-def _member_v1(context: Context, account: Account) -> dict[str, Any]:
-    return {"profile": _profile(context, account), "role": union(account.role)}
-
-
-def _member_v2(context: Context, account: Account) -> dict[str, Any]:
+def _member(context: Context, account: Account) -> dict[str, Any]:
+    """Return team.TeamMemberInfo, or team.TeamMemberInfoV2."""
     roles = [ADMIN_ROLE] if account.role == "team_admin" else []
-    return {"profile": _profile(context, account), "roles": roles}
-
-
-def _encoder(context: Context) -> Callable[[Context, Account], dict[str, Any]]:
-    return _member_v2 if context.route.endswith("_v2") else _member_v1
+    role = {"roles": roles} if context.route.endswith("_v2") else {"role": union(account.role)}
+    return {"profile": _profile(context, account), **role}
 
 
 @table.route("team/members/list_v2", "team/members/list", "team/members/list/continue_v2", "team/members/list/continue")
@@ -67,15 +60,12 @@ def list_members(context: Context, arg: Arguments) -> Any:
     """List the members."""
     with context.service.state.lock:
         members = context.service.accounts.members(_team(context).team_id)
-        page, cursor, has_more = asked_for(context, arg, "members", members)
-        encode = _encoder(context)
-        return {"members": [encode(context, member) for member in page], "cursor": cursor, "has_more": has_more}
+        return paging.answer(context, arg, "members", members, lambda member: _member(context, member))
 
 
 @table.route("team/members/get_info_v2", "team/members/get_info")
 def get_member_info(context: Context, arg: Arguments) -> Any:
     """Answer members by their ids or e-mail addresses."""
-    encode = _encoder(context)
     found = []
     with context.service.state.lock:
         for selector in arg.unions("members"):
@@ -84,17 +74,16 @@ def get_member_info(context: Context, arg: Arguments) -> Any:
             if member is None:
                 found.append(union("id_not_found", id_not_found=value))
             else:
-                found.append(union("member_info", **encode(context, member)))
+                found.append(union("member_info", **_member(context, member)))
     return {"members_info": found} if context.route.endswith("_v2") else found
 
 
 def _find_member(context: Context, kind: str, value: str) -> Account | None:
-    for account in context.service.accounts.members(_team(context).team_id):
-        if kind == "email" and account.email.lower() == value.lower():
-            return account
-        if kind == "team_member_id" and account.team_member_id == value:
-            return account
-    return None
+    accounts, team_id = context.service.accounts, _team(context).team_id
+    if kind == "team_member_id":
+        return accounts.by_member_id(team_id, value)
+    account = accounts.by_email(value) if kind == "email" else None
+    return account if account is not None and account.team_id == team_id else None
 
 
 @table.route("team/token/get_authenticated_admin")
@@ -144,12 +133,11 @@ def list_namespaces(context: Context, arg: Arguments) -> Any:
         own = teams.owned_namespaces(service, team)
         living = (namespace for namespace in service.state.namespaces.values() if namespace.kind != DISSOLVED)
         known = [n for n in living if n in own or n.owner in members]
-        page, cursor, has_more = asked_for(context, arg, "namespaces", known)
-        shown = [_namespace(namespace, members.get(namespace.owner or "")) for namespace in page]
-    return {"namespaces": shown, "cursor": cursor, "has_more": has_more}
+        return paging.answer(context, arg, "namespaces", known, lambda namespace: _namespace(namespace, members))
 
 
-def _namespace(namespace: Namespace, member: Account | None) -> dict[str, Any]:
+def _namespace(namespace: Namespace, members: dict[str, Account]) -> dict[str, Any]:
+    member = members.get(namespace.owner or "")
     kind = NAMESPACE_TYPES.get(namespace.kind, namespace.kind)
     shown: dict[str, Any] = {"name": namespace.name, "namespace_id": namespace.id, "namespace_type": union(kind)}
     if member is not None and kind in ("app_folder", "team_member_folder"):
@@ -162,8 +150,7 @@ def list_team_folders(context: Context, arg: Arguments) -> Any:
     """List the team folders; the root of a team space counts as one."""
     with context.service.state.lock:
         folders = teams.owned_namespaces(context.service, _team(context))
-        page, cursor, has_more = asked_for(context, arg, "team_folders", folders)
-        return {"team_folders": [_team_folder(folder) for folder in page], "cursor": cursor, "has_more": has_more}
+        return paging.answer(context, arg, "team_folders", folders, _team_folder)
 
 
 def _team_folder(namespace: Namespace) -> dict[str, Any]:

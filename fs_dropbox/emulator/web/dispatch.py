@@ -117,7 +117,7 @@ class _Measured:
         service = self.service
         begin = time.monotonic()
         service.meter.begin(self.route)
-        self.request.pace = service.limits.upload_pace()
+        self.request.pace = service.limits.pace(service.limits.latency.upload_bytes_per_second)
         try:
             response = self._answer_or_fault()
             service.limits.hold_back()
@@ -131,7 +131,7 @@ class _Measured:
         response.headers.setdefault("X-Server-Response-Time", str(int((time.monotonic() - begin) * 1000)))
         response.headers.setdefault("X-Dropbox-Response-Origin", "far_remote")
         response.headers.setdefault("Server", "dropbox-emulator")
-        pace = service.limits.download_pace() if sent > MIN_PACED_BYTES else None
+        pace = service.limits.pace(service.limits.latency.download_bytes_per_second) if sent > MIN_PACED_BYTES else None
 
         def on_block(size: int) -> None:
             service.meter.sent(self.route, size)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from fs_dropbox.emulator.arguments import Arguments
 from fs_dropbox.emulator.model.errors import BadRequestError, RouteError
 from fs_dropbox.emulator.web.context import Context
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True, frozen=True)
@@ -20,13 +22,24 @@ class Place:
     about: Any = None  # JSON
 
 
-def asked_for(
-    context: Context, arg: Arguments, kind: str, items: Sequence[Any], *, limit: int = 1000
-) -> tuple[list[Any], str, bool]:
-    """Return the page that a call asks for: the first one by its limit or, of a route with continue, by its cursor."""
-    if "/continue" not in context.route:
-        return cut(context, kind, items, Place(0, arg.get("limit") or limit))
-    return cut(context, kind, items, valid(place_of(context, kind, arg.get("cursor"))))
+def answer(
+    context: Context,
+    arg: Arguments,
+    kind: str,
+    items: Sequence[T],
+    encode: Callable[[T], Any],
+    *,
+    field: str = "",
+    limit: int = 1000,
+) -> dict[str, Any]:
+    """Answer the page that a call asks for: the first one by its limit or, of a route with continue, by its cursor.
+
+    What is in it goes into a field of the name of its kind, unless another one is named.
+    """
+    is_first = "/continue" not in context.route
+    place = Place(0, arg.get("limit") or limit) if is_first else valid(place_of(context, kind, arg.get("cursor")))
+    page, cursor, has_more = cut(context, kind, items, place)
+    return {field or kind: [encode(item) for item in page], "cursor": cursor, "has_more": has_more}
 
 
 def valid(place: Place | None) -> Place:
@@ -36,7 +49,7 @@ def valid(place: Place | None) -> Place:
     return place
 
 
-def cut(context: Context, kind: str, items: Sequence[Any], place: Place) -> tuple[list[Any], str, bool]:
+def cut(context: Context, kind: str, items: Sequence[T], place: Place) -> tuple[list[T], str, bool]:
     """Return the page at a place, the cursor behind it, and whether there is more."""
     end = place.start + place.limit
     cursor = context.service.cursors.seal([kind, _reader(context), min(end, len(items)), place.limit, place.about])
