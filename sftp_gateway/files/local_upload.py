@@ -70,6 +70,7 @@ def _store(place: str, pieces: Iterable[bytes], modified: float | None, *, exclu
         old = os.stat(place)
     except FileNotFoundError:
         old = None
+    # Who may not write a file may not replace it either, although the directory would let him.
     if old is not None and not (stat.S_ISREG(old.st_mode) and old.st_nlink == 1 and os.access(place, os.W_OK)):
         return False
     # A file without a name until it is whole: in no listing, and gone with the process.
@@ -88,6 +89,7 @@ def _store(place: str, pieces: Iterable[bytes], modified: float | None, *, exclu
             except FileExistsError:
                 if exclusive:
                     raise
+        # For the moment between these two calls the new version is there twice: a kill then leaves it under this name.
         between = os.path.join(os.path.dirname(place), f".{secrets.token_hex(8)}")
         _give_name(file.fileno(), between)  # as no call gives it a name that is taken
         try:
