@@ -12,7 +12,6 @@ from base64 import b64encode
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
-from types import TracebackType
 from urllib.parse import quote
 
 from fs_dropbox.emulator.control.control import Control
@@ -85,6 +84,8 @@ class Emulator:
         self.port = self._server.start(self._address, self._port)
         address = ANY_ADDRESS.get(self._address, self._address)
         self.host = f"[{address}]:{self.port}" if ":" in address else f"{address}:{self.port}"
+        self.url, self.http_url = f"https://{self.host}", f"http://{self.host}"
+        self.proxy_url = self.http_url  # of a CONNECT proxy that leads Dropbox's own host names to the emulator
 
     def _tunnel_status(self, request: Request) -> int:
         """Return what the CONNECT proxy answers."""
@@ -122,9 +123,7 @@ class Emulator:
     def __enter__(self) -> Emulator:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property
@@ -145,7 +144,9 @@ class Emulator:
                 accounts.add_grant(accounts.add_app("Emulator PKCE App"), account=account, pkce=True)
         self.account = account
         self.app, self.grant = self._app("Emulator App")
-        self.pkce_app, self.pkce_grant = self._app("Emulator PKCE App")
+        self.app_key, self.app_secret, self.refresh_token = self.app.key, self.app.secret, str(self.grant.refresh_token)
+        app, grant = self._app("Emulator PKCE App")  # whose clients have no secret
+        self.pkce_app_key, self.pkce_refresh_token = app.key, str(grant.refresh_token)
 
     def _app(self, name: str) -> tuple[App, Grant]:
         accounts = self.service.accounts
@@ -161,31 +162,6 @@ class Emulator:
                 accounts.store(app)
         return app, grant
 
-    @property
-    def app_key(self) -> str:
-        """The key of the default app."""
-        return self.app.key
-
-    @property
-    def app_secret(self) -> str:
-        """The secret of the default app."""
-        return self.app.secret
-
-    @property
-    def refresh_token(self) -> str:
-        """The refresh token of the default account for the default app."""
-        return str(self.grant.refresh_token)
-
-    @property
-    def pkce_app_key(self) -> str:
-        """The key of an app whose clients have no secret."""
-        return self.pkce_app.key
-
-    @property
-    def pkce_refresh_token(self) -> str:
-        """The refresh token of the default account for the app without a secret."""
-        return str(self.pkce_grant.refresh_token)
-
     def access_token(self, account: Account | None = None) -> str:
         """Return a fresh access token of an account (the default one) for the default app."""
         accounts = self.service.accounts
@@ -194,21 +170,6 @@ class Emulator:
             return accounts.add_token(grant).token
 
     # Addresses --------------------------------------------------------------
-
-    @property
-    def url(self) -> str:
-        """The address over TLS."""
-        return f"https://{self.host}"
-
-    @property
-    def http_url(self) -> str:
-        """The same address without TLS."""
-        return f"http://{self.host}"
-
-    @property
-    def proxy_url(self) -> str:
-        """A CONNECT proxy that leads Dropbox's own host names to the emulator."""
-        return self.http_url
 
     @property
     def fs_url(self) -> str:

@@ -41,19 +41,11 @@ class Service:
         self.jobs = Jobs(options)
         self.meter = Meter()
         self.limits = Limits(self.stopping, options)
-        self._settings = self.state.collection("settings")
+        settings = self.state.collection("settings")
         with self.state.mutation():
-            self._settings.setdefault("secret", {"value": secrets.token_hex(32)})
-            self._settings.setdefault("cursors", {"epoch": 0})
-        self.secret = str(self._settings["secret"]["value"]).encode()  # signs cursors and links
-        self.cursors = Cursors(self.secret, int(self._settings["cursors"]["epoch"]))
-
-    def reset_cursors(self) -> None:
-        """Make every cursor void: the next use of one answers reset."""
-        with self.state.mutation():
-            self.cursors.epoch += 1
-            self._settings["cursors"] = {"epoch": self.cursors.epoch}
-            self.state.changed.notify_all()
+            settings.setdefault("secret", {"value": secrets.token_hex(32)})
+            settings.setdefault("cursors", {"epoch": 0})
+        self.cursors = Cursors(str(settings["secret"]["value"]).encode(), int(settings["cursors"]["epoch"]))
 
     def view(self, account: Account | None, root: Namespace | None = None, *, everything: bool = False) -> View:
         """Return an account's look at its home, or at another root."""

@@ -158,8 +158,12 @@ class Control(AccountControl, ContentControl):
         return self._service.faults.struck
 
     def reset_cursors(self) -> None:
-        """Make every cursor void."""
-        self._service.reset_cursors()
+        """Make every cursor void: the next use of one answers reset."""
+        state, cursors = self._service.state, self._service.cursors
+        with state.mutation():
+            cursors.epoch += 1
+            state.collection("settings")["cursors"] = {"epoch": cursors.epoch}
+            state.changed.notify_all()
 
     def advance(self, seconds: float) -> None:
         """Let time pass at once: tokens, links and upload sessions expire, history goes."""

@@ -119,20 +119,15 @@ class BadArgumentError(BadRequestError):
 
 
 class PlainError(CallError):
-    """Any status with a text of its own, for what is outside the API functions (links, token endpoint, pages)."""
+    """Any status with a text of its own: declared 5xx, and what is outside the API functions (links, tokens, pages)."""
 
-    def __init__(self, status: int, text: str, content_type: str = "text/plain; charset=utf-8") -> None:
+    def __init__(
+        self, status: int, text: str, content_type: str = "text/plain; charset=utf-8", retry_after: int | None = None
+    ) -> None:
         super().__init__(text)
         self.status = status
         self.text = text
         self.content_type = content_type
-
-
-class ServerError(PlainError):
-    """A declared 5xx."""
-
-    def __init__(self, status: int, text: str, retry_after: int | None) -> None:
-        super().__init__(status, text)
         self.retry_after = retry_after
 
 

@@ -43,14 +43,9 @@ def split(path: str, *, astral: bool = True, writing: bool = False) -> list[str]
     for component in components:
         if _is_malformed(component, astral):
             raise failed("malformed_path")
-    if writing and any(is_disallowed(component) for component in components):
+    if writing and any(component.lower() in _DISALLOWED for component in components):
         raise WriteError("disallowed_name")
     return [normalize(component) for component in components]
-
-
-def is_disallowed(name: str) -> bool:
-    """Tell whether Dropbox refuses to store this name."""
-    return name.lower() in _DISALLOWED
 
 
 def _is_malformed(component: str, astral: bool) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from html import escape
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from fs_dropbox.emulator.http import Request, Response
 from fs_dropbox.emulator.model.accounts import Account
 from fs_dropbox.emulator.people.consent import RefusedConsentError, Wish, is_approved, issue_code, read_wish
-from fs_dropbox.emulator.routes.oauth import MAX_FORM_BYTES
+from fs_dropbox.emulator.routes.oauth import read_form
 from fs_dropbox.emulator.service import Service
 from fs_dropbox.emulator.web.registry import Table
 
@@ -30,10 +30,9 @@ def show(service: Service, request: Request) -> Response:
 def decide(service: Service, request: Request) -> Response:
     """Take the user's decision: the fields of the form, `decision` is allow or deny."""
     try:
-        form = dict(parse_qsl(request.read(MAX_FORM_BYTES).decode(), keep_blank_values=True))
+        parameters = read_form(request)
     except ValueError:
         return _page(400, "Error (400)", "<p>Cannot read the form.</p>")
-    parameters = {**request.query, **form}
     return _answer(service, parameters, "approve" if parameters.get("decision") == "allow" else "deny")
 
 

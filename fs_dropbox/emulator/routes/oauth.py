@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hmac
 import json
 import zlib
@@ -16,6 +14,7 @@ from fs_dropbox.emulator.model.accounts import App, Grant
 from fs_dropbox.emulator.model.errors import PlainError
 from fs_dropbox.emulator.people.consent import InvalidGrantError, exchange_code, needs_secret
 from fs_dropbox.emulator.service import Service
+from fs_dropbox.emulator.web.authorize import read_basic
 from fs_dropbox.emulator.web.context import Context
 from fs_dropbox.emulator.web.registry import Table
 
@@ -24,6 +23,11 @@ table = Table()
 MAX_FORM_BYTES = 1 << 16
 # The service really answers JSON under this type.
 TOKEN_TYPE = "text/javascript"
+
+
+def read_form(request: Request) -> dict[str, str]:
+    """Return the fields of a form, and what the URL adds to them, or raise ValueError."""
+    return {**request.query, **dict(parse_qsl(request.read(MAX_FORM_BYTES).decode(), keep_blank_values=True))}
 
 
 def token_error(error: str, description: str) -> PlainError:
@@ -36,10 +40,9 @@ def token_error(error: str, description: str) -> PlainError:
 def token(service: Service, request: Request) -> Response:
     """Answer a token request by its grant type."""
     try:
-        form = dict(parse_qsl(request.read(MAX_FORM_BYTES).decode(), keep_blank_values=True))
+        form = read_form(request)
     except ValueError:
         raise token_error("invalid_request", "cannot read the form") from None
-    form = {**request.query, **form}
     _add_basic(request, form)
     with service.state.mutation():
         grant_type = form.get("grant_type")
@@ -54,8 +57,8 @@ def _add_basic(request: Request, form: dict[str, str]) -> None:
     kind, _, value = request.headers.get("authorization", "").partition(" ")
     if kind.lower() == "basic":
         try:
-            key, _, secret = base64.b64decode(value, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+            key, secret = read_basic(value)
+        except ValueError:
             raise token_error("invalid_client", "cannot read the authorization header") from None
         form.setdefault("client_id", key)
         form.setdefault("client_secret", secret)

@@ -14,7 +14,6 @@ from fs_dropbox.emulator.model.errors import (
     PlainError,
     RateLimitError,
     RouteError,
-    ServerError,
 )
 from fs_dropbox.emulator.web.context import Download
 
@@ -41,19 +40,21 @@ def failure_response(failure: CallError, route: str, place: str = "request body"
         return json_response(failure.status, failure.body(), headers)
     if isinstance(failure, RateLimitError):
         response = text_response(429, failure.reason) if failure.as_text else json_response(429, failure.body())
-        if failure.retry_after is not None:
-            response.headers["Retry-After"] = str(failure.retry_after)
-        return response
+        return _retried_after(failure.retry_after, response)
     if isinstance(failure, BadRequestError):
         where = f"{place}: " if isinstance(failure, BadArgumentError) else ""
         return text_response(400, f'Error in call to API function "{route}": {where}{failure.detail}')
     if isinstance(failure, PlainError):
         response = text_response(failure.status, failure.text, failure.content_type)
-        if isinstance(failure, ServerError) and failure.retry_after is not None:
-            response.headers["Retry-After"] = str(failure.retry_after)
-        return response
+        return _retried_after(failure.retry_after, response)
     log.error("%s: %r is not wrapped into the error of the route", route, failure)
     return text_response(500, "Internal Server Error")
+
+
+def _retried_after(seconds: int | None, response: Response) -> Response:
+    if seconds is not None:
+        response.headers["Retry-After"] = str(seconds)
+    return response
 
 
 def download_response(download: Download) -> Response:

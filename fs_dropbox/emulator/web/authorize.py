@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import json
 from typing import Any
@@ -56,10 +55,16 @@ def authorize(context: Context) -> None:
     context.path_root = _path_root(context)
 
 
+def read_basic(encoded: str) -> tuple[str, str]:
+    """Return the key and the secret of an app in an Authorization header, or raise ValueError."""
+    key, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
+    return key, secret
+
+
 def _app(context: Context, encoded: str) -> App:
     try:
-        key, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+        key, secret = read_basic(encoded)
+    except ValueError:
         raise BadRequestError('Invalid authorization value in HTTP header "Authorization".') from None
     app = context.service.accounts.apps.get(key)
     if app is None or not hmac.compare_digest(app.secret.encode(), secret.encode()):

@@ -21,9 +21,9 @@ from fs_dropbox.emulator.model.errors import (
     BadArgumentError,
     BadRequestError,
     CallError,
+    PlainError,
     RateLimitError,
     RouteError,
-    ServerError,
     union,
 )
 from fs_dropbox.emulator.service import Service
@@ -186,7 +186,7 @@ class _Measured:
             reason = fault.get("reason", "too_many_requests")
             raise RateLimitError(reason, fault.get("retry_after", 1), as_text=form == "text")
         elif kind == "server_error":
-            raise ServerError(fault.get("status", 500), fault.get("text", ""), fault.get("retry_after"))
+            raise PlainError(fault.get("status", 500), fault.get("text", ""), retry_after=fault.get("retry_after"))
         elif kind in _DECLARED_ERRORS:
             status, tag = _DECLARED_ERRORS[kind]
             raise DeclaredError(status, union(tag))
