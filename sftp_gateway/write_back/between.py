@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fs import errors
 
@@ -49,7 +49,7 @@ class Between:
         self._quota = limits.quota
         self._wait_seconds = limits.wait_seconds
         self._journal = journal
-        self._storage = storage
+        self.storage = storage
         self._elsewhere = elsewhere
         self._lock = threading.Lock()
         # guarded by _lock
@@ -109,7 +109,7 @@ class Between:
         if self.is_pending(new.path):  # asked first: the storage has it before it is pending no more
             raise ConflictError
         try:
-            with self._storage.openbin(new.path, "r") as there:
+            with self.storage.openbin(new.path, "r") as there:
                 version = there.version
         except errors.ResourceNotFound:
             version = None
@@ -127,16 +127,12 @@ class Between:
         if pending is not None and not pending.failed:
             return False
         try:
-            there = self._storage.cached_info(path) if at_once else self._storage.getinfo(path)
+            there = self.storage.cached_info(path) if at_once else self.storage.getinfo(path)
         except errors.FSError as error:
             return isinstance(error, errors.ResourceNotFound)
         if there is None:
             raise NotAtOnceError
         return False
-
-    def open_through(self, path: str, options: dict[str, Any], *, exclusive: bool) -> Any:
-        """Open the storage's own file, for a commit that waits for nothing."""
-        return self._storage.openbin(path, "xb" if exclusive else "wb", **options)
 
     def delivered_version(self, path: str, version: str) -> str:
         """Return the storage's version of what was read as `version` when it was pending.
@@ -147,7 +143,7 @@ class Between:
         base = next((reader for reader in self.readers if reader.version == version and not reader.closed), None)
         try:
             if base is not None:
-                with base.again() as ours, self._storage.openbin(path, "r") as there:
+                with base.again() as ours, self.storage.openbin(path, "r") as there:
                     if same_content(there, ours):
                         return str(there.version)
         except errors.ResourceNotFound:

@@ -18,6 +18,7 @@ from sftp_gateway.write_back.journal_rows import AT_OR_BELOW, BELOW, BeingSentEr
 from sftp_gateway.write_back.refusals import MAX_BACKOFF_SECONDS
 
 _COLUMNS: Final = "path, key, fresh, state, attempts, reason, acknowledged"
+_MAKE_AGAIN: Final = "UPDATE folders SET state = 'pending', fresh = 0 WHERE state = 'sending'"  # it may be there
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,14 +181,11 @@ class DirectoryRows:
 
     def put_back(self, making: Iterable[PendingDirectory]) -> None:
         """Have directories made once more of which nobody knows whether they were."""
-        again = "UPDATE folders SET state = 'pending', fresh = 0 WHERE state = 'sending' AND key = ?"
-        keys = [(each.key,) for each in making]
-        self._file.execute_many(again, keys)
+        self._file.execute_many(f"{_MAKE_AGAIN} AND key = ?", [(each.key,) for each in making])
 
     def recover(self) -> None:
-        """Take up what a delivery that died has left. What it was making may be there, or not."""
-        if self._select("state = 'sending' LIMIT 1"):
-            self._file.execute("UPDATE folders SET state = 'pending', fresh = 0 WHERE state = 'sending'")
+        """Take up what a delivery that died has left."""
+        self._file.execute(_MAKE_AGAIN)
 
     # -- within
 

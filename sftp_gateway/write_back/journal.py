@@ -50,6 +50,8 @@ FREE_BYTES = 16 * 2**20  # of the journal's own file, which keeps what arrived l
 # so by a clock that was ahead. (Python before 3.12.4 takes ?1 for a name, and warns.)
 _DUE = f"state = 'pending' AND (not_before <= ? OR not_before > ? + {MAX_BACKOFF_SECONDS}) AND size > ?"
 
+_SEND_AGAIN = "UPDATE files SET state = 'pending', fresh = 0 WHERE state = 'sending'"  # it may have arrived, or not
+
 
 class Journal:
     """The pending files of one account, by path and in order.
@@ -267,16 +269,14 @@ class Journal:
     # -- what the delivery does, in one process at a time
 
     def recover(self) -> None:
-        """Take up what a delivery that died has left. What it was sending may have arrived, or not."""
-        self._file.execute("UPDATE files SET state = 'pending', fresh = 0 WHERE state = 'sending'")
+        """Take up what a delivery that died has left."""
+        self._file.execute(_SEND_AGAIN)
         self.directories.recover()
         self.vault.clear(lambda name: bool(self._select("file = ? LIMIT 1", name)))
 
     def put_back(self, sending: Iterable[Pending]) -> None:
-        """Have what is on its way sent once more: it may have arrived, or not."""
-        numbers = [(pending.id,) for pending in sending]
-        again = "UPDATE files SET state = 'pending', fresh = 0 WHERE state = 'sending' AND id = ?"
-        self._file.execute_many(again, numbers)
+        """Have what is on its way sent once more."""
+        self._file.execute_many(f"{_SEND_AGAIN} AND id = ?", [(pending.id,) for pending in sending])
 
     def outlook(self, now: float, passed_over: int) -> Outlook:
         """Tell what there is to send, due or behind what is; files up to `passed_over` bytes do not count."""

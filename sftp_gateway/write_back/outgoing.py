@@ -146,7 +146,7 @@ class Outgoing(io.RawIOBase):
         expected = self._options.get("expected_version")
         if expected is not None and expected.startswith(VERSION_PREFIX):
             self._options["expected_version"] = self._between.delivered_version(self._path, expected)
-        through = self._between.open_through(self._path, self._options, exclusive=self._exclusive)
+        through = self._between.storage.openbin(self._path, "xb" if self._exclusive else "wb", **self._options)
         try:
             for offset in range(0, self._local.size, PIECE_BYTES):
                 through.write(self._local.read(offset, PIECE_BYTES))

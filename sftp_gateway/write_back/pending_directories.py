@@ -49,7 +49,13 @@ class PendingDirectories:
 
     def scandir(self, path: str, namespaces: Collection[str] | None = None) -> Iterator[Info]:
         directories = self._rows.children(path)
-        return self._with_directories(self._stored_in(path, namespaces), directories)
+        pending = self._find(path)
+        infos: Iterable[Info] = ()
+        if pending is None:
+            infos = self._inner.scandir(path, namespaces=namespaces)
+        elif not pending.fresh:
+            infos = self._perhaps_in(path, namespaces)
+        return self._with_directories(infos, directories)
 
     def cached_listing(self, path: str, namespaces: Collection[str] | None = None) -> Iterator[Info] | None:
         """Return what `scandir` would if that is possible without waiting."""
@@ -63,13 +69,6 @@ class PendingDirectories:
                 if pending is None:
                     raise
         return None if infos is None else self._with_directories(infos, directories)
-
-    def _stored_in(self, path: str, namespaces: Collection[str] | None) -> Iterator[Info]:
-        """Return what the filesystem has in a directory, which may be still to be made."""
-        pending = self._find(path)
-        if pending is None:
-            return iter(self._inner.scandir(path, namespaces=namespaces))
-        return iter(()) if pending.fresh else self._perhaps_in(path, namespaces)
 
     def _perhaps_in(self, path: str, namespaces: Collection[str] | None) -> Iterator[Info]:
         with contextlib.suppress(errors.ResourceNotFound):
