@@ -13,6 +13,7 @@ import paramiko
 from sftp_gateway.files.handles import Handle, WriteHandle
 from sftp_gateway.files.tree import TreeView
 from sftp_gateway.requests.at_once import AtOnce
+from sftp_gateway.requests.failures import Failures
 from sftp_gateway.requests.operations import Operations
 from sftp_gateway.requests.ordering import Claims
 from sftp_gateway.requests.replies import Replies
@@ -52,28 +53,24 @@ class SFTPChannel:
         *,
         events: Events,
         workers: Workers,
-        room: Room | None = None,
+        room: Room,
         meter: Meter | None = None,
         count_handles: Callable[[], int] | None = None,
     ) -> None:
-        """`count_handles` is for `Operations`; without a `room` the channel has one for itself."""
+        """`count_handles` is for `Operations`."""
         self.channel = channel
         self._heard_at = time.monotonic()
-        self._room = room = room or Room()
-        self._user = view.user
-        self._names_are_bytes = view.names_are_bytes
+        self._room = room
+        self._view = view
         self._workers = workers
         self._events = events
         self._meter = meter
         self._stream = ChannelStream(channel, on_data=self._on_data, on_idle=self._on_idle, on_end=self._on_end)
         self._replies = Replies(self._stream)
+        reads_texts = channel.get_transport().remote_version.startswith("SSH-2.0-ssh2js")  # node-ssh is above it
+        failures = Failures(events, tell=self._stream.aside, reads_texts=reads_texts)
         self._operations = Operations(
-            view,
-            events,
-            max_handles=room.limits.handles,
-            count_handles=count_handles,
-            tell=self._stream.aside,
-            reads_texts=channel.get_transport().remote_version.startswith("SSH-2.0-ssh2js"),  # node-ssh is above it
+            view, events, failures, max_handles=room.limits.handles, count_handles=count_handles
         )
         self._at_once = AtOnce(self._operations, view, give_way=self._stream.give_way)
         self._tasks = Tasks(
@@ -95,7 +92,7 @@ class SFTPChannel:
 
         Call it inside `check_channel_subsystem_request`, before it returns True.
         """
-        self._room.enter(self._user)
+        self._room.enter(self._view.user)
         self._stream.start(self._room.window_bytes)
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -291,7 +288,7 @@ class SFTPChannel:
             self._events.on_failure("request", "", error.reason)
             self._stream.send(packets.status(error.request_id, Status.BAD_MESSAGE, error.reason))
             return
-        if request.wrong_name and self._names_are_bytes:
+        if request.wrong_name and self._view.names_are_bytes:
             request = parse(packet, ByteCursor)
         if request.wrong_name:
             self._stream.send(self._operations.failure(request, RefusedError(request.wrong_name)))
@@ -338,5 +335,5 @@ class SFTPChannel:
             self._replies.release(handle)
         self._operations.abort_all()
         self._stream.finish()
-        self._room.leave(self._user)
+        self._room.leave(self._view.user)
         self._ended.set()

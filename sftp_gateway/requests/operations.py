@@ -37,17 +37,13 @@ class Operations:
         self,
         view: TreeView,
         events: Events,
+        failures: Failures,
         *,
         max_handles: int,
         count_handles: Callable[[], int] | None = None,
-        tell: Callable[[str], None] = lambda _: None,
-        reads_texts: bool = False,
     ) -> None:
-        """`count_handles` tells of those of all channels that have `max_handles` together; none for this one alone.
-
-        `tell` and `reads_texts` are for `Failures`.
-        """
-        self._failures = Failures(events, tell=tell, reads_texts=reads_texts)
+        """`count_handles` tells of those of all channels that have `max_handles` together; none for this one alone."""
+        self._failures = failures
         self._view = view
         self._events = events
         self._max_handles = max_handles
@@ -188,7 +184,9 @@ class Operations:
         return packets.data(request.id, self.readable(request.handle).read(request.offset, request.size))
 
     def _write(self, request: Request) -> bytes:
-        handle = self._writable(request.handle)
+        handle = self.find(request.handle)
+        if not isinstance(handle, WriteHandle):
+            raise RefusedError("the file is open for reading only", Status.PERMISSION_DENIED)
         handle.write(request.offset, request.data)
         return packets.ok(request.id)
 
@@ -265,13 +263,6 @@ class Operations:
         handle = self.find(handle_id)
         if not isinstance(handle, (ReadHandle, WriteHandle)):
             raise RefusedError("not a handle of a file")
-        return handle
-
-    def _writable(self, handle_id: bytes) -> WriteHandle:
-        """Return the handle of a file that is open for writing."""
-        handle = self.find(handle_id)
-        if not isinstance(handle, WriteHandle):
-            raise RefusedError("the file is open for reading only", Status.PERMISSION_DENIED)
         return handle
 
     def find(self, handle_id: bytes) -> Handle:

@@ -10,8 +10,10 @@ import paramiko
 from fs.base import FS
 from paramiko import common
 
-from sftp_gateway.files.tree import Rights, Tree, TreeLimits
+from sftp_gateway.files.tree import Rights, Tree, TreeLimits, TreeView
 from sftp_gateway.requests.channel import SFTPChannel
+from sftp_gateway.requests.failures import Failures
+from sftp_gateway.requests.operations import Operations
 from sftp_gateway.requests.room import ChannelLimits, Room
 from sftp_gateway.requests.workers import Workers
 from sftp_gateway.sftp.events import Transfer
@@ -47,6 +49,12 @@ class RecordedEvents:
     ) -> None:
         self.traces += [trace] if trace else []
         self.others.append(("failure", operation, path, reason))
+
+
+def operations_on(view: TreeView) -> Operations:
+    """Requests on a view, with no channel around them."""
+    events = RecordedEvents()
+    return Operations(view, events, Failures(events, tell=lambda _: None, reads_texts=False), max_handles=100)
 
 
 class _Everyone(paramiko.ServerInterface):

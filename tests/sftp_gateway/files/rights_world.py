@@ -20,7 +20,7 @@ from sftp_gateway.sftp.packets import Kind
 from sftp_gateway.sftp.parsing import Request
 from tests.sftp_gateway.atomic_fs import AtomicFS, PinnedFile, super_read
 from tests.sftp_gateway.raw_client import Reply, parsed
-from tests.sftp_gateway.without_doors import RecordedEvents
+from tests.sftp_gateway.without_doors import operations_on
 
 FILES = ("/a", "/b", "/d/a", "/e/a")
 FOLDERS = ("/d", "/e")
@@ -177,7 +177,7 @@ class World:
 
     def begin(self, root: str, view: TreeView) -> None:
         self.number += 1
-        operations = Operations(view, RecordedEvents(), max_handles=100)
+        operations = operations_on(view)
         name = f"{view.rights.value} {self.number}{root}"
         self.sessions.append(Session(name, root, view, operations, AtOnce(operations, view)))
 

@@ -14,12 +14,11 @@ from sftp_gateway.files.base import Base
 from sftp_gateway.files.content import Content
 from sftp_gateway.files.store import Store, TreeLimits
 from sftp_gateway.files.tree import Tree, TreeView
-from sftp_gateway.requests.operations import Operations
 from sftp_gateway.sftp.packets import NO_ATTRIBUTES, Kind
 from sftp_gateway.sftp.parsing import Request
 from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.raw_client import C, R, T, W
-from tests.sftp_gateway.without_doors import RecordedEvents, Serving
+from tests.sftp_gateway.without_doors import Serving, operations_on
 
 
 @pytest.fixture
@@ -107,7 +106,7 @@ def test_who_reads_what_is_written_goes_on_with_that_and_with_nothing_later(tmp_
 
 
 def test_renames_that_fail_pile_up_nothing(view: TreeView) -> None:
-    operations = Operations(view, RecordedEvents(), max_handles=10)
+    operations = operations_on(view)
     operations.answer(Request(Kind.OPEN, 1, path="/f", flags=W | C | T))
     (handle,) = operations.handles.values()
     before = _paths(handle)

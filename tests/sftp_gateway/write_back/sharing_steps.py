@@ -24,7 +24,7 @@ from sftp_gateway.write_back.between import WriteBackLimits
 from sftp_gateway.write_back.filesystem import WriteBackFS
 from sftp_gateway.write_back.journal import Journal
 from tests.sftp_gateway.raw_client import C, R, Reply, T, W, X, parsed
-from tests.sftp_gateway.without_doors import RecordedEvents
+from tests.sftp_gateway.without_doors import operations_on
 from tests.waiting import eventually
 
 ANN, BOB = "ann@example.com", "bob@example.com"
@@ -78,7 +78,7 @@ class Sharing:
         self.filesystem = WriteBackFS(dropbox, self.journal, label="ann", limits=limits)
         self.tree = Tree(self.filesystem, spool_directory=self.folder / "spool")
         views = [self.tree.view(write_back=True), self.tree.view(write_back=True), self.tree.view()]
-        self.sessions = [Operations(view, RecordedEvents(), max_handles=100) for view in views]
+        self.sessions = [operations_on(view) for view in views]
         self.at_once = [AtOnce(session, view) for session, view in zip(self.sessions, views, strict=True)]
 
     def close(self) -> None:
