@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -268,11 +268,7 @@ def settings_table() -> str:
     for prefix, fields in (("", GATEWAY_FIELDS), *((f"{table}.", fields) for table, fields in TABLES.items())):
         for key, field in fields.items():
             value = field.default
-            shown = "" if value is msgspec.NODEFAULT else f"`{_toml(value)}`"
+            shown = "" if value is msgspec.NODEFAULT else f"`{msgspec.json.encode(value).decode()}`"
             if prefix + key not in TABLES:
                 lines.append(f"| `{prefix}{key}` | {shown} | {description(field)} |")
     return "\n".join(lines)
-
-
-def _toml(value: Any) -> str:
-    return msgspec.json.encode(value).decode()

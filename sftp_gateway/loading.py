@@ -10,7 +10,7 @@ import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
@@ -322,17 +322,13 @@ def _find_files(values: dict[str, Any], directory: Path, environment: Mapping[st
         path = re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda match: environment.get(match[1] or match[2], match[0]), path)
         return str(directory / Path(path).expanduser())
 
-    tables = [table for key in TABLES for table in _list(values.get(key)) if isinstance(table, dict)]
-    for table in (values, *tables):
+    lists = [tables for key in TABLES if isinstance(tables := values.get(key), list)]
+    for table in (values, *(table for tables in lists for table in tables if isinstance(table, dict))):
         for key in _PATHS:
             if key in table:
                 table[key] = found(table[key])
     if isinstance(values.get("host_keys"), list):
         values["host_keys"] = [found(path) for path in values["host_keys"]]
-
-
-def _list(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list) else ()
 
 
 def _split(key: str, text: str) -> Any:

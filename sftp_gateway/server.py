@@ -141,7 +141,7 @@ class SFTPGateway:
         self._acceptor.start()
         self._watcher = threading.Thread(target=self._watch, name="sftp-gateway-watch", daemon=True)
         self._watcher.start()
-        self._reporting.open(config, self._address[1], answer=self._answer, healthy=self._is_open)
+        self._reporting.open(config, self._address[1], answer=self._answer, healthy=lambda: not self._stopping.is_set())
 
     def stop(self, drain_seconds: float | None = None) -> bool:
         """Accept nobody any more, let transfers under way finish, end every session; tell whether all ended well.
@@ -268,10 +268,6 @@ class SFTPGateway:
         return listener
 
     # Questions.
-
-    def _is_open(self) -> bool:
-        """Tell whether connections are taken in."""
-        return not self._stopping.is_set()
 
     def _look(self) -> Mapping[str, float]:
         sessions = [session for session, _ in self._snapshot()]

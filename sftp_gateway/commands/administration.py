@@ -16,7 +16,7 @@ import click
 import msgspec
 
 from sftp_gateway.commands.risks import risks
-from sftp_gateway.config import GATEWAY_FIELDS, TABLES, ConfigError, GatewayConfig, HookConfig, UserConfig
+from sftp_gateway.config import GATEWAY_FIELDS, TABLES, ConfigError, GatewayConfig, UserConfig
 from sftp_gateway.loading import ENVIRONMENT_PREFIX, Problem, examine, load_config, unknown_variables
 from sftp_gateway.logs import printable, printable_json
 from sftp_gateway.reports.control import ask_all
@@ -92,9 +92,11 @@ def _print_settings(config: GatewayConfig) -> None:
     for key, value, is_default in _effective(config):
         click.echo(f"{key} = {json.dumps(value, ensure_ascii=False)}{'  # default' if is_default else ''}")
     for user in config.users:
-        click.echo(f"user {user.name}: {_rights(user)} in {user.root}, signs in with {' and '.join(_ways_in(user))}")
+        rights = user.rights + (", write-back," if user.write_back else "")
+        click.echo(f"user {user.name}: {rights} in {user.root}, signs in with {' and '.join(_ways_in(user))}")
     for hook in config.hooks:
-        click.echo(f"hook {hook.target}: {', '.join(hook.events)}{_signed(hook)}")
+        signed = ", signed" if hook.secret or hook.secret_file else ""
+        click.echo(f"hook {hook.target}: {', '.join(hook.events)}{signed}")
 
 
 def _print_check_as_json(config: GatewayConfig | None, problems: Sequence[Problem], warnings: Sequence[str]) -> None:
@@ -121,14 +123,6 @@ def _ways_in(user: UserConfig) -> list[str]:
         "public keys": user.public_keys or user.public_keys_file,
     }
     return [way for way, given in ways.items() if given]
-
-
-def _rights(user: UserConfig) -> str:
-    return user.rights + (", write-back," if user.write_back else "")
-
-
-def _signed(hook: HookConfig) -> str:
-    return ", signed" if hook.secret or hook.secret_file else ""
 
 
 def _user(user: UserConfig) -> dict[str, Any]:
@@ -207,10 +201,7 @@ def sessions(file: Path | None, state_folder: Path | None, kick: str | None, as_
         return
     shown = [
         {
-            "session": row["session"],
-            "user": row["user"],
-            "from": row["from"],
-            "since": row["since"],
+            **{key: row[key] for key in ("session", "user", "from", "since")},
             "idle": f"{row['idle_seconds']}s",
             "client": row["client"],
             "open": ", ".join(f"{file['path']} ({file['open_for']})" for file in row["files"]),

@@ -89,6 +89,9 @@ class Gatekeeper:
         _begin(self._table)
         if self._register.file is not None:
             self._reserve()
+        self._forget_own()
+
+    def _forget_own(self) -> None:
         with self._change() as table:
             for name in ("connections", "sessions"):
                 table.execute(f"DELETE FROM {name} WHERE process = ?", (self._register.process,))
@@ -120,9 +123,7 @@ class Gatekeeper:
     def close(self) -> None:
         """Forget what this process has counted. Idempotent; nothing else may be called afterwards."""
         with contextlib.suppress(sqlite3.ProgrammingError):  # closed already
-            with self._change() as table:
-                for name in ("connections", "sessions"):
-                    table.execute(f"DELETE FROM {name} WHERE process = ?", (self._register.process,))
+            self._forget_own()
             self._table.close()
 
     def connect(self, address: str) -> str | None:
