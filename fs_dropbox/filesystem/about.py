@@ -17,7 +17,6 @@ from fs_dropbox.metadata.changes import ChangeFeed
 USAGE_SECONDS: Final = 60.0
 ABILITIES: Final[Mapping[str, str | int | None]] = {
     "atomic_writes": True,
-    "bulk_uploads": True,
     "case_insensitive": True,
     "invalid_path_chars": "".join(paths.REFUSED_CHARACTERS),
     "max_path_length": None,

@@ -79,7 +79,6 @@ def test_what_another_process_has_changed_is_forgotten(emulator: Emulator, folde
 
 
 def test_many_files_at_once(emulator: Emulator, folder: DropboxSubFS) -> None:
-    assert folder.getmeta()["bulk_uploads"]
     nested = folder.opendir("tree").opendir("sub")
     contents = {f"new {number}": bytes([number]) * number for number in range(50)} | {"none/below": b"1"}
 

@@ -52,7 +52,6 @@ def contents() -> dict[str, bytes]:
 @pytest.fixture
 def dropbox_fs(emulator: Emulator, open_dropbox: Callable[..., DropboxFS]) -> DropboxFS:
     dropbox_fs = open_dropbox(change_feed=False)
-    assert dropbox_fs.getmeta()["bulk_uploads"] is True
     dropbox_fs.makedir("/in")
     dropbox_fs.listdir("/in")
     emulator.control.reset_counts()
