@@ -23,15 +23,19 @@ class ConfigError(Exception):
 class HookConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whom to tell about events, and how: a command that is started, or a URL that is sent to."""
 
-    events: Annotated[tuple[HookEvent, ...], Meta(description="Which events, such as upload and upload_failed.")]
+    events: Annotated[
+        tuple[HookEvent, ...], Meta(description="Events that trigger the hook, such as upload and upload_failed.")
+    ]
     command: Annotated[tuple[str, ...], Meta(description="A program and its arguments; no shell reads them.")] = ()
     url: Annotated[str, Meta(description="Where the event is posted as JSON.")] = ""
-    secret: Annotated[str, Meta(description="Signs what is posted, with HMAC-SHA256.")] = ""
+    secret: Annotated[str, Meta(description="Key that signs each post with HMAC-SHA256.")] = ""
     secret_file: Annotated[str, Meta(description="The file that holds that secret.")] = ""
-    users: Annotated[tuple[str, ...], Meta(description="Users whose events count; none for everybody's.")] = ()
+    users: Annotated[tuple[str, ...], Meta(description="Only events of these users; empty for all users.")] = ()
     timeout_seconds: Annotated[float, Meta(description="Time for one attempt.", gt=0)] = 10.0
-    attempts: Annotated[int, Meta(description="Attempts in all; 0 for 5 of a URL, 1 of a command.", ge=0)] = 0
-    queue: Annotated[int, Meta(description="Events that wait at most; more are dropped and counted.", ge=1)] = 1000
+    attempts: Annotated[
+        int, Meta(description="Attempts in all; 0 for the default: 5 for a URL, 1 for a command.", ge=0)
+    ] = 0
+    queue: Annotated[int, Meta(description="Events that may wait; more are dropped and counted.", ge=1)] = 1000
 
     @property
     def target(self) -> str:
@@ -60,14 +64,14 @@ class UserConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     create_root: Annotated[bool, Meta(description="Make that folder at a login when it is missing.")] = False
     rights: Annotated[
         Literal["read-write", "read-only", "write-only"],
-        Meta(description="read-write, read-only, or write-only (a drop box: files can be left and no others seen)."),
+        Meta(description="read-write, read-only, or write-only (a drop box: uploads only, other files stay hidden)."),
     ] = "read-write"
     networks: Annotated[
-        tuple[str, ...], Meta(description="Addresses and networks that the user may sign in from; none for all.")
+        tuple[str, ...], Meta(description="Addresses and networks that the user may sign in from; empty for all.")
     ] = ()
     max_sessions: Annotated[int, Meta(description="Sessions at once; 0 for max_sessions_per_user.", ge=0)] = 0
-    quota_bytes: Annotated[int, Meta(description="The most that root may hold; 0 for no limit.", ge=0)] = 0
-    quota_files: Annotated[int, Meta(description="The most files below root; 0 for no limit.", ge=0)] = 0
+    quota_bytes: Annotated[int, Meta(description="Bytes that root may hold; 0 for no limit.", ge=0)] = 0
+    quota_files: Annotated[int, Meta(description="Files that root may hold; 0 for no limit.", ge=0)] = 0
     write_back: Annotated[
         bool, Meta(description="Answer when a file is on the gateway's own disk, and deliver it in the background.")
     ] = False
@@ -79,24 +83,24 @@ class UserConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that a gateway can be told."""
 
-    listen: Annotated[str, Meta(description="Address and port; [::]:2222 for IPv6, too, port 0 for any.")] = (
-        "127.0.0.1:2222"
-    )
+    listen: Annotated[
+        str, Meta(description="Address and port to listen on; [::]:2222 for IPv4 and IPv6, port 0 for any free port.")
+    ] = "127.0.0.1:2222"
     state_folder: Annotated[
-        str, Meta(description="Folder of the host key and of uploads under way; empty for ~/.local/state/sftp-gateway.")
+        str, Meta(description="Folder for host keys and unfinished uploads; empty for ~/.local/state/sftp-gateway.")
     ] = ""
     host_keys: Annotated[
         tuple[str, ...],
-        Meta(description="Host key files; none for those in the state folder, made when missing."),
+        Meta(description="Host key files; empty for keys in the state folder, created if missing."),
     ] = ()
     compatible_algorithms: Annotated[
         bool, Meta(description="Also offer NIST curves, 2048-bit groups, ECDSA and RSA host keys, for older clients.")
     ] = False
     strict_algorithms: Annotated[
-        bool, Meta(description="Offer post-quantum key exchange and authenticated encryption alone.")
+        bool, Meta(description="Offer only post-quantum key exchange and authenticated encryption.")
     ] = False
     credential_logins: Annotated[
-        bool, Meta(description="Let people sign in with APP_KEY~APP_SECRET and a refresh token.")
+        bool, Meta(description="Allow logins with APP_KEY~APP_SECRET and a refresh token.")
     ] = True
     credential_url: Annotated[str, Meta(description="The FS URL that such a login opens.")] = (
         "dropbox://{user}:{password}@/"
@@ -112,16 +116,20 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_sessions_per_user: Annotated[int, Meta(description="Signed-in connections at once of one user.", ge=1)] = 100
     max_unauthenticated: Annotated[
         int,
-        Meta(description="Connections at once that have not signed in; one address gets half of what is left.", ge=1),
+        Meta(
+            description="Connections at once that have not signed in; one address may take half of the free ones.", ge=1
+        ),
     ] = 300
     connections_per_minute: Annotated[
         float,
         Meta(description="Connections a minute from one address that do not sign in; 0 for no limit.", ge=0),
     ] = 120.0
     connection_burst: Annotated[
-        int, Meta(description="How many of them may come at once before that rate holds.", ge=1)
+        int, Meta(description="How many of them are accepted in a burst before that rate applies.", ge=1)
     ] = 100
-    rate_exempt: Annotated[tuple[str, ...], Meta(description="Addresses and networks that may come at any rate.")] = (
+    rate_exempt: Annotated[
+        tuple[str, ...], Meta(description="Addresses and networks without a limit on this rate.")
+    ] = (
         "127.0.0.0/8",
         "::1/128",
     )
@@ -136,9 +144,9 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         float,
         Meta(description="How long a session looks for the next request before it sleeps; 0 for never.", ge=0, le=0.1),
     ] = 0.0003
-    drain_seconds: Annotated[float, Meta(description="Time for transfers under way when the server stops.", ge=0)] = (
-        30.0
-    )
+    drain_seconds: Annotated[
+        float, Meta(description="Time for running transfers to finish when the server stops.", ge=0)
+    ] = 30.0
     account_idle_seconds: Annotated[
         float, Meta(description="How long a filesystem stays open after its last session.", ge=0)
     ] = 300.0
@@ -146,7 +154,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         float, Meta(description="How old a login may be before the next one asks the storage again.", ge=0)
     ] = 60.0
     ban_failures: Annotated[
-        int, Meta(description="Failed logins from one address within ban_seconds that ban it; 0 for never.", ge=0)
+        int, Meta(description="Failed logins within ban_seconds that ban an address; 0 for never.", ge=0)
     ] = 20
     ban_seconds: Annotated[float, Meta(description="How long an address stays banned.", gt=0)] = 600.0
     ban_exempt: Annotated[tuple[str, ...], Meta(description="Addresses and networks that are never banned.")] = (
@@ -155,33 +163,33 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     )
     processes: Annotated[
         int,
-        Meta(description="Processes that serve the port together, so that all cores work; 1 for this one alone.", ge=1),
+        Meta(description="Processes that share the port, so that all cores are used.", ge=1),
     ] = 1
     workers: Annotated[int, Meta(description="Threads of a process for requests that wait for the storage.", ge=1)] = (
         128
     )
     spool_quota_bytes: Annotated[
-        int, Meta(description="Disk for uploads under way, of one account; a file may be larger.", ge=0)
+        int, Meta(description="Disk space for unfinished uploads of one account; a single file may be larger.", ge=0)
     ] = 10 * 2**30
     partial_seconds: Annotated[float, Meta(description="How long a broken upload can be resumed.", ge=0)] = 86400.0
     write_back_quota_bytes: Annotated[
-        int, Meta(description="Disk for files that wait for their delivery, of one account.", ge=0)
+        int, Meta(description="Disk space for files of one account that wait for delivery.", ge=0)
     ] = 10 * 2**30
     write_back_delay_seconds: Annotated[
-        float, Meta(description="How long a file waits at most for others that can be delivered with it.", ge=0)
+        float, Meta(description="How long a file may wait for others to be delivered together.", ge=0)
     ] = 10.0
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="The least that is logged.")
+        Literal["debug", "info", "warning", "error"], Meta(description="Lowest level that is logged.")
     ] = "info"
     log_format: Annotated[Literal["text", "json"], Meta(description="Lines for people, or JSON.")] = "text"
     log_file: Annotated[
-        str, Meta(description="Where log lines go, also after it was renamed; empty for standard error.")
+        str, Meta(description="File for log lines, reopened after rotation; empty for standard error.")
     ] = ""
     metrics: Annotated[
         str, Meta(description="Address and port of /metrics (Prometheus) and /healthz over HTTP; empty for none.")
     ] = ""
     metrics_users: Annotated[
-        bool, Meta(description="Tell the configured users apart in the metrics of logins and transfers.")
+        bool, Meta(description="Label the metrics of logins and transfers with the configured user.")
     ] = False
     control_folder: Annotated[
         str,
