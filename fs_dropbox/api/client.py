@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-from fs_dropbox.api import commits, downloads, exports, longpolls, results, routes
+from fs_dropbox.api import commits, downloads, longpolls, results, routes
 from fs_dropbox.api.auth import Credentials
 from fs_dropbox.api.batch_calls import BatchCalls
 from fs_dropbox.api.calls import Account, Caller
@@ -196,7 +196,7 @@ class Client(SessionCalls):
 
     def export(self, entry: FileEntry, export_format: str | None = None) -> bytes:
         """Return what a document is exported as, in the format that Dropbox proposes unless one is given."""
-        return exports.export(self._caller, entry, export_format)
+        return downloads.export(self._caller, entry, export_format)
 
     def upload(self, commit: Commit, data: bytes) -> FileEntry:
         """Commit a small file in one call (at most 150 MiB)."""

@@ -1,18 +1,22 @@
-"""How a range of a file's content is asked for, and taken out of the answer: all of it or an error. No io objects."""
+"""How content is asked for, a range of a file or a document's export, and taken out of the answer: all or an error."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 from fs_dropbox.api import routes
 from fs_dropbox.api.calls import Caller
 from fs_dropbox.api.transport import Answer
+from fs_dropbox.content_hash import ContentHash
+from fs_dropbox.entries import FileEntry
 from fs_dropbox.errors import ApiError, TransportError
 
 T = TypeVar("T")
 
+LARGEST_EXPORT_BYTES: Final = 256 * 2**20  # it is held whole; Paper and Google end theirs long before
 _PIECE_BYTES: Final = 256 * 1024
+_EXPORT_PIECE_BYTES: Final = 2**20
 _REV_NOT_TAKEN: Final = (("path", "not_found"), ("path", "malformed_path"), ("bad_request",))
 
 
@@ -39,18 +43,43 @@ def download(caller: Caller, path: str, start: int, end: int, piece_bytes: int, 
     def receive(answer: Answer) -> list[bytes]:
         if rev is not None and answer.result["rev"] != rev:
             raise ApiError(routes.DOWNLOAD.name, ("path", "not_found"))
-        return read_range(caller, answer, start, end, piece_bytes)
+        return _read_range(caller, answer, start, end, piece_bytes)
 
-    return caller.request(routes.DOWNLOAD, {"path": path}, headers=range_header(start, end), receive=receive)
-
-
-def range_header(start: int, end: int) -> Mapping[str, str]:
-    """Return the headers that ask for bytes [start, end)."""
     # Compressed bodies cannot be counted against Content-Length and ranges.
-    return {"Accept-Encoding": "identity", "Range": f"bytes={start}-{end - 1}"}
+    headers = {"Accept-Encoding": "identity", "Range": f"bytes={start}-{end - 1}"}
+    return caller.request(routes.DOWNLOAD, {"path": path}, headers=headers, receive=receive)
 
 
-def read_range(caller: Caller, answer: Answer, start: int, end: int, piece_bytes: int) -> list[bytes]:
+def export(caller: Caller, entry: FileEntry, export_format: str | None) -> bytes:
+    """Return what a revision of a document is exported as, in the format that Dropbox proposes unless one is given.
+
+    It is asked for by its rev; where Dropbox does not take that, by its id, if that is still the same revision.
+    """
+    return of_revision(entry.rev, entry.id, lambda path, rev: _export(caller, path, export_format, rev))
+
+
+def _export(caller: Caller, path: str, export_format: str | None, rev: str | None) -> bytes:
+    argument = {"path": path, **({"export_format": export_format} if export_format else {})}
+
+    def receive(answer: Answer) -> bytes:
+        pieces, size = [], 0
+        while piece := caller.read(routes.EXPORT, answer, _EXPORT_PIECE_BYTES):
+            pieces.append(piece)
+            size += len(piece)
+            if size > LARGEST_EXPORT_BYTES:
+                raise ApiError(routes.EXPORT.name, ("export_too_large",))
+        content = b"".join(pieces)
+        told = answer.result["export_metadata"].get("export_hash")
+        if told and told != ContentHash(content).hexdigest():
+            raise TransportError("cut", route=routes.EXPORT.name)
+        if rev is not None and answer.result["file_metadata"]["rev"] != rev:
+            raise ApiError(routes.EXPORT.name, ("path", "not_found"))  # that revision is gone
+        return content
+
+    return caller.request(routes.EXPORT, argument, receive=receive)
+
+
+def _read_range(caller: Caller, answer: Answer, start: int, end: int, piece_bytes: int) -> list[bytes]:
     """Return the body of a ranged download: bytes [start, end) or as many of them as the file has, in pieces."""
     size = int(answer.result["size"])
     end = min(end, size)

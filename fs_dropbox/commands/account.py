@@ -110,15 +110,9 @@ def login(
     key = _wanted("App key", app_key, logins.key_problem)
     with Login(key, _secret(), scopes=tuple(logins.READ_SCOPES) if read_only else ()) as walk:
         walk.check_app()
-        if token:
-            grant = _by_token(walk)
-        elif no_browser:
-            grant = _by_code(walk)
-        else:
-            grant = _by_browser(walk, port)
+        grant = _by_token(walk) if token else _by_code(walk) if no_browser else _by_browser(walk, port)
     credentials = _checked(grant, member, read_only=read_only)
-    account = logins.verify(credentials, root=root)
-    url = logins.fs_url(credentials, root=root)
+    account, url = logins.verify(credentials, root=root), logins.fs_url(credentials, root=root)
     if print_:
         _print_access(credentials, url)
         return

@@ -141,9 +141,7 @@ def explain(error: Exception) -> tuple[int, str]:
         return USAGE, f"the path {error.path} leads above the root"
     if isinstance(error, errors.FSError):
         text = told(error)
-        if isinstance(error, NoAccess) or any(_is_unauthorised(cause) for cause in _causes(error)):
-            return AUTHENTICATION, text
-        if isinstance(error, errors.CreateFailed | LoginError):
+        if isinstance(error, NoAccess | errors.CreateFailed) or any(map(_is_unauthorised, _causes(error))):
             return AUTHENTICATION, text
         if isinstance(error, errors.ResourceNotFound):
             return NOT_FOUND, text

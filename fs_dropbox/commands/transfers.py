@@ -12,10 +12,10 @@ import click
 from fs import errors
 from fs.path import basename
 
+from fs_dropbox import paths
 from fs_dropbox.commands.locations import Session, connected, is_remote, local_place, needing_a_folder_for
 from fs_dropbox.commands.output import Progress, as_json, at_work, human_size, print_json, summary_json, summary_text
 from fs_dropbox.conventions import literal
-from fs_dropbox.mirroring.inventory import fold
 from fs_dropbox.mirroring.mirror import DEFAULT_WORKERS, FATAL, Mirror
 from fs_dropbox.mirroring.steps import Action, Step, Summary
 from fs_dropbox.mirroring.transfer import Place, copy_file, holds_the_same, write_stream
@@ -161,7 +161,7 @@ class _Transfer:
 
     def _refuse_what_is_taken(self, source: Place, target: Place) -> None:
         """Raise where something else of the same command has gone to the same target."""
-        others = self._taken.setdefault(fold(target.path), [])
+        others = self._taken.setdefault(paths.key(target.path), [])
         for other, its_target in others:
             same = its_target == target.path or target.folds_case or target.is_spelled_otherwise
             if same and other != source.path:

@@ -6,15 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
+from fs_dropbox.api.results import Longpoll, Page
 from fs_dropbox.api.retry import LONGEST_FREEZE_SECONDS
-from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
+from fs_dropbox.entries import Entry
 from fs_dropbox.errors import ApiError, AuthError, TransportError, reason
-from fs_dropbox.metadata.cache import ABSENT, MetadataCache
-
-if TYPE_CHECKING:
-    from fs_dropbox.api.client import Longpoll, Page
+from fs_dropbox.metadata.cache import MetadataCache
+from fs_dropbox.metadata.known import says_same
 
 LONGPOLL_SECONDS: Final = 30  # the least that Dropbox takes; it adds up to 90 s of its own
 PAUSES_SECONDS: Final = (1.0, 2.0, 5.0, 15.0, 60.0)  # after failures in a row
@@ -208,21 +207,13 @@ class ChangeFeed:
         asked_at = self._cache.epoch()
         while has_more and not self._stop.is_set() and self._cursor is not None:
             page = self._client.list_folder_continue(self._cursor)
-            is_news = is_news or any(map(self._is_news, page.entries))
+            is_news = is_news or not all(says_same(self._cache.get(entry.path_lower), entry) for entry in page.entries)
             self._cache.hear(page.entries, asked_at, has_more=page.has_more)
             self._cursor = page.cursor
             if page.entries:  # an empty batch says that anything may have changed
                 self._notify(page.entries)
             has_more = page.has_more
         return is_news
-
-    def _is_news(self, entry: Entry) -> bool:
-        known = self._cache.get(entry.path_lower)
-        if isinstance(entry, DeletedEntry):
-            return known is not ABSENT
-        if isinstance(entry, FileEntry):
-            return not isinstance(known, FileEntry) or known.rev != entry.rev
-        return not isinstance(known, FolderEntry)
 
     def _notify(self, entries: Sequence[Entry]) -> None:
         with self._lock:

@@ -75,21 +75,16 @@ class Inventory:
             self.uppermost.add(known)
 
 
-def fold(path: str) -> str:
-    """Return a relative path as filesystems compare it that do not tell case apart."""
-    return paths.key(path)
-
-
 def exclusion(patterns: Iterable[str]) -> Callable[[str], bool]:
     """Return what tells whether a relative path is excluded: by its name, or as a whole where a pattern has a slash."""
-    folded = [fold(pattern).rstrip("/") for pattern in patterns]
+    folded = [paths.key(pattern).rstrip("/") for pattern in patterns]
     if not folded:
         return lambda _: False
     names, whole = (
         re.compile("|".join(fnmatch.translate(pattern.lstrip("/")) for pattern in some) or r"(?!)")
         for some in ([each for each in folded if "/" not in each], [each for each in folded if "/" in each])
     )
-    return lambda path: bool(names.match(fold(path).rpartition("/")[2]) or whole.match(fold(path)))
+    return lambda path: bool(names.match(paths.key(path).rpartition("/")[2]) or whole.match(paths.key(path)))
 
 
 def take_inventory(place: Place, stop: threading.Event, is_excluded: Callable[[str], bool]) -> Inventory:
@@ -146,9 +141,9 @@ def node_of(path: str, info: Info, *, exports: bool = False) -> Node:
 def key_of(place: Place, inventory: Inventory) -> Callable[[str], str]:
     """Return what makes equal of names that mean the same in a folder; a disk tells by what is there."""
     if place.local_path is None:
-        return fold if place.folds_case else str
+        return paths.key if place.folds_case else str
     names = [split(node.path) for node in inventory.nodes if not node.ignored]
-    for key, respelled in ((fold, _in_other_case), (paths.spelling, _in_other_form)):
+    for key, respelled in ((paths.key, _in_other_case), (paths.spelling, _in_other_form)):
         respellings = ((folder, respelled(name)) for folder, name in names if name != respelled(name))
         if any(place.at(join(*path)).is_spelled_otherwise for path in islice(respellings, 1)):
             return key

@@ -14,8 +14,9 @@ from typing import Final, Literal, TypeVar
 from fs import errors
 from fs.path import isparent, normpath
 
+from fs_dropbox import paths
 from fs_dropbox.error_table import NoAccess
-from fs_dropbox.mirroring.inventory import Inventory, Node, exclusion, fold, surroundings, take_inventory
+from fs_dropbox.mirroring.inventory import Inventory, Node, exclusion, surroundings, take_inventory
 from fs_dropbox.mirroring.plan import Planner
 from fs_dropbox.mirroring.steps import Action, Observer, Step, Summary
 from fs_dropbox.mirroring.transfer import (
@@ -156,7 +157,7 @@ class Mirror:
         elif source.filesystem is target.filesystem:
             one, other = normpath(source.path), normpath(target.path)
             if source.folds_case:
-                one, other = fold(one), fold(other)
+                one, other = paths.key(one), paths.key(other)
         else:
             return
         if isparent(one, other) or isparent(other, one):

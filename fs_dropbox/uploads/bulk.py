@@ -12,7 +12,7 @@ from concurrent.futures import Future, as_completed
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import BinaryIO, TypeAlias
 
 import fs.errors
 
@@ -26,9 +26,7 @@ from fs_dropbox.pool import Pool
 from fs_dropbox.uploads.group_commit import is_final
 from fs_dropbox.uploads.session_commits import Ready, SessionCommits, windows
 from fs_dropbox.uploads.session_contents import THREADS, Content, SessionContents, pieces
-
-if TYPE_CHECKING:
-    from fs_dropbox.uploads.upload import Uploader
+from fs_dropbox.uploads.upload import Upload, Uploader
 
 File: TypeAlias = tuple[str, Callable[[], BinaryIO], int, datetime | None]
 """Path, what opens the content for reading, size in bytes, time to store (aware)."""
@@ -149,15 +147,15 @@ class BulkUpload:
 
     def _upload(self, item: _Item) -> _Settled:
         """Upload one file by itself."""
-        upload = self._uploader.open(item.commit)
+
+        def commit(upload: Upload) -> FileEntry:
+            item.since = self._catalog.epoch()
+            return upload.commit()
+
         try:
             with closing(pieces(item)) as whole:
-                for piece in whole:
-                    upload.write(piece)
-            item.since = self._catalog.epoch()
-            return [(item, upload.commit())]
+                return [(item, self._uploader.send(whole, item.commit, commit))]
         except Exception as error:  # noqa: BLE001 - of the source as well; the file's result tells
-            upload.abort()
             return [(item, error)]
 
 

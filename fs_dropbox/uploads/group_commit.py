@@ -16,14 +16,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from fs_dropbox import paths
+from fs_dropbox.api.commits import Commit
+from fs_dropbox.entries import FileEntry
 from fs_dropbox.errors import ApiError, TransportError
-
-if TYPE_CHECKING:
-    from fs_dropbox.api.client import Commit
-    from fs_dropbox.entries import FileEntry
 
 # The argument of append_batch travels in a header, which servers bound at 16 KiB; an entry takes about 110 bytes of it.
 GROUP_FILES: Final = 120

@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import BinaryIO, Final
 
 from fs_dropbox.api.client import Client
 from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.errors import ApiError, TransportError
 from fs_dropbox.pool import Pool
 from fs_dropbox.uploads.checkpoints import Staged
-
-if TYPE_CHECKING:
-    from fs_dropbox.uploads.upload import Uploader
+from fs_dropbox.uploads.upload import Uploader
 
 SMALL_BYTES: Final = 4 * 2**20  # larger files go through uploads of their own
 APPEND_BYTES: Final = 16 * 2**20

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import BinaryIO, TypeAlias
 
 import fs.errors
 
@@ -25,9 +25,7 @@ from fs_dropbox.pool import Pool
 from fs_dropbox.uploads.checkpoints import Staged
 from fs_dropbox.uploads.session_commits import COMMIT_FILES, Ready, Refusal, SessionCommits, told, windows
 from fs_dropbox.uploads.session_contents import THREADS, Content, SessionContents, pieces
-
-if TYPE_CHECKING:
-    from fs_dropbox.uploads.upload import Uploader
+from fs_dropbox.uploads.upload import Upload, Uploader
 
 Source: TypeAlias = tuple[Callable[[], BinaryIO], int]
 """What opens the content for reading, size in bytes."""
@@ -73,7 +71,7 @@ class Staging:
     def _send_alone(self, item: Content) -> None:
         try:
             with closing(pieces(item)) as whole:
-                item.staged = self._uploader.stage(whole)
+                item.staged = self._uploader.send(whole, None, Upload.stage)
         except Exception as error:  # noqa: BLE001 - of the source as well; the content's result tells
             item.error = error
 

@@ -9,18 +9,16 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
+from fs_dropbox.api.commits import Commit
 from fs_dropbox.content_hash import BLOCK_SIZE, ContentHash
+from fs_dropbox.entries import FileEntry
 from fs_dropbox.errors import ApiError, TransportError
 from fs_dropbox.pool import Pool
 from fs_dropbox.uploads.checkpoints import Checkpoint, Staged
 from fs_dropbox.uploads.group_commit import SHARED_BYTES, GroupClient, GroupCommit
 from fs_dropbox.uploads.memory import Allowance, Buffer
-
-if TYPE_CHECKING:
-    from fs_dropbox.api.client import Commit
-    from fs_dropbox.entries import FileEntry
 
 # Appends of a concurrent session start at, and have, multiples of 4 MiB. An append has a fixed
 # cost of about 0.6 s, so larger ones pay; 8 MiB keeps the memory of many uploads at once within reason.
@@ -77,13 +75,13 @@ class Uploader:
             self.client.session_append(resumed.session_id, resumed.sent, b"", False)
         return Upload(self, commit, resumed)
 
-    def stage(self, content: Iterable[bytes]) -> Staged:
-        """Send a whole content, to be committed later; raises ApiError, TransportError, and what reading it does."""
-        upload = Upload(self, None)
+    def send(self, content: Iterable[bytes], commit: Commit | None, end: Callable[[Upload], T]) -> T:
+        """Send a whole content, which `end` then commits or stages; raises as that does, and as reading it does."""
+        upload = Upload(self, commit)
         try:
             for piece in content:
                 upload.write(piece)
-            return upload.stage()
+            return end(upload)
         except BaseException:
             upload.abort()
             raise

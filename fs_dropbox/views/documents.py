@@ -112,8 +112,7 @@ class Documents:
         """Return an entry with the size of what can be read, None where a document would have to be exported."""
         if self._show != "export" or not has_no_bytes(entry):
             return entry
-        with self._lock:
-            size = self._sizes.get((entry.rev, self._format(entry)))
+        size = self._kept_size(entry)
         return None if size is None else entry._replace(size=size, content_hash=None)
 
     def content(self, path: str, entry: FileEntry) -> bytes:
@@ -139,8 +138,7 @@ class Documents:
         raise path_error(fs.errors.Unsupported, path, f"{kind_of(source)} keeps its extension: call it *{shown}")
 
     def _size(self, entry: FileEntry) -> int:
-        with self._lock:
-            known = self._sizes.get((entry.rev, self._format(entry)))
+        known = self._kept_size(entry)
         if known is not None:
             return known
         try:
@@ -151,6 +149,10 @@ class Documents:
             with self._lock:
                 self._sizes[entry.rev, self._format(entry)] = 0
             return 0
+
+    def _kept_size(self, entry: FileEntry) -> int | None:
+        with self._lock:
+            return self._sizes.get((entry.rev, self._format(entry)))
 
     def _content(self, entry: FileEntry) -> bytes:
         key = entry.rev, self._format(entry)

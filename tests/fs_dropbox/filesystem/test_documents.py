@@ -9,7 +9,7 @@ import fs.errors
 import pytest
 
 from fs_dropbox import DropboxFS
-from fs_dropbox.api import exports
+from fs_dropbox.api import downloads
 from fs_dropbox.emulator import Emulator
 from tests.fs_dropbox.scarce_threads import allow_threads
 
@@ -94,7 +94,7 @@ def test_an_export_is_checked_and_bounded(
 ) -> None:
     documents.control.fault("files/export", "corrupt_body")
     assert dropbox_fs.readtext("/d/Notes.paper.md") == TEXT
-    monkeypatch.setattr(exports, "LARGEST_BYTES", 5)
+    monkeypatch.setattr(downloads, "LARGEST_EXPORT_BYTES", 5)
     with pytest.raises(fs.errors.Unsupported, match="larger than"):
         dropbox_fs.readbytes("/d/Letter.gdoc.docx")
 
