@@ -229,7 +229,8 @@ class DropboxFS(OpensFolders, Beyond):
         Options: `expected_version` commits only over that rev; `modified` (aware datetime) is the time to store;
         `seekable=False` writes from the first byte to the last, without a copy on local disk; with it, `resume` (what
         `checkpoint()` of an earlier file told) does not send again what Dropbox has: write all bytes once more;
-        `version` reads that rev of a file, present or deleted.
+        `version` reads that rev of a file, present or deleted; with `believe_absence=False` a file to read is missing
+        only where Dropbox has just said so: another process may have stored it since it was last looked for.
         """
         _mode = binary_mode(mode)
         _path = self.validatepath(path)
@@ -239,7 +240,7 @@ class DropboxFS(OpensFolders, Beyond):
             version = options.get("version")
             if version:
                 return self._parts.files.read(_path, self._parts.history.version(_path, version))  # type: ignore[return-value]
-            return self._shown.open(_path)  # type: ignore[return-value]
+            return self._shown.open(_path, believe_absence=options.get("believe_absence", True))  # type: ignore[return-value]
         real = self._shown.real(_path)
         with errors_at(path):
             return self._parts.files.open(real, _mode, **options)  # type: ignore[return-value]

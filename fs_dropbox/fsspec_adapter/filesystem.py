@@ -215,6 +215,8 @@ class DropboxFileSystem(OwnTransactions, LiteralNames):
     def _open(self, path: str, mode: str = "rb", autocommit: bool = True, **options: Any) -> DropboxFile:
         for name in ("block_size", "cache_options", "size"):  # of fsspec's own caches, which are not in use
             options.pop(name, None)
+        # To zarr a chunk that is missing is one of zeros: none that another process has just stored may seem to be.
+        options.setdefault("believe_absence", False)
         with os_errors(path):
             try:
                 binary = self.filesystem.openbin(path, mode, **options)

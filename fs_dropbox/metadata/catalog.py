@@ -90,6 +90,10 @@ class Catalog(Finding):
             raise fs.errors.ResourceNotFound(path)
         return known
 
+    def look_again(self, path: str) -> None:
+        """Ask Dropbox whether there is something at a path by now."""
+        self._ask(path, paths.key(path))
+
     def require_parent(self, path: str) -> None:
         """Check that the folder above `path` exists; raises ResourceNotFound or DirectoryExpected."""
         above = self.find(dirname(path))

@@ -120,12 +120,22 @@ class Shown(Finding):
             return self
         return _Listed(self._catalog.tree(path), self._documents)
 
-    def open(self, path: str) -> DropboxFile:
+    def open(self, path: str, *, believe_absence: bool = True) -> DropboxFile:
         """Open the file at a path for reading."""
         shown, inner = self._at(path)
         with errors_at(path):
+            if not believe_absence:
+                shown._doubt_absence(inner)
             entry = shown.require_file(inner)
         return shown._read(path, entry)
+
+    def _doubt_absence(self, path: str) -> None:
+        """Have Dropbox asked where it would be told, without a call, that there is nothing at a path."""
+        try:
+            self.known(path)
+        except fs.errors.ResourceNotFound:
+            for each in self.meant(path):
+                self._catalog.look_again(each)
 
     # What is told of entries
 

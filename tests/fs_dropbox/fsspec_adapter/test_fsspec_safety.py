@@ -11,6 +11,7 @@ import pytest
 
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.fsspec_adapter.filesystem import DropboxFileSystem
+from tests.fs_dropbox.accounts import access_to
 
 
 def test_a_name_that_could_be_a_pattern_is_that_of_its_file(dropbox: DropboxFileSystem) -> None:
@@ -126,3 +127,22 @@ def test_what_other_threads_write_is_no_part_of_a_transaction(emulator: Emulator
         assert emulator.control.read("/other") == b"2"
         raise KeyError
     assert [*emulator.control.tree()] == ["/other"]
+
+
+def test_what_another_process_has_just_stored_is_not_missing(emulator: Emulator) -> None:
+    """To zarr a chunk that is missing is one of zeros: a worker would go on with these."""
+    dropbox = DropboxFileSystem(**access_to(emulator), change_feed=False)
+    dropbox.makedirs("/array/c")
+    assert dropbox.ls("/array/c") == []
+    emulator.control.write("/array/c/0", b"1")
+    emulator.control.write("/array/d/0", b"2")
+    before = emulator.control.calls()
+    assert dropbox.cat_file("/array/c/0") == b"1"
+    with dropbox.open("/array/d/0") as file:
+        assert file.read() == b"2"
+    assert dropbox.get_mapper("/array/c").get("1") is None
+    with pytest.raises(FileNotFoundError):
+        dropbox.open("/array/e/0")
+    spent = emulator.control.calls() - before
+    assert (spent["files/get_metadata"], spent["files/download"], spent.total()) == (4, 2, 6)
+    DropboxFileSystem.clear_instance_cache()
