@@ -189,6 +189,7 @@ class Sessions(Acting):
         process, view = self.somebody()
         path = self.some_path()
         key = fold_path(path)
+        there = {self.content(row) for row in self.rows().get(key, ())}
 
         def apply() -> None:
             self.model.pending.pop(key, None)
@@ -196,8 +197,11 @@ class Sessions(Acting):
 
         def happened() -> bool:
             self.model.sync_failed()
-            waits = any(not row.failed for row in self.rows().get(key, ()))
-            return bool(self.model.pending.get(key)) and not waits
+            rows = self.rows()
+            waits = any(not row.failed for row in rows.get(key, ()))
+            kept = {self.content(row) for each in rows.values() for row in each}
+            is_dropped = bool(there.intersection(version.content for version in self.model.failed) - kept)
+            return is_dropped or (bool(self.model.pending.get(key)) and not waits)
 
         done = self.act(process, f"removes {path}", lambda: view.remove(path), apply, happened, path)
         if done and not self.is_disturbed(path):
