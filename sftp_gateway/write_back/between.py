@@ -1,4 +1,4 @@
-"""`Between`: a journal and the storage behind it, together: what is waited for, recorded, or goes through."""
+"""`Between`: what needs the journal and the storage: waiting for deliveries, recording files, writing through."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class WriteBackLimits:
 
 
 class Between:
-    """Answers what neither of the two can alone. Owned by a `WriteBackFS`, whose files ask it, too.
+    """Does what neither can do alone. Owned by a `WriteBackFS`; its files use it as well.
 
-    Thread-safe: one leaf lock over what is being read and written. Raises `RefusedError` beside `fs.errors`.
+    Thread-safe: one leaf lock over what is being read and written. Raises `RefusedError` as well as `fs.errors`.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Between:
         return content
 
     def reader(self, pending: Pending) -> PendingReader:
-        """Open what is pending; raises FileNotFoundError where it is so no more."""
+        """Open a pending file; raises FileNotFoundError if it is no longer pending."""
         reader = PendingReader(self._journal.content(pending), pending)
         with self._lock:
             self._readers.add(reader)
@@ -92,7 +92,7 @@ class Between:
             return list(self._readers)
 
     def record(self, new: NewFile, content: LocalBytes) -> None:
-        """Put a finished file into the journal; raises `NoRoomError`, `DeliveredError`, and what the client is told."""
+        """Put a finished file into the journal; raises `NoRoomError`, `DeliveredError`, and errors for the client."""
         try:
             if new.mode != "replace":
                 self._refuse_outdated(new)
@@ -105,8 +105,8 @@ class Between:
             raise RefusedError(f"the gateway's journal cannot be written ({error})") from error
 
     def _refuse_outdated(self, new: NewFile) -> None:
-        """Raise `ConflictError` where a delivery would be refused, as far as that is known by now."""
-        if self.is_pending(new.path):  # asked first: the storage has it before it is pending no more
+        """Raise `ConflictError` if it is known already that the delivery would be refused."""
+        if self.is_pending(new.path):  # first: the storage has it before it stops being pending
             raise ConflictError
         try:
             with self.storage.openbin(new.path, "r") as there:
@@ -119,9 +119,9 @@ class Between:
             raise ConflictError
 
     def is_absent(self, path: str, *, at_once: bool = False) -> bool:
-        """Tell whether the storage certainly has nothing at `path`; what is to be delivered may be there any moment.
+        """Tell whether the storage certainly has nothing at `path`; a pending file may arrive there at any moment.
 
-        With `at_once`, raises `NotAtOnceError` where the storage would have to be asked.
+        With `at_once`, raises `NotAtOnceError` if the storage would have to be asked.
         """
         pending = self._elsewhere.find(path)
         if pending is not None and not pending.failed:
@@ -155,7 +155,7 @@ class Between:
         return self._journal.is_live(path)
 
     def stored(self, path: str) -> None:
-        """Note that the storage has a new version at `path`: what failed there before is no longer shown."""
+        """Note that the storage has a new version at `path`: a file that failed there is no longer shown."""
         self._journal.hide_failed(path)
 
     def has_room(self, size: int) -> bool:
@@ -163,12 +163,12 @@ class Between:
         return self._journal.used + size <= self._quota_left()
 
     def _quota_left(self) -> int:
-        """Return what the journal may hold beside the files that are being written."""
+        """Return how many bytes the journal may hold in addition to the files that are being written."""
         with self._lock:
             return self._quota - sum(content.size for content in self._written)
 
     def once_settled(self, attempt: Callable[[], _T]) -> _T:
-        """Do what cannot be done while the file is on its way to the storage."""
+        """Return what `attempt` returns; repeat it while the file is on its way to the storage."""
         deadline = time.monotonic() + self._wait_seconds
         while True:
             try:

@@ -30,9 +30,9 @@ LANES = 4  # deliveries at once
 BULK_FILES = 1000
 BULK_BYTES = 64 * 2**20
 SMALL_BYTES = 4 * 2**20  # larger files are no part of a bulk
-QUIET_SECONDS = 1.0  # without a new file, after which what is there is sent
-LOOK_SECONDS = 30.0  # how long the process that delivers sleeps at most where nobody wakes it
-LOCK_SECONDS = 2.0  # how often another looks whether that one is gone
+QUIET_SECONDS = 1.0  # without a new file, after which the waiting ones are sent
+LOOK_SECONDS = 30.0  # the longest that the delivering process sleeps if nobody wakes it
+LOCK_SECONDS = 2.0  # how often the other processes check whether it has died
 TIDY_SECONDS = 10.0
 DIRECTORIES = 8  # made by one thread, one after the other
 LOCK_NAME = "delivery.lock"
@@ -41,11 +41,11 @@ _logger = logging.getLogger(__name__)
 
 
 class Delivery:
-    """The threads that deliver one account's files; of several processes, those of one are at work.
+    """The threads that deliver one account's files; of several processes, only one delivers.
 
     Owned by a `WriteBackFS`. Thread-safe. One thread at a time leads: it sleeps until the journal's bell rings or its
-    own reckoning says that something is due, chooses what to send, and hands the lead on before it sends that. The
-    process that delivers holds a lock on a file in the journal's directory; when it dies, another takes that over.
+    own reckoning says that something is due, chooses what to send, and hands the lead on before sending it. The
+    process that delivers holds a lock on a file in the journal's directory; when it dies, another takes over.
     """
 
     def __init__(self, filesystem: FS, journal: Journal, *, label: str, delay_seconds: float) -> None:
@@ -66,11 +66,11 @@ class Delivery:
         # guarded by _lock
         self._bulk_is_under_way = False
         self._trouble = ""
-        self._users = 1  # the owner, until it stops this, and the threads
+        self._users = 1  # the owner, until it calls `stop`, and the threads
         self._ended = threading.Event()
 
     def start(self) -> None:
-        """Begin to deliver, as soon as no other process does. Raises RuntimeError where there can be no thread."""
+        """Begin to deliver as soon as no other process does. Raises RuntimeError if no thread can be started."""
         for number in range(LANES):
             thread = threading.Thread(target=self._run, name=f"sftp-delivery-{number}", daemon=True)
             with self._lock:
@@ -81,12 +81,12 @@ class Delivery:
                 self._leave()
                 if not number:
                     raise
-                return  # one is enough, and more of them only quicker
+                return  # one thread is enough; more are only quicker
 
     def stop(self, seconds: float) -> bool:
-        """Begin nothing more, and wait for what is under way; tell whether all has ended. Idempotent.
+        """Start nothing new, and wait for what is under way; tell whether all of it has ended. Idempotent.
 
-        Whoever ends last, however late, closes the journal and lets another delivery have it.
+        The last to end, however late, closes the journal and lets another delivery take over.
         """
         if not self._stopping.is_set():
             self._stopping.set()
@@ -165,7 +165,7 @@ class Delivery:
             rows.made(directory.path)
 
     def _lead(self) -> Callable[[], None] | None:
-        """Wait until something is to be done, and return it; None at the end."""
+        """Wait until there is something to do, and return it; None at the end."""
         while not self._stopping.is_set():
             try:
                 if not self._is_in_charge():
@@ -227,7 +227,7 @@ class Delivery:
         return True
 
     def _choose(self) -> tuple[list[Pending], float, bool]:
-        """Return what is to be sent now; or nothing, how long to wait, and whether new files make no difference."""
+        """Return what to send now; or nothing, how long to wait, and whether new files would make no difference."""
         now = time.time()
         with self._lock:
             passed_over = SMALL_BYTES if self._bulk_is_under_way else -1
@@ -249,7 +249,7 @@ class Delivery:
         return self._sender.has_staging and first.size <= SMALL_BYTES
 
     def _worth_waiting(self, outlook: Outlook, now: float) -> float:
-        """Return for how many seconds more files may come that could go along."""
+        """Return for how many more seconds to wait for files that could go along."""
         if not outlook.count or outlook.is_hurried or outlook.attempts:  # these have waited
             return 0.0
         if outlook.count >= BULK_FILES or outlook.size >= BULK_BYTES:
@@ -323,7 +323,7 @@ class Delivery:
             log_event("delayed", level=logging.WARNING, user=self._label, files=len(delayed), reason=trouble)
 
     def _tidy(self) -> float:
-        """Keep the journal's file small, now and then; return when to do that next."""
+        """Keep the journal's file small, now and then; return the seconds until that is due again."""
         if not self._is_untidy:
             return LOOK_SECONDS
         left = self._tidied_at + TIDY_SECONDS - time.monotonic()

@@ -1,4 +1,4 @@
-"""`Elsewhere`: what other processes have brought into the storage is asked for anew."""
+"""`Elsewhere`: has a filesystem forget what other processes have changed in the storage."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sftp_gateway.write_back.journal_rows import Pending
 
 
 class Elsewhere:
-    """Looks into a journal on behalf of a filesystem that knows of its own changes alone.
+    """Looks into a journal on behalf of a filesystem that knows only its own changes.
 
-    Of what another process has delivered, such a filesystem may still know what was there before. It forgets that only
-    once it is asked for: so whoever brings many files into a directory has nobody list that again and again. Owned by a
-    `WriteBackFS`. Thread-safe: one lock, under which the filesystem forgets, and which is else a leaf.
+    After another process has delivered a file, such a filesystem may still have the old state cached. It is told to
+    forget that only when somebody asks for the path, so that a directory that receives many files is not listed again
+    and again. Owned by a `WriteBackFS`. Thread-safe: one lock, a leaf except that the filesystem forgets under it.
     """
 
     def __init__(self, filesystem: Any, journal: Journal) -> None:
@@ -31,17 +31,17 @@ class Elsewhere:
         self._news: dict[str, str] = {}  # paths, by key, of which the filesystem may know what was there before
 
     def find(self, path: str) -> Pending | None:
-        """Return what is pending at `path`; the filesystem forgets what it knew of what was so, and is no more."""
+        """Return what is pending at `path`; have the filesystem forget what it knew of files delivered there."""
         pending = self._journal.find(path)
-        self._hear()  # in this order: what is pending no more has arrived
+        self._hear()  # after that: what stopped being pending has arrived
         if self._news:
             with self._lock:
-                for each in recursepath(path):  # those above may be directories that were made with it
+                for each in recursepath(path):  # directories above it may have been made with it
                     self._forget_at(self._fold(each))
         return pending
 
     def find_below(self, path: str) -> None:
-        """Do what `find` does for everything at, above and below `path`."""
+        """Do the same for everything at, above and below `path`."""
         self.find(path)
         if self._news:
             prefix = self._fold(path).rstrip("/") + "/"

@@ -20,8 +20,9 @@ from sftp_gateway.write_back.pending_files import VERSION_PREFIX
 class Outgoing(io.RawIOBase):
     """A file that is written from start to end: to local disk and into the journal, or through to the storage.
 
-    `close()` returns when the file is where it is to be; `abort()` discards, as do an exception in the `with` block and
-    forgetting the file. `modified` is the time to store, settable until then. Owned by who opened it; not thread-safe.
+    `close()` returns when the file has reached its destination; `abort()`, an exception in the `with` block and garbage
+    collection discard it. `modified` is the time to store, settable until `close()`. Owned by its opener; not
+    thread-safe.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Outgoing(io.RawIOBase):
         self._options = options
         self._exclusive = exclusive
         self._at_once = at_once
-        self._looked_at = between.inline  # up to which size the quota was seen to suffice, or is asked at the end
+        self._looked_at = between.inline  # up to this size the quota is known to suffice, or is checked in `close`
         self._local = between.new_bytes()
         if exclusive and between.is_pending(path):
             raise FileExists(path)
@@ -75,7 +76,7 @@ class Outgoing(io.RawIOBase):
         return size
 
     def write_now(self, data: Any) -> bool:
-        """Write if nothing has to be waited for but the local disk; tell whether."""
+        """Write if only the local disk has to be waited for; tell whether it was written."""
         if self._through is not None:
             write_now = getattr(self._through, "write_now", None)
             return write_now is not None and bool(write_now(data))
@@ -85,7 +86,7 @@ class Outgoing(io.RawIOBase):
         return True
 
     def checkpoint(self) -> tuple[str, int] | None:
-        """Tell what the storage has for certain of a file that goes through to it, where it tells. Never waits."""
+        """Return what the storage certainly has of a file that is written through, if it tells. Never waits."""
         tell = getattr(self._through, "checkpoint", None)
         known: tuple[str, int] | None = tell() if tell is not None else None
         return known
@@ -99,7 +100,7 @@ class Outgoing(io.RawIOBase):
             super().close()
 
     def close(self) -> None:
-        """Commit. Idempotent; raises why that cannot be."""
+        """Commit. Idempotent; raises the reason if that is impossible."""
         if self._over:
             return
         self._over = True
@@ -122,7 +123,7 @@ class Outgoing(io.RawIOBase):
         return True
 
     def _record(self) -> None:
-        """Put the file into the journal, or what of it can only go through."""
+        """Put the file into the journal, or write it through if there is no room."""
         expected: str | None = self._options.get("expected_version")
         moment = int(self.modified.timestamp() if self.modified is not None else time.time())
         fresh = self._between.is_absent(self._path, at_once=self._at_once)
@@ -140,7 +141,7 @@ class Outgoing(io.RawIOBase):
             self._go_through()
 
     def _go_through(self) -> None:
-        """Write to the storage from now on, beginning with what is on local disk."""
+        """Write to the storage from now on, starting with what is on local disk."""
         if self._at_once:
             raise NotAtOnceError
         expected = self._options.get("expected_version")

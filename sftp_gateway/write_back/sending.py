@@ -21,8 +21,8 @@ class Sender:
     """Owned by a `Delivery`. Thread-safe: has no state.
 
     With staged uploads the journal knows the token of what is sent before the storage is asked to store it, and the
-    same token is used until the outcome is known: what was asked for by a process that died, or by a call that nobody
-    heard of any more, cannot happen after that, when the file may have been removed, renamed or changed again.
+    same token is used until the outcome is known: a commit that was requested by a process that died, or by a call
+    whose answer was lost, cannot take effect later, when the file may have been removed, renamed or changed again.
     """
 
     def __init__(self, filesystem: FS, journal: Journal) -> None:
@@ -31,7 +31,7 @@ class Sender:
         self.has_staging = bool(filesystem.getmeta().get("staged_uploads")) and hasattr(filesystem, "stage_files")
 
     def send(self, sending: Sequence[Pending]) -> Iterator[tuple[Pending, Exception | None]]:
-        """Send files; yield each of them once, with what went wrong."""
+        """Send files; yield each of them once, with the error or None."""
         if self.has_staging:
             yield from self._send_staged(sending)
         else:
@@ -77,7 +77,7 @@ class Sender:
     # -- one by one
 
     def _try(self, pending: Pending) -> Exception | None:
-        """Send one file; return what went wrong."""
+        """Send one file; return the error or None."""
         try:
             try:
                 self._send(pending)
@@ -109,7 +109,7 @@ class Sender:
 def _answered(
     files: Sequence[Pending], ask: Callable[[list[Any]], Iterable[tuple[int, Any]]], questions: list[Any]
 ) -> Iterator[tuple[Pending, Any]]:
-    """Ask the storage something of each file; yield each once, with the answer, or with why there was none."""
+    """Ask the storage something about each file; yield each once, with the answer or the error."""
     left = dict(enumerate(files))
     failure: Exception = errors.OperationFailed(msg="the storage said nothing of it")
     try:
