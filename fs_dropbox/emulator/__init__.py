@@ -16,9 +16,7 @@ project but content_hash. From the bottom up:
 
 To add routes, write a module in `routes/`:
 
-    table = Table()
-
-    @table.route("sharing/list_shared_links")           # attributes (host, style, auth, scope, select-admin mode, app
+    @registry.route("sharing/list_shared_links")        # attributes (host, style, auth, scope, select-admin mode, app
     def list_shared_links(context, arg):                # folder) come from web/routes.json, are enforced in web/
         path = arg.path("path")                         # arg has the type of web/types.json: see specification.py
         with nested(), context.write(path):             # PathLookupError/WriteError -> {".tag": "path", "path": {…}}
@@ -28,7 +26,7 @@ To add routes, write a module in `routes/`:
 
 `context.write(path)` is for changes: it takes the write lock of the namespace (the source of 429s) and the state, and
 stores everything at its end; `context.mutation()` is for changes outside of the tree; reading needs `with
-context.service.state.lock`. `@table.page("GET", "/oauth2/authorize")` registers whatever is not an API function:
+context.service.state.lock`. `@registry.page("GET", "/oauth2/authorize")` registers whatever is not an API function:
 `function(service, request) -> Response`. An entry's `extra` dict is stored with it; `extra["metadata"]` is merged into
 the metadata that the API shows (is_downloadable, export_info, file_lock_info…), `extra["lock"]` stops foreign writes.
 `service.accounts` adds accounts, apps, grants and tokens; `State.add_namespace` and `State.mount` build shared and team

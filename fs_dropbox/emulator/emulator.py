@@ -15,11 +15,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from fs_dropbox.emulator.control.control import Control
-from fs_dropbox.emulator.control.control import table as control_table
 from fs_dropbox.emulator.http import Request
 from fs_dropbox.emulator.model.accounts import Account, App, Grant
 from fs_dropbox.emulator.model.options import Options
-from fs_dropbox.emulator.routes import tables
+from fs_dropbox.emulator.routes import load as load_routes
 from fs_dropbox.emulator.service import Service
 from fs_dropbox.emulator.web.certificates import make_certificates
 from fs_dropbox.emulator.web.dispatch import Dispatcher
@@ -78,8 +77,8 @@ class Emulator:
         self._service = service = Service(self._folder, self._clock, self.options)
         self._add_default_account(service)
         self.control = Control(service)
-        dispatcher = Dispatcher(service, [*tables(), control_table])
-        self._server = HTTPServer(dispatcher, tls, self._tunnel_status, service.limits.connect)
+        load_routes()
+        self._server = HTTPServer(Dispatcher(service), tls, self._tunnel_status, service.limits.connect)
         service.drop_connections = self._server.drop_connections
         self.port = self._server.start(self._address, self._port)
         address = ANY_ADDRESS.get(self._address, self._address)

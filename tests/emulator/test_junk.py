@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from fs_dropbox.emulator.routes import tables
 from fs_dropbox.emulator.web.registry import load_attributes
 
 from .raw_api import Api
 from .specification import sdk_route
 
-ROUTES = sorted(route for table in tables() for route in table.routes)
+ROUTES = sorted(load_attributes())
 VALUES: list[Any] = [
     None,
     True,

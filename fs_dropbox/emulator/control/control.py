@@ -26,9 +26,7 @@ from fs_dropbox.emulator.model.mutations import CommitInfo, given
 from fs_dropbox.emulator.model.tree import Entry, File, Folder
 from fs_dropbox.emulator.model.view import View
 from fs_dropbox.emulator.service import Service
-from fs_dropbox.emulator.web.registry import Table
-
-table = Table()
+from fs_dropbox.emulator.web import registry
 
 
 class Control(AccountControl, ContentControl):
@@ -245,8 +243,8 @@ MAX_BODY_BYTES = 1 << 30
 _METHODS = frozenset(name for name in dir(Control) if not name.startswith("_")) - {"faults_struck", "seed_from"}
 
 
-@table.page("GET", "/_emulator")
-@table.page("POST", "/_emulator")
+@registry.page("GET", "/_emulator")
+@registry.page("POST", "/_emulator")
 def control_route(service: Service, request: Request) -> Response:
     """Call a method of Control with the arguments in the JSON body; bytes in base64 as {"base64": …}."""
     name = request.path.removeprefix("/_emulator").strip("/")

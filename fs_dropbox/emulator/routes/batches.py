@@ -11,10 +11,8 @@ from fs_dropbox.emulator.model import metadata, mutations
 from fs_dropbox.emulator.model.errors import RateLimitError, RouteError, nested, union
 from fs_dropbox.emulator.model.names import fold
 from fs_dropbox.emulator.routes.files import delete_entry, deletion_errors, relocation_errors, write_path
+from fs_dropbox.emulator.web import registry
 from fs_dropbox.emulator.web.context import Context
-from fs_dropbox.emulator.web.registry import Table
-
-table = Table()
 
 MANY_FOLDERS = 100  # recorded with a job, two with an answer at once
 CONTENDED = union("failure", failure=union("too_many_write_operations"))
@@ -50,7 +48,7 @@ def run_batch(
         return [contended] * len(entries)
 
 
-@table.route("files/delete_batch")
+@registry.route("files/delete_batch")
 def delete_batch(context: Context, arg: Arguments) -> Any:
     """Delete several entries."""
     entries = arg.structs("entries")
@@ -64,7 +62,7 @@ def delete_batch(context: Context, arg: Arguments) -> Any:
     return context.launch("delete_batch", status, as_job=True)
 
 
-@table.route("files/create_folder_batch")
+@registry.route("files/create_folder_batch")
 def create_folder_batch(context: Context, arg: Arguments) -> Any:
     """Create several folders; a path given twice is made once, and answered at both places."""
     given = [write_path(context, Arguments({"paths": path}), "paths") for path in arg.get("paths")]
@@ -86,7 +84,7 @@ def create_folder_batch(context: Context, arg: Arguments) -> Any:
     return context.launch("create_folder_batch", status, as_job=as_job, force=force)
 
 
-@table.route("files/move_batch_v2", "files/copy_batch_v2")
+@registry.route("files/move_batch_v2", "files/copy_batch_v2")
 def relocation_batch(context: Context, arg: Arguments) -> Any:
     """Move or copy several entries, each on its own."""
     entries = arg.structs("entries")

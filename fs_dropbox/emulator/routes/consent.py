@@ -10,15 +10,13 @@ from fs_dropbox.emulator.model.accounts import Account
 from fs_dropbox.emulator.people.consent import RefusedConsentError, Wish, is_approved, issue_code, read_wish
 from fs_dropbox.emulator.routes.oauth import read_form
 from fs_dropbox.emulator.service import Service
-from fs_dropbox.emulator.web.registry import Table
-
-table = Table()
+from fs_dropbox.emulator.web import registry
 
 DENIED = "The user chose not to give your app access to their Dropbox account."
 STYLE = "body{font-family:sans-serif;max-width:32em;margin:4em auto}button{padding:.5em 2em}input{width:100%}"
 
 
-@table.page("GET", "/oauth2/authorize")
+@registry.page("GET", "/oauth2/authorize")
 def show(service: Service, request: Request) -> Response:
     """Ask the user; or answer at once when it was allowed before, when the option `consent` says so, or when the URL
     has the parameter `approve=1` or `deny=1` (with `account=<e-mail>` for another account than the first)."""
@@ -26,7 +24,7 @@ def show(service: Service, request: Request) -> Response:
     return _answer(service, request.query, *told[:1] or [service.options.consent])
 
 
-@table.page("POST", "/oauth2/authorize")
+@registry.page("POST", "/oauth2/authorize")
 def decide(service: Service, request: Request) -> Response:
     """Take the user's decision: the fields of the form, `decision` is allow or deny."""
     try:

@@ -11,10 +11,8 @@ from fs_dropbox.emulator.model import metadata
 from fs_dropbox.emulator.model.errors import PathLookupError, PlainError, RouteError, nested, union
 from fs_dropbox.emulator.model.tree import File, Revision
 from fs_dropbox.emulator.service import Service
+from fs_dropbox.emulator.web import registry
 from fs_dropbox.emulator.web.context import Context, Download
-from fs_dropbox.emulator.web.registry import Table
-
-table = Table()
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
@@ -46,7 +44,7 @@ def _parse_range(header: str | None, size: int, past_end: str) -> tuple[int, int
     return None
 
 
-@table.route("files/download")
+@registry.route("files/download")
 def download(context: Context, arg: Arguments) -> Any:
     """Send a file, or the range of it that the request asks for."""
     path = arg.path("path")

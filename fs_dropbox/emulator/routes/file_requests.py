@@ -12,11 +12,8 @@ from fs_dropbox.emulator.model.storage import Collection
 from fs_dropbox.emulator.model.times import format_time
 from fs_dropbox.emulator.model.tree import File, Folder
 from fs_dropbox.emulator.routes.shared_links import web_url
-from fs_dropbox.emulator.web import paging
+from fs_dropbox.emulator.web import paging, registry
 from fs_dropbox.emulator.web.context import Context
-from fs_dropbox.emulator.web.registry import Table
-
-table = Table()
 
 MAX_REQUESTS = 4000
 PAYING = ("pro", "business")
@@ -89,7 +86,7 @@ def _folder(context: Context, path: str) -> Folder:
     return entry
 
 
-@table.route("file_requests/create")
+@registry.route("file_requests/create")
 def create(context: Context, arg: Arguments) -> Any:
     """Open a request for files that go to a folder."""
     title, path = arg.get("title"), arg.path("destination")
@@ -123,14 +120,14 @@ def _get(context: Context, arg: Arguments) -> tuple[str, dict[str, Any]]:
     return request_id, document
 
 
-@table.route("file_requests/get")
+@registry.route("file_requests/get")
 def get(context: Context, arg: Arguments) -> Any:
     """Answer one request."""
     with context.service.state.lock:
         return _encode(context, *_get(context, arg))
 
 
-@table.route("file_requests/update")
+@registry.route("file_requests/update")
 def update(context: Context, arg: Arguments) -> Any:
     """Change a request."""
     deadline = arg.union("deadline", "no_update")
@@ -150,7 +147,7 @@ def update(context: Context, arg: Arguments) -> Any:
         return _encode(context, request_id, document)
 
 
-@table.route("file_requests/list_v2", "file_requests/list/continue")
+@registry.route("file_requests/list_v2", "file_requests/list/continue")
 def list_requests(context: Context, arg: Arguments) -> Any:
     """List the caller's requests in pages."""
     with context.service.state.lock:
@@ -158,7 +155,7 @@ def list_requests(context: Context, arg: Arguments) -> Any:
         return paging.answer(context, arg, "file_requests", mine, lambda one: _encode(context, *one))
 
 
-@table.route("file_requests/count")
+@registry.route("file_requests/count")
 def count(context: Context, arg: Arguments) -> Any:
     """Count the requests, open and closed."""
     del arg
@@ -166,7 +163,7 @@ def count(context: Context, arg: Arguments) -> Any:
         return {"file_request_count": len(_mine(context))}
 
 
-@table.route("file_requests/delete")
+@registry.route("file_requests/delete")
 def delete(context: Context, arg: Arguments) -> Any:
     """Delete closed requests, all of them or none."""
     ids = arg.get("ids")
@@ -179,7 +176,7 @@ def delete(context: Context, arg: Arguments) -> Any:
         return _delete(context, {request_id: mine[request_id] for request_id in ids})
 
 
-@table.route("file_requests/delete_all_closed")
+@registry.route("file_requests/delete_all_closed")
 def delete_all_closed(context: Context, arg: Arguments) -> Any:
     """Delete all closed requests."""
     del arg

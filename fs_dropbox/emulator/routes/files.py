@@ -21,10 +21,8 @@ from fs_dropbox.emulator.model.names import fold
 from fs_dropbox.emulator.model.times import format_time
 from fs_dropbox.emulator.model.tree import File, Revision
 from fs_dropbox.emulator.model.view import View
+from fs_dropbox.emulator.web import registry
 from fs_dropbox.emulator.web.context import ContentionError, Context
-from fs_dropbox.emulator.web.registry import Table
-
-table = Table()
 
 
 def write_path(context: Context, arg: Arguments, name: str) -> str:
@@ -37,7 +35,7 @@ def write_path(context: Context, arg: Arguments, name: str) -> str:
         raise
 
 
-@table.route("files/get_metadata")
+@registry.route("files/get_metadata")
 def get_metadata(context: Context, arg: Arguments) -> Any:
     """Answer what is at a path."""
     path = arg.path("path")
@@ -67,7 +65,7 @@ def _deleted(view: View, path: str) -> metadata.Metadata | None:
     return metadata.of_tombstone(grave, (prefix[0] + fold(grave.display_path), prefix[1] + grave.display_path))
 
 
-@table.route("files/create_folder_v2", "files/create_folder")
+@registry.route("files/create_folder_v2", "files/create_folder")
 def create_folder(context: Context, arg: Arguments) -> Any:
     """Create a folder."""
     path = write_path(context, arg, "path")
@@ -96,7 +94,7 @@ def delete_entry(context: Context, path: str, parent_rev: str | None) -> metadat
     return result
 
 
-@table.route("files/delete_v2", "files/delete")
+@registry.route("files/delete_v2", "files/delete")
 def delete(context: Context, arg: Arguments) -> Any:
     """Delete a file, or a folder with everything below."""
     path = write_path(context, arg, "path")
@@ -121,7 +119,7 @@ def relocation_errors() -> Iterator[None]:
         raise RouteError(union("to", to=error.union)) from error
 
 
-@table.route("files/move_v2", "files/move", "files/copy_v2", "files/copy")
+@registry.route("files/move_v2", "files/move", "files/copy_v2", "files/copy")
 def relocate(context: Context, arg: Arguments) -> Any:
     """Move or copy an entry with everything below; never overwrites."""
     source = write_path(context, arg, "from_path")
@@ -137,7 +135,7 @@ def relocate(context: Context, arg: Arguments) -> Any:
     return {"metadata": result} if context.route.endswith("_v2") else result
 
 
-@table.route("files/list_revisions")
+@registry.route("files/list_revisions")
 def list_revisions(context: Context, arg: Arguments) -> Any:
     """List the revisions of a path or of a file's id, newest first."""
     path = arg.path("path")
@@ -193,7 +191,7 @@ def _deleted_history(view: View, path: str) -> tuple[None, list[Revision], int]:
     return None, history, grave.deleted_at
 
 
-@table.route("files/restore")
+@registry.route("files/restore")
 def restore(context: Context, arg: Arguments) -> Any:
     """Bring back a revision of a file."""
     path = write_path(context, arg, "path")
@@ -203,7 +201,7 @@ def restore(context: Context, arg: Arguments) -> Any:
         return metadata.of_entry(context.view, file, tagged=False)
 
 
-@table.route("files/permanently_delete")
+@registry.route("files/permanently_delete")
 def permanently_delete(context: Context, arg: Arguments) -> Any:
     """Delete an entry beyond recovery; apps of a Business team only."""
     path = write_path(context, arg, "path")

@@ -9,11 +9,9 @@ from fs_dropbox.emulator.model.accounts import Account
 from fs_dropbox.emulator.model.errors import RouteError, union
 from fs_dropbox.emulator.model.tree import Namespace
 from fs_dropbox.emulator.people import shared_folders
+from fs_dropbox.emulator.web import registry
 from fs_dropbox.emulator.web.context import Context
 from fs_dropbox.emulator.web.paging import Place, cut, place_of, valid
-from fs_dropbox.emulator.web.registry import Table
-
-table = Table()
 
 LEVELS = ("editor", "viewer", "viewer_no_comment")
 
@@ -40,7 +38,7 @@ def _find(context: Context, selector: Arguments) -> Account | None:
     return accounts.by_email(value) if selector.tag == "email" else accounts.accounts.get(value)
 
 
-@table.route("sharing/add_folder_member")
+@registry.route("sharing/add_folder_member")
 def add_members(context: Context, arg: Arguments) -> Any:
     """Let others in; they find the folder among the mountable ones. Unknown addresses stay invited."""
     members = arg.structs("members")
@@ -60,13 +58,13 @@ def add_members(context: Context, arg: Arguments) -> Any:
                 shared_folders.add_member(context.service, namespace, account, level)
 
 
-@table.route("sharing/list_folder_members")
+@registry.route("sharing/list_folder_members")
 def list_members(context: Context, arg: Arguments) -> Any:
     """List the members and who is invited."""
     return _page(context, Place(0, arg.get("limit", 1000), about=arg.get("shared_folder_id")))
 
 
-@table.route("sharing/list_folder_members/continue")
+@registry.route("sharing/list_folder_members/continue")
 def list_members_continue(context: Context, arg: Arguments) -> Any:
     """List further members."""
     return _page(context, valid(place_of(context, "folder_members", arg.get("cursor"))))
@@ -108,7 +106,7 @@ def _user(context: Context, account_id: str, level: str) -> dict[str, Any]:
     return {"access_type": union(level), "user": user, "permissions": [], "is_inherited": False}
 
 
-@table.route("sharing/update_folder_member")
+@registry.route("sharing/update_folder_member")
 def update_member(context: Context, arg: Arguments) -> Any:
     """Change what a member may do."""
     level = _level(arg)
@@ -119,7 +117,7 @@ def update_member(context: Context, arg: Arguments) -> Any:
     return {"access_level": union(level)}
 
 
-@table.route("sharing/remove_folder_member")
+@registry.route("sharing/remove_folder_member")
 def remove_member(context: Context, arg: Arguments) -> Any:
     """Send a member away, with a copy or without."""
     leave_a_copy = arg.get("leave_a_copy", False)
@@ -140,7 +138,7 @@ def _member(context: Context, namespace: Namespace, arg: Arguments) -> Account:
     return account
 
 
-@table.route("sharing/relinquish_folder_membership")
+@registry.route("sharing/relinquish_folder_membership")
 def relinquish(context: Context, arg: Arguments) -> Any:
     """Leave a shared folder for good."""
     leave_a_copy = arg.get("leave_a_copy", False)

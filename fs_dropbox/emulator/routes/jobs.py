@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fs_dropbox.emulator.arguments import Arguments
+from fs_dropbox.emulator.web import registry
 from fs_dropbox.emulator.web.context import Context
-from fs_dropbox.emulator.web.registry import Table
-
-table = Table()
 
 KINDS = {
     "files/delete_batch/check": "delete_batch",
@@ -23,7 +21,7 @@ KINDS = {
 }
 
 
-@table.route(*KINDS)
+@registry.route(*KINDS)
 def check(context: Context, arg: Arguments) -> Any:
     """Answer how far a job is."""
     job_id = arg.get("async_job_id")

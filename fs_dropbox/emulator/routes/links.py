@@ -15,17 +15,15 @@ from fs_dropbox.emulator.model.tree import Revision
 from fs_dropbox.emulator.routes.download import check_downloadable, sent
 from fs_dropbox.emulator.routes.upload import commit_info, receive
 from fs_dropbox.emulator.service import Service
+from fs_dropbox.emulator.web import registry
 from fs_dropbox.emulator.web.answers import download_response, json_response, text_response
 from fs_dropbox.emulator.web.context import Context
-from fs_dropbox.emulator.web.registry import Table, load_attributes
-
-table = Table()
 
 UPLOAD_ROUTE = "files/get_temporary_upload_link"
 USED_UP = "This link is invalid, used or expired"
 
 
-@table.route("files/get_temporary_link")
+@registry.route("files/get_temporary_link")
 def get_temporary_link(context: Context, arg: Arguments) -> Any:
     """Answer a URL from which anybody can read the file's present content for some hours."""
     path = arg.path("path")
@@ -56,7 +54,7 @@ def _url_name(revision: Revision) -> str:
     return re.sub(r"[^\w.-]", "_", revision.name, flags=re.ASCII)
 
 
-@table.page("GET", "/temporary")
+@registry.page("GET", "/temporary")
 def read_temporary_link(service: Service, request: Request) -> Response:
     """Send the content behind a temporary link."""
     token = request.path.split("/")[2]
@@ -70,7 +68,7 @@ def read_temporary_link(service: Service, request: Request) -> Response:
         return download_response(sent(service, request, revision, "416"))
 
 
-@table.route(UPLOAD_ROUTE)
+@registry.route(UPLOAD_ROUTE)
 def get_temporary_upload_link(context: Context, arg: Arguments) -> Any:
     """Answer a URL to which anybody can upload one file once."""
     info = arg.struct("commit_info")
@@ -87,7 +85,7 @@ def get_temporary_upload_link(context: Context, arg: Arguments) -> Any:
     return {"link": f"{context.request.base_url}/upload/{token}"}
 
 
-@table.page("POST", "/upload")
+@registry.page("POST", "/upload")
 def use_upload_link(service: Service, request: Request) -> Response:
     """Store the body as the file that the link is for."""
     if request.headers.get("content-type", "").lower() != "application/octet-stream":
@@ -98,7 +96,7 @@ def use_upload_link(service: Service, request: Request) -> Response:
         link = links.get(token)
         if link is None or link["expires"] < service.state.clock():
             raise PlainError(410, USED_UP)
-        context = Context(service, UPLOAD_ROUTE, load_attributes()[UPLOAD_ROUTE], request)
+        context = Context(service, UPLOAD_ROUTE, registry.load_attributes()[UPLOAD_ROUTE], request)
         context.account = service.accounts.accounts[link["account"]]
         context.app = service.accounts.apps.get(link["app"])
         context.path_root = service.state.namespaces.get(link["path_root"])

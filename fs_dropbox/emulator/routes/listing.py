@@ -13,15 +13,13 @@ from fs_dropbox.emulator.model.errors import BadArgumentError, PathLookupError, 
 from fs_dropbox.emulator.model.tree import Folder
 from fs_dropbox.emulator.model.view import View
 from fs_dropbox.emulator.routes import shared_links
+from fs_dropbox.emulator.web import registry
 from fs_dropbox.emulator.web.context import Context
-from fs_dropbox.emulator.web.registry import Table
-
-table = Table()
 
 ABANDONED_CHECK_SECONDS = 0.25
 
 
-@table.route("files/list_folder")
+@registry.route("files/list_folder")
 def list_folder(context: Context, arg: Arguments) -> Any:
     """List the first page of a folder, or of what a shared link leads to."""
     if arg.get("shared_link") is not None:
@@ -31,7 +29,7 @@ def list_folder(context: Context, arg: Arguments) -> Any:
         return _answer(context, read_page(_view_of(context, cursor), cursor))
 
 
-@table.route("files/list_folder/get_latest_cursor")
+@registry.route("files/list_folder/get_latest_cursor")
 def get_latest_cursor(context: Context, arg: Arguments) -> Any:
     """Answer a cursor for now, without entries."""
     with context.service.state.lock, nested():
@@ -74,7 +72,7 @@ def _answer(context: Context, page: Page) -> Any:
     return {"entries": page.entries, "cursor": cursor, "has_more": page.has_more}
 
 
-@table.route("files/list_folder/continue")
+@registry.route("files/list_folder/continue")
 def list_folder_continue(context: Context, arg: Arguments) -> Any:
     """List the next page, or what has changed."""
     text = arg.get("cursor")
@@ -88,7 +86,7 @@ def list_folder_continue(context: Context, arg: Arguments) -> Any:
         return _answer(context, read_page(_view_of(context, cursor), cursor))
 
 
-@table.route("files/list_folder/longpoll")
+@registry.route("files/list_folder/longpoll")
 def longpoll(context: Context, arg: Arguments) -> Any:
     """Wait until something changes or the time is over."""
     cursor = context.service.cursors.decode(arg.get("cursor"))

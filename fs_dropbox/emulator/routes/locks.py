@@ -11,10 +11,8 @@ from fs_dropbox.emulator.model.errors import PathLookupError, union
 from fs_dropbox.emulator.model.tree import File
 from fs_dropbox.emulator.people import locks
 from fs_dropbox.emulator.people.locks import LockError
+from fs_dropbox.emulator.web import registry
 from fs_dropbox.emulator.web.context import Context
-from fs_dropbox.emulator.web.registry import Table
-
-table = Table()
 
 
 def _for_each(context: Context, arg: Arguments, work: Callable[[File], None] | None) -> Any:
@@ -37,13 +35,13 @@ def _for_each(context: Context, arg: Arguments, work: Callable[[File], None] | N
     return {"entries": results}
 
 
-@table.route("files/lock_file_batch")
+@registry.route("files/lock_file_batch")
 def lock_files(context: Context, arg: Arguments) -> Any:
     """Lock files of shared folders for the caller."""
     return _for_each(context, arg, lambda file: locks.lock(context.service, context.view, file, context.user))
 
 
-@table.route("files/unlock_file_batch")
+@registry.route("files/unlock_file_batch")
 def unlock_files(context: Context, arg: Arguments) -> Any:
     """Unlock the caller's locks; a team admin unlocks everybody's."""
     by_force = context.admin is not None
@@ -54,7 +52,7 @@ def unlock_files(context: Context, arg: Arguments) -> Any:
     return _for_each(context, arg, work)
 
 
-@table.route("files/get_file_lock_batch")
+@registry.route("files/get_file_lock_batch")
 def get_locks(context: Context, arg: Arguments) -> Any:
     """Answer who holds which lock."""
     return _for_each(context, arg, None)

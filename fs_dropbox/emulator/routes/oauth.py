@@ -14,11 +14,9 @@ from fs_dropbox.emulator.model.accounts import App, Grant
 from fs_dropbox.emulator.model.errors import PlainError
 from fs_dropbox.emulator.people.consent import InvalidGrantError, exchange_code, needs_secret
 from fs_dropbox.emulator.service import Service
+from fs_dropbox.emulator.web import registry
 from fs_dropbox.emulator.web.authorize import read_basic
 from fs_dropbox.emulator.web.context import Context
-from fs_dropbox.emulator.web.registry import Table
-
-table = Table()
 
 MAX_FORM_BYTES = 1 << 16
 # The service really answers JSON under this type.
@@ -36,7 +34,7 @@ def token_error(error: str, description: str) -> PlainError:
     return PlainError(400, text, "application/json")
 
 
-@table.page("POST", "/oauth2/token")
+@registry.page("POST", "/oauth2/token")
 def token(service: Service, request: Request) -> Response:
     """Answer a token request by its grant type."""
     try:
@@ -124,7 +122,7 @@ def _answer(fields: dict[str, Any]) -> Response:
     return Response(200, {"Content-Type": TOKEN_TYPE, "Cache-Control": "no-cache"}, json.dumps(fields).encode())
 
 
-@table.route("auth/token/revoke")
+@registry.route("auth/token/revoke")
 def revoke(context: Context, arg: Arguments) -> Any:
     """End the caller's grant: its refresh token and all its access tokens."""
     del arg

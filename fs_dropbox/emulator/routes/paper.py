@@ -11,13 +11,11 @@ from fs_dropbox.emulator.model.errors import PathLookupError, RouteError, WriteE
 from fs_dropbox.emulator.model.mutations import CommitInfo, given
 from fs_dropbox.emulator.model.tree import File
 from fs_dropbox.emulator.routes.download import check_readable
+from fs_dropbox.emulator.web import registry
 from fs_dropbox.emulator.web.context import Context, Download
-from fs_dropbox.emulator.web.registry import Table
-
-table = Table()
 
 
-@table.route("files/export")
+@registry.route("files/export")
 def export(context: Context, arg: Arguments) -> Any:
     """Send a doc in an export format."""
     path = arg.path("path")
@@ -47,7 +45,7 @@ def _body(context: Context) -> bytes:
     return body
 
 
-@table.route("files/paper/create")
+@registry.route("files/paper/create")
 def create(context: Context, arg: Arguments) -> Any:
     """Create a Paper doc; a name that is taken gets a number."""
     path = arg.path("path")
@@ -79,7 +77,7 @@ def _store(context: Context, info: CommitInfo, body: bytes) -> File:
         raise RouteError(tag) from error
 
 
-@table.route("files/paper/update")
+@registry.route("files/paper/update")
 def update(context: Context, arg: Arguments) -> Any:
     """Change a Paper doc: replace it (policy update: only at the revision given), or add before or after."""
     path = arg.path("path")

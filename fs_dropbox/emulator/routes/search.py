@@ -11,11 +11,9 @@ from fs_dropbox.emulator.model.errors import BadArgumentError, PathLookupError, 
 from fs_dropbox.emulator.model.names import fold
 from fs_dropbox.emulator.model.tree import File, Folder
 from fs_dropbox.emulator.model.view import View
+from fs_dropbox.emulator.web import registry
 from fs_dropbox.emulator.web.context import Context
 from fs_dropbox.emulator.web.paging import Place, cut, place_of
-from fs_dropbox.emulator.web.registry import Table
-
-table = Table()
 
 MAX_MATCHES = 10_000
 DEFAULT_RESULTS = 100
@@ -31,7 +29,7 @@ CATEGORIES = {
 }
 
 
-@table.route("files/search_v2")
+@registry.route("files/search_v2")
 def search(context: Context, arg: Arguments) -> Any:
     """Find entries by name; the file's text is not searched."""
     words = [fold(word) for word in arg.get("query").split()]
@@ -50,7 +48,7 @@ def _options(options: Arguments) -> dict[str, Any]:
     }
 
 
-@table.route("files/search/continue_v2")
+@registry.route("files/search/continue_v2")
 def search_continue(context: Context, arg: Arguments) -> Any:
     """Answer the next matches."""
     place = place_of(context, "search", arg.get("cursor"))

@@ -13,11 +13,9 @@ from fs_dropbox.emulator.people import shared_folders
 from fs_dropbox.emulator.people.mounting import mount_of
 from fs_dropbox.emulator.people.shared_folders import AlreadySharedError
 from fs_dropbox.emulator.routes.shared_links import web_url
-from fs_dropbox.emulator.web import paging
+from fs_dropbox.emulator.web import paging, registry
 from fs_dropbox.emulator.web.context import Context
-from fs_dropbox.emulator.web.registry import Table
 
-table = Table()
 T = TypeVar("T")
 
 POLICY = {
@@ -58,7 +56,7 @@ def _encode(context: Context, namespace: Namespace) -> dict[str, Any]:
     return shown
 
 
-@table.route("sharing/share_folder")
+@registry.route("sharing/share_folder")
 def share_folder(context: Context, arg: Arguments) -> Any:
     """Share a folder, which is created when there is none."""
     path = arg.path("path")
@@ -75,7 +73,7 @@ def share_folder(context: Context, arg: Arguments) -> Any:
     return context.launch("share_folder", status, as_job=False, force=force)
 
 
-@table.route("sharing/unshare_folder")
+@registry.route("sharing/unshare_folder")
 def unshare_folder(context: Context, arg: Arguments) -> Any:
     """End a shared folder: its owner keeps the content."""
     leave_a_copy = arg.get("leave_a_copy", False)
@@ -89,7 +87,7 @@ def _get(context: Context, arg: Arguments) -> Namespace:
     return shared_folders.get(context.service, context.user, arg.get("shared_folder_id"))
 
 
-@table.route("sharing/get_folder_metadata")
+@registry.route("sharing/get_folder_metadata")
 def get_folder_metadata(context: Context, arg: Arguments) -> Any:
     """Answer a shared folder."""
     with context.service.state.lock:
@@ -99,7 +97,7 @@ def get_folder_metadata(context: Context, arg: Arguments) -> Any:
             raise RouteError(error.error["access_error"]) from error  # here the error is the inner union itself
 
 
-@table.route("sharing/mount_folder")
+@registry.route("sharing/mount_folder")
 def mount_folder(context: Context, arg: Arguments) -> Any:
     """Show a shared folder in the caller's Dropbox."""
     with context.mutation():
@@ -108,21 +106,21 @@ def mount_folder(context: Context, arg: Arguments) -> Any:
         return _encode(context, namespace)
 
 
-@table.route("sharing/unmount_folder")
+@registry.route("sharing/unmount_folder")
 def unmount_folder(context: Context, arg: Arguments) -> Any:
     """Hide a shared folder; the caller stays a member."""
     with context.mutation():
         shared_folders.unmount(context.service, context.user, _get(context, arg))
 
 
-@table.route("sharing/list_folders", "sharing/list_folders/continue")
+@registry.route("sharing/list_folders", "sharing/list_folders/continue")
 def list_folders(context: Context, arg: Arguments) -> Any:
     """List the shared folders of the caller."""
     with context.service.state.lock:
         return _listed(context, arg, "folders", shared_folders.folders_of(context.service, context.user), _encode)
 
 
-@table.route("sharing/list_mountable_folders", "sharing/list_mountable_folders/continue")
+@registry.route("sharing/list_mountable_folders", "sharing/list_mountable_folders/continue")
 def list_mountable_folders(context: Context, arg: Arguments) -> Any:
     """List the shared folders that the caller has not mounted."""
     with context.service.state.lock:
@@ -131,7 +129,7 @@ def list_mountable_folders(context: Context, arg: Arguments) -> Any:
         return _listed(context, arg, "mountable", mountable, _encode)
 
 
-@table.route("sharing/list_received_files", "sharing/list_received_files/continue")
+@registry.route("sharing/list_received_files", "sharing/list_received_files/continue")
 def list_received_files(context: Context, arg: Arguments) -> Any:
     """List the single files that others have shared with the caller."""
     with context.service.state.lock:

@@ -18,12 +18,10 @@ from fs_dropbox.emulator.people.shared_links import Link
 from fs_dropbox.emulator.routes.download import check_downloadable, sent
 from fs_dropbox.emulator.routes.zips import zip_body
 from fs_dropbox.emulator.service import Service
+from fs_dropbox.emulator.web import registry
 from fs_dropbox.emulator.web.answers import download_response, text_response
 from fs_dropbox.emulator.web.context import Context
 from fs_dropbox.emulator.web.paging import Place, cut, place_of
-from fs_dropbox.emulator.web.registry import Table
-
-table = Table()
 
 PAGE = 50
 
@@ -40,7 +38,7 @@ def _encode(context: Context, link: Link, entry: Entry, shown: Entry | None = No
     return shared_links.metadata_of(context.service, link, url, shown or entry, context.account, path_lower)
 
 
-@table.route("sharing/create_shared_link_with_settings")
+@registry.route("sharing/create_shared_link_with_settings")
 def create(context: Context, arg: Arguments) -> Any:
     """Make a link."""
     path = arg.path("path")
@@ -77,7 +75,7 @@ def _entry(context: Context, path: str) -> Entry:
     return file
 
 
-@table.route("sharing/list_shared_links")
+@registry.route("sharing/list_shared_links")
 def list_links(context: Context, arg: Arguments) -> Any:
     """List the caller's links: all of them in pages, or those that lead to a path (directly, or by a parent)."""
     path = arg.get("path")
@@ -104,7 +102,7 @@ def _parents(context: Context, entry: Entry) -> list[Entry]:
     return [context.view.find("/".join(components[:depth])) for depth in range(2, len(components))]
 
 
-@table.route("sharing/get_shared_link_metadata")
+@registry.route("sharing/get_shared_link_metadata")
 def get_metadata(context: Context, arg: Arguments) -> Any:
     """Answer what a link shows, or what is at a path below it."""
     with context.service.state.lock:
@@ -122,7 +120,7 @@ def _shown(context: Context, arg: Arguments) -> tuple[Link, Entry, Entry]:
         raise RouteError("shared_link_not_found") from error
 
 
-@table.route("sharing/get_shared_link_file")
+@registry.route("sharing/get_shared_link_file")
 def get_file(context: Context, arg: Arguments) -> Any:
     """Send the file behind a link."""
     with context.service.state.lock:
@@ -140,7 +138,7 @@ def get_file(context: Context, arg: Arguments) -> Any:
         return sent(service, context.request, shown.revision, service.options.range_past_end, result)
 
 
-@table.route("sharing/modify_shared_link_settings")
+@registry.route("sharing/modify_shared_link_settings")
 def modify(context: Context, arg: Arguments) -> Any:
     """Change a link's settings."""
     settings = arg.struct("settings")
@@ -153,7 +151,7 @@ def modify(context: Context, arg: Arguments) -> Any:
         return _encode(context, link, entry)
 
 
-@table.route("sharing/revoke_shared_link")
+@registry.route("sharing/revoke_shared_link")
 def revoke(context: Context, arg: Arguments) -> Any:
     """End a link."""
     url = arg.get("url")
@@ -217,7 +215,7 @@ def _list_below(context: Context, place: Place) -> Any:
 # The link itself, in a browser or with curl ---------------------------------------
 
 
-@table.page("GET", "/scl")
+@registry.page("GET", "/scl")
 def open_link(service: Service, request: Request) -> Response:
     """Send the file or a zip file of the folder for ?dl=1 and ?raw=1, else a page that shows what the link is for."""
     with service.state.lock:

@@ -6,15 +6,13 @@ from typing import Any
 
 from fs_dropbox.emulator.arguments import Arguments
 from fs_dropbox.emulator.model.errors import RouteError, nested, union
+from fs_dropbox.emulator.web import registry
 from fs_dropbox.emulator.web.context import Context
-from fs_dropbox.emulator.web.registry import Table
-
-table = Table()
 
 MAX_TAGS = 20
 
 
-@table.route("files/tags/add")
+@registry.route("files/tags/add")
 def add(context: Context, arg: Arguments) -> Any:
     """Put a tag on an entry."""
     path, text = arg.path("path"), arg.get("tag_text").lower()
@@ -29,7 +27,7 @@ def add(context: Context, arg: Arguments) -> Any:
         context.service.state.touch(entry)
 
 
-@table.route("files/tags/remove")
+@registry.route("files/tags/remove")
 def remove(context: Context, arg: Arguments) -> Any:
     """Take a tag off an entry."""
     path, text = arg.path("path"), arg.get("tag_text").lower()
@@ -41,7 +39,7 @@ def remove(context: Context, arg: Arguments) -> Any:
         context.service.state.touch(entry)
 
 
-@table.route("files/tags/get")
+@registry.route("files/tags/get")
 def get(context: Context, arg: Arguments) -> Any:
     """Answer the tags of several entries."""
     paths = [Arguments({"paths": path}).path("paths") for path in arg.get("paths")]

@@ -11,11 +11,8 @@ from fs_dropbox.emulator.model.tree import Namespace
 from fs_dropbox.emulator.people import teams
 from fs_dropbox.emulator.people.mounting import DISSOLVED
 from fs_dropbox.emulator.routes.users import name_of, team_of
-from fs_dropbox.emulator.web import paging
+from fs_dropbox.emulator.web import paging, registry
 from fs_dropbox.emulator.web.context import Context
-from fs_dropbox.emulator.web.registry import Table
-
-table = Table()
 
 ADMIN_ROLE = {
     "role_id": "pid_dbtmr:AAAAAMtlHxh7cQm7Jx1Vq3A",
@@ -55,7 +52,9 @@ def _member(context: Context, account: Account) -> dict[str, Any]:
     return {"profile": _profile(context, account), **role}
 
 
-@table.route("team/members/list_v2", "team/members/list", "team/members/list/continue_v2", "team/members/list/continue")
+@registry.route(
+    "team/members/list_v2", "team/members/list", "team/members/list/continue_v2", "team/members/list/continue"
+)
 def list_members(context: Context, arg: Arguments) -> Any:
     """List the members."""
     with context.service.state.lock:
@@ -63,7 +62,7 @@ def list_members(context: Context, arg: Arguments) -> Any:
         return paging.answer(context, arg, "members", members, lambda member: _member(context, member))
 
 
-@table.route("team/members/get_info_v2", "team/members/get_info")
+@registry.route("team/members/get_info_v2", "team/members/get_info")
 def get_member_info(context: Context, arg: Arguments) -> Any:
     """Answer members by their ids or e-mail addresses."""
     found = []
@@ -86,7 +85,7 @@ def _find_member(context: Context, kind: str, value: str) -> Account | None:
     return account if account is not None and account.team_id == team_id else None
 
 
-@table.route("team/token/get_authenticated_admin")
+@registry.route("team/token/get_authenticated_admin")
 def get_authenticated_admin(context: Context, arg: Arguments) -> Any:
     """Answer the admin who let the app in; the emulator takes the first one."""
     del arg
@@ -100,7 +99,7 @@ def get_authenticated_admin(context: Context, arg: Arguments) -> Any:
         return {"admin_profile": _profile(context, admin)}
 
 
-@table.route("team/get_info")
+@registry.route("team/get_info")
 def get_info(context: Context, arg: Arguments) -> Any:
     """Answer name, size and policies of the team."""
     del arg
@@ -124,7 +123,7 @@ def get_info(context: Context, arg: Arguments) -> Any:
     }
 
 
-@table.route("team/namespaces/list", "team/namespaces/list/continue")
+@registry.route("team/namespaces/list", "team/namespaces/list/continue")
 def list_namespaces(context: Context, arg: Arguments) -> Any:
     """List every namespace of the team and its members."""
     service, team = context.service, _team(context)
@@ -145,7 +144,7 @@ def _namespace(namespace: Namespace, members: dict[str, Account]) -> dict[str, A
     return shown
 
 
-@table.route("team/team_folder/list", "team/team_folder/list/continue")
+@registry.route("team/team_folder/list", "team/team_folder/list/continue")
 def list_team_folders(context: Context, arg: Arguments) -> Any:
     """List the team folders; the root of a team space counts as one."""
     with context.service.state.lock:

@@ -12,10 +12,8 @@ from fs_dropbox.emulator.model.errors import PathLookupError, RouteError, nested
 from fs_dropbox.emulator.model.tree import Entry, File, Revision
 from fs_dropbox.emulator.people import shared_links
 from fs_dropbox.emulator.routes.download import check_readable
+from fs_dropbox.emulator.web import registry
 from fs_dropbox.emulator.web.context import Context, Download
-from fs_dropbox.emulator.web.registry import Table
-
-table = Table()
 
 MAX_SOURCE_BYTES = 20 * 1024 * 1024
 MAX_BATCH = 25
@@ -46,7 +44,7 @@ def _picture(context: Context, arg: Arguments, file: File | None, revision: Revi
     return make(int(size[1]), int(size[2]))
 
 
-@table.route("files/get_thumbnail")
+@registry.route("files/get_thumbnail")
 def get_thumbnail(context: Context, arg: Arguments) -> Any:
     """Send a thumbnail of a picture."""
     path = arg.path("path")
@@ -56,7 +54,7 @@ def get_thumbnail(context: Context, arg: Arguments) -> Any:
         return Download(metadata.of_revision(context.view, revision, file=file), picture, len(picture))
 
 
-@table.route("files/get_thumbnail_v2")
+@registry.route("files/get_thumbnail_v2")
 def get_thumbnail_v2(context: Context, arg: Arguments) -> Any:
     """Send a thumbnail of a picture at a path, or behind a shared link."""
     resource = arg.union("resource")
@@ -80,7 +78,7 @@ def get_thumbnail_v2(context: Context, arg: Arguments) -> Any:
         return Download({"link_metadata": minimal}, picture, len(picture))
 
 
-@table.route("files/get_thumbnail_batch")
+@registry.route("files/get_thumbnail_batch")
 def get_thumbnail_batch(context: Context, arg: Arguments) -> Any:
     """Answer the thumbnails of several pictures, in base64."""
     entries = arg.structs("entries")
@@ -100,7 +98,7 @@ def get_thumbnail_batch(context: Context, arg: Arguments) -> Any:
     return {"entries": results}
 
 
-@table.route("files/get_preview")
+@registry.route("files/get_preview")
 def get_preview(context: Context, arg: Arguments) -> Any:
     """Refuse with the documented reason: the emulator has no converter."""
     path = arg.path("path")

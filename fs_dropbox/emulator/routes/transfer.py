@@ -14,10 +14,8 @@ from fs_dropbox.emulator.model.mutations import CommitInfo, Given
 from fs_dropbox.emulator.model.times import format_time
 from fs_dropbox.emulator.model.tree import File, Folder, Revision
 from fs_dropbox.emulator.people import shared_links
+from fs_dropbox.emulator.web import registry
 from fs_dropbox.emulator.web.context import Context
-from fs_dropbox.emulator.web.registry import Table
-
-table = Table()
 
 COPY_REFERENCE_SECONDS = 30 * 365 * 86400
 
@@ -25,7 +23,7 @@ COPY_REFERENCE_SECONDS = 30 * 365 * 86400
 # Copy references ------------------------------------------------------------------
 
 
-@table.route("files/copy_reference/get")
+@registry.route("files/copy_reference/get")
 def get_copy_reference(context: Context, arg: Arguments) -> Any:
     """Answer a text by which another account can copy an entry."""
     path = arg.path("path")
@@ -43,7 +41,7 @@ def get_copy_reference(context: Context, arg: Arguments) -> Any:
         }
 
 
-@table.route("files/copy_reference/save")
+@registry.route("files/copy_reference/save")
 def save_copy_reference(context: Context, arg: Arguments) -> Any:
     """Copy what a reference stands for into the caller's Dropbox."""
     reference, path = arg.get("copy_reference"), arg.path("path")
@@ -72,7 +70,7 @@ def save_copy_reference(context: Context, arg: Arguments) -> Any:
 # URLs -----------------------------------------------------------------------------
 
 
-@table.route("files/save_url")
+@registry.route("files/save_url")
 def save_url(context: Context, arg: Arguments) -> Any:
     """Store what is behind a URL. The emulator reaches its own links only; everything else fails to download."""
     path, url = arg.path("path"), arg.get("url")

@@ -11,10 +11,8 @@ from fs_dropbox.emulator.arguments import Arguments
 from fs_dropbox.emulator.model import metadata, mutations
 from fs_dropbox.emulator.model.errors import RouteError, WriteError, union
 from fs_dropbox.emulator.model.sessions import Incoming, SessionError, UploadSession
+from fs_dropbox.emulator.web import registry
 from fs_dropbox.emulator.web.context import Context
-from fs_dropbox.emulator.web.registry import Table
-
-table = Table()
 
 
 def commit_info(arg: Arguments) -> mutations.CommitInfo:
@@ -69,7 +67,7 @@ def session_errors() -> Iterator[None]:
         raise RouteError(error.union) from error
 
 
-@table.route("files/upload")
+@registry.route("files/upload")
 def upload(context: Context, arg: Arguments) -> Any:
     """Store a file in one call."""
     info = commit_info(arg)
@@ -108,7 +106,7 @@ def commit_incoming(
     return result
 
 
-@table.route("files/upload_session/start")
+@registry.route("files/upload_session/start")
 def session_start(context: Context, arg: Arguments) -> Any:
     """Begin an upload session."""
     close = arg.get("close", False)
@@ -130,14 +128,14 @@ def session_start(context: Context, arg: Arguments) -> Any:
     return {"session_id": session.id}
 
 
-@table.route("files/upload_session/append_v2")
+@registry.route("files/upload_session/append_v2")
 def session_append(context: Context, arg: Arguments) -> Any:
     """Append to an upload session."""
     cursor = arg.struct("cursor")
     _append(context, cursor, close=arg.get("close", False), content_hash=arg.get("content_hash"))
 
 
-@table.route("files/upload_session/append")
+@registry.route("files/upload_session/append")
 def session_append_v1(context: Context, arg: Arguments) -> Any:
     """Append to an upload session, in the form of former years."""
     _append(context, arg, close=False, content_hash=None)
@@ -151,7 +149,7 @@ def _append(context: Context, cursor: Arguments, *, close: bool, content_hash: s
     context.service.sessions.register(session)
 
 
-@table.route("files/upload_session/finish")
+@registry.route("files/upload_session/finish")
 def session_finish(context: Context, arg: Arguments) -> Any:
     """Append the last bytes and commit."""
     cursor = arg.struct("cursor")

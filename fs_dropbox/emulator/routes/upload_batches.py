@@ -12,13 +12,11 @@ from fs_dropbox.emulator.model.errors import RouteError, union
 from fs_dropbox.emulator.model.sessions import Append, SessionError, UploadSession
 from fs_dropbox.emulator.routes.batches import run_batch
 from fs_dropbox.emulator.routes.upload import commit_incoming, commit_info, finish_errors
+from fs_dropbox.emulator.web import registry
 from fs_dropbox.emulator.web.context import Context
-from fs_dropbox.emulator.web.registry import Table
-
-table = Table()
 
 
-@table.route("files/upload_session/start_batch")
+@registry.route("files/upload_session/start_batch")
 def start_batch(context: Context, arg: Arguments) -> Any:
     """Begin several upload sessions."""
     number = arg.get("num_sessions")
@@ -76,7 +74,7 @@ class _Part:
             self._append.end()
 
 
-@table.route("files/upload_session/append_batch")
+@registry.route("files/upload_session/append_batch")
 def append_batch(context: Context, arg: Arguments) -> Any:
     """Append to several upload sessions; the body is all their bytes, one after the other."""
     parts = [_Part(context, entry) for entry in arg.structs("entries")]
@@ -121,7 +119,7 @@ def _distribute(context: Context, parts: list[_Part], total: int, check: Content
         raise RouteError("length_mismatch")
 
 
-@table.route("files/upload_session/finish_batch_v2", "files/upload_session/finish_batch")
+@registry.route("files/upload_session/finish_batch_v2", "files/upload_session/finish_batch")
 def finish_batch(context: Context, arg: Arguments) -> Any:
     """Commit several closed sessions: at once (v2), or as a job."""
     entries = arg.structs("entries")

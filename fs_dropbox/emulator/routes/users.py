@@ -7,11 +7,9 @@ from typing import Any
 from fs_dropbox.emulator.arguments import Arguments
 from fs_dropbox.emulator.model.accounts import Account
 from fs_dropbox.emulator.model.errors import RouteError, union
+from fs_dropbox.emulator.web import registry
 from fs_dropbox.emulator.web.authorize import root_info
 from fs_dropbox.emulator.web.context import Context
-from fs_dropbox.emulator.web.registry import Table
-
-table = Table()
 
 MAX_ACCOUNTS = 300  # in one call; the specification says so in words only
 
@@ -27,7 +25,7 @@ def name_of(account: Account) -> dict[str, str]:
     }
 
 
-@table.route("users/get_current_account")
+@registry.route("users/get_current_account")
 def get_current_account(context: Context, arg: Arguments) -> Any:
     """Answer the account of the caller."""
     del arg
@@ -72,7 +70,7 @@ def team_of(context: Context, team_id: str) -> dict[str, Any]:
     }
 
 
-@table.route("users/get_account")
+@registry.route("users/get_account")
 def get_account(context: Context, arg: Arguments) -> Any:
     """Answer another account."""
     account = context.service.accounts.accounts.get(arg.get("account_id"))
@@ -81,7 +79,7 @@ def get_account(context: Context, arg: Arguments) -> Any:
     return _basic_account(context, account)
 
 
-@table.route("users/get_account_batch")
+@registry.route("users/get_account_batch")
 def get_account_batch(context: Context, arg: Arguments) -> Any:
     """Answer other accounts."""
     accounts = context.service.accounts.accounts
@@ -107,7 +105,7 @@ def _basic_account(context: Context, account: Account) -> dict[str, Any]:
     }
 
 
-@table.route("users/get_space_usage")
+@registry.route("users/get_space_usage")
 def get_space_usage(context: Context, arg: Arguments) -> Any:
     """Answer the bytes used and allocated."""
     del arg
@@ -129,7 +127,7 @@ def get_space_usage(context: Context, arg: Arguments) -> Any:
     return {"used": used, "allocation": allocation}
 
 
-@table.route("users/features/get_values")
+@registry.route("users/features/get_values")
 def get_feature_values(context: Context, arg: Arguments) -> Any:
     """Answer which features the account has."""
     account = context.user
@@ -146,7 +144,7 @@ def get_feature_values(context: Context, arg: Arguments) -> Any:
     return {"values": [union(tag, **{tag: union("enabled", enabled=enabled[tag])}) for tag in tags]}
 
 
-@table.route("check/user", "check/app")
+@registry.route("check/user", "check/app")
 def check(context: Context, arg: Arguments) -> Any:
     """Echo."""
     del context

@@ -12,10 +12,8 @@ from fs_dropbox.emulator.model.contents import Contents
 from fs_dropbox.emulator.model.errors import RouteError, nested
 from fs_dropbox.emulator.model.tree import File, Folder, Revision
 from fs_dropbox.emulator.model.view import View
+from fs_dropbox.emulator.web import registry
 from fs_dropbox.emulator.web.context import Context, Download
-from fs_dropbox.emulator.web.registry import Table
-
-table = Table()
 
 MAX_ZIP_BYTES = 20 * 1024**3
 MAX_FILE_BYTES = 4 * 1024**3
@@ -74,7 +72,7 @@ class ZipBody:
         self._entries = []
 
 
-@table.route("files/download_zip")
+@registry.route("files/download_zip")
 def download_zip(context: Context, arg: Arguments) -> Any:
     """Send a folder with everything below as a zip file."""
     path = arg.path("path")

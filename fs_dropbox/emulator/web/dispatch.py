@@ -27,6 +27,7 @@ from fs_dropbox.emulator.model.errors import (
     union,
 )
 from fs_dropbox.emulator.service import Service
+from fs_dropbox.emulator.web import registry
 from fs_dropbox.emulator.web.answers import (
     JSON_TYPE,
     bad_type,
@@ -40,7 +41,7 @@ from fs_dropbox.emulator.web.answers import (
 from fs_dropbox.emulator.web.authorize import authorize
 from fs_dropbox.emulator.web.context import Context, Download
 from fs_dropbox.emulator.web.cors import answer_preflight, is_preflight, open_up
-from fs_dropbox.emulator.web.registry import Attributes, PageFunction, RouteFunction, Table, load_attributes
+from fs_dropbox.emulator.web.registry import Attributes, PageFunction, RouteFunction
 from fs_dropbox.emulator.web.specification import check_argument
 
 log = logging.getLogger(__name__)
@@ -57,18 +58,14 @@ MIN_PACED_BYTES = 65536  # shorter answers are a matter of the delay, not of the
 
 
 class Dispatcher:
-    """Answers requests with the functions of the tables. Stateless but for its tables; thread-safe."""
+    """Answers requests with the functions that are registered. Stateless; thread-safe."""
 
-    def __init__(self, service: Service, tables: list[Table]) -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
-        self._attributes = load_attributes()
-        self._routes: dict[str, RouteFunction] = {}
-        self._pages: dict[tuple[str, str], PageFunction] = {}
-        for table in tables:
-            self._routes.update(table.routes)
-            self._pages.update(table.pages)
-        if self._routes.keys() != self._attributes.keys():
-            raise ValueError(f"not both in routes.json and in routes: {self._routes.keys() ^ self._attributes.keys()}")
+        self._attributes = registry.load_attributes()
+        if registry.routes.keys() != self._attributes.keys():
+            both = registry.routes.keys() ^ self._attributes.keys()
+            raise ValueError(f"not both in routes.json and in routes: {both}")
 
     def __call__(self, request: Request) -> Response:
         """Answer a request; raises DroppedError when a fault says so."""
@@ -83,13 +80,13 @@ class Dispatcher:
         if not request.path.startswith(API_PREFIX):
             return self._answer_page(request)
         route = request.path[len(API_PREFIX) :].rstrip("/")
-        if route not in self._routes:
+        if route not in registry.routes:
             return text_response(400, f'Unknown API function: "{route}", to the emulator at least')
-        return _Call(self._service, route, self._attributes[route], self._routes[route], request).answer()
+        return _Call(self._service, route, self._attributes[route], registry.routes[route], request).answer()
 
     def _answer_page(self, request: Request) -> Response:
         path = request.path
-        candidates = [(m, prefix) for (m, prefix) in self._pages if path == prefix or path.startswith(prefix + "/")]
+        candidates = [(m, prefix) for (m, prefix) in registry.pages if path == prefix or path.startswith(prefix + "/")]
         matching = [c for c in candidates if c[0] == request.method] or [
             c for c in candidates if (c[0], request.method) == ("GET", "HEAD")
         ]
@@ -97,8 +94,8 @@ class Dispatcher:
             return text_response(405 if candidates else 404, "Method not allowed" if candidates else "Not found")
         key = max(matching, key=lambda candidate: len(candidate[1]))
         if key[1].startswith("/_emulator"):
-            return self._pages[key](self._service, request)
-        return _Page(self._service, key[1].lstrip("/"), self._pages[key], request).answer()
+            return registry.pages[key](self._service, request)
+        return _Page(self._service, key[1].lstrip("/"), registry.pages[key], request).answer()
 
 
 class _Measured:

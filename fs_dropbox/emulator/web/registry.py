@@ -1,6 +1,6 @@
-"""The route table: names and attributes of the API's routes from routes.json, and the functions that modules register.
+"""The API's routes: names and attributes from routes.json, and the functions that modules register by decorating them.
 
-A module with routes has a Table and decorates its functions; those in `routes/` are found by themselves.
+The modules in `routes/` are found by themselves.
 """
 
 from __future__ import annotations
@@ -34,31 +34,28 @@ class Attributes:
     app_folder: bool  # apps with an app folder may call it
 
 
-class Table:
-    """The routes and pages of one module."""
+routes: dict[str, RouteFunction] = {}
+pages: dict[tuple[str, str], PageFunction] = {}
 
-    def __init__(self) -> None:
-        self.routes: dict[str, RouteFunction] = {}
-        self.pages: dict[tuple[str, str], PageFunction] = {}
 
-    def route(self, *names: str) -> Callable[[RouteFunction], RouteFunction]:
-        """Register the function of one or several API routes, such as "files/get_metadata"."""
+def route(*names: str) -> Callable[[RouteFunction], RouteFunction]:
+    """Register the function of one or several API routes, such as "files/get_metadata"."""
 
-        def register(function: RouteFunction) -> RouteFunction:
-            for name in names:
-                self.routes[name] = function
-            return function
+    def register(function: RouteFunction) -> RouteFunction:
+        routes.update(dict.fromkeys(names, function))
+        return function
 
-        return register
+    return register
 
-    def page(self, method: str, prefix: str) -> Callable[[PageFunction], PageFunction]:
-        """Register the function for everything else below a path: the token endpoint, links, web pages."""
 
-        def register(function: PageFunction) -> PageFunction:
-            self.pages[method, prefix] = function
-            return function
+def page(method: str, prefix: str) -> Callable[[PageFunction], PageFunction]:
+    """Register the function for everything else below a path: the token endpoint, links, web pages."""
 
-        return register
+    def register(function: PageFunction) -> PageFunction:
+        pages[method, prefix] = function
+        return function
+
+    return register
 
 
 @cache
