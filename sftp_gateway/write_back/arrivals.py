@@ -1,4 +1,4 @@
-"""`Arrivals`: what has arrived in the storage last, a table of the journal that all processes read."""
+"""`Arrivals`: what has arrived in the storage most recently, a table of the journal that all processes read."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ KEPT: Final = 10_000
 
 
 class Arrival(NamedTuple):
-    """Something that was pending and is in the storage. `number` counts them, without a gap."""
+    """Something that was pending and is in the storage now. Numbers have no gaps."""
 
     number: int
     path: str
-    is_foreign: bool  # another one that has the journal open has noted it
+    is_foreign: bool  # recorded by another process that has the journal open
 
 
 class Arrivals:
@@ -28,16 +28,16 @@ class Arrivals:
         self._origin = secrets.token_hex(8)
 
     def latest(self) -> int:
-        """Return the number of the latest, 0 where there was none."""
+        """Return the number of the latest, 0 if there was none."""
         return int(self._file.select("SELECT coalesce(max(id), 0) FROM arrivals")[0][0])
 
     def since(self, number: int) -> list[Arrival]:
-        """Return those after this number, in order, but for what is too long ago to be kept."""
+        """Return those after this number, in order, as far as they are still kept."""
         found = "SELECT id, path, origin != ? FROM arrivals WHERE id > ? ORDER BY id"
         return [Arrival(*row) for row in self._file.select(found, self._origin, number)]
 
     def note(self, db: sqlite3.Connection, paths: Iterable[str]) -> None:
-        """Note, in the transaction in which they cease to be pending, what has arrived."""
+        """Record what has arrived, in the transaction in which it stops being pending."""
         rows = [(path, self._origin) for path in paths]
         db.executemany("INSERT INTO arrivals (path, origin) VALUES (?, ?)", rows)
         db.execute("DELETE FROM arrivals WHERE id <= (SELECT max(id) FROM arrivals) - ?", (KEPT,))

@@ -16,34 +16,33 @@ _READ_BYTES = 4096
 
 
 class Bell:
-    """A named pipe in a journal's directory; who listens sleeps until it rings, however long that is.
+    """A named pipe in a journal's directory; the listener sleeps until it rings, however long that takes.
 
-    Owned by a journal. One process listens, with one thread at a time. Ringing costs next to nothing while the listener
-    is awake or sleeps through it, and where nobody listens: who begins to listen looks by himself. On a disk that has
-    no named pipes it rings within one process alone: whoever listens should look now and then. Thread-safe: one lock,
-    a leaf.
+    Owned by a journal. One process listens, with one thread at a time. Ringing costs next to nothing if the listener is
+    awake or sleeps through it, and if nobody listens: a new listener looks for work before it waits. On a disk without
+    named pipes it rings only within one process: the listener should look now and then. Thread-safe: one lock, a leaf.
     """
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / FILE_NAME
         self._lock = threading.Lock()
         # guarded by _lock
-        self._listening = -1  # to be read where this process listens
-        self._within = -1  # to be written there
-        self._elsewhere = -1  # to be written where another one does
-        self._rung = _SILENCE  # the loudest that the listener of this process has not heard yet
-        self._wakes = _URGENT + 1  # from what on it wakes the listener of this process
+        self._listening = -1  # read end, if this process listens
+        self._within = -1  # write end of that
+        self._elsewhere = -1  # write end, if another process listens
+        self._rung = _SILENCE  # the loudest ring that the listener of this process has not heard yet
+        self._wakes = _URGENT + 1  # the least loud ring that wakes the listener of this process
         self._closed = False
 
     def listen(self) -> None:
-        """Hear it from now on in this process. Raises OSError."""
+        """Begin to listen in this process. Raises OSError."""
         with self._lock:
             if self._listening >= 0 or self._closed:
                 return
             try:
                 with contextlib.suppress(FileExistsError):
                     os.mkfifo(self._path, 0o600)
-                # For both: a pipe without a writer is at its end again and again.
+                # Both ends: without a writer, a pipe is always at its end.
                 self._listening = self._within = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
             except OSError:
                 self._listening, self._within = os.pipe()
@@ -51,7 +50,7 @@ class Bell:
                 os.set_blocking(self._within, False)
 
     def ring(self, *, urgent: bool = False) -> None:
-        """Have the listener look what is new, at once if `urgent`. Never waits, never fails."""
+        """Have the listener look for new work, at once if `urgent`. Never waits, never fails."""
         sound = _URGENT if urgent else _NEWS
         with self._lock:
             if self._closed:
@@ -65,7 +64,7 @@ class Bell:
                 _write(self._within, sound)
 
     def wait(self, seconds: float, *, urgent: bool = False) -> bool:
-        """Sleep until it rings, or for so long; with `urgent` through what is not. Tell whether it rang."""
+        """Sleep until it rings, for so long at most; with `urgent`, only urgent rings count. Tell whether it rang."""
         deadline = time.monotonic() + seconds
         while True:
             left = deadline - time.monotonic()
@@ -82,7 +81,7 @@ class Bell:
                 self._hear(descriptor)
 
     def close(self) -> None:
-        """Let go of the pipe; nobody may be waiting any more. Idempotent."""
+        """Close the pipe; nobody may be waiting any more. Idempotent."""
         with self._lock:
             self._closed = True
             for descriptor in {self._listening, self._within, self._elsewhere} - {-1}:
@@ -102,7 +101,7 @@ class Bell:
                 if self._elsewhere < 0:
                     self._elsewhere = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
                 _write(self._elsewhere, sound)
-            except BrokenPipeError:  # who listened has gone; perhaps another does by now
+            except BrokenPipeError:  # the listener is gone; perhaps another one listens by now
                 os.close(self._elsewhere)
                 self._elsewhere = -1
             except OSError:
@@ -112,5 +111,5 @@ class Bell:
 
 
 def _write(descriptor: int, sound: int) -> None:
-    with contextlib.suppress(BlockingIOError):  # it is full: it rings already
+    with contextlib.suppress(BlockingIOError):  # it is full: the bell rings already
         os.write(descriptor, bytes([sound]))

@@ -37,7 +37,7 @@ class PendingDirectory:
 class DirectoryRows:
     """Owned by a `Journal`, with whose file it is thread-safe and shared by processes. Raises sqlite3.Error.
 
-    A directory has a row until it is made, be it by something that was delivered into it.
+    A directory has a row until it is made, by itself or because a file was delivered into it.
     """
 
     def __init__(self, file: JournalFile, fold: Callable[[str], str], arrivals: Arrivals) -> None:
@@ -56,7 +56,7 @@ class DirectoryRows:
         return next(iter(self._select(deepest, *keys)), None)
 
     def spelled(self, path: str) -> str:
-        """Return `path` with the pending directories above it in the case that they were given."""
+        """Return `path` with the pending directories above it spelled as they were created."""
         above = self.above(dirname(path))
         return path if above is None else join(above.path, *iteratepath(path)[len(iteratepath(above.path)) :])
 
@@ -74,14 +74,14 @@ class DirectoryRows:
         return bool(self._select(f"{AT_OR_BELOW} LIMIT 1", self.fold(path), *self._span(path)))
 
     def trouble(self, path: str) -> str:
-        """Return why a directory at or below `path` could not be made when that was last tried; else ""."""
+        """Return why the last attempt to make a directory at or below `path` failed, else ""."""
         found = self._select(f"{AT_OR_BELOW} AND attempts > 0 LIMIT 1", self.fold(path), *self._span(path))
         return found[0].reason if found else ""
 
     # -- what users do
 
     def add(self, path: str) -> None:
-        """Record a directory; raises `DirectoryExists` where one is pending."""
+        """Record a directory; raises `DirectoryExists` if one is pending there."""
         row = (self.spelled(path), self.fold(path), time.time())
         try:
             self._file.execute("INSERT INTO folders (path, key, acknowledged) VALUES (?, ?, ?)", *row)
@@ -89,9 +89,9 @@ class DirectoryRows:
             raise errors.DirectoryExists(path) from None
 
     def discard(self, path: str) -> bool:
-        """Drop the pending directory at `path`, if the storage has no part in it; tell whether.
+        """Drop the pending directory at `path` if the storage does not have it yet; tell whether.
 
-        Raises `DirectoryNotEmpty` where directories are pending in it, and `BeingSentError`.
+        Raises `DirectoryNotEmpty` if directories are pending in it, and `BeingSentError`.
         """
         key, span = self.fold(path), self._span(path)
 
@@ -106,7 +106,7 @@ class DirectoryRows:
         return self._file.change(work)
 
     def hurry(self, path: str) -> None:
-        """Have what is at or below `path` made without delay, whatever came of it before."""
+        """Have everything at or below `path` made without delay, even after failed attempts."""
         if self.are_at_or_below(path):
             hurried = f"UPDATE folders SET hurried = 1, not_before = 0, attempts = 0 WHERE {AT_OR_BELOW}"
             self._file.execute(hurried, self.fold(path), *self._span(path))
@@ -114,9 +114,9 @@ class DirectoryRows:
     # -- what the delivery does
 
     def due(self, now: float, *, quiet_seconds: float, limit: int) -> tuple[list[PendingDirectory], float | None]:
-        """Return directories to be made now; and when others are to be looked at, None where there are none.
+        """Return directories to be made now; and when others are due, None if there are none.
 
-        What files are on their way to is left to these; with a directory, those above it are made.
+        Directories that files are on their way to are left to those; making a directory makes those above it as well.
         """
         leaves = self._file.select(
             f"SELECT {_COLUMNS}, CASE WHEN hurried OR attempts THEN not_before ELSE acknowledged + ? END AS moment"
@@ -127,12 +127,12 @@ class DirectoryRows:
             " AND inner.key < folders.key || '0') ORDER BY moment LIMIT ?",
             *(quiet_seconds, limit),
         )
-        longest = max(quiet_seconds, MAX_BACKOFF_SECONDS)  # beyond, it was a clock that was ahead
+        longest = max(quiet_seconds, MAX_BACKOFF_SECONDS)  # beyond that, its time is from a clock that was ahead
         waiting = [row[-1] for row in leaves if 0 < row[-1] - now <= longest]
         return [_from_row(row[:-1]) for row in leaves if row[-1] not in waiting], min(waiting, default=None)
 
     def send(self, chosen: Iterable[PendingDirectory]) -> list[PendingDirectory]:
-        """Note that these are being made; return those that are still there."""
+        """Mark these as being made; return those that are still pending."""
 
         def work(db: sqlite3.Connection) -> list[PendingDirectory]:
             taken = "UPDATE folders SET state = 'sending' WHERE key = ? AND state = 'pending'"
@@ -144,20 +144,20 @@ class DirectoryRows:
         return self._file.change(work)
 
     def doubt(self, path: str) -> None:
-        """Note, before the storage is asked to make them, that the directories at and above `path` may be there."""
+        """Record, before the storage is asked to make them, that the directories at and above `path` may be there."""
         if self.above(path) is not None:
             key = self.fold(path)
             self._file.change(lambda db: _doubt(db, key))
 
     def made(self, path: str) -> None:
-        """Note that the directory at `path` is there, and with it those above."""
+        """Record that the directory at `path` exists, and with it those above."""
         key = self.fold(path)
         self._file.change(lambda db: self.note_made(db, key))
 
     def note_made(self, db: sqlite3.Connection, key: str, before: float = math.inf) -> None:
-        """Forget the pending directories at and above a key, as there is something at it.
+        """Forget the pending directories at and above a key, as something exists there.
 
-        Those that were acknowledged after `before` stay: what had made them may be gone again, or not.
+        Those that were acknowledged after `before` stay: the directory may have been removed in between.
         """
         _doubt(db, key)
         values = (*_with_those_above(key), before)
@@ -168,11 +168,11 @@ class DirectoryRows:
             self._arrivals.note(db, [path for (path,) in made])
 
     def dropped(self, key: str) -> None:
-        """Forget a directory that cannot be made."""
+        """Forget a directory that can never be made."""
         self._file.execute("DELETE FROM folders WHERE key = ?", key)
 
     def failed(self, key: str, reason: str, retry_at: float) -> None:
-        """Note why a directory was not made, and when that is to be tried again. It may be there all the same."""
+        """Record why a directory was not made, and when to try again. It may exist all the same."""
         self._file.execute(
             "UPDATE folders SET state = 'pending', fresh = 0, attempts = attempts + 1, reason = ?,"
             " not_before = ? WHERE key = ?",
@@ -180,11 +180,11 @@ class DirectoryRows:
         )
 
     def put_back(self, making: Iterable[PendingDirectory]) -> None:
-        """Have directories made once more of which nobody knows whether they were."""
+        """Have directories made once more if it is unknown whether they were."""
         self._file.execute_many(f"{_MAKE_AGAIN} AND key = ?", [(each.key,) for each in making])
 
     def recover(self) -> None:
-        """Take up what a delivery that died has left."""
+        """Take over what a delivery that died has left."""
         self._file.execute(_MAKE_AGAIN)
 
     # -- within

@@ -27,12 +27,12 @@ _STOP_SECONDS = 5.0
 
 
 class WriteBackFS(FS):
-    """Another filesystem, together with the files that are still to be delivered to it; every call sees them there.
+    """Another filesystem together with the files that are still to be delivered to it: every call sees those as well.
 
     `openbin(path, "w" or "x", write_back=True)` gives a file whose `close()` returns when its content is on local disk
-    and in the journal. Everything else that changes something is the filesystem's own call; where it concerns pending
-    files it changes the journal alone (they have not left yet), or waits until they are delivered. Owned by an account.
-    Thread-safe. The filesystem needs atomic writes (docs/architecture.md, "The seam"). Raises `RefusedError` beside
+    and in the journal. All other changes are the filesystem's own calls; if they concern pending files, they change
+    only the journal (if the files have not left yet), or wait until the files are delivered. Owned by an account.
+    Thread-safe. The filesystem needs atomic writes (docs/architecture.md, "The seam"). Raises `RefusedError` as well as
     `fs.errors`.
     """
 
@@ -51,7 +51,7 @@ class WriteBackFS(FS):
         self._delivery.start()
 
     def close(self) -> None:
-        """End the delivery, which closes the journal; what is pending waits for the next one. Idempotent."""
+        """End the delivery, which closes the journal; pending files wait for the next delivery. Idempotent."""
         if self.isclosed():
             return
         super().close()
@@ -61,26 +61,26 @@ class WriteBackFS(FS):
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is still to be delivered, by this process; also where its disk does not tell."""
+        """Whether this process still has something to deliver; also if its disk fails to tell."""
         try:
             return self._delivery.is_mine and self.journal.is_live("/")
         except sqlite3.Error:
             return True
 
     def drain(self, seconds: float) -> bool:
-        """Deliver what can be delivered within `seconds`; tell whether that was all."""
+        """Deliver as much as possible within `seconds`; tell whether that was all."""
         try:
             if self.journal.is_live("/"):
                 self.journal.hurry("/")
                 self.journal.wait(lambda: not self.journal.is_live("/"), seconds)
             return not self.journal.is_live("/")
-        except sqlite3.Error:  # its disk is full or broken: what waits there waits for the next start
+        except sqlite3.Error:  # its disk is full or broken: what waits in it waits for the next start
             return False
 
     # -- looking
 
     def getmeta(self, namespace: str = "standard") -> Mapping[str, object]:
-        """Return what the filesystem says of itself."""
+        """Return the filesystem's meta information, changed by what write-back adds."""
         meta = self._filesystem.getmeta(namespace)
         if namespace != "standard":
             return meta
@@ -95,7 +95,7 @@ class WriteBackFS(FS):
         return info
 
     def cached_info(self, path: str, namespaces: Collection[str] | None = None) -> Info | None:
-        """Return the Info if that is possible without waiting; raises ResourceNotFound where absence is known."""
+        """Return the Info if that needs no waiting; raises ResourceNotFound if the path is known to be absent."""
         return self._look(path, namespaces, self._inner.cached_info)
 
     def _look(
@@ -121,7 +121,7 @@ class WriteBackFS(FS):
         return iter(list(pages)[page[0] : page[1]]) if page is not None else pages
 
     def cached_listing(self, path: str, namespaces: Collection[str] | None = None) -> Iterator[Info] | None:
-        """Return what `scandir` would if that is possible without waiting."""
+        """Return what `scandir` would if that needs no waiting, else None."""
         if self._elsewhere.find(path) is not None:
             return None
         children = self._pending_in(path)
@@ -150,8 +150,8 @@ class WriteBackFS(FS):
     def openbin(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> BinaryIO:
         """Open a file. Options: those of the filesystem, `write_back`, and with that `at_once`.
 
-        A file that is to be stored `at_once` raises `NotAtOnceError` where more than the local disk were to be waited
-        for; nothing has changed then.
+        A file that is to be stored `at_once` raises `NotAtOnceError`, with nothing changed, if it had to wait for more
+        than the local disk.
         """
         write_back, at_once = options.pop("write_back", False), options.pop("at_once", False)
         if set(mode) <= {"r", "b"}:
@@ -193,7 +193,7 @@ class WriteBackFS(FS):
         return self.opendir(path)
 
     def makedir_later(self, path: str) -> None:
-        """Make a directory, which the storage has when something is delivered into it, or a moment later."""
+        """Make a directory, which the storage gets when a file is delivered into it, or a moment later."""
         if self._elsewhere.find(path) is not None:
             raise errors.DirectoryExists(path)
         self._refuse_file(dirname(path))
@@ -225,7 +225,7 @@ class WriteBackFS(FS):
         self.journal.hide_failed(path)
 
     def _discard(self, path: str) -> bool:
-        """Drop what is pending, if the storage has no part in that; tell whether."""
+        """Drop what is pending if the storage does not have it yet; tell whether."""
         committed = not self._between.is_absent(path)
         return self._between.once_settled(lambda: self.journal.discard(path, committed=committed))
 
@@ -243,7 +243,7 @@ class WriteBackFS(FS):
         self.journal.hide_failed(dst_path)
 
     def _rename(self, source: str, target: str, *, overwrite: bool) -> bool:
-        """Rename what is pending, if the storage has no part in that; tell whether."""
+        """Rename what is pending if the storage does not have it yet; tell whether."""
         parent = dirname(target)
         if parent != "/" and not self.isdir(parent):
             raise errors.ResourceNotFound(target)
@@ -281,12 +281,12 @@ class WriteBackFS(FS):
             self.journal.set_modified(path, int(modified))
 
     def _failed(self, pending: Pending | None) -> Pending | None:
-        """Return what was to be delivered where it has been refused for good since."""
+        """Return what was pending if the storage has refused it permanently since."""
         now = self.journal.get(pending.id) if pending is not None and not pending.failed else None
         return now if now is not None and now.failed else None
 
     def _refuse_failed(self, pending: Pending | None) -> None:
-        """Refuse to do to what the storage has what was asked for of something else, which it did not take."""
+        """Raise `RefusedError` if a pending file was refused: the request meant that, not what the storage has."""
         failed = self._failed(pending)
         if failed is not None:
             raise RefusedError(f"what was uploaded there was refused: {failed.reason}")

@@ -46,8 +46,8 @@ from sftp_gateway.write_back.refusals import MAX_BACKOFF_SECONDS
 from sftp_gateway.write_back.vault import LocalBytes, Vault
 
 FREE_BYTES = 16 * 2**20  # of the journal's own file, which keeps what arrived last as well
-# Parameters: now, twice; passed over up to how many bytes. What is to wait for longer than anything is told to was told
-# so by a clock that was ahead. (Python before 3.12.4 takes ?1 for a name, and warns.)
+# Parameters: now, twice; the size up to which files are passed over. A file that is to wait longer than any pause got
+# its time from a clock that was ahead. (Python before 3.12.4 takes ?1 for a name, and warns.)
 _DUE = f"state = 'pending' AND (not_before <= ? OR not_before > ? + {MAX_BACKOFF_SECONDS}) AND size > ?"
 
 _SEND_AGAIN = "UPDATE files SET state = 'pending', fresh = 0 WHERE state = 'sending'"  # it may have arrived, or not
@@ -57,7 +57,7 @@ class Journal:
     """The pending files of one account, by path and in order.
 
     Owned by a `WriteBackFS`, or by the command `pending`; several processes may have the same one open. Thread-safe;
-    what a method has changed is on the disk when it returns. Raises sqlite3.Error where the disk or the file fails.
+    every change is on disk when its method returns. Raises sqlite3.Error if the disk or the file fails.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class Journal:
     # -- looking
 
     def find(self, path: str) -> Pending | None:
-        """Return what counts at `path`: the latest that is to be delivered, else what failed there."""
+        """Return what is shown at `path`: the latest file that waits, else one that has failed there."""
         return next(iter(self._select("key = ? AND hidden = 0 ORDER BY turn DESC LIMIT 1", self.fold(path))), None)
 
     def children(self, directory: str) -> dict[str, Pending]:
-        """Return what counts directly in a directory, by folded name."""
+        """Return what is shown directly in a directory, by folded name."""
         first, last = self._span(directory)
         return by_name(self._select(f"{BELOW} AND hidden = 0 ORDER BY turn", first, last), first)
 
@@ -98,11 +98,11 @@ class Journal:
         )
 
     def is_shown_below(self, directory: str) -> bool:
-        """Tell whether something is shown below `directory`, what failed included."""
+        """Tell whether a file is shown below `directory`, including those that have failed."""
         return bool(self._select(f"{BELOW} AND hidden = 0 LIMIT 1", *self._span(directory)))
 
     def trouble(self, path: str) -> str:
-        """Return why something at or below `path` could not be delivered when that was last tried; else ""."""
+        """Return why the last attempt to deliver something at or below `path` failed, else ""."""
         where = f"{AT_OR_BELOW} AND state = 'pending' AND attempts > 0 LIMIT 1"
         found = self._select(where, *self._at_or_below(path))
         return found[0].reason if found else self.directories.trouble(path)
@@ -128,7 +128,7 @@ class Journal:
         return int(self._file.select(USED, FREE_BYTES)[0][0])
 
     def content(self, pending: Pending) -> BinaryIO | bytes:
-        """Return the content, as bytes or as an open file; raises FileNotFoundError where it is not there any more."""
+        """Return the content, as bytes or as an open file; raises FileNotFoundError if it is gone."""
         if pending.file is not None:
             return self.vault.path(pending.file).open("rb")
         rows = self._file.select("SELECT bytes FROM contents WHERE id = ?", pending.id)
@@ -142,7 +142,7 @@ class Journal:
         return io.BytesIO(content) if isinstance(content, bytes) else content
 
     def is_whole(self, pending: Pending) -> bool:
-        """Tell whether the content is there in its full size."""
+        """Tell whether the content is there, in its full size."""
         if pending.file is None:
             return self._file.select("SELECT length(bytes) FROM contents WHERE id = ?", pending.id) == [(pending.size,)]
         try:
@@ -153,9 +153,9 @@ class Journal:
     # -- what users do
 
     def put(self, new: NewFile, content: LocalBytes, *, quota: int) -> int:
-        """Record a file whose content is complete, and return its id; the content then belongs to the journal.
+        """Record a file whose content is complete, and return its id; the journal then owns the content.
 
-        Raises `NoRoomError`, `ConflictError`; for a file that `replaces` another also `BeingSentError`,
+        Raises `NoRoomError` and `ConflictError`; for a file that `replaces` another also `BeingSentError` and
         `DeliveredError`.
         """
         content.sync()
@@ -192,10 +192,10 @@ class Journal:
         return number
 
     def rename(self, source: str, target: str, *, replace: bool, occupied: bool, committed: bool) -> bool:
-        """Give what is pending at `source` another path, if the storage has no part in that; tell whether.
+        """Give what is pending at `source` another path if the storage does not have it yet; tell whether it was done.
 
         `occupied`: the storage has a file at the target; `committed`: it may have one at the source. Raises
-        `BeingSentError`, and `ConflictError` where the target exists and is not to be replaced.
+        `BeingSentError`, and `ConflictError` if the target exists and must not be replaced.
         """
         old, new, spelled = self.fold(source), self.fold(target), self.directories.spelled(target)
 
@@ -223,12 +223,12 @@ class Journal:
         return done
 
     def set_modified(self, path: str, modified: int) -> None:
-        """Give what is pending at `path` another time, unless the storage has a part in it already."""
+        """Give what is pending at `path` another time, unless the storage may have it already."""
         latest = "turn = (SELECT max(turn) FROM files WHERE key = ? AND hidden = 0)"
         self._file.execute(f"UPDATE files SET modified = ? WHERE {latest} AND {MAY_CHANGE}", modified, self.fold(path))
 
     def discard(self, path: str, *, committed: bool) -> bool:
-        """Drop what is pending at `path`, if the storage has no part in that; tell whether. Raises `BeingSentError`."""
+        """Drop what is pending at `path` if the storage does not have it yet; tell whether. Raises `BeingSentError`."""
         key = self.fold(path)
 
         def work(db: sqlite3.Connection) -> tuple[bool, list[str]]:
@@ -240,15 +240,15 @@ class Journal:
         return done
 
     def hide_failed(self, path: str) -> None:
-        """Show what failed at `path` no more, as the storage had its say there; it is reported all the same.
+        """Stop showing what failed at `path`, as the storage has changed there since; it is still reported.
 
-        What another process has recorded there meanwhile may be over something now.
+        A file that another process has recorded there meanwhile may now replace something.
         """
         if self.find(path) is not None:
             self._file.execute("UPDATE files SET hidden = (state = 'failed'), fresh = 0 WHERE key = ?", self.fold(path))
 
     def move_failed(self, source: str, target: str) -> None:
-        """Give what failed below the directory `source` paths below `target`, where the directory now is."""
+        """Move the failed files below the directory `source` to `target`, where the directory now is."""
         span = self._span(source)
 
         def work(db: sqlite3.Connection) -> None:
@@ -260,7 +260,7 @@ class Journal:
             self._file.change(work)
 
     def hurry(self, path: str = "/") -> None:
-        """Have what is at or below `path` delivered without delay, whatever came of it before."""
+        """Have everything at or below `path` delivered without delay, even after failed attempts."""
         statement = f"UPDATE files SET hurried = 1, not_before = 0, attempts = 0 WHERE {AT_OR_BELOW} AND {LIVE}"
         self._file.execute(statement, *self._at_or_below(path))
         self.directories.hurry(path)
@@ -269,17 +269,17 @@ class Journal:
     # -- what the delivery does, in one process at a time
 
     def recover(self) -> None:
-        """Take up what a delivery that died has left."""
+        """Take over what a delivery that died has left."""
         self._file.execute(_SEND_AGAIN)
         self.directories.recover()
         self.vault.clear(lambda name: bool(self._select("file = ? LIMIT 1", name)))
 
     def put_back(self, sending: Iterable[Pending]) -> None:
-        """Have what is on its way sent once more."""
+        """Have files that are on their way sent once more."""
         self._file.execute_many(f"{_SEND_AGAIN} AND id = ?", [(pending.id,) for pending in sending])
 
     def outlook(self, now: float, passed_over: int) -> Outlook:
-        """Tell what there is to send, due or behind what is; files up to `passed_over` bytes do not count."""
+        """Tell what there is to send, due or queued behind it; files up to `passed_over` bytes do not count."""
         counted = "count(*), coalesce(sum(size), 0), coalesce(min(acknowledged), 0), coalesce(max(acknowledged), 0)"
         counted += ", coalesce(max(attempts), 0), coalesce(max(hurried), 0)"
         retry = "SELECT min(not_before) FROM files WHERE state = 'pending' AND not_before > ?"
@@ -289,7 +289,7 @@ class Journal:
         return Outlook(count, size, oldest, latest, attempts, bool(hurried), retry_at)
 
     def due(self, now: float, passed_over: int, *, limit: int) -> list[Pending]:
-        """Return the first of each path that may be sent now, in order, but for those that `outlook` does not count."""
+        """Return the first file of each path that may be sent now, in order, except those that `outlook` ignores."""
         return self._select(
             f"{_DUE} AND NOT EXISTS (SELECT 1 FROM files AS earlier"
             f" WHERE earlier.key = files.key AND earlier.turn < files.turn AND earlier.{LIVE})"
@@ -298,7 +298,7 @@ class Journal:
         )
 
     def send(self, chosen: Sequence[Pending]) -> list[Pending]:
-        """Note that these are on their way; return those of them that are still there, unchanged."""
+        """Mark these as on their way; return those that are still there, unchanged."""
 
         def work(db: sqlite3.Connection) -> list[Pending]:
             still = [pending for pending in chosen if select(db, "id = ?", pending.id) == [pending]]
@@ -308,13 +308,13 @@ class Journal:
         return self._file.change(work)
 
     def note_staged(self, tokens: Mapping[int, str | None]) -> None:
-        """Note under which tokens the storage has contents, before it is asked to store them; or that it has not."""
+        """Record the tokens under which the storage has contents, before it is asked to commit them; None for none."""
         rows = [(token, number) for number, token in tokens.items()]
         noted = "UPDATE files SET staged = ?, fresh = 0 WHERE id = ?"
         self._file.execute_many(noted, rows)
 
     def settle(self, outcomes: Iterable[Outcome]) -> None:
-        """Note what has arrived, which ends here, and what has not."""
+        """Record which files have arrived, which are then forgotten, and which have not."""
         outcomes = list(outcomes)
 
         def work(db: sqlite3.Connection) -> list[str]:
@@ -333,13 +333,13 @@ class Journal:
         self.vault.remove(self._file.change(work))
 
     def tidy(self) -> None:
-        """Give back what disk space can be given back; takes a moment."""
+        """Give disk space back where possible; takes a moment."""
         self._file.tidy(is_empty=not self._select("1 LIMIT 1"))
 
     # -- what administrators do
 
     def retry(self, number: int, *, replace: bool) -> bool:
-        """Deliver once more what has failed; with `replace`, over whatever is there. False where it is not to be."""
+        """Deliver a failed file once more; with `replace`, over whatever is there. False if that is not allowed."""
 
         def work(db: sqlite3.Connection) -> bool:
             failed = select(db, "id = ? AND state = 'failed'", number)
@@ -358,7 +358,7 @@ class Journal:
         return done
 
     def drop(self, number: int) -> bool:
-        """Forget what has failed, content and all; tell whether there was such a file."""
+        """Forget a failed file and its content; tell whether there was one."""
 
         def work(db: sqlite3.Connection) -> tuple[bool, list[str]]:
             failed = select(db, "id = ? AND state = 'failed'", number)

@@ -16,10 +16,10 @@ from sftp_gateway.private_directories import make_private
 FILE_NAME: Final = "journal.sqlite3"
 VERSION: Final = 4
 _BUSY_SECONDS = 30.0
-_LOOK_SECONDS = 0.1  # how often a waiter looks for what other processes have done
-_WAL_PAGES = 16384  # 64 MiB: only a bound, `tidy` moves the pages long before
-_RESERVED_BYTES = 8 * 2**20  # of the log: a commit that overwrites syncs in half the time of one that appends
-_CHECKED_BYTES = 64 * 2**20  # a larger file is not read as a whole when it is opened
+_LOOK_SECONDS = 0.1  # how often a waiter checks for changes by other processes
+_WAL_PAGES = 16384  # 64 MiB: only a bound, `tidy` moves the pages long before that
+_RESERVED_BYTES = 8 * 2**20  # of the log: a commit that overwrites takes half as long to sync as one that appends
+_CHECKED_BYTES = 64 * 2**20  # a larger file is not read completely when it is opened
 
 _T = TypeVar("_T")
 
@@ -95,7 +95,7 @@ class _Change(Generic[_T]):
 
 
 class JournalFile:
-    """One SQLite file in WAL mode, readable by its owner alone.
+    """One SQLite file in WAL mode that only its owner can read.
 
     Owned by a journal; several processes may have the same file open. Thread-safe: a lock around the connection that
     writes, held over syncs of the local disk, and one around the connection that reads, which waits for no commit.
@@ -136,9 +136,9 @@ class JournalFile:
             return self._reader.execute(statement, values).fetchall()
 
     def change(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Carry out `work` in a transaction; return its result once that is on the disk, or raise what it raises.
+        """Carry out `work` in a transaction; return its result once it is on disk, or raise what it raises.
 
-        What comes while another commit is under way shares the next one.
+        Changes that arrive while a commit is under way share the next one.
         """
         change = _Change(work)
         with self._queued:
@@ -153,7 +153,7 @@ class JournalFile:
         return change.result
 
     def execute(self, statement: str, *values: object) -> int:
-        """Carry out a change that is one statement; return how many rows it concerned."""
+        """Carry out a change that is one statement; return the number of rows it changed."""
         return self.change(lambda db: db.execute(statement, values).rowcount)
 
     def execute_many(self, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
@@ -166,12 +166,12 @@ class JournalFile:
             self.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", f"note {name}", value)
 
     def noted(self, name: str) -> str:
-        """Return such a fact; "" where it was never noted."""
+        """Return such a fact; "" if it was never noted."""
         rows = self.select("SELECT value FROM facts WHERE name = ?", f"note {name}")
         return str(rows[0][0]) if rows else ""
 
     def wait(self, done: Callable[[], _T], seconds: float) -> _T:
-        """Return what `done` returns once that is true, or when `seconds` are over; also follows other processes."""
+        """Return what `done` returns once it is true, or after `seconds`; notices changes by other processes as well."""
         deadline = time.monotonic() + seconds
         while True:
             with self._changed:
@@ -185,7 +185,7 @@ class JournalFile:
                     self._changed.wait(min(left, _LOOK_SECONDS))
 
     def pause(self) -> None:
-        """Wait until something has changed, here or perhaps elsewhere."""
+        """Wait for a moment, or until this process has changed something."""
         with self._changed:
             self._changed.wait(_LOOK_SECONDS)
 
@@ -244,7 +244,7 @@ class JournalFile:
             raise sqlite3.DatabaseError("it is damaged")
 
     def _reserve(self, db: sqlite3.Connection) -> None:
-        """Have the log take its space on disk now, where nobody waits for it; SQLite writes it anew from its start."""
+        """Have the log take its space on disk now, when nobody waits; SQLite later overwrites it from its start."""
         log = self.path.with_name(f"{FILE_NAME}-wal")
         if log.exists() and log.stat().st_size >= _RESERVED_BYTES:
             return
@@ -258,7 +258,7 @@ class JournalFile:
 
 
 def _use_wal(db: sqlite3.Connection) -> None:
-    """Switch to WAL, which is not waited for by SQLite itself when two processes begin the same file."""
+    """Switch to WAL; SQLite itself does not wait if two processes create the same file at once."""
     for attempt in range(100):
         try:
             db.execute("PRAGMA journal_mode = WAL").fetchone()

@@ -1,4 +1,4 @@
-"""Rows of a journal: what they hold, and how they are found, ordered and ended within a transaction."""
+"""Rows of a journal: what they hold, and how they are found, ordered and removed within a transaction."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ State = Literal["pending", "sending", "failed"]
 
 
 class BeingSentError(Exception):
-    """The file is on its way to the storage: try again once that has ended."""
+    """The file is on its way to the storage: try again when that is over."""
 
 
 class DeliveredError(Exception):
-    """The pending file that was to be replaced is pending no more."""
+    """The pending file that was to be replaced is no longer pending."""
 
 
 class ConflictError(Exception):
-    """Something else has taken the place of what was to be replaced, or is where nothing was to be."""
+    """The file that was to be replaced is another one by now, or there is a file where none was expected."""
 
 
 class NoRoomError(Exception):
@@ -32,10 +32,10 @@ class NoRoomError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """One acknowledged version of a file. `modified` and `acknowledged` in seconds since 1970.
+    """One acknowledged version of a file. `modified` and `acknowledged` are in seconds since 1970.
 
-    `mode`: "replace" whatever is there, "create" where nothing is, "update" the version `expected` alone. `staged`: the
-    token under which the storage has the content already, and may make it visible at any moment.
+    `mode`: "replace" whatever is there, "create" only if nothing is there, "update" only the version `expected`.
+    `staged`: the token under which the storage has the content already, and may make it visible at any moment.
     """
 
     id: int
@@ -56,23 +56,23 @@ class Pending:
 
     @property
     def failed(self) -> bool:
-        """Whether the storage has refused it for good."""
+        """Whether the storage has refused it permanently."""
         return self.state == "failed"
 
     @property
     def may_change(self) -> bool:
-        """Whether the storage has no part in it yet, so that its time may be another one."""
+        """Whether the storage does not have it yet, so that its time can still be changed."""
         return self.state == "pending" and self.staged is None
 
     @property
     def is_out(self) -> bool:
-        """Whether the storage may store it at any moment, although nobody asks for that now."""
+        """Whether the storage may still make it visible, because of an earlier request."""
         return self.staged is not None and not self.failed
 
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
-    """What is to be recorded.
+    """A file to be recorded.
 
     `replaces` is the id of the pending file of which this is a changed copy; `fresh`: the storage has nothing there.
     """
@@ -87,7 +87,7 @@ class NewFile:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an attempt to deliver; no reason means that it arrived."""
+    """The result of an attempt to deliver a file; an empty reason means that it arrived."""
 
     id: int
     reason: str = ""
@@ -97,7 +97,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What may be sent now, together; and when the next of what failed may be tried again."""
+    """What may be sent now, in total; and when the next file that could not be sent may be tried again."""
 
     count: int
     size: int
@@ -110,7 +110,7 @@ class Outlook:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """How much is in a journal; `oldest` is when the oldest file that waits was acknowledged."""
+    """How much is in a journal; `oldest` is when the oldest waiting file was acknowledged."""
 
     waiting: int = 0
     failed: int = 0
@@ -138,7 +138,7 @@ USED = (
 
 
 def span(key: str) -> tuple[str, str]:
-    """Return what the keys below a directory's lie between."""
+    """Return the bounds between which all keys below a directory's lie."""
     prefix = key.rstrip("/")
     return prefix + "/", prefix + "0"  # the character after "/"
 
@@ -149,13 +149,13 @@ def by_name(rows: Iterable[Any], prefix: str) -> dict[str, Any]:
 
 
 def from_row(row: Sequence[object]) -> Pending:
-    """Return what a row of COLUMNS holds."""
+    """Return a row of COLUMNS as a `Pending`."""
     values: dict[str, Any] = dict(zip(_NAMES, row, strict=True))
     return Pending(**values | {"fresh": bool(values["fresh"]), "hidden": bool(values["hidden"])})
 
 
 def select(db: sqlite3.Connection, where: str, *values: object) -> list[Pending]:
-    """Return the rows that a condition finds."""
+    """Return the rows that match a condition."""
     return [from_row(row) for row in db.execute(f"SELECT {COLUMNS} FROM files WHERE {where}", values)]
 
 
@@ -175,13 +175,13 @@ def insert(db: sqlite3.Connection, new: NewFile, key: str, turn: int, content: L
 
 
 def next_turn(db: sqlite3.Connection) -> int:
-    """Return a place in the order of delivery, behind all others."""
+    """Return the next place in the order of delivery, behind all others."""
     db.execute("UPDATE facts SET value = value + 1 WHERE name = 'turn'")
     return int(db.execute("SELECT value FROM facts WHERE name = 'turn'").fetchone()[0])
 
 
 def replaceable(db: sqlite3.Connection, number: int, key: str) -> Pending:
-    """Return the pending file that a changed copy takes the place of."""
+    """Return the pending file that a changed copy replaces; raises if it cannot be replaced now."""
     found = select(db, "id = ?", number)
     if not found:
         raise DeliveredError
@@ -193,7 +193,7 @@ def replaceable(db: sqlite3.Connection, number: int, key: str) -> Pending:
 
 
 def alone(db: sqlite3.Connection, key: str, *, committed: bool) -> list[Pending]:
-    """Return what is shown at a path if the storage has nothing there, else nothing."""
+    """Return what is shown at a path if the storage has nothing there, else nothing; raises `BeingSentError`."""
     shown = select(db, "key = ? AND hidden = 0 ORDER BY turn", key)
     if any(pending.state == "sending" for pending in shown):
         raise BeingSentError
@@ -203,18 +203,18 @@ def alone(db: sqlite3.Connection, key: str, *, committed: bool) -> list[Pending]
 
 
 def first_path(known: Sequence[Pending], path: str) -> str:
-    """Return `path` in the case in which it will be shown: that of the first of the `known` that is to be delivered."""
+    """Return `path` in the case in which it will be shown: that of the first of `known` that is to be delivered."""
     return next((pending.path for pending in known if not pending.failed), path)
 
 
 def delete(db: sqlite3.Connection, gone: Sequence[Pending]) -> list[str]:
-    """Delete rows; return the content files to be removed once that is committed."""
+    """Delete rows; return the content files to be removed once this is committed."""
     db.executemany("DELETE FROM files WHERE id = ?", [(pending.id,) for pending in gone])
     return [pending.file for pending in gone if pending.file is not None]
 
 
 def fail(db: sqlite3.Connection, pending: Pending, outcome: Outcome) -> None:
-    """Note why a file was not delivered, and whether that is to be tried again."""
+    """Record why a file was not delivered, and whether to try again."""
     if outcome.permanent:
         later = select(db, "key = ? AND turn > (SELECT turn FROM files WHERE id = ?) LIMIT 1", pending.key, pending.id)
         db.execute(

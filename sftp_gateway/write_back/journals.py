@@ -1,4 +1,4 @@
-"""`Journals`: the journals of all accounts in one directory; which filesystems get one, and what waits in them."""
+"""`Journals`: the journals of all accounts, in one directory; which filesystems get one, and what waits in them."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ class Journals:
         self._limits = limits
         self._users_of = users_of
         self._digest = digest
-        self._left_alone: set[str] = set()  # journals that no URL has, as far as was looked
+        self._left_alone: set[str] = set()  # journals without a URL, as far as they were looked at
         self._held: set[tuple[str, str]] = set()  # journals with files of another account than the URL of a key opens
         self._known: dict[str, tuple[_Stamp, Totals]] = {}  # what was in journals, by key; changes in single steps
 
     def wrap(self, key: str, url: str, filesystem: FS) -> FS:
-        """Return the filesystem with its journal, where a user wants one or files wait in one; else as it is.
+        """Return the filesystem with its journal if a user wants one or files wait in one; else as it is.
 
-        Raises sqlite3.Error where a journal that can be read cannot be written: what waits in it must not be overtaken.
+        Raises sqlite3.Error if a journal can be read but not written: later files must not overtake those in it.
         """
         users = self._users_of(url)
         directory = self._directory / key
-        self._held.discard((key, key))  # which may have been so of the account that was opened before
+        self._held.discard((key, key))  # the account that was opened before may have been another one
         if not users and not self.waits(key):
             return filesystem
         account = self._account(filesystem)
@@ -78,7 +78,7 @@ class Journals:
         try:
             journal = Journal(directory, fold=fold)
         except JournalError as error:
-            # Kept as it is: somebody has to look at it. Until then CLOSE waits for the storage.
+            # Kept as it is, for somebody to look at. Until then CLOSE waits for the storage.
             log_event("write_through", level=logging.ERROR, user=label, reason=str(error))
             return filesystem
         with contextlib.ExitStack() as opened:
@@ -98,21 +98,21 @@ class Journals:
         return wrapped
 
     def waits(self, key: str) -> bool:
-        """Tell whether files wait in a journal for their delivery, which is possible as far as is known."""
+        """Tell whether files in a journal wait for their delivery, and it is possible as far as is known."""
         totals = self._look(self._directory / key)
         return totals is not None and totals.is_anything_waiting and (key, key) not in self._held
 
     def is_attended(self, key: str) -> bool:
-        """Tell whether some process delivers what is in a journal."""
+        """Tell whether a process delivers from this journal."""
         try:
             return is_locked(self._directory / key / LOCK_NAME)
         except FileNotFoundError:
             return False
 
     def adopt(self, urls: dict[str, str]) -> set[str]:
-        """Return which URLs have to be opened to take over the journal of another token; `urls` by key, as the result.
+        """Return the keys of those URLs that must be opened to take over the journal of another token; `urls` by key.
 
-        What waits in the journals that no URL has is told.
+        Files that wait in journals without a URL are logged.
         """
         orphans = {directory.name for directory in self._directories()} - urls.keys()
         if orphans <= self._left_alone:
@@ -137,7 +137,7 @@ class Journals:
         return set(wanted.values())
 
     def _take_over(self, key: str, url: str, users: list[str], account: str) -> None:
-        """Use the journal of the same users, account and URL but for its token, where this URL has none yet."""
+        """Use the journal of the same users, account and URL with another token, if this URL has none yet."""
         if (self._directory / key).exists():
             return
         kind = self._kind(url, users)
@@ -151,7 +151,7 @@ class Journals:
             return
 
     def _is_held(self, directory: Path, heir: str, account: str) -> bool:
-        """Tell whether what is in a journal without a URL is of another account, which is noted and told then."""
+        """Tell whether a journal without a URL belongs to another account; if so, record and log that."""
         try:
             journal = Journal(directory, create=False)
         except JournalError:
@@ -165,12 +165,12 @@ class Journals:
         return True
 
     def _hold(self, journal: Journal, key: str, heir: str) -> None:
-        """Deliver nothing of a journal until its account is back; `sftp-gateway pending` tells why."""
+        """Deliver nothing from a journal until its account is back; `sftp-gateway pending` tells why."""
         self._held.add((key, heir))
         journal.note("held", _HELD)
 
     def _account(self, filesystem: FS) -> str:
-        """Return what tells a filesystem's account from others, whatever its credentials; "" where it does not say."""
+        """Return what identifies a filesystem's account, whatever its credentials; "" if it does not tell."""
         try:
             told = filesystem.getmeta("account").get("id")
         except FSError:
@@ -199,12 +199,12 @@ class Journals:
         )
 
     def _look(self, directory: Path) -> Totals | None:
-        """Return how much is in a journal, None where that cannot be told; it is read once for each of its changes."""
+        """Return how much is in a journal, None if it cannot be read; it is read once for each of its changes."""
         stamp = _stamp(directory)
         known = self._known.get(directory.name)
         if known is not None and known[0] == stamp:
             return known[1]
-        # What changes within the same tick of the file system's clock leaves the same time.
+        # Changes within one tick of the file system's clock leave the same time.
         is_settled = all(abs(time.time_ns() - changed) > TICK_NANOSECONDS for changed, _ in stamp)
         totals = look_into(directory) if stamp else None
         if totals is not None and is_settled:
@@ -217,7 +217,7 @@ class Journals:
 
 
 def _is_anothers(journal: Journal, account: str) -> bool:
-    """Tell whether a journal holds something of another account, as far as both are known."""
+    """Tell whether a journal holds files of another account, as far as both accounts are known."""
     noted = journal.noted("account")
     if not account or not noted or noted == account:
         return False
@@ -226,7 +226,7 @@ def _is_anothers(journal: Journal, account: str) -> bool:
 
 
 def look_into(directory: Path) -> Totals | None:
-    """Return how much is in the journal of a directory; None where that cannot be told."""
+    """Return how much is in the journal of a directory; None if it cannot be read."""
     return _ask(directory, Journal.totals, None)
 
 
@@ -235,7 +235,7 @@ def _kind_of(directory: Path) -> str:
 
 
 def _ask(directory: Path, question: Callable[[Journal], _T], otherwise: _T) -> _T:
-    """Ask a journal something, which nobody else notices; return `otherwise` where it cannot be read."""
+    """Ask a journal that others may have in use; return `otherwise` if it cannot be read."""
     try:
         with contextlib.closing(Journal(directory, create=False, check=False)) as journal:
             return question(journal)
@@ -244,7 +244,7 @@ def _ask(directory: Path, question: Callable[[Journal], _T], otherwise: _T) -> _
 
 
 def _stamp(directory: Path) -> _Stamp:
-    """Return time and size of a journal's files, of which one changes whenever it does; nothing where there is none."""
+    """Return the times and sizes of a journal's files, which change whenever it does; nothing if there is none."""
     stamp = []
     for name in (FILE_NAME, f"{FILE_NAME}-wal"):
         with contextlib.suppress(OSError):

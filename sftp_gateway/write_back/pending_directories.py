@@ -19,11 +19,11 @@ from sftp_gateway.write_back.directory_rows import DirectoryRows, PendingDirecto
 
 
 class PendingDirectories:
-    """The calls of a filesystem, which see the pending directories, too; it gets them itself as soon as it needs them.
+    """The calls of a filesystem that also see the pending directories, which it gets as soon as it needs them.
 
-    `makedir_later` only records a directory: what is delivered into it makes it, and else the delivery does. A call
-    that puts something else into one has it made first. Below a fresh pending directory nothing is asked of the
-    filesystem: there is nothing. Owned by a `WriteBackFS`. Thread-safe: has no state but the rows.
+    `makedir_later` only records a directory: a file that is delivered into it makes it, otherwise the delivery does. A
+    call that puts something else into one has it made first. The filesystem is never asked about what is below a fresh
+    pending directory: there is nothing. Owned by a `WriteBackFS`. Thread-safe: has no state but the rows.
     """
 
     def __init__(self, filesystem: FS, rows: DirectoryRows) -> None:
@@ -41,7 +41,7 @@ class PendingDirectories:
         return found
 
     def cached_info(self, path: str, namespaces: Collection[str] | None = None) -> Info | None:
-        """Return the Info if that is possible without waiting; raises ResourceNotFound where absence is known."""
+        """Return the Info if that needs no waiting; raises ResourceNotFound if the path is known to be absent."""
         found = self._look(path)
         if found is None and self._cached_info is not None:
             found = self._cached_info(path, namespaces)
@@ -58,7 +58,7 @@ class PendingDirectories:
         return self._with_directories(infos, directories)
 
     def cached_listing(self, path: str, namespaces: Collection[str] | None = None) -> Iterator[Info] | None:
-        """Return what `scandir` would if that is possible without waiting."""
+        """Return what `scandir` would if that needs no waiting, else None."""
         directories = self._rows.children(path)
         pending = self._find(path)
         infos: Iterable[Info] | None = ()
@@ -75,7 +75,7 @@ class PendingDirectories:
             yield from self._inner.scandir(path, namespaces=namespaces)
 
     def _find(self, path: str) -> PendingDirectory | None:
-        """Return the pending directory at a path; raises ResourceNotFound below one that the storage has not."""
+        """Return the pending directory at a path; raises ResourceNotFound below one that the storage does not have."""
         above = self._rows.above(path)
         if above is not None and above.key == self._rows.fold(path):
             return above
@@ -84,7 +84,7 @@ class PendingDirectories:
         return None
 
     def _look(self, path: str) -> Info | None:
-        """Return the Info of a pending directory; raises ResourceNotFound below one that the storage has not."""
+        """Return the Info of a pending directory; raises ResourceNotFound as `_find` does."""
         pending = self._find(path)
         return None if pending is None else _info(pending)
 
@@ -145,7 +145,7 @@ class PendingDirectories:
             raise errors.DirectoryExists(path)
 
     def removedir(self, path: str) -> None:
-        """Remove an empty directory; raises `BeingSentError` beside `fs.errors`."""
+        """Remove an empty directory; raises `BeingSentError` as well as `fs.errors`."""
         if self._rows.find(path) is not None and self._rows.discard(path):
             return
         if self._rows.are_at_or_below(path):
@@ -155,13 +155,13 @@ class PendingDirectories:
         self._inner.removedir(path)
 
     def movedir(self, src_path: str, dst_path: str, **options: bool) -> None:
-        """Move a directory below which nothing is pending any more."""
+        """Move a directory; nothing may be pending below it."""
         self.make(src_path)
         self.make(dst_path if self._rows.find(dst_path) is not None else dirname(dst_path))
         self._inner.movedir(src_path, dst_path, **options)
 
     def make(self, path: str) -> None:
-        """Have the filesystem make what is pending at and above `path`."""
+        """Have the filesystem make the pending directories at and above `path`."""
         above = self._rows.above(path)
         if above is not None:
             self._rows.doubt(above.path)

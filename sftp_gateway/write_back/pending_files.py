@@ -16,9 +16,9 @@ VERSION_PREFIX = "pending:"
 
 
 class PendingReader(io.RawIOBase):
-    """The content of a pending file as it was when it was opened; it can be read on after the delivery.
+    """The content of a pending file as it was when it was opened; it stays readable after the delivery.
 
-    Owned by who opened it. `pread` and `cached` are safe from many threads.
+    Owned by its opener. `pread` and `cached` may be called from many threads.
     """
 
     def __init__(self, content: BinaryIO | bytes, pending: Pending) -> None:
@@ -38,7 +38,7 @@ class PendingReader(io.RawIOBase):
     cached = pread
 
     def again(self) -> PendingReader:
-        """Return another reader of the same content, which begins at its start."""
+        """Return another reader of the same content, positioned at its start."""
         content = self._content
         return PendingReader(
             content if isinstance(content, bytes) else os.fdopen(os.dup(content.fileno()), "rb"), self._pending
@@ -71,7 +71,7 @@ class PendingReader(io.RawIOBase):
 
 
 def info_of(pending: Pending, name: str | None = None) -> Info:
-    """Return the Info of a pending file, under the name in which its directory lists it if that is given."""
+    """Return the Info of a pending file, with the name that its directory lists if that is given."""
     return Info(
         {
             "basic": {"name": name or shown_name(pending.path), "is_dir": False},

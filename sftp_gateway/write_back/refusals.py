@@ -1,4 +1,4 @@
-"""What an error of a storage means for what is to be delivered to it: whether, and when, to try again. Pure."""
+"""What a storage's error means for a delivery: whether and when to try again. Pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Final
 from fs import errors
 
 MAX_BACKOFF_SECONDS: Final = 300.0
-MAX_ATTEMPTS: Final = 20  # for what the storage refuses without saying that it is for good
+MAX_ATTEMPTS: Final = 20  # for errors that may be permanent, although the storage does not say so
 
-# What no repetition changes; everything else may pass.
+# Repeating cannot help; every other error may pass.
 _FOR_GOOD = (
     errors.InvalidPath,
     errors.FileExpected,
@@ -21,7 +21,7 @@ _FOR_GOOD = (
     errors.ResourceReadOnly,
     errors.IllegalBackReference,
 )
-# What passes by itself or is put right by people, after however long a time.
+# These pass by themselves or are fixed by people, however long that takes.
 _PASSING = (
     errors.PermissionDenied,
     errors.InsufficientStorage,
@@ -33,12 +33,12 @@ _PASSING = (
 
 
 def is_for_good(error: Exception, attempts: int) -> bool:
-    """Tell whether nothing is to be tried again after so many attempts before this one."""
+    """Tell whether not to try again, after so many attempts before this one."""
     return isinstance(error, _FOR_GOOD) or (tells_of_the_file(error) and attempts + 1 >= MAX_ATTEMPTS)
 
 
 def tells_of_the_file(error: Exception) -> bool:
-    """Tell whether an error says something of what was to be stored, not of the storage as a whole."""
+    """Tell whether an error is about the file to be stored, not about the storage as a whole."""
     return isinstance(error, errors.FSError) and not isinstance(error, _PASSING)
 
 

@@ -1,4 +1,4 @@
-"""`Vault`: the local bytes of files that were acknowledged and not yet delivered; survives a crash of the machine."""
+"""`Vault`: local bytes of files that are acknowledged and not delivered yet; survives a crash of the machine."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ SUFFIX = ".content"
 class Vault:
     """One directory of content files that only their owner may read. Owned by a journal. Thread-safe: has no state.
 
-    A content file is locked by whoever writes it, until the journal names it: one that is neither locked nor named was
-    left by a process that died.
+    The writer of a content file holds a lock on it until the journal names it: a file that is neither locked nor named
+    was left by a process that died.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -31,12 +31,12 @@ class Vault:
         return self.directory / name
 
     def remove(self, names: Iterable[str]) -> None:
-        """Remove content files. Whoever has one open reads on."""
+        """Remove content files. Those who have one open can read on."""
         for name in names:
             self.path(name).unlink(missing_ok=True)
 
     def clear(self, is_named: Callable[[str], bool]) -> None:
-        """Remove what dead processes have left: what nobody is writing and the journal does not name."""
+        """Remove what dead processes have left: files that nobody is writing and the journal does not name."""
         for path in self.directory.glob("*" + SUFFIX):
             # Its writer holds the lock until the journal names it: so first the lock, then the question.
             with contextlib.suppress(OSError), locked_files.locked(path):
@@ -47,7 +47,7 @@ class Vault:
 
 
 class LocalBytes:
-    """What is written from the first byte to the last: in memory while it is small, else in a content file.
+    """Bytes that are written from the first to the last: in memory while they are few, else in a content file.
 
     Owned by the file object that writes it; not thread-safe. Raises OSError when the disk is full.
     """
@@ -62,7 +62,7 @@ class LocalBytes:
 
     @property
     def memory(self) -> bytes | None:
-        """The bytes themselves, where there is no content file."""
+        """The bytes themselves if there is no content file."""
         return None if self._memory is None else bytes(self._memory)
 
     def write(self, data: bytes | memoryview) -> None:
@@ -84,7 +84,7 @@ class LocalBytes:
         return os.pread(self._descriptor, size, offset)
 
     def sync(self) -> None:
-        """Make a content file and its name survive a crash; bytes in memory are the journal's to keep."""
+        """Make a content file and its name survive a crash; the journal keeps bytes that are in memory."""
         if self._descriptor >= 0:
             os.fsync(self._descriptor)
             directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
