@@ -171,7 +171,7 @@ class JournalFile:
         return str(rows[0][0]) if rows else ""
 
     def wait(self, done: Callable[[], _T], seconds: float) -> _T:
-        """Return what `done` returns once it is true, or after `seconds`; notices changes by other processes as well."""
+        """Return what `done` returns once it is true, or after `seconds`; also notices changes by other processes."""
         deadline = time.monotonic() + seconds
         while True:
             with self._changed:
