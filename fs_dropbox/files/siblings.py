@@ -218,8 +218,11 @@ def _is_small(entry: FileEntry) -> bool:
 
 
 def _orders(listing: Sequence[object] | None) -> Sequence[_Order]:
-    """Return the orders in which clients open what is in a folder: as it was listed, and by name."""
+    """Return the orders in which clients open what is in a folder: as listed, by name, and part-2 before part-10."""
     if listing is None:
         return ()
     files = [each for each in listing if isinstance(each, FileEntry) and _is_small(each)]
-    return _Order(files), _Order(sorted(files, key=lambda each: each.name))
+    by_name = sorted(files, key=lambda each: each.name)
+    by_number = sorted(by_name, key=lambda each: len(each.name))
+    # By number first: where part-2 is next in all, it is part-10 after that in the others.
+    return [_Order(each) for each in (by_number, files, by_name) if each is not by_name or by_name != by_number]

@@ -70,6 +70,15 @@ def files(count: int, size: int = 10) -> list[FileEntry]:
     return [file(f"{number:04}", size) for number in range(count)]
 
 
+def test_what_is_numbered_without_zeros_is_fetched_in_the_order_of_its_numbers_and_nothing_twice() -> None:
+    """As dask, zarr and cameras name files."""
+    entries = [file(f"part.{number}.parquet") for number in range(300)]
+    folder = Folder(sorted(entries, key=lambda each: each.name))
+    answers = [folder.read(entry) for entry in entries]
+    assert answers[2:] == [entry.name.encode() for entry in entries[2:]]
+    assert folder.fetched == [entry.name for entry in entries[2:]]
+
+
 @pytest.mark.parametrize("order", ["listed", "by name"])
 def test_files_read_in_order_are_fetched_ahead(order: str) -> None:
     entries = files(300)
