@@ -34,7 +34,7 @@ class AccountRefusedError(Exception):
 
 
 class RootMissingError(Exception):
-    """The directory that a user is to see as its root is not there."""
+    """The directory that is to be a user's root does not exist."""
 
 
 class AccountUnreachableError(Exception):
@@ -43,7 +43,7 @@ class AccountUnreachableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
-    """How an open account stands, as far as its filesystem tells (`getmeta("state")`)."""
+    """The state of an open account, as far as its filesystem tells (`getmeta("state")`)."""
 
     spool_bytes: int
     throttled: bool
@@ -59,9 +59,9 @@ class Lease:
         self.tree = account.tree
 
     def require_directory(self, path: str, *, create: bool) -> None:
-        """Make sure that a directory is there, made if `create`; asks the storage once for each account and directory.
+        """Make sure that a directory exists, made if `create`; asks the storage once for each account and directory.
 
-        Raises `RootMissingError`, and `AccountUnreachableError` when the storage fails to tell.
+        Raises `RootMissingError`, and `AccountUnreachableError` if the storage cannot tell.
         """
         account = self._account
         if account is None or path in account.known_directories:
@@ -94,7 +94,7 @@ class _Account:
         self.retired = False
         """No longer in the table: closed when no session uses it any more."""
         self.outdated = False
-        """What it is wrapped in has changed: it is opened anew by who finds it without a session."""
+        """Its wrapper has changed: the next who finds it without a session opens it anew."""
         self.checked_at = now
         self.idle_since = now
 
@@ -123,7 +123,7 @@ class _Account:
 
 
 class Accounts:
-    """Open accounts, by a keyed digest of their FS URL; the URL itself, which holds secrets, is not kept.
+    """Open accounts by a keyed digest of their FS URL; the URL itself, which holds secrets, is not kept.
 
     Owned by `SFTPGateway`. One lock over the table; opening and closing run unlocked, each in a thread of its own.
     """
@@ -159,9 +159,9 @@ class Accounts:
         self._sweep_at = 0.0
 
     def acquire(self, url: str) -> Lease:
-        """Return a lease on the URL's account, opening it first where nobody has it open; for a session to hold.
+        """Return a lease on the URL's account for a session; open the account first if nobody has it open.
 
-        Raises `AccountRefusedError`, or `AccountUnreachableError`, also when nothing is known after `open_seconds`.
+        Raises `AccountRefusedError`, or `AccountUnreachableError`, also if there is no answer within `open_seconds`.
         """
         key = self.key(url)
         deadline = time.monotonic() + self._config.open_seconds
@@ -185,11 +185,11 @@ class Accounts:
                     return Lease(account, self._release)
 
     def key(self, url: str) -> str:
-        """Return the name of the URL's account on disk, which tells nothing of the URL."""
+        """Return the name of the URL's account on disk, which reveals nothing about the URL."""
         return hmac.new(self._secret, url.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32]
 
     def drain(self, seconds: float) -> None:
-        """Deliver what waits in the journals of the open accounts, as far as that can be done in `seconds`."""
+        """Deliver what waits in the journals of the open accounts, as much as possible within `seconds`."""
         deadline = time.monotonic() + seconds
         with self._lock:
             filesystems = [account.filesystem for account in self._open.values()]
@@ -198,7 +198,7 @@ class Accounts:
                 filesystem.drain(max(0.0, deadline - time.monotonic()))
 
     def states(self) -> list[AccountState]:
-        """Return how the open accounts stand; never waits for a storage."""
+        """Return the states of the open accounts; never waits for a storage."""
         with self._lock:
             accounts = list(self._open.values())
         return [account.state for account in accounts]
@@ -208,14 +208,14 @@ class Accounts:
         self._config = config
 
     def renew(self, url: str) -> None:
-        """Open the URL's account anew as soon as somebody wants it and nobody has it."""
+        """Have the URL's account opened anew when somebody next wants it and no session has it."""
         with self._lock:
             account = self._open.get(self.key(url))
             if account is not None:
                 account.outdated = True
 
     def close_idle(self) -> None:
-        """Close what no session has used for a while, and now and then drop what was cut off long ago; at once."""
+        """Close accounts that no session has used for a while; now and then drop old broken uploads. Never waits."""
         now = time.monotonic()
         with self._lock:
             for key, account in list(self._open.items()):
@@ -251,14 +251,14 @@ class Accounts:
             self._close_unused_locked()
 
     def _retire_locked(self, key: str) -> None:
-        """Take an account out of the table, and close it unless sessions still use it: the last of them then does."""
+        """Take an account out of the table; it is closed when its last session ends, or now if it has none."""
         account = self._open.pop(key)
         account.retired = True
         self._retired.append(account)
         self._close_unused_locked()
 
     def _close_unused_locked(self) -> None:
-        """Close what is out of the table and has no session; what gets no thread for that now, the next time."""
+        """Close accounts that are out of the table and have no session; without a free thread, at the next call."""
         with contextlib.suppress(RuntimeError):
             for account in [account for account in self._retired if account.sessions == 0]:
                 self._start_thread_locked(self._close, account)
@@ -323,7 +323,7 @@ class Accounts:
         return _Account(filesystem, tree, started)
 
     def _sweep(self) -> None:
-        """Drop the uploads that have waited for too long, also where nobody has come back."""
+        """Drop broken uploads that have waited for too long, also those of accounts that are not open."""
         with self._lock:
             accounts = dict(self._open)
         for account in accounts.values():
@@ -355,7 +355,7 @@ class Accounts:
 
 
 def _open(open_filesystem: Callable[[str], FS], url: str) -> FS:
-    """Open the URL; no exception that leaves here carries the URL, which holds secrets."""
+    """Open the URL; no exception that is raised here contains the URL, which holds secrets."""
     try:
         return open_filesystem(url)
     except fs.errors.RemoteConnectionError as error:

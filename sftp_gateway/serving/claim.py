@@ -1,4 +1,4 @@
-"""`Claim`: a state folder is one gateway's at a time. Knows nothing of what is in there."""
+"""`Claim`: only one gateway at a time uses a state folder. Knows nothing about its content."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _MAX_BYTES: Final = 1000
 
 
 class ClaimError(Exception):
-    """The state folder is another gateway's, or cannot be used; the text is one line that says what to do."""
+    """Another gateway uses the state folder, or it is unusable; the text is one line that says what to do."""
 
 
 class Claim:
-    """A lock on a file of the state folder, which says who has it; gone with its process, however that ends.
+    """A lock on a file in the state folder that tells who holds it; released when its process ends, however it does.
 
-    Two gateways with settings of their own would deliver each other's journals, end each other's sessions and take the
-    place of each other's sockets. Owned by the gateway; where it is several processes, by their supervisor, so that
-    those of one that was killed may end while its successor serves.
+    Two gateways with settings of their own would deliver each other's journals, end each other's sessions and replace
+    each other's sockets. Owned by the gateway; with several processes, by their supervisor, so that the processes of
+    one that was killed can end while its successor serves.
     """
 
     def __init__(self, folder: Path, listen: str) -> None:
@@ -47,14 +47,14 @@ class Claim:
                 "stop it, or choose another folder with --state-folder: two gateways share none"
             ) from None
         except OSError:
-            return  # a disk that knows no locks
-        with contextlib.suppress(OSError):  # the disk is full: then others learn that there is one, and not which
+            return  # a disk without locks
+        with contextlib.suppress(OSError):  # the disk is full: others then learn that there is a gateway, but not which
             os.ftruncate(self._descriptor, 0)
             text = f"process {os.getpid()} on {socket.gethostname()}, to listen on {listen}\n"
             os.pwrite(self._descriptor, text.encode(), 0)
 
     def release(self) -> None:
-        """Let go of the folder; in a forked process, leave it to the one that forked. Idempotent."""
+        """Release the folder; in a forked process, leave it to the parent. Idempotent."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)

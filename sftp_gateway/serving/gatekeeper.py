@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS bans (place TEXT PRIMARY KEY, until REAL);
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """Where the counts are kept: in memory, or in a file that the processes of one gateway share."""
+    """Where the counts are kept: in memory, or in a file that all processes of one gateway share."""
 
     file: Path | None = None  # of nobody else; made by `prepare`
     process: int = 0  # the number of this process
@@ -44,7 +44,7 @@ class Register:
     pepper: bytes = field(default_factory=lambda: os.urandom(32), repr=False)  # equal in all processes, on no disk
 
     def prepare(self) -> None:
-        """Make the file anew, readable by its owner alone; before any process uses it. Raises OSError."""
+        """Create the file anew, readable only by its owner, before any process uses it. Raises OSError."""
         if self.file is not None:
             self.remove()
             make_private(self.file.parent)
@@ -65,12 +65,12 @@ class Register:
 class Gatekeeper:
     """Count connections, sessions and failed logins. Thread-safe: one leaf lock; owned by `SFTPGateway`.
 
-    Only different failures count towards a ban: a scanner that repeats one outdated password is a nuisance, no attack.
-    A successful login clears its user's failures of its address, so parallel logins of a good client never add up, and
-    who guesses others' passwords gains nothing by a login of his own. It also gives back what its connection took of
-    the rate that an address has, which so bounds connections without a login.
-    Processes with one register share limits, failures and bans; what a process that died had counted goes when its
-    successor starts.
+    Only different failures count towards a ban: a scanner that repeats one outdated password is a nuisance, not an
+    attack. A successful login clears the failures of its user from its address, so parallel logins of a good client
+    never add up, and somebody who guesses others' passwords gains nothing by a login of his own. It also gives back
+    what its connection took from the rate of its address, which therefore bounds connections without a login.
+    Processes that share a register share limits, failures and bans; the counts of a process that died are removed when
+    its successor starts.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Gatekeeper:
                 table.execute(f"DELETE FROM {name} WHERE process = ?", (self._register.process,))
 
     def _reserve(self) -> None:
-        """Take the room that the counts need on disk: nobody is refused because something else has filled it."""
+        """Reserve the room that the counts need on disk: nobody is refused because something else has filled it."""
         with contextlib.suppress(sqlite3.OperationalError):  # it is full already, or another process has just done it
             self._table.executescript(
                 "CREATE TABLE IF NOT EXISTS room (bytes BLOB);"
@@ -107,7 +107,7 @@ class Gatekeeper:
             )
 
     def configure(self, config: GatewayConfig) -> None:
-        """Hold everybody who comes from now on to the limits in these settings; who is here stays."""
+        """Apply the limits in these settings to all new connections; those that are open stay."""
         self._config = config
         self._ban_exempt = networks_of(config.ban_exempt)
         self._rate_exempt = networks_of(config.rate_exempt)
@@ -116,7 +116,7 @@ class Gatekeeper:
 
     @property
     def bans(self) -> int:
-        """How many addresses are banned at this moment."""
+        """The number of addresses that are banned at this moment."""
         with self._lock:
             return _sum(self._table, "SELECT count(*) FROM bans WHERE until > ?", self._clock())
 
@@ -127,7 +127,7 @@ class Gatekeeper:
             self._table.close()
 
     def connect(self, address: str) -> str | None:
-        """Count a new connection and return None, or return why there may be none."""
+        """Count a new connection and return None, or return why it is refused."""
         place = _place(address)
         with self._change() as table:
             refusal = self._refusal(table, address, place)
@@ -140,7 +140,7 @@ class Gatekeeper:
         return refusal
 
     def disconnect(self, address: str, *, signed_in: bool = False) -> None:
-        """Stop counting a connection that `connect` counted, and tell whether `sign_in` let it in."""
+        """Stop counting a connection that `connect` has counted; `signed_in` tells whether `sign_in` let it in."""
         mine = (self._register.process, _place(address))
         self._settle(
             (
@@ -151,7 +151,7 @@ class Gatekeeper:
         )
 
     def sign_in(self, user: str, address: str, *, maximum: int = 0) -> bool:
-        """Count a session of this user, up to `maximum` where it is not 0; forgive what it failed from there."""
+        """Count a session of this user, up to `maximum` if that is not 0; forgive its failures from this address."""
         place = _place(address)
         with self._change() as table:
             known = self._hidden(user)
@@ -179,7 +179,7 @@ class Gatekeeper:
         )
 
     def fail(self, user: str, address: str, attempt: bytes) -> bool:
-        """Note a failed login, told apart by a digest of what was tried; return True when that bans the address."""
+        """Record a failed login, identified by a digest of the attempt; return True if it bans the address."""
         if not self._config.ban_failures or is_in(self._ban_exempt, address):
             return False
         place, now = _place(address), self._clock()
@@ -198,7 +198,7 @@ class Gatekeeper:
         return failures >= self._config.ban_failures
 
     def _refusal(self, table: sqlite3.Connection, address: str, place: str) -> str | None:
-        """Why there may be no connection from here; None, and less is left of the rate, if there may be one."""
+        """Return why a connection from here is refused; or None, after counting it towards the rate."""
         now = self._clock()
         if table.execute("SELECT 1 FROM bans WHERE place = ? AND until > ?", (place, now)).fetchone():
             return "banned after failed logins"
@@ -220,7 +220,7 @@ class Gatekeeper:
         return None if is_exempt else self._slow_down(table, place, now)
 
     def _slow_down(self, table: sqlite3.Connection, place: str, now: float) -> str | None:
-        """Count one connection towards the rate of a place: a row holds when all that it took will be made up for."""
+        """Count one connection towards the rate of a place: a row holds the time when its debt is paid off."""
         if not self._seconds_each:
             return None
         (known,) = table.execute("SELECT total(settled) FROM rates WHERE place = ?", (place,)).fetchone()
@@ -232,20 +232,20 @@ class Gatekeeper:
         return None
 
     def is_ahead(self) -> bool:
-        """Tell whether another process has clearly fewer connections: it should take the next one."""
+        """Tell whether another process has clearly fewer connections, so that it should take the next one."""
         if self._register.processes == 1:
             return False
         try:
             with self._lock:
                 rows = self._table.execute("SELECT process, sum(number) FROM connections GROUP BY process").fetchall()
-        except sqlite3.OperationalError:  # whoever takes it says what is wrong
+        except sqlite3.OperationalError:  # the process that takes the connection reports the problem
             return False
         counts = dict(rows)
         least = min(counts.get(number, 0) for number in range(self._register.processes))
         return bool(counts.get(self._register.process, 0) > least + least // 8)
 
     def _forget_oldest(self, table: sqlite3.Connection, name: str, column: str, past: float) -> None:
-        """Make room where there are too many rows: without those that are past, and half of what remains."""
+        """Make room if there are too many rows: drop those that are past, and half of the rest."""
         if _sum(table, f"SELECT count(*) FROM {name}") < _MAX_REMEMBERED:
             return
         table.execute(f"DELETE FROM {name} WHERE {column} <= ?", (past,))
@@ -255,11 +255,11 @@ class Gatekeeper:
         )
 
     def _hidden(self, user: str) -> str:
-        """A name as it may be on disk: an app's secret can be part of it."""
+        """Return a name as it may be stored on disk: an app's secret can be part of it."""
         return hmac.digest(self._register.pepper, user.encode("utf-8", "surrogatepass"), hashlib.sha256).hex()
 
     def _settle(self, *statements: tuple[str, tuple[object, ...]]) -> None:
-        """Count less; where that cannot be written, because the disk is full, together with the next change."""
+        """Reduce counts; if that cannot be written because the disk is full, do it with the next change."""
         with self._lock:
             self._owed += statements
         with contextlib.suppress(sqlite3.OperationalError), self._change():
@@ -267,7 +267,7 @@ class Gatekeeper:
 
     @contextlib.contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
-        """Look and change in one step, whatever the other processes do; what fails has changed nothing."""
+        """Read and change in one transaction, whatever other processes do; a failure changes nothing."""
         with self._lock:
             self._table.execute("BEGIN IMMEDIATE")
             try:
@@ -283,19 +283,19 @@ class Gatekeeper:
 
 
 def _begin(table: sqlite3.Connection) -> None:
-    """Have all tables there; where they are, nothing is locked."""
+    """Create the tables that are missing; if none is, nothing is locked."""
     table.execute("PRAGMA journal_mode = WAL")
     table.executescript(_SCHEMA)
 
 
 def _place(address: str) -> str:
-    """What stands for one peer: an IPv4 address, or the /64 that an IPv6 peer has to itself."""
+    """Return what identifies one peer: an IPv4 address, or the /64 that an IPv6 peer has to itself."""
     host = host_of(address)
     return str(host) if isinstance(host, ipaddress.IPv4Address) else str(_network(host, 64))
 
 
 def _area(address: str) -> str:
-    """What one peer may have to itself at most: an IPv4 address, or an IPv6 /48, as some providers give everybody."""
+    """Return the most that one peer may have: an IPv4 address, or an IPv6 /48, as some providers assign."""
     host = host_of(address)
     return _place(address) if isinstance(host, ipaddress.IPv4Address) else str(_network(host, 48))
 

@@ -1,4 +1,4 @@
-"""`Keeper`: sees to it that files in journals are delivered although nobody signs in."""
+"""`Keeper`: makes sure that files in journals are delivered although nobody signs in."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _MAX_BACKOFF_SECONDS = 300.0
 class Keeper:
     """One thread that opens accounts whose journals hold files that no process delivers. Owned by the gateway.
 
-    So it is after a start, and when another process of the gateway has died. It knows the URLs of configured users
-    alone: they are in the configuration, and in no journal.
+    That is the case after a start, and after another process of the gateway has died. It knows only the URLs of
+    configured users: URLs are in the configuration, and in no journal.
     """
 
     def __init__(self, accounts: Accounts, journals: Journals, urls: Callable[[], Iterable[tuple[str, str]]]) -> None:
