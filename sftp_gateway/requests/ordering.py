@@ -25,7 +25,7 @@ class Claims:
 
     handles: tuple[bytes, ...] = ()
     shared: bool = False
-    in_turn: bool = False  # a shared one that follows on the last of its handle waits for that
+    in_turn: bool = False  # a shared one that continues the last one of its handle waits for that
     paths: tuple[tuple[str, Level], ...] = ()
 
 
@@ -45,11 +45,11 @@ class Task:
 class Ordering:
     """The unanswered requests of a channel that were not answered at once. The channel's lock guards it.
 
-    Requests of one handle run in the order of their arrival, reads of it a few at once, but for those that follow on
-    each other where the file reads ahead by itself: threads that overtake each other would only disturb that. Requests
-    that change a path come before or after all others of that path, as they arrived. Everything else is independent.
-    Replies to reads keep their order: one that is done is taken out when those before it are, and holds others up until
-    then, so that of each handle only a few replies wait.
+    Requests of one handle run in the order of their arrival. A few of its reads run at once, except consecutive ones if
+    the file reads ahead by itself: threads that overtake each other would only disturb that. Requests that change a
+    path come before or after all others of that path, as they arrived. Everything else is independent. Replies to reads
+    keep their order: one that is done leaves the queue after those before it, and until then holds up later ones, so
+    that only a few replies of each handle wait.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Ordering:
         self._with_paths: list[Task] = []
 
     def is_free(self, claims: Claims) -> bool:
-        """Tell whether a request with these claims needs to wait for nothing, and may be answered before all others."""
+        """Tell whether a request with these claims has nothing to wait for, and may be answered before all others."""
         if any(handle in self._by_handle for handle in claims.handles):
             return False
         return not any(_conflict(claims, task.claims) for task in self._with_paths)
@@ -90,7 +90,7 @@ class Ordering:
         return not blockers
 
     def done(self, task: Task, reply: bytes) -> tuple[list[Task], list[Task]]:
-        """Note the reply to a request; return those that are answered with it, in order, and those that may run now."""
+        """Record a reply; return the requests whose replies are due now, in order, and those that may run now."""
         task.reply = reply
         answered = [task]
         if task.claims.shared:
@@ -99,7 +99,7 @@ class Ordering:
         return answered, [follower for each in answered for follower in self._take_out(each)]
 
     def _take_out(self, task: Task) -> list[Task]:
-        """Return those that waited for this one alone."""
+        """Return the requests that waited only for this one."""
         for handle in task.claims.handles:
             tasks = self._by_handle[handle]
             tasks.remove(task)

@@ -9,11 +9,11 @@ from sftp_gateway.files.handles import Handle, WriteHandle
 from sftp_gateway.ssh.channel_stream import ChannelStream
 
 HOLD_SECONDS = 5.0
-"""How long a client hears nothing at most while it waits for the storage: some give up after 15 seconds."""
+"""The longest that a client hears nothing while it waits for the storage: some give up after 15 seconds."""
 
 
 class Replies:
-    """Sends replies; behind one of a handle that is held back, the handle's others wait too.
+    """Sends replies; while a reply to a handle is held back, all later ones to that handle wait behind it.
 
     Owned by an `SFTPChannel`. Thread-safe: `_lock` guards what is held back, and is a leaf but for the stream's.
     """
@@ -33,7 +33,7 @@ class Replies:
             self._stream.send(*reply)
 
     def hold(self, handle: Handle, reply: bytes) -> None:
-        """Keep a reply back until the storage has caught up; of those of a handle one is sent now and then."""
+        """Hold a reply back until the storage has caught up; now and then one of the handle's replies is sent."""
         with self._lock:
             handle.held.append(reply)
             self.held += 1
@@ -55,7 +55,7 @@ class Replies:
         self._stream.wake()
 
     def _release_one(self, handle: Handle) -> None:
-        """Let a client go on a little, which hears from us that way."""
+        """Send one reply, so that the client hears from us and goes on a little."""
         with self._lock:
             if handle.held:
                 self._send_first(handle)

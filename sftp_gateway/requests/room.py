@@ -26,10 +26,10 @@ class ChannelLimits:
 
 
 class Room:
-    """The room that channels share, equally: each may keep so much of each kind, the less the more of them there are.
+    """The room that channels share equally: the more channels there are, the less each of them may keep.
 
-    Few need theirs; but a user may have a hundred sessions with sixteen channels each, and all may ask for much and
-    take nothing. Owned by the gateway. Thread-safe: one leaf lock.
+    Few need their share; but a user may have a hundred sessions with sixteen channels each, all of which may ask for
+    much and take nothing. Owned by the gateway. Thread-safe: one leaf lock.
     """
 
     def __init__(self, limits: ChannelLimits = ChannelLimits(), total: int = ROOM_BYTES) -> None:
@@ -41,9 +41,9 @@ class Room:
         self._count("", 0)
 
     def is_full(self, user: str) -> bool:
-        """Tell whether a user should have no channel more that he can do without.
+        """Tell whether a user should get no more channels that he can do without.
 
-        Of those that can have their least he may take half of what the others leave: there always is some for others.
+        He may have half of the channels that the others leave, so that there are always some for others.
         """
         with self._lock:
             mine = self._channels[user]

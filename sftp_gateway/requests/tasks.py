@@ -20,7 +20,7 @@ from sftp_gateway.sftp.packets import Kind, Status
 from sftp_gateway.sftp.parsing import Request
 from sftp_gateway.ssh.channel_stream import ChannelStream
 
-# Requests that leave nothing but their reply.
+# Requests that have no effect besides their reply.
 ONLY_ASKING = frozenset(
     {Kind.READ, Kind.READDIR, Kind.STAT, Kind.LSTAT, Kind.FSTAT, Kind.OPENDIR, Kind.REALPATH, Kind.READLINK}
 )
@@ -43,8 +43,8 @@ class Tasks:
         measure: Callable[[int, float, int], None],
         on_done: Callable[[], None],
     ) -> None:
-        """`measure` hears of each answer: its kind, since when, its size. `on_done` is called once, in any thread, when
-        all are answered after `close`.
+        """`measure` is told of each answer: its kind, when the request arrived, its size. `on_done` is called once, in
+        any thread, when all requests are answered after `close`.
         """
         self._operations = operations
         self._replies = replies
@@ -77,7 +77,7 @@ class Tasks:
             return self._ordering.is_free_handle(handle_id)
 
     def add(self, request: Request, claims: Claims, since: float, size: int) -> None:
-        """Have a request carried out, which was taken in at `since` as a packet of `size` bytes."""
+        """Have a request carried out that arrived at `since` as a packet of `size` bytes."""
         task = Task(request, claims, since, size)
         with self._lock:
             self.unanswered += 1
@@ -87,7 +87,7 @@ class Tasks:
         self.go_on()
 
     def go_on(self) -> None:
-        """Begin what may begin; to be called when the client has taken replies."""
+        """Start requests that may start; to be called when the client has taken replies."""
         while self._ready:
             with self._lock:
                 first = not self.running  # so a session whose calls hang takes nothing from another
@@ -97,11 +97,11 @@ class Tasks:
             self._workers.submit(partial(self._run, task), urgent=first)
 
     def abandon(self) -> None:
-        """Refuse what has not begun yet."""
+        """Refuse requests that have not started yet."""
         self._abandoned = True
 
     def close(self) -> None:
-        """Know that no more requests come."""
+        """Take note that no more requests will come."""
         with self._lock:
             self._closed = True
         self.go_on()
@@ -110,10 +110,10 @@ class Tasks:
     # -- within
 
     def _begin(self) -> Task | None:
-        """Take out a request that may begin now, if any: none does while the client does not take its replies.
+        """Take out a request that may start now, if any: none does while the client does not take its replies.
 
-        Long replies have their room from the beginning of their requests. Of a client that takes them all, more begin
-        than one slow file can have: none waits for that; and where nothing else runs, one begins in any case.
+        Room for long replies is reserved when their requests start. If the client takes all its replies, more requests
+        start than one slow file can occupy, so that none waits for that; and if nothing else runs, one always starts.
         """
         room = self._room.output_bytes - self._stream.pending
         if room < 0 or self.running >= self._room.limits.running:
@@ -140,7 +140,7 @@ class Tasks:
         self._end_if_done()
 
     def _finish(self, task: Task, reply: bytes) -> Task | None:
-        """Send a reply, and those that waited for it, when it is their turn; return a request to go on with."""
+        """Send a reply, and those that waited for it, when it is their turn; return the request to carry out next."""
         handle = self._operations.handles.get(task.request.handle)
         with self._lock:
             self.running -= 1
@@ -165,7 +165,7 @@ class Tasks:
 
 
 def _most_of_reply(request: Request) -> int:
-    """Return how long the reply to a request gets at most, of those whose replies are long."""
+    """Return the greatest size of the reply to a request, 0 if replies of its kind are short."""
     if request.kind == Kind.READ:
         return min(request.size, MAX_READ)
     return BATCH_BYTES if request.kind == Kind.READDIR else 0

@@ -30,15 +30,15 @@ from sftp_gateway.passwords import hash_password, is_hash, matches, unmatched
 _KEY_KINDS: Final = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
 ELSEWHERE: Final = "this user may not sign in from this address"
 _NEEDLESS_OPTIONS: Final = {"restrict", "no-pty", "no-port-forwarding", "no-agent-forwarding", "no-x11-forwarding"}
-"""What a line of authorized_keys may forbid: no session here has any of it."""
+"""Options in authorized_keys that forbid what no session here has anyway."""
 _LEAST_STRUCK_OUT: Final = 4  # characters
 _CREDENTIALS = re.compile(r"[^~@:/\s]+~[^~\s]*(?:~[^~\s]+)?")
 _E_MAIL = re.compile(r"[^@~:/\s]+@[^@~:/\s]+")
-# What people type as a user name by mistake: an app's key and secret with something else between them, or a token.
+# What people enter as a user name by mistake: an app's key and secret with another separator, or a token.
 _KEY_AND_SECRET = re.compile(r"([a-z0-9]{15}[^a-z0-9~@])\W*[a-z0-9]{15}\b.*", re.DOTALL)
 _TOKEN = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*\d)[\w.-]{40,}")
 
-_opener = functools.cache(registry.get_opener)  # which looks through all that is installed each time
+_opener = functools.cache(registry.get_opener)  # `get_opener` searches all installed packages each time
 
 
 class UserError(Exception):
@@ -47,7 +47,7 @@ class UserError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Someone who may come in, and what they then see. Neither repr nor `shown` carries a secret."""
+    """Somebody who may sign in, and what they then see. Neither repr nor `shown` contains a secret."""
 
     name: str = field(repr=False)
     shown: str
@@ -64,40 +64,40 @@ class Login:
     quota: tuple[int, int] = (0, 0)
     """The most bytes and files below the root; 0 for no limit."""
     terms: object = field(default=None, repr=False)
-    """What it was granted on; see `Users.still_grants`."""
+    """What it was granted for; see `Users.still_grants`."""
 
     @property
     def storage(self) -> str:
-        """What people call the storage behind the URL, such as "Dropbox"."""
+        """The name of the storage behind the URL, such as "Dropbox"."""
         return scheme_of(self.url).capitalize() or "The storage"
 
     @property
     def refusal(self) -> str:
-        """What a storage that does not let itself be opened has done, for the log and for the user."""
+        """Why the storage cannot be opened, for the log and for the user."""
         has_credentials = parse_fs_url(self.url).username is not None
         return f"{self.storage} {'refused the credentials of' if has_credentials else 'cannot be opened for'} this user"
 
 
 class Users:
-    """Check names, passwords and keys in constant time; costs nothing for users who do not sign in. Thread-safe."""
+    """Checks names, passwords and keys in constant time; users who do not sign in cost nothing. Thread-safe."""
 
     def __init__(self, config: GatewayConfig) -> None:
         self.configure(config)
         self._salt = secrets.token_bytes(32)
-        # Hashing takes 19 MiB and a core each time: more at once would only be a way to stop the server.
+        # Each hash takes 19 MiB and a core: more at once would let anybody stall the server.
         self._hashing = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
         self._lock = threading.Lock()
         # guarded by _lock
         self._verified: dict[str, bytes] = {}
 
     def configure(self, config: GatewayConfig) -> None:
-        """Let in those whom these settings let in from now on, and nobody else."""
+        """Let in only the users of these settings from now on."""
         self._users = {user.name: user for user in config.users}
         self._config = config
         self.__dict__.pop("_dummy_hash", None)
 
     def check_password(self, name: str, password: str, address: str = "") -> Login | None:
-        """Return the login for this name and password, None when they are refused; raises `UserError`."""
+        """Return the login for this name and password, None if they are refused; raises `UserError`."""
         user = self._users.get(name)
         if user is None and self._config.credential_logins and is_credential_name(name) and password:
             return self._credential_login(name, password)
@@ -107,7 +107,7 @@ class Users:
         return self._login(user)
 
     def check_key(self, name: str, blob: bytes, address: str = "") -> Login | None:
-        """Return the login for this name and public key (in SSH's wire form), None when refused; raises `UserError`."""
+        """Return the login for this name and public key (in SSH's wire form), None if refused; raises `UserError`."""
         user = self._users.get(name)
         if user is None or not blob or not _comes_from(user, address):
             return None
@@ -115,22 +115,22 @@ class Users:
         return self._login(user) if any(fits) else None
 
     def still_grants(self, login: Login) -> bool:
-        """Tell whether its user is there, and signs in, sees and may do the same as when the login was granted."""
+        """Tell whether its user still exists, and signs in, sees and may do the same as when it was granted."""
         return login.terms == self._terms(self._users.get(login.name))
 
     def _terms(self, user: UserConfig | None) -> object:
         if user is None:
             config = self._config
             return config.credential_logins, config.credential_url, config.url_parameters
-        return msgspec.structs.replace(user, max_sessions=0)  # which changes nothing for who is here
+        return msgspec.structs.replace(user, max_sessions=0)  # which does not concern sessions that are open
 
     def is_elsewhere(self, name: str, address: str) -> bool:
-        """Tell whether a user comes from where it may not sign in."""
+        """Tell whether a user comes from an address from which it may not sign in."""
         user = self._users.get(name)
         return user is not None and not _comes_from(user, address)
 
     def why_refused(self, name: str, address: str = "") -> str:
-        """Return why `check_password` has let nobody in; for logs, never for clients."""
+        """Return why `check_password` has refused a login; for logs, never for clients."""
         user = self._users.get(name)
         if user is None:
             return "unknown user"
@@ -140,14 +140,14 @@ class Users:
         return "wrong password" if has_password else "this user has no password, only public keys"
 
     def urls(self, *, write_back: bool = False) -> Iterator[tuple[str, str]]:
-        """Yield name and FS URL of every user that has one; with `write_back`, of those with write-back alone."""
+        """Yield name and FS URL of every user that has one; with `write_back`, only of those with write-back."""
         for user in self._users.values():
             if user.write_back or not write_back:
                 with contextlib.suppress(UserError):
                     yield user.name, _url(user)
 
     def check_all(self) -> Iterator[str]:
-        """Yield a line for what keeps users from signing in as configured; reads keys, URLs and variables."""
+        """Yield a line for each problem that keeps users from signing in; reads keys, URLs and variables."""
         for user in self._users.values():
             for check in (_check_ways_in, _check_url):
                 try:
@@ -163,7 +163,7 @@ class Users:
     def _dummy_hash(self) -> str:
         """A hash that nothing matches, so that an unknown name takes as long as a wrong password of the first user.
 
-        Who makes hashes with other tools makes cheaper or dearer ones.
+        Its cost is that user's: hashes that were made with other tools may be cheaper or dearer than ours.
         """
         for user in self._users.values():
             with contextlib.suppress(UserError):
@@ -172,8 +172,8 @@ class Users:
         return hash_password(secrets.token_hex(16))
 
     def _matches(self, name: str, stored: str, password: str) -> bool:
-        """Verify slowly once, and the same password for the same hash quickly from then on."""
-        typed = password.encode("utf-8", "surrogateescape")  # which not every client encodes in UTF-8
+        """Verify slowly once, and from then on quickly for the same password and hash."""
+        typed = password.encode("utf-8", "surrogateescape")  # not every client encodes it in UTF-8
         digest = hmac.digest(self._salt, f"{len(stored)}:{stored}".encode() + typed, "sha256")
         with self._lock:
             known = self._verified.get(name, b"")
@@ -187,13 +187,13 @@ class Users:
         return True
 
     def _credential_login(self, name: str, password: str) -> Login:
-        """Return a login that opening its URL has to prove."""
+        """Return a login that is proven only by opening its URL."""
         parts = {"user": quote(name, safe=""), "password": quote(password, safe="", errors="surrogateescape")}
         url = re.sub(r"\{(user|password)\}", lambda match: parts[match[1]], self._config.credential_url)
         if self._config.url_parameters:
             url += ("&" if "?" in url else "?") + self._config.url_parameters
         secret = name.split("~")[1] if "~" in name else ""
-        # To strike out a letter or two would spoil the line, and tell them.
+        # Striking out a letter or two would spoil the line, and reveal them.
         hidden = tuple(text for text in (password, parts["password"], secret, url) if len(text) >= _LEAST_STRUCK_OUT)
         return Login(name, shown_name(name), url, proven=False, secrets=hidden, terms=self._terms(None))
 
@@ -216,7 +216,7 @@ class Users:
 
 
 def password_hash(user: UserConfig) -> str:
-    """Return the user's password hash, "" where it has none; raises `UserError`."""
+    """Return the user's password hash, "" if it has none; raises `UserError`."""
     if not user.password_hash_file:
         return user.password_hash
     stored = _read(user, "password_hash_file").strip()
@@ -231,7 +231,7 @@ def is_credential_name(name: str) -> bool:
 
 
 def is_mistaken(name: str) -> bool:
-    """Tell whether a name is made of secrets: an app's that are not written as they should be, or a token."""
+    """Tell whether a name consists of secrets: an app's, not written as they should be, or a token."""
     return bool(_KEY_AND_SECRET.fullmatch(name) or _TOKEN.fullmatch(name))
 
 
@@ -254,7 +254,7 @@ def fingerprint(blob: bytes) -> str:
 
 
 def public_keys(user: UserConfig) -> Iterator[bytes]:
-    """Yield the user's public keys in SSH's wire form; raises `UserError` for a line that is none."""
+    """Yield the user's public keys in SSH's wire form; raises `UserError` for a line that is not a key."""
     for line in user.public_keys:
         yield from _public_key(line, f"user {user.name}: public_keys")
     if user.public_keys_file:
