@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from types import TracebackType
 from typing import Protocol
+
+_logger = logging.getLogger(__name__)
 
 
 class _File(Protocol):
     def abort(self) -> None: ...
 
     def close(self) -> None: ...
+
+
+def tell_forgotten(file: object) -> None:
+    """Log that a file was forgotten without `close()`: nobody has said that it is complete, or is told that it goes."""
+    path = getattr(file, "path", None) or getattr(file, "name", None)  # fsspec's name for it, and Python's
+    _logger.warning("%s was never closed: what was written to it is discarded", path)
 
 
 class AllOrNothing:

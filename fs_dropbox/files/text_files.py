@@ -8,7 +8,7 @@ from typing import Any
 
 from fs.mode import Mode
 
-from fs_dropbox.files.all_or_nothing import AllOrNothing
+from fs_dropbox.files.all_or_nothing import AllOrNothing, tell_forgotten
 
 
 class TextFile(AllOrNothing, io.TextIOWrapper):
@@ -30,6 +30,8 @@ class TextFile(AllOrNothing, io.TextIOWrapper):
         # Forgotten without close(): as with binary files, nothing says that it is complete.
         with suppress(ValueError):  # it was never made, or what is below it was taken away
             if not self.closed:
+                if self.writable():
+                    tell_forgotten(self.buffer.raw)  # type: ignore[attr-defined]
                 self.abort()
 
     def abort(self) -> None:

@@ -14,6 +14,7 @@ from fs.mode import Mode
 
 from fs_dropbox.entries import FileEntry
 from fs_dropbox.errors import fs_errors
+from fs_dropbox.files.all_or_nothing import tell_forgotten
 from fs_dropbox.files.blocks import BlockReader
 from fs_dropbox.files.read_file import COPY_BYTES, DropboxFile, invalid
 from fs_dropbox.files.spool import Spool
@@ -176,6 +177,7 @@ class WriteFile(DropboxFile):
     def __del__(self) -> None:
         # Forgotten without close(): whoever forgot it has not said that it is complete.
         if not getattr(self, "_ended", True):
+            tell_forgotten(self)
             self.abort()
         self._error = None  # nobody is left to be told
         super().__del__()

@@ -6,7 +6,7 @@ import io
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from fs_dropbox.files.all_or_nothing import AllOrNothing
+from fs_dropbox.files.all_or_nothing import AllOrNothing, tell_forgotten
 from fs_dropbox.fsspec_adapter.os_errors import os_errors
 
 if TYPE_CHECKING:
@@ -127,6 +127,8 @@ class DropboxFile(AllOrNothing, io.IOBase):
 
     def __del__(self) -> None:
         if not self.closed:
+            if self.writable():
+                tell_forgotten(self)
             self.discard()
 
 
@@ -146,6 +148,7 @@ class CompressedFile(AllOrNothing, io.BufferedIOBase):
         super().__init__()
         self._codec = codec
         self._below = below
+        self.path = below.path
 
     def readable(self) -> bool:
         return self._below.readable()
@@ -194,4 +197,6 @@ class CompressedFile(AllOrNothing, io.BufferedIOBase):
 
     def __del__(self) -> None:
         if not self.closed:
+            if self.writable():
+                tell_forgotten(self)
             self.abort()

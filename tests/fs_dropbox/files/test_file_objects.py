@@ -227,7 +227,7 @@ def test_whoever_gives_a_file_up_himself_or_forgets_it_hears_no_errors(
 
 @pytest.mark.parametrize("mode", ["wb", "r+b", "ab", "w"])
 def test_a_file_that_is_forgotten_leaves_dropbox_as_it_was(
-    emulator: Emulator, dropbox_fs: DropboxFS, mode: str
+    emulator: Emulator, dropbox_fs: DropboxFS, mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     dropbox_fs.writebytes("file", b"old")
     file: Any = dropbox_fs.open("file", mode)
@@ -236,6 +236,7 @@ def test_a_file_that_is_forgotten_leaves_dropbox_as_it_was(
     del file
     gc.collect()
     assert emulator.control.read("/file") == b"old"
+    assert caplog.messages == ["/file was never closed: what was written to it is discarded"]
 
 
 def test_the_time_and_the_version_of_a_file_are_those_that_were_asked_for(

@@ -156,13 +156,19 @@ def test_who_knows_of_a_change_elsewhere_can_have_it_looked_at(emulator: Emulato
     dropbox.invalidate_cache()  # opens no account
 
 
-def test_an_exception_or_neglect_commits_nothing(emulator: Emulator, dropbox: DropboxFileSystem) -> None:
+def test_an_exception_or_neglect_commits_nothing(
+    emulator: Emulator, dropbox: DropboxFileSystem, caplog: pytest.LogCaptureFixture
+) -> None:
     dropbox.pipe("/a", b"old")
-    for mode in ("wb", "w"):
-        _break_off(dropbox.open("/a", mode), "half" if mode == "w" else b"half")
-        forgotten = dropbox.open("/a", mode)
+    for mode, compression in (("wb", None), ("w", None), ("wb", "gzip"), ("w", "gzip")):
+        _break_off(dropbox.open("/a", mode, compression=compression), "half" if mode == "w" else b"half")
+        assert not caplog.messages
+        forgotten = dropbox.open("/a", mode, compression=compression)
         forgotten.write("half" if mode == "w" else b"half")
         del forgotten
+        gc.collect()
+        assert caplog.messages == ["/a was never closed: what was written to it is discarded"]
+        caplog.clear()
     assert emulator.control.read("/a") == b"old"
 
 
