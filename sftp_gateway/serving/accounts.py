@@ -8,10 +8,9 @@ import hmac
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
 
 import fs.errors
 from fs.base import FS
@@ -39,15 +38,6 @@ class RootMissingError(Exception):
 
 class AccountUnreachableError(Exception):
     """The storage did not answer; the credentials may well be right."""
-
-
-@dataclass(frozen=True, slots=True)
-class AccountState:
-    """The state of an open account, as far as its filesystem tells (`getmeta("state")`)."""
-
-    spool_bytes: int
-    throttled: bool
-    unfollowed: bool
 
 
 class Lease:
@@ -104,16 +94,12 @@ class _Account:
         return isinstance(self.filesystem, WriteBackFS) and self.filesystem.is_busy
 
     @property
-    def state(self) -> AccountState:
+    def state(self) -> Mapping[str, object]:
+        """What the filesystem tells of its state."""
         try:
-            told = self.filesystem.getmeta("state") or {}
+            return self.filesystem.getmeta("state") or {}
         except fs.errors.FSError:  # it is being closed
-            told = {}
-        return AccountState(
-            spool_bytes=self.tree.store.quota.used,
-            throttled=bool(told.get("throttled", False)),
-            unfollowed=not told.get("followed", True),
-        )
+            return {}
 
     def close(self) -> None:
         try:
@@ -197,11 +183,18 @@ class Accounts:
             if isinstance(filesystem, WriteBackFS):
                 filesystem.drain(max(0.0, deadline - time.monotonic()))
 
-    def states(self) -> list[AccountState]:
-        """Return the states of the open accounts; never waits for a storage."""
+    @property
+    def gauges(self) -> dict[str, int]:
+        """How the open accounts stand, by the names of the gauges of metrics; never waits for a storage."""
         with self._lock:
             accounts = list(self._open.values())
-        return [account.state for account in accounts]
+        states = [account.state for account in accounts]
+        return {
+            "accounts": len(accounts),
+            "accounts_throttled": sum(bool(state.get("throttled", False)) for state in states),
+            "accounts_unfollowed": sum(not state.get("followed", True) for state in states),
+            "spool_bytes": sum(account.tree.store.quota.used for account in accounts),
+        }
 
     def configure(self, config: GatewayConfig) -> None:
         """Use the times in these settings from now on."""

@@ -20,18 +20,14 @@ def gauges(sessions: Iterable[Session], services: Services, pending: Totals, *, 
     known = list(sessions)
     channels = [channel for session in known for channel in session.channels if not channel.wait(0)]
     threads, busy, waiting = services.workers.load
-    accounts = services.accounts.states()
     return {
+        **services.accounts.gauges,
         "connections": len(known),
         "sessions": sum(session.signed_in_at is not None for session in known),
         "handles": sum(channel.open_handles for channel in channels),
-        "spool_bytes": sum(account.spool_bytes for account in accounts),
         "worker_threads": threads,
         "worker_threads_busy": busy,
         "requests_waiting": waiting,
-        "accounts": len(accounts),
-        "accounts_throttled": sum(account.throttled for account in accounts),
-        "accounts_unfollowed": sum(account.unfollowed for account in accounts),
         "draining": draining,
         "banned_addresses": services.gatekeeper.bans,
         "pending_files": pending.waiting,

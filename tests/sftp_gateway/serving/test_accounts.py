@@ -150,10 +150,10 @@ def test_idle_is_who_has_no_session_not_who_was_opened_long_ago(
     for seconds in (0.0, 299.0):
         now += seconds
         accounts.close_idle()
-        assert len(accounts.states()) == 1
+        assert accounts.gauges["accounts"] == 1
     now += 2.0
     accounts.close_idle()
-    assert not accounts.states()
+    assert not accounts.gauges["accounts"]
     eventually(storage.opened[0].isclosed)
 
 
