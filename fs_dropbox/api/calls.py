@@ -224,14 +224,7 @@ class Caller:
             sent = {**headers, **self._headers_for(route), **({"Authorization": f"Bearer {token}"} if token else {})}
             try:
                 return self._transport.exchange(
-                    route.name,
-                    host=route.host,
-                    style=route.style,
-                    argument=text,
-                    headers=sent,
-                    waiter=waiter,
-                    data=data,
-                    seconds=seconds,
+                    route, argument=text, headers=sent, waiter=waiter, data=data, seconds=seconds
                 )
             except ApiError as error:
                 if error.tag in _STALE_TOKEN and renewals < _RENEWALS and self._tokens.renew(token):

@@ -27,7 +27,7 @@ from dropbox.stone_validators import ValidationError
 from fs_dropbox._version import __version__
 from fs_dropbox.api.pool import CONNECT_SECONDS, Activity, Session, Tracked
 from fs_dropbox.api.retry import Waiter
-from fs_dropbox.api.routes import STAND_IN, Style
+from fs_dropbox.api.routes import STAND_IN, Route, Style
 from fs_dropbox.errors import ApiError, AuthError, TransportError, TransportKind, tags
 
 # Dropbox's hosts: what the SDK calls them, the variables that say where they are, and what it has made of these.
@@ -99,10 +99,8 @@ class Transport:
 
     def exchange(
         self,
-        route: str,
+        route: Route,
         *,
-        host: str,
-        style: Style,
         argument: str,
         headers: Mapping[str, str],
         waiter: Waiter,
@@ -115,21 +113,22 @@ class Transport:
         """
         timeout = (min(CONNECT_SECONDS, seconds), seconds)
         self._activity.waiter = waiter
+        name, style = route.name, route.style
         self._activity.is_content = style == "download"
         try:
             outcome = self._sdk.request_json_string(
-                host, route, style, argument, "noauth", data, timeout=timeout, extra_headers=dict(headers)
+                route.host, name, style, argument, "noauth", data, timeout=timeout, extra_headers=dict(headers)
             )
             if isinstance(outcome, RouteErrorResult):
-                raise self._refusal(route)
+                raise self._refusal(name)
         except TransportError as error:
-            error.route = route
+            error.route = name
             raise
         except _HTTP_ERRORS as error:
-            raise self._failure(route, waiter, error) from _quotable(error)
+            raise self._failure(name, waiter, error) from _quotable(error)
         except _SDK_ERRORS:
-            raise self._refusal(route) from None  # the SDK's error tells no more, and may quote the token
-        return self._answer(route, style, outcome.obj_result)
+            raise self._refusal(name) from None  # the SDK's error tells no more, and may quote the token
+        return self._answer(name, style, outcome.obj_result)
 
     def _answer(self, route: str, style: Style, result: str) -> Answer:
         response = self._activity.take()

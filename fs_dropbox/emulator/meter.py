@@ -77,13 +77,13 @@ class Meter:
         with self._lock:
             return Counter(self._bytes_out)
 
-    def peak(self, route: str) -> int:
+    def peak(self, route: str = "*") -> int:
         """Return the largest number of calls of a route ("*": of all) that ran at once."""
         with self._lock:
             return self._peaks[route]
 
-    def running(self, route: str) -> int:
-        """Return the number of calls of a route ("*": of all) that are not over."""
+    def running(self, route: str = "*") -> int:
+        """Return the number of calls of a route ("*": of all) that are not over, whether their clients wait or not."""
         with self._lock:
             return self._running[route]
 

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 from fs_dropbox.api.auth import ROUTE, Credentials
 from fs_dropbox.api.client import Account, Client
 from fs_dropbox.api.retry import SystemClock, Waiter, opening_policy
+from fs_dropbox.api.routes import Route
 from fs_dropbox.api.transport import Transport
 from fs_dropbox.errors import ApiError, reason
 
@@ -96,9 +97,7 @@ class Login:
         pair = base64.b64encode(f"{key}:{secret}".encode()).decode()
         try:
             self._transport.exchange(
-                "check/app",
-                host="api",
-                style="rpc",
+                Route("check/app"),
                 argument=json.dumps({"query": "fs-dropbox"}),
                 headers={"Authorization": f"Basic {pair}"},
                 waiter=Waiter(SystemClock()),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,15 @@ from fs_dropbox.emulator.web import registry
 class Control(AccountControl, ContentControl):
     """Changes of a foreign client, faults and counters. Thread-safe; paths are those of the default account's root
     unless another account is named by its e-mail address."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(service)
+        faults, meter = service.faults, service.meter
+        self.clear_faults, self.release = faults.clear, faults.release
+        # Since the last reset_counts():
+        self.calls, self.bytes_in, self.bytes_out = meter.calls, meter.bytes_in, meter.bytes_out
+        self.peak_concurrency, self.under_way, self.requests = meter.peak, meter.running, meter.records
+        self.reset_counts = meter.reset
 
     # Content ----------------------------------------------------------------
 
@@ -142,14 +150,6 @@ class Control(AccountControl, ContentControl):
         """
         self._service.faults.add(Fault(route, kind, count, after, parameters, path))
 
-    def clear_faults(self) -> None:
-        """Forget all faults and let go what stalls."""
-        self._service.faults.clear()
-
-    def release(self) -> None:
-        """Let go what stalls."""
-        self._service.faults.release()
-
     @property
     def faults_struck(self) -> int:
         """How many faults have struck so far."""
@@ -205,55 +205,26 @@ class Control(AccountControl, ContentControl):
                 raise TypeError(f"there is no option {name!r}")
             setattr(self._service.options, name, value)
 
-    # Counters ---------------------------------------------------------------
-
-    def calls(self) -> Counter[str]:
-        """Return the calls by route since the last reset_counts()."""
-        return self._service.meter.calls()
-
-    def bytes_in(self) -> Counter[str]:
-        """Return the bytes received in bodies by route."""
-        return self._service.meter.bytes_in()
-
-    def bytes_out(self) -> Counter[str]:
-        """Return the bytes sent in bodies by route."""
-        return self._service.meter.bytes_out()
-
-    def peak_concurrency(self, route: str = "*") -> int:
-        """Return the largest number of calls of a route ("*": of all) that ran at the same time."""
-        return self._service.meter.peak(route)
-
-    def under_way(self, route: str = "*") -> int:
-        """Return the number of calls of a route ("*": of all) that are not over, whether their clients wait or not."""
-        return self._service.meter.running(route)
-
-    def requests(self) -> list[Record]:
-        """Return the last requests, oldest first."""
-        return self._service.meter.records()
-
-    def reset_counts(self) -> None:
-        """Begin to count anew."""
-        self._service.meter.reset()
-
 
 # HTTP -----------------------------------------------------------------------
 
 MAX_BODY_BYTES = 1 << 30
-# Not what reads local files: whoever reaches the port could read them all.
-_METHODS = frozenset(name for name in dir(Control) if not name.startswith("_")) - {"faults_struck", "seed_from"}
+# No method; and what reads local files: whoever reaches the port could read them all.
+_HIDDEN = {"faults_struck", "seed_from"}
 
 
 @registry.page("GET", "/_emulator")
 @registry.page("POST", "/_emulator")
 def control_route(service: Service, request: Request) -> Response:
     """Call a method of Control with the arguments in the JSON body; bytes in base64 as {"base64": …}."""
-    name = request.path.removeprefix("/_emulator").strip("/")
-    if name not in _METHODS:
-        return _json_answer(404, {"error": f"no control route {name!r}", "routes": sorted(_METHODS)})
+    control, name = Control(service), request.path.removeprefix("/_emulator").strip("/")
+    methods = [known for known in dir(control) if not (known.startswith("_") or known in _HIDDEN)]
+    if name not in methods:
+        return _json_answer(404, {"error": f"no control route {name!r}", "routes": methods})
     body = request.read(MAX_BODY_BYTES)
     try:
         arguments = json.loads(body, object_hook=_decode) if body else {}
-        return _json_answer(200, getattr(Control(service), name)(**arguments))
+        return _json_answer(200, getattr(control, name)(**arguments))
     except CallError as failure:
         return _json_answer(409, {"error": str(failure)})
     except (TypeError, ValueError, KeyError, AttributeError, AssertionError) as error:  # what wrong arguments lead to

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 from fs_dropbox.content_hash import ContentHash
@@ -30,10 +31,6 @@ class Spool:
         self._memory: bytearray | None = None if durable else bytearray()
         if durable:
             path.touch()
-
-    def writer(self, offset: int) -> SpoolWriter:
-        """Return a writer that begins at this offset; close it."""
-        return SpoolWriter(self, offset)
 
     def read(self, size: int) -> Iterator[bytes]:
         """Yield the first `size` bytes in blocks."""
@@ -73,7 +70,7 @@ class Spool:
 
 
 class SpoolWriter:
-    """Writes a run of blocks into a spool."""
+    """Writes a run of blocks into a spool; close it."""
 
     def __init__(self, spool: Spool, offset: int) -> None:
         self._spool = spool
@@ -96,12 +93,6 @@ class SpoolWriter:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
-
-    def __enter__(self) -> SpoolWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class Content:
@@ -192,7 +183,7 @@ class Contents:
         """Turn a stream of blocks into a content, like keep()."""
         spool = self.spool()
         running = ContentHash()
-        with spool.writer(0) as writer:
+        with closing(SpoolWriter(spool, 0)) as writer:
             for block in blocks:
                 writer.write(block)
                 running.update(block)

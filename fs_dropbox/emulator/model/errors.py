@@ -55,11 +55,12 @@ def conflict(kind: str) -> WriteError:
 
 
 class RouteError(CallError):
-    """409: the route's own error union."""
+    """409, unless another status is given: the route's own error union."""
 
     status = 409
 
-    def __init__(self, error: Union | str, user_message: str | None = None) -> None:
+    def __init__(self, error: Union | str, user_message: str | None = None, *, status: int | None = None) -> None:
+        self.status = status or self.status
         self.error: Union = union(error) if isinstance(error, str) else error
         self.user_message = user_message
         self.summary = summary(self.error)

@@ -9,7 +9,7 @@ from itertools import takewhile
 from typing import Any
 
 from fs_dropbox.content_hash import ContentHash
-from fs_dropbox.emulator.model.contents import Content, Contents, Spool
+from fs_dropbox.emulator.model.contents import Content, Contents, Spool, SpoolWriter
 from fs_dropbox.emulator.model.errors import TaggedError
 from fs_dropbox.emulator.model.state import State
 
@@ -137,7 +137,7 @@ class Append:
         self._session = session
         self._offset = offset
         self._running = running
-        self._writer = session.spool.writer(offset)
+        self._writer = SpoolWriter(session.spool, offset)
         self._digests: dict[int, bytes] = {}
         self._block = hashlib.sha256()
         self.size = 0

@@ -186,9 +186,9 @@ class _Measured:
             raise PlainError(fault.get("status", 500), fault.get("text", ""), retry_after=fault.get("retry_after"))
         elif kind in _DECLARED_ERRORS:
             status, tag = _DECLARED_ERRORS[kind]
-            raise DeclaredError(status, union(tag))
+            raise RouteError(union(tag), status=status)
         elif kind == "error":
-            raise DeclaredError(fault.get("status", 409), fault.get("error"))
+            raise RouteError(fault.get("error"), status=fault.get("status", 409))
 
     def _read_up_to(self, size: int) -> None:
         if size <= 0:
@@ -229,14 +229,6 @@ _DECLARED_ERRORS = {
     "invalid_token": (401, "invalid_access_token"),
     "cursor_reset": (409, "reset"),
 }
-
-
-class DeclaredError(RouteError):
-    """An error that a fault declares."""
-
-    def __init__(self, status: int, error: Any) -> None:
-        super().__init__(error)
-        self.status = status
 
 
 class _Page(_Measured):
