@@ -17,8 +17,8 @@ from fs_dropbox.api.batch_calls import BATCH_ENTRIES, Outcome, UnfinishedJobErro
 from fs_dropbox.api.client import Client
 from fs_dropbox.entries import FileEntry, FolderEntry
 from fs_dropbox.errors import ApiError, TransportError, fs_errors
-from fs_dropbox.metadata.cache import Present
 from fs_dropbox.metadata.catalog import Catalog
+from fs_dropbox.metadata.known import Present
 
 # Fewer are cheaper one by one: a batch is a call, a job, and a look or two at how far it is.
 LEAST_CHILDREN: Final = 4

@@ -22,8 +22,8 @@ from fs_dropbox.files.integrity import CheckedFetch
 from fs_dropbox.files.read_file import DropboxFile, ReadFile
 from fs_dropbox.files.siblings import Siblings
 from fs_dropbox.files.write_file import WriteFile
-from fs_dropbox.metadata.cache import Present
 from fs_dropbox.metadata.catalog import Catalog
+from fs_dropbox.metadata.known import Present
 from fs_dropbox.uploads.checkpoints import Checkpoint
 from fs_dropbox.uploads.upload import Upload, Uploader
 from fs_dropbox.views.documents import Documents

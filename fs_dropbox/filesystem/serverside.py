@@ -19,8 +19,8 @@ from fs_dropbox.conventions import path_error
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
 from fs_dropbox.errors import ApiError, TransportError, VersionConflict, fs_errors, reason
 from fs_dropbox.filesystem.batches import LEAST_CHILDREN, Batches, Children, groups
-from fs_dropbox.metadata.cache import Present
 from fs_dropbox.metadata.catalog import Catalog
+from fs_dropbox.metadata.known import Present
 
 _ATTEMPTS = 3
 

@@ -25,8 +25,6 @@ _HEARD_AT_ONCE: Final = 100  # others want to look, too
 _CLOCKS: Final = [getattr(time, name) for name in ("CLOCK_BOOTTIME", "CLOCK_MONOTONIC") if hasattr(time, name)]
 _elapsed: Final = partial(time.clock_gettime, _CLOCKS[0]) if _CLOCKS else time.monotonic
 
-__all__ = ["ABSENT", "Absence", "MetadataCache", "Present"]
-
 
 class MetadataCache:
     """What is known of the account, by folded path. Thread-safe; owned by DropboxFS.
@@ -291,7 +289,11 @@ class MetadataCache:
             self._cut_off_locked(other, is_own=is_own)
         is_same = says_same(self._get_locked(key), entry)
         if is_contested and not is_same:
-            self._forget_contested_locked(entry, is_own=is_own)
+            self._forget_locked(key, is_own=is_own)
+            if not isinstance(entry, FolderEntry):
+                self._cut_off_locked(key, is_own=is_own)
+            if not isinstance(entry, DeletedEntry):
+                self._revive_ancestors_locked(key)
             return
         is_news = is_own or not is_same or isinstance(entry, DeletedEntry)  # what was gone may have been there since
         self._epochs.changed(key, is_own=is_own, is_news=is_news)
@@ -383,15 +385,6 @@ class MetadataCache:
         self._slots.pop(key, None)
         if key:
             self._listings.pop(parent(key), None)
-
-    def _forget_contested_locked(self, entry: Entry, *, is_own: bool) -> None:
-        """Forget what two changes in no known order have left at a key."""
-        key = entry.path_lower
-        self._forget_locked(key, is_own=is_own)
-        if not isinstance(entry, FolderEntry):
-            self._cut_off_locked(key, is_own=is_own)
-        if not isinstance(entry, DeletedEntry):
-            self._revive_ancestors_locked(key)
 
     def _cut_off_locked(self, key: str, *, is_own: bool) -> None:
         """Believe nothing that was known, or asked for, of what is below a key by now."""

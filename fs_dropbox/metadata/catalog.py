@@ -19,8 +19,9 @@ from fs_dropbox.api.client import Client
 from fs_dropbox.api.results import all_placed
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry, FoundFolder, SupersededEntry
 from fs_dropbox.errors import ApiError, TransportError, fs_errors
-from fs_dropbox.metadata.cache import ABSENT, Absence, MetadataCache, Present
+from fs_dropbox.metadata.cache import MetadataCache
 from fs_dropbox.metadata.finding import Finding
+from fs_dropbox.metadata.known import ABSENT, Absence, Present
 from fs_dropbox.metadata.listings import Listings
 from fs_dropbox.metadata.lookups import Lookups
 from fs_dropbox.metadata.single_flight import SingleFlight

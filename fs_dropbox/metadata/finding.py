@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import fs.errors
 
 from fs_dropbox.entries import FileEntry, FolderEntry
-from fs_dropbox.metadata.cache import Present
+from fs_dropbox.metadata.known import Present
 
 
 class Finding(ABC):

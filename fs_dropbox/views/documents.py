@@ -14,7 +14,7 @@ from fs_dropbox import paths
 from fs_dropbox.conventions import path_error
 from fs_dropbox.entries import FileEntry
 from fs_dropbox.errors import ApiError, fs_errors
-from fs_dropbox.metadata.cache import Present
+from fs_dropbox.metadata.known import Present
 from fs_dropbox.metadata.single_flight import SingleFlight
 from fs_dropbox.pool import map_in
 

@@ -16,8 +16,8 @@ from fs_dropbox.api.client import Client
 from fs_dropbox.conventions import path_error
 from fs_dropbox.entries import DeletedEntry, FileEntry, FolderEntry
 from fs_dropbox.errors import fs_errors
-from fs_dropbox.metadata.cache import Present
 from fs_dropbox.metadata.catalog import Catalog
+from fs_dropbox.metadata.known import Present
 from fs_dropbox.pool import map_in
 
 KEPT_SECONDS: Final = 30.0

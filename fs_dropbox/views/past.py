@@ -11,8 +11,8 @@ from fs.path import combine, dirname
 
 from fs_dropbox import paths
 from fs_dropbox.entries import FileEntry, FolderEntry
-from fs_dropbox.metadata.cache import Present
 from fs_dropbox.metadata.catalog import Catalog
+from fs_dropbox.metadata.known import Present
 from fs_dropbox.views.documents import Documents
 from fs_dropbox.views.history import History
 from fs_dropbox.views.places import Place

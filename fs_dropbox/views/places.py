@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple, Protocol
 
-from fs_dropbox.metadata.cache import Present
+from fs_dropbox.metadata.known import Present
 
 VERSIONS: Final = ".versions"
 DELETED: Final = ".deleted"

@@ -13,7 +13,7 @@ from fs_dropbox import paths
 from fs_dropbox.api.sharing import SharedFolder
 from fs_dropbox.entries import FolderEntry
 from fs_dropbox.errors import fs_errors
-from fs_dropbox.metadata.cache import Present
+from fs_dropbox.metadata.known import Present
 from fs_dropbox.views.places import Place
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from fs_dropbox import paths
 from fs_dropbox.conventions import errors_at, path_error
 from fs_dropbox.entries import FileEntry, FolderEntry, root_info, to_info
 from fs_dropbox.files.read_file import DropboxFile
-from fs_dropbox.metadata.cache import Present
 from fs_dropbox.metadata.catalog import Catalog
 from fs_dropbox.metadata.finding import Finding
+from fs_dropbox.metadata.known import Present
 from fs_dropbox.views.documents import Documents, has_no_bytes, is_document_name
 from fs_dropbox.views.permits import read_only
 from fs_dropbox.views.places import SHARED, Place, View, place_of

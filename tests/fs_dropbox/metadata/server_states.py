@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from fs_dropbox import paths
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
-from fs_dropbox.metadata.cache import Present
+from fs_dropbox.metadata.known import Present
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DEPTH = 3  # of the deepest paths

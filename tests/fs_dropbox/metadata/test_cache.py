@@ -7,7 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from fs_dropbox.entries import Entry
-from fs_dropbox.metadata.cache import ABSENT, TRUSTED_SECONDS, UNFOLLOWED_SECONDS, MetadataCache
+from fs_dropbox.metadata.cache import TRUSTED_SECONDS, UNFOLLOWED_SECONDS, MetadataCache
+from fs_dropbox.metadata.known import ABSENT
 from tests.fs_dropbox.metadata.cached import Clock, file, folder, followed_cache, gone
 from tests.waiting import DEADLINE_SECONDS, eventually
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from fs_dropbox.entries import FolderEntry
-from fs_dropbox.metadata.cache import ABSENT, MetadataCache
-from fs_dropbox.metadata.known import says_same
+from fs_dropbox.metadata.cache import MetadataCache
+from fs_dropbox.metadata.known import ABSENT, says_same
 from tests.fs_dropbox.metadata.cached import file, folder, followed_cache, gone
 
 

@@ -11,8 +11,9 @@ import pytest
 from fs_dropbox.api.client import Longpoll, Page
 from fs_dropbox.entries import DeletedEntry, FileEntry, FolderEntry
 from fs_dropbox.metadata import changes
-from fs_dropbox.metadata.cache import ABSENT, MetadataCache
+from fs_dropbox.metadata.cache import MetadataCache
 from fs_dropbox.metadata.changes import ChangeFeed
+from fs_dropbox.metadata.known import ABSENT
 from tests.fs_dropbox.metadata.cached import Clock, file
 from tests.fs_dropbox.metadata.told_changes import Journal
 from tests.waiting import DEADLINE_SECONDS, eventually
