@@ -143,7 +143,8 @@ class DropboxFile(AllOrNothing, io.RawIOBase):
 class ReadFile(DropboxFile):
     """One revision of a file, whatever happens to the path meanwhile.
 
-    Thread-safe: one lock over the position, held while a read at the position fetches; `pread` and `cached` take none.
+    Thread-safe: one lock over the position; `pread` and `cached` take none. A read moves the position before it
+    fetches: threads that share a file, each with `seek` and `read` in a row, as DuckDB has, wait in neither.
     """
 
     def __init__(
@@ -153,6 +154,21 @@ class ReadFile(DropboxFile):
         self.version = entry.rev
         self.size = entry.size  # bytes
         self._blocks = blocks
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0:
+            return self.readall()
+        self._check_reading()
+        with self._lock:
+            begin = self._position
+            self._position = end = max(begin, min(begin + size, self.size))
+        try:
+            return self._read_at(begin, size)
+        except BaseException:
+            with self._lock:
+                if self._position == end:
+                    self._position = begin
+            raise
 
     def pread(self, offset: int, size: int) -> bytes:
         """Return `size` bytes from `offset` on, fewer only at the end of the file; does not move the position."""

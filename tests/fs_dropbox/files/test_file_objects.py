@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import io
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import fs.errors
@@ -12,6 +15,7 @@ import pytest
 
 from fs_dropbox import DropboxFS, VersionConflict
 from fs_dropbox.emulator import Emulator
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -237,6 +241,37 @@ def test_a_file_that_is_forgotten_leaves_dropbox_as_it_was(
     gc.collect()
     assert emulator.control.read("/file") == b"old"
     assert caplog.messages == ["/file was never closed: what was written to it is discarded"]
+
+
+def test_a_read_that_waits_for_dropbox_keeps_no_other_thread_from_seeking(
+    stored: DropboxFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DuckDB's threads share a file and seek right before they read: who waited in between read from elsewhere."""
+    release = Event()
+    with stored.openbin("file") as file, ThreadPoolExecutor(1) as other:
+
+        def read_at(offset: int, size: int, read_at: Any = file._read_at) -> bytes:  # type: ignore[attr-defined]
+            assert offset or release.wait(10)
+            return bytes(read_at(offset, size))
+
+        monkeypatch.setattr(file, "_read_at", read_at)
+        first = other.submit(file.read, 5)
+        eventually(lambda: file.tell() == 5)
+        file.seek(-4, io.SEEK_END)
+        assert file.read(2) == b"la"
+        release.set()
+        assert first.result(10) == b"first"
+        assert file.read() == b"st"
+
+
+def test_a_read_that_fails_moves_nothing(emulator: Emulator, dropbox_fs: DropboxFS) -> None:
+    emulator.control.write("/file", b"0123")
+    with dropbox_fs.openbin("file") as file:
+        emulator.control.fault("files/download", "error", None, status=403, error={".tag": "other"})
+        with pytest.raises(fs.errors.FSError):
+            file.read(2)
+        emulator.control.clear_faults()
+        assert file.read(2) == b"01"
 
 
 def test_the_time_and_the_version_of_a_file_are_those_that_were_asked_for(
