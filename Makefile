@@ -1,5 +1,5 @@
 # One command each: `make demo` runs the product with no account, `make test` passes the whole test suite.
-PYTHON ?= $(firstword $(foreach v,python3 python3.13 python3.12 python3.11,$(shell $(v) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(v))))
+PYTHON ?= $(firstword $(foreach v,python3 python3.14 python3.13 python3.12 python3.11,$(shell $(v) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(v))))
 VENV ?= .venv
 BIN = $(VENV)/bin
 # Newer pips show what setuptools has to say of editable installations in general, a dozen lines of it.

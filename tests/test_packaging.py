@@ -13,7 +13,7 @@ import pytest
 
 from tests.root import ROOT
 
-SUPPORTED = ("3.11", "3.12", "3.13")
+SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
 
 
 def _runs(interpreter: Path, version: str) -> bool:
