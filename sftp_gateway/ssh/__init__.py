@@ -1,1 +1,1 @@
-"""SSH on paramiko: the only modules that touch its private parts. Knows no files and no users."""
+"""SSH on top of paramiko: the only modules that touch its private parts. Knows nothing of files or users."""

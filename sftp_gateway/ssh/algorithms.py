@@ -1,4 +1,4 @@
-"""Which algorithms are offered to clients, and what the administrator is told of one that knows none of them."""
+"""The algorithms offered to clients, and the explanation logged when a client supports none of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 GCM: Final = ("aes256-gcm@openssh.com", "aes128-gcm@openssh.com")
 CIPHERS: Final = (*GCM, "aes256-ctr", "aes192-ctr", "aes128-ctr")
-# The last two are for libssh2 before 1.11, which has no other: the curl, git and PHP of Debian 12 and Ubuntu 22.04.
+# The last two are for libssh2 before 1.11, which has no others: curl, git and PHP on Debian 12 and Ubuntu 22.04.
 MACS: Final = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512")
 STRICT_MACS: Final = MACS[:2]
 STRICT_KEX: Final = ("mlkem768x25519-sha256",)
@@ -23,10 +23,10 @@ COMPATIBLE_KEX: Final = (
 COMPATIBLE_HOST_KEYS: Final = ("ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512", "rsa-sha2-256")
 
 NOTHING_IN_COMMON: Final = "in common with the client"
-"""What is in every sentence about a client that cannot be served."""
+"""A phrase contained in every explanation of why a client cannot be served."""
 
-# paramiko's name of a list in a client's offer, in words, and all that any setting offers. Ciphers and MACs are offered
-# once for each direction; whoever knows one for one of them knows it for the other.
+# paramiko's name for a list in a client's offer, its name in words, and everything that any setting offers. Ciphers and
+# MACs are offered once for each direction; a client that supports one in one direction supports it in the other.
 _KINDS: Final = (
     ("kex_algo_list", "key exchange", COMPATIBLE_KEX),
     ("server_key_algo_list", "host key", COMPATIBLE_HOST_KEYS),
@@ -40,9 +40,9 @@ _MAX_NAME: Final = 64
 
 
 def nothing_in_common(offer: Mapping[str, Sequence[str]], ours: Mapping[str, Sequence[str]]) -> str:
-    """Say of which kind of algorithm a client knows none of ours, what it offers, and whether a setting would help.
+    """Explain for which kind of algorithm a client supports none of ours, what it offers, and if a setting would help.
 
-    `offer` is the client's, `ours` what it was offered: lists by paramiko's names for them.
+    `offer` is the client's offer, `ours` is what we offered it: both map paramiko's names of the lists to the lists.
     """
     unknown = [(list_name, kind) for list_name, kind, _ in _KINDS if set(offer[list_name]).isdisjoint(ours[list_name])]
     if not unknown:

@@ -1,4 +1,4 @@
-"""Private parts of paramiko, the authentication handler's: what it accepts, and from whom.
+"""Private parts of paramiko's authentication handler: what it accepts, and from whom.
 
 Written for paramiko 5.0 and 5.1; tests/sftp_gateway/ssh/test_transport.py fails clearly when a part used here moves.
 """
@@ -15,8 +15,8 @@ from paramiko.message import Message
 from paramiko.ssh_exception import SSHException
 
 MAX_KEY_BYTES: Final = 8 * 1024
-"""The longest public key that is read: one of 16,384 bits, RSA's longest, has 2 KiB, its certificate some more.
-Reading takes OpenSSL the square of the length, seconds for one that fills a packet."""
+"""The longest public key that is parsed: the longest RSA key, of 16,384 bits, takes 2 KiB; its certificate a bit more.
+The time that OpenSSL takes to parse a key grows with the square of its length: seconds for one that fills a packet."""
 
 _MAX_PROMPT_ANSWERS: Final = 8
 
@@ -24,7 +24,7 @@ _logger = logging.getLogger(__name__)
 
 
 class BoundedAuthHandler(AuthHandler):
-    """Answer authentication requests; unlike paramiko's, an unknown kind of key is one more key that does not fit."""
+    """Answers authentication requests; unlike paramiko's handler, treats a key of unknown kind as one that is wrong."""
 
     def _generate_key_from_request(self, algorithm: str, keyblob: bytes) -> paramiko.PKey:
         key: paramiko.PKey | None = None
@@ -36,7 +36,7 @@ class BoundedAuthHandler(AuthHandler):
         return key if key is not None else UnusableKey()
 
     def _parse_service_request(self, m: Message) -> None:
-        """Refuse it after the login, as OpenSSH does: Twisted asks again after new keys, and goes on if refused."""
+        """Refuse it after the login, as OpenSSH does: Twisted asks again after a rekey, and continues if refused."""
         if not self.is_authenticated():
             super()._parse_service_request(m)  # type: ignore[misc]
             return
@@ -46,10 +46,10 @@ class BoundedAuthHandler(AuthHandler):
         self.transport._send_message(refusal)  # type: ignore[attr-defined]
 
     def _parse_userauth_info_response(self, m: Message) -> None:
-        """Ignore it after the login, as RFC 4252 asks: a client could sign in again, and would be counted twice.
+        """Ignore the response after the login, as RFC 4252 requires: a client could sign in again and be counted twice.
 
         Raises:
-            SSHException: an absurd number of answers, which paramiko would loop over before any login.
+            SSHException: the response has an absurd number of answers, over which paramiko would loop before any login.
         """
         if self.is_authenticated():
             return
@@ -59,7 +59,7 @@ class BoundedAuthHandler(AuthHandler):
 
 
 class UnusableKey(paramiko.PKey):
-    """A public key of a kind that this server cannot verify; equal to no other."""
+    """A public key that this server cannot read or verify; equal only to itself."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Private parts of paramiko, the channel's: its bytes without paramiko's buffers and blocking calls.
+"""Private parts of paramiko's channel: its bytes, without paramiko's buffers and blocking calls.
 
 Written for paramiko 5.0 and 5.1; tests/sftp_gateway/ssh/test_wire.py fails clearly when a part used here moves.
 """
@@ -24,7 +24,7 @@ from sftp_gateway.ssh.wire import GatewayTransport
 logger = logging.getLogger(__name__)
 
 FINISH_SECONDS: Final = 10.0
-"""How long a channel that ends waits for its client to take the last replies."""
+"""How long a channel that is ending waits for its client to take the last replies."""
 PACKET_OVERHEAD: Final = 64
 REKEY_PAUSE_SECONDS: Final = 0.02
 
@@ -36,7 +36,7 @@ MAX_ASIDES: Final = 20
 
 
 class _Inlet:
-    """Stands in for the buffer that a channel feeds."""
+    """Replaces the buffer that a paramiko channel feeds."""
 
     def __init__(self, stream: ChannelStream) -> None:
         self._stream = stream
@@ -57,7 +57,7 @@ class _Inlet:
         return False
 
     def set_event(self, event: threading.Event) -> None:
-        """Nobody waits here."""
+        """Do nothing: no thread waits for this buffer."""
 
     def __len__(self) -> int:
         return self._stream.unconsumed
@@ -67,9 +67,9 @@ class ChannelStream:
     """The bytes of one channel of a `GatewayTransport`, without paramiko's buffers and blocking calls.
 
     Owned by an `SFTPChannel`. `on_data` and `on_idle` are called in the transport's thread; `on_end` once, in any
-    thread and possibly with paramiko's channel lock held: it may only take note. `on_idle` comes after replies were
-    sent, before the thread waits, and tells whether nobody but the client is waited for. `send`, `finish`, `close` and
-    `wake` may be called from any thread.
+    thread and possibly with paramiko's channel lock held, so it may only record the fact. `on_idle` is called after
+    replies were sent and before the thread waits; it returns whether only the client is being waited for. `send`,
+    `finish`, `close` and `wake` may be called from any thread.
     """
 
     def __init__(
@@ -94,14 +94,14 @@ class ChannelStream:
         self._asides: deque[bytes] = deque(maxlen=MAX_ASIDES)
         self._ended = False
         self.pending = 0  # bytes not sent yet
-        self._over = threading.Event()  # nothing more is sent
+        self._over = threading.Event()  # nothing more will be sent
         # of the transport's thread
-        self.unconsumed = 0  # bytes received that were not taken in yet
-        self._grant = 0  # how many bytes more the client may send, which it has not been told yet
+        self.unconsumed = 0  # bytes received that the owner has not consumed yet
+        self._grant = 0  # how many more bytes the client may send, in addition to what was announced to it
         self._is_finishing = False
 
     def start(self, window: int) -> None:
-        """Take the channel over, and widen the window in which the client may send. In the transport's thread."""
+        """Take over the channel, and widen its receive window to `window`. In the transport's thread."""
         self._grant = max(0, window - self.channel.in_window_size)
         self.channel._set_window(self.channel.in_window_size + self._grant, self.channel.in_max_packet_size)
         before = self.channel.in_buffer
@@ -115,11 +115,11 @@ class ChannelStream:
 
     @property
     def is_closed(self) -> bool:
-        """Whether no reply can reach the client any more; one that only sends nothing more still takes them."""
+        """Whether replies can no longer reach the client; a client that has only stopped sending still takes them."""
         return bool(self.channel.closed)
 
     def send(self, *pieces: Piece) -> None:
-        """Send `pieces` one after the other, soon; never blocks. What cannot be sent any more is dropped."""
+        """Send `pieces` in order, soon; never blocks. What can no longer be sent is dropped."""
         with self._lock:
             if self._ended and self.channel.closed:
                 return
@@ -129,9 +129,10 @@ class ChannelStream:
         self.transport.wake()
 
     def aside(self, text: str) -> None:
-        """Show a line to the person at the client, if that is OpenSSH's, which prints what comes on stderr.
+        """Show a line to the person at the client if it is OpenSSH's, which prints what it receives on stderr.
 
-        Never blocks. Goes ahead of what is sent after it; of many lines that the client does not take, some are lost.
+        Never blocks. The line is sent before anything passed to `send` later. If the client takes none of many lines,
+        some are lost.
         """
         if self.transport.remote_version.startswith("SSH-2.0-OpenSSH"):
             with self._lock:
@@ -139,12 +140,12 @@ class ChannelStream:
             self.transport.wake()
 
     def consumed(self, count: int) -> None:
-        """Let the client send `count` bytes more, soon. In the transport's thread."""
+        """Let the client send `count` more bytes, soon. In the transport's thread."""
         self.unconsumed -= count
         self._grant += self.channel._check_add_window(count)
 
     def finish(self) -> None:
-        """Close the channel when everything is sent, or soon if the client does not take it."""
+        """Close the channel when everything is sent, or after `FINISH_SECONDS` if the client does not take it."""
         self._is_finishing = True
         self.transport.call_later(FINISH_SECONDS, self._close)
         self.transport.wake()
@@ -152,12 +153,12 @@ class ChannelStream:
     def close(self) -> None:
         """Close the channel at once."""
         with self._lock:
-            self._out = deque()  # another, as the transport's thread may be sending from this one
+            self._out = deque()  # a new deque, as the transport's thread may be sending from the old one
             self.pending = 0
         self.finish()
 
     def wait(self, seconds: float) -> None:
-        """Wait until what was to be sent before `finish` has been sent, or nobody takes it any more."""
+        """Wait up to `seconds` until everything queued before `finish` is sent, or the client can no longer take it."""
         self._over.wait(seconds)
 
     def wake(self) -> None:
@@ -165,13 +166,13 @@ class ChannelStream:
         self.transport.wake()
 
     def give_way(self) -> None:
-        """Let other sessions work while this one is about to wait for something else than its client."""
+        """Let other sessions work, as this one is about to wait for something other than its client."""
         self.transport.packetizer.give_way()
 
     # -- called by the transport
 
     def received(self, data: Piece) -> None:
-        """Pass on what came in; raises SSHException where that is more than the client was allowed to send."""
+        """Pass on received data; raises SSHException if it is more than the client was allowed to send."""
         self.unconsumed += len(data)
         if self.unconsumed > self.channel.in_window_size:
             raise SSHException("the client sent more than its window allows")
@@ -182,7 +183,7 @@ class ChannelStream:
             self.close()
 
     def ended(self) -> None:
-        """Note that nothing will come in any more."""
+        """Record that nothing more will be received."""
         with self._lock:
             first, self._ended = not self._ended, True
             if self.channel.closed:
@@ -194,7 +195,7 @@ class ChannelStream:
             self.transport.wake()
 
     def serve(self) -> bool:
-        """Send what can be sent, then let the owner go on; tell what `on_idle` told."""
+        """Send what can be sent, then let the owner continue; return the result of `on_idle`."""
         is_clients_turn = False
         try:
             self._flush()
@@ -260,7 +261,7 @@ class ChannelStream:
         self.transport.packetizer.send_pieces((head, line), len(head) + len(line))
 
     def _send_data(self) -> None:
-        """Send what the client's window has room for, in channel packets as large as it takes them."""
+        """Send as much as fits into the client's window, in the largest channel packets that it accepts."""
         channel, out = self.channel, self._out
         window = channel.out_window_size if self._room() else 0
         largest = channel.out_max_packet_size - PACKET_OVERHEAD
@@ -284,5 +285,5 @@ class ChannelStream:
             with channel.lock:
                 channel.out_window_size -= sent
             with self._lock:
-                if out is self._out:  # else what it held is of no use any more
+                if out is self._out:  # otherwise `close` or `ended` has dropped its content
                     self.pending -= sent

@@ -1,4 +1,4 @@
-"""The server's host keys: loaded, or made on first start, readable by their owner alone. Knows nothing else."""
+"""The server's host keys: loaded, or created on first start, readable only by their owner. Knows nothing else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from sftp_gateway.private_directories import make_private
 
 MODERN: Final = "ed25519"
 COMPATIBLE: Final = (MODERN, "ecdsa", "rsa")
-"""Kinds of keys that clients of the 2010s know: JSch verifies no Ed25519, phpseclib signs with RSA only beside RSA."""
+"""Key types that clients of the 2010s support: JSch cannot verify Ed25519, phpseclib signs with RSA only if the host
+keys include RSA."""
 
 _RSA_BITS = 3072
 
@@ -31,7 +32,7 @@ class HostKeyError(Exception):
 
 
 def load_or_create_host_key(path: Path, kind: str = MODERN) -> paramiko.PKey:
-    """Return the key in the file, which is made first (of this kind, mode 0600) where there is none."""
+    """Return the key in the file; if there is no file, first create it with a key of this kind and mode 0600."""
     if not path.exists():
         create_private_file(path, _new_key(kind))
     return load_host_key(path)
@@ -56,7 +57,7 @@ def load_host_key(path: Path) -> paramiko.PKey:
 
 
 def create_private_file(path: Path, content: bytes) -> None:
-    """Create the file whole and with mode 0600, directories with 0700; where it is there meanwhile, leave it alone."""
+    """Create the file in one step with mode 0600, directories with 0700; keep a file that has appeared meanwhile."""
     try:
         make_private(path.parent)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600

@@ -1,4 +1,4 @@
-"""What clients can make the server compute without work of their own: cheaper exchanges of keys, at a bounded rate."""
+"""Limits on what clients can make the server compute without effort: cheaper key exchanges, at a bounded rate."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from paramiko.kex_group14 import KexGroup14SHA256
 from paramiko.kex_group16 import KexGroup16SHA512
 
 EXPONENT_BITS: Final = 512
-"""Twice the longest key that is made of the secret, as OpenSSH has it; RFC 3526 asks for 480 at most. paramiko takes
-1024, which is twice the work, all of it with the interpreter's lock held."""
+"""Twice the length of the longest key derived from the secret, as in OpenSSH; RFC 3526 asks for at most 480. paramiko
+uses 1024, which takes twice the work, all of it with the interpreter's lock held."""
 
 
 class Group14(KexGroup14SHA256):
@@ -29,10 +29,10 @@ class Group16(Group14):
 
 
 class Pace:
-    """How often one client gets new keys, at whatever limits it has set itself. Not thread-safe.
+    """Limits how often one client gets new keys, whatever limits the client has set for itself. Not thread-safe.
 
-    Good clients exchange keys after a gigabyte or an hour, some after a megabyte or some hundred packets: all that are
-    earned by what was transferred or by time are carried out at once, and many more in a row.
+    Good clients exchange keys after a gigabyte or an hour, some after a megabyte or a few hundred packets. Every
+    exchange that was earned by transferred bytes or elapsed time is carried out at once, and so is a long burst more.
     """
 
     BURST = 100
@@ -44,7 +44,7 @@ class Pace:
         self._at = now
 
     def take(self, transferred: int, now: float) -> float:
-        """Count an exchange, after so many bytes under the last keys; return the seconds that it has to wait."""
+        """Count an exchange, after `transferred` bytes under the last keys; return the seconds that it has to wait."""
         earned = (now - self._at) / self.SECONDS_EACH + transferred / self.BYTES_EACH
         self._left = min(self.BURST, self._left + earned) - 1
         self._at = now

@@ -1,4 +1,4 @@
-"""Private parts of paramiko, the packetizer's: a wait that can be woken, large reads and writes, each byte moved once.
+"""Private parts of paramiko's packetizer: a wait that can be woken, large reads and writes, each byte moved once.
 
 Written for paramiko 5.0 and 5.1; tests/sftp_gateway/ssh/test_wire.py fails clearly when a part used here moves.
 """
@@ -22,14 +22,15 @@ from sftp_gateway.ssh.turns import Turn
 from sftp_gateway.ssh.waiting import Waiting, has_cores_to_spare
 
 RECEIVE_BYTES: Final = (16 * 1024, 1024 * 1024)
-"""How much is received at once: more while there is more, so that uploads take fewer turns."""
+"""The smallest and largest size of one receive: it grows while there is more, so that uploads take fewer turns."""
 SEND_BYTES: Final = 256 * 1024
 _JOIN_BYTES: Final = 16 * 1024
 _MOST_PIECES: Final = 512  # of one write; the system takes 1,024
 IDLE_SECONDS: Final = 5.0
-"""How long the transport's thread waits at most before it looks at keepalives and rekeying."""
+"""The longest time that the transport's thread waits before it checks keepalives and rekeying."""
 STALL_SECONDS = 900.0
-"""A peer that takes no byte for so long is gone. Suspended clients come back within minutes, and little waits here."""
+"""A peer that takes no byte for this long is gone. Suspended clients come back within minutes, and little is kept
+for them here."""
 
 _MOST_SEQUENCE: Final = 2**32 - 1
 
@@ -47,23 +48,23 @@ class _Payload:
 
 
 class GatewayPacketizer(Packetizer):
-    """Waits on socket and wake-up together, receives in large pieces, sends many messages in one write.
+    """Waits for socket and wake-up together, receives in large pieces, sends many messages in one write.
 
-    AES-GCM packets it makes and reads itself; all others are paramiko's. Owned by one `GatewayTransport`: its thread
-    reads, and has the turn (`Turn`) while it works; any thread writes, under paramiko's own write lock.
+    It seals and unseals AES-GCM packets itself, and leaves all others to paramiko. Owned by one `GatewayTransport`,
+    whose thread reads, and holds the turn (`Turn`) while it works; any thread writes, under paramiko's own write lock.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
-        self.before_wait: Callable[[], float] = lambda: IDLE_SECONDS  # returns the seconds to wait at most
+        self.before_wait: Callable[[], float] = lambda: IDLE_SECONDS  # returns the most seconds to wait
         self.deliver: Callable[[memoryview], bool] = lambda _: False  # takes CHANNEL_DATA, or leaves it to paramiko
-        self.is_clients_turn = True  # nobody else is waited for
+        self.is_clients_turn = True  # only the client is being waited for
         self._peer = sock
         self._turn = Turn()
         self._waiting = Waiting(sock)
         # of the thread that reads
         self._buffer = bytearray()
-        self._start = 0  # what was received and not handed out is _buffer[_start:_end]
+        self._start = 0  # _buffer[_start:_end] was received and not handed out yet
         self._end = 0
         self._receive_bytes = RECEIVE_BYTES[0]
         self._more = False  # the last receive filled the buffer
@@ -99,7 +100,7 @@ class GatewayPacketizer(Packetizer):
 
     @property
     def transferred(self) -> int:
-        """How many bytes went either way under the present keys."""
+        """How many bytes were transferred in both directions under the current keys."""
         private: Any = self
         by_paramiko: int = private._Packetizer__sent_bytes + private._Packetizer__received_bytes
         return self._in_bytes + self._out_bytes + by_paramiko
@@ -111,7 +112,7 @@ class GatewayPacketizer(Packetizer):
         self._waiting.open()
 
     def close_wake_up(self) -> None:
-        """Give the descriptors back; called by the thread that reads, at its end."""
+        """Close the wake-up's descriptors; called by the thread that reads, when it ends."""
         self._turn.give()
         self._waiting.close()
 
@@ -120,11 +121,11 @@ class GatewayPacketizer(Packetizer):
         self._waiting.wake()
 
     def busy_poll(self, seconds: float) -> None:
-        """From now on look for what comes for so long before sleeping, as far as that is of use; see `Waiting`."""
+        """From now on, poll for `seconds` before each sleep, if the machine has a core to spare; see `Waiting`."""
         self._waiting.busy_poll_seconds = seconds if has_cores_to_spare() else 0.0
 
     def pause(self, seconds: float) -> None:
-        """Do nothing for so long. By the thread that reads."""
+        """Do nothing for `seconds`. By the thread that reads."""
         self.give_way()
         time.sleep(seconds)
 
@@ -135,7 +136,7 @@ class GatewayPacketizer(Packetizer):
     # -- reading
 
     def read_message(self) -> tuple[int, Message]:
-        """Return the next message that `deliver` does not take; see paramiko's method for the errors."""
+        """Return the next message that `deliver` leaves to paramiko; see paramiko's method for the errors."""
         private: Any = self
         while self._unsealer is not None:
             payload = self._next_payload(self._unsealer)
@@ -150,7 +151,7 @@ class GatewayPacketizer(Packetizer):
     def read_all(self, n: int, check_rekey: bool = False) -> bytes:  # noqa: ARG002 - paramiko's
         """Return exactly `n` bytes; see paramiko's method for the errors.
 
-        New keys that are due wait for the next message: where none comes, hardly anything is sent, either.
+        A rekey that is due waits for the next message: if none comes, hardly anything is sent, either.
         """
         self._admit(n)
         private: Any = self
@@ -182,10 +183,13 @@ class GatewayPacketizer(Packetizer):
         return payload
 
     def _admit(self, size: int) -> None:
-        """Raise where a packet of so many bytes, or any packet, is not read."""
+        """Raise if a packet of `size` bytes, or any packet at all, must not be read."""
 
     def _receive(self, needed: int) -> None:
-        """Wait for more bytes, up to `needed` in a row and beyond; return, perhaps without, when it is time to look."""
+        """Receive more bytes, into a buffer with room for `needed` in a row; may return without any.
+
+        It returns without new bytes when a wait has timed out or was woken, so that the caller calls it again.
+        """
         try:
             self._turn.take()
             seconds = self.before_wait()
@@ -222,12 +226,12 @@ class GatewayPacketizer(Packetizer):
         self._turn.take()
 
     def _drop_buffer(self) -> None:
-        """Need no memory while nothing comes."""
+        """Free the buffer while nothing is received."""
         if self._start == self._end:
             self._buffer, self._start, self._end = bytearray(), 0, 0
 
     def _make_room(self, needed: int) -> None:
-        """Have room behind what was received for at least `needed` bytes in a row."""
+        """Make the buffer large enough to hold at least `needed` bytes in a row, with those received at its start."""
         held = self._end - self._start
         capacity = max(self._receive_bytes, needed)
         if len(self._buffer) != capacity:
@@ -261,7 +265,7 @@ class GatewayPacketizer(Packetizer):
         self.send_pieces((payload,), len(payload))
 
     def send_pieces(self, pieces: Sequence[Piece], size: int) -> None:
-        """Send a message that is in pieces, of `size` bytes in all; raises EOFError as `write_all`."""
+        """Send a message given in pieces, of `size` bytes in total; raises EOFError like `write_all`."""
         private: Any = self
         with private._Packetizer__write_lock:
             sealer = self._sealer
@@ -273,18 +277,18 @@ class GatewayPacketizer(Packetizer):
             self._put(length, sealed)
 
     def write_all(self, out: bytes) -> None:  # type: ignore[override]
-        """Send `out`, or keep it where `cork` is active; raises EOFError when the peer is gone or takes nothing."""
+        """Send `out`, or keep it while `cork` is active; raises EOFError if the peer is gone or takes nothing."""
         self._put(out)
 
     def cork(self) -> None:
-        """Collect what is sent from now on and send it in few writes. By the thread that reads, once; others wait."""
+        """Collect messages from now on, to send them in few writes. By the thread that reads, once; others wait."""
         private: Any = self
         self._turn.take()
         private._Packetizer__write_lock.acquire()
         self._is_corked = True
 
     def uncork(self) -> None:
-        """Send what was collected; raises EOFError as `write_all`. Belongs into a `finally`."""
+        """Send what was collected; raises EOFError like `write_all`. To be called in a `finally`."""
         private: Any = self
         try:
             self._is_corked = False
@@ -300,10 +304,10 @@ class GatewayPacketizer(Packetizer):
             self._empty_outbox()
         elif self._outbox_bytes >= SEND_BYTES:
             self._empty_outbox()
-            self._turn.take()  # whoever has corked goes on working
+            self._turn.take()  # the thread that corked continues its work
 
     def _empty_outbox(self) -> None:
-        """Send what is in the outbox. Under the write lock: messages stay in order; others' turn comes meanwhile."""
+        """Send what is in the outbox. Under the write lock, so messages stay in order; gives up the turn meanwhile."""
         private: Any = self
         private._Packetizer__keepalive_last = time.time()
         pieces: list[Piece] = list(self._outbox)
@@ -332,7 +336,7 @@ class GatewayPacketizer(Packetizer):
             poll.register(self._peer, select.POLLOUT)
             poll.poll(100)
 
-    # -- what is counted, to number packets and to exchange keys in time
+    # -- counts, to number packets and to exchange keys in time
 
     def _count_in(self, size: int) -> None:
         private: Any = self
@@ -359,7 +363,7 @@ class GatewayPacketizer(Packetizer):
 
 
 def _without(pieces: list[Piece], sent: int) -> list[Piece]:
-    """Return what is left of `pieces` after `sent` bytes of them."""
+    """Return `pieces` without their first `sent` bytes."""
     for index, piece in enumerate(pieces):
         if sent < len(piece):
             return [memoryview(piece)[sent:] if sent else piece, *pieces[index + 1 :]]

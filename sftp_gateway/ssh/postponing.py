@@ -1,9 +1,9 @@
-"""What a client sends in the middle of an exchange of keys, although it may not or in vain.
+"""Messages that a client sends in the middle of a key exchange although it must not, or that turn out to be useless.
 
-Services' messages are kept until the new keys are in place: RFC 4253, section 7.1, lets whoever has sent KEXINIT send
-nothing but what the exchange is made of. Some clients go on all the same with what was under way: OpenSSH's server
-puts up with it, and paramiko would end the connection. What a client has sent ahead for another exchange than the one
-agreed on (Dropbear does) is dropped, as section 7 asks.
+Services' messages are kept until the new keys are in place. RFC 4253, section 7.1, forbids a side that has sent KEXINIT
+to send anything but the messages of the exchange; some clients still continue what was under way. OpenSSH's server
+tolerates that; paramiko would end the connection. If a client has guessed the wrong key exchange method and sent its
+first message ahead (as Dropbear does), that message is dropped, as section 7 requires.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from sftp_gateway.ssh.packetizer import GatewayPacketizer
 MAX_POSTPONED_BYTES: Final = 4 * 1024 * 1024
 """Room for the whole window of a channel in small packets."""
 
-_MESSAGE_BYTES: Final = 256  # what a message costs besides its content
-FIRST_SERVICE_MESSAGE: Final = 50  # RFC 4250: below are those of the transport itself
-_FIRST_EXCHANGE_MESSAGE: Final = 30  # and these, up to the services', are what an exchange is made of
+_MESSAGE_BYTES: Final = 256  # the memory that a message takes besides its content
+FIRST_SERVICE_MESSAGE: Final = 50  # RFC 4250: lower numbers are messages of the transport itself
+_FIRST_EXCHANGE_MESSAGE: Final = 30  # messages from here up to the services' belong to the key exchange method
 
 
 class PostponingPacketizer(GatewayPacketizer):
-    """Keeps messages of services back during an exchange of new keys, in order; of the thread that reads."""
+    """Keeps services' messages back during a rekey, in order. Used only by the thread that reads."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
@@ -37,18 +37,18 @@ class PostponingPacketizer(GatewayPacketizer):
         self._sent_in_vain = 0
 
     def drop_next(self) -> None:
-        """Drop the next message of an exchange: the client has sent it ahead, and guessed wrong.
+        """Drop the next message of the key exchange method: the client has sent it ahead, and guessed wrong.
 
-        No other, which nobody can guess: before the first new keys it may be a third party's, whom strict key exchange
-        is against.
+        No other message is dropped, as none is ever sent on a guess: before the first new keys, it may come from a
+        third party, against whom strict key exchange protects.
         """
         self._sent_in_vain += 1
 
     def read_message(self) -> tuple[int, Message]:
-        """Return the next message that may be dealt with now.
+        """Return the next message that may be handled now.
 
         Raises:
-            SSHException: the client sends without end instead of exchanging keys; and see the method of the base.
+            SSHException: the client keeps sending instead of exchanging keys; also see the base class's method.
         """
         if self._postponed and not self.is_exchanging():
             self._postponed_bytes = 0

@@ -1,6 +1,6 @@
-"""AES-GCM for SSH packets (RFC 5647), with each byte moved once: what most sessions' packets are made of.
+"""AES-GCM for SSH packets (RFC 5647), with each byte moved once: the cipher of most sessions.
 
-paramiko's own code copies every packet five times; nearly all clients can do AES-GCM, so this is worth a module.
+paramiko's own code copies every packet five times; nearly all clients support AES-GCM, so this is worth a module.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _BLOCK_BYTES: Final = 16
 _LEAST_PADDING: Final = 4
 _RANDOM_BYTES: Final = 4096
 _HEAD: Final = struct.Struct(">IB")
-_NONCE: Final = struct.Struct(">4sQ")  # RFC 5647, section 7.1: what stays, and a number that counts packets
+_NONCE: Final = struct.Struct(">4sQ")  # RFC 5647, section 7.1: a fixed part, and a counter of packets
 _MOST_COUNT: Final = 2**64 - 1
 _LENGTH: Final = struct.Struct(">I")
 
@@ -26,17 +26,17 @@ Piece = bytes | memoryview
 
 
 class Engine(Protocol):
-    """What is used of `cryptography`'s AESGCM."""
+    """The part of `cryptography`'s AESGCM that is used here."""
 
     def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes) -> bytes:
         """Return the encrypted data, with its tag."""
 
     def decrypt(self, nonce: bytes, data: Piece, associated_data: Piece) -> bytes:
-        """Return the data; raises where the tag is wrong."""
+        """Return the decrypted data; raises if the tag is wrong."""
 
 
 class Sealer:
-    """Makes packets out of payloads, under one key. Not thread-safe."""
+    """Turns payloads into packets, under one key. Not thread-safe."""
 
     __slots__ = ("_count", "_engine", "_fixed", "_random", "_taken")
 
@@ -47,7 +47,7 @@ class Sealer:
         self._taken = 0
 
     def seal(self, pieces: Iterable[Piece], size: int) -> tuple[bytes, bytes]:
-        """Return the packet that carries `pieces`, `size` bytes in all, in two parts: its length and what is sealed."""
+        """Return the packet with `pieces`, `size` bytes in total, in two parts: its length and the sealed rest."""
         padding = _BLOCK_BYTES - (size + 1) % _BLOCK_BYTES
         if padding < _LEAST_PADDING:
             padding += _BLOCK_BYTES
@@ -59,7 +59,7 @@ class Sealer:
         return length, self._engine.encrypt(nonce, plain, length)
 
     def _pad(self, count: int) -> bytes:
-        """Return random bytes; asking the system for so few each time would be dear."""
+        """Return random bytes from a stock: asking the system for so few each time would be expensive."""
         start = self._taken
         if start + count > len(self._random):
             self._random, start = os.urandom(_RANDOM_BYTES), 0
@@ -68,7 +68,7 @@ class Sealer:
 
 
 class Unsealer:
-    """Takes payloads out of packets, under one key. Not thread-safe."""
+    """Extracts payloads from packets, under one key. Not thread-safe."""
 
     __slots__ = ("_count", "_engine", "_fixed")
 
@@ -78,12 +78,12 @@ class Unsealer:
 
     @staticmethod
     def size(received: bytearray, start: int) -> int:
-        """Return the bytes of the packet whose length stands at `start`, all in all."""
+        """Return the total size in bytes of the packet whose length field is at `start`."""
         length: int = _LENGTH.unpack_from(received, start)[0]
         return LENGTH_BYTES + length + TAG_BYTES
 
     def unseal(self, packet: memoryview) -> memoryview:
-        """Return the payload of a whole packet; raises ValueError where it was tampered with or makes no sense."""
+        """Return the payload of a whole packet; raises ValueError if it was tampered with or makes no sense."""
         nonce = _NONCE.pack(self._fixed, self._count)
         self._count = (self._count + 1) & _MOST_COUNT
         try:

@@ -1,4 +1,4 @@
-"""What a connection is like before its login and at its end: which algorithms it is offered, what bounds it.
+"""A connection before its login and at its end: the algorithms that it is offered, and the limits that it is held to.
 
 Written for paramiko 5.0 and 5.1; tests/sftp_gateway/ssh/test_transport.py fails clearly when a part used here moves.
 """
@@ -47,13 +47,13 @@ from sftp_gateway.ssh.sealing import Piece
 from sftp_gateway.ssh.wire import GatewayTransport
 
 FIRST_WINDOW_BYTES: Final = 64 * 1024
-"""Receive window of a channel of which nobody knows yet what it is for."""
+"""Receive window of a channel whose purpose is not known yet."""
 
 MAX_PACKET_BYTES: Final = 256 * 1024
-"""The longest SSH packet read; our channels announce 32 KiB, RFC 4253 asks for 35,000 at least."""
+"""The longest SSH packet read, in bytes; our channels announce 32 KiB, RFC 4253 requires at least 35,000."""
 
 MAX_STRANGERS_PACKET_BYTES: Final = 35_000
-"""The same before the login: whatever is in lists and keys there, it is soon read."""
+"""The same before the login: however a client fills its lists and keys, they are parsed quickly."""
 
 MAX_BANNER_BYTES: Final = 8 * 1024
 
@@ -65,16 +65,16 @@ DISCONNECT_SERVICE_NOT_AVAILABLE: Final = 7
 DISCONNECT_BY_APPLICATION: Final = 11
 DISCONNECT_TOO_MANY_CONNECTIONS: Final = 12
 
-_UNASKED = ("SSH-2.0-OpenSSH", "SSH-2.0-paramiko")  # which prefer ciphers that cost Python dearly, but have others
+_UNASKED = ("SSH-2.0-OpenSSH", "SSH-2.0-paramiko")  # prefer ciphers that are expensive in Python, but support others
 _MAX_HELD_BACK = 10_000
-_CHANNELS_REMEMBERED = 1000  # so that what a client still sends for one that has ended is no error
-_USER_NAME = re.compile(r"(?<=username=).*", re.DOTALL)  # which can hold an app's secret
+_CHANNELS_REMEMBERED = 1000  # so that a message for a channel that has ended is not taken for an error
+_USER_NAME = re.compile(r"(?<=username=).*", re.DOTALL)  # can contain an app's secret
 _PARAMIKOS_PREFIX = re.compile(r"Exception \(server\): (?:Error reading SSH protocol banner)?")
 
 _ssh_logger = logging.getLogger("sftp_gateway.paramiko")
 
 
-# RFC 8731's name for what paramiko knows by its first name alone.
+# Adds RFC 8731's name for the method that paramiko knows only by its earlier name.
 _KEX_INFO: Final[dict[str, Any]] = {
     **paramiko.Transport._kex_info,  # type: ignore[attr-defined]
     "curve25519-sha256": KexCurve25519,
@@ -84,14 +84,14 @@ _KEX_INFO: Final[dict[str, Any]] = {
 
 
 def _available(kex: Iterable[str]) -> tuple[str, ...]:
-    """The key exchanges that this paramiko and its `cryptography` can do."""
+    """Return the key exchange methods that the installed paramiko and its `cryptography` support."""
     return tuple(name for name in kex if name in _KEX_INFO)
 
 
 class BoundedPacketizer(PostponingPacketizer):
-    """Refuse packets that only an attacker sends, and say goodbye when the connection closes.
+    """Refuses packets that only an attacker sends, and says goodbye when the connection closes.
 
-    Owned by one `BoundedTransport`; reading belongs to the transport's thread, writing to any.
+    Owned by one `BoundedTransport`; only the transport's thread reads, any thread may write.
     """
 
     REKEY_BYTES = 4 * 1024**3
@@ -121,7 +121,7 @@ class BoundedPacketizer(PostponingPacketizer):
         return piece
 
     def readline(self, timeout: float) -> str:
-        """Return the client's first line; paramiko would pass over others before it, also a header of a proxy."""
+        """Return the client's first line; paramiko would skip other lines before its banner, even a PROXY header."""
         line: str = super().readline(timeout)
         if line[:4] == "SSH-":
             return line
@@ -140,7 +140,7 @@ class BoundedPacketizer(PostponingPacketizer):
         if farewell is not None and not self.closed:
             with contextlib.suppress(OSError, EOFError, SSHException):
                 self._peer.settimeout(1.0)
-                self._Packetizer__closed = True  # a write that does not move within the timeout gives up
+                self._Packetizer__closed = True  # a write that makes no progress within the timeout gives up
                 self.send_message(farewell)
         shut_down(self._peer)
         super().close()
@@ -149,9 +149,9 @@ class BoundedPacketizer(PostponingPacketizer):
 class BoundedTransport(GatewayTransport):
     """One SSH connection of the gateway, in server mode.
 
-    Owned by `SFTPGateway`; runs on its own thread from `start_server(event=…)` until the connection ends. On that
-    thread it calls `on_login()` when a client has signed in, and `on_end()` last of all. `disconnect` and `close` may
-    be called from any thread and never wait for the peer.
+    Owned by `SFTPGateway`; runs in its own thread from `start_server(event=…)` until the connection ends. In that
+    thread it calls `on_login()` when the client has signed in, and `on_end()` as its last action. `disconnect` and
+    `close` may be called from any thread and never wait for the peer.
     """
 
     packetizer: BoundedPacketizer
@@ -187,7 +187,7 @@ class BoundedTransport(GatewayTransport):
             **self._channel_handler_table,
             MSG_CHANNEL_REQUEST: self._handle_channel_request,
             MSG_CHANNEL_DATA: self._handle_channel_data,
-            MSG_CHANNEL_EXTENDED_DATA: lambda *_: None,  # nobody reads it, and paramiko would keep it all
+            MSG_CHANNEL_EXTENDED_DATA: lambda *_: None,  # nobody reads this data, and paramiko would keep all of it
         }
         if compatible_algorithms:
             self._preferred_kex = _available(COMPATIBLE_KEX)
@@ -201,7 +201,7 @@ class BoundedTransport(GatewayTransport):
         self.name = "sftp-gateway-transport"
 
     def disconnect(self, reason: int, text: str) -> None:
-        """End the connection, telling the client why; returns at once. The first reason counts."""
+        """End the connection, giving the client the reason; returns at once. Only the first call has an effect."""
         if self.leaving_since is not None:
             return
         self.leaving_since = time.monotonic()
@@ -214,10 +214,10 @@ class BoundedTransport(GatewayTransport):
         shut_down(self.sock, socket.SHUT_RD)
 
     def refuse(self, channel: Channel, text: str, *, as_scp: bool = False) -> None:
-        """Accept the request under way on this channel, answer it with a text on stderr and exit status 1, and close.
+        """Accept the current request on this channel, answer it with a text on stderr and exit status 1, and close it.
 
-        To be called from `check_channel_…_request`, which then returns True. With `as_scp` the text is an error of the
-        old scp protocol instead: libssh2 takes a channel that ends with something on stderr for a success.
+        To be called from `check_channel_…_request`, which then returns True. With `as_scp` the text is sent as an error
+        of the old scp protocol instead: libssh2 treats a channel that ends with output on stderr as a success.
         """
         self._refusals[channel.get_id()] = text, as_scp
 
@@ -237,17 +237,17 @@ class BoundedTransport(GatewayTransport):
             self._on_end()
 
     def _log(self, level: int, msg: Any, *args: Any) -> None:
-        """Keep the last complaint for the one line that the gateway logs; paramiko's own text is for debugging."""
+        """Keep paramiko's last complaint for the single line that the gateway logs; its own text is for debugging."""
         if level >= logging.WARNING and isinstance(msg, str) and not msg.startswith("Traceback"):
             self.last_problem = _PARAMIKOS_PREFIX.sub("", msg) or "no SSH banner"
-        # Of who speaks no SSH, and of where in the code a client's nonsense was noticed, that line says all.
+        # That line is enough for a peer that does not speak SSH, and instead of a traceback for a client's nonsense.
         is_of_use = self.remote_version and not (isinstance(msg, list) and isinstance(sys.exception(), SSHException))
         if is_of_use and _ssh_logger.isEnabledFor(logging.DEBUG):
             for line in msg if isinstance(msg, list) else [msg]:
                 _ssh_logger.debug(_USER_NAME.sub("***", str(line)), *args)
 
     def _send_message(self, data: Message) -> None:
-        """Hold back what may not be sent while keys are exchanged: paramiko answers requests right into it."""
+        """Hold back what must not be sent during a key exchange: paramiko would answer requests in the middle of it."""
         if data.asbytes()[0] == MSG_CHANNEL_OPEN_FAILURE:
             data = _explained(data)
         if data.asbytes()[0] >= FIRST_SERVICE_MESSAGE and self.initial_kex_done and not self.clear_to_send.is_set():
@@ -258,14 +258,14 @@ class BoundedTransport(GatewayTransport):
             super()._send_message(data)  # type: ignore[misc]
 
     def _send_user_message(self, data: Message) -> None:
-        """Never wait for an exchange of keys on the thread that carries it out."""
+        """Send like paramiko's method, but never wait for a key exchange in the thread that carries it out."""
         if threading.current_thread() is not self:
             super()._send_user_message(data)  # type: ignore[misc]
         elif self.is_active():
             self._send_message(data)
 
     def _send_kex_init(self) -> None:
-        """Let clients speak first that send their lists unasked; `_hear_offer` chooses ours by them."""
+        """Let clients that send their lists unasked speak first; `_hear_offer` chooses our lists accordingly."""
         first = not self.initial_kex_done and not self._kex_init_deferred
         if first and self.remote_version.startswith(_UNASKED):
             self._kex_init_deferred = True
@@ -273,12 +273,12 @@ class BoundedTransport(GatewayTransport):
         super()._send_kex_init()  # type: ignore[misc]
 
     def _hear_offer(self, offer: Mapping[str, Any]) -> None:
-        """Offer only AES-GCM to a client that lists it behind ciphers that cost Python dearly (its order decides).
+        """Offer only AES-GCM to a client that lists it after ciphers that are expensive in Python: its order decides.
 
-        New keys cost a client nothing, and us dearly: who wants them again and again waits.
+        New keys cost a client nothing, but are expensive for us: a client that requests them too often has to wait.
 
         Raises:
-            SSHException: a client that has not signed in wants new keys.
+            SSHException: a client that has not signed in requests new keys.
         """
         if self.initial_kex_done:
             if not self.is_authenticated():
@@ -304,10 +304,10 @@ class BoundedTransport(GatewayTransport):
         self._on_login()
 
     def _parse_ext_info(self, msg: Message) -> None:
-        """Ignore the client's extensions: none is used here, and paramiko would loop as often as the message says."""
+        """Ignore the client's extensions: none is used here, and paramiko would loop as often as the message asks."""
 
     def _queue_incoming_channel(self, channel: Channel) -> None:
-        """Keep the channels that are open: nobody accepts them from the queue, and paramiko would keep all for ever."""
+        """Keep only open channels: nobody accepts them from the queue, and paramiko would keep them all forever."""
         self.server_accepts = [known for known in self.server_accepts if not known.closed] + [channel]
         if len(self.channels_seen) > _CHANNELS_REMEMBERED:
             del self.channels_seen[next(iter(self.channels_seen))]
@@ -323,7 +323,7 @@ class BoundedTransport(GatewayTransport):
         if refusal is not None:
             text, as_scp = refusal
             with contextlib.suppress(OSError, EOFError, SSHException):
-                channel.settimeout(0.0)  # a client that gives no window gets no text; nobody waits for it
+                channel.settimeout(0.0)  # a client whose window is closed gets no text; do not wait for it
                 if as_scp:
                     channel.sendall(b"\2" + text.encode() + b"\n")
                 else:
@@ -333,7 +333,7 @@ class BoundedTransport(GatewayTransport):
 
 
 def _explained(failure: Message) -> Message:
-    """Say why a channel is not opened; paramiko sends an empty text."""
+    """Return the message with a text that says why the channel is not opened; paramiko's is empty."""
     refused = Message(failure.asbytes())
     refused.get_byte()
     channel, reason = refused.get_int(), refused.get_int()
@@ -347,7 +347,7 @@ def _explained(failure: Message) -> Message:
 
 
 def prepare_socket(sock: socket.socket) -> None:
-    """Send small replies at once, and notice a peer that vanished; one that sleeps may do so for ten minutes."""
+    """Make the socket send small replies at once and detect a vanished peer; a sleeping one has ten minutes."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 10)):
@@ -356,6 +356,6 @@ def prepare_socket(sock: socket.socket) -> None:
 
 
 def shut_down(sock: Any, how: int = socket.SHUT_RDWR) -> None:
-    """Wake every thread that waits on the socket; closing the descriptor alone does not."""
+    """Shut down the socket, which wakes every thread that waits for it; closing the descriptor alone does not."""
     with contextlib.suppress(OSError):
         sock.shutdown(how)

@@ -1,8 +1,8 @@
-"""`Turn`: one transport's thread works at a time, so that they do not fight for the interpreter's lock.
+"""`Turn`: only one transport's thread works at a time, so that they do not compete for the interpreter's lock.
 
-Sealing a packet of 32 KiB lets go of the interpreter's lock for some microseconds. Where other threads wait for it,
-each packet costs two changes of threads, which is more than the packet itself. So the threads of transports line up for
-a lock of ours instead, and let go of it when they wait for the network.
+Sealing a packet of 32 KiB releases the interpreter's lock for a few microseconds. If other threads wait for that lock,
+each packet costs two thread switches, which take longer than the packet itself. So the transports' threads queue for a
+lock of ours instead, and release it when they wait for the network.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import time
 from typing import Final
 
 STUCK_SECONDS: Final = 0.02
-"""Whoever has the turn for so long is held up, by a disk perhaps: nobody waits for it."""
+"""A thread that has the turn for this long is stuck, perhaps waiting for a disk: others stop waiting for it."""
 PATIENCE_SECONDS: Final = 0.2
-_TRUCE_SECONDS: Final = 1.0  # after somebody was stuck, nobody waits for so long
+_TRUCE_SECONDS: Final = 1.0  # after a thread was stuck, no thread waits for the turn for this long
 
 _lock = threading.Lock()
-_taken = 0  # how often it was taken; changed by who has it
+_taken = 0  # how often the turn was taken; changed only by the thread that has it
 _nobody_waits_until = 0.0
 
 
 class Turn:
-    """A thread's claim on the turn. It only saves time: nothing relies on it for being alone. Never waits for long.
+    """A thread's claim on the turn. It only saves time and guarantees no mutual exclusion. Never waits for long.
 
-    Owned by one thread, which takes it; `give` does nothing for others.
+    Owned by one thread, which takes it; `give` does nothing in other threads.
     """
 
     __slots__ = ("_mine", "_thread")
@@ -34,7 +34,7 @@ class Turn:
         self._thread = 0
 
     def take(self) -> None:
-        """Wait for the turn, unless this thread has it already."""
+        """Wait for the turn, but not for long, unless this thread has it already."""
         global _taken
         if self._mine:
             return
@@ -65,5 +65,5 @@ class Turn:
 
 
 def is_taken() -> bool:
-    """Tell whether anybody has the turn."""
+    """Return whether any thread has the turn."""
     return _lock.locked()

@@ -1,7 +1,7 @@
-"""`Waiting`: waits for a socket and for other threads at once, and looks for what comes before it sleeps.
+"""`Waiting`: waits for a socket and for other threads at once, and can poll for a while before it sleeps.
 
-To be woken costs a virtual machine's idle core some 0.1 ms, as much as a small request; a client nearby that waits for
-each answer sends its next request within such a time.
+Waking the idle core of a virtual machine takes about 0.1 ms, as long as a small request; a nearby client that waits for
+each answer sends its next request within that time.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from sftp_gateway.ssh import turns
 
 _LONGEST_REST: Final = 255
 
-_polling = threading.Lock()  # one thread of the process is busy polling; nobody waits for it
+_polling = threading.Lock()  # held by the one thread of the process that is busy polling; never waited for
 
 
 class Waiting:
-    """What one thread waits with. Owned by a packetizer, whose thread calls all but `wake`.
+    """The wait of one thread. Owned by a packetizer, whose thread calls every method but `wake`.
 
-    With `busy_poll_seconds` a wait looks for so long before it sleeps: seldom where that was in vain, and only while no
-    other thread does so or has the turn. Others that want the core get it. Threads that want the interpreter hardly do:
-    whoever waits for those does not look.
+    With `busy_poll_seconds`, a wait polls for that long before it sleeps: less and less often while that is in vain,
+    and only while no other thread polls or has the turn. Polling yields the core to other threads that want it, but
+    hardly the interpreter: a thread that waits for other threads of this process passes `look=False`.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self.busy_poll_seconds = 0.0
         self._sock = sock
         self._poll: select.poll | None = None
-        self._rest = 0  # how many waits slept without a look after the last that was in vain
-        self._resting = 0  # how many more do
+        self._rest = 0  # how many waits sleep without polling after polling was in vain
+        self._resting = 0  # how many of them are left
         self._wake_up: WakeUp | None = None
 
     def open(self) -> None:
@@ -42,24 +42,24 @@ class Waiting:
         self._wake_up = WakeUp()
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close the descriptors of the wake-up."""
         if self._wake_up is not None:
             self._wake_up.close()
 
     def wake(self) -> None:
-        """End the wait under way, or the next one. From any thread."""
+        """End the current wait, or the next one. From any thread."""
         if self._wake_up is not None:
             self._wake_up.ring()
 
     def wait(self, seconds: float, *, look: bool = True) -> bool:
-        """Wait until the socket can be read, `wake` was called or the time is over; tell whether it can be read."""
+        """Wait until the socket is readable, `wake` was called or the time is over; return whether it is readable."""
         poll, wake_up = self._poll, self._wake_up
         if poll is None:
             poll = self._poll = select.poll()
             poll.register(self._sock, select.POLLIN)
             if wake_up is not None:
                 poll.register(wake_up, select.POLLIN)
-        looks = look and self.busy_poll_seconds and seconds  # who may not wait misses nothing
+        looks = look and self.busy_poll_seconds and seconds  # a wait of 0 seconds gains nothing from polling
         ready = (self._busy_poll(poll, seconds) if looks else None) or poll.poll(seconds * 1000)
         if wake_up is None or not ready or (len(ready) == 1 and ready[0][0] != wake_up.fileno()):
             return bool(ready)
@@ -88,6 +88,6 @@ class Waiting:
 
 
 def has_cores_to_spare() -> bool:
-    """Tell whether a thread may be busy without keeping everybody else from working."""
+    """Return whether a thread may be busy without keeping all others from working."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return (cores or 1) > 1

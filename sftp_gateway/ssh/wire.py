@@ -1,7 +1,8 @@
-"""Private parts of paramiko, the transport's: its own thread serves its channels, woken instead of polling.
+"""Private parts of paramiko's transport: its own thread serves its channels, and is woken instead of polling.
 
-Two threads per session would hand the interpreter's lock over for every packet. So the transport's own thread serves
-its channels: it hands received data to their owner, and sends what others left for it whenever it is about to wait.
+Two threads per session would pass the interpreter's lock back and forth for every packet. So the transport's own thread
+serves its channels: it hands received data to their owners, and sends what other threads have queued whenever it is
+about to wait.
 Written for paramiko 5.0 and 5.1; tests/sftp_gateway/ssh/test_wire.py fails clearly when a part used here moves.
 """
 
@@ -29,21 +30,21 @@ _DATA_HEAD: Final = struct.Struct(">BII")  # kind, channel, size
 
 
 class Served(Protocol):
-    """What a transport serves before it waits."""
+    """A stream that a transport serves before it waits."""
 
     channel: Any
 
     def serve(self) -> bool:
-        """Send what can be sent; tell whether nobody but the client is waited for."""
+        """Send what can be sent; return whether only the client is being waited for."""
 
     def received(self, data: memoryview) -> None:
-        """Take in what came for the channel."""
+        """Take in data received for the channel."""
 
 
 class GatewayTransport(paramiko.Transport):
     """A server's transport whose own thread answers SFTP requests and sends replies; construct it like paramiko's.
 
-    It differs in its packetizer (a `PostponingPacketizer`), and in that it sleeps until something is to be done.
+    It differs from paramiko's in its packetizer (a `PostponingPacketizer`), and sleeps until there is something to do.
     """
 
     packetizer: PostponingPacketizer
@@ -81,12 +82,12 @@ class GatewayTransport(paramiko.Transport):
             self._inlets.clear()
 
     def wake(self) -> None:
-        """Let the transport's thread look at its streams soon. From any thread."""
+        """Have the transport's thread serve its streams soon. From any thread."""
         if threading.current_thread() is not self:
             self.packetizer.wake()
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Call `callback` in the transport's thread after `seconds`, if the connection lives. From any thread."""
+        """Call `callback` in the transport's thread after `seconds`, if the connection still lives. From any thread."""
         with self._agenda_lock:
             heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._timer_numbers), callback))
         self.wake()
@@ -104,7 +105,7 @@ class GatewayTransport(paramiko.Transport):
             self._streams.append(stream)
 
     def detach(self, stream: Served) -> None:
-        """Serve a stream no longer. In the transport's thread."""
+        """Stop serving a stream. In the transport's thread."""
         self._inlets.pop(stream.channel.get_id(), None)
         with self._agenda_lock, contextlib.suppress(ValueError):
             self._streams.remove(stream)
@@ -118,12 +119,12 @@ class GatewayTransport(paramiko.Transport):
         except IncompatiblePeer as error:
             raise IncompatiblePeer(nothing_in_common(theirs, self._offered())) from error
         ours = self._offered()
-        firsts = ("kex_algo_list", "server_key_algo_list")  # a guess is right if these are the same, says RFC 4253
+        firsts = ("kex_algo_list", "server_key_algo_list")  # a guess is right if these are equal (RFC 4253)
         if theirs["kex_follows"] and any(ours[name][:1] != theirs[name][:1] for name in firsts):
             self.packetizer.drop_next()
 
     def _offered(self) -> Mapping[str, Any]:
-        """What we have offered to the client, by paramiko's names."""
+        """Return what we have offered to the client, by paramiko's names."""
         private: Any = self
         offered: Mapping[str, Any] = private._really_parse_kex_init(
             Message(private.local_kex_init), ignore_first_byte=True
@@ -131,14 +132,14 @@ class GatewayTransport(paramiko.Transport):
         return offered
 
     def _hear_offer(self, offer: Mapping[str, Any]) -> None:
-        """Take note of what the client offers, by paramiko's names, before the answer to it is made."""
+        """Handle the client's offer, by paramiko's names, before it is answered; does nothing here."""
 
     def _is_exchanging(self) -> bool:
         private: Any = self
         return bool(private.initial_kex_done and private._expected_packet)
 
     def _deliver(self, payload: memoryview) -> bool:
-        """Hand CHANNEL_DATA to its stream, where nothing is unusual; tell whether that was done."""
+        """Hand CHANNEL_DATA to its stream unless something is unusual; return whether that was done."""
         private: Any = self
         if len(payload) < _DATA_HEAD.size or not private.active or private._expected_packet:
             return False
@@ -152,7 +153,7 @@ class GatewayTransport(paramiko.Transport):
         return True
 
     def _before_wait(self) -> float:
-        """Send what is left to send and call due timers; return how long the thread may sleep."""
+        """Call due timers and let streams send what is left; return how many seconds the thread may sleep."""
         if self._timers:
             now = time.monotonic()
             while True:
