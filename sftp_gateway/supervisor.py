@@ -1,4 +1,4 @@
-"""`Supervisor`: several processes that serve one port; replaces one that dies, passes signals on. Knows no SSH."""
+"""`Supervisor`: runs several processes that serve one port, replaces those that die, forwards signals. Knows no SSH."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from sftp_gateway.serving.gatekeeper import Register
 from sftp_gateway.serving.reloading import merged
 
 _EXIT_FAILED = 1
-_EXIT_UNABLE = 2  # of a process that has said why it cannot serve
+_EXIT_UNABLE = 2  # of a process that has logged why it cannot serve
 _EXIT_BUG = 70
 _PASSED_ON = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 _SIGNALS = _PASSED_ON | {signal.SIGCHLD, signal.SIGALRM}
-_STEADY_SECONDS = 5.0  # a process that dies sooner is replaced later and later
+_STEADY_SECONDS = 5.0  # a process that dies sooner is replaced after longer and longer delays
 _MAX_DELAY_SECONDS = 30.0
-_REFUSED_SECONDS = 1.0  # after which it is tried again to start a process that the system refused
-_LOOK_SECONDS = 0.05  # between looks for signals while processes begin
-_LATE_SECONDS = 30.0  # beyond the draining, before a process that does not end is killed
+_REFUSED_SECONDS = 1.0  # before the next try to start a process that the system refused to fork
+_LOOK_SECONDS = 0.05  # between checks for signals while the processes start
+_LATE_SECONDS = 30.0  # after `drain_seconds`, before processes that have not ended are killed
 
 _logger = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """Forks the processes, and waits for signals and for their ends. Has one thread, which is what makes forking safe.
+    """Forks the processes, and waits for signals and for processes to end. Single-threaded, so that forking is safe.
 
-    Each process begins with what it was forked from; it holds no connection, lock or thread of another, so its death
-    takes nothing from the others. When the supervisor itself is gone, the processes end as on SIGTERM.
+    Each process starts from the supervisor's state and holds no connection, lock or thread of another process, so its
+    death does not affect the others. If the supervisor itself dies, the processes end as on SIGTERM.
     """
 
     def __init__(
@@ -53,24 +53,24 @@ class Supervisor:
         serve: Callable[[GatewayConfig, Crew], int],
         reload: Callable[[], GatewayConfig],
     ) -> None:
-        """`serve` runs in each process until a signal ends it and returns its exit code; it begins with SIGTERM, SIGINT
-        and SIGHUP blocked, so that none is lost until it can follow them. `reload` reads the settings again, for
-        processes that start after SIGHUP, or raises `ConfigError`."""
+        """`serve` runs in each process until a signal ends it, and returns the exit code. It starts with SIGTERM,
+        SIGINT and SIGHUP blocked, so that none is lost before it can handle them. `reload` reads the settings again,
+        for processes that start after SIGHUP, or raises `ConfigError`."""
         self._config = config
         self._serve = serve
         self._reload = reload
         self._processes: dict[int, int] = {}  # number by pid
         self._started: dict[int, float] = {}  # by number
-        self._due: dict[int, float] = {}  # when a process is to be started again, by number
+        self._due: dict[int, float] = {}  # when a process is to be restarted, by number
         self._early_deaths: dict[int, int] = {}  # in a row, by number
         self._stopping = False
         self._exit_code = 0
-        self._begun: Callable[[], None]  # for a process to say so; closes a descriptor that is its own
+        self._begun: Callable[[], None]  # a process calls it to report that it serves; closes its descriptor of a pipe
 
     def run(self, tell: Callable[[tuple[str, int]], None]) -> int:
-        """Serve until SIGTERM or SIGINT; return the exit code. `tell` is called with the address, once all serve.
+        """Serve until SIGTERM or SIGINT; return the exit code. Calls `tell` with the address once all processes serve.
 
-        Raises `GatewayError` when it cannot begin.
+        Raises `GatewayError` if it cannot start.
         """
         with contextlib.ExitStack() as undone:
             self._claim = take_state_folder(self._config)
@@ -83,7 +83,7 @@ class Supervisor:
                 raise GatewayError(str(error)) from error
             undone.pop_all()
         self._before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        self._lifeline = os.pipe()  # nobody writes: its end tells the processes that this one is gone
+        self._lifeline = os.pipe()  # never written to: end of file tells the processes that the supervisor is gone
         try:
             self._start_all()
             if not self._stopping:
@@ -105,7 +105,7 @@ class Supervisor:
         return self._exit_code
 
     def _prepare(self, undone: contextlib.ExitStack) -> tuple[str, int]:
-        """Listen, and make what the processes share; return the address. Raises `ListenError` and OSError."""
+        """Listen, and create what the processes share; return the address. Raises `ListenError` and OSError."""
         self._listener: socket.socket = listen(*self._config.listen_address, "--listen")
         undone.callback(self._listener.close)
         address: tuple[str, int] = self._listener.getsockname()[:2]
@@ -117,13 +117,13 @@ class Supervisor:
         return address
 
     def _start_all(self) -> None:
-        """Start the processes; return when each has begun to serve, or has ended, or a signal has ended all."""
-        beginning, begun = os.pipe()  # it ends when nobody has its second end any more
+        """Start the processes; return when each of them serves or has ended, or when a signal stops the supervisor."""
+        beginning, begun = os.pipe()  # reaches end of file when no process has its second end open any more
         self._begun = partial(os.close, begun)
         for number in range(self._config.processes):
             self._start(number)
         self._begun()
-        self._begun = lambda: None  # nobody waits for those that take the place of others
+        self._begun = lambda: None  # nobody waits for replacements
         while not self._stopping and not select.select([beginning], (), (), _LOOK_SECONDS)[0]:
             while signal.sigpending() & _SIGNALS:
                 self._handle(signal.sigwait(_SIGNALS))
@@ -140,7 +140,7 @@ class Supervisor:
                 self._stop()
         elif number == signal.SIGHUP:
             self._pass_on(signal.SIGHUP)  # first: `reload` may load what new users need
-            with contextlib.suppress(ConfigError):  # each process says what is wrong with it
+            with contextlib.suppress(ConfigError):  # each process logs what is wrong
                 self._config = merged(self._config, self._reload())
         elif number == signal.SIGALRM:
             self._on_time()
@@ -199,7 +199,7 @@ class Supervisor:
     # -- processes
 
     def _share_status(self, port: int) -> StatusShare | None:
-        """Make what the processes need to show one status page; a crash may have left the counts of an earlier run."""
+        """Create what the processes need to show one status page, without counts that a crashed run may have left."""
         listener = listen_for_status(self._config)
         if listener is None:
             return None
@@ -217,7 +217,7 @@ class Supervisor:
         sys.stderr.flush()
         try:
             pid = os.fork()
-        except OSError as error:  # no more processes, or no memory: the others serve on
+        except OSError as error:  # too many processes, or no memory: the others continue
             _logger.error("process %d cannot be started: %s", number, error.strerror or error)
             self._due[number] = time.monotonic() + _REFUSED_SECONDS
             self._set_alarm()
@@ -229,10 +229,10 @@ class Supervisor:
         log_event("process_started", level=logging.DEBUG, process=number, pid=pid)
 
     def _be_process(self, number: int) -> NoReturn:
-        """Be one of the processes; never returns."""
+        """Serve as one of the processes, in the forked child; never returns."""
         code = _EXIT_BUG
         try:
-            os.setpgid(0, 0)  # Ctrl-C of a terminal reaches the supervisor alone, which passes it on
+            os.setpgid(0, 0)  # Ctrl-C in a terminal reaches only the supervisor, which forwards it
             os.close(self._lifeline[1])
             self._claim.release()
             signal.pthread_sigmask(signal.SIG_SETMASK, self._before | _PASSED_ON)
@@ -264,6 +264,6 @@ class Supervisor:
 
 
 def _end_with(lifeline: int) -> None:
-    """End this process in good order when the supervisor is gone."""
+    """Wait until the supervisor is gone, then end this process cleanly with SIGTERM."""
     os.read(lifeline, 1)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,1 +1,1 @@
-"""Sockets before there is SSH: where to listen, who calls, the PROXY protocol."""
+"""Sockets before SSH begins: where to listen, who connects, the PROXY protocol."""

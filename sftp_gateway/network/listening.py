@@ -1,4 +1,4 @@
-"""The listening socket: made where the configuration says, or one line about why it cannot be."""
+"""The listening socket: opened at the configured address, or one line that says why it cannot be."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _BACKLOG = 256
 
 
 class ListenError(Exception):
-    """Nothing can listen there; the text is one line that says why and what to do."""
+    """It is impossible to listen at an address; the text is one line that says why and what to do."""
 
 
 def listen(host: str, port: int, flag: str) -> socket.socket:
-    """Return a socket that listens and never blocks; raises `ListenError`, which names the flag to choose another."""
+    """Return a non-blocking listening socket; raises `ListenError`, which names the flag to choose another address."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind)
@@ -21,7 +21,7 @@ def listen(host: str, port: int, flag: str) -> socket.socket:
         raise ListenError(f"{host}: is no address of this machine: {error.strerror or error}") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:  # all of its addresses are those of IPv4, too, however the system is set
+        if family == socket.AF_INET6:  # `::` accepts IPv4, too, whatever the system's default
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind(address)
         listener.listen(_BACKLOG)

@@ -1,4 +1,4 @@
-"""The PROXY protocol, versions 1 and 2: who a client behind a proxy is. `ProxyDoor` waits for the headers."""
+"""The PROXY protocol, versions 1 and 2: the address of a client behind a proxy. `ProxyDoor` waits for the headers."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from sftp_gateway.network.wake_up import WakeUp
 
 SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 _TEXT_SIGNATURE: Final = b"PROXY "
-_MAX_LINE: Final = 107  # of version 1, with its end
-_MAX_BODY: Final = 4096  # of version 2; addresses take 36 bytes, the rest are extensions that nobody here reads
+_MAX_LINE: Final = 107  # of version 1, with the line end
+_MAX_BODY: Final = 4096  # of version 2; addresses take 36 bytes, the rest are extensions that are ignored here
 _HEADER_SECONDS: Final = 5.0
 
 
 class HeaderError(Exception):
-    """What came is no PROXY header; the text is one line."""
+    """The received data is not a valid PROXY header; the text is one line."""
 
 
 class HeaderReader:
-    """Takes a header in, piece by piece, and never a byte more than the header has. Pure."""
+    """Parses a header piece by piece, and never asks for a byte beyond its end. Pure."""
 
     def __init__(self) -> None:
         self.source: str | None = None
-        """The client's address once `wanted` is 0; None where the proxy speaks for itself."""
-        self.wanted = len(SIGNATURE)  # both versions are longer
+        """The client's address once `wanted` is 0; None if the header names no client, but the proxy itself."""
+        self.wanted = len(SIGNATURE)  # how many bytes to read next; both versions are longer
         self._data = b""
 
     def feed(self, data: bytes) -> None:
@@ -74,7 +74,7 @@ class HeaderReader:
         if length > _MAX_BODY:
             raise HeaderError("sent a PROXY header that is too long")
         self.wanted = len(SIGNATURE) + 4 + length - len(self._data)
-        if self.wanted or version_command & 15 == 0:  # LOCAL: a health check of the proxy's own
+        if self.wanted or version_command & 15 == 0:  # LOCAL: the proxy's own health check
             return
         body = self._data[len(SIGNATURE) + 4 :]
         size = {1: 4, 2: 16}.get(family >> 4)
@@ -96,10 +96,10 @@ def _address(text: str, version: int) -> str:
 
 
 class ProxyDoor:
-    """Waits for the headers of connections from proxies, then hands these on with the client's address.
+    """Waits for the headers of connections from proxies, then hands the connections on with the client's address.
 
-    Owned by `SFTPGateway`, whose accept thread calls `enter`; `admit` is called in the door's own thread. At most
-    `limit` connections wait, each for a few seconds. `_lock` guards those that have just come, a leaf.
+    Owned by an `Acceptor`, whose thread calls `enter`; `admit` is called in the door's own thread. At most `limit`
+    connections wait, each for a few seconds. `_lock`, a leaf, guards the connections that have just entered.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class ProxyDoor:
         *,
         limit: int,
     ) -> None:
-        """`refused` hears of each connection that is not admitted: its peer's address, and why."""
+        """`refused` is called for each connection that is not admitted, with its peer's address and the reason."""
         self._admit = admit
         self._refused = refused
         self._limit = limit
@@ -124,11 +124,11 @@ class ProxyDoor:
         self._thread.start()
 
     def trust(self, networks: Iterable[str]) -> None:
-        """Take headers from these networks from now on."""
+        """Expect headers from these networks, and from no others, from now on."""
         self._networks = networks_of(networks)
 
     def is_proxy(self, address: str) -> bool:
-        """Tell whether a peer has to send a header."""
+        """Return whether a peer has to send a header."""
         return is_in(self._networks, address)
 
     def enter(self, sock: socket.socket, address: str) -> None:
@@ -144,7 +144,7 @@ class ProxyDoor:
         self._wake_up.ring()
 
     def close(self) -> None:
-        """Close what still waits, end the thread. Idempotent."""
+        """Close the connections that still wait, and end the thread. Idempotent."""
         self._closed = True
         self._wake_up.ring()
         self._thread.join()
@@ -194,7 +194,7 @@ class ProxyDoor:
                 reader.feed(piece)
         except BlockingIOError:
             return
-        except OSError:  # as health checks do that only connect
+        except OSError:  # such as a health check that only connects
             self._leave(selector, sock)
             self._refuse(sock, address, "left without a PROXY header", level=logging.DEBUG)
             return
