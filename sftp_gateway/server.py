@@ -1,4 +1,4 @@
-"""`SFTPGateway`: listens, makes sessions, watches deadlines, ends in good order. Knows no SFTP."""
+"""`SFTPGateway`: listens, creates sessions, enforces deadlines, shuts down cleanly. Knows no SFTP."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from sftp_gateway.write_back.journals import Journals
 
 _WATCH_SECONDS = 1.0
 _GOODBYE_SECONDS = 10.0
-"""How long a connection that was told to end may take before it is cut."""
+"""How long a connection may take to end after it was asked to, before it is cut."""
 
 _logger = logging.getLogger(__name__)
 
@@ -51,20 +51,20 @@ class GatewayError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Crew:
-    """What one of several processes that serve a port together gets from the one that started it."""
+    """What each of several processes that serve one port together receives from the supervisor that started it."""
 
     listener: socket.socket
-    """Listens already. All processes take connections from its one queue: what a process that dies had not taken waits
-    there for the others."""
+    """Listens already. All processes accept connections from its one queue: connections that a process had not accepted
+    when it died wait there for the others."""
     register: Register
     status: StatusShare | None = None
     begun: Callable[[], None] = lambda: None
-    """To be called once, when it serves."""
+    """To be called once, when the process serves."""
 
 
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
-    """Raise what keeps a gateway from starting as `GatewayError`."""
+    """Convert the errors that keep a gateway from starting to `GatewayError`."""
     try:
         yield
     except (ClaimError, ConfigError, HostKeyError, ListenError, OSError, sqlite3.Error) as error:
@@ -73,7 +73,7 @@ def _explained() -> Iterator[None]:
 
 @_explained()
 def load_host_keys(config: GatewayConfig) -> list[paramiko.PKey]:
-    """Return the configured host keys, or those in the state directory, made where they are missing."""
+    """Return the configured host keys, or those in the state folder, creating any that are missing."""
     if config.host_keys:
         return [load_host_key(Path(path).expanduser()) for path in config.host_keys]
     kinds = COMPATIBLE if config.compatible_algorithms else (MODERN,)
@@ -87,15 +87,15 @@ def fingerprints(host_keys: Iterable[paramiko.PKey]) -> list[str]:
 
 @_explained()
 def take_state_folder(config: GatewayConfig) -> Claim:
-    """Keep other gateways out of the state folder from now on; raises `GatewayError` where one has it."""
+    """Keep other gateways out of the state folder from now on; raises `GatewayError` if one is using it."""
     return Claim(config.state_path, config.listen)
 
 
 class SFTPGateway:
     """An SFTP server over PyFilesystems.
 
-    `start` returns when it listens, `stop` when nothing of it is left; also a context manager. Thread-safe. Owns the
-    acceptor, a thread that watches deadlines, and one transport for each connection, which has a thread of its own.
+    `start` returns when the gateway listens, `stop` when it has shut down; also a context manager. Thread-safe. Owns
+    the acceptor, a thread that watches deadlines, and one transport per connection, which has a thread of its own.
     """
 
     def __init__(
@@ -144,9 +144,10 @@ class SFTPGateway:
         self._reporting.open(config, self._address[1], answer=self._answer, healthy=lambda: not self._stopping.is_set())
 
     def stop(self, drain_seconds: float | None = None) -> bool:
-        """Accept nobody any more, let transfers under way finish, end every session; tell whether all ended well.
+        """Stop accepting, let current transfers finish, end every session; return whether everything ended cleanly.
 
-        Waits `drain_seconds` (the configured ones) for transfers, and a few seconds for the rest. Idempotent.
+        Waits up to `drain_seconds` (by default the configured time) for transfers, and a few seconds for the rest.
+        Idempotent.
         """
         with self._lock:
             again = self._stopping.is_set()
@@ -181,11 +182,11 @@ class SFTPGateway:
         self.stop(0.0 if kind is not None else None)
 
     def reload(self, config: GatewayConfig, *, first: Callable[[], None] = lambda: None) -> None:
-        """Take over users, limits, times, hooks and logins of another configuration, or raise `ConfigError`.
+        """Apply users, limits, times, hooks and logins of another configuration, or raise `ConfigError`.
 
-        What cannot change is named in the log. Sessions of users who are there no more, or who sign in, see or may do
-        something else now, end at once; all others go on untouched. `first` is called when nothing but itself can fail
-        any more: if it raises, nothing has changed either.
+        Changed settings that need a restart are named in the log. The sessions of a user end at once if the user no
+        longer exists, or now signs in differently, sees something else or has other rights; all other sessions continue
+        undisturbed. `first` is called when nothing else can fail any more: if it raises, nothing has changed.
         """
         old = self._config
         change_reports = self._reporting.prepare(config)
@@ -206,7 +207,7 @@ class SFTPGateway:
 
     @property
     def address(self) -> tuple[str, int]:
-        """The host and the port that it listens on, the true port where 0 was asked for."""
+        """The host and the port that the gateway listens on; the actual port if 0 was configured."""
         if self._listener is None:
             raise GatewayError("the gateway has not started")
         return self._address
@@ -218,23 +219,23 @@ class SFTPGateway:
 
     @property
     def metrics_address(self) -> tuple[str, int] | None:
-        """The host and the port of /metrics and /healthz; None where there are none."""
+        """The host and the port of /metrics and /healthz; None if they are not served."""
         return self._reporting.metrics_address
 
     @property
     def connections(self) -> int:
-        """The number of connections at this moment, signed in or not."""
+        """The current number of connections, signed in or not."""
         with self._lock:
             return len(self._connections)
 
     def pending(self) -> Totals:
-        """Return how much was acknowledged and is not delivered yet, or could not be."""
+        """Return how much was acknowledged but not delivered yet, or could not be delivered."""
         return self._journals.totals()
 
     # Start.
 
     def _prepare(self) -> socket.socket:
-        """Make what is shared by all sessions, and return the socket that listens; nothing is left of what fails."""
+        """Create what all sessions share, and return the listening socket; undo what was done if any of it fails."""
         config, crew = self._config, self._crew
         secret = load_account_secret(config)
         self._journals = Journals(
@@ -278,7 +279,7 @@ class SFTPGateway:
         return inspection.answer(request, [session for session, _ in self._snapshot()], self._end_where)
 
     def _end_where(self, meant: Callable[[Session], bool], reason: str) -> list[str]:
-        """End sessions at once, and return their names."""
+        """End the sessions for which `meant` returns true, at once; return their names."""
         ended = []
         for session, transport in self._snapshot():
             if meant(session) and transport.leaving_since is None:
@@ -290,7 +291,7 @@ class SFTPGateway:
     # Connections.
 
     def _admit(self, sock: socket.socket, address: str) -> None:
-        """Make a session of a connection that the gatekeeper has counted."""
+        """Create a session for a connection that the gatekeeper has counted."""
         name = f"{next(self._numbers):x}"
         if self._crew is not None:
             name = f"{self._crew.register.process}-{name}"
@@ -319,7 +320,7 @@ class SFTPGateway:
             self._services.gatekeeper.disconnect(address)
 
     def _ended(self, session: Session) -> None:
-        """Clean up after a connection; the last thing that its transport's thread does."""
+        """Clean up after a connection; its transport's thread does this last."""
         try:
             session.ended()
         finally:
@@ -332,7 +333,7 @@ class SFTPGateway:
     # Watch.
 
     def _watch(self) -> None:
-        """Hold every connection to its deadlines, and close accounts that nobody uses."""
+        """Enforce every connection's deadlines, and close accounts that nobody uses, until the gateway stops."""
         while not self._stopping.wait(_WATCH_SECONDS):
             try:
                 for session, transport in self._snapshot():
@@ -364,7 +365,7 @@ class SFTPGateway:
     # Stop.
 
     def _end_sessions(self, drain_seconds: float) -> bool:
-        """Wait for transfers, then say goodbye to everyone, then cut whoever does not leave."""
+        """Wait for transfers, disconnect all clients, then cut those that do not leave; return whether all ended."""
         deadline = time.monotonic() + drain_seconds
         while time.monotonic() < deadline and any(session.busy for session, _ in self._snapshot()):
             for session, transport in self._snapshot():

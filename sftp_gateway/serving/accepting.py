@@ -1,4 +1,4 @@
-"""`Acceptor`: takes connections from the listening socket, and turns away whom the gatekeeper does not let in."""
+"""`Acceptor`: accepts connections on the listening socket, and turns away those that the gatekeeper refuses."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _logger = logging.getLogger(__name__)
 
 
 class Acceptor:
-    """Hand on every connection that may be, with the address that counts for it. Owned by `SFTPGateway`.
+    """Hands on every permitted connection, with the address that counts for it. Owned by `SFTPGateway`.
 
-    Has a thread from `start` to `close`; where there are proxies, their door has another. `admit` gets connections that
-    the gatekeeper has counted, in either of them; `refused` hears of all others.
+    Has a thread from `start` to `close`; if there are proxies, their door has another. `admit` receives the connections
+    that the gatekeeper has counted, in either thread; `refused` is called for connections that are refused.
     """
 
     def __init__(
@@ -39,7 +39,8 @@ class Acceptor:
         proxies: Iterable[str],
         max_waiting: int,
     ) -> None:
-        """`proxies` are the networks that have to send a PROXY header; of them `max_waiting` may take their time."""
+        """`proxies` are the networks whose connections must start with a PROXY header; at most `max_waiting` of these
+        connections wait for it."""
         self._listener = listener
         self._gatekeeper = gatekeeper
         self._admit = admit
@@ -49,16 +50,16 @@ class Acceptor:
         self._thread = threading.Thread(target=self._run, name="sftp-gateway-accept", daemon=True)
 
     def start(self) -> None:
-        """Take connections from now on."""
+        """Start to accept connections."""
         self._thread.start()
 
     def trust(self, proxies: Iterable[str]) -> None:
-        """Take headers from these proxies from now on, if there were some before."""
+        """Expect headers from these proxies from now on; does nothing if the acceptor was created without proxies."""
         if self._door is not None:
             self._door.trust(proxies)
 
     def close(self) -> None:
-        """Take none any more: the listening socket is closed, and what still waited for a header. To be called once."""
+        """Stop accepting; close the listening socket and connections still waiting for a header. To be called once."""
         self._wake_up.ring()
         self._thread.join()
         if self._door is not None:
@@ -73,7 +74,7 @@ class Acceptor:
                 sock, peer = self._listener.accept()
             except (BlockingIOError, ConnectionError):
                 continue
-            except OSError as error:  # out of file descriptors, mostly: serve those who are here, try again
+            except OSError as error:  # usually out of file descriptors: serve the open connections, try again
                 _logger.error("a connection cannot be accepted: %s%s", error.strerror or error, _advice(error))
                 self._wake_up.wait(seconds=1.0)
                 continue
@@ -84,7 +85,7 @@ class Acceptor:
         self._listener.close()
 
     def _leave_it_to_others(self) -> bool:
-        """Give a process with fewer connections the time to take the next one; tell whether one did."""
+        """Give a process with fewer connections time to accept the next one; return whether one did."""
         for _ in range(_COURTESY_TRIES):
             if not self._gatekeeper.is_ahead():
                 return False
@@ -119,7 +120,7 @@ def _advice(error: OSError) -> str:
 
 
 def _dismiss(sock: socket.socket, reason: str) -> None:
-    """Tell a client before the SSH banner, where RFC 4253 allows lines of text, and close; never waits."""
+    """Send the reason before the SSH banner, where RFC 4253 allows lines of text, and close; never waits."""
     try:
         sock.setblocking(False)
         sock.send(f"{reason}\r\n".encode())

@@ -1,4 +1,4 @@
-"""One filesystem and `Tree` for each FS URL: opened once, shared by its sessions, closed when idle. Knows no SSH."""
+"""One filesystem and `Tree` per FS URL: opened once, shared by its sessions, closed when idle. Knows no SSH."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from sftp_gateway.sftp.status import words_of
 from sftp_gateway.write_back.filesystem import WriteBackFS
 
 _MAX_OPENINGS = 64
-_SWEEP_SECONDS = 3600.0  # between two looks for what was cut off long ago
+_SWEEP_SECONDS = 3600.0  # between two searches for uploads that broke off long ago
 
 _logger = logging.getLogger(__name__)
 
 
 class AccountRefusedError(Exception):
-    """The storage refused the URL's credentials, or the URL is no good."""
+    """The storage refused the URL's credentials, or the URL is unusable."""
 
 
 class RootMissingError(Exception):
-    """The directory that is to be a user's root does not exist."""
+    """A user's configured root directory does not exist, or is a file."""
 
 
 class AccountUnreachableError(Exception):
@@ -49,9 +49,9 @@ class Lease:
         self.tree = account.tree
 
     def require_directory(self, path: str, *, create: bool) -> None:
-        """Make sure that a directory exists, made if `create`; asks the storage once for each account and directory.
+        """Make sure that a directory exists; with `create`, create it. Asks the storage once per account and directory.
 
-        Raises `RootMissingError`, and `AccountUnreachableError` if the storage cannot tell.
+        Raises `RootMissingError`, or `AccountUnreachableError` if the storage fails to answer.
         """
         account = self._account
         if account is None or path in account.known_directories:
@@ -79,23 +79,23 @@ class _Account:
     def __init__(self, filesystem: FS, tree: Tree, now: float) -> None:
         self.filesystem = filesystem
         self.tree = tree
-        self.known_directories: set[str] = set()  # of users' roots: there when somebody signed in
+        self.known_directories: set[str] = set()  # users' roots that existed at an earlier login
         self.sessions = 0
         self.retired = False
         """No longer in the table: closed when no session uses it any more."""
         self.outdated = False
-        """Its wrapper has changed: the next who finds it without a session opens it anew."""
+        """Its wrapper has changed: the next `acquire` that finds it without a session reopens it."""
         self.checked_at = now
         self.idle_since = now
 
     @property
     def is_delivering(self) -> bool:
-        """Whether files wait here for their delivery."""
+        """Whether files wait here to be delivered."""
         return isinstance(self.filesystem, WriteBackFS) and self.filesystem.is_busy
 
     @property
     def state(self) -> Mapping[str, object]:
-        """What the filesystem tells of its state."""
+        """The state that the filesystem reports."""
         try:
             return self.filesystem.getmeta("state") or {}
         except fs.errors.FSError:  # it is being closed
@@ -123,9 +123,9 @@ class Accounts:
         wrap: Callable[[str, str, FS], FS] = lambda key, url, filesystem: filesystem,  # noqa: ARG005
         shared: bool = False,
     ) -> None:
-        """`wrap` gets the key, the URL and the filesystem of an account that is opened, and returns what is used.
+        """`wrap` receives the key, URL and filesystem of an account being opened; returns the filesystem to be used.
 
-        `shared`: other processes have the same accounts.
+        `shared`: other processes open the same accounts.
         """
         self.configure(config)
         self._open_filesystem = open_filesystem
@@ -145,9 +145,9 @@ class Accounts:
         self._sweep_at = 0.0
 
     def acquire(self, url: str) -> Lease:
-        """Return a lease on the URL's account for a session; open the account first if nobody has it open.
+        """Return a lease on the URL's account for a session, opening the account first if it is not open.
 
-        Raises `AccountRefusedError`, or `AccountUnreachableError`, also if there is no answer within `open_seconds`.
+        Raises `AccountRefusedError` or `AccountUnreachableError`; the latter also without an answer in `open_seconds`.
         """
         key = self.key(url)
         deadline = time.monotonic() + self._config.open_seconds
@@ -175,7 +175,7 @@ class Accounts:
         return hmac.new(self._secret, url.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32]
 
     def drain(self, seconds: float) -> None:
-        """Deliver what waits in the journals of the open accounts, as much as possible within `seconds`."""
+        """Deliver as much as possible of what waits in the journals of the open accounts, within `seconds`."""
         deadline = time.monotonic() + seconds
         with self._lock:
             filesystems = [account.filesystem for account in self._open.values()]
@@ -185,7 +185,7 @@ class Accounts:
 
     @property
     def gauges(self) -> dict[str, int]:
-        """How the open accounts stand, by the names of the gauges of metrics; never waits for a storage."""
+        """The state of the open accounts, by the names of the metrics' gauges; never waits for a storage."""
         with self._lock:
             accounts = list(self._open.values())
         states = [account.state for account in accounts]
@@ -201,14 +201,14 @@ class Accounts:
         self._config = config
 
     def renew(self, url: str) -> None:
-        """Have the URL's account opened anew when somebody next wants it and no session has it."""
+        """Have the URL's account reopened the next time that it is acquired while no session uses it."""
         with self._lock:
             account = self._open.get(self.key(url))
             if account is not None:
                 account.outdated = True
 
     def close_idle(self) -> None:
-        """Close accounts that no session has used for a while; now and then drop old broken uploads. Never waits."""
+        """Close accounts that have been idle for a while; now and then, drop old broken uploads. Never waits."""
         now = time.monotonic()
         with self._lock:
             for key, account in list(self._open.items()):
@@ -222,7 +222,7 @@ class Accounts:
                     self._sweep_at = now + _SWEEP_SECONDS
 
     def close(self, timeout: float = 10.0) -> bool:
-        """Close every account; tell whether all that ran here has ended within `timeout` seconds. Idempotent."""
+        """Close every account; return whether all threads have ended within `timeout` seconds. Idempotent."""
         with self._lock:
             self._closed = True
             for key in list(self._open):
@@ -244,14 +244,14 @@ class Accounts:
             self._close_unused_locked()
 
     def _retire_locked(self, key: str) -> None:
-        """Take an account out of the table; it is closed when its last session ends, or now if it has none."""
+        """Remove an account from the table; it is closed when its last session ends, or now if it has none."""
         account = self._open.pop(key)
         account.retired = True
         self._retired.append(account)
         self._close_unused_locked()
 
     def _close_unused_locked(self) -> None:
-        """Close accounts that are out of the table and have no session; without a free thread, at the next call."""
+        """Close accounts that are not in the table and have no session; if no thread can start, at the next call."""
         with contextlib.suppress(RuntimeError):
             for account in [account for account in self._retired if account.sessions == 0]:
                 self._start_thread_locked(self._close, account)
@@ -271,7 +271,7 @@ class Accounts:
         return opening
 
     def _run_opening(self, key: str, url: str, opening: Future[_Account]) -> None:
-        """Open the URL, or ask the storage again whether it still takes the credentials of the open account."""
+        """Open the URL, which also checks again whether the storage still accepts an open account's credentials."""
         try:
             account = self._opened(key, url)
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told, and the next login tries again
@@ -282,7 +282,7 @@ class Accounts:
             with self._lock:
                 del self._opening[key]
                 stopping = self._closed
-                if not stopping and not account.retired:  # as one may be that was idle until it was asked for again
+                if not stopping and not account.retired:  # an idle account may have been retired during its recheck
                     self._open[key] = account
             if stopping:
                 self._close(account)
@@ -316,13 +316,13 @@ class Accounts:
         return _Account(filesystem, tree, started)
 
     def _sweep(self) -> None:
-        """Drop broken uploads that have waited for too long, also those of accounts that are not open."""
+        """Drop broken uploads that have waited too long, including those of accounts that are not open."""
         with self._lock:
             accounts = dict(self._open)
         for account in accounts.values():
             account.tree.store.drafts.sweep()
         before = time.time() - self._tree_limits.partial_seconds
-        with contextlib.suppress(FileNotFoundError):  # nothing was cut off yet
+        with contextlib.suppress(FileNotFoundError):  # no upload has broken off yet
             for folder in self._spool_directory.iterdir():
                 if folder.name not in accounts:
                     Partials(folder).drop_old(before)
@@ -337,7 +337,7 @@ class Accounts:
 
         thread = threading.Thread(target=run, name="sftp-gateway-account", daemon=True)
         thread.start()
-        self._threads.add(thread)  # its end waits for the lock that is held here
+        self._threads.add(thread)  # before the thread discards itself: that waits for the lock, held here
 
     @staticmethod
     def _close(opened: FS | _Account) -> None:
@@ -348,7 +348,7 @@ class Accounts:
 
 
 def _open(open_filesystem: Callable[[str], FS], url: str) -> FS:
-    """Open the URL; no exception that is raised here contains the URL, which holds secrets."""
+    """Open the URL; no exception raised here contains the URL, which holds secrets."""
     try:
         return open_filesystem(url)
     except fs.errors.RemoteConnectionError as error:

@@ -20,15 +20,15 @@ class ClaimError(Exception):
 
 
 class Claim:
-    """A lock on a file in the state folder that tells who holds it; released when its process ends, however it does.
+    """A lock on a file in the state folder, which names its holder; released when the holder's process ends in any way.
 
-    Two gateways with settings of their own would deliver each other's journals, end each other's sessions and replace
+    Two gateways with different settings would deliver each other's journals, end each other's sessions and replace
     each other's sockets. Owned by the gateway; with several processes, by their supervisor, so that the processes of
-    one that was killed can end while its successor serves.
+    a supervisor that was killed can still end while its successor serves.
     """
 
     def __init__(self, folder: Path, listen: str) -> None:
-        """Take the folder for the gateway that is to listen there; raises `ClaimError`."""
+        """Take the folder for a gateway that is to listen on `listen`; raises `ClaimError`."""
         path = folder / FILE_NAME
         try:
             make_private(folder)

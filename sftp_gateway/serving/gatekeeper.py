@@ -1,4 +1,4 @@
-"""Who may connect now: limits in all, for one address and for one user, in number and in rate; bans."""
+"""Who may connect now: limits on number and rate, in total, per address and per user; bans."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sftp_gateway.private_directories import make_private
 _MAX_REMEMBERED = 10_000
 _BUSY_SECONDS = 10.0
 _ROUNDING = 1e-6
-_ROOM_BYTES = 4 * 2**20  # on disk: for as many rows as are remembered, and for as much log as SQLite lets grow
+_ROOM_BYTES = 4 * 2**20  # on disk: for the most rows remembered, and the size to which SQLite lets its log grow
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS connections (
     process INTEGER, place TEXT, area TEXT, number INTEGER, strangers INTEGER, PRIMARY KEY (process, place)
@@ -38,10 +38,10 @@ CREATE TABLE IF NOT EXISTS bans (place TEXT PRIMARY KEY, until REAL);
 class Register:
     """Where the counts are kept: in memory, or in a file that all processes of one gateway share."""
 
-    file: Path | None = None  # of nobody else; made by `prepare`
+    file: Path | None = None  # of this gateway alone; created by `prepare`
     process: int = 0  # the number of this process
     processes: int = 1
-    pepper: bytes = field(default_factory=lambda: os.urandom(32), repr=False)  # equal in all processes, on no disk
+    pepper: bytes = field(default_factory=lambda: os.urandom(32), repr=False)  # equal in all processes, never on disk
 
     def prepare(self) -> None:
         """Create the file anew, readable only by its owner, before any process uses it. Raises OSError."""
@@ -51,7 +51,7 @@ class Register:
             os.close(os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             try:
                 with contextlib.closing(sqlite3.connect(self.file)) as table:
-                    _begin(table)  # here, as processes that did it at once would not wait for each other
+                    _begin(table)  # here, as processes that do it at the same time would not wait for each other
             except sqlite3.Error as error:
                 raise OSError(errno.EIO, str(error), str(self.file)) from error
 
@@ -63,12 +63,12 @@ class Register:
 
 
 class Gatekeeper:
-    """Count connections, sessions and failed logins. Thread-safe: one leaf lock; owned by `SFTPGateway`.
+    """Counts connections, sessions and failed logins. Thread-safe: one leaf lock; owned by `SFTPGateway`.
 
     Only different failures count towards a ban: a scanner that repeats one outdated password is a nuisance, not an
     attack. A successful login clears the failures of its user from its address, so parallel logins of a good client
-    never add up, and somebody who guesses others' passwords gains nothing by a login of his own. It also gives back
-    what its connection took from the rate of its address, which therefore bounds connections without a login.
+    never add up, and somebody who guesses others' passwords gains nothing by a login of their own. A login also gives
+    back what its connection took from the rate of its address: the rate limits only connections without a login.
     Processes that share a register share limits, failures and bans; the counts of a process that died are removed when
     its successor starts.
     """
@@ -97,7 +97,7 @@ class Gatekeeper:
                 table.execute(f"DELETE FROM {name} WHERE process = ?", (self._register.process,))
 
     def _reserve(self) -> None:
-        """Reserve the room that the counts need on disk: nobody is refused because something else has filled it."""
+        """Reserve the disk space that the counts need, so that nobody is refused if something else fills the disk."""
         with contextlib.suppress(sqlite3.OperationalError):  # it is full already, or another process has just done it
             self._table.executescript(
                 "CREATE TABLE IF NOT EXISTS room (bytes BLOB);"
@@ -116,7 +116,7 @@ class Gatekeeper:
 
     @property
     def bans(self) -> int:
-        """The number of addresses that are banned at this moment."""
+        """The number of addresses that are currently banned."""
         with self._lock:
             return _sum(self._table, "SELECT count(*) FROM bans WHERE until > ?", self._clock())
 
@@ -140,7 +140,7 @@ class Gatekeeper:
         return refusal
 
     def disconnect(self, address: str, *, signed_in: bool = False) -> None:
-        """Stop counting a connection that `connect` has counted; `signed_in` tells whether `sign_in` let it in."""
+        """Stop counting a connection that `connect` has counted; `signed_in`: whether `sign_in` has accepted it."""
         mine = (self._register.process, _place(address))
         self._settle(
             (
@@ -212,7 +212,7 @@ class Gatekeeper:
         is_exempt = is_in(self._rate_exempt, address)
         (near,) = table.execute("SELECT total(strangers) FROM connections WHERE area = ?", (_area(address),)).fetchone()
         room, room_near = (self._config.max_unauthenticated - (strangers - some) for some in (strangers_here, near))
-        # One address has at most half of the room that the others leave: there always is some for one more address.
+        # One address gets at most half of the room that the others leave, so there always is some for one more address.
         too_many_here = strangers_here and 2 * strangers_here >= room
         too_many_near = near and 4 * near >= 3 * room_near
         if strangers >= self._config.max_unauthenticated or (not is_exempt and (too_many_here or too_many_near)):
@@ -232,7 +232,7 @@ class Gatekeeper:
         return None
 
     def is_ahead(self) -> bool:
-        """Tell whether another process has clearly fewer connections, so that it should take the next one."""
+        """Return whether another process has clearly fewer connections, so that it should accept the next one."""
         if self._register.processes == 1:
             return False
         try:
@@ -245,7 +245,7 @@ class Gatekeeper:
         return bool(counts.get(self._register.process, 0) > least + least // 8)
 
     def _forget_oldest(self, table: sqlite3.Connection, name: str, column: str, past: float) -> None:
-        """Make room if there are too many rows: drop those that are past, and half of the rest."""
+        """Make room if there are too many rows: drop those up to `past`, and keep only half of the maximum."""
         if _sum(table, f"SELECT count(*) FROM {name}") < _MAX_REMEMBERED:
             return
         table.execute(f"DELETE FROM {name} WHERE {column} <= ?", (past,))
@@ -267,7 +267,7 @@ class Gatekeeper:
 
     @contextlib.contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
-        """Read and change in one transaction, whatever other processes do; a failure changes nothing."""
+        """Read and change in one transaction, isolated from other processes; a failure changes nothing."""
         with self._lock:
             self._table.execute("BEGIN IMMEDIATE")
             try:
@@ -283,7 +283,7 @@ class Gatekeeper:
 
 
 def _begin(table: sqlite3.Connection) -> None:
-    """Create the tables that are missing; if none is, nothing is locked."""
+    """Create missing tables; if none is missing, nothing is locked."""
     table.execute("PRAGMA journal_mode = WAL")
     table.executescript(_SCHEMA)
 
@@ -295,7 +295,7 @@ def _place(address: str) -> str:
 
 
 def _area(address: str) -> str:
-    """Return the most that one peer may have: an IPv4 address, or an IPv6 /48, as some providers assign."""
+    """Return the largest network that one peer may have: an IPv4 address, or an IPv6 /48, as some providers assign."""
     host = host_of(address)
     return _place(address) if isinstance(host, ipaddress.IPv4Address) else str(_network(host, 48))
 

@@ -1,4 +1,4 @@
-"""How things stand in a gateway: its gauges, and its sessions as `sftp-gateway sessions` shows them."""
+"""The current state of a gateway: its gauges, and its sessions as `sftp-gateway sessions` shows them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sftp_gateway.write_back.journal_rows import Totals
 
 
 def gauges(sessions: Iterable[Session], services: Services, pending: Totals, *, draining: bool) -> Mapping[str, float]:
-    """Return how things stand, by the names of the gauges in `sftp_gateway.reports.metrics`."""
+    """Return the current values, by the names of the gauges in `sftp_gateway.reports.metrics`."""
     known = list(sessions)
     channels = [channel for session in known for channel in session.channels if not channel.wait(0)]
     threads, busy, waiting = services.workers.load
@@ -38,7 +38,7 @@ def gauges(sessions: Iterable[Session], services: Services, pending: Totals, *, 
 
 
 def describe(session: Session) -> Mapping[str, Any] | None:
-    """Return what there is to know of a session; None before it has signed in."""
+    """Return a description of a session; None before it has signed in."""
     login, signed_in_at = session.login, session.signed_in_at
     if login is None or signed_in_at is None:
         return None
@@ -74,7 +74,7 @@ def answer(
 
 
 def _is_meant(session: Session, request: Mapping[str, Any]) -> bool:
-    """Tell whether a request to end sessions, by name or by user, means this one."""
+    """Return whether a request to end sessions, by name or by user, applies to this one."""
     login = session.login
     if login is None:
         return False

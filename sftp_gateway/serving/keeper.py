@@ -1,4 +1,4 @@
-"""`Keeper`: makes sure that files in journals are delivered although nobody signs in."""
+"""`Keeper`: makes sure that files in journals are delivered even if nobody signs in."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _MAX_BACKOFF_SECONDS = 300.0
 class Keeper:
     """One thread that opens accounts whose journals hold files that no process delivers. Owned by the gateway.
 
-    That is the case after a start, and after another process of the gateway has died. It knows only the URLs of
-    configured users: URLs are in the configuration, and in no journal.
+    There are such files after a start, and after another process of the gateway has died. The keeper knows only the
+    URLs of configured users: URLs are stored in the configuration, never in a journal.
     """
 
     def __init__(self, accounts: Accounts, journals: Journals, urls: Callable[[], Iterable[tuple[str, str]]]) -> None:
-        """`urls` gives the names and FS URLs of the configured users."""
+        """`urls` returns the names and FS URLs of the configured users."""
         self._accounts = accounts
         self._journals = journals
         self._urls = urls
@@ -32,11 +32,11 @@ class Keeper:
         self._thread = threading.Thread(target=self._run, name="sftp-gateway-keeper", daemon=True)
 
     def start(self) -> None:
-        """Begin, at once."""
+        """Start the thread, which begins to look at once."""
         self._thread.start()
 
     def stop(self, seconds: float) -> bool:
-        """End; tell whether the thread has ended within `seconds`. Idempotent."""
+        """Stop; return whether the thread has ended within `seconds`. Idempotent."""
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(seconds)

@@ -42,11 +42,11 @@ AT_ONCE: Final = frozenset(
         "strict_algorithms",
     }
 )
-"""The settings that a running gateway takes over; `proxy_protocol` too, unless that turns it on."""
+"""The settings that a running gateway can change; also `proxy_protocol`, unless the change turns it on."""
 
 
 def merged(old: GatewayConfig, new: GatewayConfig) -> GatewayConfig:
-    """Return the new configuration as far as it can take effect at once."""
+    """Return the old configuration with all new settings that can take effect at once."""
     changes = {key: getattr(new, key) for key in AT_ONCE}
     if old.proxy_protocol:
         changes["proxy_protocol"] = new.proxy_protocol

@@ -1,4 +1,4 @@
-"""What all sessions of a gateway share, put together from its settings, and changed with them."""
+"""The services that all sessions of a gateway share: created from its settings, and updated when these change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sftp_gateway.ssh.hostkey import create_private_file
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Owned by `SFTPGateway`, which ends each of them."""
+    """The shared services. Owned by `SFTPGateway`, which closes each of them."""
 
     users: Users
     accounts: Accounts
@@ -66,7 +66,7 @@ def make_services(
 
 
 def load_account_secret(config: GatewayConfig) -> bytes:
-    """Return the key of the digests that name accounts: kept, so that partial uploads are found after a restart.
+    """Return the key of the digests that name accounts; stored, so that partial uploads are found after a restart.
 
     Raises `HostKeyError` and OSError.
     """

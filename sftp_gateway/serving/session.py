@@ -1,4 +1,4 @@
-"""One signed-in connection as paramiko asks about it: authentication, and which channels it may open."""
+"""One connection, in the form of answers to paramiko's questions: who may sign in, and which channels may be opened."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _Check = TypeVar("_Check", bound=Callable[..., Any])
 
 
 def _answers(refusal: object) -> Callable[[_Check], _Check]:
-    """Answer with a refusal when a check fails by a bug, and log that: paramiko would end the connection silently."""
+    """Return `refusal` if a bug makes a check fail, and log the bug: paramiko would end the connection silently."""
 
     def decorate(check: _Check) -> _Check:
         @functools.wraps(check)
@@ -64,7 +64,7 @@ def _answers(refusal: object) -> Callable[[_Check], _Check]:
 
 
 class Session(paramiko.ServerInterface):
-    """Answer paramiko's questions about one connection. paramiko calls `check_*` on the transport's thread only.
+    """Answers paramiko's questions about one connection. paramiko calls `check_*` only in the transport's thread.
 
     Owned by `SFTPGateway`; its watch thread reads the public attributes.
     """
@@ -78,7 +78,7 @@ class Session(paramiko.ServerInterface):
         self.transport: BoundedTransport
         self._services = services
         self._prompted_name: str | None = None
-        self._attempted = ""  # the name that was tried last, with a key or a password
+        self._attempted = ""  # the last name tried, with a key or a password
         self._refused_keys: list[str] = []
         self._refused_attempts: set[bytes] = set()
         self._explained = False
@@ -91,7 +91,7 @@ class Session(paramiko.ServerInterface):
 
     @property
     def login(self) -> Login | None:
-        """Who has signed in; None before that."""
+        """The login that was granted; None before that."""
         return self._login if self.signed_in_at is not None else None
 
     @property
@@ -107,18 +107,18 @@ class Session(paramiko.ServerInterface):
 
     @property
     def idle_seconds(self) -> float:
-        """How long ago something last happened on a channel; since the login where nothing has."""
+        """The time since the last activity on a channel, or since the login if there was none."""
         last = max((channel.last_activity for channel in self.channels), default=0.0)
         return time.monotonic() - max(last, self.signed_in_at or self.started_at)
 
     @property
     def busy(self) -> bool:
-        """Whether a client is at work here: it waits for an answer, or has just had one."""
+        """Whether the client is active: it waits for an answer, or has just received one."""
         channels = [channel for channel in self.channels if not channel.wait(0)]
         return any(channel.is_busy for channel in channels) or (bool(channels) and self.idle_seconds < _QUIET_SECONDS)
 
     def drain(self, seconds: float) -> None:
-        """Let requests under way finish for up to `seconds`, and take no new one."""
+        """Let current requests finish for up to `seconds`, and accept no new ones."""
         for channel in self.channels:
             channel.stop(seconds)
 
@@ -128,7 +128,7 @@ class Session(paramiko.ServerInterface):
         return "publickey,password,keyboard-interactive"
 
     def check_auth_none(self, username: str) -> int:  # noqa: ARG002
-        """Refuse, but not as a failed login: clients ask like this which methods there are."""
+        """Refuse without counting a failed login: clients use this request to ask which methods there are."""
         return AUTH_FAILED
 
     @_answers(AUTH_FAILED)
@@ -148,7 +148,7 @@ class Session(paramiko.ServerInterface):
 
     @_answers(AUTH_FAILED)
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
-        """Tell whether the key fits; paramiko asks before it checks the signature, and when clients only probe."""
+        """Return whether the key fits; paramiko asks before it checks a signature, and when clients only probe."""
         self._attempted = username
         blob = key.asbytes()
         try:
@@ -168,7 +168,7 @@ class Session(paramiko.ServerInterface):
         if isinstance(password, bytes):
             password = password.decode("utf-8", "surrogateescape")
         attempt = hashlib.sha256(f"{name}\0{password}".encode("utf-8", "surrogatepass")).digest()
-        if attempt in self._refused_attempts:  # by another method: OpenSSH tries both with what was typed once
+        if attempt in self._refused_attempts:  # by another method: OpenSSH tries both with a password typed once
             return AUTH_FAILED
         try:
             login = self._services.users.check_password(name, password, self.address)
@@ -205,7 +205,7 @@ class Session(paramiko.ServerInterface):
         return AUTH_FAILED
 
     def _turn_away(self, reason: str, error: Exception) -> None:
-        """End the connection for a reason that no other password would change; not a failed login."""
+        """End the connection for a reason that no other password would change; not counted as a failed login."""
         self._explained = True
         user = shown_name(self._attempted)
         detail = str(error)
@@ -215,7 +215,7 @@ class Session(paramiko.ServerInterface):
 
     @_answers(None)
     def signed_in(self) -> None:
-        """Note the login that paramiko has just granted; on the transport's thread."""
+        """Record the login that paramiko has just granted. In the transport's thread."""
         login = self._login
         if login is None:
             raise RuntimeError("signed in without a login")
@@ -242,11 +242,11 @@ class Session(paramiko.ServerInterface):
         return OPEN_SUCCEEDED if has_room else OPEN_FAILED_RESOURCE_SHORTAGE
 
     def _most_channels(self, login: Login) -> int:
-        """Return how many channels this connection may have: where all share too little, one."""
+        """Return how many channels this connection may have: only one while the shared room is full."""
         return 1 if self._services.room.is_full(login.name) else MAX_CHANNELS
 
     def check_channel_pty_request(self, *arguments: object) -> bool:  # noqa: ARG002
-        """Agree, so that the client goes on to ask for a shell and gets the reason why there is none."""
+        """Agree, so that the client then asks for a shell and is sent the reason why there is none."""
         return True
 
     def check_channel_shell_request(self, channel: paramiko.Channel) -> bool:
@@ -262,7 +262,7 @@ class Session(paramiko.ServerInterface):
 
     @_answers(False)
     def check_channel_subsystem_request(self, channel: paramiko.Channel, name: str) -> bool:
-        served = [known for known in self.channels if not known.wait(0)]  # closed ones, too, that still have work
+        served = [known for known in self.channels if not known.wait(0)]  # includes closed ones that still have work
         taken = any(known.channel is channel for known in self.channels)
         login = self._login
         if name != "sftp" or taken or login is None or len(served) >= self._most_channels(login):
@@ -304,7 +304,7 @@ class Session(paramiko.ServerInterface):
     # The end.
 
     def ended(self) -> None:
-        """Give back everything; called once on the transport's thread when the connection is over."""
+        """Release everything; called once, in the transport's thread, when the connection is over."""
         for channel in self.channels:
             channel.stop()
         until = time.monotonic() + _ABORT_SECONDS
@@ -321,7 +321,7 @@ class Session(paramiko.ServerInterface):
             self.log.log("login_failed", level=logging.WARNING, user=user, method="publickey", reason=reason)
         elif not self._explained:
             reason = self.transport.last_problem or "the client left before signing in"
-            if NOTHING_IN_COMMON in reason:  # no port scan: somebody's client that needs other algorithms
+            if NOTHING_IN_COMMON in reason:  # not a port scan but a real client that needs other algorithms
                 self.log.log("no_login", client=self.client, reason=reason)
             else:
                 level = logging.WARNING if UNTRUSTED_PROXY in reason else logging.DEBUG

@@ -34,7 +34,7 @@ _NEEDLESS_OPTIONS: Final = {"restrict", "no-pty", "no-port-forwarding", "no-agen
 _LEAST_STRUCK_OUT: Final = 4  # characters
 _CREDENTIALS = re.compile(r"[^~@:/\s]+~[^~\s]*(?:~[^~\s]+)?")
 _E_MAIL = re.compile(r"[^@~:/\s]+@[^@~:/\s]+")
-# What people enter as a user name by mistake: an app's key and secret with another separator, or a token.
+# User names entered by mistake: an app's key and secret with a wrong separator, or a token.
 _KEY_AND_SECRET = re.compile(r"([a-z0-9]{15}[^a-z0-9~@])\W*[a-z0-9]{15}\b.*", re.DOTALL)
 _TOKEN = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*\d)[\w.-]{40,}")
 
@@ -47,7 +47,7 @@ class UserError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Somebody who may sign in, and what they then see. Neither repr nor `shown` contains a secret."""
+    """A user who may sign in, and what they then see. Neither repr nor `shown` contains a secret."""
 
     name: str = field(repr=False)
     shown: str
@@ -56,7 +56,7 @@ class Login:
     rights: str = "read-write"
     max_sessions: int = 0
     proven: bool = True
-    """False for storage credentials: only opening the URL tells whether they are right."""
+    """False for storage credentials: only opening the URL shows whether they are right."""
     secrets: tuple[str, ...] = field(default=(), repr=False)
     """Texts that no log line may contain."""
     write_back: bool = False
@@ -64,7 +64,7 @@ class Login:
     quota: tuple[int, int] = (0, 0)
     """The most bytes and files below the root; 0 for no limit."""
     terms: object = field(default=None, repr=False)
-    """What it was granted for; see `Users.still_grants`."""
+    """The settings under which the login was granted; see `Users.still_grants`."""
 
     @property
     def storage(self) -> str:
@@ -79,7 +79,7 @@ class Login:
 
 
 class Users:
-    """Checks names, passwords and keys in constant time; users who do not sign in cost nothing. Thread-safe."""
+    """Checks names, passwords and keys in constant time; users who do not sign in take no resources. Thread-safe."""
 
     def __init__(self, config: GatewayConfig) -> None:
         self.configure(config)
@@ -91,7 +91,7 @@ class Users:
         self._verified: dict[str, bytes] = {}
 
     def configure(self, config: GatewayConfig) -> None:
-        """Let in only the users of these settings from now on."""
+        """Accept only the users in these settings from now on."""
         self._users = {user.name: user for user in config.users}
         self._config = config
         self.__dict__.pop("_dummy_hash", None)
@@ -115,17 +115,17 @@ class Users:
         return self._login(user) if any(fits) else None
 
     def still_grants(self, login: Login) -> bool:
-        """Tell whether its user still exists, and signs in, sees and may do the same as when it was granted."""
+        """Return whether the login's user still exists, with the same ways to sign in, the same view and rights."""
         return login.terms == self._terms(self._users.get(login.name))
 
     def _terms(self, user: UserConfig | None) -> object:
         if user is None:
             config = self._config
             return config.credential_logins, config.credential_url, config.url_parameters
-        return msgspec.structs.replace(user, max_sessions=0)  # which does not concern sessions that are open
+        return msgspec.structs.replace(user, max_sessions=0)  # `max_sessions` does not affect open sessions
 
     def is_elsewhere(self, name: str, address: str) -> bool:
-        """Tell whether a user comes from an address from which it may not sign in."""
+        """Return whether this is a user who may not sign in from this address."""
         user = self._users.get(name)
         return user is not None and not _comes_from(user, address)
 
@@ -140,7 +140,7 @@ class Users:
         return "wrong password" if has_password else "this user has no password, only public keys"
 
     def urls(self, *, write_back: bool = False) -> Iterator[tuple[str, str]]:
-        """Yield name and FS URL of every user that has one; with `write_back`, only of those with write-back."""
+        """Yield name and FS URL of every user that has a URL; with `write_back`, only of those with write-back."""
         for user in self._users.values():
             if user.write_back or not write_back:
                 with contextlib.suppress(UserError):
@@ -163,7 +163,7 @@ class Users:
     def _dummy_hash(self) -> str:
         """A hash that nothing matches, so that an unknown name takes as long as a wrong password of the first user.
 
-        Its cost is that user's: hashes that were made with other tools may be cheaper or dearer than ours.
+        It costs as much as that user's hash: hashes made with other tools may be cheaper or more expensive than ours.
         """
         for user in self._users.values():
             with contextlib.suppress(UserError):
@@ -193,7 +193,7 @@ class Users:
         if self._config.url_parameters:
             url += ("&" if "?" in url else "?") + self._config.url_parameters
         secret = name.split("~")[1] if "~" in name else ""
-        # Striking out a letter or two would spoil the line, and reveal them.
+        # Striking out a letter or two would make the line unreadable, and reveal them.
         hidden = tuple(text for text in (password, parts["password"], secret, url) if len(text) >= _LEAST_STRUCK_OUT)
         return Login(name, shown_name(name), url, proven=False, secrets=hidden, terms=self._terms(None))
 
@@ -226,12 +226,12 @@ def password_hash(user: UserConfig) -> str:
 
 
 def is_credential_name(name: str) -> bool:
-    """Tell whether a name reads APP_KEY~APP_SECRET, APP_KEY~, APP_KEY~APP_SECRET~MEMBER, or is an e-mail address."""
+    """Return whether a name looks like APP_KEY~APP_SECRET, APP_KEY~, APP_KEY~APP_SECRET~MEMBER or an e-mail address."""
     return bool(_CREDENTIALS.fullmatch(name) or _E_MAIL.fullmatch(name))
 
 
 def is_mistaken(name: str) -> bool:
-    """Tell whether a name consists of secrets: an app's, not written as they should be, or a token."""
+    """Return whether a name consists of secrets: an app's key and secret in a wrong form, or a token."""
     return bool(_KEY_AND_SECRET.fullmatch(name) or _TOKEN.fullmatch(name))
 
 
@@ -322,7 +322,7 @@ def _check_url(user: UserConfig) -> None:
 
 
 def _wrong_with(url: str) -> str:
-    """Say what is wrong with an FS URL, without showing it and without opening it; "" for nothing."""
+    """Return what is wrong with an FS URL, without showing or opening it; "" if nothing is wrong."""
     try:
         parsed = parse_fs_url(url)
         opener = _opener(parsed.protocol)
