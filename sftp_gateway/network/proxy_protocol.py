@@ -33,7 +33,7 @@ class HeaderReader:
 
     def __init__(self) -> None:
         self.source: str | None = None
-        """The client's address once `wanted` is 0; None if the header names no client, but the proxy itself."""
+        """The client's address once `wanted` is 0; None if the header gives none: the proxy speaks for itself."""
         self.wanted = len(SIGNATURE)  # how many bytes to read next; both versions are longer
         self._data = b""
 

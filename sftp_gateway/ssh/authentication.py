@@ -36,7 +36,10 @@ class BoundedAuthHandler(AuthHandler):
         return key if key is not None else UnusableKey()
 
     def _parse_service_request(self, m: Message) -> None:
-        """Refuse it after the login, as OpenSSH does: Twisted asks again after a rekey, and continues if refused."""
+        """Refuse a service request after the login, as OpenSSH does.
+
+        Twisted repeats the request after a rekey, and continues if it is refused.
+        """
         if not self.is_authenticated():
             super()._parse_service_request(m)  # type: ignore[misc]
             return
