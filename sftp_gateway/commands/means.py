@@ -1,4 +1,4 @@
-"""What a process that serves takes of its system: open files, memory."""
+"""System resources of a serving process: open files, memory."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ _ARENAS = 2
 
 
 def allow_many_files() -> None:
-    """Let this process open as many files as the system lets it: a session takes up to four; 1024 are usual."""
+    """Raise the limit of open files as far as the system allows: a session takes up to four, and 1024 is usual."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def share_free_memory() -> None:
-    """Let threads take what others have let go of; call it before there are threads.
+    """Let threads reuse memory that other threads have freed; to be called before there are threads.
 
-    Else the C library keeps what was free at last for each few of them, up to eight times as often as there are cores:
-    hundreds of megabytes where tens are in use.
+    Otherwise the C library keeps up to eight arenas of free memory for each core: hundreds of megabytes if tens are
+    in use.
     """
     with contextlib.suppress(AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(_ARENA_MAX, _ARENAS)
 
 
 def keep_loaded() -> None:
-    """Take all that is loaded by now for what stays: nobody looks through it for what could be freed any more.
+    """Exempt everything that is loaded by now from garbage collection (`gc.freeze`).
 
-    That would stop all threads each time, and write to memory that forked processes share.
+    Each full collection would stop all threads to look through it, and write to memory that forked processes share.
     """
     gc.collect()
     gc.freeze()

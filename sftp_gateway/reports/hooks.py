@@ -1,4 +1,4 @@
-"""`Hooks`: tells commands and URLs what happened, behind a bounded queue; no transfer ever waits for one."""
+"""`Hooks`: reports events to commands and URLs through bounded queues; no transfer ever waits for one."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def signature(secret: str, timestamp: str, body: bytes) -> str:
 
 
 def pause_after(attempt: int, first: float) -> float:
-    """Return the seconds to wait after the attempt of this number, when that waits `first` after the first."""
+    """Return the seconds to wait after an attempt, counted from 1; `first` is the wait after the first one."""
     return min(_MAX_BACKOFF_SECONDS, first * 4.0 ** (attempt - 1))
 
 
 def read_secret(hook: HookConfig) -> str:
-    """Return the secret of a hook, "" where it has none; raises `ConfigError` with one line."""
+    """Return the secret of a hook, "" if it has none; raises `ConfigError` with a message of one line."""
     if not hook.secret_file:
         return hook.secret
     try:
@@ -75,8 +75,8 @@ def read_secret(hook: HookConfig) -> str:
 class Hooks:
     """Hands events to hooks that asked for them. Thread-safe; owned by `SFTPGateway`.
 
-    Each hook has a queue and a thread of its own, made with its first event: it tells one event after the other, in
-    their order. `count` hears what became of each.
+    Each hook has a queue and a thread of its own, made with its first event, which delivers the events in order.
+    `count` is called with the outcome of each.
     """
 
     def __init__(
@@ -100,9 +100,9 @@ class Hooks:
                 line.add(_told(event, fields))
 
     def prepare(self, hooks: Iterable[HookConfig]) -> Callable[[], None]:
-        """Return what makes these hooks the ones that are told; raises `ConfigError`.
+        """Return a function that replaces the hooks by these; raises `ConfigError`.
 
-        What is queued for those that stay as they are stays.
+        Hooks that are unchanged keep their queues.
         """
         made = self._make(hooks)
 
@@ -115,7 +115,7 @@ class Hooks:
         return replace
 
     def close(self, seconds: float = 5.0) -> bool:
-        """Tell what is queued for up to `seconds`, without further tries; tell whether all threads ended."""
+        """Deliver what is queued for up to `seconds`, without retries; return whether all threads ended."""
         deadline = time.monotonic() + seconds
         for line in self._lines:
             line.hurry()
@@ -127,7 +127,7 @@ class Hooks:
 
 
 class _Line:
-    """The events that wait for one hook, and the thread that tells them. `_condition` guards the fields below it."""
+    """The queue of one hook, and the thread that delivers it. `_condition` guards the fields below it."""
 
     def __init__(self, hook: HookConfig, secret: str, count: Callable[[str, str], None], backoff: float) -> None:
         self.hook = hook
@@ -159,7 +159,7 @@ class _Line:
             self._complain("hook_full", "its queue is full: events are dropped until it keeps up")
 
     def hurry(self) -> None:
-        """Wait no more between attempts."""
+        """Stop waiting between attempts."""
         with self._condition:
             self._hurried = True
             self._condition.notify_all()
@@ -255,7 +255,7 @@ class _Command:
             raise _FailedError(f"exit status {process.returncode}")
 
     def break_off(self) -> None:
-        """Kill the command and what it has started."""
+        """Kill the command and its child processes."""
         process = self._process
         if process is not None and process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
@@ -263,7 +263,7 @@ class _Command:
 
 
 class _Post:
-    """Posts each event as signed JSON; follows no redirect. An attempt ends in time, whatever it waits for."""
+    """Posts each event as signed JSON; follows no redirects. An attempt ends at its deadline in any case."""
 
     def __init__(self, hook: HookConfig, secret: str) -> None:
         self._hook = hook
@@ -287,14 +287,14 @@ class _Post:
         try:
             status = self._exchange(headers, body, time.monotonic() + self._hook.timeout_seconds)
         except (OSError, ValueError, RuntimeError, http.client.HTTPException, CancelledError) as error:
-            # ValueError: a name that is none; RuntimeError: no more threads
+            # ValueError: an invalid host name; RuntimeError: no more threads
             raise _FailedError(f"no answer: {getattr(error, 'strerror', None) or type(error).__name__}") from None
         if not 200 <= status < 300:
             permanent = status < 500 and status not in _WORTH_ANOTHER_TRY
             raise _FailedError(f"answered {status}", permanent=permanent)
 
     def break_off(self) -> None:
-        """End what is under way."""
+        """End the request that is under way."""
         found, sock = self._found, self._sock
         if found is not None:
             found.cancel()
@@ -342,7 +342,7 @@ class _Post:
         raise OSError("the name has no address")
 
     def _look_up(self, port: int, until: float) -> list[Any]:
-        """Return the host's addresses. Nothing breaks off the system's resolver: it has a thread, one at a time."""
+        """Return the host's addresses. The resolver cannot be interrupted: it runs in a thread, one at a time."""
         if self._found is None or self._found.done():
             found: Future[list[Any]] = Future()
             arguments = (self._host, port, found)
@@ -363,7 +363,7 @@ def _resolve(host: str, port: int, found: Future[list[Any]]) -> None:
 
 
 def _told(event: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a hook is told: the fields of the log line, when, and an id that stays the same when it is told again."""
+    """Return what a hook receives: the fields of the log line, the time, and an id that is the same in retries."""
     told = {key: value for key, value in fields.items() if key != "rate"}
     return {
         "id": str(uuid.uuid4()),

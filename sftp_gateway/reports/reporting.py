@@ -1,4 +1,4 @@
-"""`Reporting`: puts together who hears of a gateway's events and who may ask about it."""
+"""`Reporting`: assembles metrics, hooks, last logins, the status page and the control socket of a gateway."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Reporting:
         process: int = 0,
         shared: StatusShare | None = None,
     ) -> None:
-        """`look` returns the gauges. Raises `ConfigError`, and `ListenError` where there can be no status page."""
+        """`look` returns the gauges. Raises `ConfigError`, and `ListenError` if the status page cannot listen."""
         self._process = process
         self._hooks = Hooks(config.hooks, count=self._count_hook)
         self._metrics: Metrics | None = None
@@ -63,18 +63,18 @@ class Reporting:
 
     @property
     def listeners(self) -> tuple[Listener, ...]:
-        """Who hears of every session's events."""
+        """Functions to be called with every event of every session."""
         metrics = () if self._metrics is None else (self._metrics.on_event,)
         return (*metrics, self._hooks.on_event, self._last_logins.on_event)
 
     @property
     def meter(self) -> Meter | None:
-        """What counts the requests of every channel."""
+        """The counter of the requests of every channel, if there are metrics."""
         return self._metrics
 
     @property
     def metrics_address(self) -> tuple[str, int] | None:
-        """Where the status page listens."""
+        """The address of the status page, if there is one."""
         return self._page.address if self._page is not None else None
 
     def open(
@@ -104,13 +104,13 @@ class Reporting:
             self._metrics.on_event("refused", {"from": address, "reason": reason})
 
     def tick(self) -> None:
-        """Do what is due every second or so."""
+        """Do periodic work; called about once a second."""
         if self._metrics is not None:
             self._metrics.refresh()
         self._write_logins()
 
     def prepare(self, config: GatewayConfig) -> Callable[[], None]:
-        """Return what makes this tell other hooks and tell other users apart; raises `ConfigError`."""
+        """Return a function that switches to another configuration's hooks and users; raises `ConfigError`."""
         replace_hooks = self._hooks.prepare(config.hooks)
 
         def change() -> None:
@@ -121,7 +121,7 @@ class Reporting:
         return change
 
     def close(self) -> bool:
-        """Answer nobody any more, tell hooks what is left to tell; tell whether all ended well. Idempotent."""
+        """Stop answering, and deliver what is queued for hooks; return whether all ended well. Idempotent."""
         if self._control is not None:
             self._control.close()
         clean = self._hooks.close()
@@ -148,5 +148,5 @@ def _names(config: GatewayConfig) -> frozenset[str]:
 
 
 def listen_for_status(config: GatewayConfig) -> socket.socket | None:
-    """Return the socket of the status page, None where there is to be none; raises `ListenError`."""
+    """Return the socket of the status page, None if none is configured; raises `ListenError`."""
     return listen(*parse_address(config.metrics), "--metrics") if config.metrics else None

@@ -1,4 +1,4 @@
-"""`AtOnce`: requests that are answered where nothing may wait, in the thread that takes them in."""
+"""`AtOnce`: answers requests in the thread that receives them, which must not wait."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from sftp_gateway.sftp.status import NotAtOnceError
 
 SMALL_COMMIT_BYTES: Final = 2**20
 SLOW_SECONDS: Final = 0.02
-"""How long a session may stand still for its local disk; after that, commits are left to others for a while."""
+"""How long a session may block for its local disk; after a slower commit, workers commit for a while."""
 _CAUTIOUS_SECONDS: Final = 1.0
 
 
 class AtOnce:
-    """Answers the requests of one channel that need nothing but what is at hand, or a local disk.
+    """Answers those requests of one channel that need only what is in memory, or a local disk.
 
-    Owned by an `SFTPChannel`; called by the thread that takes requests in alone.
+    Owned by an `SFTPChannel`; called only by the thread that receives requests.
     """
 
     def __init__(self, operations: Operations, view: TreeView, *, give_way: Callable[[], None] = lambda: None) -> None:
-        """`give_way` is called before the disk is waited for."""
+        """`give_way` is called before waiting for the disk."""
         self._operations = operations
         self._view = view
         self._give_way = give_way
@@ -54,7 +54,7 @@ class AtOnce:
             self._methods |= {Kind.OPEN: self._open_new, Kind.OPENDIR: self._opendir}
 
     def answer(self, request: Request) -> bytes | None:
-        """Return the reply if it can be had without waiting."""
+        """Return the reply if that is possible without waiting, else None."""
         method = self._methods.get(request.kind)
         if method is None:
             return None
@@ -64,11 +64,11 @@ class AtOnce:
             return self._operations.failure(request, error)
 
     def content(self, handle_id: bytes, offset: int, size: int) -> bytes | None:
-        """Return what a READ asks for if the bytes are at hand; raises as the handle's `read`."""
+        """Return the bytes that a READ asks for if they are in memory, else None; raises as the handle's `read`."""
         return self._operations.readable(handle_id).read_now(offset, size)
 
     def look_ahead(self) -> None:
-        """Prepare, while the client is busy with its last answer, what it will ask for next."""
+        """Prepare the client's next request while it is busy with the last reply."""
         listed, self._listed = self._listed, None
         if isinstance(listed, DirectoryHandle):
             listed.look_ahead()
@@ -120,7 +120,7 @@ class AtOnce:
         return self._operations.carry_out(request)
 
     def _acknowledge(self, request: Request, handle: WriteHandle) -> bytes | None:
-        """Commit a file that is stored as soon as it is on local disk, unless that has been slow of late."""
+        """Commit a file to the journal on local disk, unless the disk has been slow lately."""
         begun = time.monotonic()
         if not self._view.acknowledges_at_once or begun < self._cautious_until:
             return None
@@ -134,7 +134,7 @@ class AtOnce:
                 self._cautious_until = time.monotonic() + _CAUTIOUS_SECONDS
 
     def _settled(self, request: Request) -> bytes | None:
-        """Answer unless one of the paths is being changed by somebody else."""
+        """Answer unless another request is changing one of the paths."""
         if not self._view.is_settled(request.path) or (request.target and not self._view.is_settled(request.target)):
             return None
         return self._operations.carry_out(request)

@@ -1,4 +1,4 @@
-"""`SFTPChannel`: one SFTP channel of a session: takes requests in, answers them or has them carried out."""
+"""`SFTPChannel`: one SFTP channel of a session: receives requests, answers them or hands them to workers."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ Bytes = bytes | bytearray | memoryview
 class SFTPChannel:
     """Serves one channel of a `GatewayTransport` until the client, the transport or `stop()` ends it.
 
-    Requests are parsed in the transport's thread, and answered there where that cannot block; the others run in
-    `workers`. Owned by a session. Thread-safe: `_parsing` is held while requests are taken in.
+    Requests are parsed in the transport's thread, and answered there if that cannot block; the others run in `workers`.
+    Owned by a session. Thread-safe: `_parsing` is held while requests are being received.
     """
 
     def __init__(
@@ -84,8 +84,8 @@ class SFTPChannel:
         self._buffer = bytearray()
         self._position = 0
         self._stalled = False
-        self._greeting = False  # nothing is taken in before the version is told
-        self._deaf = False  # takes no request any more
+        self._greeting = False  # INIT is being answered: no request is taken before VERSION is sent
+        self._deaf = False  # no more requests are taken
 
     def start(self) -> None:
         """Serve from now on in the transport's own thread and in `workers`; returns at once.
@@ -96,22 +96,22 @@ class SFTPChannel:
         self._stream.start(self._room.window_bytes)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the channel has ended and everything of it is cleaned up; tell whether it has."""
+        """Wait until the channel has ended and is cleaned up; return whether it has."""
         return self._ended.wait(timeout)
 
     @property
     def last_activity(self) -> float:
-        """When the client last sent something or was answered; while a request is at work, now."""
+        """When the client last sent something or was answered; now, while a request is running."""
         return time.monotonic() if self._tasks.running else max(self._heard_at, self._tasks.answered_at)
 
     @property
     def unanswered(self) -> int:
-        """How many requests have come in that are not answered yet."""
+        """How many received requests are not answered yet."""
         return self._tasks.unanswered
 
     @property
     def is_busy(self) -> bool:
-        """Whether the client waits for anything: an answer, or what has been answered and not sent yet."""
+        """Whether the client waits for a reply, one that is not sent yet included."""
         return bool(self.unanswered or self._replies.held or self._stream.pending)
 
     @property
@@ -127,8 +127,8 @@ class SFTPChannel:
     def stop(self, deadline: float = 0.0) -> bool:
         """Take no new request, give running ones and their replies `deadline` seconds, abort the rest.
 
-        Tells whether all requests could end. A client that has left by itself is not cut short: what it had sent
-        completely, above all a CLOSE, is done.
+        Returns whether all requests could end. If the client has left by itself, everything that it had sent completely
+        is still carried out, above all a CLOSE.
         """
         if not self._peer_gone:
             with self._parsing:
@@ -166,7 +166,7 @@ class SFTPChannel:
                 self._parse_buffer()
             if self._tasks.unanswered:
                 return False
-            self._at_once.look_ahead()  # as no other thread is at a handle
+            self._at_once.look_ahead()  # safe, as no other thread uses a handle now
             return True
 
     def _on_end(self) -> None:
@@ -186,7 +186,7 @@ class SFTPChannel:
         )
 
     def _parse_buffer(self, *, bounded: bool = True) -> None:
-        """Take in what is complete of what was kept."""
+        """Parse the complete packets in the buffer."""
         buffer = self._buffer
         self._position = self._parse(buffer, self._position, bounded=bounded)
         if self._position >= len(buffer):
@@ -197,7 +197,7 @@ class SFTPChannel:
             self._position = 0
 
     def _parse(self, data: Bytes, begin: int, *, bounded: bool = True) -> int:
-        """Take in the complete packets of `data` from `begin` on, as far as the limits allow; return where they end."""
+        """Parse the complete packets of `data` from `begin` on, as far as the limits allow; return where they end."""
         start = begin
         size = len(data)
         self._stalled = False
@@ -214,7 +214,7 @@ class SFTPChannel:
                 break
             kind = data[start + 4]
             if self._peer_gone and kind in ONLY_ASKING and self._stream.is_closed:
-                pass  # as there is nobody to be told
+                pass  # nobody is there to receive the reply
             elif not (
                 (kind == _WRITE_KIND and self._write_fast(data, start + 5, end))
                 or (kind == _READ_KIND and length == 25 and self._read_fast(data, start + 5))
@@ -228,7 +228,7 @@ class SFTPChannel:
         return start
 
     def _write_fast(self, packet: Bytes, start: int, end: int) -> bool:
-        """Answer a WRITE at once if it is an ordinary one; tell whether it was."""
+        """Answer a WRITE at once if it is an ordinary one; return whether it was."""
         if end - start < 24:
             return False
         since = time.monotonic()
@@ -254,7 +254,7 @@ class SFTPChannel:
         return True
 
     def _read_fast(self, packet: Bytes, start: int) -> bool:
-        """Answer a READ at once if its bytes are at hand; tell whether they were."""
+        """Answer a READ at once if its bytes are in memory; return whether they were."""
         since = time.monotonic()
         request_id, handle_length, handle_id, offset, size = _READ.unpack_from(packet, start)
         if handle_length != 4 or (self._tasks.unanswered and not self._tasks.is_free_handle(handle_id)):
@@ -277,7 +277,7 @@ class SFTPChannel:
             self._meter.answered(kind, time.monotonic() - since, size)
 
     def _take(self, packet: bytes) -> None:
-        """Take in one request: answer it at once, or leave it to the workers."""
+        """Take one request: answer it at once, or leave it to the workers."""
         since = time.monotonic()
         try:
             request = parse(packet)
@@ -309,7 +309,7 @@ class SFTPChannel:
         self._tasks.add(request, claims or self._operations.claims(request), since, len(packet))
 
     def _give_up(self, reason: str) -> None:
-        """End a channel whose bytes make no sense."""
+        """End a channel whose client violates the protocol."""
         self._deaf = True
         self._buffer.clear()
         self._position = 0
@@ -320,7 +320,7 @@ class SFTPChannel:
     # -- the end
 
     def _drain(self) -> None:
-        """Take in what had arrived completely: a CLOSE that was sent counts, even if its sender is gone."""
+        """Take the requests that have arrived completely: a CLOSE counts even if its sender is gone."""
         with self._parsing:
             if not self._deaf:
                 self._parse_buffer(bounded=False)
@@ -330,7 +330,7 @@ class SFTPChannel:
         self._tasks.close()
 
     def _clean_up(self) -> None:
-        """Let go of everything, as nothing is unanswered any more."""
+        """Release everything, after the last request was answered."""
         for handle in list(self._handles.values()):
             self._replies.release(handle)
         self._operations.abort_all()

@@ -1,4 +1,4 @@
-"""The extended requests that work here, and only those: their names as advertised, and what they do."""
+"""The extended requests that this server supports: their advertised names, and their implementations."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Extensions:
         }
 
     def version(self) -> bytes:
-        """Build the VERSION reply; may ask the filesystem what it can."""
+        """Build the VERSION reply; may ask the filesystem for its abilities."""
         tells_usage = self._view.store.looking.has_usage()
         offered = (name for name in Extension if tells_usage or name not in _SECOND_VERSIONS)
         return packets.version((name, "2" if name in _SECOND_VERSIONS else "1") for name in offered)
@@ -113,7 +113,7 @@ class Extensions:
                     self._view.copy(source, target)
                     return packets.ok(request.id)
             except (RefusedError, FSError):
-                pass  # changed, renamed or removed: what the handle has open is copied through the spool
+                pass  # changed, renamed or removed: copy the version that the handle has open, through the spool
         self._copy_through(source, target, request)
         return packets.ok(request.id)
 

@@ -1,4 +1,4 @@
-"""`Failures`: what becomes of a request that fails: the reply, the log line, a line for the person at the client."""
+"""`Failures`: the consequences of a failed request: the reply, the log line, a line for the person at the client."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ _MAKING: set[int | str] = {Kind.MKDIR, Kind.RENAME, Kind.CLOSE, Extension.POSIX_
 
 
 class Failures:
-    """Tells of errors, each to whom it concerns. Owned by the `Operations` of a channel. Thread-safe: has no state."""
+    """Reports errors to the client and to the log. Owned by the `Operations` of a channel. Thread-safe: no state."""
 
     def __init__(self, events: Events, *, tell: Callable[[str], None], reads_texts: bool) -> None:
-        """`tell` shows a line to the person at the client, where the client itself shows no reasons.
+        """`tell` shows a line to the person at the client, as some clients do not show reasons.
 
-        A client that `reads_texts` knows what is missing by the very words of OpenSSH, and makes it then.
+        A client that `reads_texts` recognises a missing directory by the exact words of OpenSSH, and then creates it.
         """
         self._events = events
         self._tell = tell
         self._reads_texts = reads_texts
 
     def reply(self, request: Request, path: str, error: BaseException, handle: Handle | None = None) -> bytes:
-        """Return the STATUS reply for an error at a client's path ("" where it is not known), and note it.
+        """Return the STATUS reply for an error at a client's path ("" if unknown), and log the error.
 
-        What the requests to one handle fail with for the same reason, one after the other, is noted once.
+        If consecutive requests to one handle fail for the same reason, that is logged once.
         """
         if isinstance(error, EndOfDataError):
             return packets.status(request.id, Status.EOF, "end of file")
         if (isinstance(error, InvalidPath) or request.wrong_name) and not _makes(request):
-            error = ResourceNotFound(path)  # where none can have the name; Finder looks for its files everywhere
+            error = ResourceNotFound(path)  # nothing can have that name; Finder looks for its files everywhere
         code, text = status_of(error, path)
         if is_unexpected(error):
             text += f" in {_name(request)}, of which the gateway's log tells more"
@@ -49,7 +49,7 @@ class Failures:
         if not is_repeated and (code not in _QUIET or (code == Status.NO_SUCH_FILE and _makes(request))):
             if handle is not None:
                 handle.failed_with = text
-            is_expected = request.kind == Kind.MKDIR and text.endswith(f": {EXISTS}")  # asked for just in case
+            is_expected = request.kind == Kind.MKDIR and text.endswith(f": {EXISTS}")  # clients try it just in case
             trace = "".join(traceback.format_exception(error)) if is_unexpected(error) else None
             self._events.on_failure(_name(request), path, text, is_expected=is_expected, trace=trace)
             if code in _TOLD and request.kind in _CHANGING and not is_expected:
@@ -60,14 +60,14 @@ class Failures:
 
 
 def _makes(request: Request) -> bool:
-    """Tell whether a request gives something a name."""
+    """Return whether a request gives something a name."""
     if request.kind == Kind.OPEN:
         return bool(request.flags & ~OpenFlag.READ)
     return (request.extension or request.kind) in _MAKING
 
 
 def _name(request: Request) -> str:
-    """Return what a request is called in the log: an extension that there is by its own name."""
+    """Return the name of a request for the log: for a known extension, the extension's own."""
     if request.extension in _EXTENSIONS:
         return request.extension.partition("@")[0]
     try:

@@ -42,7 +42,7 @@ class Operations:
         max_handles: int,
         count_handles: Callable[[], int] | None = None,
     ) -> None:
-        """`count_handles` tells of those of all channels that have `max_handles` together; none for this one alone."""
+        """`count_handles` counts the handles of all channels that share `max_handles`; None: only this channel's."""
         self._failures = failures
         self._view = view
         self._events = events
@@ -54,7 +54,7 @@ class Operations:
         self._methods = self._table()
 
     def claims(self, request: Request) -> Claims:
-        """Return what a request needs to have to itself."""
+        """Return the handles and paths that a request needs to itself."""
         kind, key = request.kind, self._view.key
         if kind in _LOOKING or request.extension == Extension.STATVFS:
             return Claims(paths=((key(request.path), Level.LOOK),))
@@ -65,7 +65,7 @@ class Operations:
             return Claims(paths=((key(request.path), Level.WRITE),))
         if kind == Kind.RENAME or request.extension == Extension.POSIX_RENAME:
             for renamed, path in self._renamed(request):
-                renamed.expect(path)  # its CLOSE comes before what is sent of that path afterwards
+                renamed.expect(path)  # its CLOSE is ordered before later requests for that path
             return Claims(paths=((key(request.path), Level.NAME), (key(request.target), Level.NAME)))
         if kind in _NAMING:
             return Claims(paths=((key(request.path), Level.NAME),))
@@ -95,11 +95,11 @@ class Operations:
             return self.failure(request, error)
 
     def carry_out(self, request: Request) -> bytes:
-        """Do what `answer` does; raises what fails."""
+        """Do what `answer` does, but raise errors."""
         return self._methods.get(request.kind, self._unknown)(request)
 
     def _may_be_there(self, request: Request, error: Exception) -> bool:
-        """Tell whether what a request needs may have been made by another connection's process just now."""
+        """Return whether another process of the gateway may just have created what a request did not find."""
         if request.kind not in SETTLED and request.extension != Extension.POSIX_RENAME:
             return False
         is_missing = status_of(error)[0] == Status.NO_SUCH_FILE
@@ -112,7 +112,7 @@ class Operations:
         return self._failures.reply(request, path, error, handle)
 
     def abort_all(self) -> None:
-        """Let go of every handle that is still open: nothing of it is committed."""
+        """Abort every handle that is still open: nothing is committed."""
         while self.handles:
             with contextlib.suppress(KeyError):
                 _, handle = self.handles.popitem()
@@ -165,8 +165,8 @@ class Operations:
         return self.close(request, self.find(request.handle).close)
 
     def close(self, request: Request, close: Callable[[], Transfer | None]) -> bytes:
-        """Carry out a CLOSE by `close`; raises `NotAtOnceError`, after which nothing has changed, if that does."""
-        handle = self.handles.pop(request.handle)  # gone, whatever comes
+        """Carry out a CLOSE by calling `close`. Passes its `NotAtOnceError` on; nothing has changed then."""
+        handle = self.handles.pop(request.handle)  # the handle ends, whatever happens
         try:
             transfer = close()
         except NotAtOnceError:
@@ -272,7 +272,7 @@ class Operations:
         return handle
 
     def keep(self, request_id: int, handle: Handle) -> bytes:
-        number = next(self._numbers)  # as four bytes of ASCII: russh (Tabby) loses handles that are not UTF-8
+        number = next(self._numbers)  # sent as four ASCII bytes: russh (Tabby) loses handles that are not UTF-8
         handle.id = bytes((number >> 21 & 127, number >> 14 & 127, number >> 7 & 127, number & 127))
         self.handles[handle.id] = handle
         return packets.handle(request_id, handle.id)
@@ -284,7 +284,7 @@ class Operations:
         self._events.on_rename(normal(request.path), normal(request.target))
 
     def _renamed(self, request: Request) -> Iterator[tuple[WriteHandle, str]]:
-        """Yield what is being written at or below the source of a rename, with the path that it gets."""
+        """Yield the handles that write at or below the source of a rename, each with its new path."""
         source, target, key = normal(request.path), normal(request.target), self._view.key
         for handle in list(self.handles.values()):
             if isinstance(handle, WriteHandle) and related(key(handle.path), key(source)):

@@ -67,7 +67,7 @@ class Ordering:
         return handle not in self._by_handle
 
     def add(self, task: Task) -> bool:
-        """Take a request in; tell whether it may run now."""
+        """Add a request; return whether it may run now."""
         claims = task.claims
         blockers: set[Task] = set()
         for handle in claims.handles:

@@ -1,4 +1,4 @@
-"""`Replies`: sends the replies of a channel, held back where the storage must catch up first."""
+"""`Replies`: sends the replies of a channel; holds them back while the storage must catch up."""
 
 from __future__ import annotations
 
@@ -65,5 +65,5 @@ class Replies:
 
     def _send_first(self, handle: Handle) -> None:
         self._stream.send(handle.held[0])
-        self.held_bytes -= len(handle.held.popleft())  # only now may others send for this handle by themselves
+        self.held_bytes -= len(handle.held.popleft())  # after the send: `send` looks at `held` to keep the order
         self.held -= 1

@@ -1,4 +1,4 @@
-"""`Room`: how much a channel keeps, of requests, of replies and of what comes in, alone and beside all others."""
+"""`Room`: how many bytes of requests, replies and input a channel may keep, alone and among all channels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ChannelLimits:
     input_bytes: int = 4 * 2**20  # of those that were not answered at once; parsing stops above
     running: int = 32  # of them in worker threads at once
     output_bytes: int = 4 * 2**20  # replies that the client has not taken yet; parsing stops above
-    window_bytes: int = 2 * 2**20  # that come in before they are taken in; above nothing is gained
+    window_bytes: int = 2 * 2**20  # SSH window: bytes that may arrive before they are parsed; more gains nothing
 
 
 class Room:

@@ -1,4 +1,4 @@
-"""`Tasks`: the requests of a channel that were not answered at once: which run, in order, until all are answered."""
+"""`Tasks`: runs the requests of a channel that were not answered at once, in order, until all are answered."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Tasks:
         self.answered_at = 0.0  # when the last one was
         self._ordering = Ordering()
         self._ready: deque[Task] = deque()
-        self._expected = 0  # bytes of replies at most, to what runs or has its reply and waits for its turn
+        self._expected = 0  # the most bytes of replies that are to come, those included that wait for their turn
         self._closed = False
         self._is_done = False
 

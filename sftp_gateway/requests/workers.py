@@ -37,8 +37,8 @@ class Workers:
     def submit(self, work: Callable[[], object], *, urgent: bool = False) -> None:
         """Carry out `work` in a thread of the pool; `urgent` work gets one at once, beyond the limit if need be.
 
-        Where the system has no more threads, it waits for those that are there, or for the next work that gets one.
-        After `close()` each piece of work still gets a thread, for itself.
+        If the system has no more threads, the work waits for an existing thread, or for the next one that can start.
+        After `close()` each piece of work still gets a thread of its own.
         """
         with self._condition:
             if self._closed:
@@ -64,7 +64,7 @@ class Workers:
             self._threads.add(thread)
 
     def close(self, timeout: float = 10.0) -> bool:
-        """Finish what is queued, end the threads; tell whether all ended within `timeout` seconds. Idempotent."""
+        """Finish what is queued, end the threads; return whether all ended within `timeout` seconds. Idempotent."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()
@@ -81,7 +81,7 @@ class Workers:
                 self._idle += 1
                 try:
                     until = time.monotonic() + self.idle_seconds
-                    # Woken for work that a busier thread was quicker to take, it waits on.
+                    # It may be woken for work that a busier thread has taken already: then it waits on.
                     while not self._queue and not self._closed and (left := until - time.monotonic()) > 0:
                         self._condition.wait(left)
                 finally:
