@@ -39,7 +39,7 @@ _Command = TypeVar("_Command", bound=Callable[..., None])
 
 
 def main() -> None:
-    """Run the command line; whatever keeps it from that is one line and an exit code."""
+    """Run the command line; a failure is one line on standard error and an exit code."""
     try:
         cli.main(prog_name="sftp-gateway", standalone_mode=False)
     except (ConfigError, JournalError) as error:
@@ -160,9 +160,9 @@ def _serve(config: GatewayConfig, crew: Crew | None = None, *, load: Callable[[]
 
 
 def _look_at_users(config: GatewayConfig) -> None:
-    """Log what keeps users from signing in, who else would meet it first.
+    """Log what keeps users from signing in, before they run into it.
 
-    It loads what their URLs are opened with: the first login is as quick as others, and forked processes share it.
+    This loads the code that opens their URLs, so that the first login is fast, and forked processes share it.
     """
     own = replace(config, credential_logins=config.credential_logins and not config.users)
     for problem in Users(own).check_all():
@@ -170,7 +170,7 @@ def _look_at_users(config: GatewayConfig) -> None:
 
 
 def _reload(gateway: SFTPGateway, load: Callable[[], GatewayConfig], *, look: Callable[[GatewayConfig], None]) -> None:
-    """Take changed settings over, or say what is wrong with them."""
+    """Apply changed settings, or log what is wrong with them."""
     try:
         config = load()
         gateway.reload(config, first=partial(_set_up_logging, config))
@@ -180,9 +180,9 @@ def _reload(gateway: SFTPGateway, load: Callable[[], GatewayConfig], *, look: Ca
 
 
 def _reload_for_others(load: Callable[[], GatewayConfig]) -> GatewayConfig:
-    """Return changed settings for the processes that are still to start, and log as these will; raises `ConfigError`.
+    """Return changed settings for processes that start later, and apply their logging here.
 
-    Where it does, all processes stay as they are.
+    Raises `ConfigError`; all processes stay as they are then.
     """
     config = load()
     _check_hooks(config)
@@ -192,7 +192,7 @@ def _reload_for_others(load: Callable[[], GatewayConfig]) -> GatewayConfig:
 
 
 def _check_hooks(config: GatewayConfig) -> None:
-    """Raise `ConfigError` where each process would."""
+    """Raise `ConfigError` for hooks that every process would refuse."""
     for hook in config.hooks:
         read_secret(hook)
 

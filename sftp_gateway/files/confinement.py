@@ -14,9 +14,9 @@ from sftp_gateway.sftp.status import RefusedError
 
 
 class Confinement:
-    """The directory of one view, where the filesystem is made of local files. Has no state; looks at links each time.
+    """The root directory of one view of a local filesystem. Has no state; resolves links each time.
 
-    Clients cannot make links; whoever can, on the machine itself, could also change one after it was looked at.
+    Clients cannot make links. Local users can, and could also change one after it was checked.
     """
 
     def __init__(self, filesystem: FS, root: str) -> None:
@@ -32,23 +32,23 @@ class Confinement:
         return self._root is not None
 
     def check(self, path: str) -> None:
-        """Refuse a path (of the filesystem) that a symbolic link leads out of the directory."""
+        """Refuse a path (of the filesystem) that leads out of the directory by a symbolic link."""
         if self._root is None or (place := self._place(path)) is None:
             return
         real = os.path.realpath(place)
         if _is_within(real, self._root):
             return
-        layer = place.removesuffix(path[len(self._prefix) :])  # of a MultiFS: paths go on in each as in the first
+        layer = place.removesuffix(path[len(self._prefix) :])  # of a MultiFS, whose layers share their paths
         if layer == place or not _is_within(real, os.path.realpath(layer)):
             raise RefusedError("leads out of the user's folder", Status.PERMISSION_DENIED)
 
     def _place(self, path: str) -> str | None:
-        """Return where a path is on the disk, or would be; None of what is on none."""
+        """Return where a path is on disk, or would be; None if it is on no disk."""
         missing: list[str] = []
         while True:
             try:
                 return os.path.join(self._filesystem.getsyspath(path), *reversed(missing))
-            except errors.ResourceNotFound:  # a MultiFS knows no place for what it does not have
+            except errors.ResourceNotFound:  # a MultiFS has no place for what does not exist
                 if path == "/":
                     return None
                 missing.append(basename(path))
@@ -59,12 +59,12 @@ class Confinement:
                 raise errors.InvalidCharsInPath(path) from None
 
     def check_openable(self, path: str) -> None:
-        """Refuse to open a pipe, a socket or a device: who opens one may wait for ever."""
+        """Refuse to open a pipe, a socket or a device: opening one may block for ever."""
         if self._root is None:
             return
         try:
             kind = stat.S_IFMT(os.stat(self._filesystem.getsyspath(path)).st_mode)
-        except (OSError, errors.ResourceNotFound, errors.NoSysPath):  # told by who opens it
+        except (OSError, errors.ResourceNotFound, errors.NoSysPath):  # reported when it is opened
             return
         if kind not in (stat.S_IFREG, stat.S_IFDIR):
             raise RefusedError("is no regular file")

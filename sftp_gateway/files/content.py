@@ -23,17 +23,17 @@ _MAX_OFFSET = 2**63 - 1  # Python's own files know no larger one
 class Content:
     """The bytes of a committed file as they were when it was opened.
 
-    Owned by a handle or a draft. Thread-safe: files that cannot read at positions by themselves are read under a
-    lock. `version` is None where the filesystem has none; then `fingerprint` (size and time) tells versions apart.
+    Owned by a handle or a draft. Thread-safe: files without positioned reads are read under a lock. `version` is None
+    if the filesystem has no versions; then `fingerprint` (size and time) tells versions apart.
     """
 
     def __init__(self, filesystem: FS, path: str, *, local: bool, quota: Quota) -> None:
-        """Open `path`; `local` says that its reads never wait for a network. Raises `fs.errors`, `RefusedError`.
+        """Open `path`; if `local`, its reads never wait for a network. Raises `fs.errors`, `RefusedError`.
 
-        A file that only goes forward is copied, which takes of the `quota` until this is closed.
+        A file that is not seekable is copied, which counts against the `quota` until this is closed.
         """
         self.quota = quota
-        self._counted: list[int] = []  # of it
+        self._counted: list[int] = []  # what counts against it
         self._local = local
         self._lock = threading.Lock()
         self._file: Any = filesystem.openbin(path, "r")
@@ -51,7 +51,7 @@ class Content:
 
     @property
     def reads_ahead(self) -> bool:
-        """Whether the file keeps what is likely to be read next at hand (`cached`)."""
+        """Whether the file fetches ahead what is likely to be read next (`cached`)."""
         return self._cached is not None
 
     def pread(self, offset: int, size: int) -> bytes:
@@ -84,7 +84,7 @@ class Content:
         return (self.version, self.fingerprint) == (other.version, other.fingerprint)
 
     def close(self) -> None:
-        """Close the file; errors of a file that was only read concern nobody. Idempotent."""
+        """Close the file; errors do not matter for a file that was only read. Idempotent."""
         with contextlib.suppress(Exception):
             self._file.close()
         while self._counted:
@@ -99,7 +99,7 @@ class Content:
         except OSError:
             if offset < self.size:
                 raise
-            return b""  # where local disks know no such offset
+            return b""  # a local disk may refuse such large offsets
 
     def _read_at(self, offset: int, size: int) -> bytes:
         if self._pread is not None:
@@ -122,11 +122,11 @@ class Content:
 
 
 def fingerprint(filesystem: FS, path: str) -> Fingerprint:
-    """Return what tells versions of a file apart where the filesystem itself does not. Raises `fs.errors`."""
+    """Return what tells versions of a file apart if the filesystem has none. Raises `fs.errors`."""
     return fingerprint_of(filesystem.getinfo(path, ["details"]))
 
 
 def fingerprint_of(info: Info) -> Fingerprint:
-    """Return it as far as `info` has details."""
+    """Return the fingerprint in the details of an `Info`."""
     details: Any = info.raw.get("details") or {}
     return int(details.get("size") or 0), details.get("modified")

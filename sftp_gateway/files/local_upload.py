@@ -18,7 +18,7 @@ from fs.wrapfs import WrapFS
 
 from sftp_gateway.sftp.status import EXISTS, RefusedError
 
-# It cannot be done this way, by this user or on this disk: in place it can, or fails with what is wrong.
+# This user or this disk cannot do it this way: writing in place works, or reports what is wrong.
 _NOT_THIS_WAY: Final = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV, errno.EOPNOTSUPP, errno.EINVAL),
     *(errno.EISDIR, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG),
@@ -28,11 +28,11 @@ _NOT_THIS_WAY: Final = {
 def upload(
     filesystem: Any, path: str, pieces: Iterable[bytes], modified: float | None, *, exclusive: bool = False
 ) -> bool:
-    """Store what `pieces` are as the file at `path`, which until then is as it was; tell whether that can be.
+    """Replace the file at `path` by the content `pieces`, all at once; return whether that is possible.
 
-    It cannot on other storages, on disks that have no files without a name (NFS, FAT), and where a new file would not
-    be what the old one is: with other names, of another owner, in a directory that is not ours to change. Nothing has
-    changed then. Raises `fs.errors`, OSError, `RefusedError`, and what `pieces` raise.
+    It is not on other storages, on disks without unnamed files (NFS, FAT), and if a new file would differ from the old
+    one: if that has other names (hard links), an owner that we cannot give it, or a directory that we may not change.
+    Nothing has changed then. Raises `fs.errors`, OSError, `RefusedError`, and what `pieces` raise.
     """
     place = _place(filesystem, path)
     if place is None or not hasattr(os, "O_TMPFILE"):
@@ -48,7 +48,7 @@ def upload(
 
 
 def _place(filesystem: Any, path: str) -> str | None:
-    """Return where on a disk a filesystem would write; None of one that may keep contents in a form of its own."""
+    """Return where on disk a filesystem would write; None if it may store contents in a form of its own."""
     while True:
         kind = type(filesystem)
         if kind in (WrapFS, SubFS, ClosingSubFS):
@@ -70,10 +70,10 @@ def _store(place: str, pieces: Iterable[bytes], modified: float | None, *, exclu
         old = os.stat(place)
     except FileNotFoundError:
         old = None
-    # Who may not write a file may not replace it either, although the directory would let him.
+    # A file that we may not write must not be replaced either, although the directory would allow it.
     if old is not None and not (stat.S_ISREG(old.st_mode) and old.st_nlink == 1 and os.access(place, os.W_OK)):
         return False
-    # A file without a name until it is whole: in no listing, and gone with the process.
+    # The file has no name until it is complete: it is in no listing, and gone with the process.
     with open(os.open(os.path.dirname(place), os.O_TMPFILE | os.O_WRONLY, 0o666), "wb") as file:
         if old is not None and not _is_made_alike(file.fileno(), place):
             return False
@@ -101,12 +101,12 @@ def _store(place: str, pieces: Iterable[bytes], modified: float | None, *, exclu
 
 
 def _give_name(descriptor: int, place: str) -> None:
-    """Raises FileExistsError where something has the name."""
+    """Link an unnamed file to a name; raises FileExistsError if the name is taken."""
     os.link(f"/proc/self/fd/{descriptor}", place, src_dir_fd=descriptor)  # without one, links are not followed
 
 
 def _is_made_alike(descriptor: int, place: str) -> bool:
-    """Give a new file the mode, the owner and the attributes (access control) of an old one; tell if it has them."""
+    """Give a new file the mode, owner and attributes (access control) of an old one; return whether it has them."""
     wanted = _traits(place)
     if _traits(descriptor) == wanted:
         return True

@@ -17,7 +17,7 @@ from sftp_gateway.files.stream import PIECE_BYTES
 
 
 def upload(filesystem: FS, path: str, read: Callable[[int, int], bytes], size: int, modified: float | None) -> None:
-    """Store `size` bytes, given by `read(offset, size)`, and the time where the filesystem can. Raises `fs.errors`."""
+    """Store `size` bytes from `read(offset, size)`, and the time if the filesystem can. Raises `fs.errors`."""
     filesystem.upload(path, cast(BinaryIO, _Reader(read, size)), chunk_size=PIECE_BYTES)
     if modified is not None:
         with contextlib.suppress(FSError):
@@ -25,9 +25,9 @@ def upload(filesystem: FS, path: str, read: Callable[[int, int], bytes], size: i
 
 
 def gather(base: Base, spool: Spool, lock: AbstractContextManager[object]) -> None:
-    """Bring into the spool what counts of the old content, which is about to go away. Raises `fs.errors`, OSError.
+    """Copy into the spool what still counts of the old content, which is about to be overwritten.
 
-    What the client writes or cuts off meanwhile, which it does under the draft's lock, stays as it is.
+    What the client writes or truncates meanwhile, under the draft's lock, is kept. Raises `fs.errors`, OSError.
     """
     for start, stop in spool.missing(0, base.size):
         for position in range(start, stop, PIECE_BYTES):
@@ -38,7 +38,7 @@ def gather(base: Base, spool: Spool, lock: AbstractContextManager[object]) -> No
 
 
 class _Reader(io.RawIOBase):
-    """The readable file that `FS.upload` wants, with all that the libraries of storages ask of such."""
+    """The readable file for `FS.upload`, with all the methods that storage libraries call."""
 
     def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
         super().__init__()

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class Storing:
-    """The ways into the filesystem: a copy that it makes itself, all or nothing, or over what is there.
+    """Stores a draft: by a copy that the filesystem makes itself, atomically, or else in place.
 
-    Owned by a draft, whose `lock` it takes for local disk alone. Raises `fs.errors`, `RefusedError`, OSError.
+    Owned by a draft, whose `lock` it holds over local disk only. Raises `fs.errors`, `RefusedError`, OSError.
     """
 
     def __init__(self, draft: Draft, filesystem: FS, *, atomic: bool, lock: AbstractContextManager[object]) -> None:
@@ -31,7 +31,7 @@ class Storing:
         self._lock = lock
 
     def open_file(self, resume: str | None, *, at_once: bool = False) -> Any:
-        """Open the file to be written from its first byte to its last, going on with a checkpoint's text."""
+        """Open the file for writing from its first byte to its last, or resume with the text of a checkpoint."""
         draft = self._draft
         options: dict[str, Any] = {"seekable": False}
         if draft.base.version is not None:
@@ -45,7 +45,7 @@ class Storing:
         return self._filesystem.openbin(draft.path, "xb" if draft.exclusive else "wb", **options)
 
     def store(self, stream: Stream | None, size: int, *, at_once: bool = False) -> None:
-        """Store the first `size` bytes; `stream` has sent the beginning. In the path's turn."""
+        """Store the first `size` bytes, of which `stream` has sent the beginning. In the path's turn."""
         if at_once:
             self._write_and_close(self.open_file(None, at_once=True), 0, size)
             return
@@ -58,13 +58,13 @@ class Storing:
             self._store_in_place(size)
 
     def _is_copied(self) -> bool:
-        """Have the filesystem copy another file, where this is nothing else and takes no time of its own along."""
+        """Have the filesystem copy another file, if the draft is an exact copy of it and has no time of its own."""
         draft = self._draft
         is_more = draft.spool.used or draft.size != draft.base.size or draft.modified is not None
         if draft.base.copy_of is None or is_more:
             return False
         if not self._atomic and self._filesystem.exists(draft.path):
-            return False  # which may be the very file, by whatever name: copied onto itself it would be emptied
+            return False  # it may be the source under another name: copying it onto itself would empty it
         return draft.base.copy_to(self._filesystem, draft.path, replace=not draft.exclusive)
 
     def _store_atomically(self, stream: Stream | None, size: int) -> None:
@@ -101,7 +101,7 @@ class Storing:
         return local_upload.upload(self._filesystem, draft.path, pieces, draft.modified, exclusive=draft.exclusive)
 
     def _store_in_place(self, size: int) -> None:
-        """Store where nothing is atomic: from the spool alone, as the old content goes away."""
+        """Store in a filesystem without atomic writes: from the spool alone, as the old content is overwritten."""
         draft, base = self._draft, self._draft.base
         if base.is_there:
             plain_upload.gather(base, draft.spool, self._lock)
@@ -114,7 +114,7 @@ class Storing:
             offset += len(piece)
 
     def _piece(self, offset: int, size: int) -> bytes:
-        """Return what is to be stored there, which is not the less that is kept where the gateway ends meanwhile."""
+        """Return the bytes to store at `offset`; raises if the draft was cut off meanwhile, and may hold fewer now."""
         piece = self._draft.read(offset, size)
         if not self._draft.is_open:
             raise RefusedError("the upload was cut off")

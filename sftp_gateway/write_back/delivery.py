@@ -84,7 +84,7 @@ class Delivery:
                 return  # one thread is enough; more are only quicker
 
     def stop(self, seconds: float) -> bool:
-        """Start nothing new, and wait for what is under way; tell whether all of it has ended. Idempotent.
+        """Start nothing new, and wait for what is under way; return whether all of it has ended. Idempotent.
 
         The last to end, however late, closes the journal and lets another delivery take over.
         """
@@ -133,7 +133,7 @@ class Delivery:
             if work is None:
                 return
             work()
-            self._journal.bell.ring(urgent=True)  # what has the same paths may go now
+            self._journal.bell.ring(urgent=True)  # later files of the same paths may go now
 
     def _carry(self, sending: list[Pending]) -> None:
         with self._put_back_by(partial(self._journal.put_back, sending)):
@@ -148,12 +148,12 @@ class Delivery:
                 self._make_one(directory)
 
     def _make_one(self, directory: PendingDirectory) -> None:
-        """Make a directory; what goes wrong is noted and tried again, or logged where that would be in vain."""
+        """Make a directory; a failure is recorded and retried, or only logged if a retry is pointless."""
         rows = self._journal.directories
         try:
             self._forget(directory.path)  # another process may have removed what was there
             self._filesystem.makedirs(directory.path, recreate=True)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is noted, and tried again if that is not vain
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is recorded, and retried if that makes sense
             reason = status_of(error)[1]
             if not is_for_good(error, directory.attempts):
                 rows.failed(directory.key, reason, time.time() + pause(directory.attempts))
@@ -195,12 +195,12 @@ class Delivery:
 
     @contextlib.contextmanager
     def _put_back_by(self, note: Callable[[], None]) -> Iterator[None]:
-        """Have what was to be delivered so once more where a bug leaves it unknown whether it was."""
+        """After an unexpected error, put back what was being delivered: its outcome is unknown."""
         try:
             yield
         except Exception:
             _logger.exception("whether what was sent for %s arrived is not known", self._label)
-            while not self._stopping.wait(QUIET_SECONDS):  # else the next start does it
+            while not self._stopping.wait(QUIET_SECONDS):  # if it is stopping, the next start does it
                 with contextlib.suppress(sqlite3.Error):
                     note()
                     return
