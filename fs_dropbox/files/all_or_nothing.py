@@ -14,11 +14,14 @@ class _File(Protocol):
 
     def close(self) -> None: ...
 
+    def writable(self) -> bool: ...
 
-def tell_forgotten(file: object) -> None:
-    """Log that a file was forgotten without `close()`: nobody has said that it is complete, or is told that it goes."""
-    path = getattr(file, "path", None) or getattr(file, "name", None)  # fsspec's name for it, and Python's
-    _logger.warning("%s was never closed: what was written to it is discarded", path)
+
+def tell_forgotten(file: _File) -> None:
+    """Log that a file was forgotten without `close()`, if it is one that is written: its content is discarded."""
+    if file.writable():
+        path = getattr(file, "path", None) or getattr(file, "name", None)  # fsspec's name for it, and Python's
+        _logger.warning("%s was never closed: what was written to it is discarded", path)
 
 
 class AllOrNothing:

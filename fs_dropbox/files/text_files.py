@@ -30,8 +30,7 @@ class TextFile(AllOrNothing, io.TextIOWrapper):
         # Forgotten without close(): as with binary files, nothing says that it is complete.
         with suppress(ValueError):  # it was never made, or what is below it was taken away
             if not self.closed:
-                if self.writable():
-                    tell_forgotten(self.buffer.raw)  # type: ignore[attr-defined]
+                tell_forgotten(self.buffer.raw)  # type: ignore[attr-defined]
                 self.abort()
 
     def abort(self) -> None:

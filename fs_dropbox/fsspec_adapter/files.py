@@ -127,8 +127,7 @@ class DropboxFile(AllOrNothing, io.IOBase):
 
     def __del__(self) -> None:
         if not self.closed:
-            if self.writable():
-                tell_forgotten(self)
+            tell_forgotten(self)
             self.discard()
 
 
@@ -197,6 +196,5 @@ class CompressedFile(AllOrNothing, io.BufferedIOBase):
 
     def __del__(self) -> None:
         if not self.closed:
-            if self.writable():
-                tell_forgotten(self)
+            tell_forgotten(self)
             self.abort()
