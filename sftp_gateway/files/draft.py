@@ -6,6 +6,8 @@ import contextlib
 import enum
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 from fs.base import FS
 from fs.errors import FSError
@@ -249,6 +251,20 @@ class Draft:
         if len(self.handles) > 1:
             self._start_over(size)
             self._closing = False
+
+    def give(self, size: int, move: Callable[[int, Path], bool]) -> bool:
+        """Let `move(descriptor, path)` make the spool's file the committed one; return whether it did.
+
+        That is possible if it is all of the content, and nobody else writes it. Within `commit`.
+        """
+        with self._lock:
+            if self.state is not State.OPEN or len(self.handles) != 1:
+                return False
+            self.note.drop()  # first: after a crash nobody may go on with what is committed
+            is_given = self.spool.give(size, move)
+            if not is_given:
+                self.note.settle()
+            return is_given
 
     def may_be(self, size: int, content: Content) -> bool:
         """Tell whether `content` can be the `size` bytes that were just committed, perhaps truncated since."""

@@ -7,8 +7,10 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 from fs.mountfs import MountFS
 from fs.multifs import MultiFS
@@ -25,20 +27,27 @@ _NOT_THIS_WAY: Final = {
 }
 
 
-def upload(
-    filesystem: Any, path: str, pieces: Iterable[bytes], modified: float | None, *, exclusive: bool = False
-) -> bool:
-    """Replace the file at `path` by the content `pieces`, all at once; return whether that is possible.
+class Received(NamedTuple):
+    """The content that is to be stored."""
+
+    pieces: Iterable[bytes]
+    give: Callable[[Callable[[int, Path], bool]], bool]
+    """Lets a function have a file that holds all of it, by descriptor and path, if there is one, to give it its name;
+    returns whether it did. The pieces are not needed then."""
+
+
+def upload(filesystem: Any, path: str, content: Received, modified: float | None, *, exclusive: bool = False) -> bool:
+    """Replace the file at `path` by the `content`, all at once; return whether that is possible.
 
     It is not on other storages, on disks without unnamed files (NFS, FAT), and if a new file would differ from the old
     one: if that has other names (hard links), an owner that we cannot give it, or a directory that we may not change.
-    Nothing has changed then. Raises `fs.errors`, OSError, `RefusedError`, and what `pieces` raise.
+    Nothing has changed then. Raises `fs.errors`, OSError, `RefusedError`, and what the content raises.
     """
     place = _place(filesystem, path)
     if place is None or not hasattr(os, "O_TMPFILE"):
         return False
     try:
-        return _store(place, pieces, modified, exclusive=exclusive)
+        return _store(place, content, modified, exclusive=exclusive)
     except FileExistsError:
         raise RefusedError(EXISTS) from None
     except OSError as error:
@@ -63,7 +72,7 @@ def _place(filesystem: Any, path: str) -> str | None:
             return None
 
 
-def _store(place: str, pieces: Iterable[bytes], modified: float | None, *, exclusive: bool) -> bool:
+def _store(place: str, content: Received, modified: float | None, *, exclusive: bool) -> bool:
     if os.path.islink(place):
         place = os.path.realpath(place)
     try:
@@ -77,7 +86,9 @@ def _store(place: str, pieces: Iterable[bytes], modified: float | None, *, exclu
     with open(os.open(os.path.dirname(place), os.O_TMPFILE | os.O_WRONLY, 0o666), "wb") as file:
         if old is not None and not _is_made_alike(file.fileno(), place):
             return False
-        for piece in pieces:
+        if content.give(partial(_move, place, file.fileno(), modified, exclusive=exclusive)):
+            return True
+        for piece in content.pieces:
             file.write(piece)
         file.flush()
         if modified is not None:
@@ -100,14 +111,29 @@ def _store(place: str, pieces: Iterable[bytes], modified: float | None, *, exclu
     return True
 
 
+def _move(place: str, like: int, modified: float | None, descriptor: int, path: Path, *, exclusive: bool) -> bool:
+    """Give a complete file its name; return whether that is possible: on the same disk, if it can be made `like`."""
+    if os.fstat(descriptor).st_dev != os.fstat(like).st_dev or not _is_made_alike(descriptor, like):
+        return False
+    if modified is not None:
+        os.utime(descriptor, (modified, modified))
+    try:
+        (os.link if exclusive else os.replace)(path, place)
+    except OSError as error:
+        if error.errno in _NOT_THIS_WAY:
+            return False
+        raise
+    return True
+
+
 def _give_name(descriptor: int, place: str) -> None:
     """Link an unnamed file to a name; raises FileExistsError if the name is taken."""
     os.link(f"/proc/self/fd/{descriptor}", place, src_dir_fd=descriptor)  # without one, links are not followed
 
 
-def _is_made_alike(descriptor: int, place: str) -> bool:
-    """Give a new file the mode, owner and attributes (access control) of an old one; return whether it has them."""
-    wanted = _traits(place)
+def _is_made_alike(descriptor: int, model: int | str) -> bool:
+    """Give a new file the mode, owner and attributes (access control) of another; return whether it has them."""
+    wanted = _traits(model)
     if _traits(descriptor) == wanted:
         return True
     (mode, user, group), attributes = wanted

@@ -7,6 +7,7 @@ import fcntl
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from sftp_gateway.files import locked_files
@@ -110,6 +111,7 @@ class Spool:
         self._fd = -1
         self._closed = False
         self._shared = False
+        self._given = False
         self._can_drop = True  # as far as is known
         self.dropped = 0  # how many bytes of the beginning were dropped
         self.path: Path | None = None  # of the file, once there is one
@@ -138,7 +140,7 @@ class Spool:
         """Store `data`. Raises `SpoolFullError`, or OSError if the disk is full; nothing has changed then."""
         end = offset + len(data)
         with self._lock:
-            self.check_here(offset)
+            self._check_changeable(offset)
             if end == offset:
                 return
             written = self._written
@@ -289,7 +291,7 @@ class Spool:
     def truncate(self, size: int) -> None:
         """Drop everything from `size` on."""
         with self._lock:
-            self.check_here(size)
+            self._check_changeable(size)
             gaps = self._written.missing(0, size)
             self._cut_back(gaps[-1][0] if gaps and gaps[-1][1] == size else size)  # first, as it may fail
             self._written.remove(size, self._written.end)
@@ -297,7 +299,7 @@ class Spool:
 
     def may_drop(self, end: int) -> bool:
         """Tell whether the space before `end` can be freed, as far as is known."""
-        return self._can_drop and self._fd >= 0 and self.dropped < end <= self.prefix
+        return self._can_drop and self._fd >= 0 and not self._given and self.dropped < end <= self.prefix
 
     def drop_before(self, end: int) -> bool:
         """Free the space before `end`, which cannot be read or written any more then; return whether that worked."""
@@ -329,7 +331,7 @@ class Spool:
             if self.path is not None:
                 self.path.unlink(missing_ok=True)
             if fd >= 0:
-                _close(fd, frees=0 if at_once or self.path is None else size)
+                _close(fd, frees=0 if at_once or self._given or self.path is None else size)
 
     def release(self) -> None:
         """Close, but leave the file for a later process (`adopt`). Idempotent."""
@@ -337,11 +339,30 @@ class Spool:
             self.path = None
             self.close()
 
+    def give(self, size: int, move: Callable[[int, Path], bool]) -> bool:
+        """Let `move(descriptor, path)` give the file another name, if it holds `size` bytes and nothing else.
+
+        Returns whether it did: then it can only be read here, and `close` drops no more than the name that it had.
+        """
+        with self._lock:
+            if self._closed or self._shared or self.path is None:
+                return False
+            is_whole = self._written.prefix == self._written.end == os.fstat(self._fd).st_size == size
+            if not is_whole or self.dropped or not move(self._fd, self.path):
+                return False
+            self._given = True
+            return True
+
     def check_here(self, offset: int) -> None:
         """Raise `RefusedError` if the spool is closed, or `offset` lies in what was dropped."""
         self._check_open()
         if offset < self.dropped:
             raise DroppedError
+
+    def _check_changeable(self, offset: int) -> None:
+        self.check_here(offset)
+        if self._given:
+            raise RefusedError("the file has just been stored")
 
     def _check_open(self) -> None:
         if self._closed:

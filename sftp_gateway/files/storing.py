@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fs.base import FS
@@ -98,7 +99,8 @@ class Storing:
         if draft.exclusive and self._filesystem.exists(draft.path):
             raise RefusedError(EXISTS)
         pieces = self._pieces(0, size)
-        return local_upload.upload(self._filesystem, draft.path, pieces, draft.modified, exclusive=draft.exclusive)
+        content = local_upload.Received(pieces, partial(draft.give, size))
+        return local_upload.upload(self._filesystem, draft.path, content, draft.modified, exclusive=draft.exclusive)
 
     def _store_in_place(self, size: int) -> None:
         """Store in a filesystem without atomic writes: from the spool alone, as the old content is overwritten."""

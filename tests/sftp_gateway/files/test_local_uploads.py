@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 from fs.base import FS
@@ -22,6 +22,7 @@ from fs.osfs import OSFS
 from fs.subfs import SubFS
 from fs.wrapfs import WrapFS
 
+from sftp_gateway.files.draft import Draft
 from sftp_gateway.files.store import Store, TreeLimits
 from sftp_gateway.files.storing import Storing
 from sftp_gateway.files.stream import PIECE_BYTES
@@ -31,9 +32,9 @@ from tests.sftp_gateway.raw_client import C, T, W, X
 OLD, NEW = b"old" * 100, bytes(range(256)) * (PIECE_BYTES // 128)
 KILLED = """
 import os, signal, sys
-from tests.sftp_gateway.files.test_local_uploads import NEW, OSFS, Store, Path, TreeLimits, amid_each_close, put
-home = Path(sys.argv[1])
-store = Store(OSFS(str(home)), spool_directory=home.parent / "killed", limits=TreeLimits())
+from tests.sftp_gateway.files.test_local_uploads import *
+home, limits = Path(sys.argv[1]), TreeLimits(spool_memory=int(sys.argv[2]))
+store = Store(OSFS(str(home)), spool_directory=home.parent / "killed", limits=limits)
 with amid_each_close(lambda: os.kill(os.getpid(), signal.SIGKILL)):
     put(store, "/f", NEW)
 """
@@ -52,9 +53,23 @@ def home(tmp_path: Path) -> Path:
     return home
 
 
+@pytest.fixture(params=[2**30, 0], ids=["copied", "moved"])
+def limits(request: pytest.FixtureRequest) -> TreeLimits:
+    """Files are stored from memory, or have a file on the same disk already."""
+    return TreeLimits(spool_memory=request.param)
+
+
 @pytest.fixture
 def filesystem(home: Path) -> FS:
     return OSFS(str(home))
+
+
+@pytest.fixture
+def store(filesystem: FS, tmp_path: Path, limits: TreeLimits) -> Iterator[Store]:
+    store = Store(filesystem, spool_directory=tmp_path / "spool", limits=limits)
+    yield store
+    store.close()
+    assert not [file for file in (tmp_path / "spool").glob("*") if file.is_file()]
 
 
 def put(store: Store, path: str, content: bytes, flags: int = W | C | T, *, modified: float | None = None) -> None:
@@ -67,16 +82,38 @@ def put(store: Store, path: str, content: bytes, flags: int = W | C | T, *, modi
 
 @contextlib.contextmanager
 def amid_each_close(act: Callable[[], object]) -> Iterator[None]:
-    """Do something before the second piece of a file is stored."""
-    piece = Storing._piece
+    """Do something before the second piece of a file is stored, or the file is moved."""
+    piece, give = Storing._piece, Draft.give
 
     def acting(storing: Storing, offset: int, size: int) -> bytes:
         if offset:
             act()
         return piece(storing, offset, size)
 
-    with patch.object(Storing, "_piece", acting):
+    def giving(draft: Draft, size: int, move: Callable[[int, Path], bool]) -> bool:
+        return give(draft, size, lambda descriptor, path: (act(), move(descriptor, path))[1])
+
+    with patch.object(Storing, "_piece", acting), patch.object(Draft, "give", giving):
         yield
+
+
+@contextlib.contextmanager
+def after_each_move(act: Callable[[], object]) -> Iterator[None]:
+    """Do something as soon as a file was moved."""
+    give = Draft.give
+
+    def giving(draft: Draft, size: int, move: Callable[[int, Path], bool]) -> bool:
+        return give(draft, size, lambda descriptor, path: (move(descriptor, path), act())[0])
+
+    with patch.object(Draft, "give", giving):
+        yield
+
+
+def run_and_kill(script: str, home: Path, *, spool_memory: int) -> None:
+    """Run a script that ends itself with `kill -9`."""
+    command = [sys.executable, "-c", script, str(home), str(spool_memory)]
+    done = subprocess.run(command, cwd=Path.cwd(), timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
 
 
 def contents(home: Path) -> dict[str, bytes]:
@@ -111,9 +148,11 @@ def _disk_full() -> None:
     ],
     ids=["osfs", "subfs", "wrapfs", "mountfs", "multifs"],
 )
-def test_a_close_that_fails_leaves_the_old_version(home: Path, tmp_path: Path, make: Callable[[Path], FS]) -> None:
+def test_a_close_that_fails_leaves_the_old_version(
+    home: Path, tmp_path: Path, make: Callable[[Path], FS], limits: TreeLimits
+) -> None:
     with make(home) as filesystem:
-        store = Store(filesystem, spool_directory=tmp_path / "spool", limits=TreeLimits())
+        store = Store(filesystem, spool_directory=tmp_path / "spool", limits=limits)
         with amid_each_close(_disk_full):
             for path in ("/f", "/new"):
                 with pytest.raises(OSError, match="No space left"):
@@ -136,9 +175,8 @@ def test_who_reads_it_meanwhile_reads_the_old_version(store: Store, home: Path) 
     assert (home / "f").read_bytes() == NEW
 
 
-def test_kill_9_amid_a_close_leaves_the_old_version_and_nothing_else(home: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", KILLED, home], cwd=Path.cwd(), timeout=60, check=False)
-    assert done.returncode == -signal.SIGKILL
+def test_kill_9_amid_a_close_leaves_the_old_version_and_nothing_else(home: Path, limits: TreeLimits) -> None:
+    run_and_kill(KILLED, home, spool_memory=limits.spool_memory)
     assert contents(home) == {"f": OLD}
 
 
@@ -160,14 +198,17 @@ class _Late(OSFS):
         return False
 
 
-def test_excl_replaces_nothing_whenever_that_came(home: Path, tmp_path: Path) -> None:
+def test_excl_replaces_nothing_whenever_that_came(home: Path, tmp_path: Path, limits: TreeLimits) -> None:
     with _Late(str(home)) as filesystem:
-        store = Store(filesystem, spool_directory=tmp_path / "spool", limits=TreeLimits())
+        store = Store(filesystem, spool_directory=tmp_path / "spool", limits=limits)
         refused = pytest.raises(RefusedError, match="exists already")
         with amid_each_close(lambda: (home / "new").write_bytes(OLD)), refused:
             put(store, "/new", NEW, W | C | X)
+        assert contents(home) == {"f": OLD, "new": OLD}
+        put(store, "/newer", NEW, W | C | X)
+        assert (home / "newer").read_bytes() == NEW
+        assert (home / "newer").stat().st_nlink == 1
         store.close()
-    assert contents(home) == {"f": OLD, "new": OLD}
 
 
 def test_what_came_meanwhile_is_replaced(store: Store, home: Path) -> None:
@@ -193,10 +234,11 @@ def test_mode_attributes_and_owner_stay_and_the_time_is_set(store: Store, home: 
     assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
     assert after.st_mtime == 1e9
     assert not with_attributes or os.getxattr(home / "f", "user.colour") == b"red"
-    put(store, "/new", b"")
     mask = os.umask(0)
     os.umask(mask)
-    assert (home / "new").stat().st_mode & 0o777 == 0o666 & ~mask
+    for path, content in (("/empty", b""), ("/new", NEW)):
+        put(store, path, content)
+        assert (home / path[1:]).stat().st_mode & 0o777 == 0o666 & ~mask
 
 
 def test_a_link_is_written_through_and_other_names_stay_the_same_file(store: Store, home: Path) -> None:
@@ -220,6 +262,7 @@ _CALLS = ("fchown", "link", "replace")
 
 
 @pytest.mark.parametrize(("name", "instead"), [("O_TMPFILE", 0), *((name, _refuse) for name in _CALLS)])
+@pytest.mark.parametrize("limits", [TreeLimits(spool_memory=2**30)], ids=["copied"])
 def test_what_cannot_be_replaced_is_written_in_place(store: Store, home: Path, name: str, instead: object) -> None:
     """On a disk without files that have no name, of another owner, without /proc, mounted by itself."""
     os.chmod(home / "f", 0o604)
@@ -228,6 +271,94 @@ def test_what_cannot_be_replaced_is_written_in_place(store: Store, home: Path, n
         put(store, "/f", NEW)
     assert (home / "f").stat().st_ino == number
     assert contents(home) == {"f": NEW}
+
+
+@pytest.mark.parametrize("limits", [TreeLimits(spool_memory=0)], ids=["moved"])
+class TestMoving:
+    """What was received is on the same disk already: it is given its name, and nothing is copied."""
+
+    def test_the_file_is_the_one_that_was_received(self, store: Store, home: Path) -> None:
+        for path in ("/f", "/new"):
+            handle = object()
+            draft = store.open_for_writing(path, W | C | T, None, handle)
+            draft.write(0, NEW)
+            assert draft.spool.path is not None
+            number = draft.spool.path.stat().st_ino
+            store.commit(draft, handle)
+            assert (home / path[1:]).stat().st_ino == number
+            assert store.quota.used == 0
+
+    def test_another_disk_has_it_copied(self, store: Store, home: Path) -> None:
+        """One that only the move itself finds to be another."""
+        replace = os.replace
+
+        def within(source: str | Path, target: str | Path) -> None:
+            if Path(source).parent != Path(target).parent:
+                raise OSError(errno.EXDEV, "Invalid cross-device link")
+            replace(source, target)
+
+        with patch.object(os, "replace", within):
+            put(store, "/f", NEW)
+        assert contents(home) == {"f": NEW}
+
+    def test_what_others_still_write_is_copied(self, store: Store, home: Path) -> None:
+        first, second = object(), object()
+        draft = store.open_for_writing("/f", W | C | T, None, first)
+        assert store.open_for_writing("/f", W, None, second) is draft
+        draft.write(0, NEW)
+        store.commit(draft, first)
+        draft.write(0, b"more")
+        assert (home / "f").read_bytes() == NEW
+        store.commit(draft, second)
+        assert (home / "f").read_bytes() == b"more" + NEW[4:]
+
+    def test_what_is_not_all_there_is_copied(self, store: Store, home: Path) -> None:
+        (home / "f").write_bytes(NEW)
+        for offset in (1, len(NEW) + 1):
+            handle = object()
+            draft = store.open_for_writing("/f", W, None, handle)
+            draft.write(offset, b"!")
+            store.commit(draft, handle)
+        assert (home / "f").read_bytes() == NEW[:1] + b"!" + NEW[2:] + b"\0!"
+
+    def test_who_reads_what_is_being_written_goes_on(self, store: Store, home: Path) -> None:
+        handle, reader, session = object(), Mock(), object()
+        draft = store.open_for_writing("/f", W | C | T, session, handle)
+        draft.write(0, NEW)
+        assert store.open_for_reading("/f", session, reader) is draft
+        read: list[bytes] = []
+        reader.settle = lambda path, is_it: read.append(draft.read(0, len(NEW)))
+        store.commit(draft, handle)
+        assert read == [NEW]
+
+    def test_a_session_that_ends_amid_a_close_takes_nothing_away(self, store: Store, home: Path) -> None:
+        handle = object()
+        draft = store.open_for_writing("/new", W | C | T, None, handle)
+        draft.write(0, NEW)
+        give = draft.give
+
+        def giving(size: int, move: Callable[[int, Path], bool]) -> bool:
+            is_given = give(size, move)
+            store.abandon(draft, handle)
+            return is_given
+
+        with patch.object(draft, "give", giving):
+            store.commit(draft, handle)
+        assert contents(home) == {"f": OLD, "new": NEW}
+
+    def test_kill_9_after_the_move_leaves_nothing_to_go_on_with(self, home: Path, store: Store) -> None:
+        """Also if the file still has its name in the spool, as a move that replaces nothing only adds one."""
+        script = KILLED.replace("with amid_each_close(", "with after_each_move(").replace(
+            'put(store, "/f", NEW)', 'put(store, "/new", NEW, W | C | X)'
+        )
+        run_and_kill(script, home, spool_memory=0)
+        assert contents(home) == {"f": OLD, "new": NEW}
+        assert (home / "new").stat().st_nlink == 2
+        again = Store(OSFS(str(home)), spool_directory=home.parent / "killed", limits=TreeLimits())
+        assert not again.overlay.partials()
+        again.close()
+        assert (home / "new").stat().st_nlink == 1
+        assert contents(home) == {"f": OLD, "new": NEW}
 
 
 class _Encrypting(OSFS):
