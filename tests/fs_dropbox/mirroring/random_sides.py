@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 from collections.abc import Callable
@@ -117,7 +118,9 @@ class OnDisk(Side):
             for name in folders + files:
                 file = Path(folder) / name
                 path = str(file.relative_to(self.root))
-                found[path] = os.readlink(file) if file.is_symlink() else None if file.is_dir() else file.read_bytes()
+                with contextlib.suppress(FileNotFoundError):  # the mirror may be at work, and remove its own
+                    is_link, is_folder = file.is_symlink(), file.is_dir()
+                    found[path] = os.readlink(file) if is_link else None if is_folder else file.read_bytes()
         return found
 
     def read(self) -> Tree:
