@@ -1,4 +1,4 @@
-"""Rows about the SFTP layer alone: our gateway and rclone over memory, OpenSSH over a folder in memory."""
+"""Rows about the SFTP layer alone: all over a folder in memory, or our gateway and rclone over memory itself."""
 
 from __future__ import annotations
 
@@ -46,6 +46,20 @@ def _ours(folder: Path, *, room: int = 0) -> AbstractContextManager[Server]:
 
 def _rclone(folder: Path) -> AbstractContextManager[Server]:
     return servers.rclone(folder, ":memory:files", "--vfs-cache-mode", "writes", "--dir-cache-time", "1h")
+
+
+def _served(folder: Path) -> str:
+    served = folder / "served"
+    served.mkdir()
+    return str(served)
+
+
+def _ours_over_folder(folder: Path) -> AbstractContextManager[Server]:
+    return servers.gateway(folder, _served(folder))
+
+
+def _rclone_over_folder(folder: Path) -> AbstractContextManager[Server]:
+    return servers.rclone(folder, _served(folder), "--vfs-cache-mode", "writes")
 
 
 def _bulk(stage: Stage, start: Starter) -> None:
@@ -158,6 +172,14 @@ def _bulk_rclone(stage: Stage) -> None:
     _bulk(stage, _rclone)
 
 
+def _folder_ours(stage: Stage) -> None:
+    _bulk(stage, _ours_over_folder)
+
+
+def _folder_rclone(stage: Stage) -> None:
+    _bulk(stage, _rclone_over_folder)
+
+
 def _small_ours(stage: Stage) -> None:
     _small(stage, _ours)
 
@@ -208,6 +230,15 @@ ROWS: Final = (
         _bulk_ours,
         [(OPENSSH, _bulk_openssh), (RCLONE, _bulk_rclone)],
         targets=[_at_least("put 512 MB", 3.0), _at_least("get 512 MB", 1.9), _at_least("4 gets at once", 2.4)],
+        needs_account=False,
+        repeats=REPEATS,
+    ),
+    Row(
+        "sftp-folder",
+        "the same over a folder in memory, as OpenSSH serves it",
+        _folder_ours,
+        [(OPENSSH, _bulk_openssh), (RCLONE, _folder_rclone)],
+        targets=[_at_least("put 512 MB", 3.0), _at_least("get 512 MB", 1.0), _at_least("4 gets at once", 1.0)],
         needs_account=False,
         repeats=REPEATS,
     ),
