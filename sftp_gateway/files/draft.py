@@ -258,13 +258,7 @@ class Draft:
         That is possible if it is all of the content, and nobody else writes it. Within `commit`.
         """
         with self._lock:
-            if self.state is not State.OPEN or len(self.handles) != 1:
-                return False
-            self.note.drop()  # first: after a crash nobody may go on with what is committed
-            is_given = self.spool.give(size, move)
-            if not is_given:
-                self.note.settle()
-            return is_given
+            return self.is_open and len(self.handles) == 1 and self.spool.give(size, move)
 
     def may_be(self, size: int, content: Content) -> bool:
         """Tell whether `content` can be the `size` bytes that were just committed, perhaps truncated since."""

@@ -115,9 +115,8 @@ def _move(place: str, like: int, modified: float | None, descriptor: int, path: 
     """Give a complete file its name; return whether that is possible: on the same disk, if it can be made `like`."""
     if os.fstat(descriptor).st_dev != os.fstat(like).st_dev or not _is_made_alike(descriptor, like):
         return False
-    if modified is not None:
-        os.utime(descriptor, (modified, modified))
     try:
+        os.utime(descriptor, None if modified is None else (modified, modified))
         (os.link if exclusive else os.replace)(path, place)
     except OSError as error:
         if error.errno in _NOT_THIS_WAY:
@@ -146,7 +145,8 @@ def _is_made_alike(descriptor: int, model: int | str) -> bool:
 
 
 def _traits(file: int | str) -> tuple[tuple[int, int, int], dict[str, bytes]]:
+    """Return all but the rights that a program gains from its file, which other content must not inherit."""
     there = os.stat(file)
-    return (stat.S_IMODE(there.st_mode), there.st_uid, there.st_gid), {
-        name: os.getxattr(file, name) for name in os.listxattr(file)
+    return (there.st_mode & 0o777, there.st_uid, there.st_gid), {
+        name: os.getxattr(file, name) for name in os.listxattr(file) if name != "security.capability"
     }

@@ -69,10 +69,6 @@ class Note:
         if self.size:
             self._save(grows=self.grows)
 
-    def drop(self) -> None:
-        """Remove the note, if there is one."""
-        self._partials.forget(self._draft)
-
     def settle(self) -> None:
         """Write the final note of a file that nobody writes any more."""
         self._save(grows=False)

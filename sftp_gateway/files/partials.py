@@ -120,6 +120,8 @@ class Partials:
         for file in sorted(self._directory.iterdir()):
             if file.suffix == NEW_SUFFIX:
                 clear_begun(file)
+            if file.suffix == NOTE_SUFFIX and not file.with_suffix(SPOOL_SUFFIX).exists():
+                file.unlink(missing_ok=True)  # its process died when the upload had just been moved into place
             if file.suffix != SPOOL_SUFFIX:
                 continue
             try:
@@ -156,7 +158,7 @@ class Partials:
             size, touched = int(content["size"]), float(content["touched"])
             if content.get("grows"):
                 size, touched = there.st_size - 1, there.st_mtime  # see `Draft.lasting`
-            if size > 0:
+            if size > 0 and there.st_nlink == 1:  # else it is in place already, and its process died just then
                 return Partial(str(content["path"]), size, touched, file)
         return None
 

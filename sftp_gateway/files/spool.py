@@ -111,6 +111,7 @@ class Spool:
         self._fd = -1
         self._closed = False
         self._shared = False
+        self._was_shared = False
         self._given = False
         self._can_drop = True  # as far as is known
         self.dropped = 0  # how many bytes of the beginning were dropped
@@ -233,7 +234,7 @@ class Spool:
         with self._lock:
             if self._fd >= 0:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
-                self._shared = True
+                self._shared = self._was_shared = True
 
     @property
     def is_as_known(self) -> bool:
@@ -345,7 +346,7 @@ class Spool:
         Returns whether it did: then it can only be read here, and `close` drops no more than the name that it had.
         """
         with self._lock:
-            if self._closed or self._shared or self.path is None:
+            if self._closed or self._was_shared or self.path is None:  # others may still have open what was shared
                 return False
             is_whole = self._written.prefix == self._written.end == os.fstat(self._fd).st_size == size
             if not is_whole or self.dropped or not move(self._fd, self.path):

@@ -6,9 +6,11 @@ import contextlib
 import errno
 import os
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 from unittest.mock import Mock, patch
@@ -22,7 +24,7 @@ from fs.osfs import OSFS
 from fs.subfs import SubFS
 from fs.wrapfs import WrapFS
 
-from sftp_gateway.files.draft import Draft
+from sftp_gateway.files.draft import Draft, State
 from sftp_gateway.files.store import Store, TreeLimits
 from sftp_gateway.files.storing import Storing
 from sftp_gateway.files.stream import PIECE_BYTES
@@ -241,6 +243,16 @@ def test_mode_attributes_and_owner_stay_and_the_time_is_set(store: Store, home: 
         assert (home / path[1:]).stat().st_mode & 0o777 == 0o666 & ~mask
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give such rights")
+def test_other_content_does_not_inherit_the_rights_of_a_program(store: Store, home: Path) -> None:
+    """As if it had been written in place, by its owner."""
+    os.chmod(home / "f", 0o6755)
+    os.setxattr(home / "f", "security.capability", struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0))
+    put(store, "/f", NEW)
+    assert (home / "f").stat().st_mode & 0o7777 == 0o755
+    assert "security.capability" not in os.listxattr(home / "f")
+
+
 def test_a_link_is_written_through_and_other_names_stay_the_same_file(store: Store, home: Path) -> None:
     (home / "link").symlink_to("f")
     (home / "to come").symlink_to("later")
@@ -290,12 +302,12 @@ class TestMoving:
 
     def test_another_disk_has_it_copied(self, store: Store, home: Path) -> None:
         """One that only the move itself finds to be another."""
-        replace = os.replace
+        move = os.replace
 
         def within(source: str | Path, target: str | Path) -> None:
             if Path(source).parent != Path(target).parent:
                 raise OSError(errno.EXDEV, "Invalid cross-device link")
-            replace(source, target)
+            move(source, target)
 
         with patch.object(os, "replace", within):
             put(store, "/f", NEW)
@@ -346,19 +358,55 @@ class TestMoving:
             store.commit(draft, handle)
         assert contents(home) == {"f": OLD, "new": NEW}
 
-    def test_kill_9_after_the_move_leaves_nothing_to_go_on_with(self, home: Path, store: Store) -> None:
+    @pytest.mark.parametrize(("flags", "names"), [("W | C | T", 1), ("W | C | X", 2)])
+    def test_kill_9_after_the_move_leaves_nothing_to_go_on_with(
+        self, home: Path, limits: TreeLimits, flags: str, names: int
+    ) -> None:
         """Also if the file still has its name in the spool, as a move that replaces nothing only adds one."""
-        script = KILLED.replace("with amid_each_close(", "with after_each_move(").replace(
-            'put(store, "/f", NEW)', 'put(store, "/new", NEW, W | C | X)'
-        )
-        run_and_kill(script, home, spool_memory=0)
+        script = KILLED.replace("with amid_each_close(", "with after_each_move(")
+        run_and_kill(script.replace('"/f", NEW', f'"/new", NEW, {flags}'), home, spool_memory=limits.spool_memory)
         assert contents(home) == {"f": OLD, "new": NEW}
-        assert (home / "new").stat().st_nlink == 2
+        assert (home / "new").stat().st_nlink == names
         again = Store(OSFS(str(home)), spool_directory=home.parent / "killed", limits=TreeLimits())
         assert not again.overlay.partials()
         again.close()
+        assert not list((home.parent / "killed").iterdir())
         assert (home / "new").stat().st_nlink == 1
         assert contents(home) == {"f": OLD, "new": NEW}
+
+    def test_kill_9_before_the_move_leaves_it_to_be_gone_on_with(self, home: Path, limits: TreeLimits) -> None:
+        run_and_kill(KILLED.replace('"/f", NEW', '"/new", NEW'), home, spool_memory=limits.spool_memory)
+        again = Store(OSFS(str(home)), spool_directory=home.parent / "killed", limits=TreeLimits())
+        assert [(draft.path, draft.size) for draft in again.overlay.partials()] == [("/new", len(NEW) - 1)]
+        again.close()
+
+    def test_what_other_processes_may_have_open_is_copied(self, home: Path, tmp_path: Path, limits: TreeLimits) -> None:
+        """One that has not noticed yet that the file was gone on with does not write to what is stored."""
+        shared = replace(limits, shared=True)
+        stores = [Store(OSFS(str(home)), spool_directory=tmp_path / "spool", limits=shared) for _ in range(2)]
+        handle = object()
+        left = stores[0].open_for_writing("/new", W | C | T, None, handle)
+        left.write(0, NEW)
+        stores[0].abandon(left, handle)
+        assert left.state is State.PARTIAL
+        gone_on = stores[1].open_for_writing("/new", W, None, handle)
+        assert gone_on.size == left.size
+        stores[1].commit(gone_on, handle)
+        assert (home / "new").read_bytes() == NEW[:-1]
+        assert not left.join(None, handle)
+        assert not left.spool.is_as_known
+        for store in stores:
+            store.close()
+
+    def test_its_time_is_that_of_the_close(self, store: Store, home: Path) -> None:
+        """As if it had been copied: who looks for what is new since then finds it."""
+        handle = object()
+        draft = store.open_for_writing("/f", W | C | T, None, handle)
+        draft.write(0, NEW)
+        assert draft.spool.path is not None
+        os.utime(draft.spool.path, (1e9, 1e9))
+        store.commit(draft, handle)
+        assert (home / "f").stat().st_mtime > 1e9
 
 
 class _Encrypting(OSFS):
