@@ -75,7 +75,34 @@ class VersionConflict(fs.errors.OperationFailed):
     default_message = "'{path}' was changed by someone else meanwhile; nothing was overwritten"
 
 
-class ApiError(Exception):
+class CallError(Exception):
+    """A call failed: `ApiError` or `TransportError`."""
+
+    route: str
+    retry_after: float | None = None
+    is_unsettled = False  # set where a change may have been carried out all the same
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether the same call may succeed later."""
+        raise NotImplementedError
+
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether the call may have been carried out all the same."""
+        raise NotImplementedError
+
+    @property
+    def is_not_taken(self) -> bool:
+        """Whether such a call may never be taken, where another one for the same purpose is."""
+        raise NotImplementedError
+
+    def explain(self) -> tuple[type[fs.errors.FSError], str]:
+        """Return the class of the `fs.errors` error, and the reason in words for people."""
+        raise NotImplementedError
+
+
+class ApiError(CallError):
     """Dropbox refused a call.
 
     `tag` is the path of tags from the outside in, e.g. ("path", "conflict", "file"). Refusals that are no route's own
@@ -110,7 +137,6 @@ class ApiError(Exception):
         self.root = ""  # the namespace that was asked for as the root
         self.holder = ""  # who has locked the file, in words for people, where that is why
         self.was_repeated = False  # set where an earlier try of the same call may have been carried out
-        self.is_unsettled = False  # set where it is not known whether it was
 
     @property
     def is_rate_limit(self) -> bool:
@@ -119,7 +145,6 @@ class ApiError(Exception):
 
     @property
     def is_transient(self) -> bool:
-        """Whether the same call may succeed later."""
         return self.status == 429 or bool(_TRANSIENT_TAGS.intersection(self.tag[-1:]))
 
     @property
@@ -129,13 +154,37 @@ class ApiError(Exception):
 
     @property
     def is_ambiguous(self) -> bool:
-        """Whether the call may have been carried out all the same."""
         return self.tag[-1:] == ("internal_error",)
 
     @property
     def is_not_taken(self) -> bool:
-        """Whether such a call may never be taken, where another one for the same purpose is."""
         return self.tag == ("bad_request",)
+
+    def explain(self) -> tuple[type[fs.errors.FSError], str]:
+        if self.lost_update:
+            return VersionConflict, "it was changed by someone else meanwhile; nothing was overwritten"
+        if self.holder:
+            return fs.errors.ResourceLocked, self.holder
+        refusal = authorization.refusal(self.tag, self.message, self.details, self.actor)
+        if refusal is not None:
+            return error_table.NoAccess, refusal
+        rule = error_table.find(self.route, self.tag)
+        if rule is None:
+            text = self.user_message or self.message or "/".join(self.tag) or f"status {self.status}"
+            return fs.errors.OperationFailed, f"Dropbox refused: {text}"
+        kind, text = rule
+        if kind is fs.errors.ResourceLocked:
+            holder = _lock_holder(self.details)
+            text = f"locked by {holder}" if holder else text
+        elif issubclass(kind, fs.errors.PermissionDenied):
+            if self.status == 403 and self.user_message:
+                text = self.user_message  # the tag is the same for a missing feature and for a quota that is used up
+            text = authorization.named(text, self.actor, self.status, self.root)
+        elif self.message and self.tag == ("bad_request",):
+            text = f"{text}: {self.message}"
+        elif self.user_message and self.tag[-1:] == ("other",):
+            text = self.user_message
+        return kind, text
 
     def __str__(self) -> str:
         details = [self.message] if self.message else []
@@ -150,7 +199,7 @@ class AuthError(ApiError):
         super().__init__(route, tag, status=status, **others)
 
 
-class TransportError(Exception):
+class TransportError(CallError):
     """A call had no usable answer. `was_sent`: the request may have reached Dropbox and been carried out.
 
     `detail` says in words what happened, `host` where: of the proxy, where that is what failed.
@@ -173,24 +222,25 @@ class TransportError(Exception):
         self.host = host
         self.was_sent = was_sent
         self.status = status
-        self.retry_after: float | None = None
-        self.is_unsettled = False  # set where a change may have been carried out all the same
 
     @property
     def is_transient(self) -> bool:
-        """Whether the same call may succeed later."""
         return self.kind not in ("tls", "clock", "trust", "interrupted", "closed") and not self.is_not_taken
 
     @property
     def is_ambiguous(self) -> bool:
-        """Whether the call may have been carried out all the same."""
         return self.was_sent and not self.is_not_taken
 
     @property
     def is_not_taken(self) -> bool:
-        """Whether such a call is never taken, where another one for the same purpose may be."""
         status = self.status or 0
         return status == 501 or (400 <= status < 500 and status not in _NOT_FOR_GOOD)
+
+    def explain(self) -> tuple[type[fs.errors.FSError], str]:
+        details = ": ".join(detail for detail in (self.host, self.detail) if detail)
+        not_taken = self.is_not_taken and self.kind != "proxy"
+        text = (NOT_TAKEN if not_taken else TRANSPORT_REASONS[self.kind]) + (f" ({details})" if details else "")
+        return fs.errors.OperationTimeout if self.kind == "timeout" else fs.errors.RemoteConnectionError, text
 
     def __str__(self) -> str:
         return (f"{self.route}: " if self.route else "") + reason(self)
@@ -219,28 +269,15 @@ def tags(error: object) -> tuple[str, ...]:
     return tuple(path)
 
 
-def reason(error: ApiError | TransportError) -> str:
+def reason(error: CallError) -> str:
     """Say what happened in words for people."""
-    return _reason(error) + (UNSETTLED if error.is_unsettled else "")
+    return error.explain()[1] + (UNSETTLED if error.is_unsettled else "")
 
 
-def _reason(error: ApiError | TransportError) -> str:
-    if isinstance(error, TransportError):
-        details = ": ".join(detail for detail in (error.host, error.detail) if detail)
-        not_taken = error.is_not_taken and error.kind != "proxy"
-        return (NOT_TAKEN if not_taken else TRANSPORT_REASONS[error.kind]) + (f" ({details})" if details else "")
-    return _explain(error)[1]
-
-
-def to_fs_error(error: ApiError | TransportError, path: str, target: str | None = None) -> fs.errors.FSError:
+def to_fs_error(error: CallError, path: str, target: str | None = None) -> fs.errors.FSError:
     """Return the `fs.errors` error for a failed call, with `reason`; `target` is the path of `to/…` errors."""
     failed_path = target if target is not None and isinstance(error, ApiError) and error.tag[:1] == ("to",) else path
-    kind: type[fs.errors.FSError]
-    if isinstance(error, TransportError):
-        kind = fs.errors.OperationTimeout if error.kind == "timeout" else fs.errors.RemoteConnectionError
-    else:
-        kind, _ = _explain(error)
-    return path_error(kind, failed_path, reason(error), cause=error)
+    return path_error(error.explain()[0], failed_path, reason(error), cause=error)
 
 
 @contextmanager
@@ -252,7 +289,7 @@ def fs_errors(path: str, *, target: str | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except (ApiError, TransportError) as error:
+    except CallError as error:
         raise to_fs_error(error, path, target) from error
     except CancelledError as error:
         raise to_fs_error(TransportError("closed", was_sent=False), path, target) from error
@@ -266,7 +303,7 @@ def opening() -> Iterator[None]:
     Dropbox cannot be reached or does not take calls for now, with what to check."""
     try:
         yield
-    except (ApiError, TransportError, ValueError) as error:
+    except (CallError, ValueError) as error:
         text = str(error) if isinstance(error, ValueError) else reason(error)
         failed: fs.errors.FSError
         if isinstance(error, TransportError) and error.kind in _ADVICE:
@@ -277,34 +314,6 @@ def opening() -> Iterator[None]:
             failed = fs.errors.CreateFailed(literal(text), exc=error)
         vars(failed)["reason"] = text
         raise failed from error
-
-
-def _explain(error: ApiError) -> tuple[type[fs.errors.FSError], str]:
-    """Return the class and the reason for a refusal."""
-    if error.lost_update:
-        return VersionConflict, "it was changed by someone else meanwhile; nothing was overwritten"
-    if error.holder:
-        return fs.errors.ResourceLocked, error.holder
-    refusal = authorization.refusal(error.tag, error.message, error.details, error.actor)
-    if refusal is not None:
-        return error_table.NoAccess, refusal
-    rule = error_table.find(error.route, error.tag)
-    if rule is None:
-        text = error.user_message or error.message or "/".join(error.tag) or f"status {error.status}"
-        return fs.errors.OperationFailed, f"Dropbox refused: {text}"
-    kind, text = rule
-    if kind is fs.errors.ResourceLocked:
-        holder = _lock_holder(error.details)
-        text = f"locked by {holder}" if holder else text
-    elif issubclass(kind, fs.errors.PermissionDenied):
-        if error.status == 403 and error.user_message:
-            text = error.user_message  # the tag is the same for a feature that is missing and a quota that is used up
-        text = authorization.named(text, error.actor, error.status, error.root)
-    elif error.message and error.tag == ("bad_request",):
-        text = f"{text}: {error.message}"
-    elif error.user_message and error.tag[-1:] == ("other",):
-        text = error.user_message
-    return kind, text
 
 
 def _lock_holder(details: object) -> str | None:

@@ -16,7 +16,7 @@ from fs_dropbox.api import commits
 from fs_dropbox.api.batch_calls import BATCH_ENTRIES, Outcome, UnfinishedJobError
 from fs_dropbox.api.client import Client
 from fs_dropbox.entries import FileEntry, FolderEntry
-from fs_dropbox.errors import ApiError, TransportError, fs_errors
+from fs_dropbox.errors import ApiError, CallError, TransportError, fs_errors
 from fs_dropbox.metadata.catalog import Catalog
 from fs_dropbox.metadata.known import Present
 
@@ -126,7 +126,7 @@ class Batches:
         since = self._catalog.epoch()
         try:
             outcomes = work.call(left)
-        except (ApiError, TransportError) as error:
+        except CallError as error:
             if error.is_not_taken:
                 refused += left  # one by one they may be taken
                 return [], False
@@ -180,9 +180,9 @@ class Batches:
             with fs_errors(changed[0], target=changed[-1]):
                 try:
                     yield
-                except (ApiError, TransportError, fs.errors.FSError) as error:
+                except (CallError, fs.errors.FSError) as error:
                     problem = error.__cause__ if isinstance(error, fs.errors.FSError) else error
-                    if not doubtful or not isinstance(problem, (ApiError, TransportError)):
+                    if not doubtful or not isinstance(problem, CallError):
                         raise
                     problem = copy.copy(problem)  # others may have the same one
                     problem.is_unsettled = True
@@ -199,11 +199,12 @@ def groups(children: Children) -> Iterator[Children]:
         yield children[begin : begin + BATCH_ENTRIES]
 
 
-def _may_go_on(error: ApiError | TransportError) -> bool:
+def _may_go_on(error: CallError) -> bool:
     """Tell whether what became of a batch can be looked up, and the rest be tried again."""
     if isinstance(error, ApiError):
         return error.is_transient and error.status != 429  # for that the call has waited as long as it may
-    ended = isinstance(error, UnfinishedJobError) or error.kind in ("interrupted", "closed")
+    stopped = isinstance(error, TransportError) and error.kind in ("interrupted", "closed")
+    ended = stopped or isinstance(error, UnfinishedJobError)
     return error.is_unsettled and not ended
 
 

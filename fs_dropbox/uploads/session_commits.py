@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeVar
 
 from fs_dropbox import paths
 from fs_dropbox.api.client import Client, Commit
 from fs_dropbox.entries import FileEntry
-from fs_dropbox.errors import ApiError, TransportError, to_fs_error
+from fs_dropbox.errors import ApiError, CallError, to_fs_error
 from fs_dropbox.metadata.catalog import Catalog
 from fs_dropbox.pool import Pool
 from fs_dropbox.uploads.checkpoints import Staged
@@ -17,8 +17,6 @@ from fs_dropbox.uploads.session_contents import THREADS
 
 COMMIT_FILES: Final = 1000  # the most that one call commits
 BUSY_ROUNDS: Final = 5
-
-Refusal: TypeAlias = ApiError | TransportError
 
 
 @dataclass(eq=False, kw_only=True)
@@ -42,9 +40,9 @@ class SessionCommits:
         self._client = client
         self._catalog = catalog
 
-    def finish(self, items: Sequence[Ready]) -> list[FileEntry | Refusal]:
+    def finish(self, items: Sequence[Ready]) -> list[FileEntry | CallError]:
         """Commit up to `COMMIT_FILES`, no path twice; again those that others have held up."""
-        outcomes: dict[Ready, FileEntry | Refusal] = {}
+        outcomes: dict[Ready, FileEntry | CallError] = {}
         left = list(items)
         for turn in range(BUSY_ROUNDS):
             if not left:
@@ -56,7 +54,7 @@ class SessionCommits:
                 for item in left:
                     item.since = since
                 outcomes.update(zip(left, self._finish(left), strict=True))
-            except (ApiError, TransportError) as error:
+            except CallError as error:
                 outcomes.update(dict.fromkeys(left, error))
                 break
             except BaseException:  # Ctrl-C: who knows what was committed
@@ -66,22 +64,22 @@ class SessionCommits:
             left = [item for item in left if _is_busy(outcomes[item])]
         return [outcomes[item] for item in items]
 
-    def _finish(self, items: Sequence[Ready]) -> Sequence[FileEntry | Refusal]:
+    def _finish(self, items: Sequence[Ready]) -> Sequence[FileEntry | CallError]:
         """Commit all in one call, or one by one where that is not taken: by one of its names, or by a stand-in."""
         ready = [(item.staged, item.commit) for item in items if item.staged is not None]
         batch = [(staged.session_id, staged.size, commit) for staged, commit in ready]
         try:
             return self._client.session_finish_batch(batch)
-        except (ApiError, TransportError) as error:
+        except CallError as error:
             if not error.is_not_taken:
                 raise
         with Pool(THREADS, "fs-dropbox-finish") as pool:
             return list(pool.map(lambda each: self._finish_alone(*each), ready))
 
-    def _finish_alone(self, staged: Staged, commit: Commit) -> FileEntry | Refusal:
+    def _finish_alone(self, staged: Staged, commit: Commit) -> FileEntry | CallError:
         try:
             return self._client.session_finish(staged.session_id, staged.size, commit, staged.content_hash)
-        except (ApiError, TransportError) as error:
+        except CallError as error:
             return error
 
     def take_over(self, item: Ready, outcome: FileEntry | Exception) -> Exception | None:
@@ -97,7 +95,7 @@ class SessionCommits:
 
 def told(error: Exception, path: str) -> Exception:
     """Return what went wrong for whoever gave the path; what reading the content raised as it is."""
-    return to_fs_error(error, path) if isinstance(error, (ApiError, TransportError)) else error
+    return to_fs_error(error, path) if isinstance(error, CallError) else error
 
 
 def windows(items: Iterable[R]) -> Iterator[list[R]]:
@@ -112,5 +110,5 @@ def windows(items: Iterable[R]) -> Iterator[list[R]]:
     yield list(window.values())
 
 
-def _is_busy(outcome: FileEntry | Refusal) -> bool:
+def _is_busy(outcome: FileEntry | CallError) -> bool:
     return isinstance(outcome, ApiError) and "too_many_write_operations" in outcome.tag

@@ -19,11 +19,11 @@ from fs_dropbox.api import commits
 from fs_dropbox.api.client import Client
 from fs_dropbox.api.commits import Commit, Update
 from fs_dropbox.entries import FileEntry
-from fs_dropbox.errors import ApiError, TransportError
+from fs_dropbox.errors import ApiError, CallError
 from fs_dropbox.metadata.catalog import Catalog
 from fs_dropbox.pool import Pool
 from fs_dropbox.uploads.checkpoints import Staged
-from fs_dropbox.uploads.session_commits import COMMIT_FILES, Ready, Refusal, SessionCommits, told, windows
+from fs_dropbox.uploads.session_commits import COMMIT_FILES, Ready, SessionCommits, told, windows
 from fs_dropbox.uploads.session_contents import THREADS, Content, SessionContents, pieces
 from fs_dropbox.uploads.upload import Upload, Uploader
 
@@ -75,22 +75,22 @@ class Staging:
         except Exception as error:  # noqa: BLE001 - of the source as well; the content's result tells
             item.error = error
 
-    def _settle(self, item: Ready, outcome: FileEntry | Refusal) -> bool | Exception:
-        made: FileEntry | Refusal | None
+    def _settle(self, item: Ready, outcome: FileEntry | CallError) -> bool | Exception:
+        made: FileEntry | CallError | None
         try:
             made = self._made(item, outcome)
-        except (ApiError, TransportError) as error:
+        except CallError as error:
             made = error
         if made is None:
             self._catalog.forget(item.commit.path)
             return False
         return self._commits.take_over(item, made) or True
 
-    def _made(self, item: Ready, outcome: FileEntry | Refusal) -> FileEntry | None:
+    def _made(self, item: Ready, outcome: FileEntry | CallError) -> FileEntry | None:
         """Return the file that was made, now or by an earlier call; None where none was and none will be."""
         if isinstance(outcome, FileEntry):
             return outcome
-        if isinstance(outcome, TransportError) or outcome.status != 409:
+        if not isinstance(outcome, ApiError) or outcome.status != 409:
             raise outcome
         assert item.staged is not None
         commit, size, content_hash = item.commit, item.staged.size, item.staged.content_hash
