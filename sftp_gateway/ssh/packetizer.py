@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -17,7 +18,7 @@ from paramiko.message import Message
 from paramiko.packet import Packetizer
 from paramiko.ssh_exception import SSHException
 
-from sftp_gateway.ssh.sealing import LENGTH_BYTES, Piece, Sealer, Unsealer
+from sftp_gateway.ssh.sealing import LENGTH_BYTES, Engine, Piece, Sealer, Unsealer
 from sftp_gateway.ssh.turns import Turn
 from sftp_gateway.ssh.waiting import Waiting, has_cores_to_spare
 
@@ -54,6 +55,23 @@ class GatewayPacketizer(Packetizer):
     whose thread reads, and holds the turn (`Turn`) while it works; any thread writes, under paramiko's own write lock.
     """
 
+    # private parts of paramiko's, which its stubs do not have
+    _Packetizer__aead_in: bool
+    _Packetizer__aead_out: bool
+    _Packetizer__block_engine_in: Engine
+    _Packetizer__block_engine_out: Engine
+    _Packetizer__iv_in: bytes
+    _Packetizer__iv_out: bytes
+    _Packetizer__keepalive_last: float
+    _Packetizer__received_bytes: int
+    _Packetizer__remainder: bytes
+    _Packetizer__sent_bytes: int
+    _Packetizer__sequence_number_in: int
+    _Packetizer__sequence_number_out: int
+    _Packetizer__write_lock: threading.RLock
+    _check_keepalive: Callable[[], None]
+    _trigger_rekey: Callable[[], None]
+
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
         self.before_wait: Callable[[], float] = lambda: IDLE_SECONDS  # returns the most seconds to wait
@@ -82,27 +100,24 @@ class GatewayPacketizer(Packetizer):
     def set_outbound_cipher(self, *args: Any, **options: Any) -> None:
         """Switch to other keys; see paramiko's method."""
         super().set_outbound_cipher(*args, **options)
-        private: Any = self
-        with private._Packetizer__write_lock:
+        with self._Packetizer__write_lock:
             self._sealer = None
             self._out_bytes = self._out_packets = 0
-            if private._Packetizer__aead_out:
-                self._sealer = Sealer(private._Packetizer__block_engine_out, private._Packetizer__iv_out)
+            if self._Packetizer__aead_out:
+                self._sealer = Sealer(self._Packetizer__block_engine_out, self._Packetizer__iv_out)
 
     def set_inbound_cipher(self, *args: Any, **options: Any) -> None:
         """Switch to other keys; see paramiko's method."""
         super().set_inbound_cipher(*args, **options)
-        private: Any = self
         self._unsealer = None
         self._in_bytes = self._in_packets = 0
-        if private._Packetizer__aead_in:
-            self._unsealer = Unsealer(private._Packetizer__block_engine_in, private._Packetizer__iv_in)
+        if self._Packetizer__aead_in:
+            self._unsealer = Unsealer(self._Packetizer__block_engine_in, self._Packetizer__iv_in)
 
     @property
     def transferred(self) -> int:
         """How many bytes were transferred in both directions under the current keys."""
-        private: Any = self
-        by_paramiko: int = private._Packetizer__sent_bytes + private._Packetizer__received_bytes
+        by_paramiko = self._Packetizer__sent_bytes + self._Packetizer__received_bytes
         return self._in_bytes + self._out_bytes + by_paramiko
 
     # -- waiting
@@ -137,13 +152,12 @@ class GatewayPacketizer(Packetizer):
 
     def read_message(self) -> tuple[int, Message]:
         """Return the next message that `deliver` leaves to paramiko; see paramiko's method for the errors."""
-        private: Any = self
         while self._unsealer is not None:
             payload = self._next_payload(self._unsealer)
             if payload[0] == MSG_CHANNEL_DATA and self.deliver(payload):
                 continue
             message = Message(bytes(payload[1:]))
-            message.seqno = (private._Packetizer__sequence_number_in - 1) & _MOST_SEQUENCE
+            message.seqno = (self._Packetizer__sequence_number_in - 1) & _MOST_SEQUENCE
             return payload[0], message
         found: tuple[int, Message] = super().read_message()
         return found
@@ -154,11 +168,10 @@ class GatewayPacketizer(Packetizer):
         A rekey that is due waits for the next message: if none comes, hardly anything is sent, either.
         """
         self._admit(n)
-        private: Any = self
-        leftover: bytes = private._Packetizer__remainder
+        leftover = self._Packetizer__remainder
         if leftover:  # read together with the banner
             self._buffer, self._end = bytearray(leftover), len(leftover)
-            private._Packetizer__remainder = b""
+            self._Packetizer__remainder = b""
         while self._end - self._start < n:
             self._receive(n)
         with memoryview(self._buffer) as received:
@@ -198,7 +211,7 @@ class GatewayPacketizer(Packetizer):
                 raise EOFError
             if not self._more and not self._waiting.wait(seconds, look=self.is_clients_turn):
                 self._drop_buffer()
-                self._check_keepalive()  # type: ignore[attr-defined]
+                self._check_keepalive()
                 return
             self._make_room(needed)
             size = len(self._buffer) - self._end
@@ -266,8 +279,7 @@ class GatewayPacketizer(Packetizer):
 
     def send_pieces(self, pieces: Sequence[Piece], size: int) -> None:
         """Send a message given in pieces, of `size` bytes in total; raises EOFError like `write_all`."""
-        private: Any = self
-        with private._Packetizer__write_lock:
+        with self._Packetizer__write_lock:
             sealer = self._sealer
             if sealer is None:
                 super().send_message(_Payload(b"".join(pieces)))  # type: ignore[arg-type]
@@ -282,20 +294,18 @@ class GatewayPacketizer(Packetizer):
 
     def cork(self) -> None:
         """Collect messages from now on, to send them in few writes. By the thread that reads, once; others wait."""
-        private: Any = self
         self._turn.take()
-        private._Packetizer__write_lock.acquire()
+        self._Packetizer__write_lock.acquire()
         self._is_corked = True
 
     def uncork(self) -> None:
         """Send what was collected; raises EOFError like `write_all`. To be called in a `finally`."""
-        private: Any = self
         try:
             self._is_corked = False
             if self._outbox:
                 self._empty_outbox()
         finally:
-            private._Packetizer__write_lock.release()
+            self._Packetizer__write_lock.release()
 
     def _put(self, *parts: bytes) -> None:
         self._outbox += parts
@@ -308,8 +318,7 @@ class GatewayPacketizer(Packetizer):
 
     def _empty_outbox(self) -> None:
         """Send what is in the outbox. Under the write lock, so messages stay in order; gives up the turn meanwhile."""
-        private: Any = self
-        private._Packetizer__keepalive_last = time.time()
+        self._Packetizer__keepalive_last = time.time()
         pieces: list[Piece] = list(self._outbox)
         self._outbox, size, self._outbox_bytes = [], self._outbox_bytes, 0
         if size < _JOIN_BYTES and len(pieces) > 1:
@@ -339,14 +348,13 @@ class GatewayPacketizer(Packetizer):
     # -- counts, to number packets and to exchange keys in time
 
     def _count_in(self, size: int) -> None:
-        private: Any = self
-        private._Packetizer__sequence_number_in = (private._Packetizer__sequence_number_in + 1) & _MOST_SEQUENCE
+        self._Packetizer__sequence_number_in = (self._Packetizer__sequence_number_in + 1) & _MOST_SEQUENCE
         self._in_bytes += size
         self._in_packets += 1
         if self._in_bytes < self.REKEY_BYTES and self._in_packets < self.REKEY_PACKETS:
             return
         if not self.need_rekey():
-            private._trigger_rekey()
+            self._trigger_rekey()
         elif (
             self._in_bytes >= self.REKEY_BYTES + self.REKEY_BYTES_OVERFLOW_MAX
             or self._in_packets >= self.REKEY_PACKETS + self.REKEY_PACKETS_OVERFLOW_MAX
@@ -354,12 +362,11 @@ class GatewayPacketizer(Packetizer):
             raise SSHException("the client does not exchange keys when asked to")
 
     def _count_out(self, size: int) -> None:
-        private: Any = self
-        private._Packetizer__sequence_number_out = (private._Packetizer__sequence_number_out + 1) & _MOST_SEQUENCE
+        self._Packetizer__sequence_number_out = (self._Packetizer__sequence_number_out + 1) & _MOST_SEQUENCE
         self._out_bytes += size
         self._out_packets += 1
         if self._out_bytes >= self.REKEY_BYTES or self._out_packets >= self.REKEY_PACKETS:
-            private._trigger_rekey()
+            self._trigger_rekey()
 
 
 def _without(pieces: list[Piece], sent: int) -> list[Piece]:

@@ -125,7 +125,7 @@ class BoundedPacketizer(PostponingPacketizer):
         line: str = super().readline(timeout)
         if line[:4] == "SSH-":
             return line
-        rest: bytes = self._Packetizer__remainder  # type: ignore[attr-defined]
+        rest = self._Packetizer__remainder
         proxied = line[:6] == "PROXY " or (not line and rest.startswith(SIGNATURE[2:]))
         raise SSHException(UNTRUSTED_PROXY if proxied else "no SSH banner")
 

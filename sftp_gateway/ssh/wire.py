@@ -48,6 +48,11 @@ class GatewayTransport(paramiko.Transport):
     """
 
     packetizer: PostponingPacketizer
+    # private parts of paramiko's, which its stubs do not have
+    active: bool
+    _expected_packet: tuple[int, ...]
+    _log: Callable[..., None]
+    _really_parse_kex_init: Callable[..., Mapping[str, Any]]
 
     def __init__(self, sock: Any, **options: Any) -> None:
         options.setdefault("packetizer_class", PostponingPacketizer)
@@ -69,7 +74,7 @@ class GatewayTransport(paramiko.Transport):
         try:
             self.packetizer.open_wake_up()
         except OSError as error:  # out of file descriptors
-            self._log(logging.ERROR, error.strerror or str(error))  # type: ignore[attr-defined]
+            self._log(logging.ERROR, error.strerror or str(error))
             self.close()
             return
         try:
@@ -111,8 +116,7 @@ class GatewayTransport(paramiko.Transport):
             self._streams.remove(stream)
 
     def _negotiate_keys(self, m: Message) -> None:
-        private: Any = self
-        theirs = private._really_parse_kex_init(Message(m.asbytes()))
+        theirs = self._really_parse_kex_init(Message(m.asbytes()))
         self._hear_offer(theirs)
         try:
             super()._negotiate_keys(m)  # type: ignore[misc]
@@ -125,23 +129,17 @@ class GatewayTransport(paramiko.Transport):
 
     def _offered(self) -> Mapping[str, Any]:
         """Return what we have offered to the client, by paramiko's names."""
-        private: Any = self
-        offered: Mapping[str, Any] = private._really_parse_kex_init(
-            Message(private.local_kex_init), ignore_first_byte=True
-        )
-        return offered
+        return self._really_parse_kex_init(Message(self.local_kex_init), ignore_first_byte=True)
 
     def _hear_offer(self, offer: Mapping[str, Any]) -> None:
         """Handle the client's offer, by paramiko's names, before it is answered; does nothing here."""
 
     def _is_exchanging(self) -> bool:
-        private: Any = self
-        return bool(private.initial_kex_done and private._expected_packet)
+        return bool(self.initial_kex_done and self._expected_packet)
 
     def _deliver(self, payload: memoryview) -> bool:
         """Hand CHANNEL_DATA to its stream unless something is unusual; return whether that was done."""
-        private: Any = self
-        if len(payload) < _DATA_HEAD.size or not private.active or private._expected_packet:
+        if len(payload) < _DATA_HEAD.size or not self.active or self._expected_packet:
             return False
         if self.packetizer.need_rekey():
             return False
