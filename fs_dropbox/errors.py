@@ -75,8 +75,8 @@ class VersionConflict(fs.errors.OperationFailed):
     default_message = "'{path}' was changed by someone else meanwhile; nothing was overwritten"
 
 
-class CallError(Exception):
-    """A call failed: `ApiError` or `TransportError`."""
+class DropboxError(Exception):
+    """A call to Dropbox failed: an `ApiError` or a `TransportError`."""
 
     route: str
     retry_after: float | None = None
@@ -102,7 +102,7 @@ class CallError(Exception):
         raise NotImplementedError
 
 
-class ApiError(CallError):
+class ApiError(DropboxError):
     """Dropbox refused a call.
 
     `tag` is the path of tags from the outside in, e.g. ("path", "conflict", "file"). Refusals that are no route's own
@@ -199,7 +199,7 @@ class AuthError(ApiError):
         super().__init__(route, tag, status=status, **others)
 
 
-class TransportError(CallError):
+class TransportError(DropboxError):
     """A call had no usable answer. `was_sent`: the request may have reached Dropbox and been carried out.
 
     `detail` says in words what happened, `host` where: of the proxy, where that is what failed.
@@ -269,12 +269,12 @@ def tags(error: object) -> tuple[str, ...]:
     return tuple(path)
 
 
-def reason(error: CallError) -> str:
+def reason(error: DropboxError) -> str:
     """Say what happened in words for people."""
     return error.explain()[1] + (UNSETTLED if error.is_unsettled else "")
 
 
-def to_fs_error(error: CallError, path: str, target: str | None = None) -> fs.errors.FSError:
+def to_fs_error(error: DropboxError, path: str, target: str | None = None) -> fs.errors.FSError:
     """Return the `fs.errors` error for a failed call, with `reason`; `target` is the path of `to/…` errors."""
     failed_path = target if target is not None and isinstance(error, ApiError) and error.tag[:1] == ("to",) else path
     return path_error(error.explain()[0], failed_path, reason(error), cause=error)
@@ -289,7 +289,7 @@ def fs_errors(path: str, *, target: str | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except CallError as error:
+    except DropboxError as error:
         raise to_fs_error(error, path, target) from error
     except CancelledError as error:
         raise to_fs_error(TransportError("closed", was_sent=False), path, target) from error
@@ -303,7 +303,7 @@ def opening() -> Iterator[None]:
     Dropbox cannot be reached or does not take calls for now, with what to check."""
     try:
         yield
-    except (CallError, ValueError) as error:
+    except (DropboxError, ValueError) as error:
         text = str(error) if isinstance(error, ValueError) else reason(error)
         failed: fs.errors.FSError
         if isinstance(error, TransportError) and error.kind in _ADVICE:

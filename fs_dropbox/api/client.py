@@ -24,7 +24,7 @@ from fs_dropbox.api.session_calls import SessionCalls
 from fs_dropbox.api.sharing import Sharing
 from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.entries import Entry, FileEntry, FolderEntry, decode_file, decode_folder
-from fs_dropbox.errors import ApiError, CallError
+from fs_dropbox.errors import ApiError, DropboxError
 
 __all__ = ["Account", "Client", "Commit", "Longpoll", "Page", "SpaceUsage", "Update"]
 
@@ -241,7 +241,7 @@ class Client(SessionCalls):
             outcomes = self._caller.call(
                 routes.SESSION_FINISH_BATCH, {"entries": entries}, decode=decode_entries, settle=send_again
             )
-        except CallError as error:
+        except DropboxError as error:
             error.is_unsettled = error.is_unsettled or lost
             raise
         return [commits.note_lock(self, each, each.path) if isinstance(each, ApiError) else each for each in outcomes]
@@ -348,7 +348,7 @@ class Client(SessionCalls):
                 elif error.was_repeated and error.tag[:1] == ("lookup_failed",):
                     # A session is finished once: it is gone because the first try took place.
                     done = commits.find_superseded(self, commit, size, content_hash)
-            except CallError as unknown:
+            except DropboxError as unknown:
                 unknown.is_unsettled = True
                 raise
             if done is None:
@@ -380,6 +380,6 @@ class Client(SessionCalls):
 
         try:
             return self._fresh.relocate(source, call, self._caller.pause)
-        except CallError as error:
+        except DropboxError as error:
             error.is_unsettled = error.is_unsettled or in_doubt
             raise

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 from fs_dropbox import paths
 from fs_dropbox.api.results import Page
 from fs_dropbox.entries import DeletedEntry, FileEntry, FolderEntry, FoundFolder, SupersededEntry
-from fs_dropbox.errors import ApiError, CallError
+from fs_dropbox.errors import ApiError, DropboxError
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,7 @@ def note_lock(lookup: Lookup, error: ApiError, path: str) -> ApiError:
     """Return the error of a change, with who has locked the file where that may be why: Dropbox itself does not say."""
     if error.status != 409 or not _PERHAPS_LOCKED.intersection(error.tag[-1:]):
         return error
-    with suppress(CallError):
+    with suppress(DropboxError):
         entry = lookup.get_metadata(path)
         if isinstance(entry, FileEntry) and entry.lock is not None and not entry.lock.is_holder:
             error.holder = entry.lock.told()

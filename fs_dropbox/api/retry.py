@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol, TypeVar
 
-from fs_dropbox.errors import ApiError, CallError, TransportError
+from fs_dropbox.errors import ApiError, DropboxError, TransportError
 
 _logger = logging.getLogger(__name__)
 
@@ -242,7 +242,7 @@ class _Call:
     is_doubtful: bool = False  # a try may have been carried out
     is_unanswered: bool = False  # nobody has said what became of a try, which may be carried out even now
 
-    def note(self, problem: CallError) -> None:
+    def note(self, problem: DropboxError) -> None:
         """Count a try that has failed."""
         if _is_rate_limit(problem):
             self.refusals += 1
@@ -293,7 +293,7 @@ class Retry:
                 if call.failures >= WARN_AFTER_FAILURES:  # who fails in the end tells its caller instead
                     _logger.warning("%s: went well after %d failures", route, call.failures)
                 return result
-            except CallError as error:
+            except DropboxError as error:
                 problem = error
             call.note(problem)
             pause, is_last = self._plan(call, problem)
@@ -312,13 +312,13 @@ class Retry:
     def _admit(self, call: _Call) -> None:
         try:
             self.governor.admit(call.traffic, call.waiter, call.route, call.deadline)
-        except CallError as error:
+        except DropboxError as error:
             if call.is_unanswered and not call.repeatable:
                 error = copy.copy(error)  # the waiter raises one and the same again and again
                 error.is_unsettled = True
             raise error from None
 
-    def _plan(self, call: _Call, problem: CallError) -> tuple[float, bool]:
+    def _plan(self, call: _Call, problem: DropboxError) -> tuple[float, bool]:
         """Return the pause before the next try, without the governor's after a 429, and whether there is to be none."""
         pause = 0.0
         if not _is_rate_limit(problem):
@@ -328,7 +328,7 @@ class Retry:
         return pause, not problem.is_transient or call.failures >= attempts or pause >= left
 
     def _settle(
-        self, call: _Call, problem: CallError, settle: Callable[[], T | None] | None, *, pause: float
+        self, call: _Call, problem: DropboxError, settle: Callable[[], T | None] | None, *, pause: float
     ) -> T | None:
         """Look, after a pause, what became of a call that may have been carried out. Return its result, or None where
         it was not; where that is not to be known, raise the problem, or let it say so."""
@@ -337,7 +337,7 @@ class Retry:
             _pause(call, problem, pause)
             call.waiter.check()
             settled = settle() if settle is not None else None
-        except CallError as error:
+        except DropboxError as error:
             if isinstance(error, TransportError) and error.kind in ("interrupted", "closed"):
                 problem = TransportError(error.kind, route=problem.route)
                 problem.is_unsettled = True
@@ -352,7 +352,7 @@ class Retry:
             result = attempt(max(call.deadline - self._clock.monotonic(), 0.1))
             success = True
             return result
-        except CallError as error:
+        except DropboxError as error:
             if _is_rate_limit(error):
                 asked = DEFAULT_RETRY_AFTER_SECONDS if error.retry_after is None else error.retry_after
                 asked = asked or call.policy.pause_seconds(call.refusals + 1, self._chance())
@@ -369,22 +369,22 @@ def _pause(call: _Call, problem: Exception, seconds: float) -> None:
         call.waiter.wait(seconds)
 
 
-def _is_unanswered(problem: CallError) -> bool:
+def _is_unanswered(problem: DropboxError) -> bool:
     """Tell whether a call may be at work yet, as far as anybody knows: Dropbox has not said that it is over."""
     if not isinstance(problem, TransportError) or not problem.was_sent:
         return False
     return problem.kind in ("timeout", "reset") or problem.status in _UPSTREAM_LOST
 
 
-def _is_refusal(problem: CallError) -> bool:
+def _is_refusal(problem: DropboxError) -> bool:
     """Tell whether Dropbox has refused a call as things are: then it refuses the same one that comes late, too."""
     return isinstance(problem, ApiError) and problem.status == 409 and not problem.is_transient
 
 
-def _is_rate_limit(problem: CallError) -> bool:
+def _is_rate_limit(problem: DropboxError) -> bool:
     return isinstance(problem, ApiError) and problem.is_rate_limit
 
 
-def _found_nobody(problem: CallError) -> bool:
+def _found_nobody(problem: DropboxError) -> bool:
     """Tell whether a call failed before anybody could be asked; who connects to nothing learns that at once."""
     return isinstance(problem, TransportError) and problem.kind in ("connect", "proxy") and not problem.was_sent

@@ -28,7 +28,7 @@ from fs_dropbox._version import __version__
 from fs_dropbox.api.pool import CONNECT_SECONDS, Activity, Session, Tracked
 from fs_dropbox.api.retry import Waiter
 from fs_dropbox.api.routes import STAND_IN, Route, Style
-from fs_dropbox.errors import ApiError, AuthError, CallError, TransportError, TransportKind, tags
+from fs_dropbox.errors import ApiError, AuthError, DropboxError, TransportError, TransportKind, tags
 
 # Dropbox's hosts: what the SDK calls them, the variables that say where they are, and what it has made of these.
 _HOSTS: Final = (
@@ -205,7 +205,7 @@ class Transport:
             kind, _detail(error), route=route, host=self._activity.host, was_sent=self._activity.was_sent
         )
 
-    def _refusal(self, route: str) -> CallError:
+    def _refusal(self, route: str) -> DropboxError:
         """Return what it means that there is an answer, but not the route's result."""
         response = self._activity.take()
         if response is None:

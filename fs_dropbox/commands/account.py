@@ -19,7 +19,7 @@ from fs_dropbox.api.client import Account, Client
 from fs_dropbox.api.retry import OPEN_SECONDS, opening_policy
 from fs_dropbox.commands.locations import Session, connected, split_url
 from fs_dropbox.commands.output import as_json, human_size, print_json, table
-from fs_dropbox.errors import CallError, TransportError, opening
+from fs_dropbox.errors import DropboxError, TransportError, opening
 from fs_dropbox.login import login as logins
 from fs_dropbox.login import probing
 from fs_dropbox.login.connections import Connection, Connections, ConnectionsError, check_name
@@ -286,7 +286,7 @@ def _examine(client: Client) -> dict[str, Any]:
         result["team"] = account.is_team
         try:
             space = client.space_usage()
-        except CallError as error:  # not told to team admins, nor to some plans, nor by all stand-ins
+        except DropboxError as error:  # not told to team admins, nor to some plans, nor by all stand-ins
             if isinstance(error, TransportError) and not error.is_not_taken:
                 raise
         else:

@@ -16,7 +16,7 @@ from fs_dropbox.api import commits
 from fs_dropbox.api.batch_calls import BATCH_ENTRIES, Outcome, UnfinishedJobError
 from fs_dropbox.api.client import Client
 from fs_dropbox.entries import FileEntry, FolderEntry
-from fs_dropbox.errors import ApiError, CallError, TransportError, fs_errors
+from fs_dropbox.errors import ApiError, DropboxError, TransportError, fs_errors
 from fs_dropbox.metadata.catalog import Catalog
 from fs_dropbox.metadata.known import Present
 
@@ -126,7 +126,7 @@ class Batches:
         since = self._catalog.epoch()
         try:
             outcomes = work.call(left)
-        except CallError as error:
+        except DropboxError as error:
             if error.is_not_taken:
                 refused += left  # one by one they may be taken
                 return [], False
@@ -180,9 +180,9 @@ class Batches:
             with fs_errors(changed[0], target=changed[-1]):
                 try:
                     yield
-                except (CallError, fs.errors.FSError) as error:
+                except (DropboxError, fs.errors.FSError) as error:
                     problem = error.__cause__ if isinstance(error, fs.errors.FSError) else error
-                    if not doubtful or not isinstance(problem, CallError):
+                    if not doubtful or not isinstance(problem, DropboxError):
                         raise
                     problem = copy.copy(problem)  # others may have the same one
                     problem.is_unsettled = True
@@ -199,7 +199,7 @@ def groups(children: Children) -> Iterator[Children]:
         yield children[begin : begin + BATCH_ENTRIES]
 
 
-def _may_go_on(error: CallError) -> bool:
+def _may_go_on(error: DropboxError) -> bool:
     """Tell whether what became of a batch can be looked up, and the rest be tried again."""
     if isinstance(error, ApiError):
         return error.is_transient and error.status != 429  # for that the call has waited as long as it may

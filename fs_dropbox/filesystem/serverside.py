@@ -17,7 +17,7 @@ from fs_dropbox import paths
 from fs_dropbox.api.client import Client
 from fs_dropbox.conventions import path_error
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry
-from fs_dropbox.errors import ApiError, CallError, VersionConflict, fs_errors, reason
+from fs_dropbox.errors import ApiError, DropboxError, VersionConflict, fs_errors, reason
 from fs_dropbox.filesystem.batches import LEAST_CHILDREN, Batches, Children, groups
 from fs_dropbox.metadata.catalog import Catalog
 from fs_dropbox.metadata.known import Present
@@ -264,7 +264,7 @@ class ServerSide:
             if self._client.find(path) is None:
                 with self._forgetting(target):
                     self._catalog.copied(self._client.bring_back(path, existing.rev), since)
-        except CallError as error:
+        except DropboxError as error:
             _logger.error("%s may be gone, and could not be brought back: %s", target, error)
             what = str(problem) or "broken off"  # by Ctrl-C, for one
             told = f"{what}; if the file that was there is gone, restore its rev {existing.rev}"
@@ -349,12 +349,12 @@ class ServerSide:
         """
         try:
             self._client.move(paths.to_api(between), paths.to_api(source), source_id=moved.id)
-        except CallError as error:
-            is_over = is_begun or not isinstance(problem, CallError)
+        except DropboxError as error:
+            is_over = is_begun or not isinstance(problem, DropboxError)
             if is_over and isinstance(error, ApiError) and error.tag == ("from_lookup", "not_found"):
                 return
             _logger.error("%s may be at %s now, and could not be moved back: %s", source, between, error)
-            what = reason(problem) if isinstance(problem, CallError) else "broken off"
+            what = reason(problem) if isinstance(problem, DropboxError) else "broken off"
             told = f"{what}; it may be at {between} now"
             raise path_error(fs.errors.OperationFailed, source, told, cause=error) from problem
 
@@ -371,4 +371,4 @@ class ServerSide:
 
 def _may_be_done(error: BaseException) -> bool:
     """Tell whether a change that ended with this error may have been carried out: broken off, for one, by Ctrl-C."""
-    return not isinstance(error, CallError) or error.is_unsettled
+    return not isinstance(error, DropboxError) or error.is_unsettled

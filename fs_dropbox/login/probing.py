@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from fs_dropbox.api.client import Client
 from fs_dropbox.authorization import required_scope
-from fs_dropbox.errors import ApiError, CallError
+from fs_dropbox.errors import ApiError, DropboxError
 
 
 def permissions(client: Client) -> dict[str, bool | None]:
@@ -33,7 +33,7 @@ def permissions(client: Client) -> dict[str, bool | None]:
 def _is_granted(scope: str, probe: Callable[[], object]) -> bool | None:
     try:
         probe()
-    except CallError as error:
+    except DropboxError as error:
         if isinstance(error, ApiError):
             required = required_scope(error.tag, error.message, error.details)
             if required is not None:

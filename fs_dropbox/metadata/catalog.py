@@ -18,7 +18,7 @@ from fs_dropbox import paths
 from fs_dropbox.api.client import Client
 from fs_dropbox.api.results import all_placed
 from fs_dropbox.entries import DeletedEntry, Entry, FileEntry, FolderEntry, FoundFolder, SupersededEntry
-from fs_dropbox.errors import ApiError, CallError, fs_errors
+from fs_dropbox.errors import ApiError, DropboxError, fs_errors
 from fs_dropbox.metadata.cache import MetadataCache
 from fs_dropbox.metadata.finding import Finding
 from fs_dropbox.metadata.known import ABSENT, Absence, Present
@@ -142,7 +142,7 @@ class Catalog(Finding):
         listings: Mapping[str, list[Present]] = {}
         epoch = self._cache.epoch()
         if not self._is_known(key):
-            with suppress(CallError, TimeoutError):
+            with suppress(DropboxError, TimeoutError):
                 listings = self._flights.do(("tree", key, epoch), lambda: self._fetch_tree(path, key, epoch) or {})
         return Tree(self, self._cache, listings, epoch)
 
@@ -290,7 +290,7 @@ class Catalog(Finding):
         is_whole = False
         try:
             is_whole = self._fetch_tree(key, key, self._cache.epoch(), pages=pages) is not None
-        except CallError:
+        except DropboxError:
             pass  # whoever walks the tree goes on without
         finally:
             self._subtrees.listed(key, is_whole=is_whole)

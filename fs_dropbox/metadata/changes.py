@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from fs_dropbox.api.results import Longpoll, Page
 from fs_dropbox.api.retry import LONGEST_FREEZE_SECONDS
 from fs_dropbox.entries import Entry
-from fs_dropbox.errors import ApiError, AuthError, CallError, TransportError, reason
+from fs_dropbox.errors import ApiError, AuthError, DropboxError, TransportError, reason
 from fs_dropbox.metadata.cache import MetadataCache
 from fs_dropbox.metadata.known import says_same
 
@@ -138,7 +138,7 @@ class ChangeFeed:
                     return
                 if self._is_outdated.is_set():
                     continue
-                self._problem = reason(error) if isinstance(error, CallError) else repr(error)
+                self._problem = reason(error) if isinstance(error, DropboxError) else repr(error)
                 self._stop.wait(self._note_failure(error, failures))
                 failures = min(failures + 1, len(PAUSES_SECONDS) - 1)
 

@@ -20,7 +20,7 @@ from fs_dropbox import paths
 from fs_dropbox.api import commits
 from fs_dropbox.api.client import Client, Commit
 from fs_dropbox.entries import FileEntry
-from fs_dropbox.errors import ApiError, CallError, TransportError
+from fs_dropbox.errors import ApiError, DropboxError, TransportError
 from fs_dropbox.metadata.catalog import Catalog
 from fs_dropbox.pool import Pool
 from fs_dropbox.uploads.group_commit import is_final
@@ -133,12 +133,12 @@ class BulkUpload:
             if unreachable:
                 raise unreachable[0]  # one long wait is enough for all
             found = commits.settle_commit(self._client, item.commit, staged.size, staged.content_hash)
-        except CallError as error:
+        except DropboxError as error:
             unknown = copy.copy(error)  # others may have the same one
             unknown.is_unsettled = True
             settled: _Settled = [(item, unknown)]
         else:
-            is_over = found is not None or (isinstance(problem, CallError) and problem.is_unsettled)
+            is_over = found is not None or (isinstance(problem, DropboxError) and problem.is_unsettled)
             settled = [(item, found or problem)] if is_over else self._upload(item)
         outcome = settled[0][1]
         if isinstance(outcome, TransportError) and outcome is not problem:

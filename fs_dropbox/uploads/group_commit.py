@@ -21,7 +21,7 @@ from typing import Final, Protocol
 from fs_dropbox import paths
 from fs_dropbox.api.commits import Commit
 from fs_dropbox.entries import FileEntry
-from fs_dropbox.errors import ApiError, CallError, TransportError
+from fs_dropbox.errors import ApiError, DropboxError, TransportError
 
 # The argument of append_batch travels in a header, which servers bound at 16 KiB; an entry takes about 110 bytes of it.
 GROUP_FILES: Final = 120
@@ -142,7 +142,7 @@ class GroupCommit:
                 return None
         try:
             session = self._take_sessions(1)[0]
-        except CallError as error:
+        except DropboxError as error:
             if not error.is_not_taken:
                 raise
             return None
@@ -210,7 +210,7 @@ class GroupCommit:
             return
         self._append([writer for writer in group if writer.session is None])
         ready = [(writer.session, writer) for writer in group if writer.session is not None]
-        results: Sequence[FileEntry | CallError]
+        results: Sequence[FileEntry | DropboxError]
         try:
             results = (
                 self._client.session_finish_batch(
@@ -219,13 +219,13 @@ class GroupCommit:
                 if ready
                 else []
             )
-        except CallError as error:
+        except DropboxError as error:
             if error.is_not_taken and isinstance(error, TransportError):  # a bad request may be so by one of its names
                 self.shrink(1)
             results = [error] * len(ready)
         again: list[tuple[_Writer, bool]] = []
         for (_, writer), result in zip(ready, results, strict=True):
-            if isinstance(result, CallError) and not is_final(result):
+            if isinstance(result, DropboxError) and not is_final(result):
                 # A session that is not known any more was committed; the same content makes no second revision.
                 is_lost = isinstance(result, ApiError) and (result.is_ambiguous or result.tag[:1] == ("lookup_failed",))
                 again.append((writer, is_lost))
@@ -247,7 +247,7 @@ class GroupCommit:
             appended = self._client.session_append_batch(
                 [(session, writer.data) for session, writer in zip(sessions, writers, strict=True)]
             )
-        except CallError as error:
+        except DropboxError as error:
             if error.is_not_taken:
                 self.shrink(len(writers) // 2)  # a header may be too long for some that are in between
                 return
@@ -262,7 +262,7 @@ class GroupCommit:
         """Commit one file; `is_lost` tells that an earlier commit of it may have taken place."""
         try:
             writer.settle(self._client.upload(writer.commit, writer.data))
-        except CallError as error:
+        except DropboxError as error:
             told = copy.copy(error)  # others may have the same one
             told.is_unsettled = error.is_unsettled or is_lost
             writer.settle(told)
@@ -279,7 +279,7 @@ class GroupCommit:
                 ahead = self._ahead = min(SESSIONS_AHEAD, max(8 * count, 2 * self._ahead))
             try:
                 started = self._client.session_start_batch(count - len(taken) + ahead)
-            except CallError as error:
+            except DropboxError as error:
                 if error.is_not_taken:
                     self.shrink(1)
                 raise
@@ -290,7 +290,7 @@ class GroupCommit:
         return taken
 
 
-def is_final(error: CallError) -> bool:
+def is_final(error: DropboxError) -> bool:
     """Tell whether a failed commit is not to be followed by another one of the same content: what it says is about the
     file, not about its session or a busy namespace; or it may still take place, even after later changes."""
     if error.is_unsettled:

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from fs_dropbox import paths
 from fs_dropbox.api.client import Client, Commit
 from fs_dropbox.entries import FileEntry
-from fs_dropbox.errors import ApiError, CallError, to_fs_error
+from fs_dropbox.errors import ApiError, DropboxError, to_fs_error
 from fs_dropbox.metadata.catalog import Catalog
 from fs_dropbox.pool import Pool
 from fs_dropbox.uploads.checkpoints import Staged
@@ -40,9 +40,9 @@ class SessionCommits:
         self._client = client
         self._catalog = catalog
 
-    def finish(self, items: Sequence[Ready]) -> list[FileEntry | CallError]:
+    def finish(self, items: Sequence[Ready]) -> list[FileEntry | DropboxError]:
         """Commit up to `COMMIT_FILES`, no path twice; again those that others have held up."""
-        outcomes: dict[Ready, FileEntry | CallError] = {}
+        outcomes: dict[Ready, FileEntry | DropboxError] = {}
         left = list(items)
         for turn in range(BUSY_ROUNDS):
             if not left:
@@ -54,7 +54,7 @@ class SessionCommits:
                 for item in left:
                     item.since = since
                 outcomes.update(zip(left, self._finish(left), strict=True))
-            except CallError as error:
+            except DropboxError as error:
                 outcomes.update(dict.fromkeys(left, error))
                 break
             except BaseException:  # Ctrl-C: who knows what was committed
@@ -64,22 +64,22 @@ class SessionCommits:
             left = [item for item in left if _is_busy(outcomes[item])]
         return [outcomes[item] for item in items]
 
-    def _finish(self, items: Sequence[Ready]) -> Sequence[FileEntry | CallError]:
+    def _finish(self, items: Sequence[Ready]) -> Sequence[FileEntry | DropboxError]:
         """Commit all in one call, or one by one where that is not taken: by one of its names, or by a stand-in."""
         ready = [(item.staged, item.commit) for item in items if item.staged is not None]
         batch = [(staged.session_id, staged.size, commit) for staged, commit in ready]
         try:
             return self._client.session_finish_batch(batch)
-        except CallError as error:
+        except DropboxError as error:
             if not error.is_not_taken:
                 raise
         with Pool(THREADS, "fs-dropbox-finish") as pool:
             return list(pool.map(lambda each: self._finish_alone(*each), ready))
 
-    def _finish_alone(self, staged: Staged, commit: Commit) -> FileEntry | CallError:
+    def _finish_alone(self, staged: Staged, commit: Commit) -> FileEntry | DropboxError:
         try:
             return self._client.session_finish(staged.session_id, staged.size, commit, staged.content_hash)
-        except CallError as error:
+        except DropboxError as error:
             return error
 
     def take_over(self, item: Ready, outcome: FileEntry | Exception) -> Exception | None:
@@ -95,7 +95,7 @@ class SessionCommits:
 
 def told(error: Exception, path: str) -> Exception:
     """Return what went wrong for whoever gave the path; what reading the content raised as it is."""
-    return to_fs_error(error, path) if isinstance(error, CallError) else error
+    return to_fs_error(error, path) if isinstance(error, DropboxError) else error
 
 
 def windows(items: Iterable[R]) -> Iterator[list[R]]:
@@ -110,5 +110,5 @@ def windows(items: Iterable[R]) -> Iterator[list[R]]:
     yield list(window.values())
 
 
-def _is_busy(outcome: FileEntry | CallError) -> bool:
+def _is_busy(outcome: FileEntry | DropboxError) -> bool:
     return isinstance(outcome, ApiError) and "too_many_write_operations" in outcome.tag

@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 
 from fs_dropbox.api.client import Client
 from fs_dropbox.content_hash import ContentHash
-from fs_dropbox.errors import CallError
+from fs_dropbox.errors import DropboxError
 from fs_dropbox.pool import Pool
 from fs_dropbox.uploads.checkpoints import Staged
 from fs_dropbox.uploads.upload import Uploader
@@ -60,7 +60,7 @@ class SessionContents:
             return
         try:
             sessions = self._client.session_start_batch(len(small))
-        except CallError as error:
+        except DropboxError as error:
             if error.is_not_taken:
                 shared.shrink(1)
             else:
@@ -76,7 +76,7 @@ class SessionContents:
             read = list(_read(group))
             parts = [(staged.session_id, data) for _, staged, data in read]
             errors = self._client.session_append_batch(parts) if parts else []
-        except CallError as error:
+        except DropboxError as error:
             if error.is_not_taken:
                 self._uploader.small_files.shrink(len(read) // 2)
             else:

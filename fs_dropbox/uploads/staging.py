@@ -19,7 +19,7 @@ from fs_dropbox.api import commits
 from fs_dropbox.api.client import Client
 from fs_dropbox.api.commits import Commit, Update
 from fs_dropbox.entries import FileEntry
-from fs_dropbox.errors import ApiError, CallError
+from fs_dropbox.errors import ApiError, DropboxError
 from fs_dropbox.metadata.catalog import Catalog
 from fs_dropbox.pool import Pool
 from fs_dropbox.uploads.checkpoints import Staged
@@ -75,18 +75,18 @@ class Staging:
         except Exception as error:  # noqa: BLE001 - of the source as well; the content's result tells
             item.error = error
 
-    def _settle(self, item: Ready, outcome: FileEntry | CallError) -> bool | Exception:
-        made: FileEntry | CallError | None
+    def _settle(self, item: Ready, outcome: FileEntry | DropboxError) -> bool | Exception:
+        made: FileEntry | DropboxError | None
         try:
             made = self._made(item, outcome)
-        except CallError as error:
+        except DropboxError as error:
             made = error
         if made is None:
             self._catalog.forget(item.commit.path)
             return False
         return self._commits.take_over(item, made) or True
 
-    def _made(self, item: Ready, outcome: FileEntry | CallError) -> FileEntry | None:
+    def _made(self, item: Ready, outcome: FileEntry | DropboxError) -> FileEntry | None:
         """Return the file that was made, now or by an earlier call; None where none was and none will be."""
         if isinstance(outcome, FileEntry):
             return outcome

@@ -20,7 +20,7 @@ from fs_dropbox.api import routes
 from fs_dropbox.errors import (
     ApiError,
     AuthError,
-    CallError,
+    DropboxError,
     TransportError,
     VersionConflict,
     fs_errors,
@@ -310,7 +310,7 @@ def test_tags(error: object, expected: tuple[str, ...]) -> None:
     ],
     ids=str,
 )
-def test_errors_say_the_same_in_another_process(cause: CallError) -> None:
+def test_errors_say_the_same_in_another_process(cause: DropboxError) -> None:
     """multiprocessing, ProcessPoolExecutor and Dask bring them home in a pickle."""
     error = to_fs_error(cause, "/a{b}")
     with pytest.raises(type(error)) as there:

@@ -17,7 +17,7 @@ from fs_dropbox.api.retry import (
     Traffic,
     Waiter,
 )
-from fs_dropbox.errors import ApiError, AuthError, CallError, TransportError
+from fs_dropbox.errors import ApiError, AuthError, DropboxError, TransportError
 from tests.fs_dropbox.api.scripted_calls import FakeClock, Script, busy, run
 
 
@@ -245,10 +245,10 @@ def test_an_outcome_that_is_not_known_is_marked(clock: FakeClock, stopped: bool)
     ids=lambda each: type(each).__name__ if isinstance(each, Exception) else "",
 )
 def test_what_nobody_has_answered_may_be_carried_out_after_the_last_look(
-    clock: FakeClock, last: CallError, is_unsettled: bool
+    clock: FakeClock, last: DropboxError, is_unsettled: bool
 ) -> None:
     lost = TransportError("reset")
-    with pytest.raises(CallError) as caught:
+    with pytest.raises(DropboxError) as caught:
         run(clock, Script(lost, *[last] * 9), repeatable=False, settle=lambda: None)
     assert caught.value.is_unsettled == is_unsettled
 
@@ -269,7 +269,7 @@ def test_what_nobody_has_answered_and_is_not_asked_again_is_not_known(clock: Fak
         if stopped:
             waiter.interrupt(TransportError("closed"))
 
-    with pytest.raises(CallError) as caught:
+    with pytest.raises(DropboxError) as caught:
         run(
             clock,
             Script(TransportError("timeout")),

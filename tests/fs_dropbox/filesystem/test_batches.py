@@ -13,7 +13,7 @@ from fs_dropbox import DropboxFS
 from fs_dropbox.api import batch_calls
 from fs_dropbox.api.client import Client, Commit
 from fs_dropbox.emulator import Emulator
-from fs_dropbox.errors import ApiError, CallError, TransportError
+from fs_dropbox.errors import ApiError, DropboxError, TransportError
 from fs_dropbox.filesystem import batches
 from fs_dropbox.filesystem.batches import Batches
 from tests.fs_dropbox.files.small_blocks import impatient
@@ -355,7 +355,7 @@ def test_a_copy_is_known_by_its_content(client: Client) -> None:
     ],
     ids=str,
 )
-def test_what_is_worth_another_batch(error: CallError, may: bool) -> None:
+def test_what_is_worth_another_batch(error: DropboxError, may: bool) -> None:
     assert batches._may_go_on(error) is may
     if isinstance(error, TransportError):
         error.is_unsettled = True

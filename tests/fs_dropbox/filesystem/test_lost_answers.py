@@ -13,7 +13,7 @@ from fs_dropbox import DropboxFS
 from fs_dropbox.api.client import Commit
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.entries import FileEntry
-from fs_dropbox.errors import UNSETTLED, ApiError, CallError, TransportError, reason
+from fs_dropbox.errors import UNSETTLED, ApiError, DropboxError, TransportError, reason
 from fs_dropbox.uploads.group_commit import _Writer
 from tests.fs_dropbox.filesystem.lost_answers import LANDED, lose
 from tests.waiting import eventually
@@ -216,7 +216,7 @@ def test_a_group_whose_answer_is_lost_says_so_where_it_cannot_be_settled(
     for writer in writers:
         error = writer.result.exception()
         assert isinstance(error, kind)
-        assert isinstance(error, CallError)
+        assert isinstance(error, DropboxError)
         assert error.is_unsettled
         assert reason(error).endswith(UNSETTLED)
 

@@ -13,7 +13,7 @@ from fs_dropbox.api.client import Client, Commit, Update
 from fs_dropbox.content_hash import ContentHash
 from fs_dropbox.emulator import Emulator
 from fs_dropbox.entries import DeletedEntry, FileEntry, SupersededEntry
-from fs_dropbox.errors import UNSETTLED, ApiError, CallError, TransportError
+from fs_dropbox.errors import UNSETTLED, ApiError, DropboxError, TransportError
 from tests.fs_dropbox.filesystem.lost_answers import LANDED, NOT_DONE, lose
 
 LONG_AGO = 1_500_000_000
@@ -67,7 +67,7 @@ def test_an_update_that_landed_and_was_replaced_is_done(
 
     lose(emulator, client, route, LANDED, meanwhile)
     if theirs == "folder":  # Dropbox lists no revisions of a folder: nobody can tell
-        with pytest.raises(CallError) as caught:
+        with pytest.raises(DropboxError) as caught:
             commit(client, Commit("/log", Update(base)), b"12")
         assert caught.value.is_unsettled
         assert emulator.control.tree() == {"/log": None}
@@ -228,7 +228,7 @@ def test_a_move_that_landed_and_was_undone_is_not_made_again(
             emulator.control.fault("files/move_v2", "cut_body", None)
 
     lose(emulator, client, "files/move_v2", {"kind": "cut_body"}, meanwhile)
-    with pytest.raises(CallError) as caught:
+    with pytest.raises(DropboxError) as caught:
         client.move("/source", "/target", source_id=before.id)
     assert caught.value.is_unsettled
     assert not is_refused or (isinstance(caught.value, ApiError) and caught.value.tag == ("from_lookup", "not_found"))
@@ -249,7 +249,7 @@ def test_a_copy_that_landed_leaves_what_others_change(
             emulator.control.fault("files/copy_v2", "cut_body", None)
 
     lose(emulator, client, "files/copy_v2", {"kind": "cut_body"}, meanwhile)
-    with pytest.raises(CallError) as caught:
+    with pytest.raises(DropboxError) as caught:
         client.copy("/source", "/target")
     assert caught.value.is_unsettled
     assert not is_refused or (isinstance(caught.value, ApiError) and caught.value.tag[:2] == ("to", "conflict"))

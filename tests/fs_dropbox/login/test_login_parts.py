@@ -13,7 +13,7 @@ from fs_dropbox.api.auth import Credentials
 from fs_dropbox.api.client import Client
 from fs_dropbox.api.transport import Transport
 from fs_dropbox.emulator import Emulator
-from fs_dropbox.errors import ApiError, CallError
+from fs_dropbox.errors import ApiError, DropboxError
 from fs_dropbox.login import login as logins
 from fs_dropbox.login import probing
 from fs_dropbox.login.login import Login, LoginError
@@ -242,7 +242,7 @@ def test_a_stand_in_without_a_route_tells_nothing_of_permissions(
 ) -> None:
     unknown: Any = {"kind": "server_error", "status": status, "text": "Unknown API function"}
     emulator.control.fault("users/get_current_account", **unknown)
-    with pytest.raises(CallError):
+    with pytest.raises(DropboxError):
         probing.permissions(client)
     for route in ("files/restore", "sharing/list_shared_links", "sharing/create_shared_link_with_settings"):
         emulator.control.fault(route, count=None, **unknown)

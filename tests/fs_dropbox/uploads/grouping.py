@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from fs_dropbox.api.client import Commit
 from fs_dropbox.entries import FileEntry
-from fs_dropbox.errors import ApiError, CallError, TransportError
+from fs_dropbox.errors import ApiError, DropboxError, TransportError
 from fs_dropbox.uploads.group_commit import GroupCommit
 from tests.waiting import DEADLINE_SECONDS, eventually
 
@@ -97,7 +97,7 @@ def burst(
     def write(number: int) -> object:
         try:
             return grouped.commit(Commit(f"/{number}", "add"), b"content %d" % number)
-        except CallError as error:
+        except DropboxError as error:
             return error
 
     with ThreadPoolExecutor(count) as pool:
