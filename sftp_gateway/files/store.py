@@ -238,9 +238,14 @@ class Store:
 
     def copy_onto(self, draft: Draft, source: str, version: Content | Draft) -> None:
         """Make an empty draft a copy of the committed file at `source`, which must still be the one in `version`."""
-        content = self.open_committed(source)
-        if not isinstance(version, Content) or not content.is_same(version) or not draft.become_copy(content, source):
-            content.close()
+        content, is_taken = self.open_committed(source), False
+        try:
+            is_same = isinstance(version, Content) and content.is_same(version)
+            is_taken = is_same and draft.become_copy(content, source)
+        finally:
+            if not is_taken:
+                content.close()
+        if not is_taken:
             raise RefusedError("the file was changed by someone else meanwhile")
 
     # -- who has written what, for drop boxes

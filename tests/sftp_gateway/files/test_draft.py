@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from fs.memoryfs import MemoryFS
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from sftp_gateway.files import forwarding
 from sftp_gateway.files.store import Store, TreeLimits
 from sftp_gateway.sftp.packets import OpenFlag
+from sftp_gateway.sftp.status import RefusedError
 from tests.sftp_gateway.atomic_fs import AtomicFS
 
 SPACE = 120
@@ -83,3 +85,18 @@ def test_a_draft_agrees_with_a_model(
         assert list(tmp_path.iterdir()) == []
     finally:
         forwarding.STREAM_FROM_BYTES = before
+
+
+def test_a_copy_to_what_has_ended_leaves_nothing_open(tmp_path: Path) -> None:
+    filesystem, handle = MemoryFS(), object()
+    filesystem.writebytes("/f", b"content")
+    store = Store(filesystem, spool_directory=tmp_path, limits=TreeLimits())
+    draft = store.open_for_writing("/new", OpenFlag.WRITE | OpenFlag.CREAT, None, handle)
+    store.drafts.let_go(draft, "the file was removed")
+    version = store.open_committed("/f")
+    source = store.open_committed("/f")
+    with patch.object(store, "open_committed", lambda path: source), pytest.raises(RefusedError, match="was removed"):
+        store.copy_onto(draft, "/f", version)
+    assert source._file.closed
+    version.close()
+    store.close()
