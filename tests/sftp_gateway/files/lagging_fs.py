@@ -68,6 +68,13 @@ class LaggingFS(AtomicFS):
     def content(self) -> dict[str, bytes]:
         return {path: super_read(self, path) for path in self.walk.files()}
 
+    def change(self, path: str, content: bytes | None) -> None:
+        """Do what somebody does who knows nothing of the gateway: replace a file, or remove it."""
+        if content is None:
+            MemoryFS.remove(self, path)
+        else:
+            super().commit(path, content)
+
     # -- the filesystem
 
     def passes(self, operation: str, path: str) -> None:

@@ -185,6 +185,7 @@ class Sharing(Writing):
             with draft._lock:
                 draft.state, draft.end_reason = State.ENDED, "its process was killed"
                 draft.forwarding.cancel()
+                draft.base.close()
                 one = draft.spool
                 fd, one._fd, one.path, one._closed = one._fd, -1, None, True
                 if fd >= 0:
@@ -213,10 +214,9 @@ def restore(source: Path, target: Path) -> None:
         target.write_bytes(source.read_bytes())  # into the same file where it is still there: others may have it open
 
 
-def play_sharing(folder: Path, seed: int, steps: int, monkeypatch: pytest.MonkeyPatch) -> Sharing:
+def play_sharing(world: Sharing, seed: int, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Do random steps of several processes."""
     with monkeypatch.context() as patched:
-        world = Sharing(folder, seed)
         for owner, names in (
             (partials.Partials, ("noted", "checkpoint", "clear")),
             (spool.Spool, ("adopt", "share", "reclaim", "release", "close", "to_disk")),
@@ -227,7 +227,6 @@ def play_sharing(folder: Path, seed: int, steps: int, monkeypatch: pytest.Monkey
             quietly(patched, world, drafts.Drafts, name)
         patched.setattr(spool, "_LOCK_PAUSE_SECONDS", 0)
         play(world, seed, steps, monkeypatch)
-    return world
 
 
 def quietly(monkeypatch: pytest.MonkeyPatch, world: Sharing, owner: Any, name: str) -> None:

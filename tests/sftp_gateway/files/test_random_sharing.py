@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sftp_gateway.files.sharing_steps import play_sharing
+from tests.sftp_gateway.files.sharing_steps import Sharing, play_sharing
 
 
 @pytest.mark.parametrize("first", range(0, 16, 4))
@@ -28,4 +28,4 @@ def several(seeds: range, folder: Path, monkeypatch: pytest.MonkeyPatch, *, step
     logging.getLogger("sftp_gateway").setLevel(logging.ERROR)
     for seed in seeds:
         (folder / str(seed)).mkdir()
-        play_sharing(folder / str(seed), seed, steps, monkeypatch)
+        play_sharing(Sharing(folder / str(seed), seed), seed, steps, monkeypatch)

@@ -6,7 +6,6 @@ import contextlib
 from typing import Any, ClassVar
 
 import pytest
-from fs.memoryfs import MemoryFS
 from fs.path import dirname
 
 from sftp_gateway.files import spool
@@ -14,7 +13,6 @@ from sftp_gateway.files.draft import Draft, State
 from sftp_gateway.files.handles import ReadHandle, WriteHandle
 from sftp_gateway.sftp.packets import Attributes, OpenFlag
 from sftp_gateway.sftp.status import EndOfDataError
-from tests.sftp_gateway.files.lagging_fs import LaggingFS
 from tests.sftp_gateway.files.writing_closing import Closing
 from tests.sftp_gateway.files.writing_model import MOMENTS, MOST_BYTES, Model, flag_names, make_small
 from tests.sftp_gateway.files.writing_world import PATHS, REFUSALS, Opened, Session
@@ -305,11 +303,11 @@ class Writing(Closing):
         if self.chance.random() < 0.3:
             if self.expected.pop(path, None) is None:
                 return False
-            MemoryFS.remove(self.storage, path)
+            self.storage.change(path, None)
         elif not self.storage.isdir(dirname(path)):
             return False
         else:
-            super(LaggingFS, self.storage).commit(path, content)
+            self.storage.change(path, content)
             self.expected[path] = content
         self.others_change()
         self.replacing.pop(path, None)

@@ -60,7 +60,7 @@ class World:
             resumes=chance.random() < 0.7,
             eager=chance.random() < 0.6,
         )
-        self.storage = LaggingFS(self.traits, random.Random(seed + 1))
+        self.storage = self.storage_in(folder / "storage", random.Random(seed + 1))
         self.storage.makedir("/d")
         self.is_calm = chance.random() < 0.4  # nothing fails, and nobody is in the way
         self.fault_rate = chance.choice([0, 0, 0.01, 0.05]) if self.traits.atomic and not self.is_calm else 0
@@ -90,6 +90,9 @@ class World:
         self.storage.fault_rate = self.fault_rate
         self.snapshot: Path | None = None
         self.count_down = -1
+
+    def storage_in(self, folder: Path, chance: random.Random) -> Any:
+        return LaggingFS(self.traits, chance)
 
     def start(self) -> None:
         self.trees = [self.tree() for _ in range(self.processes if self.shared else 1)]
