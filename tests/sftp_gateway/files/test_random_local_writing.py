@@ -47,7 +47,6 @@ class _Writing(Writing):
 
     def storage_in(self, folder: Path, chance: random.Random) -> _LocalFS:
         self.traits = Traits(atomic=False, versions=False, resumes=False, eager=False)
-        self.fault_rate = 0
         return _LocalFS(str(folder), create=True)
 
     def tree(self) -> Tree:
