@@ -119,9 +119,8 @@ def write_together(account: DropboxFS, base: str) -> None:
     account._parts.uploader.small_files._sessions = []  # those that were started ahead would last for the whole test
     with ThreadPoolExecutor(6) as pool:
         results = [pool.submit(write, number) for number in range(6)]
-    errors = [error for result in results if (error := result.exception()) is not None]
-    for error in errors:
-        raise error
+    for result in results:
+        result.result()
 
 
 def usage(account: DropboxFS, base: str) -> None:
@@ -312,9 +311,7 @@ def strike(emulator: Emulator, route: str, fault: dict[str, Any], count: int | N
 
 def check_what_is_shown(account: DropboxFS, emulator: Emulator, base: str) -> None:
     """Check that what the filesystem knows by now is what is there."""
-    shown: dict[str, bool] = {}
-    for path, info in account.walk.info(base):
-        shown[path.removeprefix(f"{base}/")] = info.is_dir
+    shown = {path.removeprefix(f"{base}/"): info.is_dir for path, info in account.walk.info(base)}
     assert shown == {path: content is None for path, content in state(emulator, base).items()}
 
 

@@ -275,11 +275,7 @@ class LikeMemory(RuleBasedStateMachine):
 def run(machine: type[LikeMemory], examples: int, *, random: bool = False) -> None:
     """Run sequences of operations over one emulator; the same ones each time unless they are to be random."""
     with Emulator() as emulator:
-        account = open_account(
-            emulator,
-            **machine.arguments,
-        )
-        with account:
+        with open_account(emulator, **machine.arguments) as account:
             account.listdir("/")
             eventually(lambda: account._parts.feed is None or account._parts.feed.is_live)
             machine.emulator, machine.account, machine.runs = emulator, account, itertools.count()
