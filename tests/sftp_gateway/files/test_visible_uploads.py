@@ -40,6 +40,15 @@ def test_a_file_being_written_is_visible_to_all_sessions(serving: Serving, files
     assert other.get("/d/new") == b"x" * 1000
 
 
+def test_no_directory_is_made_where_a_file_is_being_written(client: RawClient, filesystem: AtomicFS) -> None:
+    """Its CLOSE would be refused."""
+    handle = client.opened("/new", W | C | T)
+    assert client.wait(client.write(handle, 0, b"content")).ok
+    assert client.wait(client.mkdir("/new")).code == Status.FAILURE
+    assert client.wait(client.close(handle)).ok
+    assert filesystem.readbytes("/new") == b"content"
+
+
 class SlowlyListed(AtomicFS):
     """Lists what was there when it was asked, however long that takes."""
 

@@ -172,6 +172,39 @@ def test_what_the_storage_has_beyond_what_is_gone_on_with_is_not_stored(
     assert filesystem.readbytes("/f") == expected
 
 
+class UnwillingFS(KnowingFS):
+    """Has forgotten what it was sent, or finds that it is of no use: at the first `write`, or right at `open`."""
+
+    def __init__(self, fails: str) -> None:
+        super().__init__()
+        self.fails = fails
+        self.resumed = 0
+
+    def openbin(self, path: str, mode: str = "r", buffering: int = -1, *, resume: str = "", **options: Any) -> Any:
+        self.resumed += bool(resume)
+        self.faults = {"write": errors.OperationFailed(path)} if resume and self.fails == "write" else {}
+        if resume and self.fails == "open":
+            raise errors.OperationFailed(path)
+        return super().openbin(path, mode, buffering, resume=resume, **options)
+
+
+@pytest.mark.parametrize("fails", ["open", "write"])
+def test_what_the_storage_does_not_go_on_with_is_sent_anew(tmp_path: Path, fails: str) -> None:
+    filesystem = UnwillingFS(fails)
+    store = Store(filesystem, spool_directory=tmp_path, limits=TreeLimits())
+    content, handle = bytes(range(1, 51)), object()
+    draft = store.open_for_writing("/f", NEW, "session", handle)
+    draft.write(0, content)
+    eventually(lambda: draft.forwarding.checkpoint == (content.hex(), 50), "never: the storage has it all")
+    Names(store).rename("/f", "/g", replace=False)  # what is sent on after that goes to another place
+    draft.write(50, b"more")
+    eventually(lambda: draft.forwarding._stream and (fails == "open" or draft.forwarding._stream.error))
+    draft.write(54, b"end")
+    store.commit(draft, handle)
+    assert filesystem.readbytes("/g") == content + b"moreend"
+    assert filesystem.resumed == 1
+
+
 def test_what_a_full_disk_took_a_part_of_is_not_there_after_a_restart(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -38,6 +39,25 @@ def test_a_change_of_what_was_delivered_meanwhile(storage: RemoteFS, start: Serv
     serving.journal.hurry()
     serving.settled()
     assert storage.readbytes("/f") == b"ab23456789"
+
+
+def test_a_change_of_what_was_delivered_meanwhile_while_others_are_read(
+    storage: RemoteFS, start: ServeWriteBack
+) -> None:
+    serving = start(delay_seconds=60.0)
+    client = serving.client()
+    for name in "abcdefgh":
+        put(client, f"/{name}", name.encode())
+    with contextlib.ExitStack() as stack:
+        for name in "abcdegh":
+            stack.enter_context(client.open(f"/{name}", "r"))
+        with client.open("/f", "r+") as file:
+            file.write(b"F")
+            serving.journal.hurry()
+            serving.settled()
+    serving.journal.hurry()
+    serving.settled()
+    assert storage.readbytes("/f") == b"F"
 
 
 @staged_too
