@@ -1,4 +1,4 @@
-"""The journal: what is staged keeps its place, and journals of the previous version are taken over."""
+"""The journal's own rules: what is staged keeps its place, and journals of the previous version are taken over."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fs import errors
 
+from sftp_gateway.files.folding import fold_path
 from sftp_gateway.write_back.journal import Journal
-from sftp_gateway.write_back.journal_file import FILE_NAME, VERSION
+from sftp_gateway.write_back.journal_file import FILE_NAME, VERSION, _Change
 from sftp_gateway.write_back.journal_rows import BeingSentError, ConflictError, Mode, NewFile, Outcome
 from tests.sftp_gateway.write_back.remote_fs import RemoteFS, WriteBack
 
@@ -53,15 +55,17 @@ THIRD_VERSION = (
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
-    with contextlib.closing(Journal(tmp_path)) as opened:
+    with contextlib.closing(Journal(tmp_path, fold=fold_path)) as opened:
         yield opened
 
 
-def add(journal: Journal, content: bytes, mode: Mode = "replace", *, replaces: int | None = None) -> int:
+def add(
+    journal: Journal, content: bytes, mode: Mode = "replace", *, path: str = "/f", replaces: int | None = None
+) -> int:
     data = journal.vault.write(memory_limit=1000)
     data.write(content)
     expected = "rev" if mode == "update" else None
-    return journal.put(NewFile("/f", 1_600_000_000, mode, expected, True, replaces), data, quota=10**6)
+    return journal.put(NewFile(path, 1_600_000_000, mode, expected, True, replaces), data, quota=10**6)
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])
@@ -271,3 +275,78 @@ def test_what_fails_while_something_later_has_its_name_is_not_shown(journal: Jou
     journal.settle([Outcome(later)])
     assert journal.find("/f") is None
     assert [(each.id, each.failed) for each in journal.all()] == [(first, True)], "it is reported all the same"
+
+
+def test_a_recorded_content_is_let_go_of(journal: Journal) -> None:
+    content = journal.vault.write(memory_limit=10)
+    content.write(bytes(100))
+    descriptor = content._descriptor
+    assert descriptor >= 0
+    journal.put(NewFile("/f", 0, "replace"), content, quota=1000)
+    assert content._descriptor == -1
+    assert content.memory is None
+
+
+@pytest.mark.parametrize("there", ["pending", "stored"])
+def test_a_rename_that_replaces_nothing_is_exact(journal: Journal, there: str) -> None:
+    """Whoever asked for it has looked before; meanwhile something may have come."""
+    add(journal, b"content")
+    if there == "pending":
+        add(journal, b"content", path="/G")
+    before = journal.all()
+    with pytest.raises(ConflictError):
+        journal.rename("/f", "/g", replace=False, occupied=there == "stored", committed=False)
+    assert journal.all() == before
+    assert journal.rename("/f", "/F", replace=False, occupied=False, committed=False)
+    assert journal.rename("/f", "/g", replace=True, occupied=there == "stored", committed=False)
+
+
+@pytest.mark.parametrize("how", ["put_back", "recover", "staged"])
+def test_what_was_on_its_way_may_have_arrived(journal: Journal, how: str) -> None:
+    """So a rename or removal of it is the storage's, too."""
+    number = add(journal, b"content")
+    assert journal.all()[0].fresh
+    sending = journal.send(journal.all())
+    if how == "put_back":
+        journal.put_back(sending)
+    elif how == "recover":
+        journal.recover()
+    else:
+        journal.note_staged({number: "token"})
+    (pending,) = journal.all()
+    assert not pending.fresh
+    assert pending.state == ("sending" if how == "staged" else "pending")
+
+
+@pytest.mark.parametrize("how", ["put_back", "recover"])
+def test_a_directory_that_was_being_made_may_be_there(journal: Journal, how: str) -> None:
+    journal.directories.add("/d")
+    sending = journal.directories.send(journal.directories.all())
+    assert [each.state for each in journal.directories.all()] == ["sending"]
+    if how == "put_back":
+        journal.directories.put_back(sending)
+    else:
+        journal.recover()
+    (folder,) = journal.directories.all()
+    assert (folder.state, folder.fresh) == ("pending", False)
+    assert not journal.directories.discard("/d"), "it would stay in the storage"
+
+
+def test_a_change_that_fails_takes_no_other_with_it(journal: Journal) -> None:
+    """Several changes share a commit: each is done as a whole or not at all."""
+
+    def note(name: str, *, fails: bool = False) -> _Change[int]:
+        def work(db: sqlite3.Connection) -> int:
+            db.execute("INSERT INTO facts VALUES (?, 1)", (name,))
+            if fails:
+                raise errors.ResourceError("/f")
+            return 7
+
+        return _Change(work)
+
+    changes = [note("first"), note("second", fails=True), note("third")]
+    journal._file._commit(list(changes))
+    assert [type(each.error) for each in changes] == [type(None), errors.ResourceError, type(None)]
+    assert [each.done for each in changes] == [True] * 3
+    noted = journal._file.select("SELECT name FROM facts WHERE name IN ('first', 'second', 'third') ORDER BY name")
+    assert noted == [("first",), ("third",)]

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
 from fs import errors
 
-from sftp_gateway.files.folding import fold_path
-from sftp_gateway.write_back.journal import Journal
-from sftp_gateway.write_back.journal_file import _Change
-from sftp_gateway.write_back.journal_rows import ConflictError, NewFile, Pending
+from sftp_gateway.write_back.journal_rows import Pending
 from tests.sftp_gateway.conftest import ServeWriteBack
 from tests.sftp_gateway.raw_client import W
 from tests.sftp_gateway.write_back.remote_fs import RemoteFS, StagedFS, WriteBack, get, put, staged_too
@@ -32,12 +26,6 @@ def begin(
         return serve_write_back(over, **({"delay_seconds": 60.0} | limits))
 
     return begin
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    with contextlib.closing(Journal(tmp_path / "journal", fold=fold_path)) as opened:
-        yield opened
 
 
 def deliver(serving: WriteBack) -> None:
@@ -315,87 +303,3 @@ def test_contents_end_with_what_they_belong_to(begin: ServeWriteBack) -> None:
     assert len(contents(serving)) == 1
     file.abort()  # type: ignore[attr-defined]
     assert contents(serving) == []
-
-
-def test_a_recorded_content_is_let_go_of(journal: Journal) -> None:
-    content = journal.vault.write(memory_limit=10)
-    content.write(bytes(100))
-    descriptor = content._descriptor
-    assert descriptor >= 0
-    journal.put(NewFile("/f", 0, "replace"), content, quota=1000)
-    assert content._descriptor == -1
-    assert content.memory is None
-
-
-# -- the journal's own rules
-
-
-def add(journal: Journal, path: str) -> int:
-    content = journal.vault.write(memory_limit=1000)
-    content.write(b"content")
-    return journal.put(NewFile(path, 0, "replace", fresh=True), content, quota=10**6)
-
-
-@pytest.mark.parametrize("there", ["pending", "stored"])
-def test_a_rename_that_replaces_nothing_is_exact(journal: Journal, there: str) -> None:
-    """Whoever asked for it has looked before; meanwhile something may have come."""
-    add(journal, "/f")
-    if there == "pending":
-        add(journal, "/G")
-    before = journal.all()
-    with pytest.raises(ConflictError):
-        journal.rename("/f", "/g", replace=False, occupied=there == "stored", committed=False)
-    assert journal.all() == before
-    assert journal.rename("/f", "/F", replace=False, occupied=False, committed=False)
-    assert journal.rename("/f", "/g", replace=True, occupied=there == "stored", committed=False)
-
-
-@pytest.mark.parametrize("how", ["put_back", "recover", "staged"])
-def test_what_was_on_its_way_may_have_arrived(journal: Journal, how: str) -> None:
-    """So a rename or removal of it is the storage's, too."""
-    number = add(journal, "/f")
-    assert journal.all()[0].fresh
-    sending = journal.send(journal.all())
-    if how == "put_back":
-        journal.put_back(sending)
-    elif how == "recover":
-        journal.recover()
-    else:
-        journal.note_staged({number: "token"})
-    (pending,) = journal.all()
-    assert not pending.fresh
-    assert pending.state == ("sending" if how == "staged" else "pending")
-
-
-@pytest.mark.parametrize("how", ["put_back", "recover"])
-def test_a_directory_that_was_being_made_may_be_there(journal: Journal, how: str) -> None:
-    journal.directories.add("/d")
-    sending = journal.directories.send(journal.directories.all())
-    assert [each.state for each in journal.directories.all()] == ["sending"]
-    if how == "put_back":
-        journal.directories.put_back(sending)
-    else:
-        journal.recover()
-    (folder,) = journal.directories.all()
-    assert (folder.state, folder.fresh) == ("pending", False)
-    assert not journal.directories.discard("/d"), "it would stay in the storage"
-
-
-def test_a_change_that_fails_takes_no_other_with_it(journal: Journal) -> None:
-    """Several changes share a commit: each is done as a whole or not at all."""
-
-    def note(name: str, *, fails: bool = False) -> _Change[int]:
-        def work(db: sqlite3.Connection) -> int:
-            db.execute("INSERT INTO facts VALUES (?, 1)", (name,))
-            if fails:
-                raise errors.ResourceError("/f")
-            return 7
-
-        return _Change(work)
-
-    changes = [note("first"), note("second", fails=True), note("third")]
-    journal._file._commit(list(changes))
-    assert [type(each.error) for each in changes] == [type(None), errors.ResourceError, type(None)]
-    assert [each.done for each in changes] == [True] * 3
-    noted = journal._file.select("SELECT name FROM facts WHERE name IN ('first', 'second', 'third') ORDER BY name")
-    assert noted == [("first",), ("third",)]
