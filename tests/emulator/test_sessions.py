@@ -1,4 +1,4 @@
-"""Upload sessions: sequential, concurrent, in batches; offsets, hashes, limits."""
+"""Upload sessions: sequential, concurrent; offsets, hashes, limits."""
 
 from __future__ import annotations
 
@@ -18,23 +18,7 @@ from fs_dropbox.emulator.model.errors import WriteError
 
 from .people import api_of
 from .raw_api import Api, bare, error_of
-
-BLOCK = 4 * 1024 * 1024
-
-
-def start(api: Api, body: bytes = b"", **arg: Any) -> str:
-    return str(api.ok(api.upload("files/upload_session/start", arg, body))["session_id"])
-
-
-def append(api: Api, session_id: str, offset: int, body: Any, **arg: Any) -> requests.Response:
-    cursor = {"session_id": session_id, "offset": offset}
-    return api.upload("files/upload_session/append_v2", {"cursor": cursor, **arg}, body)
-
-
-def finish(api: Api, session_id: str, offset: int, path: str, body: bytes = b"", **commit: Any) -> requests.Response:
-    cursor = {"session_id": session_id, "offset": offset}
-    arg = {"cursor": cursor, "commit": {"path": path, **commit}}
-    return api.upload("files/upload_session/finish", arg, body)
+from .upload_sessions import BLOCK, append, cursor, finish, start
 
 
 def test_sequential(api: Api) -> None:
@@ -156,8 +140,7 @@ def test_the_hash_of_a_call_without_bytes_is_checked(api: Api, kind: str) -> Non
     wrong, right = ContentHash(b"abc").hexdigest(), ContentHash().hexdigest()
     session = start(api, session_type=kind, content_hash=right)
     api.ok(append(api, session, 0, b"abc", close=True))
-    cursor = {"session_id": session, "offset": 3}
-    arg = {"cursor": cursor, "commit": {"path": "/a"}, "content_hash": wrong}
+    arg = {"cursor": cursor(session, 3), "commit": {"path": "/a"}, "content_hash": wrong}
     assert bare(error_of(api.upload("files/upload_session/finish", arg))) == "content_hash_mismatch"
     assert not api.emulator.control.exists("/a")
     api.ok(api.upload("files/upload_session/finish", {**arg, "content_hash": right}))
@@ -310,102 +293,3 @@ def test_concurrent_rules(api: Api) -> None:
     wrong = finish(api, session, BLOCK, "/b")
     assert error_of(wrong)["lookup_failed"] == {".tag": "incorrect_offset", "correct_offset": 2 * BLOCK}
     assert api.ok(finish(api, session, 2 * BLOCK, "/b"))["size"] == 2 * BLOCK
-
-
-@pytest.mark.parametrize("kind", ["sequential", "concurrent"])
-def test_batches(api: Api, kind: str) -> None:
-    answer = api.ok(api.rpc("files/upload_session/start_batch", {"num_sessions": 4, "session_type": kind}))
-    ids = answer["session_ids"]
-    bodies = [b"one", b"", b"three"]
-    entries = [
-        {"cursor": {"session_id": session, "offset": 0}, "length": len(body), "close": True}
-        for session, body in zip(ids, bodies, strict=False)
-    ]
-    entries.insert(1, {"cursor": {"session_id": "unknown", "offset": 0}, "length": 3})
-    whole = b"onexxxthree"
-    arg = {"entries": entries, "content_hash": ContentHash(whole).hexdigest()}
-    result = api.ok(api.upload("files/upload_session/append_batch", arg, whole))
-    good = {".tag": "success"}
-    bad = {".tag": "failure", "failure": {".tag": "not_found"}}
-    assert result == {"entries": [good, bad, good, good]}
-
-    commits = [
-        {"cursor": {"session_id": session, "offset": len(body)}, "commit": {"path": f"/batch/{n}"}}
-        for n, (session, body) in enumerate(zip(ids, bodies, strict=False))
-    ]
-    commits.append({"cursor": {"session_id": ids[3], "offset": 0}, "commit": {"path": "/open"}})
-    commits.append({"cursor": {"session_id": "unknown", "offset": 0}, "commit": {"path": "/unknown"}})
-    done = api.ok(api.rpc("files/upload_session/finish_batch_v2", {"entries": commits}))["entries"]
-    assert [e[".tag"] for e in done] == ["success"] * 3 + ["failure"] * 2
-    assert done[0]["path_display"] == "/batch/0"  # flattened, not nested
-    still_open = "concurrent_session_not_closed" if kind == "concurrent" else "lookup_failed/not_closed"
-    assert bare(done[3]["failure"]) == still_open
-    assert bare(done[4]["failure"]) == "lookup_failed/not_found"
-    assert [api.emulator.control.read(f"/batch/{n}") for n in range(3)] == bodies
-
-
-def test_append_batch_errors_concern_the_whole_call(api: Api) -> None:
-    ids = api.ok(api.rpc("files/upload_session/start_batch", {"num_sessions": 2}))["session_ids"]
-    entries = [{"cursor": {"session_id": session, "offset": 0}, "length": 2} for session in ids]
-    route = "files/upload_session/append_batch"
-    assert bare(error_of(api.upload(route, {"entries": entries}, b"abc"))) == "length_mismatch"
-    wrong = {"entries": entries, "content_hash": ContentHash(b"abc").hexdigest()}
-    assert bare(error_of(api.upload(route, wrong, b"abcd"))) == "content_hash_mismatch"
-    done = api.ok(api.upload(route, {"entries": entries}, b"abcd"))["entries"]
-    assert [e[".tag"] for e in done] == ["success", "success"]
-
-
-def test_limits_of_append_batch(api: Api) -> None:
-    ids = api.ok(api.rpc("files/upload_session/start_batch", {"num_sessions": 2}))["session_ids"]
-    entries = [{"cursor": {"session_id": session, "offset": 0}, "length": 6} for session in ids]
-    api.emulator.options.max_request_bytes = 11
-    large = api.upload("files/upload_session/append_batch", {"entries": entries}, bytes(12))
-    assert bare(error_of(large)) == "payload_too_large"
-    nothing = [{"cursor": {"session_id": ids[1], "offset": 0}, "length": 0}]
-    many = api.upload("files/upload_session/append_batch", {"entries": nothing * 501}, b"")
-    assert many.status_code == 400
-    for number in (0, 500):
-        taken = api.ok(api.upload("files/upload_session/append_batch", {"entries": nothing * number}, b""))
-        assert len(taken["entries"]) == number
-    chunked = api.upload("files/upload_session/append_batch", {"entries": entries[:1]}, iter([b"abc", b"defg"]))
-    assert bare(error_of(chunked)) == "length_mismatch"
-    short = api.upload("files/upload_session/append_batch", {"entries": entries[:1]}, iter([b"abc"]))
-    assert bare(error_of(short)) == "length_mismatch"
-
-
-def test_finish_batch_checks_each_session(api: Api) -> None:
-    good, holes = start(api, b"abc", close=True), start(api, session_type="concurrent")
-    api.ok(append(api, holes, BLOCK, b"x", close=True))
-    places = [(good, 2), (holes, BLOCK + 1), (good, 3), (good, 3)]
-
-    def finished() -> list[Any]:
-        entries = [
-            {"cursor": {"session_id": session, "offset": offset}, "commit": {"path": f"/{number}"}}
-            for number, (session, offset) in enumerate(places)
-        ]
-        return list(api.ok(api.rpc("files/upload_session/finish_batch_v2", {"entries": entries}))["entries"])
-
-    first = finished()
-    wrong = {".tag": "incorrect_offset", "correct_offset": 3}
-    assert first[0]["failure"] == {".tag": "lookup_failed", "lookup_failed": wrong}
-    assert bare(first[1]["failure"]) == "concurrent_session_missing_data"
-    assert (first[2][".tag"], first[2]["name"]) == ("success", "2")
-    assert bare(first[3]["failure"]) == "lookup_failed/not_found"
-    api.emulator.options.second_finish = "repeat"
-    assert finished()[3] == first[2]
-
-
-def test_finish_batch_as_a_job(api: Api) -> None:
-    api.emulator.options.job_polls = 1
-    session = start(api, b"abc", close=True)
-    entry = {"cursor": {"session_id": session, "offset": 3}, "commit": {"path": "/a"}}
-    launched = api.ok(api.rpc("files/upload_session/finish_batch", {"entries": [entry]}))
-    assert launched[".tag"] == "async_job_id"
-    check = {"async_job_id": launched["async_job_id"]}
-    route = "files/upload_session/finish_batch/check"
-    assert api.ok(api.rpc(route, check)) == {".tag": "in_progress"}
-    complete = api.ok(api.rpc(route, check))
-    assert complete[".tag"] == "complete"
-    assert complete["entries"][0]["name"] == "a"
-    unknown = api.rpc(route, {"async_job_id": "dbjid:unknown"})
-    assert bare(error_of(unknown)) == "invalid_async_job_id"
