@@ -121,8 +121,7 @@ def test_winscp_goes_on_under_another_name(stack: Stack) -> None:
     with raw(stack) as session:
         eventually(lambda: session.wait(session.lstat("/file.filepart")).attributes.size == CUT - 1, "nothing is kept")
         handle = session.opened("/file.filepart", W | C)  # neither TRUNC nor APPEND
-        for offset in range(CUT - 1, SIZE, 32768):
-            session.write(handle, offset, content[offset : offset + 32768])
+        session.writes(handle, CUT - 1, content[CUT - 1 :])
         assert session.wait(session.close(handle)).ok
         assert session.wait(session.rename("/file.filepart", "/file")).ok
     went_on(stack, content)
@@ -134,8 +133,7 @@ def test_who_rewrites_what_was_sent_sends_it_again(stack: Stack) -> None:
         eventually(lambda: session.wait(session.lstat("/file")).attributes.size == CUT - 1, "nothing is kept")
         handle = session.opened("/file", W | C)
         session.write(handle, 10, b"changed")
-        for offset in range(CUT - 1, SIZE, 32768):
-            session.write(handle, offset, content[offset : offset + 32768])
+        session.writes(handle, CUT - 1, content[CUT - 1 :])
         assert session.wait(session.close(handle)).ok
     assert stack.stored() == {"file": digest(content[:10] + b"changed" + content[17:])}
     assert stack.commits() == 1  # nothing wrong was ever visible

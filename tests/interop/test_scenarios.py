@@ -28,13 +28,11 @@ def test_winscp_replaces_a_file_through_a_filepart(stack: Stack) -> None:
     old = stack.control.write("/f", b"the old version")
     content = os.urandom(SIZE)
     with raw(stack) as client:
-        missing = client.all([client.lstat("/f.filepart")])
-        assert [reply.code for reply in missing] == [Status.NO_SUCH_FILE]
+        assert client.wait(client.lstat("/f.filepart")).code == Status.NO_SUCH_FILE
         handle = client.opened("/f.filepart", W | C | T, a(size=SIZE))
-        for offset in range(0, SIZE, 32768):
-            assert client.wait(client.write(handle, offset, content[offset : offset + 32768])).ok
-            if offset == 32768 * 10:  # what has arrived, not what was announced
-                assert client.wait(client.lstat("/f.filepart")).attributes.size == 32768 * 11
+        assert all(reply.ok for reply in client.all(client.writes(handle, 0, content[:MIB])))
+        assert client.wait(client.lstat("/f.filepart")).attributes.size == MIB  # not what was announced
+        assert all(reply.ok for reply in client.all(client.writes(handle, MIB, content[MIB:])))
         assert client.wait(client.close(handle)).ok
         assert client.wait(client.remove("/f")).ok
         assert client.wait(client.rename("/f.filepart", "/f")).ok
@@ -51,15 +49,12 @@ def test_winscp_goes_on_after_its_connection_was_lost(stack: Stack) -> None:
     content = os.urandom(SIZE)
     with raw(stack) as client:
         handle = client.opened("/f.filepart", W | C | T, a(size=SIZE))
-        for offset in range(0, MIB, 32768):
-            assert client.wait(client.write(handle, offset, content[offset : offset + 32768])).ok
+        assert all(reply.ok for reply in client.all(client.writes(handle, 0, content[:MIB])))
         client.channel.get_transport().sock.close()
     with raw(stack) as client:
         eventually(lambda: client.wait(client.lstat("/f.filepart")).attributes.size == MIB - 1)
-        size = MIB - 1
         handle = client.opened("/f.filepart", W | C)  # neither TRUNC nor APPEND
-        for offset in range(size, SIZE, 32768):
-            assert client.wait(client.write(handle, offset, content[offset : offset + 32768])).ok
+        assert all(reply.ok for reply in client.all(client.writes(handle, MIB - 1, content[MIB - 1 :])))
         assert client.wait(client.close(handle)).ok
         assert client.wait(client.rename("/f.filepart", "/f")).ok
     assert stack.stored() == {"f": digest(content)}
@@ -128,10 +123,7 @@ def test_both_families_of_append(stack: Stack) -> None:
         stack.control.write(path, b"old")
         with raw(stack) as client:
             handle = client.opened(path, W | C | A)
-            pieces = [
-                client.write(handle, first + offset, content[offset : offset + 1000])
-                for offset in range(0, len(content), 1000)
-            ]
+            pieces = client.writes(handle, first, content, piece=1000)
             assert all(reply.ok for reply in client.all([*pieces, client.close(handle)]))
         assert stack.control.read(path) == b"old" + content
 
@@ -167,8 +159,7 @@ def test_restic_stores_through_a_temporary_name(stack: Stack) -> None:
     with raw(stack) as client:
         handle = client.opened("/data/00-restic-temp-1", W | C | X)
         assert client.wait(client.fsetstat(handle, permissions=0o100600)).ok
-        for offset in range(0, SIZE, 32768):
-            client.write(handle, offset, content[offset : offset + 32768])
+        client.writes(handle, 0, content)
         assert client.wait(client.close(handle)).ok
         assert client.wait(client.posix_rename("/data/00-restic-temp-1", "/data/00")).ok
         assert client.wait(client.setstat("/data/00", permissions=0o100400)).ok
@@ -183,9 +174,8 @@ def test_sshfs_creates_and_reads_without_awaiting_close(stack: Stack) -> None:
         opened, seen = client.open("/f", W | C | T), client.lstat("/f")
         assert client.wait(seen).attributes.size == 0
         handle = client.wait(opened).handle
-        pieces = [(offset, content[offset : offset + 65536]) for offset in range(0, SIZE, 65536)]
-        for offset, piece in reversed(pieces):
-            client.write(handle, offset, piece)
+        for offset in reversed(range(0, SIZE, 65536)):
+            client.write(handle, offset, content[offset : offset + 65536])
         client.close(handle)
         assert client.get("/f", piece=65536) == content
     assert stack.stored() == {"f": digest(content)}
@@ -338,10 +328,9 @@ def test_openssh_reads_with_64_requests_in_flight(stack: Stack) -> None:
     piece = 261_120
     with raw(stack) as client:
         handle = client.opened("/f", R)
-        offsets = list(range(0, len(content), piece))
         waiting: deque[int] = deque()
         got = bytearray()
-        for offset in [*offsets, None, *[None] * 64]:
+        for offset in [*range(0, len(content), piece), *[None] * 65]:
             if offset is not None:
                 waiting.append(client.read(handle, offset, piece))
             if waiting and (offset is None or len(waiting) == 64):

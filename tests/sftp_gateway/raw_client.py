@@ -217,13 +217,15 @@ class RawClient:
         assert reply.kind == Kind.HANDLE, reply
         return reply.handle
 
+    def writes(self, handle: bytes, offset: int, content: bytes, *, piece: int = 32768) -> list[int]:
+        """Write from an offset on, in pieces, without waiting; return the requests."""
+        starts = range(0, len(content), piece)
+        return [self.write(handle, offset + start, content[start : start + piece]) for start in starts]
+
     def put(self, path: str, content: bytes, flags: int = W | C | T, *, piece: int = 32768) -> None:
         """Write a whole file, pipelined, and close it."""
         handle = self.opened(path, flags)
-        requests = [
-            self.write(handle, offset, content[offset : offset + piece]) for offset in range(0, len(content), piece)
-        ]
-        for reply in self.all([*requests, self.close(handle)]):
+        for reply in self.all([*self.writes(handle, 0, content, piece=piece), self.close(handle)]):
             assert reply.ok, reply
 
     def get(self, path: str, *, piece: int = 32768) -> bytes:

@@ -64,7 +64,7 @@ def test_what_is_asked_amid_an_exchange_of_keys_is_answered_after_it(session: Se
         before = client.H
         content = bytes([number]) * (100 * PIECE)
         with exchange_begun(client):
-            written = [raw.write(handle, at, content[at : at + PIECE]) for at in range(0, len(content), PIECE)]
+            written = raw.writes(handle, 0, content, piece=PIECE)
         assert all(reply.ok for reply in raw.all(written))
         assert before != client.H
         assert client.local_cipher == cipher

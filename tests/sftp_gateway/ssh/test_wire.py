@@ -101,7 +101,7 @@ def test_transfers_survive_key_exchanges_from_both_sides(serving: Serving) -> No
     exchanging = threading.Thread(target=exchange)
     exchanging.start()
     try:
-        written = [client.write(handle, at, content[at : at + piece]) for at in range(0, len(content), piece)]
+        written = client.writes(handle, 0, content, piece=piece)
         assert all(reply.ok for reply in client.all([*written, client.close(handle)]))
     finally:
         stop.set()
