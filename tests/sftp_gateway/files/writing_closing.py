@@ -126,6 +126,7 @@ class Closing(World):
         """Return what CLOSE failed with, whether the file was changed meanwhile, and whether its gateway has ended."""
         said: list[BaseException | None] = []
         changed = ended = False
+        doubtful = set(opened.model.doubtful)
         self.storage.lag(True)
         hung = self.storage.hanging
         thread = threading.Thread(target=lambda: said.append(close(opened.handle)), daemon=True)
@@ -156,7 +157,7 @@ class Closing(World):
         self.storage.lag(False)
         thread.join(SECONDS)
         assert said, "CLOSE never ended"
-        return said[0], changed, ended
+        return said[0], changed or opened.model.doubtful != doubtful, ended  # a refused WRITE may be there in part
 
 
 def close(handle: WriteHandle) -> BaseException | None:
