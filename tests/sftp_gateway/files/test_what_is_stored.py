@@ -184,7 +184,7 @@ class UnwillingFS(KnowingFS):
         self.resumed += bool(resume)
         self.faults = {"write": errors.OperationFailed(path)} if resume and self.fails == "write" else {}
         if resume and self.fails == "open":
-            raise errors.OperationFailed(path)
+            raise errors.ResourceNotFound(path)
         return super().openbin(path, mode, buffering, resume=resume, **options)
 
 
