@@ -62,13 +62,11 @@ def forms(secret: str) -> set[bytes]:
     return {raw, quote(secret, safe="").encode(), base64.b64encode(raw).rstrip(b"="), json.dumps(secret)[1:-1].encode()}
 
 
-@pytest.mark.parametrize(("processes", "log_format"), [(1, "text"), (2, "json")])
-def test_secrets_are_found_nowhere(tmp_path: Path, emulator: Emulator, processes: int, log_format: str) -> None:
-    key = paramiko.Ed25519Key.generate() if hasattr(paramiko.Ed25519Key, "generate") else paramiko.ECDSAKey.generate()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        metrics = free.getsockname()[1]
-    (tmp_path / "url").write_text(emulator.fs_url)
-    (tmp_path / "gateway.toml").write_text(
+def configure(
+    folder: Path, emulator: Emulator, key: paramiko.PKey, *, metrics: int, processes: int, log_format: str
+) -> None:
+    (folder / "url").write_text(emulator.fs_url)
+    (folder / "gateway.toml").write_text(
         f'''
         listen = "127.0.0.1:0"
         state_folder = "state"
@@ -89,6 +87,19 @@ def test_secrets_are_found_nowhere(tmp_path: Path, emulator: Emulator, processes
         url_file = "url"
         '''
     )
+
+
+def contents(folder: Path, note: str = "") -> dict[str, bytes]:
+    """Return what is in the files below a folder, by their paths."""
+    return {f"{path}{note}": path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(("processes", "log_format"), [(1, "text"), (2, "json")])
+def test_secrets_are_found_nowhere(tmp_path: Path, emulator: Emulator, processes: int, log_format: str) -> None:
+    key = paramiko.Ed25519Key.generate() if hasattr(paramiko.Ed25519Key, "generate") else paramiko.ECDSAKey.generate()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        metrics = free.getsockname()[1]
+    configure(tmp_path, emulator, key, metrics=metrics, processes=processes, log_format=log_format)
     app, token = f"{emulator.app_key}~{emulator.app_secret}", emulator.refresh_token
     files: dict[str, bytes] = {}
     process, port = begin(tmp_path / "gateway.toml")
@@ -114,16 +125,12 @@ def test_secrets_are_found_nowhere(tmp_path: Path, emulator: Emulator, processes
             for pid in family(process.pid):
                 files[f"command line of {pid}"] = Path(f"/proc/{pid}/cmdline").read_bytes()
             assert (tmp_path / "state").stat().st_mode & 0o077 == 0
-            for path in (tmp_path / "state").rglob("*"):
-                if path.is_file():
-                    files[str(path)] = path.read_bytes()
+            files |= contents(tmp_path / "state")
         finally:
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0
     files["log"] = (tmp_path / "log").read_bytes()
-    for path in (tmp_path / "state").rglob("*"):
-        if path.is_file():
-            files[f"{path} (after the end)"] = path.read_bytes()
+    files |= contents(tmp_path / "state", " (after the end)")
     assert any(name.endswith(".spool") for name in files), "no upload was cut off"
     assert files["log"].count(b"login_failed") >= 4
     assert b"ann" in files["log"]
