@@ -238,6 +238,17 @@ def test_one_name_that_is_not_taken_fails_alone(emulator: Emulator, account: Dro
     assert set(emulator.control.tree()) == {"/one", "/two"}
 
 
+def test_what_is_no_path_or_no_token_is_told_of_and_the_others_are_committed(
+    emulator: Emulator, account: DropboxFS
+) -> None:
+    (token,) = staged(account, b"content")
+    files = [("/a\0b", token, WHEN, None), ("/one", token, WHEN, None), ("/two", "no token", WHEN, None)]
+    outcomes = dict(account.commit_files(files))
+    assert isinstance(outcomes[0], fs.errors.InvalidCharsInPath)
+    assert (outcomes[1], outcomes[2]) == (True, False)
+    assert set(emulator.control.tree()) == {"/one"}
+
+
 def test_where_the_whole_call_is_refused_nothing_is_looked_up(emulator: Emulator, account: DropboxFS) -> None:
     tokens = staged(account, *[b"x"] * 6)
     emulator.control.fault(FINISH, "invalid_token", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections import deque
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sftp_gateway.files import spool, stream
 from sftp_gateway.files.tree import TreeLimits
 from sftp_gateway.requests import replies
 from sftp_gateway.sftp.packets import Kind
+from tests.sftp_gateway.atomic_fs import AtomicFS
 from tests.sftp_gateway.files.short_of_room.telling_fs import (
     CONTENT,
     MIB,
@@ -109,6 +111,19 @@ def test_nobody_is_held_back_for_what_makes_no_room(serving: Serving, monkeypatc
     handle = client.opened("/f", W | C | T)
     for offset in range(1, QUOTA - PIECE, PIECE):
         assert client.wait(client.write(handle, offset, CONTENT[offset : offset + PIECE])).ok
+
+
+def test_nobody_is_held_back_by_a_storage_that_does_not_tell_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It makes no room before the end."""
+    monkeypatch.setattr(replies, "HOLD_SECONDS", 3600.0)
+    with closing(Serving(AtomicFS(), tmp_path, limits=TreeLimits(spool_quota=QUOTA))) as serving:
+        client = serving.raw()
+        handle = client.opened("/f", W | C | T)
+        for offset in range(0, QUOTA, PIECE):
+            assert client.wait(client.write(handle, offset, CONTENT[offset : offset + PIECE])).ok
+        assert client.wait(client.close(handle)).ok
 
 
 def test_what_makes_room_has_made_it(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
