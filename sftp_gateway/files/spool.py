@@ -112,7 +112,7 @@ class Spool:
         self._closed = False
         self._shared = False
         self._was_shared = False
-        self._given = False
+        self.is_given = False  # the file is the stored one now
         self._can_drop = True  # as far as is known
         self.dropped = 0  # how many bytes of the beginning were dropped
         self.path: Path | None = None  # of the file, once there is one
@@ -300,7 +300,7 @@ class Spool:
 
     def may_drop(self, end: int) -> bool:
         """Tell whether the space before `end` can be freed, as far as is known."""
-        return self._can_drop and self._fd >= 0 and not self._given and self.dropped < end <= self.prefix
+        return self._can_drop and self._fd >= 0 and not self.is_given and self.dropped < end <= self.prefix
 
     def drop_before(self, end: int) -> bool:
         """Free the space before `end`, which cannot be read or written any more then; return whether that worked."""
@@ -332,7 +332,7 @@ class Spool:
             if self.path is not None:
                 self.path.unlink(missing_ok=True)
             if fd >= 0:
-                _close(fd, frees=0 if at_once or self._given or self.path is None else size)
+                _close(fd, frees=0 if at_once or self.is_given or self.path is None else size)
 
     def release(self) -> None:
         """Close, but leave the file for a later process (`adopt`). Idempotent."""
@@ -351,7 +351,7 @@ class Spool:
             is_whole = self._written.prefix == self._written.end == os.fstat(self._fd).st_size == size
             if not is_whole or self.dropped or not move(self._fd, self.path):
                 return False
-            self._given = True
+            self.is_given = True
             return True
 
     def check_here(self, offset: int) -> None:
@@ -362,7 +362,7 @@ class Spool:
 
     def _check_changeable(self, offset: int) -> None:
         self.check_here(offset)
-        if self._given:
+        if self.is_given:
             raise RefusedError("the file has just been stored")
 
     def _check_open(self) -> None:

@@ -100,7 +100,10 @@ class Storing:
             raise RefusedError(EXISTS)
         pieces = self._pieces(0, size)
         content = local_upload.Received(pieces, partial(draft.give, size))
-        return local_upload.upload(self._filesystem, draft.path, content, draft.modified, exclusive=draft.exclusive)
+        is_stored = local_upload.upload(
+            self._filesystem, draft.path, content, draft.modified, exclusive=draft.exclusive
+        )
+        return is_stored or draft.spool.is_given  # in place it would be emptied before it is copied onto itself
 
     def _store_in_place(self, size: int) -> None:
         """Store in a filesystem without atomic writes: from the spool alone, as the old content is overwritten."""

@@ -359,6 +359,17 @@ class TestMoving:
             store.commit(draft, handle)
         assert contents(home) == {"f": OLD, "new": NEW}
 
+    def test_what_fails_after_the_move_takes_nothing_away(self, store: Store, home: Path) -> None:
+        give = Draft.give
+
+        def giving(draft: Draft, size: int, move: Callable[[int, Path], bool]) -> bool:
+            assert give(draft, size, move)
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+        with patch.object(Draft, "give", giving):
+            put(store, "/f", NEW)
+        assert contents(home) == {"f": NEW}
+
     @pytest.mark.parametrize(("flags", "names"), [("W | C | T", 1), ("W | C | X", 2)])
     def test_kill_9_after_the_move_leaves_nothing_to_go_on_with(
         self, home: Path, limits: TreeLimits, flags: str, names: int
