@@ -38,6 +38,20 @@ def test_a_refused_file_is_kept_shown_and_reported(
     assert not serving.pending()
 
 
+def test_a_refused_file_is_changed_in_place_and_tried_again(storage: RemoteFS, start: ServeWriteBack) -> None:
+    storage.refused["/f"] = errors.ResourceReadOnly("/f")
+    serving = start()
+    client = serving.client()
+    put(client, "/f", b"content")
+    serving.settled()
+    del storage.refused["/f"]
+    with client.open("/f", "r+") as file:
+        file.write(b"C")
+    serving.settled()
+    assert storage.readbytes("/f") == b"Content"
+    assert not serving.pending()
+
+
 @staged_too
 def test_one_refused_version_holds_up_no_later_one(storage: RemoteFS, start: ServeWriteBack) -> None:
     serving = start(delay_seconds=60.0)
