@@ -69,6 +69,15 @@ def test_what_is_changed_in_place_may_be_renamed_where_that_is_a_copy(tmp_path: 
         serving.close()
 
 
+def test_a_new_file_is_not_renamed_into_a_directory_that_is_missing(client: RawClient, filesystem: AtomicFS) -> None:
+    handle = client.opened("/f", W | C | T)
+    for rename in (client.rename, client.posix_rename):
+        assert client.wait(rename("/f", "/missing/f")).code == Status.NO_SUCH_FILE
+    assert client.wait(client.write(handle, 0, b"content")).ok
+    assert client.wait(client.close(handle)).ok
+    assert filesystem.listdir("/") == ["f"]
+
+
 def test_what_somebody_else_changed_before_the_rename_is_not_overwritten(tmp_path: Path) -> None:
     with Emulator() as emulator, fs.open_fs(emulator.fs_url) as dropbox:
         assert isinstance(dropbox, DropboxFS)
