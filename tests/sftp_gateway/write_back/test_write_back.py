@@ -7,6 +7,7 @@ import os
 import stat
 import threading
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,15 @@ def test_many_small_files_share_their_calls(storage: RemoteFS, start: ServeWrite
     serving.settled()
     assert storage.happened("bulk") == ["100"]
     assert len(storage.commits) == 100
+
+
+def test_what_is_written_through_keeps_its_time(storage: RemoteFS, start: ServeWriteBack) -> None:
+    moment = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
+    file: Any = start().written_back.openbin("/f", "w")
+    file.write(b"content")
+    file.modified = moment
+    file.close()
+    assert storage.getinfo("/f", ["details"]).modified == moment
 
 
 def test_without_staged_uploads_files_go_one_by_one(tmp_path: Path) -> None:
