@@ -77,9 +77,9 @@ class Base:
         if now != self._content.fingerprint:
             raise RefusedError("the file was changed by someone else meanwhile")
 
-    def is_same(self, content: Content) -> bool:
-        """Tell whether this is the version that `content` reads."""
-        return self._content is not None and content.is_same(self._content)
+    def share(self) -> Content | None:
+        """Return the content for another owner, which closes it."""
+        return self._content.share() if self._content is not None else None
 
     def note_time(self, filesystem: FS, path: str, set_time: Callable[[], None]) -> None:
         """Have the file's time set, and accept that as no change of what the commit may replace."""

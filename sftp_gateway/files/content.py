@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import tempfile
 import threading
@@ -23,8 +24,9 @@ _MAX_OFFSET = 2**63 - 1  # Python's own files know no larger one
 class Content:
     """The bytes of a committed file as they were when it was opened.
 
-    Owned by a handle or a draft. Thread-safe: files without positioned reads are read under a lock. `version` is None
-    if the filesystem has no versions; then `fingerprint` (size and time) tells versions apart.
+    Owned by a handle or a draft; who `share`s it gives another owner one of its own. Thread-safe: files without
+    positioned reads are read under a lock. `version` is None if the filesystem has no versions; then `fingerprint`
+    (size and time) tells versions apart.
     """
 
     def __init__(self, filesystem: FS, path: str, *, local: bool, quota: Quota) -> None:
@@ -34,6 +36,8 @@ class Content:
         """
         self.quota = quota
         self._counted: list[int] = []  # what counts against it
+        self._mark = object()
+        self._owners = {self._mark}  # the marks of those that have not closed it yet
         self._local = local
         self._lock = threading.Lock()
         self._file: Any = filesystem.openbin(path, "r")
@@ -83,8 +87,18 @@ class Content:
         """Tell whether both are the same version of the same file."""
         return (self.version, self.fingerprint) == (other.version, other.fingerprint)
 
+    def share(self) -> Content:
+        """Return the same open file for another owner; it is closed when each owner has closed it."""
+        other = copy.copy(self)
+        other._mark = object()
+        self._owners.add(other._mark)
+        return other
+
     def close(self) -> None:
         """Close the file; errors do not matter for a file that was only read. Idempotent."""
+        self._owners.discard(self._mark)
+        if self._owners:
+            return
         with contextlib.suppress(Exception):
             self._file.close()
         while self._counted:

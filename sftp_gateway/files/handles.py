@@ -157,19 +157,14 @@ class ReadHandle(Handle):
         result: Literal["ok", "aborted"] = "ok" if self._moved >= self.size else "aborted"
         return self._transfer("download", self._moved, result) if self._moved else None
 
-    def settle(self, path: str, is_it: Callable[[Content], bool]) -> None:
-        """Go on with the committed file at `path`, before that gets another name or content.
-
-        If `is_it` does not accept it, it is somebody else's. May be called while the handle is being closed. Never
-        raises.
-        """
+    def settle(self, find: Callable[[], Content | None]) -> None:
+        """Go on with what `find` opens. May be called while the handle is being closed. Never raises."""
         with contextlib.suppress(Exception):  # a later read tells that its draft has ended
-            content = self._store.open_committed(path)
+            content = find()
             with self._lock:
-                is_used = not self._is_closed and is_it(content)
-                if is_used:
-                    self._content = content
-            if not is_used:
+                if not self._is_closed:
+                    self._content, content = content, None
+            if content is not None:
                 content.close()
 
     def _is_settled(self) -> bool:

@@ -7,7 +7,7 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -18,6 +18,7 @@ from fs.osfs import OSFS
 from fs.subfs import ClosingSubFS, SubFS
 from fs.wrapfs import WrapFS
 
+from sftp_gateway.files import freeing
 from sftp_gateway.sftp.status import EXISTS, RefusedError
 
 # This user or this disk cannot do it this way: writing in place works, or reports what is wrong.
@@ -75,10 +76,28 @@ def _place(filesystem: Any, path: str) -> str | None:
 def _store(place: str, content: Received, modified: float | None, *, exclusive: bool) -> bool:
     if os.path.islink(place):
         place = os.path.realpath(place)
+    with _held(place) as old:
+        return _replace(place, old, content, modified, exclusive=exclusive)
+
+
+@contextlib.contextmanager
+def _held(place: str) -> Iterator[os.stat_result | None]:
+    """Hold the file that is there, if there is one: whoever replaces it does not wait until its space is free."""
     try:
-        old = os.stat(place)
+        descriptor = os.open(place, os.O_PATH)
     except FileNotFoundError:
-        old = None
+        yield None
+        return
+    old = os.fstat(descriptor)
+    try:
+        yield old
+    finally:
+        freeing.close(descriptor, frees=old.st_size)
+
+
+def _replace(
+    place: str, old: os.stat_result | None, content: Received, modified: float | None, *, exclusive: bool
+) -> bool:
     # A file that we may not write must not be replaced either, although the directory would allow it.
     if old is not None and not (stat.S_ISREG(old.st_mode) and old.st_nlink == 1 and os.access(place, os.W_OK)):
         return False

@@ -13,8 +13,8 @@ from sftp_gateway.files.content import Content
 class Reader(Protocol):
     """A reader of a draft."""
 
-    def settle(self, path: str, is_it: Callable[[Content], bool]) -> None:
-        """Go on with the committed file at `path`, if `is_it` says that it is the draft's. Never raises."""
+    def settle(self, find: Callable[[], Content | None]) -> None:
+        """Go on with what `find` opens: the same content, if that can still be read. Never raises."""
 
 
 class Readers:
@@ -37,9 +37,9 @@ class Readers:
         with self._lock, contextlib.suppress(ValueError):
             self._readers.remove(reader)
 
-    def settle(self, path: str, is_it: Callable[[Content], bool]) -> None:
-        """Have all go on with the committed file at `path`. In the path's turn: later it may be another version."""
+    def settle(self, find: Callable[[], Content | None]) -> None:
+        """Have all go on with what `find` opens. In the path's turn: later there may be another version."""
         with self._lock:
             self._is_over, readers = True, list(self._readers)
         for reader in readers:
-            reader.settle(path, is_it)
+            reader.settle(find)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sftp_gateway.files import locked_files
+from sftp_gateway.files import freeing, locked_files
 from sftp_gateway.files.holes import punch
 from sftp_gateway.files.intervals import Intervals
 from sftp_gateway.private_directories import make_private
@@ -20,7 +20,6 @@ MEMORY_BYTES = 64 * 2**20
 """How much all spools of a tree together may hold in memory: clients can have thousands of files open."""
 SPOOL_SUFFIX = ".spool"
 PAGE_BYTES = 4096  # counted for each gap: a single byte behind it can take as much of the disk
-_LARGE_BYTES = 64 * 2**20  # to free a file of this size takes the system a tenth of a second or more
 _RESERVE_BYTES = 32 * 2**20  # what clients send before they notice that they are held back
 _LOCK_TRIES = 20
 _LOCK_PAUSE_SECONDS = 0.005
@@ -332,7 +331,7 @@ class Spool:
             if self.path is not None:
                 self.path.unlink(missing_ok=True)
             if fd >= 0:
-                _close(fd, frees=0 if at_once or self.is_given or self.path is None else size)
+                freeing.close(fd, frees=0 if at_once or self.is_given or self.path is None else size)
 
     def release(self) -> None:
         """Close, but leave the file for a later process (`adopt`). Idempotent."""
@@ -368,15 +367,6 @@ class Spool:
     def _check_open(self) -> None:
         if self._closed:
             raise RefusedError("the file was removed while it was being written")
-
-
-def _close(fd: int, *, frees: int) -> None:
-    """Close a file, which `frees` so many bytes: if they are many, in a thread, so that no client waits for it."""
-    if frees >= _LARGE_BYTES:
-        with contextlib.suppress(RuntimeError):  # no more threads: the client has to wait
-            threading.Thread(target=os.close, args=(fd,), name="sftp-spool").start()
-            return
-    os.close(fd)
 
 
 def _lock_patiently(fd: int) -> bool:

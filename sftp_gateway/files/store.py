@@ -185,8 +185,8 @@ class Store:
                     if not is_changed and (modified := draft.modified) is not None:
                         draft.base.note_time(self.filesystem, path, partial(self._set_committed_time, path, modified))
                     if draft.leave(handle):
-                        is_it = partial(draft.may_be, size) if is_changed else draft.base.is_same
-                        draft.readers.settle(path, is_it)
+                        committed = partial(self._open_committed_as, draft, path, size)
+                        draft.readers.settle(committed if is_changed else draft.base.share)
                         self.drafts.let_go(draft, "the file was closed")
                     else:
                         draft.note_down()
@@ -268,6 +268,14 @@ class Store:
         return may_replace is not None and not may_replace(path) and self.filesystem.exists(path)
 
     # -- within
+
+    def _open_committed_as(self, draft: Draft, path: str, size: int) -> Content | None:
+        """Open the file at `path`, if it can be the `size` bytes that a draft has just committed."""
+        content = self.open_committed(path)
+        if draft.may_be(size, content):
+            return content
+        content.close()
+        return None
 
     def _check_may_replace(self, path: str, session: object) -> None:
         if self.is_theirs(path, session):

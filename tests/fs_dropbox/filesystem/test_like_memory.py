@@ -274,25 +274,24 @@ class LikeMemory(RuleBasedStateMachine):
 
 def run(machine: type[LikeMemory], examples: int, *, random: bool = False) -> None:
     """Run sequences of operations over one emulator; the same ones each time unless they are to be random."""
-    with Emulator() as emulator:
-        with open_account(emulator, **machine.arguments) as account:
-            account.listdir("/")
-            eventually(lambda: account._parts.feed is None or account._parts.feed.is_live)
-            machine.emulator, machine.account, machine.runs = emulator, account, itertools.count()
-            run_state_machine_as_test(
-                machine,
-                settings=settings(
-                    max_examples=examples,
-                    stateful_step_count=20,
-                    deadline=None,
-                    database=None,
-                    # Shrinking takes minutes; the steps are few enough.
-                    phases=[Phase.generate],
-                    derandomize=not random,
-                    print_blob=True,
-                    suppress_health_check=list(HealthCheck),
-                ),
-            )
+    with Emulator() as emulator, open_account(emulator, **machine.arguments) as account:
+        account.listdir("/")
+        eventually(lambda: account._parts.feed is None or account._parts.feed.is_live)
+        machine.emulator, machine.account, machine.runs = emulator, account, itertools.count()
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=20,
+                deadline=None,
+                database=None,
+                # Shrinking takes minutes; the steps are few enough.
+                phases=[Phase.generate],
+                derandomize=not random,
+                print_blob=True,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
 
 
 class WithoutCache(LikeMemory):

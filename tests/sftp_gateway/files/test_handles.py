@@ -12,6 +12,7 @@ from fs.memoryfs import MemoryFS
 
 from sftp_gateway.files.base import Base
 from sftp_gateway.files.content import Content
+from sftp_gateway.files.handles import ReadHandle
 from sftp_gateway.files.store import Store, TreeLimits
 from sftp_gateway.files.tree import Tree, TreeView
 from sftp_gateway.sftp.packets import NO_ATTRIBUTES, Kind
@@ -103,6 +104,31 @@ def test_who_reads_what_is_written_goes_on_with_that_and_with_nothing_later(tmp_
         assert looking.wait(looking.fstat(reader)).attributes.size == 9
     finally:
         serving.close()
+
+
+def test_who_reads_what_was_opened_for_writing_and_not_written_reads_on(
+    view: TreeView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although another version, or the same one under another name, has taken its place by the CLOSE."""
+    opened: list[Content] = []
+    open_committed = view.store.open_committed
+    monkeypatch.setattr(
+        view.store,
+        "open_committed",
+        lambda path: opened.append(open_committed(path)) or opened[-1],
+    )
+    view.store.filesystem.writebytes("/f", b"version 1")
+    writer = view.open("/f", W, NO_ATTRIBUTES)
+    readers = [view.open("/f", R, NO_ATTRIBUTES) for _ in range(2)]
+    view.store.filesystem.writebytes("/f", b"another version")
+    writer.close()
+    for reader in readers:
+        assert isinstance(reader, ReadHandle)
+        assert reader.read(0, 100) == b"version 1"
+        assert reader.attributes().size == 9
+        reader.close()
+        reader.abort()
+    assert [content._file.closed for content in opened] == [True]
 
 
 def test_renames_that_fail_pile_up_nothing(view: TreeView) -> None:

@@ -161,7 +161,7 @@ def test_nobody_waits_for_the_space_of_a_large_file(tmp_path: Path, monkeypatch:
             freed.set()
         close(fd)
 
-    monkeypatch.setattr("sftp_gateway.files.spool._LARGE_BYTES", 1000)
+    monkeypatch.setattr("sftp_gateway.files.freeing.LARGE_BYTES", 1000)
     monkeypatch.setattr(os, "close", slow_close)
     quota = Quota(2**20)
     spool = Spool(tmp_path, quota, memory_limit=100)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sftp_gateway.files import forwarding, notes, pace, partials, plain_upload, spool, storing, stream
+from sftp_gateway.files import forwarding, freeing, notes, pace, partials, plain_upload, spool, storing, stream
 from sftp_gateway.sftp.packets import OpenFlag
 
 MOST_BYTES = 400
@@ -35,7 +35,7 @@ def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notes, "NOTE_BYTES", 16)
     monkeypatch.setattr(notes, "NOTE_SECONDS", 0)
     monkeypatch.setattr(pace, "THIN_BYTES", 16)
-    monkeypatch.setattr(spool, "_LARGE_BYTES", 100)
+    monkeypatch.setattr(freeing, "LARGE_BYTES", 100)
     monkeypatch.setattr(spool, "PAGE_BYTES", 3)
     around(monkeypatch, spool.Spool, "truncate")
     around(monkeypatch, partials.Partials, "save")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sftp_gateway.files import spool, stream
+from sftp_gateway.files import freeing, spool, stream
 from sftp_gateway.files.tree import TreeLimits
 from sftp_gateway.requests import replies
 from sftp_gateway.sftp.packets import Kind
@@ -133,7 +133,7 @@ def test_what_makes_room_has_made_it(serving: Serving, monkeypatch: pytest.Monke
     send(serving, client, client.opened("/f", W | C | T), CONTENT[: 2 * MIB])
     session.cut()
     (partial,) = spool_files(serving)
-    monkeypatch.setattr(spool, "_LARGE_BYTES", MIB)
+    monkeypatch.setattr(freeing, "LARGE_BYTES", MIB)
     monkeypatch.setattr(threading.Thread, "start", lambda thread: pytest.fail(f"{thread} is not waited for"))
     assert serving.tree.store.drafts.make_room()
     assert not partial.exists()
